@@ -1,0 +1,1 @@
+"""One command = one module here = one public function taking one frozen configuration."""

@@ -1,0 +1,87 @@
+"""Every error that levelground raises on purpose.
+
+::
+
+    LevelgroundError                one line on stderr, exit status 2
+    ├── ConfigError                 a flag, recipe field or combination of them
+    ├── DataError                   a file or folder that the user gave
+    │   ├── SceneError              image or mask: missing, unreadable, unlike sizes
+    │   ├── LabelColourError        a mask colour that is no class of the legend
+    │   ├── LegendError             a legend that contradicts itself
+    │   └── SplitError              a split with unknown, doubled or no scenes
+    ├── RecordError                 a record: damaged, unknown schema, wrong kind
+    │   └── BusyError               another process holds the folder
+    ├── ModelError                  architecture, encoder or their combination
+    │   └── WeightsError            weights: not there, do not fit, unsafe
+    ├── TrainingError               a loss that is no number
+    ├── UnlikeError                 runs that must not be compared
+    ├── DiskError                   no room, no permission
+    ├── ShapeError                  arrays whose shapes do not fit
+    └── ClassIndexError             a class index outside the legend
+
+A message says what is wrong with the value, where, what was expected and what to do.
+"""
+
+
+class LevelgroundError(Exception):
+    """The root: catch this to catch all of ours."""
+
+
+class ConfigError(LevelgroundError):
+    """A flag, a recipe field or a combination of them that cannot work."""
+
+
+class DataError(LevelgroundError):
+    """A file or folder that the user gave."""
+
+
+class SceneError(DataError):
+    """An image or mask that is missing, unreadable or of another size than its partner."""
+
+
+class LabelColourError(DataError):
+    """A mask holds a colour that is no class of the legend."""
+
+
+class LegendError(DataError):
+    """A legend that contradicts itself."""
+
+
+class SplitError(DataError):
+    """A split with unknown, doubled or no scenes."""
+
+
+class RecordError(LevelgroundError):
+    """A record on disk that is damaged, of an unknown schema or of another kind."""
+
+
+class BusyError(RecordError):
+    """Another process holds the folder."""
+
+
+class ModelError(LevelgroundError):
+    """An architecture, an encoder or a combination of them that cannot be built or trained."""
+
+
+class WeightsError(ModelError):
+    """Weights that are not there, do not fit or are unsafe to read."""
+
+
+class TrainingError(LevelgroundError):
+    """Training that cannot go on, such as a loss that is no number."""
+
+
+class UnlikeError(LevelgroundError):
+    """Runs that must not be compared: other labels, legend, scenes or protocol."""
+
+
+class DiskError(LevelgroundError):
+    """No room or no permission to write."""
+
+
+class ShapeError(LevelgroundError):
+    """Arrays whose shapes do not fit together."""
+
+
+class ClassIndexError(LevelgroundError):
+    """A class index outside the legend."""
