@@ -1,0 +1,143 @@
+"""Run and study folders on disk: the run card, the history, and where things lie."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from levelground.errors import RecordError
+from levelground.records import Record, plain, read_json, write_json
+
+Card = Record
+"""A run card: the JSON object of ``run.json``; docs/records.md lists its keys."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder: its place and its card."""
+
+    folder: Path
+    card: Card
+
+    @property
+    def name(self) -> str:
+        """The run's name, such as ``unet-resnet18-s0``."""
+        return str(self.card["name"])
+
+    @property
+    def arch(self) -> str:
+        """The architecture's name; ``unknown`` for adopted predictions."""
+        return str(self.card["arch"])
+
+    @property
+    def encoder(self) -> str:
+        """The encoder's name; ``unknown`` for adopted predictions."""
+        return str(self.card["encoder"])
+
+    @property
+    def seed(self) -> int | None:
+        """The seed, or ``None`` where it is not known."""
+        value = self.card["seed"]
+        return None if value is None else int(value)
+
+    @property
+    def adopted(self) -> bool:
+        """Whether another tool trained it."""
+        return bool(self.card["status"] == "adopted")
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the selected weights lie, in segmentation_models_pytorch's own layout."""
+        return self.folder / "model"
+
+    def counts_path(self, split: str) -> Path:
+        """Where the counts of a split lie."""
+        return self.folder / f"counts-{split}.npz"
+
+    def preds_folder(self, split: str) -> Path:
+        """Where the predicted masks of a split lie."""
+        return self.folder / f"preds-{split}"
+
+
+REQUIRED_KEYS = ("name", "arch", "encoder", "seed", "status", "legend_sha256", "identity")
+
+
+def runs_folder(study: Path) -> Path:
+    """The folder of a study that holds its runs."""
+    return study / "runs"
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        RecordError: There is no run card, it is damaged, of an unknown schema, or lacks a key.
+    """
+    card = read_json(folder / "run.json", kind="run")
+    missing = [key for key in REQUIRED_KEYS if key not in card]
+    if missing:
+        raise RecordError(f"{folder / 'run.json'}: lacks {missing[0]!r}. Make the run anew.")
+    return Run(folder, card)
+
+
+def write_card(folder: Path, card: Mapping[str, object]) -> None:
+    """Write ``run.json`` atomically."""
+    write_json(folder / "run.json", card, kind="run")
+
+
+def list_runs(study: Path) -> list[Run]:
+    """All runs of a study folder, by name."""
+    return [read_run(path.parent) for path in sorted(runs_folder(study).glob("*/run.json"))]
+
+
+def run_name(arch: str, encoder: str, seed: int) -> str:
+    """The name of a run's folder.
+
+    Example:
+        >>> run_name("unet", "tu-tf_efficientnet_lite0", 0)
+        'unet-tf_efficientnet_lite0-s0'
+    """
+    safe = re.sub(r"[^A-Za-z0-9_.]+", "-", encoder.removeprefix("tu-")).strip("-.")
+    return f"{arch}-{safe}-s{seed}"
+
+
+def append_history(folder: Path, lines: Sequence[Mapping[str, object]]) -> None:
+    """Append lines to ``history.jsonl`` and flush them."""
+    text = "".join(json.dumps(plain(line), allow_nan=False) + "\n" for line in lines)
+    with (folder / "history.jsonl").open("a", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The lines of ``history.jsonl``; a last line that a kill cut short is left out.
+
+    Raises:
+        RecordError: A line before the last is no JSON object.
+    """
+    path = folder / "history.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    history = []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            history.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise RecordError(f"{path}: line {number} is no JSON ({error}). Remove the line.") from error
+    return history
+
+
+def truncate_history(folder: Path, last_step: int) -> None:
+    """Keep the history up to and including ``last_step``, so that a resumed run writes the rest once."""
+    kept = [line for line in read_history(folder) if line["step"] <= last_step]
+    path = folder / "history.jsonl"
+    temporary = path.with_suffix(".part")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    temporary.replace(path)
