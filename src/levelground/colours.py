@@ -1,0 +1,152 @@
+"""Colours of a mask to table values and back, as whole-array steps without a loop over classes or pixels."""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+RGB = tuple[int, int, int]
+"""Red, green and blue, each 0–255."""
+
+Image = NDArray[np.uint8]  # (H, W, 3), red first
+Codes = NDArray[np.uint8]  # (H, W)
+
+Table = tuple[tuple[RGB, int], ...]
+"""Pairs of colour and value; a hashable form for caches."""
+
+NO_MATCH = 255
+"""The value of a colour that the table does not hold."""
+
+
+def threshold_code(colour: RGB) -> int:
+    """The 3-bit code of a colour whose channels are binarised at 128: 4 for red, 2 for green, 1 for blue.
+
+    Example:
+        >>> threshold_code((0, 255, 255)), threshold_code((127, 128, 0))
+        (3, 2)
+    """
+    red, green, blue = (int(channel >= 128) for channel in colour)
+    return 4 * red + 2 * green + blue
+
+
+def pack_colours(rgb: Image) -> NDArray[np.uint32]:
+    """Give each pixel's colour as one number, red in the lowest byte.
+
+    Args:
+        rgb: Colours, ``(H, W, 3)``.
+    Returns:
+        ``(H, W)`` numbers below 2²⁴.
+    """
+    import cv2
+
+    packed = cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA).view("<u4")[..., 0]
+    np.bitwise_and(packed, np.uint32(0xFFFFFF), out=packed)
+    return packed.astype(np.uint32, copy=False)
+
+
+def pack_colour(colour: RGB) -> int:
+    """The number of one colour as :func:`pack_colours` gives it."""
+    return colour[0] | colour[1] << 8 | colour[2] << 16
+
+
+def unpack_colour(packed: int) -> RGB:
+    """The colour of one number of :func:`pack_colours`.
+
+    Example:
+        >>> unpack_colour(pack_colour((1, 255, 254)))
+        (1, 255, 254)
+    """
+    return packed & 255, packed >> 8 & 255, packed >> 16 & 255
+
+
+def look_up_threshold(rgb: Image, table: Table) -> Codes:
+    """Map colours binarised at 128 through a table of 8 entries.
+
+    Args:
+        rgb: Colours, ``(H, W, 3)``, C-contiguous.
+        table: Pairs of colour and value; the colours' codes differ.
+    Returns:
+        ``(H, W)`` values, :data:`NO_MATCH` where no colour of the table has that code.
+    """
+    import cv2
+
+    lut = np.full(256, NO_MATCH, np.uint8)
+    for colour, value in table:
+        lut[threshold_code(colour)] = value
+    codes: NDArray[np.uint8] | None = None
+    for channel, bit in zip(cv2.split(rgb), (4, 2, 1), strict=True):
+        bits = cv2.threshold(channel, 127, bit, cv2.THRESH_BINARY, dst=channel)[1]
+        codes = bits if codes is None else cv2.add(codes, bits, dst=codes)
+    assert codes is not None
+    return np.asarray(cv2.LUT(codes, lut, dst=codes), np.uint8)
+
+
+@lru_cache(maxsize=2)
+def _exact_table(table: Table) -> NDArray[np.uint8]:
+    lut = np.full(1 << 24, NO_MATCH, np.uint8)
+    for colour, value in table:
+        lut[pack_colour(colour)] = value
+    return lut
+
+
+def look_up_exact(rgb: Image, table: Table) -> Codes:
+    """Map colours through a table that holds them exactly.
+
+    Args:
+        rgb: Colours, ``(H, W, 3)``, C-contiguous.
+        table: Pairs of colour and value.
+    Returns:
+        ``(H, W)`` values, :data:`NO_MATCH` where the table does not hold the colour.
+    """
+    lut = _exact_table(table)
+    values = np.empty(rgb.shape[:2], np.uint8)
+    rows = max(1, (1 << 17) // max(1, rgb.shape[1]))  # the packed rows stay in the processor's cache
+    for start in range(0, rgb.shape[0], rows):
+        block = slice(start, start + rows)
+        np.take(lut, pack_colours(rgb[block]), out=values[block], mode="clip")
+    return values
+
+
+def nearest_colour(colour: RGB, table: Table) -> tuple[int, int]:
+    """Find the table's colour that is nearest to a colour.
+
+    Args:
+        colour: The colour sought.
+        table: Pairs of colour and value, at least one.
+    Returns:
+        Its value, and the largest difference of a channel; among equals the smaller sum of squares wins, then the
+        one that stands first.
+    """
+    gaps = np.abs(np.array([entry for entry, _ in table], np.int64) - np.array(colour, np.int64))
+    order = np.lexsort(((gaps**2).sum(-1), gaps.max(-1)))
+    return table[order[0]][1], int(gaps[order[0]].max())
+
+
+_SAFE: tuple[RGB, ...] = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66),
+    (0, 114, 178), (213, 94, 0), (204, 121, 167), (127, 127, 127),
+)  # fmt: skip
+# Okabe and Ito's palette (2008), which stays apart for the common forms of colour blindness; grey in black's place.
+
+
+def distinct_colours(n: int) -> tuple[RGB, ...]:
+    """Give ``n`` unlike colours, the first eight of them safe for colour-blind eyes.
+
+    Args:
+        n: How many, at least 0; beyond eight, hues a golden angle apart at three lightnesses follow.
+
+    Example:
+        >>> len(set(distinct_colours(255)))
+        255
+    """
+    colours = list(_SAFE[:n])
+    step = 0
+    while len(colours) < n:
+        hue, value = (step * 0.618033988749895) % 1.0, (0.95, 0.7, 0.45)[step % 3]
+        ramp = [min(max(abs((hue * 6 + shift) % 6 - 3) - 1, 0), 1) for shift in (0, 4, 2)]
+        colour = tuple(round(255 * value * (0.25 + 0.75 * part)) for part in ramp)
+        candidate: RGB = (colour[0], colour[1], colour[2])
+        if candidate not in colours:
+            colours.append(candidate)
+        step += 1
+    return tuple(colours)
