@@ -41,8 +41,8 @@ class Recipe:
     """Half of the overlap of neighbouring inference tiles, px."""
     batch: Annotated[int, Field(ge=1, le=4096)] = 8
     """Crops in a training step."""
-    epochs: Annotated[float, Field(gt=0, le=100_000)] = 5.0
-    """Budget where --steps, --epochs and --minutes are not given; one epoch sees as many pixels as the training scenes
+    default_epochs: Annotated[float, Field(gt=0, le=100_000)] = 5.0
+    """Budget in epochs where --steps, --epochs and --minutes are not given; one epoch sees as many pixels as the training scenes
     hold."""
     optimiser: Literal["adamw", "adam"] = "adamw"
     """Optimiser."""
@@ -71,8 +71,9 @@ class Recipe:
     colour: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Strength of random brightness, contrast and band gains; 0 leaves colours as they are."""
     normalise: Literal["weights", "data", "none"] = "weights"
-    """Band means and deviations that inputs are normalised by: those the encoder weights were trained with, those of the
-    training scenes, or none (values 0 to 1). Encoders without weights, and imagery other than uint8, take the scenes'."""
+    """Band means and deviations that inputs are normalised by: those that the encoder weights were trained with, those
+    of the training scenes, or none (values 0 to 1). Encoders without weights and imagery other than uint8 take the
+    scenes'."""
     freeze_encoder_children: Annotated[int, Field(ge=-64, le=64)] = 0
     """Freeze encoder children [:n] as Python slices; -2 freezes all but the last two, 0 none."""
     select: Selection = "val_miou"
@@ -108,7 +109,7 @@ class Budget:
             value = getattr(self, unit)
             if value is not None:
                 return f"{value:g} {unit}"
-        return f"{recipe.epochs:g} epochs"
+        return f"{recipe.default_epochs:g} epochs"
 
 
 def shipped_recipes() -> tuple[str, ...]:

@@ -1,0 +1,133 @@
+"""The command line: one table of doors; the chosen door's module is loaded, no other."""
+
+import importlib
+import sys
+import traceback
+from dataclasses import dataclass
+
+from levelground import __version__
+from levelground.errors import ConfigError, LevelgroundError
+
+USER_FAULT, OUR_FAULT, INTERRUPTED = 2, 1, 130
+
+
+@dataclass(frozen=True)
+class Door:
+    """A command: where its configuration and function stand, and one line about it."""
+
+    config: str
+    summary: str
+    takes_recipe: bool = False
+
+
+DOORS = {
+    "demo": Door("DemoConfig", "generate scenes and run a whole study on them; needs no data", takes_recipe=True),
+    "study": Door("StudyConfig", "prepare, train every arch x seed, evaluate, compare, report", takes_recipe=True),
+    "prepare": Door("PrepareConfig", "find and verify scenes, split them, decode them once"),
+    "train": Door("TrainConfig", "train one architecture on a prepared study", takes_recipe=True),
+    "adopt": Door("AdoptConfig", "make a run of another tool's weights or predicted masks"),
+    "evaluate": Door("EvaluateConfig", "count what runs get right and wrong, scene by scene"),
+    "compare": Door("CompareConfig", "scores, intervals and verdicts from the counts of two or more runs"),
+    "report": Door("ReportConfig", "one offline HTML page and the figures of a comparison"),
+}
+
+
+def help_text() -> str:
+    """What ``levelground --help`` prints."""
+    width = max(map(len, DOORS))
+    lines = [f"  {name:<{width}}  {door.summary}" for name, door in DOORS.items()]
+    return "\n".join(
+        [
+            "usage: levelground COMMAND [FLAGS]",
+            "",
+            "Compare land-cover segmentation models on level ground.",
+            "",
+            *lines,
+            "",
+            "levelground COMMAND --help explains its flags. --debug shows tracebacks, --version the version.",
+            "Start with: levelground demo --out demo",
+        ]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: Arguments after the program's name; ``None`` takes the process's.
+    Returns:
+        The exit status: 0, 1 for our fault, 2 for the user's, 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(help_text() + "\n")
+        return 0 if arguments else USER_FAULT
+    if arguments[0] in ("-V", "--version"):
+        sys.stdout.write(f"levelground {__version__}\n")
+        return 0
+    try:
+        _open(arguments[0], arguments[1:])
+    except LevelgroundError as error:
+        return _fail(error, USER_FAULT, debug, str(error))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as stop:  # the flag parser's own: 0 after help, 2 after a wrong flag
+        return stop.code if isinstance(stop.code, int) else USER_FAULT
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+    except Exception as error:
+        first = str(error).strip().splitlines()[:1]
+        text = f"{' '.join(first)} (a fault of levelground: run again with --debug and report what it prints)"
+        return _fail(error, OUR_FAULT, debug, text)
+    return 0
+
+
+def _open(name: str, arguments: list[str]) -> None:
+    door = DOORS.get(name)
+    if door is None:
+        raise ConfigError(f"{name}: no such command. Commands: {', '.join(DOORS)}.")
+    import tyro
+    from pydantic import ValidationError
+
+    module = importlib.import_module(f"levelground.doors.{name}")
+    if door.takes_recipe:
+        from levelground.recipe import load_recipe, recipe_flags
+
+        # The recipe's fields come first, so that flags given beside it win.
+        chosen = _value_of("--recipe", arguments)
+        if chosen is not None:
+            arguments = [*recipe_flags(load_recipe(chosen)), *arguments]
+    try:
+        config = tyro.cli(
+            getattr(module, door.config), prog=f"levelground {name}", args=arguments, description=module.__doc__
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + str(first["loc"][-1]).replace("_", "-") if first["loc"] else name
+        given = f" {first['input']}" if isinstance(first["input"], str | int | float) else ""
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{flag}{given}: {reason}. See levelground {name} --help.") from error
+    getattr(module, name)(config)
+
+
+def _value_of(flag: str, arguments: list[str]) -> str | None:
+    """The last value given for a flag, as ``--flag value`` or ``--flag=value``."""
+    value = None
+    for place, argument in enumerate(arguments):
+        if argument == flag and place + 1 < len(arguments):
+            value = arguments[place + 1]
+        elif argument.startswith(flag + "="):
+            value = argument.partition("=")[2]
+    return value
+
+
+def _fail(error: BaseException, status: int, debug: bool, text: str) -> int:
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    # One line, whatever stands in a file's name.
+    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    sys.stderr.write(f"{type(error).__name__}: {line}\n")
+    return status

