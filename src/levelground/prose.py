@@ -1,0 +1,205 @@
+"""Words and figures for people: numbers, per cent, lists and plurals, one way everywhere.
+
+Sentences of a comparison and cells of its tables go through here, so a score never reads ``0.47`` in one place and
+``47 %`` in another. Scores are fractions with three decimals; shares in prose are per cent; a value that does not
+exist is an en dash.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from levelground.records import Record
+
+MISSING = "–"
+"""What stands where there is no value."""
+
+
+def score(value: float | None, *, decimals: int = 3) -> str:
+    """A score or loss as a fraction; a small value keeps its first figure rather than reading as nought.
+
+    Example:
+        >>> score(0.47441), score(None), score(-0.00042), score(0.0), score(-0.25)
+        ('0.474', '–', '−0.0004', '0.000', '−0.250')
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    size = abs(value)
+    if 0 < size < 0.5 * 10**-decimals:
+        decimals = min(8, -math.floor(math.log10(size)))
+    text = f"{size:.{decimals}f}"
+    return f"−{text}" if value < 0 and float(text) > 0 else text
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign.
+
+    Example:
+        >>> signed(0.0039), signed(-0.02), signed(0.0), signed(None)
+        ('+0.004', '−0.020', '0.000', '–')
+    """
+    text = score(value)
+    return text if value is None or text == MISSING or value <= 0 else f"+{text}"
+
+
+def between(bounds: Sequence[float] | None, *, sign: bool = False) -> str:
+    """An interval in prose.
+
+    Example:
+        >>> between([0.44, 0.5]), between([-0.01, 0.02], sign=True), between(None)
+        ('0.440 to 0.500', '−0.010 to +0.020', '–')
+    """
+    if bounds is None:
+        return MISSING
+    write = signed if sign else score
+    return f"{write(bounds[0])} to {write(bounds[1])}"
+
+
+def per_cent(share: float) -> str:
+    """A share in prose: whole per cent from 1 % on, one figure below, never a false nought.
+
+    Example:
+        >>> per_cent(0.312), per_cent(0.0064), per_cent(0.00001), per_cent(0.0), per_cent(0.9999)
+        ('31 %', '0.6 %', 'under 0.1 %', '0 %', 'over 99 %')
+    """
+    if share == 0 or share == 1:
+        return f"{share:.0%}".replace("%", " %")
+    if 0 < share < 0.0005:
+        return "under 0.1 %"
+    if 0.995 <= share < 1:
+        return "over 99 %"
+    if share < 0.0095:
+        return f"{100 * share:.1f} %"
+    return f"{100 * share:.0f} %"
+
+
+def p_number(p: float | None) -> str:
+    """A p-value in a table.
+
+    Example:
+        >>> p_number(0.0312), p_number(0.0004), p_number(1e-7), p_number(0.9999), p_number(None)
+        ('0.031', '0.0004', '< 0.0001', '1', '–')
+    """
+    if p is None or not math.isfinite(p):
+        return MISSING
+    if p < 0.0001:
+        return "< 0.0001"
+    return "1" if p >= 0.9995 else f"{p:.4f}" if p < 0.001 else f"{p:.3f}"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value in prose.
+
+    Example:
+        >>> p_value(0.0312), p_value(1e-7), p_value(None)
+        ('p = 0.031', 'p < 0.0001', 'no p-value')
+    """
+    text = p_number(p)
+    return "no p-value" if text == MISSING else f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def times(ratio: float) -> str:
+    """A ratio in prose.
+
+    Example:
+        >>> times(2.41), times(14.2), times(1.0)
+        ('2.4 times', '14 times', '1.0 times')
+    """
+    return f"{ratio:.1f} times" if ratio < 9.95 else f"{ratio:.0f} times"
+
+
+def count_of(n: int, one: str, many: str | None = None) -> str:
+    """A number with its noun.
+
+    Example:
+        >>> count_of(1, "group"), count_of(2, "class", "classes"), count_of(0, "seed"), count_of(12345, "scene")
+        ('1 group', '2 classes', '0 seeds', '12 345 scenes')
+    """
+    noun = one if n == 1 else (many or f"{one}s")
+    return f"{n:,} {noun}".replace(",", " ")
+
+
+def whether(n: int, one: str, many: str) -> str:
+    """The word that agrees with a number: ``whether(len(names), "is", "are")``.
+
+    Example:
+        >>> whether(1, "is", "are"), whether(3, "is", "are")
+        ('is', 'are')
+    """
+    return one if n == 1 else many
+
+
+def listing(items: Sequence[str], *, most: int = 6, last: str = "and") -> str:
+    """Items in a sentence; a long list is cut and says how many are left.
+
+    Example:
+        >>> listing(["a"]), listing(["a", "b"]), listing(["a", "b", "c"]), listing([])
+        ('a', 'a and b', 'a, b and c', '')
+        >>> listing(["a", "b", "c", "d"], most=2)
+        'a, b and 2 more'
+    """
+    shown = list(items)
+    if len(shown) > most:
+        shown = [*shown[:most], f"{len(shown) - most} more"]
+        last = "and"
+    if len(shown) <= 1:
+        return "".join(shown)
+    return f"{', '.join(shown[:-1])} {last} {shown[-1]}"
+
+
+def class_word(name: str) -> str:
+    """A class's name inside a sentence: no capital unless it is an abbreviation.
+
+    Example:
+        >>> class_word("Agriculture land"), class_word("NIR-dark"), class_word("class 3")
+        ('agriculture land', 'NIR-dark', 'class 3')
+    """
+    return name[:1].lower() + name[1:] if name[1:2].islower() else name
+
+
+_METRIC_WORDS = {
+    "miou": "mIoU",
+    "mf1": "mean F1",
+    "pixel_accuracy": "pixel accuracy",
+    "iou": "IoU",
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+}
+
+
+def metric_words(metric: str, scorings: Sequence[str]) -> str:
+    """A metric's name in prose; the scoring is named only where there are several.
+
+    Example:
+        >>> metric_words("official.miou", ["official"]), metric_words("kept.miou", ["official", "kept", "all"])
+        ('mIoU', 'mIoU (kept)')
+        >>> metric_words("official.iou:Water", ["official"]), metric_words("boundary.miou", ["official"])
+        ('IoU of water', 'boundary IoU')
+    """
+    scoring, _, rest = metric.partition(".")
+    kind, _, name = rest.partition(":")
+    words = _METRIC_WORDS.get(kind, kind)
+    if scoring == "boundary":
+        words = "boundary IoU"
+    if name:
+        words = f"{words} of {class_word(name)}"
+    return f"{words} ({scoring})" if scoring in scorings and len(scorings) > 1 else words
+
+
+Severity = Literal["headline", "finding", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence or a few about a comparison, with the figures they state."""
+
+    code: str
+    severity: Severity
+    text: str
+    figures: Mapping[str, object] = field(default_factory=dict)
+
+    def to_json(self) -> Record:
+        """The finding as a JSON object."""
+        return {"code": self.code, "severity": self.severity, "text": self.text, "figures": dict(self.figures)}

@@ -1,0 +1,93 @@
+"""Views of a comparison record: who contends, which pairs carry the verdicts, what belongs to whom.
+
+Nothing is computed here but order and sign.
+"""
+
+from collections.abc import Iterable
+
+from levelground.prose import class_word
+from levelground.records import Record
+
+_OPPOSITE = {"better": "worse", "worse": "better", "equal": "equal", "undecided": "undecided"}
+
+
+def models_of(record: Record) -> dict[str, list[Record]]:
+    """The runs by architecture, under the name that the comparison gives each."""
+    runs = {run["name"]: run for run in record["runs"]}
+    return {str(entry["name"]): [runs[name] for name in entry["runs"]] for entry in record["architectures"]}
+
+
+def class_words(record: Record, indices: Iterable[int]) -> list[str]:
+    """Class names inside a sentence."""
+    return [class_word(str(record["legend"]["class"][index]["name"])) for index in indices]
+
+
+def ranked_runs(record: Record) -> list[Record]:
+    """The runs by the primary scoring's mIoU, best first; runs without one come last, ties by name."""
+    scoring = primary_scoring(record)
+
+    def key(run: Record) -> tuple[float, str]:
+        value = run["scores"][scoring]["miou"]
+        return (2.0 if value is None else -float(value), str(run["name"]))
+
+    return sorted(record["runs"], key=key)
+
+
+def primary_scoring(record: Record) -> str:
+    """The scoring of the primary metric; the first one where the metric has none of its own."""
+    scoring = str(record["metric"]).split(".", maxsplit=1)[0]
+    return scoring if scoring in record["scorings"] else str(record["scorings"][0])
+
+
+def speaks_of_architectures(record: Record) -> bool:
+    """Whether the verdicts are about architectures: two or more of them, each with two or more seeds."""
+    entries = record["architectures"]
+    return len(entries) >= 2 and all(entry["seeds"] >= 2 for entry in entries) and bool(record["architecture_pairs"])
+
+
+def contenders(record: Record) -> list[tuple[str, str, float | None]]:
+    """What is ranked, best first: ``(name, label, value of the primary metric)`` of architectures, else of runs."""
+    if speaks_of_architectures(record):
+        items = [(entry["name"], entry["name"], entry["value"]) for entry in record["architectures"]]
+    else:
+        items = [(run["name"], run["label"], run["value"]) for run in record["runs"]]
+    return sorted(items, key=lambda item: (2.0 if item[2] is None else -item[2], item[0]))
+
+
+def judged_pairs(record: Record) -> list[Record]:
+    """The pairs that carry the verdicts: of architectures where there are seeds, else of runs."""
+    pairs: list[Record] = record["architecture_pairs"] if speaks_of_architectures(record) else record["pairs"]
+    return pairs
+
+
+def facing(record: Record, a: str, b: str) -> Record:
+    """The judged pair of two names with ``a`` first: the difference is a − b, the verdict about a."""
+    for pair in judged_pairs(record):
+        if (pair["a"], pair["b"]) == (a, b):
+            return pair
+        if (pair["a"], pair["b"]) == (b, a):
+            return turned(pair)
+    raise KeyError((a, b))
+
+
+def turned(pair: Record) -> Record:
+    """A pair seen from its other end: differences and intervals negated, the verdict about the other one."""
+    intervals = {key: _negated(pair[key]) for key in ("interval", "percentile", "bca") if key in pair}
+    return (
+        pair
+        | intervals
+        | {
+            "a": pair["b"],
+            "b": pair["a"],
+            "delta": None if pair["delta"] is None else -pair["delta"],
+            "verdict": _OPPOSITE[pair["verdict"]],
+            "per_class": [
+                entry | {"delta": -entry["delta"], "interval": _negated(entry["interval"])}
+                for entry in pair.get("per_class", ())
+            ],
+        }
+    )
+
+
+def _negated(interval: list[float] | None) -> list[float] | None:
+    return None if interval is None else [-interval[1], -interval[0]]
