@@ -149,8 +149,9 @@ def _twin_seeds(record: Record, twin: str, original: str) -> Finding:
     apart = [pair for pair in pairs if pair["verdict"] in ("better", "worse")]
     largest = max((abs(pair["delta"]) for pair in pairs if pair["delta"] is not None), default=None)
     text = (
-        f"{original} and {twin} are one architecture under two names: only the seed differs. "
-        f"Of {count_of(len(pairs), 'pair')} of their weights {len(apart)} {whether(len(apart), 'is', 'are')} told apart, by up to {score(largest)}. "
+        f"{original} and {twin} are one architecture under two names: only the seed differs. Of "
+        f"{count_of(len(pairs), 'pair')} of their weights {len(apart)} {whether(len(apart), 'is', 'are')} told apart; "
+        f"the largest difference is {score(largest)}. "
         "Differences of this size between weights say nothing about architectures."
     )
     figures = {"twin": twin, "original": original, "pairs": len(pairs), "apart": len(apart), "largest": largest}
