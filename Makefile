@@ -1,0 +1,58 @@
+# make demo   the main job on generated scenes: no data, no network but the package registries
+# make test   the tests
+# make check  what .ci/run calls: lint, types, test, docs
+# Each target sets up what it needs in .venv.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lint types test docs bench gold check clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Setting up .venv (a few minutes where nothing is cached)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+.venv/ready: pyproject.toml constraints.txt | $(BIN)/uv
+	@$(INSTALL) --editable .
+	@touch $@
+
+.venv/ready-dev: .venv/ready
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+setup: .venv/ready-dev
+
+demo: .venv/ready
+	$(BIN)/levelground demo --out demo
+
+lint: .venv/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: .venv/ready-dev
+	$(BIN)/mypy
+
+test: .venv/ready-dev
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+docs: .venv/ready-dev
+	$(BIN)/python docs/flags.py --check
+
+bench: .venv/ready-dev
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --quick || true; done
+
+gold: .venv/ready-dev
+	$(BIN)/python -m pytest tests/test_page.py --gold --no-cov
+
+check: lint types test docs
+
+clean:
+	rm -rf .venv demo .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
