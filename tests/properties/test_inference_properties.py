@@ -1,0 +1,69 @@
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from levelground.inference import Forward, sweep
+from levelground.runtime import make_runtime
+
+RUNTIME = make_runtime("cpu", "fp32", threads=1)
+
+
+def scores(pixels: NDArray[np.uint8], forward: Forward, *, tile: int, halo: int, batch: int) -> NDArray[np.float32]:
+    """Blended probabilities of a scene."""
+    blocks = list(sweep(forward, pixels, mean=[100.0], std=[50.0], tile=tile, halo=halo, batch=batch, runtime=RUNTIME))
+    whole = np.full((blocks[0].probs.shape[0], *pixels.shape[:2]), np.nan, np.float32)
+    for block in blocks:
+        whole[:, *block.place] = block.probs.numpy()
+    return whole
+
+
+def local_mean(image: torch.Tensor) -> torch.Tensor:
+    """A translation-equivariant network that sees 3 pixels far, zeros beyond the tile's border."""
+    near = torch.nn.functional.avg_pool2d(image, 7, stride=1, padding=3)
+    return torch.cat([near, -near], dim=1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 15), st.integers(1, 9), st.integers(0, 2**31))
+def test_the_batch_size_changes_nothing(height: int, width: int, halo: int, batch: int, seed: int) -> None:
+    """Batches may span rows of tiles; each tile's result is its own."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 1), np.uint8)
+    one = scores(pixels, local_mean, tile=32, halo=halo, batch=1)
+    assert np.array_equal(one, scores(pixels, local_mean, tile=32, halo=halo, batch=batch))
+    assert np.allclose(one.sum(axis=0), 1, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(33, 100), st.integers(33, 100), st.integers(6, 14), st.integers(0, 2**31))
+def test_the_place_of_tiles_does_not_show_for_a_network_of_small_reach(
+    height: int, width: int, halo: int, seed: int
+) -> None:
+    """Away from the scene's border tiles of any size and place agree within the share that tile borders have.
+
+    A pixel at distance d from a tile's border has at most the smoothstep of d over the overlap as its share; nearer
+    than the network's reach, 3, that is below .16 for an overlap of 12.
+    """
+    pixels = np.random.default_rng(seed).integers(90, 111, (height, width, 1), np.uint8)
+    whole = scores(pixels, local_mean, tile=0, halo=0, batch=1)
+    inner = (slice(None), slice(3, -3), slice(3, -3))
+    # Zeros beyond a border change a mean of at most 0.2 by at most 0.2 · 3/7 in rows and columns each.
+    bound = 0.16 * 0.2
+    for tile in (32, 64):
+        tiled = scores(pixels, local_mean, tile=tile, halo=halo, batch=4)
+        assert np.abs(tiled[inner] - whole[inner]).max() <= bound
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([0, 32, 64]), st.integers(0, 15), st.integers(0, 2**31))
+def test_where_tiles_agree_blending_is_exact(height: int, width: int, tile: int, halo: int, seed: int) -> None:
+    """A network without any context gives the same bits at any tile and halo."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 1), np.uint8)
+
+    def table(image: torch.Tensor) -> torch.Tensor:
+        return torch.cat([(image > 0) * 2.0, (image > 1) * 1.0], dim=1)
+
+    assert np.array_equal(
+        scores(pixels, table, tile=tile, halo=halo, batch=3), scores(pixels, table, tile=96, halo=0, batch=1)
+    )
