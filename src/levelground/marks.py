@@ -1,0 +1,129 @@
+"""How each run looks in every chart: a colour of its own, a marker and a dash, so that no chart tells by colour alone.
+
+An architecture has a hue, its runs are lightnesses of it; neighbours differ in marker, runs of one hue in dash.
+Colours are chosen in OKLCH (Ottosson 2020), where equal steps look equal, once for light and once for dark ground.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_HUES: tuple[tuple[float, float, float], ...] = (
+    (250, 0.13, 0.00),  # blue
+    (45, 0.15, 0.05),  # vermilion
+    (168, 0.11, -0.01),  # bluish green
+    (345, 0.15, 0.02),  # purple
+    (80, 0.13, 0.09),  # ochre
+    (215, 0.10, 0.10),  # sky
+    (300, 0.13, -0.06),  # violet
+)
+# Hue in degrees, chroma, and a shift of lightness that keeps neighbours apart for red-green blind eyes as well.
+
+_LIGHT_GROUND = (0.40, 0.50, 0.62)
+_DARK_GROUND = (0.62, 0.72, 0.86)
+# Darkest, middle and lightest colour of a hue; the limits keep a contrast of 3:1 against the page.
+
+_SHAPES: tuple[tuple[str, str], ...] = (
+    ("M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z", "o"),
+    ("M-3.6-3.6h7.2v7.2h-7.2z", "s"),
+    ("M0-4.8L4.6 3.4H-4.6z", "^"),
+    ("M0-5L5 0 0 5-5 0z", "D"),
+    ("M0 4.8L4.6-3.4H-4.6z", "v"),
+    ("M-1.6-4.6h3.2v3h3v3.2h-3v3h-3.2v-3h-3v-3.2h3z", "P"),
+    ("M-4.8 0L3.4-4.6V4.6z", "<"),
+    ("M4.8 0L-3.4-4.6V4.6z", ">"),
+)
+_DASHES: tuple[tuple[float, ...], ...] = ((), (6, 3), (2, 2), (8, 2, 2, 2), (12, 3))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The look of one run: ``light`` and ``dark`` are its colours on that ground, ``#rrggbb``."""
+
+    light: str
+    dark: str
+    shape: str
+    marker: str
+    dash: tuple[float, ...]
+
+    @property
+    def dash_array(self) -> str | None:
+        """The dash as SVG writes it; ``None`` for a solid line."""
+        return " ".join(f"{part:g}" for part in self.dash) or None
+
+
+def assign_marks(archs: Sequence[str]) -> list[Mark]:
+    """Give every run its look.
+
+    Args:
+        archs: The architecture of each run, in the order of the runs.
+    Returns:
+        One mark a run; no two are equal, and no two colours are.
+
+    Example:
+        >>> a, b, c = assign_marks(["unet", "unet", "fpn"])
+        >>> a.marker, b.marker, c.marker, len({a.light, b.light, c.light})
+        ('o', 's', '^', 3)
+    """
+    order = {arch: number for number, arch in enumerate(dict.fromkeys(archs))}
+    hues = [order[arch] % len(_HUES) for arch in archs]
+    sizes, seen = Counter(hues), Counter[int]()
+    marks = []
+    for number, hue in enumerate(hues):
+        nth, n = seen[hue], sizes[hue]
+        seen[hue] += 1
+        shape, marker = _SHAPES[number % len(_SHAPES)]
+        marks.append(
+            Mark(
+                light=_colour(hue, _lightness(_LIGHT_GROUND, nth, n)),
+                dark=_colour(hue, _lightness(_DARK_GROUND, nth, n)),
+                shape=shape,
+                marker=marker,
+                dash=_DASHES[nth % len(_DASHES)],
+            )
+        )
+    return marks
+
+
+def _lightness(ground: tuple[float, float, float], nth: int, n: int) -> float:
+    """The lightness of the nth of n colours of a hue."""
+    darkest, middle, lightest = ground
+    return middle if n == 1 else darkest + (lightest - darkest) * nth / (n - 1)
+
+
+def _colour(hue: int, lightness: float) -> str:
+    """A colour of a hue's row as ``#rrggbb``."""
+    degrees, chroma, shift = _HUES[hue]
+    return oklch_hex(lightness + shift * 0.5, chroma, degrees)
+
+
+def oklch_hex(lightness: float, chroma: float, degrees: float) -> str:
+    """Turn a colour of OKLCH into ``#rrggbb``, clipped to what a screen shows.
+
+    Args:
+        lightness: 0 (black) to 1 (white).
+        chroma: 0 (grey) to about 0.3.
+        degrees: Hue.
+    Source: Ottosson, "A perceptual color space for image processing", 2020; its matrices.
+
+    Example:
+        >>> oklch_hex(1, 0, 0), oklch_hex(0, 0, 0)
+        ('#ffffff', '#000000')
+    """
+    a, b = chroma * math.cos(math.radians(degrees)), chroma * math.sin(math.radians(degrees))
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    middle = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    linear = (
+        4.0767416621 * long - 3.3077115913 * middle + 0.2309699292 * short,
+        -1.2684380046 * long + 2.6097574011 * middle - 0.3413193965 * short,
+        -0.0041960863 * long - 0.7034186147 * middle + 1.7076147010 * short,
+    )
+    return "#" + "".join(f"{_gamma(value):02x}" for value in linear)
+
+
+def _gamma(value: float) -> int:
+    """A linear channel as sRGB's 0–255."""
+    value = min(max(value, 0.0), 1.0)
+    return round(255 * (12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055))
