@@ -106,6 +106,11 @@ def ends(interval: Scores) -> tuple[float, float] | None:
     return (float(interval[0]), float(interval[1])) if bool(np.isfinite(interval).all()) else None
 
 
+def known(value: float) -> float | None:
+    """A number, ``None`` for NaN."""
+    return None if np.isnan(value) else float(value)
+
+
 def _quantiles(ordered: Scores, levels: Scores) -> Scores:
     """Quantiles of each row ``(P, B)``, NaN last, at its own levels ``(P, Q)``, linear between the values."""
     size = (~np.isnan(ordered)).sum(axis=-1, keepdims=True)

@@ -94,11 +94,22 @@ def group_sums(
         per_scene, score = metric.sums(counts, counted), metric.score
     else:
         per_scene, score = np.moveaxis(counts, (2, 3), (0, 1)).astype(np.float64), _trailing(metric)
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
-    membership = np.zeros((len(groups), len(names)))
-    membership[np.arange(len(groups)), index] = 1
+    names, membership = group_membership(groups)
     flat = per_scene.reshape(-1, len(groups)) @ membership
-    return GroupSums(flat.reshape(*per_scene.shape[:-1], len(names)), tuple(names.tolist()), score)
+    return GroupSums(flat.reshape(*per_scene.shape[:-1], len(names)), names, score)
+
+
+def group_membership(groups: Sequence[str] | NDArray[np.str_]) -> tuple[tuple[str, ...], Scores]:
+    """The groups' names, sorted, and which scene belongs to which: ``(S, G)`` of 0 and 1.
+
+    Example:
+        >>> group_membership(["b", "a", "b"])
+        (('a', 'b'), array([[0., 1.],
+                            [1., 0.],
+                            [0., 1.]]))
+    """
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    return tuple(names.tolist()), np.asarray(np.arange(len(names)) == index[:, None], dtype=np.float64)
 
 
 def bootstrap_weights(n_groups: int, n_resamples: int, *, seed: int, chunk: int) -> Iterator[Scores]:

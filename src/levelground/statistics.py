@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import ConfigError
-from levelground.intervals import bca_interval, ends, jackknife_se, percentile_interval, t_interval
+from levelground.intervals import bca_interval, ends, jackknife_se, known, percentile_interval, t_interval
 from levelground.metric_names import Metric
 from levelground.metrics import AnyCounts, Counted, Scores
 from levelground.permutation import holm, smallest_p, swap_p_values
@@ -196,7 +196,7 @@ def _pair_results(
     adjusted = holm(p)
     results = []
     for number, ((a, b), found) in enumerate(zip(pairs, estimates, strict=True)):
-        p_holm = _known(adjusted[number])
+        p_holm = known(adjusted[number])
         result = PairResult(
             a=a,
             b=b,
@@ -206,7 +206,7 @@ def _pair_results(
             interval=found.interval,
             percentile=ends(percentile[number]),
             bca=ends(bca[number]),
-            p=_known(p[number]),
+            p=known(p[number]),
             p_holm=p_holm,
             p_min=p_min,
             verdict=decide(found.interval, p_holm, delta=delta),
@@ -221,7 +221,7 @@ def _estimates(values: Scores, left_out: Scores) -> list[Estimate]:
     errors = jackknife_se(left_out)
     intervals = t_interval(values, errors, max(df, 1.0))
     return [
-        Estimate(float(value), _known(se), df if _known(se) is not None else None, ends(interval))
+        Estimate(float(value), known(se), df if known(se) is not None else None, ends(interval))
         for value, se, interval in zip(values, errors, intervals, strict=True)
     ]
 
@@ -230,8 +230,3 @@ def _columns(pairs: Sequence[tuple[int, int]]) -> tuple[NDArray[np.intp], NDArra
     """First and second members of pairs."""
     table = np.array(pairs, np.intp).reshape(-1, 2)
     return table[:, 0], table[:, 1]
-
-
-def _known(value: float) -> float | None:
-    """A number, ``None`` for NaN."""
-    return None if np.isnan(value) else float(value)
