@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals, getsignal, signal
 from threading import current_thread, main_thread
-from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from levelground.console import Bar, progress_bar, say
 from levelground.counts import SceneCounts
@@ -22,6 +23,7 @@ from levelground.models import SegmentationModel, save_model
 from levelground.optimisation import rate_factor
 from levelground.recipe import Recipe
 from levelground.records import Record
+from levelground.reduction import ScenePrediction
 from levelground.runs import append_history, truncate_history, write_card
 from levelground.runtime import Runtime, available_cores, peak_memory_mib
 from levelground.sampling import BatchSource, load_batches
@@ -171,11 +173,12 @@ class _Loop:
         bar.advance(0, note="validation")
         scored = validate(self.plan, self.model)
         progress, recipe = self.progress, self.plan.recipe
-        line = validation_line(scored, self.plan.dataset, recipe)
+        line = scored.line(self.plan.dataset.legend.counted)
         train_loss = statistics.fmean(progress.val_losses) if progress.val_losses else math.nan
         progress.val_losses = []
         epoch = progress.step / self.plan.steps_per_epoch
-        value = line["val_loss"] if recipe.select == "val_loss" else line["val_miou"]
+        loss = line["val_loss"] if scored.smp_dice is None else scored.smp_dice
+        value = loss if recipe.select == "val_loss" else line["val_miou"]
         progress.wall_s += time.monotonic() - started
         append_history(
             self.plan.folder,
@@ -261,7 +264,29 @@ def make_stepper(plan: Plan) -> Stepper:
     return Stepper(plan.model, plan.recipe, plan.runtime, seed=plan.seed, steps=plan.steps, class_pixels=pixels)
 
 
-def validate(plan: Plan, model: SegmentationModel, ids: Sequence[str] | None = None) -> SceneCounts:
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """Validation scenes scored with the weights of a step."""
+
+    counts: SceneCounts
+    smp_dice: float | None
+    """Mean over scenes of the origin recipe's Dice loss; ``None`` under other losses."""
+
+    def line(self, counted: NDArray[np.bool_]) -> dict[str, float]:
+        """What the history keeps: loss, mIoU (macro, official scoring) and pixel accuracy.
+
+        The loss is cross-entropy per counted pixel; where the recipe's loss is ``smp-dice`` that stands beside it.
+        """
+        counts = self.counts.counts.sum(axis=0)
+        line = {
+            "val_loss": float(self.counts.loss_sum.sum() / max(1, int(self.counts.loss_pixels.sum()))),
+            "val_miou": float(miou(counts, counted, "official")),
+            "val_pixel_accuracy": float(pixel_accuracy(counts, counted, "official")),
+        }
+        return line if self.smp_dice is None else line | {"val_dice_loss": self.smp_dice}
+
+
+def validate(plan: Plan, model: SegmentationModel, ids: Sequence[str] | None = None) -> Validation:
     """Score validation scenes with the weights as they are.
 
     Args:
@@ -269,10 +294,15 @@ def validate(plan: Plan, model: SegmentationModel, ids: Sequence[str] | None = N
         model: The model, on the device.
         ids: Scenes; ``None`` takes the validation split.
     Returns:
-        Counts by scene.
+        Counts by scene, and the Dice loss where the recipe trains by it.
     """
-    model.network.eval()
-    return score_scenes(
+    smp_dice = plan.recipe.loss == "smp-dice"
+    losses: dict[str, float] = {}
+
+    def keep(scene: str, found: ScenePrediction) -> None:
+        losses[scene] = found.smp_dice or 0.0
+
+    counts = score_scenes(
         model.network,
         model.outputs,
         model.mean,
@@ -283,21 +313,10 @@ def validate(plan: Plan, model: SegmentationModel, ids: Sequence[str] | None = N
         halo=plan.recipe.halo,
         batch=plan.recipe.batch,
         runtime=plan.runtime,
+        smp_dice=smp_dice,
+        keep=keep if smp_dice else None,
     )
-
-
-def validation_line(scored: SceneCounts, dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
-    """What the history keeps of a validation: loss, mIoU (macro, official scoring) and pixel accuracy.
-
-    Under the ``smp-dice`` loss of the origin recipe the loss is one minus the Dice of the summed counts' scenes.
-    """
-    counted = dataset.legend.counted
-    counts = scored.counts.sum(axis=0)
-    return {
-        "val_loss": float(scored.loss_sum.sum() / max(1, int(scored.loss_pixels.sum()))),
-        "val_miou": float(miou(counts, counted, "official")),
-        "val_pixel_accuracy": float(pixel_accuracy(counts, counted, "official")),
-    }
+    return Validation(counts, statistics.fmean(losses[i] for i in sorted(losses)) if smp_dice else None)
 
 
 @contextmanager
