@@ -1,0 +1,272 @@
+"""Groups: scenes that touch, overlap or repeat, from pixels, bounds, folders and files."""
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from levelground.errors import DataError
+from levelground.groups import NamedLink, Place, bounds_links, join_groups, pixel_links, read_groups
+from levelground.likeness import TOUCH, touching
+from levelground.traits import Traits, cached_traits, mean_and_std, scene_traits
+
+Image = NDArray[np.uint8]
+
+
+def ground(seed: int, size: int = 768) -> Image:
+    """A picture with detail at all scales, as land has: octaves of smoothed noise, unlike in each band."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((size, size, 3), np.float32)
+    for octave in range(8):
+        coarse = rng.normal(size=(size // 2**octave + 1, size // 2**octave + 1, 3)).astype(np.float32)
+        shared = coarse.mean(axis=2, keepdims=True)
+        total += 3 * 1.6**octave * cv2.resize(shared + 0.4 * coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+    return np.clip(110 + total, 0, 255).astype(np.uint8)
+
+
+def jpeg(image: Image, quality: int = 90) -> Image:
+    """The image after compression."""
+    coded = cv2.imencode(".jpg", np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+
+
+def traits_of(images: dict[str, Image]) -> dict[str, Traits]:
+    """Traits of whole images without labels."""
+    return {name: scene_traits(image, None) for name, image in images.items()}
+
+
+def pairs(images: dict[str, Image]) -> dict[tuple[str, str], str]:
+    """Kind of link by pair."""
+    return {(min(one.a, one.b), max(one.a, one.b)): one.kind for one in pixel_links(traits_of(images))}
+
+
+def tiles(image: Image, size: int, name: str = "") -> dict[str, Image]:
+    """The tiles of a mosaic, each compressed by itself."""
+    n = len(image) // size
+    return {
+        f"{name}{row}{col}": jpeg(image[row * size : (row + 1) * size, col * size : (col + 1) * size])
+        for row in range(n)
+        for col in range(n)
+    }
+
+
+def test_neighbours_in_a_mosaic_touch_and_nothing_else_does() -> None:
+    """All 12 borders inside each of two mosaics of 3 × 3 tiles are found, and no other; the text says which side."""
+    images = tiles(ground(1), 256, "a") | tiles(ground(2), 256, "b")
+    expected = {
+        (f"{m}{r}{c}", f"{m}{r + dr}{c + dc}"): "touches"
+        for m in "ab"
+        for r in range(3)
+        for c in range(3)
+        for dr, dc in ((0, 1), (1, 0))
+        if r + dr < 3 and c + dc < 3
+    }
+    assert pairs(images) == expected
+    texts = [link.text for link in pixel_links(traits_of(images))]
+    assert any(re.fullmatch(r"a00 lies left of a01 \(evidence \d+\)", text) for text in texts)
+    assert any(re.fullmatch(r"a00 lies above a10 \(evidence \d+\)", text) for text in texts)
+
+
+def test_on_the_ten_real_scenes_exactly_one_pair_touches(real_data: Path) -> None:
+    """482365 lies left of 180902, by a wide margin, and nothing else is linked."""
+    files = sorted((real_data / "deepglobe").glob("*_sat.jpg"))
+    images = {file.name.removesuffix("_sat.jpg"): cv2.imread(str(file)) for file in files}
+    traits = traits_of(images)
+    links = pixel_links(traits)
+    assert [(link.a, link.b, link.kind) for link in links] == [("482365", "180902", "touches")]
+    ids = sorted(traits)
+    found = list(touching([traits[scene] for scene in ids]))
+    assert [link.score > 4 * TOUCH for link in found] == [True]
+
+
+@pytest.mark.parametrize(
+    "border",
+    [np.uint8(0), np.uint8(255), np.linspace(20, 220, 256).astype(np.uint8)],
+    ids=["no data", "cloud", "haze that brightens evenly"],
+)
+def test_borders_without_detail_touch_nothing(border: NDArray[np.uint8]) -> None:
+    """Frames of one value, or of one smooth ramp, say nothing about neighbours."""
+    images = {}
+    for seed in range(4):
+        image = ground(seed, 256)
+        for side in (np.s_[:3], np.s_[-3:]):
+            image[side] = np.reshape(border, (-1, 1))
+            image[:, side] = np.reshape(border, (-1, 1, 1))
+        images[str(seed)] = jpeg(image)
+    assert pairs(images) == {}
+
+
+def test_flat_and_empty_scenes_are_like_nothing() -> None:
+    """Water, cloud, no data and plain sensor noise are neither neighbours nor copies of each other."""
+    rng = np.random.default_rng(0)
+    flat = {f"flat {value}": np.full((256, 256, 3), value, np.uint8) for value in (0, 90, 90, 255)}
+    noisy = {f"sea {n}": jpeg(rng.normal(80, 2, (256, 256, 3)).clip(0, 255).astype(np.uint8)) for n in range(6)}
+    assert pairs(flat | {"flat again": np.full((256, 256, 3), 90, np.uint8)} | noisy) == {}
+
+
+def test_one_bright_stroke_in_the_same_place_is_no_evidence() -> None:
+    """Two unlike scenes whose borders both cross a road at one place do not touch."""
+    left, right = ground(5, 256), ground(6, 256)
+    left[100:110], right[100:110] = 255, 255
+    assert pairs({"left": left, "right": right}) == {}
+
+
+COPIES = {
+    "compressed": lambda image: jpeg(image, 50),
+    "half the size": lambda image: cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
+    "brighter": lambda image: (255 * (image / 255.0) ** 0.6).astype(np.uint8),
+    "turned": lambda image: np.rot90(image).copy(),
+    "mirrored": lambda image: image[:, ::-1].copy(),
+    "transposed": lambda image: image.transpose(1, 0, 2).copy(),
+}
+
+
+@pytest.mark.parametrize("change", COPIES)
+def test_near_duplicates_repeat(change: str) -> None:
+    """A scene that was compressed anew, resized, brightened, turned or mirrored is found among unlike ones."""
+    images = {str(seed): ground(seed, 300)[:256] for seed in range(5)}
+    images["copy"] = COPIES[change](images["3"])
+    assert pairs(images) == {("3", "copy"): "repeats"}
+
+
+def test_overlapping_scenes_are_found_at_any_shift() -> None:
+    """Two cuts that share a third of their area overlap; two that share nothing do not."""
+    mosaic = ground(7, 1024)
+    cuts = {"a": (0, 0), "b": (170, 250), "c": (512, 0)}
+    images = {name: jpeg(mosaic[row : row + 500, col : col + 500]) for name, (row, col) in cuts.items()}
+    assert pairs(images) == {("a", "b"): "overlaps"}
+
+
+def test_furrows_that_repeat_do_not_overlap() -> None:
+    """Two fields of one row spacing look alike at many shifts, which is no overlap."""
+    line = 110 + 40 * np.sin(np.arange(512) / 512 * 2 * np.pi * 20)
+    fields = {}
+    for seed in range(3):
+        noise = np.random.default_rng(seed).normal(0, 8, (512, 512, 3))
+        fields[str(seed)] = (np.roll(line, 7 * seed)[:, None, None] + noise).clip(0, 255).astype(np.uint8)
+    assert pairs(fields) == {}
+
+
+def test_traits_hold_borders_and_moments() -> None:
+    """Sums count labelled pixels only; borders are extrapolated half a pixel outwards; floats may be missing."""
+    pixels = np.arange(12, dtype=np.float32).reshape(3, 4, 1)
+    pixels[0, 0, 0] = np.nan
+    labels = np.zeros((3, 4), np.uint8)
+    labels[2] = 255
+    traits = scene_traits(pixels, labels)
+    assert traits.size == (3, 4)
+    assert traits.n_valid.tolist() == [7]
+    assert traits.total.tolist() == pytest.approx([28.0])
+    assert traits.squares.tolist() == pytest.approx([140.0])
+    np.testing.assert_allclose(traits.rows[1, 0], 1.5 * pixels[2, :, 0] - 0.5 * pixels[1, :, 0])
+    np.testing.assert_allclose(traits.columns[1, 0], 1.5 * pixels[:, 3, 0] - 0.5 * pixels[:, 2, 0])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize("bands", [1, 2, 3, 6])
+def test_mean_and_std_are_those_of_all_labelled_pixels(dtype: str, bands: int) -> None:
+    """Against NumPy over the pixels of two scenes of unlike size; every type and any number of bands."""
+    rng = np.random.default_rng(1)
+    scenes, values = [], []
+    for height in (20, 33):
+        pixels = rng.integers(0, 200, (height, 40, bands)).astype(dtype)
+        labels = rng.choice(np.uint8([0, 1, 255]), (height, 40))
+        scenes.append(scene_traits(pixels, labels))
+        values.append(pixels[labels != 255])
+    mean, std = mean_and_std(scenes)
+    np.testing.assert_allclose(mean, np.concatenate(values).astype(float).mean(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(std, np.concatenate(values).astype(float).std(axis=0), rtol=1e-6)
+
+
+def test_a_band_that_never_varies_has_deviation_one() -> None:
+    """Dividing by it must not blow up; so too where no pixel is labelled."""
+    traits = scene_traits(np.full((5, 5, 2), 7, np.uint8), None)
+    assert mean_and_std([traits]) == ((7.0, 7.0), (1.0, 1.0))
+    unlabelled = scene_traits(np.full((5, 5, 1), 7, np.uint8), np.full((5, 5), 255, np.uint8))
+    assert mean_and_std([unlabelled]) == ((0.0,), (1.0,))
+
+
+def test_traits_are_made_once_and_again_where_damaged(tmp_path: Path) -> None:
+    """The cache gives the same numbers; a damaged file is made anew."""
+    made = []
+
+    def make() -> Traits:
+        made.append(1)
+        return scene_traits(ground(1, 64), None)
+
+    first = cached_traits(tmp_path, "a" * 64, "b" * 64, make)
+    again = cached_traits(tmp_path, "a" * 64, "b" * 64, make)
+    assert len(made) == 1
+    for name, value in vars(first).items():
+        np.testing.assert_array_equal(value, getattr(again, name))
+    (file,) = tmp_path.rglob("*.npz")
+    file.write_bytes(b"PK broken")
+    cached_traits(tmp_path, "a" * 64, "b" * 64, make)
+    assert len(made) == 2
+
+
+def test_tiny_scenes_have_traits() -> None:
+    """A scene of one pixel has borders and a thumbnail."""
+    traits = traits_of({"a": np.full((1, 1, 3), 5, np.uint8), "b": np.full((1, 1, 3), 9, np.uint8)})
+    assert pixel_links(traits) == []
+
+
+def test_bounds_touch_and_overlap_to_half_a_pixel() -> None:
+    """Boxes are compared in the same reference system only."""
+    places = {
+        "a": Place("EPSG:1", 0, 0, 10, 10, 1.0),
+        "right of a": Place("EPSG:1", 10.4, 0, 20, 10, 1.0),
+        "over a": Place("EPSG:1", 5, 5, 9, 15, 1.0),
+        "far": Place("EPSG:1", 30, 0, 40, 10, 1.0),
+        "elsewhere": Place("EPSG:2", 0, 0, 10, 10, 1.0),
+    }
+    assert [(one.a, one.b, one.text) for one in bounds_links(places)] == [
+        ("a", "over a", "a and over a overlap on the map"),
+        ("a", "right of a", "a and right of a touch on the map"),
+    ]
+    assert bounds_links({}) == []
+
+
+def test_groups_join_names_and_links() -> None:
+    """A link between two named groups makes them one, under the first name; others stay apart."""
+    named = {"1": "x", "2": "x", "3": "y", "4": "z"}
+    links = [NamedLink("2", "3", "touches", "")]
+    assert join_groups("1234", named, links) == {"1": "x", "2": "x", "3": "x", "4": "z"}
+    assert join_groups("1234", {}, []) == {scene: scene for scene in "1234"}
+
+
+def test_groups_are_read_from_a_table(tmp_path: Path) -> None:
+    """Other columns and other scenes are passed over."""
+    path = tmp_path / "groups.csv"
+    path.write_text("id,note,group\na b,x,1\nс,y,2\nunused,z,3\n", encoding="utf-8-sig")
+    assert read_groups(path, ["a b", "с"]) == {"a b": "1", "с": "2"}
+
+
+GROUP_ERRORS = {
+    "no column": ("id,grp\na,1\n", "a line lacks id or group, expected the columns id,group. Complete it."),
+    "two groups": ("id,group\na,1\na,2\n", "scene 'a' is in two groups, expected one. Remove a line."),
+    "missing": ("id,group\na,1\n", "no group for scene 'b' and 1 more, expected every scene. Add lines id,group."),
+}
+
+
+@pytest.mark.parametrize("case", GROUP_ERRORS)
+def test_wrong_tables_of_groups_are_refused(tmp_path: Path, case: str) -> None:
+    """Each fault has its one line."""
+    content, text = GROUP_ERRORS[case]
+    path = tmp_path / "groups.csv"
+    path.write_text(content)
+    with pytest.raises(DataError, match=f"^{re.escape(f'{path}: {text}')}$"):
+        read_groups(path, ["a", "b", "c"])
+
+
+def test_a_table_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 are named with their reason."""
+    path = tmp_path / "groups.csv"
+    path.write_bytes(b"id,group\n\xff\xfe,1\n")
+    with pytest.raises(
+        DataError, match=r"groups\.csv: unreadable table of groups \(.*\)\. Expected UTF-8 with columns"
+    ):
+        read_groups(path, ["a"])
