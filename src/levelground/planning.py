@@ -43,6 +43,8 @@ class Wish:
     seed: int
     recipe: Recipe
     budget: Budget
+    twin: bool = False
+    """Whether this is the architecture under a second name, a negative control."""
 
 
 def fit_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
@@ -104,7 +106,7 @@ def find_run(wish: Wish, dataset: Dataset, study: Path) -> tuple[Path, Run | Non
 
     A run of another identity under the same name is left alone: the folder's name then carries the identity.
     """
-    name = run_name(canonical_arch(wish.arch), wish.recipe.encoder, wish.seed)
+    name = run_name(canonical_arch(wish.arch) + ("-twin" if wish.twin else ""), wish.recipe.encoder, wish.seed)
     wanted = identity(wish, dataset)
     for candidate in (name, f"{name}-{wanted[:8]}"):
         folder = runs_folder(study) / candidate
@@ -257,6 +259,7 @@ def new_card(plan: Plan, wish: Wish) -> Record:
         "encoder": model.encoder,
         "encoder_weights": model.weights_source,
         "seed": wish.seed,
+        "twin": wish.twin,
         "recipe": dataclasses.asdict(wish.recipe),
         "budget": {"asked": wish.budget.describe(wish.recipe), "steps": plan.steps},
         "steps_per_epoch": plan.steps_per_epoch,

@@ -1,0 +1,70 @@
+"""Prepare, train every architecture and seed, evaluate, compare and report; what is done already is not done again."""
+
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from levelground.prepare import PrepareOptions
+from levelground.recipe import Budget, Recipe
+from levelground.records import Record
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class StudyConfig:
+    """What to compare, on what, and how to judge it."""
+
+    scenes: tyro.conf.OmitArgPrefixes[PrepareOptions]
+    archs: Annotated[tuple[str, ...], Field(min_length=1)] = ("pspnet", "unet", "fpn")
+    """Architectures: unet unetplusplus fpn pspnet deeplabv3 deeplabv3plus linknet manet pan upernet segformer dpt."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    """Seeds: each architecture is trained once with each. Two or more let verdicts speak of architectures."""
+    twins: bool = False
+    """Negative control: train each architecture under a second name too, with other seeds."""
+    metric: str = "official.miou"
+    """The metric that verdicts are about, named before results are seen: SCORING.MEASURE, such as kept.miou."""
+    delta: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Differences smaller than this do not matter; verdicts of equality mean it."""
+    recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes CUDA, then MPS, then the CPU."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Precision of multiplications; auto takes bf16 where the hardware has it."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """CPU threads; None takes all cores. Other numbers of threads give other last bits of the weights."""
+    workers: Annotated[int, Field(ge=0, le=256)] | None = None
+    """Loader processes; None takes none on a CPU and up to 8 beside a GPU. They change no sample."""
+    save_every: Annotated[float, Field(gt=0)] = 60.0
+    """Longest time between two saved states, seconds."""
+
+
+def study(config: StudyConfig) -> Record:
+    """Run a whole study.
+
+    Args:
+        config: What to compare, on what.
+    Returns:
+        The comparison, on disk in the study's folder beside its tables, figures and ``report.html``.
+    Raises:
+        LevelgroundError: Something cannot be done; what is finished stays.
+    """
+    from levelground.prepare import prepare_dataset
+    from levelground.runtime import make_runtime
+    from levelground.study import StudyOptions, check_options, run_study
+
+    options = StudyOptions(
+        archs=config.archs,
+        seeds=config.seeds,
+        recipe=config.recipe,
+        budget=config.budget,
+        metric=config.metric,
+        delta=config.delta,
+        twins=config.twins,
+        workers=config.workers,
+        save_every_s=config.save_every,
+    )
+    check_options(options)
+    runtime = make_runtime(config.device, config.precision, threads=config.threads)
+    return run_study(prepare_dataset(config.scenes), options, runtime)
