@@ -96,11 +96,15 @@ def absent_classes(record: Record) -> list[Finding]:
 
 def rank_flips(record: Record) -> list[Finding]:
     """Whether another scoring, or another metric, would rank the runs otherwise."""
-    if len(record["runs"]) < 2:
+    owner = {run["name"]: name for name, runs in models_of(record).items() for run in runs}
+    if len(set(owner.values())) < 2:
         return []
     labels = {run["name"]: run["label"] for run in record["runs"]}
     scorings = [f"{scoring}.miou" for scoring in record["scorings"]]
-    flips = {entry["metric"]: entry["flips"] for entry in record["multiverse"]}
+    # Seeds of one architecture that change places say nothing about metrics.
+    flips = {
+        entry["metric"]: [(a, b) for a, b in entry["flips"] if owner[a] != owner[b]] for entry in record["multiverse"]
+    }
     of_scorings = {metric: found for metric, found in flips.items() if metric in scorings and found}
     others = {metric: found for metric, found in flips.items() if metric not in scorings and found}
     findings = []
@@ -118,7 +122,7 @@ def rank_flips(record: Record) -> list[Finding]:
     return findings
 
 
-def _flip_text(flips: Mapping[str, Sequence[Sequence[str]]], labels: Mapping[str, str]) -> str:
+def _flip_text(flips: Mapping[str, Sequence[tuple[str, str]]], labels: Mapping[str, str]) -> str:
     """Flips by metric in a sentence; each is ``(before, after)`` of runs that change places."""
     parts = []
     for metric, found in flips.items():

@@ -81,12 +81,14 @@ def headline(record: Record) -> Finding:
 
 
 def _lone_headline(record: Record, words: str) -> Finding:
-    """One run, or one architecture's seeds that nothing else is held against."""
-    name, label, value = contenders(record)[0]
-    run = record["runs"][0]
-    sure = f" (95 % interval {between(run['interval'])})" if run["interval"] else ""
+    """One architecture, with one seed or several, that nothing else is held against."""
+    name, _, value = contenders(record)[0]
+    entry, run = record["architectures"][0], record["runs"][0]
+    label, interval = (name, entry["interval"]) if entry["seeds"] > 1 else (run["label"], run["interval"])
+    mean = f", the mean of {entry['seeds']} seeds," if entry["seeds"] > 1 else ""
+    sure = f" (95 % interval {between(interval)})" if interval else ""
     scenes = count_of(len(record["scenes"]), f"{record['split']} scene")
-    text = f"{label} scores {score(value)} {words}{sure} on {scenes}. There is nothing to compare it with."
+    text = f"{label} scores {score(value)} {words}{mean}{sure} on {scenes}. There is nothing to compare it with."
     return Finding("headline", "headline", text, {"metric": record["metric"], "best": name, "value": value})
 
 
@@ -122,7 +124,7 @@ def _better(
         for name, label, value in items[:3]
     ]
     if len(items) > 3:
-        gaps.append(f"{count_of(len(items) - 3, 'more run')}")
+        gaps.append(f"{len(items) - 3} more")
     return f"{best[1]} wins with {score(best[2])} {words}: it beats {listing(gaps)}."
 
 

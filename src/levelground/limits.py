@@ -4,7 +4,7 @@ Few groups, few seeds, unlike protocols, groups that a split separates, looks at
 control (twins). Each function takes a comparison record and returns findings.
 """
 
-from levelground.prose import Finding, between, count_of, listing, p_value, per_cent, score, signed, whether
+from levelground.prose import Finding, about, between, count_of, listing, p_value, per_cent, score, signed, whether
 from levelground.records import Record
 from levelground.verdicts import ALPHA
 from levelground.views import judged_pairs, speaks_of_architectures
@@ -29,7 +29,7 @@ def describe_limits(record: Record) -> list[Finding]:
         *unknown_protocol(record),
         *separated_groups(record),
         *one_raster(record),
-        *test_looks(record),
+        *looks_at_test(record),
     ]
 
 
@@ -41,32 +41,40 @@ def what_would_decide(record: Record) -> list[Finding]:
     have = count_of(record["n_groups"], "group")
     if speaks_of_architectures(record):
         have += f" and {count_of(power['seeds'], 'seed')} of each architecture"
-    text = (
-        f"What would decide it: with {have}, a difference of {score(power['detectable_delta'])} is found in "
-        f"{per_cent(power['power'])} of such studies. {_needs(record, power)}"
-    )
+    found = f"a difference of {score(power['detectable'])} would be found in {per_cent(power['power'])} of such studies"
+    if power["detectable"] >= 1 or cannot_show(record):
+        found = f"no possible difference would be found in {per_cent(power['power'])} of such studies"
+    text = f"What would decide it: with {have}, {found}. {_needs(record, power)}"
     return [Finding("what_would_decide", "finding", text, dict(power))]
 
 
 def _needs(record: Record, power: Record) -> str:
-    delta = score(power["delta"])
-    groups, seeds = power["groups_needed"], power["seeds_needed"]
-    if speaks_of_architectures(record):
-        ways = []
-        if groups is not None:
-            ways.append(f"about {count_of(groups, 'group')} with as many seeds")
-        if seeds is not None:
-            ways.append(f"about {count_of(seeds, 'seed')} of each with as many groups")
-        if not ways:
-            return f"To find one of {delta}, neither more groups alone nor more seeds alone are enough: it takes both."
-        return f"To find one of {delta} it takes {listing(ways, last='or')}."
-    more = "; to speak of architectures, at least 2 seeds of each as well"
-    return f"To find one of {delta} it takes about {count_of(groups, 'group')}{more}." if groups else ""
+    """Groups and seeds that settle a difference of δ: enough to find it and enough to show that there is none."""
+    groups = _both(power["groups_needed"], power["groups_for_equal"])
+    seeds = _both(power["seeds_needed"], power["seeds_for_equal"])
+    lead = f"To settle a difference of {score(power['delta'])}, to find it or to show that there is none, it takes"
+    if not speaks_of_architectures(record):
+        if groups is None:
+            return ""
+        more = "; to speak of architectures, at least 2 seeds of each as well"
+        return f"{lead} {about(groups, 'group')}{more}."
+    ways = []
+    if groups is not None:
+        ways.append(f"{about(groups, 'group')} with as many seeds")
+    if seeds is not None:
+        ways.append(f"{about(seeds, 'seed')} of each with as many groups")
+    if not ways:
+        return f"{lead} more groups and more seeds: neither is enough alone."
+    return f"{lead} {listing(ways, last='or')}."
+
+
+def _both(first: int | None, second: int | None) -> int | None:
+    return None if first is None or second is None else max(first, second)
 
 
 def cannot_show(record: Record) -> list[Finding]:
     """Where even the largest difference could not have reached p ≤ .05."""
-    pairs = record["pairs"]
+    pairs = judged_pairs(record)
     if not pairs or speaks_of_architectures(record) or pairs[0]["p_min"] <= ALPHA:
         return []
     least = pairs[0]["p_min"]
@@ -83,12 +91,14 @@ def few_groups(record: Record) -> list[Finding]:
     groups = record["n_groups"]
     if groups >= FEW_GROUPS:
         return []
-    figures = {"groups": groups, "scenes": len(record["scenes"])}
-    scenes = count_of(len(record["scenes"]), f"{record['split']} scene")
+    n_scenes = len(record["scenes"])
+    figures = {"groups": groups, "scenes": n_scenes}
+    scenes = count_of(n_scenes, f"{record['split']} scene")
     if groups < 2:
+        which = f"there is only {scenes}" if n_scenes == 1 else f"all {scenes} are one group"
         text = (
-            f"No interval and no test: the {scenes} {whether(len(record['scenes']), 'is', 'are')} one group, and "
-            "what other groups would show cannot be told from one. Scores describe these scenes only."
+            f"No interval and no test: {which}, and one group cannot tell what others would show. "
+            f"Scores describe {whether(n_scenes, 'this scene', 'these scenes')} only."
         )
         return [Finding("one_group", "warning", text, figures)]
     text = (
@@ -196,7 +206,7 @@ def separated_groups(record: Record) -> list[Finding]:
         return []
     first = separated[0]
     text = (
-        f"The split separates {count_of(len(separated), 'group')} of scenes that touch, overlap or repeat, such as "
+        f"The split separates {count_of(len(separated), 'group')} of scenes that belong together, such as "
         f"{first['test'][0]} (test) and {first['other'][0]} ({first['other_split']}): test scores may be too good. "
         "The split “grouped” keeps groups together."
     )
@@ -211,7 +221,7 @@ def one_raster(record: Record) -> list[Finding]:
     return [Finding("one_raster", "warning", text, {})]
 
 
-def test_looks(record: Record) -> list[Finding]:
+def looks_at_test(record: Record) -> list[Finding]:
     """How often the test scenes were looked at."""
     total, runs = record["test_looks"]["total"], len(record["runs"])
     if record["split"] != "test" or not total:

@@ -39,15 +39,17 @@ def converges_first(record: Record) -> list[Finding]:
     epochs, seconds = _learning_means(record, "epoch"), _learning_means(record, "time_s")
     order = sorted(steps, key=lambda name: (steps[name], name))
     first = [name for name in order if steps[name] == steps[order[0]]]
-    places = [
-        f"{name} after {count_of(round(steps[name]), 'step')}"
+    places = {
+        name: f"after {count_of(round(steps[name]), 'step')}"
         + (f" (epoch {epochs[name]:.1f})" if name in epochs else "")
         for name in order
-    ]
-    lead = f"{listing(first)} {whether(len(first), 'converges', 'converge')} first"
+    }
     if len(first) == len(order):
-        lead = f"{listing(first)} converge equally fast, as far as the validations can tell"
-    text = f"{lead}. 95 % of a model's own best validation score was reached by {listing(places)}."
+        text = f"{listing(first)} all reach 95 % of their own best validation score {places[order[0]]}."
+    else:
+        lead = f"{listing(first)} {whether(len(first), 'converges', 'converge')} first"
+        when = listing([f"{name} {place}" for name, place in places.items()])
+        text = f"{lead}. 95 % of a model's own best validation score is reached by {when}."
     if len(seconds) == len(steps):
         soonest = min(sorted(seconds), key=lambda name: seconds[name])
         if soonest not in first:

@@ -120,6 +120,19 @@ def count_of(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {noun}".replace(",", " ")
 
 
+def about(n: int, one: str, many: str | None = None) -> str:
+    """A large number with its noun, rounded up to two figures: a plan is no finer than that.
+
+    Example:
+        >>> about(1754, "group"), about(81, "group"), about(7, "seed")
+        ('about 1 800 groups', 'about 81 groups', '7 seeds')
+    """
+    if n < 20:
+        return count_of(n, one, many)
+    unit = 10 ** (len(str(n)) - 2)
+    return f"about {count_of(-(-n // unit) * unit, one, many)}"
+
+
 def whether(n: int, one: str, many: str) -> str:
     """The word that agrees with a number: ``whether(len(names), "is", "are")``.
 
@@ -174,7 +187,7 @@ def metric_words(metric: str, scorings: Sequence[str]) -> str:
 
     Example:
         >>> metric_words("official.miou", ["official"]), metric_words("kept.miou", ["official", "kept", "all"])
-        ('mIoU', 'mIoU (kept)')
+        ('mIoU', 'kept mIoU')
         >>> metric_words("official.iou:Water", ["official"]), metric_words("boundary.miou", ["official"])
         ('IoU of water', 'boundary IoU')
     """
@@ -185,7 +198,7 @@ def metric_words(metric: str, scorings: Sequence[str]) -> str:
         words = "boundary IoU"
     if name:
         words = f"{words} of {class_word(name)}"
-    return f"{words} ({scoring})" if scoring in scorings and len(scorings) > 1 else words
+    return f"{scoring} {words}" if scoring in scorings and len(scorings) > 1 else words
 
 
 Severity = Literal["headline", "finding", "warning"]

@@ -124,6 +124,7 @@ def _architectures_table(record: Record) -> TextTable:
             score(entry["ranked_first"], decimals=2),
         )
         for entry in record["architectures"]
+        if entry["seeds"] > 1
     )
     header = ("architecture", "seeds", "mIoU", "95 % interval", "SE of groups", "SE of seeds", "ranked first")
     return TextTable("Architectures: means over seeds", header, rows)
@@ -169,7 +170,7 @@ def _csv_pairs(record: Record) -> Iterator[tuple[object, ...]]:
             for entry in pair["per_class"]:
                 low, high = entry["interval"] or (None, None)
                 name = names[entry["class"]]
-                yield (*ends, "iou", name, entry["delta"], low, high, None, None, None)
+                yield (*ends, f"{pair['metric'].split('.')[0]}.iou", name, entry["delta"], low, high, None, None, None)
 
 
 def to_markdown(record: Record) -> str:

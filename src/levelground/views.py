@@ -46,8 +46,11 @@ def speaks_of_architectures(record: Record) -> bool:
 
 
 def contenders(record: Record) -> list[tuple[str, str, float | None]]:
-    """What is ranked, best first: ``(name, label, value of the primary metric)`` of architectures, else of runs."""
-    if speaks_of_architectures(record):
+    """What is ranked, best first: ``(name, label, value of the primary metric)``.
+
+    Architectures where each has seeds, or where there is only one; else runs.
+    """
+    if speaks_of_architectures(record) or len(record["architectures"]) == 1:
         items = [(entry["name"], entry["name"], entry["value"]) for entry in record["architectures"]]
     else:
         items = [(run["name"], run["label"], run["value"]) for run in record["runs"]]
@@ -55,7 +58,12 @@ def contenders(record: Record) -> list[tuple[str, str, float | None]]:
 
 
 def judged_pairs(record: Record) -> list[Record]:
-    """The pairs that carry the verdicts: of architectures where there are seeds, else of runs."""
+    """The pairs that carry the verdicts: of architectures where there are seeds, else of runs.
+
+    Seeds of one architecture are no contest: with nothing else there is nothing to judge.
+    """
+    if len(record["architectures"]) < 2:
+        return []
     pairs: list[Record] = record["architecture_pairs"] if speaks_of_architectures(record) else record["pairs"]
     return pairs
 

@@ -1,0 +1,205 @@
+"""Runs to a comparison record: scores, intervals, verdicts and findings, computed from counts alone.
+
+No torch and no pixels: each run's ``counts-<split>.npz`` and card are all that is read. docs/compare.md explains the
+record's figures.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from levelground import __version__
+from levelground.errors import ConfigError
+from levelground.findings import find, pair_text
+from levelground.guards import Evaluated, check_alike, compare_protocols, refuse_unlike
+from levelground.legend import Legend
+from levelground.metric_names import Metric, parse_metric
+from levelground.metrics import scorings
+from levelground.naming import name_architectures, run_labels
+from levelground.pairings import architecture_pairs, architecture_rows, groups_for_p, open_question, run_pairs
+from levelground.profiles import (
+    boundary_blocks,
+    calibration_block,
+    has_boundaries,
+    learning,
+    mean_loss,
+    metric_counts,
+    multiverse_rows,
+    pareto_front,
+    scene_scores,
+    score_blocks,
+    throughput,
+)
+from levelground.prose import metric_words
+from levelground.records import Record, atomic_path, plain, write_json
+from levelground.runs import Run
+from levelground.setting import (
+    dataset_block,
+    find_dataset,
+    gather,
+    legend_of,
+    looks_at_test,
+    scene_rows,
+    separated_groups,
+    truth_block,
+)
+from levelground.statistics import run_intervals
+from levelground.tables import to_csv, to_latex, to_markdown
+
+
+def compare_runs(
+    runs: Sequence[Run],
+    *,
+    split: str = "test",
+    metric: str = "official.miou",
+    delta: float = 0.01,
+    allow_unlike: bool = False,
+) -> Record:
+    """Compare runs that were evaluated on the same scenes.
+
+    Args:
+        runs: One run or more.
+        split: The split whose counts are compared.
+        metric: The primary metric, named in advance: verdicts are about it, everything else describes.
+        delta: Differences below this do not matter, δ.
+        allow_unlike: Compare runs of unlike training protocol or tile geometry, and name what differs.
+    Returns:
+        The comparison record, as ``comparison.json`` holds it.
+    Raises:
+        UnlikeError: Labels, legend, test scenes or groups differ; or the protocol does and was not allowed to.
+        RecordError: A run was not evaluated on the split, or a record is damaged.
+        ConfigError: No such metric, or a δ that is no difference.
+    """
+    if not 0 <= delta < 1:
+        raise ConfigError(f"delta is {delta}, expected a difference of scores from 0 to below 1. Give --delta 0.01.")
+    evaluated = gather(runs, split)
+    check_alike(evaluated)
+    protocol, unlike = compare_protocols(evaluated)
+    refuse_unlike(unlike, allow_unlike=allow_unlike)
+    legend = legend_of(evaluated)
+    primary = parse_metric(metric, legend.names, legend.counted)
+    if primary.view == "boundary" and not has_boundaries(evaluated):
+        raise ConfigError(f"metric {metric!r}: not all runs hold boundary counts at one distance. Evaluate them again.")
+    archs, twin_of = name_architectures(evaluated, unlike)
+    record = _setting(evaluated, legend, split) | {"metric": primary.name, "delta": delta}
+    record |= {"protocol": protocol, "unlike": unlike}
+    record["runs"] = _runs(evaluated, run_labels(evaluated, archs), legend, primary)
+    record |= _verdicts(evaluated, archs, twin_of, legend, primary, delta)
+    return _finished(record)
+
+
+def _setting(evaluated: Sequence[Evaluated], legend: Legend, split: str) -> Record:
+    """What was scored: data set, scenes, truth."""
+    dataset, counts = find_dataset(evaluated), evaluated[0].counts
+    n_groups = len(set(counts.groups.tolist()))
+    return {
+        "schema": 1,
+        "kind": "comparison",
+        "version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "split": split,
+        "scorings": scorings(legend.counted),
+        "legend": legend.to_json(),
+        "legend_sha256": counts.legend_sha256,
+        "split_sha256": counts.split_sha256,
+        "split_rule": dataset["split_rule"] if dataset else None,
+        "dataset": dataset_block(dataset, evaluated, split),
+        "scenes": scene_rows(dataset, counts),
+        "n_groups": n_groups,
+        "truth": truth_block(counts),
+        "separated": separated_groups(dataset, split),
+        "test_looks": looks_at_test(evaluated),
+    }
+
+
+def _runs(evaluated: Sequence[Evaluated], labels: Sequence[str], legend: Legend, primary: Metric) -> list[Record]:
+    """What is said of each run alone."""
+    counted, names = legend.counted, legend.names
+    estimates = run_intervals(metric_counts(evaluated, primary), evaluated[0].counts.groups, primary, counted)
+    blocks = zip(
+        evaluated,
+        labels,
+        estimates,
+        score_blocks(evaluated, counted, names),
+        boundary_blocks(evaluated, counted, names),
+        strict=True,
+    )
+    return [
+        {
+            "name": item.name,
+            "arch": item.run.arch,
+            "encoder": item.run.encoder,
+            "seed": item.run.seed,
+            "label": label,
+            "card": item.run.card,
+            "adopted": item.run.adopted,
+            "value": estimate.value,
+            "interval": estimate.interval,
+            "scores": scores,
+            "boundary_iou": boundary,
+            "calibration": calibration_block(item.counts),
+            "loss": mean_loss(item.counts),
+            "counts": item.counts.counts.sum(axis=0),
+            "scene_miou": scene_scores(item.counts, counted, "official"),
+            "learning": learning(item.run),
+            "throughput": throughput(item.run, item.counts),
+        }
+        for item, label, estimate, scores, boundary in blocks
+    ]
+
+
+def _verdicts(
+    evaluated: Sequence[Evaluated],
+    archs: Sequence[str],
+    twin_of: Mapping[str, str],
+    legend: Legend,
+    primary: Metric,
+    delta: float,
+) -> Record:
+    """Pairs of runs, architectures and their pairs, and the same runs under every other metric."""
+    counted = legend.counted
+    scoring = primary.view if primary.view != "boundary" else "official"
+    shown = parse_metric(f"{scoring}.miou", legend.names, counted)
+    pairs = run_pairs(evaluated, counted, primary, delta=delta)
+    return {
+        "pairs": pairs,
+        "groups_for_p": groups_for_p(max(1, len(pairs))),
+        "architectures": [
+            row | {"twin_of": twin_of.get(row["name"])}
+            for row in architecture_rows(evaluated, archs, counted, primary, shown)
+        ],
+        "architecture_pairs": architecture_pairs(evaluated, archs, counted, primary, delta=delta),
+        "multiverse": multiverse_rows(evaluated, counted, legend.names, primary),
+    }
+
+
+def _finished(record: Record) -> Record:
+    """The record as JSON holds it, with its sentences."""
+    done: Record = plain(record)
+    words = metric_words(done["metric"], done["scorings"])
+    labels = {run["name"]: run["label"] for run in done["runs"]}
+    for pair in done["pairs"]:
+        pair["text"] = pair_text(pair, labels, words, done["delta"])
+    own = {entry["name"]: entry["name"] for entry in done["architectures"]}
+    for pair in done["architecture_pairs"]:
+        pair["text"] = pair_text(pair, own, words, done["delta"])
+    done["pareto"] = pareto_front(done["runs"])
+    done["power"] = open_question(done)
+    done["findings"] = [finding.to_json() for finding in find(done)]
+    return done
+
+
+def write_comparison(record: Record, folder: Path) -> None:
+    """Write ``comparison.csv``, ``.md``, ``.tex`` and, last, ``.json``, each atomically.
+
+    Args:
+        record: What :func:`compare_runs` gave.
+        folder: Where to; made where it is missing.
+    Raises:
+        DiskError: A file cannot be written.
+    """
+    for suffix, text in (("csv", to_csv(record)), ("md", to_markdown(record)), ("tex", to_latex(record))):
+        with atomic_path(folder / f"comparison.{suffix}") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    content = {key: value for key, value in record.items() if key not in ("schema", "kind")}
+    write_json(folder / "comparison.json", content, kind="comparison")
