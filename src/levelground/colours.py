@@ -29,18 +29,19 @@ def threshold_code(colour: RGB) -> int:
     return 4 * red + 2 * green + blue
 
 
-def pack_colours(rgb: Image) -> NDArray[np.uint32]:
+def pack_colours(rgb: Image, bits: int = 0xFFFFFF) -> NDArray[np.uint32]:
     """Give each pixel's colour as one number, red in the lowest byte.
 
     Args:
         rgb: Colours, ``(H, W, 3)``.
+        bits: Which bits of the number to keep.
     Returns:
         ``(H, W)`` numbers below 2²⁴.
     """
     import cv2
 
     packed = cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA).view("<u4")[..., 0]
-    np.bitwise_and(packed, np.uint32(0xFFFFFF), out=packed)
+    np.bitwise_and(packed, np.uint32(bits), out=packed)
     return packed.astype(np.uint32, copy=False)
 
 
@@ -59,51 +60,32 @@ def unpack_colour(packed: int) -> RGB:
     return packed & 255, packed >> 8 & 255, packed >> 16 & 255
 
 
-def look_up_threshold(rgb: Image, table: Table) -> Codes:
-    """Map colours binarised at 128 through a table of 8 entries.
-
-    Args:
-        rgb: Colours, ``(H, W, 3)``, C-contiguous.
-        table: Pairs of colour and value; the colours' codes differ.
-    Returns:
-        ``(H, W)`` values, :data:`NO_MATCH` where no colour of the table has that code.
-    """
-    import cv2
-
-    lut = np.full(256, NO_MATCH, np.uint8)
-    for colour, value in table:
-        lut[threshold_code(colour)] = value
-    codes: NDArray[np.uint8] | None = None
-    for channel, bit in zip(cv2.split(rgb), (4, 2, 1), strict=True):
-        bits = cv2.threshold(channel, 127, bit, cv2.THRESH_BINARY, dst=channel)[1]
-        codes = bits if codes is None else cv2.add(codes, bits, dst=codes)
-    assert codes is not None
-    return np.asarray(cv2.LUT(codes, lut, dst=codes), np.uint8)
-
-
-@lru_cache(maxsize=2)
-def _exact_table(table: Table) -> NDArray[np.uint8]:
+@lru_cache(maxsize=4)
+def _filled(table: Table, bits: int) -> NDArray[np.uint8]:
+    """One entry for each of the 2²⁴ colours."""
     lut = np.full(1 << 24, NO_MATCH, np.uint8)
     for colour, value in table:
-        lut[pack_colour(colour)] = value
+        lut[pack_colour(colour) & bits] = value
     return lut
 
 
-def look_up_exact(rgb: Image, table: Table) -> Codes:
-    """Map colours through a table that holds them exactly.
+def look_up(rgb: Image, table: Table, *, threshold: bool = False) -> Codes:
+    """Map colours through a table.
 
     Args:
         rgb: Colours, ``(H, W, 3)``, C-contiguous.
         table: Pairs of colour and value.
+        threshold: Binarise each channel at 128 first, in the image and in the table.
     Returns:
         ``(H, W)`` values, :data:`NO_MATCH` where the table does not hold the colour.
     """
-    lut = _exact_table(table)
+    bits = 0x808080 if threshold else 0xFFFFFF
+    lut = _filled(table, bits)
     values = np.empty(rgb.shape[:2], np.uint8)
     rows = max(1, (1 << 17) // max(1, rgb.shape[1]))  # the packed rows stay in the processor's cache
     for start in range(0, rgb.shape[0], rows):
         block = slice(start, start + rows)
-        np.take(lut, pack_colours(rgb[block]), out=values[block], mode="clip")
+        np.take(lut, pack_colours(rgb[block], bits), out=values[block], mode="clip")
     return values
 
 

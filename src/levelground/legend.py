@@ -15,8 +15,7 @@ from levelground.colours import (
     RGB,
     Table,
     distinct_colours,
-    look_up_exact,
-    look_up_threshold,
+    look_up,
     nearest_colour,
     pack_colours,
     threshold_code,
@@ -196,12 +195,22 @@ def decode_colours(rgb: NDArray[np.uint8], legend: Legend, *, snap: int = 0, sou
     rgb = np.ascontiguousarray(rgb)
     if not rgb.size:
         return np.zeros(rgb.shape[:2], np.uint8)
-    look_up = look_up_threshold if legend.rule == "threshold" else look_up_exact
-    labels = look_up(rgb, legend.table)
+    labels = look_up(rgb, legend.table, threshold=legend.rule == "threshold")
     rows, columns = np.nonzero(labels == NO_MATCH) if labels.max() == NO_MATCH else ((), ())
     if len(rows):
         _settle_unmatched(rgb, labels, np.asarray(rows), np.asarray(columns), legend, snap, source)
     return labels
+
+
+def count_impure(rgb: NDArray[np.uint8], legend: Legend) -> int:
+    """Count the pixels of a mask whose colour is near or beyond a class colour but none exactly.
+
+    Example:
+        >>> count_impure(np.uint8([[[0, 255, 255], [250, 10, 240]]]), DEEPGLOBE)
+        1
+    """
+    known = tuple((colour, 0) for colour, _ in legend.table)
+    return int(np.count_nonzero(look_up(np.ascontiguousarray(rgb), known)))
 
 
 def encode_colours(labels: LabelMap, legend: Legend) -> NDArray[np.uint8]:

@@ -1,0 +1,226 @@
+"""Find images and their masks below a folder, by name and place only: no pixel is read here."""
+
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from levelground.errors import SceneError
+
+Naming = Literal["kaggle", "folders", "suffix"]
+"""How masks are told from images: by ``_sat`` and ``_mask``, by folder, or by ``_label`` behind a raster's name."""
+
+Severity = Literal["note", "warning", "error"]
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img")
+MASK_FOLDERS = ("masks", "mask", "labels", "label")
+_SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing")
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+_KAGGLE = re.compile(r"(?P<id>.+)_(?P<part>sat|mask)", re.IGNORECASE)
+_LABEL = re.compile(r"(?P<base>.+?)[_-](labels?|masks?|gt)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something worth saying about the data; an ``error`` keeps its scene from being used."""
+
+    severity: Severity
+    code: str
+    text: str
+    scene: str | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image with its mask, if it has one; ``group`` names the folder that it shares with others."""
+
+    id: str
+    image: Path
+    mask: Path | None
+    group: str
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All pairs that one naming finds, and what is wrong with the rest."""
+
+    naming: Naming
+    pairs: tuple[Pair, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def labelled(self) -> int:
+        """How many images have a mask."""
+        return sum(pair.mask is not None for pair in self.pairs)
+
+
+def list_files(data: Path) -> tuple[tuple[PurePosixPath, ...], tuple[Finding, ...]]:
+    """List the image files below a folder, by path below it, in order.
+
+    Args:
+        data: The folder. Names that begin with a dot are passed over.
+    Returns:
+        Paths below ``data``; findings for names with control characters and links that leave the folder.
+    Raises:
+        SceneError: ``data`` or a folder below it is missing or cannot be listed.
+    """
+    if not data.is_dir():
+        raise SceneError(f"{data}: is no folder. Give the folder with the scenes as --data.")
+    root = data.resolve()
+    files: list[PurePosixPath] = []
+    findings: list[Finding] = []
+    for folder, folders, names in os.walk(data, onerror=_refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in (*names, *(name for name in folders if Path(folder, name).is_symlink())):
+            path = Path(folder, name)
+            below = PurePosixPath(path.relative_to(data).as_posix())
+            if name.startswith(".") or (path.suffix.lower() not in _SUFFIXES and not path.is_dir()):
+                continue
+            finding = _check_name(below) or _check_link(path, below, root)
+            if finding:
+                findings.append(finding)
+            elif not path.is_dir():
+                files.append(below)
+    return tuple(sorted(files)), tuple(findings)
+
+
+def find_pairs(data: Path, files: Iterable[PurePosixPath], naming: Naming) -> Pairs:
+    """Pair images with masks under one naming.
+
+    Args:
+        data: The folder.
+        files: Paths below it, from :func:`list_files`.
+        naming: The naming to try.
+    Returns:
+        The pairs in the order of their images' paths; findings for masks without an image, and for images whose mask
+        is missing or ambiguous.
+    """
+    images, masks = _NAMINGS[naming](tuple(files))
+    findings: list[Finding] = []
+    ids = _short_ids(images) if naming == "kaggle" else {key: str(key) for key in images}
+    parents = {_group(key): None for key in images}
+    pairs: list[Pair] = []
+    for key, candidates in sorted(images.items(), key=lambda item: item[1]):
+        mine = masks.get(key, [])
+        problem = _ambiguous(candidates, mine)
+        if problem:
+            findings.append(Finding("error", "ambiguous", f"{data / candidates[0]}: {problem}", ids[key]))
+            continue
+        group = _group(key) if len(parents) > 1 and _group(key) else ids[key]
+        pairs.append(Pair(ids[key], data / candidates[0], data / mine[0] if mine else None, group))
+    for key in sorted(masks.keys() - images.keys()):
+        text = f"{data / masks[key][0]}: mask without an image. Add the image or remove the mask."
+        findings.append(Finding("error", "missing-image", text, str(key)))
+    return Pairs(naming, tuple(pairs), tuple(findings))
+
+
+Keyed = dict[PurePosixPath, list[PurePosixPath]]
+
+
+def _kaggle(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
+    """``119_sat.jpg`` and ``119_mask.png`` in one folder."""
+    parts: dict[str, Keyed] = {"sat": defaultdict(list), "mask": defaultdict(list)}
+    for path in files:
+        match = _KAGGLE.fullmatch(path.stem)
+        if match:
+            parts[match["part"].lower()][path.parent / match["id"]].append(path)
+    return parts["sat"], parts["mask"]
+
+
+def _folders(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
+    """``images/a.jpg`` and ``masks/a.png`` below one parent; the mask's name may end in ``_mask`` or ``_label``."""
+    images: Keyed = defaultdict(list)
+    masks: Keyed = defaultdict(list)
+    for path in files:
+        for depth, part in enumerate(path.parts[:-1]):
+            kind = images if part.lower() in IMAGE_FOLDERS else masks if part.lower() in MASK_FOLDERS else None
+            if kind is not None:
+                kind[PurePosixPath(*path.parts[:depth], *path.parts[depth + 1 : -1], path.stem)].append(path)
+                break
+    for key in [key for key in masks if key not in images]:
+        match = _LABEL.fullmatch(key.name)
+        if match and (base := key.parent / match["base"]) in images and base not in masks:
+            masks[base] = masks.pop(key)
+    return images, masks
+
+
+def _suffix(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
+    """``area_label.tif`` beside ``area.tif`` or ``area_rgbn.tif``."""
+    rasters = [path for path in files if path.suffix.lower() in (".tif", ".tiff")]
+    labels = {path: match["base"] for path in rasters if (match := _LABEL.fullmatch(path.stem))}
+    images: Keyed = defaultdict(list)
+    masks: Keyed = defaultdict(list)
+    for path in rasters:
+        if path not in labels:
+            images[path.parent / path.stem].append(path)
+    for path, base in labels.items():
+        siblings = [key for key in images if key.parent == path.parent]
+        keys = [key for key in siblings if key.name == base]
+        keys = keys or [key for key in siblings if key.name.startswith((f"{base}_", f"{base}-"))]
+        for key in keys[1:]:
+            images[keys[0]] += images.pop(key)
+        masks[keys[0] if keys else path.parent / base].append(path)
+    return images, masks
+
+
+_NAMINGS: Mapping[Naming, Callable[[tuple[PurePosixPath, ...]], tuple[Keyed, Keyed]]] = {
+    "kaggle": _kaggle,
+    "folders": _folders,
+    "suffix": _suffix,
+}
+
+
+def _short_ids(images: Keyed) -> dict[PurePosixPath, str]:
+    """The numbers alone where no two scenes share one, else with their folders."""
+    names = Counter(key.name for key in images)
+    unique = all(count == 1 for count in names.values())
+    return {key: key.name if unique else str(key) for key in images}
+
+
+def _group(key: PurePosixPath) -> str:
+    """The folder that a scene shares with others, without folders that are named after a split."""
+    parts = [part for part in key.parent.parts if part.lower() not in _SPLIT_FOLDERS]
+    return "/".join(parts)
+
+
+def _ambiguous(images: list[PurePosixPath], masks: list[PurePosixPath]) -> str | None:
+    """Say what is doubled, if anything."""
+    for kind, paths in (("images", images), ("masks", masks)):
+        if len(paths) > 1:
+            return f"{len(paths)} {kind} fit each other ({', '.join(map(str, paths))}). Keep one of them."
+    return None
+
+
+def _check_name(below: PurePosixPath) -> Finding | None:
+    """Refuse names that no list and no one-line message can hold; spaces and any script are welcome."""
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in str(below)):
+        text = f"{str(below)!a}: the name has a line break or another control character. Rename the file."
+        return Finding("error", "name", text, ascii(below.stem))
+    return None
+
+
+def _check_link(path: Path, below: PurePosixPath, root: Path) -> Finding | None:
+    """Refuse links that lead out of the data folder or nowhere."""
+    if not path.is_symlink():
+        return None
+    target = path.resolve()
+    if not target.exists():
+        text = f"{path}: is a link to {target}, which does not exist. Mend or remove it."
+    elif not target.is_relative_to(root):
+        text = (
+            f"{path}: is a link that leaves the data folder (to {target}). Copy what it points to, or give that folder."
+        )
+    else:
+        return None
+    return Finding("error", "link", text, below.stem)
+
+
+def _refuse(error: OSError) -> None:
+    """Turn a folder that cannot be listed into our error."""
+    raise SceneError(
+        f"{error.filename}: folder cannot be listed ({error.strerror}). Give yourself permission to read it."
+    ) from error
