@@ -10,7 +10,6 @@ from pydantic.dataclasses import dataclass
 from levelground.recipe import Budget, Recipe
 from levelground.records import Record
 
-
 STEPS = 60
 """Steps of each run where no budget is given: five minutes for three architectures on two cores."""
 
