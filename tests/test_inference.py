@@ -107,6 +107,20 @@ def test_probabilities_are_blended_not_logits() -> None:
     assert probs[0, 0, 32:] == pytest.approx(1 - sure, abs=1e-6)
 
 
+def test_a_halo_hides_the_seams_of_a_network_that_sees_its_neighbours() -> None:
+    """Zeros beyond a tile's border show a tenth deep without a halo, and below a hundredth with one."""
+
+    def local_mean(image: torch.Tensor) -> torch.Tensor:
+        near = torch.nn.functional.avg_pool2d(image, 7, stride=1, padding=3)
+        return torch.cat([near, -near], dim=1)
+
+    pixels = np.full((64, 64, 1), 15, np.uint8)
+    inner = (slice(None), slice(3, -3), slice(3, -3))
+    whole = run(pixels, forward=local_mean, tile=0, classes=2)[inner]
+    assert np.abs(run(pixels, forward=local_mean, halo=0, classes=2)[inner] - whole).max() > 0.1
+    assert np.abs(run(pixels, forward=local_mean, halo=8, classes=2)[inner] - whole).max() < 0.01
+
+
 def test_the_sweep_equals_the_plain_stitch() -> None:
     """Blending as tiles come gives what :func:`stitch` gives of all tiles at once."""
 

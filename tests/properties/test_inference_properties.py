@@ -40,19 +40,17 @@ def test_the_batch_size_changes_nothing(height: int, width: int, halo: int, batc
 def test_the_place_of_tiles_does_not_show_for_a_network_of_small_reach(
     height: int, width: int, halo: int, seed: int
 ) -> None:
-    """Away from the scene's border tiles of any size and place agree within the share that tile borders have.
+    """Away from the scene's border the tiles cannot be seen: the network's seams, a tenth deep, shrink below .01.
 
-    A pixel at distance d from a tile's border has at most the smoothstep of d over the overlap as its share; nearer
-    than the network's reach, 3, that is below .16 for an overlap of 12.
+    A pixel at distance d from a tile's border has the smoothstep of d over the overlap as its share: at most .11 where
+    the network, which reaches 3 pixels far, errs at all.
     """
-    pixels = np.random.default_rng(seed).integers(90, 111, (height, width, 1), np.uint8)
+    pixels = np.random.default_rng(seed).integers(140, 161, (height, width, 1), np.uint8)
     whole = scores(pixels, local_mean, tile=0, halo=0, batch=1)
     inner = (slice(None), slice(3, -3), slice(3, -3))
-    # Zeros beyond a border change a mean of at most 0.2 by at most 0.2 · 3/7 in rows and columns each.
-    bound = 0.16 * 0.2
     for tile in (32, 64):
         tiled = scores(pixels, local_mean, tile=tile, halo=halo, batch=4)
-        assert np.abs(tiled[inner] - whole[inner]).max() <= bound
+        assert np.abs(tiled[inner] - whole[inner]).max() <= 0.01
 
 
 @settings(deadline=None, max_examples=30)
