@@ -122,18 +122,23 @@ def read_counts(path: Path) -> SceneCounts:
 def _load(path: Path) -> dict[str, NDArray[np.generic]]:
     """All arrays of an npz file; objects (pickles) are refused."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # The file is opened here, since np.load leaves open what it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such counts. Run `levelground evaluate` on this run first.") from error
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise RecordError(f"{path}: unreadable counts ({error}). Run `levelground evaluate` again.") from error
 
 
 def _check_arrays(record: SceneCounts) -> None:
     """Refuse a record whose arrays do not fit together."""
-    n_scenes, n_classes = record.counts.shape[0] if record.counts.ndim else 0, record.counts.shape[-1]
-    bins = record.conf_n.shape[-1]
+    if record.counts.ndim != 3 or record.conf_n.ndim != 3:
+        raise RecordError(
+            f"counts have shape {record.counts.shape} and conf_n {record.conf_n.shape}, expected (S, K, K) and "
+            "(S, K, B). Evaluate the run again."
+        )
+    n_scenes, n_classes, bins = record.counts.shape[0], record.counts.shape[-1], record.conf_n.shape[-1]
     shapes: dict[str, tuple[int, ...]] = {
         "counts": (n_scenes, n_classes, n_classes),
         "boundary": (n_scenes, n_classes, 3),
