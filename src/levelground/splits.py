@@ -264,7 +264,7 @@ def strips_split(windows: Mapping[str, Window], class_pixels: Mapping[str, Seque
     return min(found, key=lambda pair: pair[0])[1]
 
 
-def separated_groups(split: Split, groups: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def separated_groups(split: Split, groups: Mapping[str, str]) -> dict[str, tuple[SplitName, ...]]:
     """Groups whose scenes are in more than one set.
 
     Args:
@@ -276,7 +276,7 @@ def separated_groups(split: Split, groups: Mapping[str, str]) -> dict[str, tuple
         >>> separated_groups(Split(("a",), ("b",), ("c",), "x"), {"a": "1", "b": "2", "c": "1"})
         {'1': ('train', 'test')}
     """
-    where: dict[str, list[str]] = {}
+    where: dict[str, list[SplitName]] = {}
     for name in SPLIT_NAMES:
         for group in sorted({groups[scene] for scene in split.ids(name)}):
             where.setdefault(group, []).append(name)

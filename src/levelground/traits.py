@@ -57,25 +57,30 @@ def scene_traits(pixels: Pixels, labels: LabelMap | None) -> Traits:
     """
     height, width, n_bands = pixels.shape
     valid = np.ones((height, width), np.uint8) if labels is None else (labels != IGNORE).astype(np.uint8)
-    moments = [_moments(pixels[:, :, band], valid) for band in range(n_bands)]
-    n_valid, total, squares = (np.array(column) for column in zip(*moments, strict=True))
+    # OpenCV takes up to four bands at once; values that may be missing are counted band by band.
+    step = 1 if pixels.dtype.kind == "f" else 4
+    moments = [_moments(pixels[:, :, first : first + step], valid) for first in range(0, n_bands, step)]
+    n_valid, total, squares = (np.concatenate(column) for column in zip(*moments, strict=True))
     rows = np.stack([_border(pixels[:2]), _border(pixels[::-1][:2])])
     turned = pixels.transpose(1, 0, 2)
     columns = np.stack([_border(turned[:2]), _border(turned[::-1][:2])])
     return Traits(rows, columns, _thumb(pixels), n_valid.astype(np.int64), total, squares)
 
 
-def _moments(band: NDArray[np.generic], valid: NDArray[np.uint8]) -> tuple[int, float, float]:
-    """Number, sum and sum of squares of the valid values of one band."""
-    if band.dtype.kind == "f":
-        finite = np.isfinite(band)
-        valid = valid & finite
-        band = np.where(finite, band, 0)
+def _moments(
+    bands: Pixels, valid: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Number, sum and sum of squares of the valid values of up to four bands."""
+    if bands.dtype.kind == "f":
+        finite = np.isfinite(bands)
+        valid = valid & finite[:, :, 0]
+        bands = np.where(finite, bands, 0)
     n = cv2.countNonZero(valid)
     if n == 0:
-        return 0, 0.0, 0.0
-    mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(np.ascontiguousarray(band), mask=valid))
-    return n, n * mean, n * (deviation**2 + mean**2)
+        zeros = np.zeros(bands.shape[2])
+        return zeros.astype(np.int64), zeros, zeros
+    mean, deviation = (np.asarray(value[:, 0], np.float64) for value in cv2.meanStdDev(np.ascontiguousarray(bands), mask=valid))
+    return np.full(len(mean), n, np.int64), n * mean, n * (deviation**2 + mean**2)
 
 
 def _border(lines: Pixels) -> NDArray[np.float32]:
@@ -94,11 +99,12 @@ def _border(lines: Pixels) -> NDArray[np.float32]:
 def _thumb(pixels: Pixels) -> NDArray[np.float32]:
     """The mean of all bands by area averaging on 64 × 64; by nearest neighbour upwards where the scene is smaller."""
     total = np.zeros((THUMB, THUMB), np.float32)
-    for band in range(pixels.shape[2]):
-        values = np.ascontiguousarray(pixels[:, :, band])
+    for first in range(0, pixels.shape[2], 4):
+        values = np.ascontiguousarray(pixels[:, :, first : first + 4])
         if values.dtype.kind == "f":
             values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
-        total += np.asarray(cv2.resize(values, (THUMB, THUMB), interpolation=cv2.INTER_AREA), np.float32)  # type: ignore[arg-type]
+        small = cv2.resize(values, (THUMB, THUMB), interpolation=cv2.INTER_AREA)  # type: ignore[arg-type]
+        total += small.reshape(THUMB, THUMB, -1).sum(axis=2, dtype=np.float32)
     return np.asarray(total / pixels.shape[2], np.float32)
 
 

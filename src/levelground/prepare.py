@@ -1,0 +1,186 @@
+"""Make a data folder ready: find and verify its scenes, decode them once, group and split them, write the record."""
+
+import contextlib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from levelground.arrangement import Grouping, GroupsFrom, SplitRule, choose_split, find_groups
+from levelground.cache import Cache, default_cache_folder
+from levelground.console import say, say_table
+from levelground.dataset import DATASET_FILE, Dataset, read_dataset, write_dataset
+from levelground.download import download_kaggle
+from levelground.errors import ConfigError, RecordError
+from levelground.inspection import (
+    class_findings,
+    link_notes,
+    odd_masks,
+    repeated_files,
+    split_findings,
+)
+from levelground.intake import decode_all, scene_record, settle
+from levelground.scenes import find_scenes
+from levelground.splits import SPLIT_NAMES
+from levelground.traits import mean_and_std
+
+SHOWN = 20  # findings in the table; all of them stand in dataset.json
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What to prepare, and how."""
+
+    out: Path
+    """Folder that gets dataset.json; a study folder."""
+
+    data: Path | None = None
+    """Folder with the scenes; may be left out with --download."""
+
+    layout: Literal["auto", "kaggle", "folders", "index", "geotiff", "raster"] = "auto"
+    """How the folder is laid out; auto looks and says what it found."""
+
+    legend: Path | None = None
+    """Legend file (TOML); by default legend.toml in the data folder, else what the layout implies."""
+
+    split: SplitRule = "auto"
+    """Which scenes train, validate and test; auto takes train/ val/ test/ folders where the data have them, strips for
+    one large raster, else grouped."""
+
+    split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Seed of the random and grouped splits."""
+
+    lists: Path | None = None
+    """Folder with train.txt, val.txt (or crossvali.txt) and test.txt, one file name a line; for --split lists."""
+
+    groups: GroupsFrom = "auto"
+    """Which scenes belong together: auto takes groups.csv in the data folder, else folders and pixels together."""
+
+    snap_colours: Annotated[int, Field(ge=0, le=255)] = 0
+    """Mask colours that are no class become the nearest class up to this difference in each channel, in grey levels."""
+
+    skip_bad: bool = False
+    """Leave out scenes with errors and list them in dataset.json; by default the first one stops."""
+
+    block: Annotated[int, Field(ge=1)] = 256
+    """Side of the blocks that one large raster is cut into, in pixels."""
+
+    cache: Path | None = None
+    """Folder for decoded scenes; by default $LEVELGROUND_CACHE, else levelground in the user's cache folder."""
+
+    download: Literal["kaggle"] | None = None
+    """Fetch DeepGlobe with kagglehub first, where you have access."""
+
+
+def prepare_dataset(options: PrepareOptions) -> Dataset:
+    """Find, verify, decode, group and split the scenes of a folder, say what was found, and write ``dataset.json``.
+
+    A second call on the same files finds the decoded scenes in the cache and gives the same record.
+
+    Args:
+        options: What to prepare; ``options.out`` gets the record.
+    Returns:
+        The record as written.
+    Raises:
+        LevelgroundError: A file is wrong and ``skip_bad`` is off (the first one is named, the others are counted), or
+            the scenes cannot be split as asked.
+    """
+    data, cache = _folders(options)
+    found = find_scenes(
+        data, layout=None if options.layout == "auto" else options.layout, legend=options.legend, block=options.block
+    )
+    for line in found.lines:
+        say(line)
+    decoded, problems = decode_all(found, cache, options.snap_colours)
+    findings = settle(problems, len(decoded), skip_bad=options.skip_bad)
+    findings += [one for one in found.findings if one.severity != "error"]
+    files = [one.scene for one in decoded]
+    scenes = [scene_record(one, data) for one in decoded]
+    traits = {one.scene.id: one.traits for one in decoded}
+    grouping = find_groups(options.groups, data, found.layout, files, scenes, traits)
+    scenes = [replace(scene, group=grouping.joined[scene.id]) for scene in scenes]
+    n_rasters = len({file.image for file in files}) if found.layout == "raster" else 0
+    split = choose_split(
+        options.split,
+        scenes,
+        grouping,
+        one_raster=n_rasters == 1,
+        seed=options.split_seed,
+        lists=options.lists,
+        absent=[one.scene for one in problems if one.scene],
+    )
+    findings += repeated_files(scenes)
+    findings += odd_masks(scenes, {one.scene.id: one.entry.impure_pixels for one in decoded})
+    findings += class_findings(scenes, found.legend, split)
+    findings += split_findings(split, grouping.joined, n_rasters=n_rasters)
+    findings += link_notes(grouping.links)
+    mean, std = mean_and_std([traits[scene] for scene in split.train])
+    entry = decoded[0].entry
+    dataset = Dataset(
+        folder=options.out.expanduser().resolve(),
+        data=data,
+        cache=cache.folder,
+        layout=found.layout,
+        legend=found.legend,
+        bands=entry.bands,
+        dtype=entry.dtype,
+        gsd_m=found.gsd_m,
+        scenes=tuple(scenes),
+        split=split,
+        groups_from=grouping.source,
+        mean=mean,
+        std=std,
+        findings=tuple(findings),
+    )
+    _tell(dataset, grouping, looked=options.split == "auto")
+    return dataset
+
+
+def _folders(options: PrepareOptions) -> tuple[Path, Cache]:
+    """The data folder and the cache, absolute."""
+    if options.download == "kaggle":
+        data = download_kaggle()
+    elif options.data is None:
+        raise ConfigError("--data: no folder given. Pass the folder with the scenes, or --download kaggle.")
+    else:
+        data = options.data.expanduser().resolve()
+    return data, Cache((options.cache or default_cache_folder()).expanduser().resolve())
+
+
+def _tell(dataset: Dataset, grouping: Grouping, *, looked: bool) -> None:
+    """Say groups and split, show class shares and findings, and write the record unless it stands there already."""
+    groups = {scene.group for scene in dataset.scenes}
+    kinds = Counter(link.kind for link in grouping.links)
+    told = f" (pairs: {', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))})" if kinds else ""
+    say(f"groups from {grouping.source}: {len(dataset.scenes)} scenes in {len(groups)} groups{told}")
+    sizes = " / ".join(f"{len(dataset.ids(name))} {name}" for name in SPLIT_NAMES)
+    chosen = " (chosen by looking; --split overrides)" if looked else ""
+    say(f"split {dataset.split.rule}{chosen}: {sizes}; {dataset.split.text}")
+    say_table("Class shares", ("class", "all", *SPLIT_NAMES, "scenes"), _class_rows(dataset))
+    rows = [(f"{one.severity}: {one.text}", one.code) for one in dataset.findings[:SHOWN]]
+    if len(dataset.findings) > SHOWN:
+        rows.append((f"… {len(dataset.findings) - SHOWN} more in {DATASET_FILE}", ""))
+    say_table("Findings", ("finding", "kind"), rows or [("none", "")])
+    with contextlib.suppress(RecordError):
+        if read_dataset(dataset.folder) == dataset:
+            say(f"{dataset.folder / DATASET_FILE}: unchanged")
+            return
+    say(f"{write_dataset(dataset, dataset.folder)}: written")
+
+
+def _class_rows(dataset: Dataset) -> list[tuple[str, ...]]:
+    """Share of each class in all scenes and in each set, and in how many scenes it occurs."""
+    pixels = {scene.id: np.array([*scene.class_pixels, scene.ignored_pixels]) for scene in dataset.scenes}
+    sets = [list(pixels), *(list(dataset.ids(name)) for name in SPLIT_NAMES)]
+    sums = [np.sum([pixels[scene] for scene in ids], axis=0) for ids in sets]
+    scenes = np.sum([counts > 0 for counts in pixels.values()], axis=0)
+    names = [entry.name + ("" if entry.counted else " (not counted)") for entry in dataset.legend.classes]
+    rows = []
+    for index, name in enumerate([*names, "no data"]):
+        shares = [f"{total[index] / total.sum():.2%}" if total[index] else "–" for total in sums]
+        rows.append((name, *shares, str(int(scenes[index]))))
+    return rows
