@@ -1,30 +1,20 @@
-"""The page's charts: numbers in, SVG out; nothing is computed here but where a mark stands.
+"""Charts that stand in table rows: intervals, dots, and the symbol of a run. Numbers in, SVG out.
 
 Every chart is an ``<svg>`` as wide as its place (see :mod:`levelground.svg`), with a sentence for screen readers. A run
 is drawn in the classes ``r0``, ``r1`` …, to which the style sheet gives the colours of :mod:`levelground.marks`.
+Nothing is computed here but where a mark stands.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from levelground.marks import Mark
-from levelground.svg import Scale, element, joined, marker, percent, scale_over, tick_text
+from levelground.svg import Scale, element, marker, percent, tick_text
 
 Interval = tuple[float, float]
 Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Series:
-    """One run's line: its class ``r<number>``, look and points; ``name`` is shown under the pointer."""
-
-    number: int
-    name: str
-    mark: Mark
-    points: tuple[Point, ...]
 
 
 @dataclass(frozen=True)
@@ -104,139 +94,25 @@ def lane_strip(scale: Scale, spots: Sequence[Spot], ticks: Sequence[float], *, t
     return element("svg", *parts, class_="strip", height=f"{lane * len(spots) + 12}", role="img", aria_label=text)
 
 
-def line_chart(
-    series: Sequence[Series], *, text: str, x_title: str, y_scale: Scale | None = None, height: int = 240
-) -> Markup:
-    """Lines over a common axis, with markers at up to eight of their points.
-
-    Args:
-        series: The lines, each with at least one point, in the order of x.
-        text: The chart in words.
-        x_title: What runs across.
-        y_scale: The scale upwards; by default what holds all points.
-        height: In pixels.
-    """
-    points = [point for line in series for point in line.points]
-    x_scale = scale_over([x for x, _ in points], margin=0, least=1e-9)
-    y_scale = y_scale or scale_over([y for _, y in points])
-    lines = [
-        element(
-            "polyline",
-            points=" ".join(
-                f"{1000 * x_scale.share(x):.1f},{1000 * (1 - y_scale.share(y)):.1f}" for x, y in line.points
-            ),
-            class_=f"line r{line.number}",
-            stroke_dasharray=line.mark.dash_array,
-            vector_effect="non-scaling-stroke",
-        )
-        for line in series
-    ]
-    canvas = element(
-        "svg", *lines, viewBox="0 0 1000 1000", preserveAspectRatio="none", width="100%", height="100%", x="0", y="0"
-    )
-    marks = [
-        marker(x_scale.at(x), y_scale.above(y), line.mark.shape, f"mark small r{line.number}", f"{line.name}: {y:.3g}")
-        for line in series
-        for x, y in _few(line.points)
-    ]
-    parts = [*_frame(x_scale, y_scale, x_title), canvas, *marks]
-    return element("svg", *parts, class_="area", height=f"{height}", role="img", aria_label=text)
-
-
-def scatter_chart(
-    spots: Sequence[Spot], *, text: str, x_title: str, front: Sequence[Point] = (), height: int = 300
-) -> Markup:
-    """Points with intervals both ways.
-
-    Args:
-        spots: The points.
-        text: The chart in words.
-        x_title: What runs across; it starts at 0.
-        front: Points of the front, from left to right, joined by steps.
-        height: In pixels.
-    """
-    x_scale = scale_over([end for spot in spots for end in (spot.x, *(spot.x_interval or ()))], zero=True)
-    y_scale = scale_over([end for spot in spots for end in (spot.y, *(spot.y_interval or ()))])
-    parts = list(_frame(x_scale, y_scale, x_title))
-    for (x0, y0), (x1, y1) in itertools.pairwise(front):
-        parts.append(_line(x_scale.at(x0), y_scale.above(y0), x_scale.at(x0), y_scale.above(y1), "front"))
-        parts.append(_line(x_scale.at(x0), y_scale.above(y1), x_scale.at(x1), y_scale.above(y1), "front"))
-    for spot in spots:
-        class_ = f"run r{spot.number}"
-        x, y = x_scale.at(spot.x), y_scale.above(spot.y)
-        if spot.x_interval is not None:
-            low, high = (x_scale.at(end) for end in spot.x_interval)
-            parts.append(_line(low, y, high, y, f"whisker {class_}"))
-        if spot.y_interval is not None:
-            low, high = (y_scale.above(end) for end in spot.y_interval)
-            parts.append(_line(x, low, x, high, f"whisker {class_}"))
-        parts.append(marker(x, y, spot.mark.shape, f"mark {class_}", spot.text or spot.name))
-    return element("svg", *parts, class_="area", height=f"{height}", role="img", aria_label=text)
-
-
-def reliability_chart(line: Series, sizes: Sequence[float], *, text: str, height: int = 200) -> Markup:
-    """A reliability diagram: accuracy over confidence, the diagonal, and how many pixels stand behind each bin.
-
-    Args:
-        line: Confidence and accuracy of each bin that holds pixels.
-        sizes: Each bin's share of pixels, 0 to 1, drawn as bars from the bottom.
-        text: The chart in words.
-        height: In pixels.
-    """
-    scale = Scale(0.0, 1.0)
-    bars = [
-        element("rect", x=scale.at(x - 0.02), y=scale.above(size), width="4%", height=percent(size), class_="bar")
-        for (x, _), size in zip(line.points, sizes, strict=True)
-    ]
-    diagonal = _line("0%", "100%", "100%", "0%", "front")
-    chart = line_chart([line], text=text, x_title="confidence", y_scale=scale, height=height)
-    inner = joined([*bars, diagonal])
-    opening, _, rest = str(chart).partition(">")
-    return Markup(f"{opening}>{inner}{rest}")  # noqa: S704  both parts come from element()
-
-
-def key_symbol(number: int, mark: Mark, *, line: bool = False) -> Markup:
+def key_symbol(number: int, mark: Mark, *, stroke: bool = False) -> Markup:
     """The symbol of a run for a legend or a table: its marker, on a piece of its line where asked."""
-    stroke = element(
-        "line", x1="0", y1="8", x2="28", y2="8", class_=f"line r{number}", stroke_dasharray=mark.dash_array
+    width = 32 if stroke else 14
+    shape = element("path", d=mark.shape, transform=f"translate({width // 2} 7)", class_=f"mark r{number}")
+    through = element(
+        "line", x1="0", y1="7", x2="32", y2="7", class_=f"curve r{number}", stroke_dasharray=mark.dash_array
     )
-    shape = element("path", d=mark.shape, transform=f"translate({14 if line else 8} 8)", class_=f"mark r{number}")
-    parts = [stroke, shape] if line else [shape]
-    return element("svg", *parts, class_="key", width="28" if line else "16", height="16", aria_hidden="true")
+    parts = [through, shape] if stroke else [shape]
+    return element("svg", *parts, class_="key", width=f"{width}", height="14", aria_hidden="true")
 
 
-def _frame(x_scale: Scale, y_scale: Scale, x_title: str) -> list[Markup]:
-    """Grid lines, ticks and the title of the axis across."""
-    x_ticks, y_ticks = x_scale.ticks(4), y_scale.ticks(5)
-    parts = [_across(y_scale.above(tick)) for tick in y_ticks]
-    for tick in y_ticks:
-        label = tick_text(tick, y_ticks)
-        parts.append(element("text", label, x="-8", y=y_scale.above(tick), dy="4", class_="tick end"))
-    for tick in x_ticks:
-        label = tick_text(tick, x_ticks)
-        parts.append(element("text", label, x=x_scale.at(tick), y="100%", dy="18", class_="tick mid"))
-    parts.append(element("text", x_title, x="100%", y="100%", dy="36", class_="tick end"))
-    return parts
-
-
-def _few(points: Sequence[Point], n: int = 8) -> list[Point]:
-    """At most ``n`` of the points, evenly, the last one among them."""
-    if len(points) <= n:
-        return list(points)
-    return [points[round((k + 1) * (len(points) - 1) / n)] for k in range(n)]
-
-
-def _line(x1: str, y1: str, x2: str, y2: str, class_: str) -> Markup:
+def line(x1: str, y1: str, x2: str, y2: str, class_: str) -> Markup:
+    """A straight line between two points given in per cent."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
 def _down(x: str, class_: str) -> Markup:
-    return _line(x, "0", x, "100%", class_)
-
-
-def _across(y: str) -> Markup:
-    return _line("0", y, "100%", y, "grid")
+    return line(x, "0", x, "100%", class_)
 
 
 def _whisker(low: str, high: str, class_: str, *, y: str = "50%") -> Markup:
-    return _line(low, y, high, y, f"whisker {class_}")
+    return line(low, y, high, y, f"whisker {class_}")

@@ -7,11 +7,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from levelground import charts
-from levelground.charts import Point, Series
+from levelground.charts import Point
 from levelground.errors import RecordError
+from levelground.looks import RunLook
+from levelground.plots import Series, line_chart
 from levelground.runs import read_history
-from levelground.sections import RunLook
 
 MOST_POINTS = 200
 """Points of a line; a longer history is drawn as means over stretches of equal length."""
@@ -111,4 +111,4 @@ def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
 
 def _draw(curve: Curve, series: Sequence[Series]) -> Markup:
     ends = ", ".join(f"{line.name} ends at {line.points[-1][1]:.3f}" for line in series)
-    return charts.line_chart(series, text=f"{curve.title} by {curve.x_title}: {ends}.", x_title=curve.x_title)
+    return line_chart(series, text=f"{curve.title} by {curve.x_title}: {ends}.", x_title=curve.x_title)

@@ -13,10 +13,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from levelground import sections
 from levelground.curves import CURVES, curve_series, run_histories
 from levelground.gallery import SceneSource, open_scene, read_preds, study_scenes
 from levelground.legend import LabelMap, Legend
+from levelground.looks import (
+    RunLook,
+    metric_title,
+    primary_scoring,
+    run_looks,
+    throughput_of,
+    value_interval,
+    value_of,
+)
 from levelground.pictures import (
     ERROR_COLOURS,
     Picture,
@@ -28,7 +36,6 @@ from levelground.pictures import (
     reduced_size,
 )
 from levelground.records import Record, atomic_path
-from levelground.sections import RunLook, interval_of, score_of
 
 DPI = 120
 SIDE = 512
@@ -60,7 +67,7 @@ def draw_figures(record: Record, study_folder: Path, out: Path, *, scenes: Scene
 
 def _all_figures(record: Record, study_folder: Path, source: SceneSource | None) -> Iterator[tuple[str, Figure | None]]:
     """Every picture with its name, one after the other."""
-    legend, looks = Legend.from_json(record["legend"]), sections.run_looks(record)
+    legend, looks = Legend.from_json(record["legend"]), run_looks(record)
     for name in _CURVE_NAMES:
         yield name, _curves(name, looks, study_folder)
     yield "forest", _forest(record, looks)
@@ -81,7 +88,7 @@ def file_name(name: str) -> str:
 
     Example:
         >>> file_name("comparison_119"), file_name("comparison_tile 1/part")
-        ('comparison_119', 'comparison_tile-1-part-4cb9db')
+        ('comparison_119', 'comparison_tile-1-part-5084f5')
     """
     safe = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:120]
     return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:6]}"
@@ -119,28 +126,26 @@ def _forest(record: Record, looks: Sequence[RunLook]) -> Figure:
     """Each run's score with its interval."""
     figure = _figure(7.5, 1.2 + 0.34 * len(looks))
     axes = figure.add_subplot()
-    scoring, _, name = record["metric"].partition(".")
     for row, look in enumerate(looks):
-        value = score_of(look.record, record["metric"])
-        ends = interval_of(look.record["scores"].get(scoring)) if name == "miou" else None
+        value, ends = value_of(record, look.record), value_interval(record, look.record)
         if ends:
             axes.plot(ends, (row, row), color=look.mark.light, linewidth=2)
         if value is not None:
             axes.plot([value], [row], color=look.mark.light, marker=look.mark.marker, markersize=7)
     axes.set_yticks(range(len(looks)), [look.label for look in looks])
     axes.invert_yaxis()
-    axes.set_xlabel(f"{sections.metric_name(record['metric'])}, 95 % interval")
+    axes.set_xlabel(f"{metric_title(record)}, 95 % interval")
     axes.grid(axis="x", alpha=0.3)
     return figure
 
 
 def _per_class(record: Record, looks: Sequence[RunLook], legend: Legend) -> Figure:
     """Each class's IoU in each run."""
-    scoring = record["metric"].partition(".")[0]
+    scoring = primary_scoring(record)
     figure = _figure(7.5, 1.4 + legend.n_classes * (0.25 + 0.07 * len(looks)))
     axes = figure.add_subplot()
     for lane, look in enumerate(looks):
-        iou = (look.record["scores"].get(scoring) or {}).get("iou") or []
+        iou = look.scores(scoring).get("iou") or []
         rows = [(k + 0.8 * (lane + 0.5) / len(looks) - 0.4, value) for k, value in enumerate(iou) if value is not None]
         if rows:
             y, x = zip(*rows, strict=True)
@@ -158,13 +163,11 @@ def _pareto(record: Record, looks: Sequence[RunLook]) -> Figure | None:
     """Score over throughput."""
     figure = _figure(7.5, 4.6)
     axes = figure.add_subplot()
-    scoring, _, name = record["metric"].partition(".")
     drawn = 0
     for look in looks:
-        speed = ((look.record.get("card") or {}).get("speed") or {}).get("infer_megapixels_per_s")
-        value = score_of(look.record, record["metric"])
+        speed, value = throughput_of(look), value_of(record, look.record)
         if speed and value is not None:
-            ends = interval_of(look.record["scores"].get(scoring)) if name == "miou" else None
+            ends = value_interval(record, look.record)
             if ends:
                 axes.plot((speed, speed), ends, color=look.mark.light)
             axes.plot(
@@ -173,7 +176,7 @@ def _pareto(record: Record, looks: Sequence[RunLook]) -> Figure | None:
             drawn += 1
     axes.set_xlim(left=0)
     axes.set_xlabel("inference, megapixels a second")
-    axes.set_ylabel(sections.metric_name(record["metric"]))
+    axes.set_ylabel(metric_title(record))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure if drawn else None

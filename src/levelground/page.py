@@ -7,6 +7,7 @@ everything else, pictures are data URIs. Texts from outside (ids, names, sentenc
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from levelground import curves, sections
+from levelground import answer, classwise, ledger, pairwise
+from levelground.charts import key_symbol
+from levelground.curves import learning_curves
 from levelground.gallery import Gallery, SceneSource, make_gallery, study_scenes
 from levelground.legend import Legend
+from levelground.looks import RunLook, metric_title, run_looks
+from levelground.prose import score
 from levelground.records import Record, atomic_path
-from levelground.sections import RunLook
 
 
 def render_report(record: Record, study_folder: Path, out: Path, *, scenes: SceneSource | None = None) -> Path:
@@ -43,62 +47,95 @@ def render_report(record: Record, study_folder: Path, out: Path, *, scenes: Scen
 
 def report_html(record: Record, study_folder: Path, *, scenes: SceneSource | None = None) -> str:
     """The report page as text; see :func:`render_report`."""
-    legend = Legend.from_json(record["legend"])
-    looks = sections.run_looks(record)
+    legend, looks = Legend.from_json(record["legend"]), run_looks(record)
     source = scenes or study_scenes(study_folder)
     ids = [scene["id"] for scene in record.get("scenes") or []]
     folders = [study_folder / "runs" / look.name for look in looks]
-    gallery = (
-        make_gallery(ids, folders, legend, source, split=record["split"]) if source else Gallery((), 0, tuple(ids))
-    )
-    view = page_view(record, legend, looks, gallery, study_folder)
+    gallery = Gallery((), 0, tuple(ids))
+    if source is not None:
+        gallery = make_gallery(ids, folders, legend, source, split=record["split"])
     style = _template_text("report.css") + run_style(looks) + class_style(legend)
     script = _template_text("report.js")
-    environment = jinja2.Environment(
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    template = environment.from_string(_template_text("report.html.j2"))
+    template = _environment().get_template("report.html.j2")
     return template.render(
-        view,
+        page_view(record, legend, looks),
+        curves=learning_curves(looks, study_folder),
+        gallery=gallery,
         style=Markup(style),  # noqa: S704  our own files and colours
         script=Markup(script),  # noqa: S704  our own file
         policy=content_policy(style, script),
     )
 
 
-def page_view(
-    record: Record, legend: Legend, looks: list[RunLook], gallery: Gallery, study_folder: Path
-) -> dict[str, Any]:
-    """Everything the template shows, by name."""
-    architectures = [entry["name"] for entry in record.get("architectures") or []]
+def page_view(record: Record, legend: Legend, looks: Sequence[RunLook]) -> dict[str, Any]:
+    """What the template shows of the record alone, by name."""
+    title, rest = answer.answer_texts(record)
     return {
         "record": record,
         "legend": legend,
         "looks": looks,
-        "headlines": sections.findings_of(record, "headline"),
-        "findings": sections.findings_of(record, "finding"),
-        "warnings": sections.findings_of(record, "warning"),
-        "metric": sections.metric_name(record["metric"]),
-        "scores": sections.score_rows(record, looks),
-        "matrix_cells": sections.verdict_matrix(record, [look.name for look in looks], "pairs"),
-        "architectures": architectures,
-        "architecture_matrix": sections.verdict_matrix(record, architectures, "architecture_pairs"),
-        "score_forest": sections.score_forest(record, looks),
-        "pair_forest": sections.pair_forest(record, looks, "pairs"),
-        "architecture_forest": sections.pair_forest(record, looks, "architecture_pairs"),
-        "classes": sections.class_chart(record, looks, legend),
-        "curves": curves.learning_curves(looks, study_folder),
-        "confusions": sections.confusion_tables(looks, legend),
-        "gallery": gallery,
+        "title": title,
+        "rest": rest,
+        "metric": metric_title(record),
+        "delta": score(record.get("delta")),
+        "findings": answer.texts_of(record, "finding"),
+        "warnings": answer.texts_of(record, "warning"),
+        "facts": answer.facts(record),
+        "standing": answer.standing(record, looks),
+        "run_forest": answer.run_forest(record, looks),
+        "scores": answer.score_rows(record, looks),
+        **_pairs_view(record, legend, looks),
+        "classes": classwise.class_chart(record, looks, legend),
+        "confusions": classwise.confusion_tables(looks, legend),
+        "scene_scores": classwise.scene_scores(record, looks),
+        "pareto": ledger.pareto(record, looks),
+        "multiverse": ledger.multiverse_rows(record, looks),
+        "ledger": ledger.ledger_rows(looks),
+        "calibrations": ledger.calibrations(looks),
+        "protocol": ledger.card_rows(record.get("protocol") or {}),
+        "unlike": ledger.unlike_rows(record, looks),
+        "cards": [ledger.card_rows(look.card) for look in looks],
         "data": safe_json(viewer_data(legend, looks)),
     }
 
 
-def viewer_data(legend: Legend, looks: list[RunLook]) -> dict[str, Any]:
+def _pairs_view(record: Record, legend: Legend, looks: Sequence[RunLook]) -> dict[str, Any]:
+    """The verdicts about runs, and about architectures where there are any."""
+    labels, delta = {look.name: look.label for look in looks}, float(record.get("delta") or 0.0)
+    ranked = answer.ranked_architectures(record)
+    runs = pairwise.oriented_pairs(record, "pairs", list(labels))
+    architectures = pairwise.oriented_pairs(record, "architecture_pairs", ranked)
+    return {
+        "run_labels": list(labels.values()),
+        "run_matrix": pairwise.verdict_matrix(runs, list(labels)),
+        "pair_forest_runs": pairwise.pair_forest(runs, labels, delta, looks),
+        "architecture_names": ranked,
+        "architecture_matrix": pairwise.verdict_matrix(architectures, ranked),
+        "pair_forest_architectures": pairwise.pair_forest(architectures, {}, delta, looks),
+        "differences": pairwise.class_differences(architectures or runs, labels, legend, looks)
+        or pairwise.class_differences(runs, labels, legend, looks),
+    }
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("levelground", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.globals["key"] = _key
+    return environment
+
+
+def _key(look: RunLook, stroke: bool = False) -> Markup:
+    """The symbol of a run, for the template."""
+    return key_symbol(look.number, look.mark, stroke=stroke)
+
+
+def viewer_data(legend: Legend, looks: Sequence[RunLook]) -> dict[str, Any]:
     """What the script needs to know beside the pictures."""
     return {
         "classes": [
@@ -129,7 +166,7 @@ def content_policy(style: str, script: str) -> str:
     )
 
 
-def run_style(looks: list[RunLook]) -> str:
+def run_style(looks: Sequence[RunLook]) -> str:
     """Each run's colour as a class."""
     return "".join(f".r{look.number}{{--run:light-dark({look.mark.light},{look.mark.dark})}}\n" for look in looks)
 

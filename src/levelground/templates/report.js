@@ -1,1 +1,216 @@
 "use strict";
+// Adds to a page that reads without it: the slider over scenes, class names under the pointer, a remembered theme.
+(() => {
+  const byId = (id) => document.getElementById(id);
+
+  // Theme: the switch works without script; here it is only remembered, where the browser allows.
+  for (const input of document.querySelectorAll(".theme input")) {
+    try {
+      if (localStorage.getItem("levelground-theme") === input.id) input.checked = true;
+      input.addEventListener("change", () => localStorage.setItem("levelground-theme", input.id));
+    } catch { /* storage is closed to this page */ }
+  }
+
+  const viewer = byId("viewer");
+  if (!viewer) return;
+  const data = JSON.parse(byId("data").textContent);
+  const scenes = [...document.querySelectorAll("details.scene")];
+  const NONE = 255;
+  const [stage, under, over, sweep] = ["v-stage", "v-under", "v-over", "v-sweep"].map(byId);
+  const [sceneBox, leftBox, rightBox, cover] = ["v-scene", "v-left", "v-right", "v-cover"].map(byId);
+  const reading = byId("v-reading");
+  const classOf = new Map(data.classes.map((c, k) => [(c.colour[0] << 16) | (c.colour[1] << 8) | c.colour[2], k]));
+  let layers = new Map(); // of the scene shown: name -> {image, classes}
+  let shown = -1;
+  let highlighted = null;
+  let point = [0.5, 0.5]; // what is read, as shares of width and height
+  let turn = 0;
+
+  // Some browsers add noise to pixels read back, so a colour that is no class is taken for the nearest one.
+  const nearestClass = (r, g, b) => {
+    let best = NONE, least = Infinity;
+    data.classes.forEach((c, k) => {
+      const far = (c.colour[0] - r) ** 2 + (c.colour[1] - g) ** 2 + (c.colour[2] - b) ** 2;
+      if (far < least) [best, least] = [k, far];
+    });
+    return best;
+  };
+
+  const readClasses = (image) => {
+    const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(image, 0, 0);
+    const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
+    const classes = new Uint8Array(pixels.length / 4);
+    for (let i = 0, j = 0; i < pixels.length; i += 4, j++) {
+      if (pixels[i + 3] < 128) { classes[j] = NONE; continue; }
+      const found = classOf.get((pixels[i] << 16) | (pixels[i + 1] << 8) | pixels[i + 2]);
+      classes[j] = found === undefined ? nearestClass(pixels[i], pixels[i + 1], pixels[i + 2]) : found;
+    }
+    return classes;
+  };
+
+  const pictureOf = (name) => scenes[shown].querySelector(`img[data-layer="${name}"]`);
+
+  const load = async (name) => {
+    const source = name.startsWith("err") ? `run${name.slice(3)}` : name;
+    if (layers.has(source)) return layers.get(source);
+    const image = pictureOf(source);
+    if (!image) return null;
+    await image.decode();
+    const layer = { image, classes: source === "image" ? null : readClasses(image) };
+    layers.set(source, layer);
+    return layer;
+  };
+
+  const isWrong = (truth, pred, j) => truth[j] !== NONE && data.classes[truth[j]].counted && truth[j] !== pred[j];
+
+  // One layer on one canvas: the photograph, and over it class colours or errors.
+  const paint = (canvas, name, photo, truth, layer) => {
+    canvas.width = photo.image.naturalWidth;
+    canvas.height = photo.image.naturalHeight;
+    canvas.classList.toggle("pixels", name !== "image");
+    const context = canvas.getContext("2d");
+    const errors = name.startsWith("err");
+    context.filter = errors ? "grayscale(1) brightness(.55)" : "none";
+    context.drawImage(photo.image, 0, 0);
+    context.filter = "none";
+    if (name === "image" || !layer) return;
+    const veil = context.createImageData(canvas.width, canvas.height);
+    const alpha = Math.round(2.55 * cover.value);
+    layer.classes.forEach((k, j) => {
+      if (k === NONE) return;
+      let colour = data.classes[k].colour;
+      let strength = highlighted === null || highlighted === k ? alpha : 0.12 * alpha;
+      if (errors) {
+        colour = [255, 138, 61];
+        const wanted = highlighted === null || highlighted === k || highlighted === truth.classes[j];
+        strength = isWrong(truth.classes, layer.classes, j) && wanted ? 255 : 0;
+      }
+      veil.data.set([...colour, strength], 4 * j);
+    });
+    const sheet = new OffscreenCanvas(canvas.width, canvas.height);
+    sheet.getContext("2d").putImageData(veil, 0, 0);
+    context.drawImage(sheet, 0, 0);
+  };
+
+  const draw = async () => {
+    const mine = ++turn;
+    const names = [leftBox.value, rightBox.value];
+    const [photo, truth, left, right] = await Promise.all(["image", "truth", ...names].map(load));
+    if (mine !== turn) return; // a later choice overtook this one
+    paint(over, names[0], photo, truth, left);
+    paint(under, names[1], photo, truth, right);
+    stage.style.setProperty("--aspect", over.width / over.height);
+    byId("v-left-name").textContent = leftBox.selectedOptions[0].textContent;
+    byId("v-right-name").textContent = rightBox.selectedOptions[0].textContent;
+    read();
+  };
+
+  const item = (text, k) => {
+    const entry = document.createElement("li");
+    if (k !== undefined && k !== NONE) {
+      const swatch = document.createElement("span");
+      swatch.className = `swatch c${k}`;
+      entry.append(swatch);
+    }
+    entry.append(text);
+    return entry;
+  };
+
+  // The class names under the reading point: of the truth and of both layers.
+  const read = () => {
+    const photo = layers.get("image"), truth = layers.get("truth");
+    if (!photo || !truth) return;
+    const [width, height] = [photo.image.naturalWidth, photo.image.naturalHeight];
+    const column = Math.min(width - 1, Math.floor(point[0] * width));
+    const row = Math.min(height - 1, Math.floor(point[1] * height));
+    const j = row * width + column;
+    const say = (k) => (k === NONE ? "no data" : data.classes[k].name);
+    const items = [item(`row ${row}, column ${column}`), item(`truth: ${say(truth.classes[j])}`, truth.classes[j])];
+    for (const name of new Set([leftBox.value, rightBox.value])) {
+      const layer = layers.get(name.startsWith("err") ? `run${name.slice(3)}` : name);
+      if (!layer || !layer.classes || name === "truth") continue;
+      const verdict = isWrong(truth.classes, layer.classes, j) ? " ✗ wrong" : truth.classes[j] === layer.classes[j] ? " ✓" : "";
+      items.push(item(`${data.runs[Number(name.slice(3))]}: ${say(layer.classes[j])}${verdict}`, layer.classes[j]));
+    }
+    reading.replaceChildren(...items);
+    sweep.setAttribute("aria-valuetext", `${Math.round(sweep.value / 10)} % left. ${items.map((li) => li.textContent).join("; ")}`);
+    stage.style.setProperty("--px", `${100 * point[0]}%`);
+    stage.style.setProperty("--py", `${100 * point[1]}%`);
+  };
+
+  const move = () => stage.style.setProperty("--x", `${sweep.value / 10}%`);
+
+  const show = (index) => {
+    shown = (index + scenes.length) % scenes.length;
+    layers = new Map();
+    sceneBox.value = String(shown);
+    for (const box of [leftBox, rightBox]) {
+      for (const option of box.options) option.disabled = !pictureOf(option.value);
+      if (box.selectedOptions[0].disabled) box.value = "truth";
+    }
+    draw();
+  };
+
+  sweep.addEventListener("input", () => { move(); });
+  sweep.addEventListener("keydown", (event) => {
+    const step = { ArrowUp: -0.02, ArrowDown: 0.02 }[event.key];
+    if (step !== undefined) {
+      event.preventDefault();
+      point = [sweep.value / 1000, Math.min(0.999, Math.max(0, point[1] + step))];
+      read();
+    } else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
+      event.preventDefault();
+      const far = event.shiftKey ? 100 : 20;
+      sweep.value = Number(sweep.value) + (event.key === "ArrowLeft" ? -far : far);
+      point = [Math.min(0.999, sweep.value / 1000), point[1]];
+      move();
+      read();
+    }
+  });
+  const follow = (event) => {
+    const box = stage.getBoundingClientRect();
+    const inside = (value, size) => Math.min(0.999, Math.max(0, value / size));
+    point = [inside(event.clientX - box.left, box.width), inside(event.clientY - box.top, box.height)];
+    read();
+  };
+  stage.addEventListener("pointermove", follow);
+  stage.addEventListener("pointerdown", follow);
+
+  sceneBox.addEventListener("change", () => show(Number(sceneBox.value)));
+  byId("v-back").addEventListener("click", () => show(shown - 1));
+  byId("v-next").addEventListener("click", () => show(shown + 1));
+  for (const box of [leftBox, rightBox, cover]) box.addEventListener("input", draw);
+  byId("v-swap").addEventListener("click", () => {
+    [leftBox.value, rightBox.value] = [rightBox.value, leftBox.value];
+    draw();
+  });
+  for (const button of document.querySelectorAll(".class-keys button")) {
+    button.addEventListener("click", () => {
+      const k = Number(button.dataset.class);
+      highlighted = highlighted === k ? null : k;
+      for (const other of document.querySelectorAll(".class-keys button")) {
+        other.setAttribute("aria-pressed", String(Number(other.dataset.class) === highlighted));
+      }
+      draw();
+    });
+  }
+  for (const scene of scenes) {
+    scene.addEventListener("click", (event) => {
+      const layer = event.target.dataset?.layer;
+      if (!layer) return;
+      leftBox.value = layer;
+      if (rightBox.value === layer) rightBox.value = layer === "image" ? "truth" : "image";
+      show(Number(scene.dataset.index));
+      viewer.scrollIntoView({ block: "start" });
+    });
+  }
+
+  viewer.hidden = false;
+  document.body.classList.add("live");
+  leftBox.value = data.runs.length && scenes[0].querySelector('img[data-layer="run0"]') ? "run0" : "truth";
+  rightBox.value = "image";
+  move();
+  show(0);
+})();
