@@ -261,10 +261,11 @@ def _settle_unmatched(
             foreign.append((int(sizes[number]), -int(first[number]), colour, distance))
     if foreign:
         pixels, position, colour, distance = max(foreign)
-        more = f", {len(foreign) - 1} more colours too" if len(foreign) > 1 else ""
+        more = f"; {len(foreign)} such colours" if len(foreign) > 1 else ""
+        have = "pixel has" if pixels == 1 else "pixels have"
         remedy = f"pass --snap-colours {max(8, distance)}" if distance <= 32 else "add it to the legend"
         raise LabelColourError(
-            f"{source}: {pixels} pixels have colour {colour}, which is no class of {legend.name!r} (first at row "
+            f"{source}: {pixels} {have} colour {colour}, which is no class of {legend.name!r} (first at row "
             f"{rows[-position]}, column {columns[-position]}{more}). Fix the file or {remedy}."
         )
     labels[rows, columns] = settled[inverse]
@@ -281,6 +282,9 @@ def _check_classes(legend: Legend) -> None:
                 f"legend {legend.name!r} has class index {index} where {expected} was expected. "
                 f"Number the classes 0 to {len(indices) - 1} without a gap or a double."
             )
+    for text in (legend.name, *legend.names, *(entry.name_ru or "" for entry in legend.classes)):
+        if not text.isprintable():
+            raise LegendError(f"legend name {text!r} has a line break or another character that is not printed.")
     seen: set[str] = set()
     for name in legend.names:
         if not name.strip() or name in seen:

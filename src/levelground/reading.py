@@ -64,8 +64,9 @@ def read_labels(scene: SceneFile, legend: Legend, *, snap: int = 0) -> LabelMap:
             the legend.
         LabelColourError: The mask holds a colour that is no class.
     """
-    # JPEGs always have data, so there is no need to decode one for its gaps.
-    gaps = None if read_header(scene.image).format == "jpeg" else read_image_and_gaps(scene.image, scene.window)[1]
+    header = read_header(scene.image)
+    may_have_gaps = header.format == "tiff" or header.alpha
+    gaps = read_image_and_gaps(scene.image, scene.window)[1] if may_have_gaps else None
     return _labels(scene, legend, snap, gaps)[0]
 
 
@@ -117,7 +118,8 @@ def _labels(scene: SceneFile, legend: Legend, snap: int, gaps: Gaps | None) -> t
         if legend.rule == "threshold" and header.image_bands == 1:
             _refuse_grey_indices(rgb[..., 0], scene.labels)
         labels = decode_colours(rgb, legend, snap=snap, source=str(scene.labels))
-        impure = count_impure(rgb, legend)
+        if legend.rule == "threshold" or snap:  # else every colour was exact
+            impure = count_impure(rgb, legend)
     if gaps is not None:
         labels[gaps] = IGNORE
     return labels, impure
