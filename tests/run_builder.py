@@ -42,7 +42,9 @@ def spread(truth: Sequence[int], wrong: Sequence[float], to: Sequence[int]) -> N
     return counts
 
 
-def noisy_counts(n_scenes: int, error: float, *, seed: int, noise: float = 0.1, truth_seed: int = 0) -> NDArray[np.int64]:
+def noisy_counts(
+    n_scenes: int, error: float, *, seed: int, noise: float = 0.1, truth_seed: int = 0
+) -> NDArray[np.int64]:
     """Counts of several scenes with an error around the one given; the truth depends on ``truth_seed`` alone."""
     truths = np.random.default_rng(truth_seed).integers(200, 2000, (n_scenes, 2))
     rng = np.random.default_rng(seed)

@@ -85,7 +85,7 @@ def _lone_headline(record: Record, words: str) -> Finding:
     name, _, value = contenders(record)[0]
     entry, run = record["architectures"][0], record["runs"][0]
     label, interval = (name, entry["interval"]) if entry["seeds"] > 1 else (run["label"], run["interval"])
-    mean = f", the mean of {entry['seeds']} seeds," if entry["seeds"] > 1 else ""
+    mean = f" on average over {entry['seeds']} seeds" if entry["seeds"] > 1 else ""
     sure = f" (95 % interval {between(interval)})" if interval else ""
     scenes = count_of(len(record["scenes"]), f"{record['split']} scene")
     text = f"{label} scores {score(value)} {words}{mean}{sure} on {scenes}. There is nothing to compare it with."

@@ -92,7 +92,7 @@ def _check_labels(first: Evaluated, other: Evaluated) -> None:
         ours, theirs = str(first.counts.labels_sha256[at]), str(other.counts.labels_sha256[at])
         raise UnlikeError(
             f"scene {first.counts.scenes[at]}: labels of {first.name} ({ours[:8]}…) and {other.name} ({theirs[:8]}…) "
-            f"differ ({unlike.size} of {len(first.counts.scenes)} scenes do). "
+            f"differ, in {unlike.size} of {len(first.counts.scenes)} scenes. "
             "Evaluate both on the same masks."
         )
 
@@ -100,10 +100,12 @@ def _check_labels(first: Evaluated, other: Evaluated) -> None:
 def _check_groups(first: Evaluated, other: Evaluated) -> None:
     unlike = np.flatnonzero(first.counts.groups != other.counts.groups)
     if unlike.size:
-        at = int(unlike[0])
+        scene, ours, theirs = (
+            str(words[unlike[0]]) for words in (first.counts.scenes, first.counts.groups, other.counts.groups)
+        )
         raise UnlikeError(
-            f"scene {first.counts.scenes[at]} is in group {first.counts.groups[at]!r} for {first.name} and in "
-            f"{other.counts.groups[at]!r} for {other.name}. Evaluate both on one dataset."
+            f"scene {scene} is in group {ours!r} for {first.name} and in {theirs!r} for {other.name}. "
+            "Evaluate both on one dataset."
         )
 
 

@@ -22,8 +22,8 @@ class CompareConfig:
     split: Literal["val", "test"] = "test"
     """Split whose counts are compared."""
     metric: str = "official.miou"
-    """Primary metric, the one that is tested; name it before you look. VIEW.KIND or VIEW.KIND:CLASS, with the views
-    official, kept, all, boundary and the kinds miou, mf1, pixel_accuracy, or of one class iou, f1, precision, recall."""
+    """Primary metric, the one that is tested; name it before you look. VIEW.KIND or VIEW.KIND:CLASS, with views
+    official, kept, all, boundary and kinds miou, mf1, pixel_accuracy, or of one class iou, f1, precision, recall."""
     delta: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Differences below this do not matter, as a fraction; runs shown to lie closer are called equal."""
     allow_unlike: bool = False

@@ -1,0 +1,148 @@
+"""Verdicts in plain sentences: the leader, what is behind it, and what the words speak of."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_builder import build_run, noisy_counts
+
+from levelground.comparison import compare_runs
+from levelground.findings import find, headline, pair_text
+from levelground.views import contenders, facing, turned
+
+LABELS = {"a": "unet s0", "b": "fpn s0"}
+
+
+def pair(**changes: Any) -> dict[str, Any]:
+    """A pair as the record holds it."""
+    return {
+        "a": "a", "b": "b", "metric": "official.miou", "delta": 0.034, "interval": [0.012, 0.056],
+        "percentile": [0.01, 0.05], "bca": None, "p": 0.001, "p_holm": 0.003, "verdict": "better",
+        "per_class": [{"class": 0, "delta": 0.1, "interval": [0.0, 0.2]}],
+    } | changes  # fmt: skip
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> dict[str, Any]:
+    """Three runs: one far behind, two near each other."""
+    return compare_runs(
+        [
+            build_run(tmp_path, f"{arch}-s0", noisy_counts(40, error, seed=seed), arch=arch)
+            for seed, (arch, error) in enumerate({"pspnet": 0.5, "unet": 0.2, "fpn": 0.21}.items())
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "unet s0 is better than fpn s0: +0.034 mIoU (95 % interval +0.012 to +0.056, p = 0.003)."),
+        (
+            {"verdict": "worse", "delta": -0.034, "interval": [-0.056, -0.012]},
+            "fpn s0 is better than unet s0: +0.034 mIoU (95 % interval +0.012 to +0.056, p = 0.003).",
+        ),
+        (
+            {"verdict": "equal", "delta": 0.004, "interval": [0.001, 0.007]},
+            "unet s0 and fpn s0 are equal within 0.010, measurably different, by less than δ: +0.004 mIoU "
+            "(95 % interval +0.001 to +0.007, p = 0.003).",
+        ),
+        (
+            {"verdict": "equal", "delta": 0.001, "interval": [-0.005, 0.007]},
+            "unet s0 and fpn s0 are equal within 0.010: +0.001 mIoU (95 % interval −0.005 to +0.007, p = 0.003).",
+        ),
+        (
+            {"verdict": "undecided", "interval": [-0.01, 0.078], "p_holm": 0.13},
+            "Undecided between unet s0 and fpn s0: +0.034 mIoU (95 % interval −0.010 to +0.078, p = 0.130).",
+        ),
+        (
+            {"verdict": "undecided", "interval": None},
+            "Undecided between unet s0 and fpn s0: +0.034 mIoU, without an interval.",
+        ),
+        (
+            {"verdict": "undecided", "interval": None, "delta": None},
+            "unet s0 and fpn s0 cannot be compared: mIoU does not exist on these scenes.",
+        ),
+    ],
+)
+def test_each_verdict_has_its_sentence(changes: dict[str, Any], text: str) -> None:
+    """The winner stands first; the figures follow."""
+    assert pair_text(pair(**changes), LABELS, "mIoU", 0.01) == text
+
+
+def test_a_pair_turned_twice_is_the_same() -> None:
+    """Seen from the other end all signs change, and change back."""
+    other = turned(pair())
+    assert (other["a"], other["delta"], other["verdict"]) == ("b", -0.034, "worse")
+    assert (other["interval"], other["percentile"], other["bca"]) == ([-0.056, -0.012], [-0.05, -0.01], None)
+    assert other["per_class"] == [{"class": 0, "delta": -0.1, "interval": [-0.2, -0.0]}]
+    assert turned(other) == pair()
+
+
+def test_the_headline_names_who_is_not_beaten_and_who_is(record: dict[str, Any]) -> None:
+    """A leader that is not shown to beat the second still beats the third."""
+    top, second, last = (label for _, label, _ in contenders(record))
+    assert last == "pspnet s0"
+    text = headline(record).text
+    assert text.startswith(f"No winner: {top} has the highest official mIoU (0.")
+    assert f"is not shown to beat {second} (0." in text
+    assert "It is better than pspnet s0 (0." in text
+
+
+def test_the_headline_of_a_winner_gives_each_gap(record: dict[str, Any]) -> None:
+    """Who beats all others wins; the gap to each stands with its interval."""
+    for other in record["pairs"]:
+        other["verdict"] = "better" if other["delta"] > 0 else "worse"
+    top, second, last = (label for _, label, _ in contenders(record))
+    text = headline(record).text
+    assert text.startswith(f"{top} wins with 0.")
+    assert f"it beats {second} (0." in text
+    assert f" and {last} (0." in text
+    assert headline(record).figures["better"] == [name for name, _, _ in contenders(record)[1:]]
+
+
+def test_ties_and_open_pairs_can_stand_together(record: dict[str, Any]) -> None:
+    """The leader may equal one, be undecided with another."""
+    names = [name for name, _, _ in contenders(record)]
+    for other in record["pairs"]:
+        together = {other["a"], other["b"]}
+        other["verdict"] = "equal" if together == {names[0], names[1]} else "undecided"
+    text = headline(record).text
+    assert "is not shown to beat pspnet s0" in text
+    assert "It equals " in text
+    codes = [finding.code for finding in find(record)]
+    assert codes[:2] == ["headline", "equal_within_delta"]
+
+
+def test_a_tie_for_the_lead_says_within_what(record: dict[str, Any]) -> None:
+    """Equal is a result of its own."""
+    names = [name for name, _, _ in contenders(record)]
+    for other in record["pairs"]:
+        if {other["a"], other["b"]} == {names[0], names[1]}:
+            other |= {"verdict": "equal", "interval": [0.001, 0.009]}
+    text = headline(record).text
+    assert text.startswith("A tie: ")
+    assert "are equal in official mIoU within 0.010, measurably different, by less than δ." in text
+    assert "It is better than pspnet s0 (0." in text
+
+
+def test_scenes_without_true_pixels_rank_nobody(record: dict[str, Any]) -> None:
+    """Where the metric does not exist, the headline says so and invents nothing."""
+    for run in record["runs"]:
+        run["value"] = None
+    assert headline(record).text.startswith("No ranking: official mIoU does not exist on these scenes")
+
+
+def test_facing_knows_only_pairs_that_exist(record: dict[str, Any]) -> None:
+    """A name that is no run is a fault of the caller."""
+    with pytest.raises(KeyError):
+        facing(record, "unet-s0", "nobody")
+
+
+def test_every_finding_is_a_finished_sentence_with_figures(record: dict[str, Any]) -> None:
+    """Sentences end, hold no leftovers of code, and each has a code and a severity of the three."""
+    found = find(record)
+    assert [finding.severity for finding in found].count("headline") == 1
+    for finding in found:
+        assert finding.text.endswith(".")
+        assert not any(mark in finding.text for mark in ("None", "nan", "{", "}", "  ", "['", "..", "np."))
+        assert finding.severity in ("headline", "finding", "warning")

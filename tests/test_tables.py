@@ -1,0 +1,146 @@
+"""Tables hold the record's figures and nothing else, and every format escapes what it must."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_builder import adopted_card, build_run, noisy_counts, scene_counts
+
+from levelground.comparison import compare_runs
+from levelground.legend import Legend, LegendClass
+from levelground.tables import (
+    CSV_HEADER,
+    escape_latex,
+    escape_markdown,
+    metrics_table,
+    scores_table,
+    text_tables,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
+
+ODD = Legend(
+    "odd",
+    (
+        LegendClass(0, "Grass & |herbs|", (0, 255, 0)),
+        LegendClass(1, 'Пашня_"5 %"', (255, 255, 0)),
+        LegendClass(2, "Unknown", (0, 0, 0), counted=False),
+    ),
+)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> dict[str, Any]:
+    """Two architectures with two seeds each, on six scenes, and class names full of special characters."""
+    return compare_runs(
+        [
+            build_run(
+                tmp_path,
+                f"{arch}-s{seed}",
+                scene_counts(noisy_counts(6, error, seed=10 * seed + len(arch)), legend=ODD),
+                arch=arch,
+                seed=seed,
+                legend=ODD,
+            )
+            for arch, error in (("unet", 0.2), ("fpn", 0.3))
+            for seed in (0, 1)
+        ]
+    )
+
+
+def test_the_scores_are_ranked_best_first(record: dict[str, Any]) -> None:
+    """The console's table: one row a run, the best on top, figures with three decimals."""
+    table = scores_table(record)
+    assert table.title == "Scores on test (6 scenes, 6 groups, official scoring)"
+    assert table.header == ("run", "mIoU", "95 % interval", "mean F1", "pixel accuracy", "loss")
+    values = [float(row[1]) for row in table.rows]
+    assert values == sorted(values, reverse=True)
+    assert {row[0] for row in table.rows} == {"unet s0", "unet s1", "fpn s0", "fpn s1"}
+
+
+def test_all_tables_are_rectangular(record: dict[str, Any]) -> None:
+    """Every row has a cell for each column."""
+    tables = text_tables(record)
+    assert [table.title.split(":")[0].split(" (")[0] for table in tables] == [
+        "Scores on test",
+        "IoU by class",
+        "Every metric, with ranks",
+        "Pairs of runs",
+        "Architectures",
+        "Pairs of architectures",
+    ]
+    assert all(len(row) == len(table.header) for table in tables for row in table.rows)
+
+
+def test_the_multiverse_shows_ranks_in_brackets(record: dict[str, Any]) -> None:
+    """Each cell is a score and its rank under that metric."""
+    table = metrics_table(record)
+    assert table.header[1] == "official.miou"
+    assert [row[1].split(" ")[1] for row in table.rows] == ["(1)", "(2)", "(3)", "(4)"]
+
+
+def test_csv_holds_every_figure_in_full_precision(record: dict[str, Any]) -> None:
+    """One figure a line, read back exactly; what does not exist is an empty cell."""
+    rows = list(csv.DictReader(io.StringIO(to_csv(record))))
+    assert tuple(rows[0]) == CSV_HEADER
+    run = record["runs"][0]
+    miou = next(row for row in rows if row["subject"] == run["name"] and row["metric"] == "official.miou")
+    assert float(miou["value"]) == run["scores"]["official"]["miou"]
+    assert [float(miou["low"]), float(miou["high"])] == run["scores"]["official"]["interval"]
+    absent = next(row for row in rows if row["metric"] == "official.iou" and row["class"] == "Unknown")
+    assert absent["value"] == ""
+    pair = next(row for row in rows if row["kind"] == "pair" and row["metric"] == "official.miou")
+    assert (pair["against"], pair["verdict"]) == (record["pairs"][0]["b"], record["pairs"][0]["verdict"])
+    assert {row["kind"] for row in rows} == {"run", "pair", "architecture", "architecture pair"}
+    assert {row["class"] for row in rows} == {"", *ODD.names}
+
+
+def test_csv_of_one_group_has_empty_intervals(tmp_path: Path) -> None:
+    """No interval is no number, not a zero."""
+    run = build_run(tmp_path, "unet-s0", noisy_counts(1, 0.2, seed=0))
+    rows = list(csv.DictReader(io.StringIO(to_csv(compare_runs([run])))))
+    miou = next(row for row in rows if row["metric"] == "official.miou" and row["kind"] == "run")
+    assert (miou["low"], miou["high"]) == ("", "")
+
+
+def test_markdown_escapes_names(record: dict[str, Any]) -> None:
+    """A bar in a class name does not start a new cell: every table line has as many bars as its header."""
+    text = to_markdown(record)
+    assert "Grass & \\|herbs\\|" in text
+    assert text.startswith("# Comparison\n\n- **")
+    header = next(line for line in text.splitlines() if "herbs" in line and line.startswith("|"))
+    assert header.replace("\\|", "").count("|") == len(ODD.classes) + 2
+
+
+def test_latex_escapes_names_and_needs_no_package(record: dict[str, Any]) -> None:
+    """Specials are escaped, rules are plain, and each tabular has as many columns as its rows have cells."""
+    text = to_latex(record)
+    assert "Grass \\& |herbs|" in text
+    assert 'Пашня\\_"5 \\%"' in text
+    assert "\\toprule" not in text
+    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 6
+    assert "\\begin{tabular}{lrrr}" in text
+
+
+def test_escapes_leave_nothing_live() -> None:
+    """Each character that means something to the format comes out as text."""
+    assert escape_markdown("a\nb `c` [d](e) #f") == "a b \\`c\\` \\[d\\](e) \\#f"
+    assert escape_latex("a\\b{c}~^ <d>") == ("a\\textbackslash{}b\\{c\\}\\textasciitilde{}\\textasciicircum{} $<$d$>$")
+    assert escape_latex("[x]* Δ 0.1–0.2") == "{[}x]{*} $\\Delta$ 0.1--0.2"
+
+
+def test_an_adopted_run_keeps_its_name_and_a_missing_loss_is_a_dash(tmp_path: Path) -> None:
+    """Masks without probabilities have no loss; the run is called what it was called when adopted."""
+    counts = scene_counts(noisy_counts(3, 0.2, seed=0))
+    bare = scene_counts(noisy_counts(3, 0.2, seed=0))
+    object.__setattr__(bare, "loss_pixels", counts.loss_pixels * 0)
+    object.__setattr__(bare, "conf_n", counts.conf_n * 0)
+    run = build_run(tmp_path, "theirs", bare, arch="unknown", seed=None, card=adopted_card())
+    record = compare_runs([run])
+    assert scores_table(record).rows[0][0] == "theirs"
+    assert scores_table(record).rows[0][-1] == "–"
+    assert record["runs"][0]["calibration"] is None
+    assert "loss" not in [entry["metric"] for entry in record["multiverse"]]
