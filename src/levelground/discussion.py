@@ -6,7 +6,7 @@ nothing here is a verdict.
 
 from collections.abc import Mapping, Sequence
 
-from levelground.prose import Finding, Severity, listing, per_cent
+from levelground.prose import Finding, Severity, listing, metric_words, per_cent
 from levelground.records import Record
 from levelground.views import class_words, models_of
 
@@ -99,7 +99,6 @@ def rank_flips(record: Record) -> list[Finding]:
     owner = {run["name"]: name for name, runs in models_of(record).items() for run in runs}
     if len(set(owner.values())) < 2:
         return []
-    labels = {run["name"]: run["label"] for run in record["runs"]}
     scorings = [f"{scoring}.miou" for scoring in record["scorings"]]
     # Seeds of one architecture that change places say nothing about metrics.
     flips = {
@@ -112,20 +111,20 @@ def rank_flips(record: Record) -> list[Finding]:
         names = listing([str(scoring) for scoring in record["scorings"]])
         findings.append(Finding("same_ranking", "finding", f"The scorings ({names}) rank the runs alike.", {}))
     if of_scorings:
-        text = f"The scoring changes the ranking: {_flip_text(of_scorings, labels)}."
+        text = f"The scoring changes the ranking: {_flip_text(of_scorings, record)}."
         findings.append(Finding("rank_flips", "warning", text, {"flips": of_scorings}))
     if others:
-        text = (
-            f"Other metrics rank the runs otherwise: {_flip_text(others, labels)}. Only {record['metric']} is tested."
-        )
+        tested = metric_words(record["metric"], record["scorings"])
+        text = f"Other metrics rank the runs otherwise: {_flip_text(others, record)}. Only {tested} is tested."
         findings.append(Finding("rank_flips_metrics", "finding", text, {"flips": others}))
     return findings
 
 
-def _flip_text(flips: Mapping[str, Sequence[tuple[str, str]]], labels: Mapping[str, str]) -> str:
+def _flip_text(flips: Mapping[str, Sequence[tuple[str, str]]], record: Record) -> str:
     """Flips by metric in a sentence; each is ``(before, after)`` of runs that change places."""
+    labels = {run["name"]: run["label"] for run in record["runs"]}
     parts = []
     for metric, found in flips.items():
         pairs = [f"{labels[after]} passes {labels[before]}" for before, after in found]
-        parts.append(f"under {metric} {listing(pairs, most=2)}")
+        parts.append(f"under {metric_words(metric, record['scorings'])} {listing(pairs, most=2)}")
     return listing(parts, most=3)

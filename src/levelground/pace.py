@@ -45,7 +45,8 @@ def converges_first(record: Record) -> list[Finding]:
         for name in order
     }
     if len(first) == len(order):
-        text = f"{listing(first)} all reach 95 % of their own best validation score {places[order[0]]}."
+        both = whether(len(first) - 1, "both", "all")
+        text = f"{listing(first)} {both} reach 95 % of their own best validation score {places[order[0]]}."
     else:
         lead = f"{listing(first)} {whether(len(first), 'converges', 'converge')} first"
         when = listing([f"{name} {place}" for name, place in places.items()])
@@ -86,11 +87,11 @@ def still_learning(record: Record) -> list[Finding]:
 
 def fastest(record: Record) -> list[Finding]:
     """Who predicts and who trains faster, by measured throughput; nothing where machines differ."""
-    settings = {
-        str([run["card"].get(key) for key in ("hardware", "device", "precision", "threads")]): run["name"]
-        for run in record["runs"]
-        if not run["adopted"]
-    }
+    settings: dict[str, str] = {}
+    for run in record["runs"]:
+        if not run["adopted"]:
+            setting = str([run["card"].get(key) for key in ("hardware", "device", "precision", "threads")])
+            settings.setdefault(setting, run["label"])
     if len(settings) > 1:
         text = (
             f"Speeds are not compared: {listing(list(settings.values()))} ran on unlike hardware, device, precision "

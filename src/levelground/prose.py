@@ -190,7 +190,11 @@ def metric_words(metric: str, scorings: Sequence[str]) -> str:
         ('mIoU', 'kept mIoU')
         >>> metric_words("official.iou:Water", ["official"]), metric_words("boundary.miou", ["official"])
         ('IoU of water', 'boundary IoU')
+        >>> metric_words("loss", ["official"])
+        'loss'
     """
+    if "." not in metric:
+        return metric
     scoring, _, rest = metric.partition(".")
     kind, _, name = rest.partition(":")
     words = _METRIC_WORDS.get(kind, kind)

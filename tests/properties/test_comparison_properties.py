@@ -1,0 +1,111 @@
+"""What holds of any comparison: antisymmetry, and no dependence on order, names or pixels' unit."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from run_builder import LEGEND, scene_counts
+
+from levelground.guards import Evaluated
+from levelground.metric_names import parse_metric
+from levelground.pairings import run_pairs
+from levelground.profiles import multiverse_rows, score_blocks
+from levelground.runs import Run
+from levelground.tables import escape_latex, escape_markdown
+from levelground.views import turned
+
+MIOU = parse_metric("official.miou", LEGEND.names, LEGEND.counted)
+FEW = settings(max_examples=25, deadline=None)
+
+
+@st.composite
+def contests(draw: st.DrawFn) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+    """Two runs' counts ``(S, 3, 3)`` on the same truth, each true class with at least one pixel somewhere."""
+    scenes = draw(st.integers(2, 6))
+    truth = draw(arrays(np.int64, (scenes, 3), elements=st.integers(1, 60)))
+    runs = []
+    for _ in range(2):
+        shares = draw(arrays(np.float64, (scenes, 3), elements=st.floats(0, 1)))
+        lost = np.rint(truth * shares).astype(np.int64)
+        counts = np.zeros((scenes, 3, 3), np.int64)
+        counts[:, range(3), range(3)] = truth - lost
+        counts[:, range(3), [1, 2, 0]] += lost
+        runs.append(counts)
+    return runs
+
+
+def evaluated(runs: list[Any], *, scenes: list[str] | None = None) -> list[Evaluated]:
+    """Runs in memory."""
+    return [
+        Evaluated(f"run{number}", Run(Path(), {}), scene_counts(counts, scenes=scenes))
+        for number, counts in enumerate(runs)
+    ]
+
+
+def near(value: Any) -> Any:
+    """An approximate match of numbers, lists of them, and nothing."""
+    return value if value is None else pytest.approx(value, abs=1e-12)
+
+
+@FEW
+@given(contests())
+def test_comparing_the_other_way_round_changes_every_sign(runs: list[Any]) -> None:
+    """compare(a, b) == −compare(b, a): difference, intervals, classes; p and verdict belong to the pair."""
+    (ahead,) = run_pairs(evaluated(runs), LEGEND.counted, MIOU, delta=0.01)
+    (back,) = run_pairs(evaluated(runs[::-1]), LEGEND.counted, MIOU, delta=0.01)
+    other = turned(ahead | {key: ahead[key] and list(ahead[key]) for key in ("interval", "percentile", "bca")})
+    for key in ("delta", "se", "df", "interval", "percentile", "p", "p_holm", "p_min"):
+        assert near(other[key]) == (list(back[key]) if isinstance(back[key], tuple) else back[key])
+    assert other["verdict"] == back["verdict"]
+    for mine, theirs in zip(other["per_class"], back["per_class"], strict=True):
+        assert near(mine["delta"]) == theirs["delta"]
+
+
+@FEW
+@given(contests(), st.randoms(use_true_random=False))
+def test_the_order_of_scenes_changes_nothing_that_decides(runs: list[Any], random: Any) -> None:
+    """Scores, interval and p are functions of the set of scenes."""
+    order = list(range(len(runs[0])))
+    random.shuffle(order)
+    ids = [f"scene{i:03d}" for i in range(len(order))]
+    (first,) = run_pairs(evaluated(runs, scenes=ids), LEGEND.counted, MIOU, delta=0.01)
+    mixed = [counts[order] for counts in runs]
+    (second,) = run_pairs(evaluated(mixed, scenes=[ids[i] for i in order]), LEGEND.counted, MIOU, delta=0.01)
+    for key in ("delta", "se", "interval", "p", "verdict"):
+        assert near(first[key]) == second[key] if key != "verdict" else first[key] == second[key]
+
+
+@FEW
+@given(contests(), st.integers(2, 50))
+def test_larger_pixels_of_the_same_picture_change_no_score(runs: list[Any], factor: int) -> None:
+    """Scores are ratios: every count times a number gives the same ones."""
+    plain = score_blocks(evaluated(runs), LEGEND.counted, LEGEND.names)
+    larger = score_blocks(evaluated([counts * factor for counts in runs]), LEGEND.counted, LEGEND.names)
+    for mine, theirs in zip(plain, larger, strict=True):
+        for scoring, scores in mine.items():
+            assert near(scores["miou"]) == theirs[scoring]["miou"]
+
+
+@FEW
+@given(contests())
+def test_flips_of_the_primary_metric_are_none(runs: list[Any]) -> None:
+    """No metric ranks otherwise than itself, and a flip is never stated both ways."""
+    rows = multiverse_rows(evaluated(runs), LEGEND.counted, LEGEND.names, MIOU)
+    assert next(row["flips"] for row in rows if row["metric"] == "official.miou") == []
+    for row in rows:
+        pairs = {tuple(pair) for pair in row["flips"]}
+        assert not pairs & {(b, a) for a, b in pairs}
+
+
+@given(st.text(max_size=40))
+def test_escaped_text_is_one_line_with_nothing_live(text: str) -> None:
+    """Whatever a class is called, a table row stays a row."""
+    markdown, latex = escape_markdown(text), escape_latex(text)
+    assert "\n" not in markdown + latex
+    assert "|" not in markdown.replace("\\\\", "").replace("\\|", "")
+    assert all(character not in latex.replace(f"\\{character}", "") for character in "&%#_")
+    assert latex.replace("\\$", "").count("$") % 2 == 0
