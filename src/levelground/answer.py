@@ -15,7 +15,7 @@ from levelground.looks import (
     value_interval,
     value_of,
 )
-from levelground.prose import MISSING, between, count_of, score
+from levelground.prose import MISSING, between, count_of, per_cent, score
 from levelground.records import Record
 from levelground.svg import scale_over
 from levelground.views import speaks_of_architectures
@@ -25,6 +25,13 @@ Block = dict[str, Any]
 
 _Row = tuple[RunLook | None, str, float | None, Interval | None, Mapping[str, Any]]
 # A run or an architecture: look, name, value, interval, and the architecture's entry.
+
+
+DECIDES = "what_would_decide"
+"""The finding that stands beside the answer."""
+
+_PROTOCOL = (("Budget", "budget"), ("Encoder weights", "weights"))
+"""Fields of the protocol that stand beside the answer."""
 
 
 def answer_texts(record: Record) -> tuple[str, str]:
@@ -42,8 +49,14 @@ def answer_texts(record: Record) -> tuple[str, str]:
 
 
 def texts_of(record: Record, severity: str) -> list[str]:
-    """The findings' sentences of that severity, in the record's order."""
-    return [item["text"] for item in record.get("findings") or [] if item.get("severity") == severity]
+    """The findings' sentences of that severity, in the record's order, but for what stands beside the answer."""
+    found = [item for item in record.get("findings") or [] if item.get("code") != DECIDES]
+    return [item["text"] for item in found if item.get("severity") == severity]
+
+
+def text_of(record: Record, code: str) -> str:
+    """The sentences of the finding with that code; empty where there is none."""
+    return " ".join(item["text"] for item in record.get("findings") or [] if item.get("code") == code)
 
 
 def facts(record: Record) -> list[tuple[str, str]]:
@@ -55,11 +68,10 @@ def facts(record: Record) -> list[tuple[str, str]]:
         found.append(("Trained on", f"{count_of(data['train'], 'scene')}, {data.get('val', 0)} for validation"))
     if split.get("text") or split.get("kind"):
         found.append(("Split", str(split.get("text") or split["kind"])))
-    found += [
-        (name.replace("_", " ").capitalize(), str(value))
-        for name, value in (record.get("protocol") or {}).items()
-        if value is not None and name in ("recipe", "budget", "weights")
-    ]
+    recipes = {str(((run.get("card") or {}).get("recipe") or {}).get("name") or "unknown") for run in record["runs"]}
+    found.append(("Recipe", ", ".join(sorted(recipes))))
+    protocol = record.get("protocol") or {}
+    found += [(name, str(protocol[key])) for name, key in _PROTOCOL if protocol.get(key) is not None]
     found.append(("Counts as no difference", f"less than δ = {score(record.get('delta'))}"))
     looks = (record.get("test_looks") or {}).get("total")
     if looks:
@@ -87,6 +99,24 @@ def ranked_architectures(record: Record) -> list[str]:
 def run_forest(record: Record, looks: Sequence[RunLook]) -> Block:
     """Each run with its interval."""
     return {**_forest(_run_rows(record, looks), looks), "of": "runs"}
+
+
+def architecture_rows(record: Record) -> list[list[str]]:
+    """Each architecture, best first: name, seeds, score, interval, what groups and seeds add to its error, rank."""
+    entries = {entry["name"]: entry for entry in record.get("architectures") or []}
+    return [
+        [
+            name,
+            str(entry.get("seeds", MISSING)),
+            score(_architecture_value(entry)),
+            interval_text(interval_of(entry)),
+            score(entry.get("se_groups")),
+            score(entry.get("se_seeds")),
+            MISSING if entry.get("ranked_first") is None else per_cent(entry["ranked_first"]),
+        ]
+        for name in ranked_architectures(record)
+        for entry in [entries[name]]
+    ]
 
 
 def score_rows(record: Record, looks: Sequence[RunLook]) -> list[Block]:
@@ -176,7 +206,6 @@ def _forest(rows: Sequence[_Row], looks: Sequence[RunLook]) -> Block:
                 "note": note,
                 "value": score(value),
                 "interval": interval_text(ends),
-                "first": entry.get("ranked_first"),
                 "strip": strip,
             }
         )

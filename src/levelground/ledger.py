@@ -7,7 +7,7 @@ from levelground.answer import Block, millions, rate
 from levelground.charts import Spot
 from levelground.looks import RunLook, interval_of, metric_title, throughput_of, value_interval, value_of
 from levelground.plots import Series, reliability_chart, scatter_chart
-from levelground.prose import MISSING, between, metric_words, per_cent, score
+from levelground.prose import MISSING, between, metric_words, score
 from levelground.records import Record
 
 
@@ -25,7 +25,7 @@ def multiverse_rows(record: Record, looks: Sequence[RunLook]) -> list[Block]:
             cells.append({"value": score(row["values"].get(look.name)), "rank": rank, "moved": moved})
         flips = [(labels.get(before, before), labels.get(after, after)) for before, after in row.get("flips") or ()]
         primary_row = row["metric"] == record["metric"]
-        words = metric_words(row["metric"], record["scorings"])
+        words = "loss" if row["metric"] == "loss" else metric_words(row["metric"], record["scorings"])
         rows.append({"metric": words, "primary": primary_row, "cells": cells, "flips": flips})
     return rows
 
@@ -137,11 +137,6 @@ def plain_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(plain_text(item) for item in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def share_text(share: float | None) -> str:
-    """A share of resamples in words; empty where there is none."""
-    return "" if share is None else per_cent(share)
 
 
 def _selection(selection: Mapping[str, Any]) -> str:

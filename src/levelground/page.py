@@ -21,7 +21,7 @@ from levelground.curves import learning_curves
 from levelground.gallery import Gallery, SceneSource, make_gallery, study_scenes
 from levelground.legend import Legend
 from levelground.looks import RunLook, metric_title, run_looks
-from levelground.prose import score
+from levelground.prose import p_number, score
 from levelground.records import Record, atomic_path
 
 
@@ -80,6 +80,7 @@ def page_view(record: Record, legend: Legend, looks: Sequence[RunLook]) -> dict[
         "delta": score(record.get("delta")),
         "findings": answer.texts_of(record, "finding"),
         "warnings": answer.texts_of(record, "warning"),
+        "decide": answer.text_of(record, answer.DECIDES),
         "facts": answer.facts(record),
         "standing": answer.standing(record, looks),
         "run_forest": answer.run_forest(record, looks),
@@ -110,6 +111,8 @@ def _pairs_view(record: Record, legend: Legend, looks: Sequence[RunLook]) -> dic
         "run_matrix": pairwise.verdict_matrix(runs, list(labels)),
         "pair_forest_runs": pairwise.pair_forest(runs, labels, delta, looks),
         "architecture_names": ranked,
+        "architecture_rows": answer.architecture_rows(record),
+        "least_p": p_number(runs[0].get("p_min")) if runs else "",
         "architecture_matrix": pairwise.verdict_matrix(architectures, ranked),
         "pair_forest_architectures": pairwise.pair_forest(architectures, {}, delta, looks),
         "differences": pairwise.class_differences(architectures or runs, labels, legend, looks)

@@ -104,6 +104,7 @@
     stage.style.setProperty("--aspect", over.width / over.height);
     byId("v-left-name").textContent = leftBox.selectedOptions[0].textContent;
     byId("v-right-name").textContent = rightBox.selectedOptions[0].textContent;
+    byId("v-wrong").hidden = !names.some((name) => name.startsWith("err"));
     read();
   };
 

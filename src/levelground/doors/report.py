@@ -1,0 +1,47 @@
+"""Draw a comparison as one offline page and as PNG pictures."""
+
+from pathlib import Path
+
+import tyro
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ReportConfig:
+    """Which comparison to draw, and where to."""
+
+    study: tyro.conf.Positional[Path]
+    """Study folder with comparison.json, or the file itself; runs and data set are looked for beside it."""
+    out: Path | None = None
+    """Folder for report.html and figures/; None takes the folder of the comparison."""
+    figures: bool = True
+    """Draw the PNG pictures too."""
+
+
+def report(config: ReportConfig) -> Path:
+    """Draw a comparison that was made before.
+
+    Args:
+        config: What to draw.
+    Returns:
+        The page.
+    Raises:
+        RecordError: There is no comparison, or it is damaged.
+        DiskError: The page or a picture cannot be written.
+    """
+    from levelground.console import say
+    from levelground.figures import draw_figures
+    from levelground.page import render_report
+    from levelground.records import read_json
+
+    path = config.study if config.study.suffix == ".json" else config.study / "comparison.json"
+    record = read_json(path, kind="comparison")
+    study = path.parent
+    out = config.out or study
+    if config.figures:
+        drawn = draw_figures(record, study, out / "figures")
+        say(f"{len(drawn)} pictures in {out / 'figures'}")
+    page = render_report(record, study, out / "report.html")
+    say(f"Written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    return page
