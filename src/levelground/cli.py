@@ -1,6 +1,8 @@
 """The command line: one table of doors; the chosen door's module is loaded, no other."""
 
+import contextlib
 import importlib
+import io
 import sys
 import traceback
 from dataclasses import dataclass
@@ -76,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as stop:  # the flag parser's own: 0 after help, 2 after a wrong flag
         return stop.code if isinstance(stop.code, int) else USER_FAULT
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 0
     except Exception as error:
         first = str(error).strip().splitlines()[:1]
@@ -89,9 +91,6 @@ def _open(name: str, arguments: list[str]) -> None:
     door = DOORS.get(name)
     if door is None:
         raise ConfigError(f"{name}: no such command. Commands: {', '.join(DOORS)}.")
-    import tyro
-    from pydantic import ValidationError
-
     module = importlib.import_module(f"levelground.doors.{name}")
     if door.takes_recipe:
         from levelground.recipe import load_recipe, recipe_flags
@@ -100,17 +99,30 @@ def _open(name: str, arguments: list[str]) -> None:
         chosen = _value_of("--recipe", arguments)
         if chosen is not None:
             arguments = [*recipe_flags(load_recipe(chosen)), *arguments]
+    getattr(module, name)(_parse(name, getattr(module, door.config), arguments, module.__doc__))
+
+
+def _parse(name: str, config: type[object], arguments: list[str], description: str | None) -> object:
+    """Flags to a door's configuration; a value out of range is one line, like every error of ours."""
+    import tyro
+    from pydantic import ValidationError
+
+    shown = io.StringIO()
     try:
-        config = tyro.cli(
-            getattr(module, door.config), prog=f"levelground {name}", args=arguments, description=module.__doc__
-        )
-    except ValidationError as error:
+        with contextlib.redirect_stderr(shown):
+            return tyro.cli(config, prog=f"levelground {name}", args=arguments, description=description)
+    except (SystemExit, ValidationError) as stop:
+        error: BaseException | None = stop
+        while error is not None and not isinstance(error, ValidationError):
+            error = error.__context__  # the parser draws a box around the error of a nested configuration and exits
+        if error is None:
+            sys.stderr.write(shown.getvalue())
+            raise
         first = error.errors()[0]
-        flag = "--" + str(first["loc"][-1]).replace("_", "-") if first["loc"] else name
+        flag = f"--{str(first['loc'][-1]).replace('_', '-')}" if first["loc"] else name
         given = f" {first['input']}" if isinstance(first["input"], str | int | float) else ""
-        reason = first["msg"].removeprefix("Value error, ")
+        reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         raise ConfigError(f"{flag}{given}: {reason}. See levelground {name} --help.") from error
-    getattr(module, name)(config)
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:

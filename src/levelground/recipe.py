@@ -83,6 +83,11 @@ class Recipe:
     sanity_check: bool = False
     """Train one epoch on two scenes first, thrown away, to fail early."""
 
+    def __post_init__(self) -> None:
+        """Refuse fields that contradict each other."""
+        if self.scale_min > self.scale_max:
+            raise ValueError(f"scale_min {self.scale_min} exceeds scale_max {self.scale_max}; exchange the two")
+
 
 @dataclass(frozen=True, config=_STRICT)
 class Budget:
@@ -169,16 +174,12 @@ def check_recipe(fields: dict[str, object], *, source: str) -> Recipe:
         known = ", ".join(field.name for field in dataclasses.fields(Recipe))
         raise ConfigError(f"{source}: unknown recipe key {unknown[0]!r}. Known keys: {known}.")
     try:
-        recipe = TypeAdapter(Recipe).validate_python(fields)
+        return TypeAdapter(Recipe).validate_python(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "recipe"
-        raise ConfigError(f"{source}: {where} = {first['input']!r}: {first['msg']}. Mend the value.") from error
-    if recipe.scale_min > recipe.scale_max:
-        raise ConfigError(
-            f"{source}: scale_min {recipe.scale_min} exceeds scale_max {recipe.scale_max}. Exchange the two."
-        )
-    return recipe
+        where = "".join(f"{part} = {first['input']!r} " for part in first["loc"][-1:])
+        reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        raise ConfigError(f"{source}: {where}{reason}. Mend the recipe.") from error
 
 
 def recipe_flags(recipe: Recipe) -> list[str]:
