@@ -81,16 +81,16 @@ def class_findings(scenes: Sequence[SceneRecord], legend: Legend, split: Split) 
     for entry in legend.classes:
         train, val, test = (int(sums[name][entry.index]) for name in SPLIT_NAMES)
         if not sum(int(value[entry.index]) for value in pixels.values()):
-            text = f"class {entry.name} never occurs."
+            text = f"class {entry.name!r} never occurs."
             found.append(Finding("note", "absent-class", text))
         elif entry.counted and not train:
-            text = f"class {entry.name} has no pixel in train: it cannot be learnt."
+            text = f"class {entry.name!r} has no pixel in train: it cannot be learnt."
             found.append(Finding("warning", "untrained-class", text))
         elif entry.counted and not test:
-            text = f"class {entry.name} has no pixel in test: it gets no score."
+            text = f"class {entry.name!r} has no pixel in test: it gets no score."
             found.append(Finding("warning", "untested-class", text))
         elif entry.counted and not val:
-            found.append(Finding("note", "unvalidated-class", f"class {entry.name} has no pixel in val."))
+            found.append(Finding("note", "unvalidated-class", f"class {entry.name!r} has no pixel in val."))
     return found
 
 

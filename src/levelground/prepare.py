@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from levelground.arrangement import Grouping, GroupsFrom, SplitRule, choose_split, find_groups
@@ -17,6 +17,7 @@ from levelground.dataset import DATASET_FILE, Dataset, read_dataset, write_datas
 from levelground.download import download_kaggle
 from levelground.errors import ConfigError, RecordError
 from levelground.inspection import (
+    FEW_GROUPS,
     class_findings,
     link_notes,
     odd_masks,
@@ -31,7 +32,7 @@ from levelground.traits import mean_and_std
 SHOWN = 20  # findings in the table; all of them stand in dataset.json
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PrepareOptions:
     """What to prepare, and how."""
 
@@ -48,8 +49,7 @@ class PrepareOptions:
     """Legend file (TOML); by default legend.toml in the data folder, else what the layout implies."""
 
     split: SplitRule = "auto"
-    """Which scenes train, validate and test; auto takes train/ val/ test/ folders where the data have them, strips for
-    one large raster, else grouped."""
+    """Which scenes train, validate, test; auto: train/ val/ test/ folders, strips of one raster, else grouped."""
 
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of the random and grouped splits."""
@@ -118,6 +118,7 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     findings += class_findings(scenes, found.legend, split)
     findings += split_findings(split, grouping.joined, n_rasters=n_rasters)
     findings += link_notes(grouping.links)
+    findings.sort(key=lambda one: ("error", "warning", "note").index(one.severity))
     mean, std = mean_and_std([traits[scene] for scene in split.train])
     entry = decoded[0].entry
     dataset = Dataset(
@@ -159,7 +160,9 @@ def _tell(dataset: Dataset, grouping: Grouping, *, looked: bool) -> None:
     say(f"groups from {grouping.source}: {len(dataset.scenes)} scenes in {len(groups)} groups{told}")
     sizes = " / ".join(f"{len(dataset.ids(name))} {name}" for name in SPLIT_NAMES)
     chosen = " (chosen by looking; --split overrides)" if looked else ""
-    say(f"split {dataset.split.rule}{chosen}: {sizes}; {dataset.split.text}")
+    n_test = len({dataset.scene(scene).group for scene in dataset.ids("test")})
+    few = f"; {n_test} test group{'s' * (n_test > 1)} decide little" if n_test < FEW_GROUPS else ""
+    say(f"split {dataset.split.rule}{chosen}: {sizes}; {dataset.split.text}{few}")
     say_table("Class shares", ("class", "all", *SPLIT_NAMES, "scenes"), _class_rows(dataset))
     rows = [(f"{one.severity}: {one.text}", one.code) for one in dataset.findings[:SHOWN]]
     if len(dataset.findings) > SHOWN:

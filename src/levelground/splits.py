@@ -240,8 +240,8 @@ def random_split(
 def strips_split(windows: Mapping[str, Window], class_pixels: Mapping[str, Sequence[int]]) -> Split:
     """Blocks of one raster in three contiguous strips, one line of blocks left out at each border.
 
-    Both directions and all orders of the three sets are tried; the one nearest to the overall class shares is kept, so
-    there is no seed.
+    Both directions, all borders and all orders of the three sets are tried; the one nearest to even class shares and to
+    the sizes of :func:`~levelground.strata.group_counts` is kept, so there is no seed.
 
     Args:
         windows: ``(row, col, height, width)`` of each block in the raster, by id.
@@ -254,11 +254,14 @@ def strips_split(windows: Mapping[str, Window], class_pixels: Mapping[str, Seque
     found: list[tuple[float, Split]] = []
     for axis, direction in ((0, "from top to bottom"), (1, "from left to right")):
         _, lines = np.unique([windows[scene][axis] for scene in ids], return_inverse=True)
-        for score, which, order in strips(content, lines):
-            train, val, test, left_out = (tuple(ids[which == part].tolist()) for part in (0, 1, 2, -1))
-            names = ", ".join(("train", "val", "test")[part] for part in order)
-            text = f"strips of one raster {direction}: {names}; one line of blocks left out at each border"
-            found.append((score, Split(train, val, test, "strips", left_out=left_out, text=text)))
+        best = strips(content, lines)
+        if best is None:
+            continue
+        score, which, order = best
+        train, val, test, left_out = (tuple(ids[which == part].tolist()) for part in (0, 1, 2, -1))
+        names = ", ".join(SPLIT_NAMES[part] for part in order)
+        text = f"strips of one raster {direction}: {names}; one line of blocks left out at each border"
+        found.append((score, Split(train, val, test, "strips", left_out=left_out, text=text)))
     if not found:
         raise SplitError("the raster has fewer than 5 lines of blocks each way, too few for 3 strips. Lower --block.")
     return min(found, key=lambda pair: pair[0])[1]

@@ -1,7 +1,7 @@
 """Drawing sets that look alike: how many groups go where, stratified draws, strips of a raster. Arrays only."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
@@ -14,6 +14,7 @@ Parts = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]  # train, va
 
 DRAWS = 1024
 NEVER_TRAINED = 10.0  # outweighs any imbalance of shares: a class without training pixels cannot be learnt
+EMPTY = 1000.0  # a set without scenes is no set
 MANY = 30  # test groups; below, Student's t and the jackknife give wide intervals
 
 
@@ -61,43 +62,53 @@ def draw_groups(content: Content, counts: Sequence[int], *, seed: int) -> Parts:
     order = np.argsort(np.random.RandomState(seed).random_sample((DRAWS, len(content))), axis=1)
     n_val, n_test = counts[1], counts[2]
     draws = order[:, n_test + n_val :], order[:, n_test : n_test + n_val], order[:, :n_test]
-    best = int(np.argmin(_imbalance(content, draws, counts)))
+    best = int(np.argmin(_unevenness([content[draw].sum(axis=1) for draw in draws], counts)))
     return draws[0][best], draws[1][best], draws[2][best]
 
 
-def strips(
-    content: Content, lines: NDArray[np.intp]
-) -> Iterator[tuple[float, NDArray[np.int64], tuple[int, int, int]]]:
-    """All orders of three strips of lines, one line left out between strips.
+def strips(content: Content, lines: NDArray[np.intp]) -> tuple[float, NDArray[np.int64], tuple[int, int, int]] | None:
+    """The best three strips of lines, with one line left out between strips.
+
+    Every pair of borders and every order of the sets is tried.
 
     Args:
         content: What each block holds, ``(blocks, classes + 1)``.
         lines: The line that each block lies in, from 0.
-    Yields:
-        How uneven the sets are, the set of each block (0 train, 1 val, 2 test, -1 left out), and the order of sets.
-        Nothing where there are fewer than 5 lines.
+    Returns:
+        How uneven the sets are, the set of each block (0 train, 1 val, 2 test, -1 left out), and the order of sets;
+        ``None`` where there are fewer than 5 lines.
     """
     n_lines = int(lines.max()) + 1
-    if n_lines < 5:
-        return
-    counts = group_counts(n_lines - 2)
-    for order in ((a, b, c) for a, b, c in permutations((0, 1, 2))):
-        which = np.concatenate([np.r_[np.full(counts[part], part), -1] for part in order])[lines]
-        train, val, test = (np.flatnonzero(which == part)[None] for part in (0, 1, 2))
-        yield float(_imbalance(content, (train, val, test), counts)[0]), which, order
+    first, second = (1 + index for index in np.triu_indices(n_lines - 2, k=2))  # the two lines left out
+    if not len(first):
+        return None
+    by_line = np.zeros((n_lines + 1, content.shape[1]), np.int64)
+    np.add.at(by_line, lines + 1, content)
+    before = by_line.cumsum(axis=0)  # content of the lines above each line
+    sums = before[first], before[second] - before[first + 1], before[-1] - before[second + 1]
+    counts = group_counts(max(3, len(content)))
+    orders = [(a, b, c) for a, b, c in permutations((0, 1, 2))]
+    scores = np.stack([_unevenness([sums[order.index(part)] for part in range(3)], counts) for order in orders])
+    best, border = np.unravel_index(int(scores.argmin()), scores.shape)
+    ends = np.array([first[border], second[border]])
+    which = np.array(orders[best])[np.searchsorted(ends, lines)]
+    return float(scores[best, border]), np.where(np.isin(lines, ends), -1, which), orders[best]
 
 
-def _imbalance(content: Content, draws: Parts, counts: Sequence[int]) -> NDArray[np.float64]:
-    """How far each draw is from an even spread: sum over sets and columns of (share - target)² / target.
+def _unevenness(sums: Sequence[NDArray[np.int64]], counts: Sequence[int]) -> NDArray[np.float64]:
+    """How far each candidate is from an even spread.
 
-    Rounded, so that the last bit of a sum on another machine decides nothing.
+    For each class the sum over sets of (share - target)² / target, and for the number of scenes of ((share - target) /
+    target)², as often as there are classes: a set of half its size weighs the same whichever it is. ``sums`` holds what
+    train, val and test got, each ``(candidates, columns)``. Rounded, so that the last bit of a sum on another machine
+    decides nothing.
     """
-    total = content.sum(axis=0)
-    shares = content[:, total > 0] / total[total > 0]  # each column sums to 1 over the groups
-    score = np.zeros(len(draws[0]))
-    for part, count in zip(draws, counts, strict=True):
-        target = count / sum(counts)
-        share = shares[part].sum(axis=1)  # (draws, columns)
-        score += ((share - target) ** 2 / target).sum(axis=1)
-    score += NEVER_TRAINED * (shares[draws[0]].sum(axis=1) <= 0).sum(axis=1)
-    return np.round(score, 9)
+    got = np.stack(sums).astype(np.float64)  # (3, candidates, columns)
+    total = got.sum(axis=0)
+    target = (np.array(counts) / sum(counts))[:, None, None]
+    off = np.where(total > 0, got / np.maximum(total, 1.0) - target, 0.0)
+    score = (off[:, :, :-1] ** 2 / target).sum(axis=(0, 2))
+    score += (got.shape[2] - 1) * (off[:, :, -1] ** 2 / target[:, :, 0] ** 2).sum(axis=0)
+    score += NEVER_TRAINED * ((got[0] <= 0) & (total > 0)).sum(axis=1)
+    score += EMPTY * (got[:, :, -1] <= 0).sum(axis=0)
+    return np.asarray(np.round(score, 9))
