@@ -172,10 +172,14 @@ def one_writer(folder: Path) -> Iterator[None]:
         folder: The folder to hold; made where it is missing.
     Raises:
         BusyError: Another process holds it; the message names it.
+        DiskError: The folder cannot be made or written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".lock"
-    with path.open("a+", encoding="utf-8") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise DiskError(f"{folder}: cannot be written ({error.strerror}). Choose another --out.") from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
