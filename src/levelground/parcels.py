@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from levelground.noise import Field, Flags, Indices, distance_to, jittered_grid, nearest_point, smooth_noise
+from levelground.noise import Field, Flags, Indices, distance_to, floats, jittered_grid, nearest_point, smooth_noise
 
 _SLOTS: Final = 96  # strips of an estate, and parcels of a strip, at most; the middle one lies at the estate's centre
 
@@ -62,16 +62,7 @@ def cut_parcels(
     margin = int(estate_px)
     estate = nearest_point(sites, size, margin=margin)[margin : margin + size, margin : margin + size]
     n = len(sites)
-    turn = rng.random() * np.pi + disorder * rng.uniform(-1, 1, n) + rng.integers(0, 2, n) * np.pi / 2
-    angle = turn.astype(np.float32)
-    bend = np.float32(1.2 + 5 * disorder)
-    rows, cols = np.mgrid[:size, :size].astype(np.float32)
-    rows += bend * smooth_noise(rng, size, 90)
-    cols += bend * smooth_noise(rng, size, 90)
-    rows -= sites[estate, 0]
-    cols -= sites[estate, 1]
-    cosine, sine = np.cos(angle)[estate], np.sin(angle)[estate]
-    u, v = cosine * cols + sine * rows, cosine * rows - sine * cols
+    u, v, angle = _directions(rng, sites, estate, disorder)
     long = np.float32(length_px) * rng.uniform(0.65, 1.5, n).astype(np.float32)
     wide = np.float32(width_px) * rng.uniform(0.65, 1.5, n).astype(np.float32)
     strip, across, strip_px = _slots(v / wide[estate], rng.uniform(0, 0.75, (n, _SLOTS)), estate)
@@ -97,6 +88,21 @@ def cut_parcels(
         width_px=strip_px.ravel()[pick] * wide[estate_of],
         angle=angle,
     )
+
+
+def _directions(rng: np.random.Generator, sites: Field, estate: Indices, disorder: float) -> tuple[Field, Field, Field]:
+    """Pixels along and across the direction of each estate, a little bent, and the directions ``(E,)`` in radians."""
+    n, size = len(sites), len(estate)
+    turn = rng.random() * np.pi + disorder * rng.uniform(-1, 1, n) + rng.integers(0, 2, n) * np.pi / 2
+    angle = floats(turn)
+    bend = np.float32(1.2 + 5 * disorder)
+    rows, cols = np.mgrid[:size, :size].astype(np.float32)
+    rows += bend * smooth_noise(rng, size, 90)
+    cols += bend * smooth_noise(rng, size, 90)
+    rows -= sites[estate, 0]
+    cols -= sites[estate, 1]
+    cosine, sine = np.cos(angle)[estate], np.sin(angle)[estate]
+    return cosine * cols + sine * rows, cosine * rows - sine * cols, angle
 
 
 def _slots(position: Field, jitter: np.ndarray, owner: Indices) -> tuple[Indices, Field, Field]:
