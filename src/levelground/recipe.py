@@ -113,8 +113,8 @@ class Budget:
         for unit in ("steps", "epochs", "minutes"):
             value = getattr(self, unit)
             if value is not None:
-                return f"{value:g} {unit}"
-        return f"{recipe.default_epochs:g} epochs"
+                return f"{value:.12g} {unit}"  # every digit: the budget is part of a run's identity
+        return f"{recipe.default_epochs:.12g} epochs"
 
 
 def shipped_recipes() -> tuple[str, ...]:
