@@ -5,7 +5,9 @@ Letters: S scenes, G groups, K classes, B bins; n_b, conf_b and right_b are a bi
     ECE = Σ_b |right_b - conf_b| / Σ_b n_b
 
 The plain estimate is biased upwards: noise makes every |…| larger. The jackknife takes the first order of that bias
-away (Quenouille 1956): G·ECE - (G - 1)·mean of the ECEs without one group. What is left below 0 is 0.
+away (Quenouille 1956): G·ECE - (G - 1)·mean of the ECEs without one group. What is left below 0 is 0. Where a model is
+calibrated to the noise, |…| has a kink, about half of the bias stays and intervals are a little narrow
+(``docs/experiments.md``): these intervals describe, no verdict rests on them.
 """
 
 from dataclasses import dataclass
