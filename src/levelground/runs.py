@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from levelground.errors import RecordError
-from levelground.records import Record, plain, read_json, write_json
+from levelground.errors import DiskError, RecordError
+from levelground.records import Record, atomic_path, plain, read_json, write_json
 
 Card = Record
 """A run card: the JSON object of ``run.json``; docs/records.md lists its keys."""
@@ -104,11 +104,18 @@ def run_name(arch: str, encoder: str, seed: int) -> str:
 
 
 def append_history(folder: Path, lines: Sequence[Mapping[str, object]]) -> None:
-    """Append lines to ``history.jsonl`` and flush them."""
+    """Append lines to ``history.jsonl`` and flush them.
+
+    Raises:
+        DiskError: The disk is full; a line cut short is left out when the history is read.
+    """
+    path = folder / "history.jsonl"
     text = "".join(json.dumps(plain(line), allow_nan=False) + "\n" for line in lines)
-    with (folder / "history.jsonl").open("a", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise DiskError(f"{path}: cannot be written ({error.strerror}). Free space or choose another --out.") from error
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
@@ -120,24 +127,24 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     path = folder / "history.jsonl"
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     history = []
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:
-            history.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise RecordError(f"{path}: line {number} is no JSON ({error}). Remove the line.") from error
+            content = json.loads(line)
+        except ValueError:
+            content = None
+        if isinstance(content, dict):
+            history.append(content)
+        elif number < len(lines):
+            raise RecordError(f"{path}: line {number} is no JSON object ({line[:40]!r}). Remove the line.")
     return history
 
 
 def truncate_history(folder: Path, last_step: int) -> None:
     """Keep the history up to and including ``last_step``, so that a resumed run writes the rest once."""
-    kept = [line for line in read_history(folder) if line["step"] <= last_step]
-    path = folder / "history.jsonl"
-    temporary = path.with_suffix(".part")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    temporary.replace(path)
+    kept = [line for line in read_history(folder) if line.get("step", 0) <= last_step]
+    with atomic_path(folder / "history.jsonl") as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
