@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -267,12 +267,11 @@ def _contradiction(content: _Content, legend: Legend, split: Split) -> str | Non
 
 
 def stays_inside(path: str) -> bool:
-    """Whether a relative path can be joined to a folder without leaving it, on any system.
+    """Whether a path can be joined to a folder without leaving it, and names something.
 
     Example:
-        >>> [stays_inside(path) for path in ("a/b.jpg", "../a.jpg", "/a.jpg", "a/..", "", "C:a.jpg")]
-        [True, False, False, False, False, False]
+        >>> [stays_inside(path) for path in ("a/b.jpg", "../a.jpg", "/a.jpg", "a/..", "")]
+        [True, False, False, False, False]
     """
-    parts = PurePosixPath(path).parts
-    outside = path.startswith(("/", "\\")) or PureWindowsPath(path).drive != "" or re.search(r"[\x00-\x1f]", path)
-    return bool(parts) and not outside and ".." not in parts and ".." not in PureWindowsPath(path).parts
+    pure = PurePosixPath(path)
+    return bool(pure.parts) and not pure.is_absolute() and ".." not in pure.parts and not re.search(r"[\x00-\x1f]", path)

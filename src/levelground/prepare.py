@@ -25,7 +25,8 @@ from levelground.inspection import (
     split_findings,
 )
 from levelground.intake import decode_all, scene_record, settle
-from levelground.scenes import find_scenes
+from levelground.likeness import MOST_OVERLAPS
+from levelground.scenes import Finding, find_scenes
 from levelground.splits import SPLIT_NAMES
 from levelground.traits import mean_and_std
 
@@ -118,6 +119,9 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     findings += class_findings(scenes, found.legend, split)
     findings += split_findings(split, grouping.joined, n_rasters=n_rasters)
     findings += link_notes(grouping.links)
+    if "pixels" in grouping.source and len(scenes) > MOST_OVERLAPS:
+        text = f"over {MOST_OVERLAPS} scenes: shifted overlaps were not searched, only borders and repeats."
+        findings.append(Finding("note", "no-overlap-search", text))
     findings.sort(key=lambda one: ("error", "warning", "note").index(one.severity))
     mean, std = mean_and_std([traits[scene] for scene in split.train])
     entry = decoded[0].entry
