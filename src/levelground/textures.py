@@ -183,7 +183,7 @@ def _yard(rng: np.random.Generator, ground: Ground, palette: Palette, mottle: Fi
 def _water(rng: np.random.Generator, ground: Ground, palette: Palette, mottle: Field, broad: Field) -> Layer:
     """Deep or muddy, smooth; the shallows take the colour of the ground."""
     size = ground.cover.shape[0]
-    share = smoothstep(broad + 0.5 * smooth_noise(rng, size, 300), -1.6, 1.6)
+    share = smoothstep(0.35 * broad + smooth_noise(rng, size, 0.6 * size), -1.5, 1.5)
     shallow = smoothstep(ground.depth, 9, 1)
     shade = 1 + 0.18 * shallow + 0.012 * smooth_noise(rng, size, 2)
     return (palette.water[0], palette.water[1]), share, shade
