@@ -125,7 +125,7 @@ def sweep(
 
     def load(chunk: list[Place]) -> torch.Tensor:
         regions = [pad_tile(pixels[rows.extent(r), cols.extent(c)], rows.tile, cols.tile) for r, c in chunk]
-        kind = torch.from_numpy(regions[0][:0]).dtype
+        kind = torch.from_numpy(np.empty(0, regions[0].dtype)).dtype
         shape = (len(chunk), rows.tile, cols.tile, bands)
         stored = torch.empty(shape, dtype=kind, pin_memory=runtime.device.type == "cuda")
         np.stack(regions, out=stored.numpy())

@@ -4,6 +4,7 @@ The network runs on the runtime's device; what is counted from its predictions (
 counted by threads beside it, so a fast device does not wait.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from levelground.confusion import BINS, Confidences, Counts, confidence_counts, 
 from levelground.console import Bar
 from levelground.counts import SceneCounts
 from levelground.dataset import Dataset, SceneRecord
-from levelground.errors import SceneError, SplitError
+from levelground.errors import ModelError, SceneError, SplitError
 from levelground.inference import sweep
 from levelground.legend import IGNORE, LabelMap, Legend
 from levelground.records import sha256_array
@@ -85,7 +86,7 @@ def score_scenes(
     Raises:
         SplitError: ``ids`` is empty.
         SceneError: A scene has no labels, or other labels than the data set records.
-        ModelError: The network's outputs do not fit ``outputs``.
+        ModelError: The network's outputs do not fit ``outputs``, or are no numbers.
     """
     if not ids:
         raise SplitError("no scenes to score. Prepare the data with a split that has some.")
@@ -99,6 +100,10 @@ def score_scenes(
         found = reduce_scene(
             blocks, scene.labels, outputs=outputs, counted=legend.counted, device=runtime.device, smp_dice=smp_dice
         )
+        if not math.isfinite(found.loss_sum):
+            raise ModelError(
+                f"{name}: the network gives no numbers (NaN). Its weights are damaged: train or adopt it anew."
+            )
         return name, found, scene.labels
 
     def count(name: str, found: ScenePrediction, labels: LabelMap) -> SceneScore:

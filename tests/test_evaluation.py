@@ -1,0 +1,261 @@
+import json
+import re
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import confusion_matrix
+from study_builder import ENCODER, LEGEND, add_run, build_study, small_model
+
+import levelground.evaluation
+from levelground.counts import read_counts
+from levelground.dataset import Dataset, read_dataset, write_dataset
+from levelground.errors import ConfigError, LevelgroundError, ModelError, SceneError, UnlikeError, WeightsError
+from levelground.evaluation import Geometry, choose_geometry, evaluate_run
+from levelground.legend import IGNORE, default_legend
+from levelground.models import save_model
+from levelground.outcomes import remove_other_masks, write_mask
+from levelground.runs import Run, read_run, write_card
+from levelground.runtime import make_runtime
+from levelground.setting import LOOKS_FILE
+from levelground.splits import Split
+
+RUNTIME = make_runtime("cpu", "fp32", threads=1)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    """A prepared study of six small scenes."""
+    return build_study(tmp_path)
+
+
+@pytest.fixture
+def run(dataset: Dataset) -> Run:
+    """An untrained network in the study."""
+    return add_run(dataset)
+
+
+def looks(dataset: Dataset) -> list[dict[str, str]]:
+    """The study's list of looks at the test scenes."""
+    path = dataset.folder / LOOKS_FILE
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def test_evaluation_leaves_counts_masks_card_and_look(dataset: Dataset, run: Run) -> None:
+    """Counts agree with scikit-learn on the masks beside them; card and list say how and when."""
+    path = evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    assert path == run.folder / "counts-test.npz"
+    counts = read_counts(path)
+    assert counts.scenes.tolist() == ["b/2", "c/1", "c/2"]
+    for number, name in enumerate(counts.scenes.tolist()):
+        with Image.open(run.preds_folder("test") / f"{name}.png") as image:
+            assert image.mode == "P"
+            assert image.getpalette()[:12] == LEGEND.colours.ravel().tolist()
+            preds = np.asarray(image)
+        labels = np.asarray(dataset.open(name).labels)
+        valid = labels != IGNORE
+        assert np.array_equal(counts.counts[number], confusion_matrix(labels[valid], preds[valid], labels=range(4)))
+    card = read_run(run.folder).card
+    assert card == run.card
+    entry = card["evaluations"]["test"]
+    settings = (entry["tile"], entry["halo"], entry["batch"], entry["precision"], entry["device"])
+    assert settings == (64, 8, 256, "fp32", "cpu")
+    assert entry["loss"] == pytest.approx(counts.loss_sum.sum() / counts.loss_pixels.sum())
+    assert card["speed"] == {"train_images_per_s": 3.0, "infer_megapixels_per_s": entry["megapixels_per_s"]}
+    assert [look["run"] for look in looks(dataset)] == ["linknet-s0"]
+    assert sorted(looks(dataset)[0]) == ["command", "run", "time"]
+
+
+def test_what_is_evaluated_is_reused_and_is_no_look(
+    dataset: Dataset, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second call reads no scene, changes no file and says so."""
+    path = evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    before = path.stat().st_mtime_ns
+    capsys.readouterr()
+    assert evaluate_run(read_run(run.folder), dataset, "test", runtime=RUNTIME) == path
+    assert path.stat().st_mtime_ns == before
+    assert len(looks(dataset)) == 1
+    assert capsys.readouterr().err == "linknet-s0: test is evaluated already; reused.\n"
+
+
+Change = Literal["tile", "halo", "weights", "labels", "counts file", "masks", "split"]
+
+
+@pytest.mark.parametrize("change", ["tile", "halo", "weights", "counts file", "masks"])
+def test_a_change_of_what_decides_the_counts_evaluates_again(dataset: Dataset, run: Run, change: Change) -> None:
+    """Geometry, weights and damage of what was written each make a new evaluation."""
+    path = evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    tile, halo = None, None
+    if change == "tile":
+        tile = 32
+    elif change == "halo":
+        halo = 0
+    elif change == "weights":
+        save_model(small_model(seed=5), run.model_folder)
+    elif change == "counts file":
+        path.write_bytes(path.read_bytes()[:-5])
+    elif change == "masks":
+        for mask in run.preds_folder("test").rglob("*.png"):
+            mask.unlink()
+        for folder in ("b", "c", ""):
+            (run.preds_folder("test") / folder).rmdir()
+    evaluate_run(run, dataset, "test", runtime=RUNTIME, tile=tile, halo=halo)
+    assert len(looks(dataset)) == 2
+    assert run.card["tile"] == (tile or 64)
+    assert len(list(run.preds_folder("test").rglob("*.png"))) == 3
+
+
+def test_the_batch_is_no_reason_to_evaluate_again(dataset: Dataset, run: Run) -> None:
+    """It decides memory and time only."""
+    evaluate_run(run, dataset, "test", runtime=RUNTIME, batch=1)
+    evaluate_run(run, dataset, "test", runtime=RUNTIME, batch=3)
+    assert len(looks(dataset)) == 1
+
+
+def test_validation_scenes_are_no_look_at_test(dataset: Dataset, run: Run) -> None:
+    """Each split has its own counts, masks and entry."""
+    evaluate_run(run, dataset, "val", runtime=RUNTIME)
+    assert read_counts(run.counts_path("val")).scenes.tolist() == ["b/1"]
+    assert not looks(dataset)
+    assert not run.counts_path("test").exists()
+    assert sorted(run.card["evaluations"]) == ["val"]
+
+
+def test_an_evaluation_that_breaks_off_leaves_no_counts(
+    dataset: Dataset, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The older counts are gone before the new ones begin, so that they cannot be taken for them."""
+    evaluate_run(run, dataset, "test", runtime=RUNTIME)
+
+    def broken(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(levelground.evaluation, "score_scenes", broken)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_run(run, dataset, "test", runtime=RUNTIME, tile=32)
+    assert not run.counts_path("test").exists()
+    assert read_run(run.folder).card["evaluations"] == {}
+
+
+def test_the_origin_recipe_gets_its_dice_loss_beside_cross_entropy(dataset: Dataset) -> None:
+    """The mean over scenes, as at batch 1; other recipes have none."""
+    run = add_run(dataset, "origin-s0", recipe={"name": "origin", "tile": 0, "halo": 0, "loss": "smp-dice"})
+    evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    assert 0 < run.card["evaluations"]["test"]["dice_loss"] < 1
+    assert (run.card["tile"], run.card["halo"]) == (0, 0)
+
+
+def test_masks_of_scenes_that_left_the_split_are_removed(tmp_path: Path) -> None:
+    """What the report draws belongs to the counts beside it."""
+    for name in ("a/1", "a/2.5", "b"):
+        write_mask(tmp_path / f"{name}.png", np.zeros((2, 2), np.uint8), LEGEND)
+    remove_other_masks(tmp_path, {"a/2.5", "b"})
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")) == ["a/2.5.png", "b.png"]
+
+
+def test_labels_newer_than_the_data_set_are_warned_of(
+    dataset: Dataset, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The cache still holds the labels of the record; the file on disk is another now."""
+    path = dataset.data / "c/1_mask.png"
+    path.write_bytes(path.read_bytes())
+    evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    warning = f"Warning: {path} is newer than dataset.json. Run levelground prepare again to count against it."
+    assert warning in capsys.readouterr().err.splitlines()
+
+
+def refused(error: type[LevelgroundError], text: str, run: Run, dataset: Dataset) -> None:
+    """Evaluation stops with this message, and nothing is written."""
+    with pytest.raises(error, match=f"^{re.escape(text)}$"):
+        evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    assert not run.counts_path("test").exists()
+
+
+def test_another_legend_is_refused(dataset: Dataset) -> None:
+    """Class 2 there is not class 2 here."""
+    run = add_run(dataset, legend_sha256=default_legend(4).digest())
+    text = (
+        f"linknet-s0: learnt another legend than 'land' of {dataset.folder}. "
+        "Evaluate it on the data it was trained on, or train it anew."
+    )
+    refused(UnlikeError, text, run, dataset)
+
+
+def test_a_run_that_learnt_from_other_scenes_is_refused(dataset: Dataset, run: Run) -> None:
+    """After another split its training scenes may be among the test scenes."""
+    split = Split(("a/1", "c/1"), ("b/1",), ("b/2", "a/2", "c/2"), "random", seed=1)
+    write_dataset(Dataset(**(vars_of(dataset) | {"split": split})), dataset.folder)
+    text = (
+        "linknet-s0: learnt from other scenes or labels than the training and validation scenes of "
+        f"{dataset.folder}; they may be among the test scenes. Train it anew on this data set."
+    )
+    refused(UnlikeError, text, run, read_dataset(dataset.folder))
+
+
+def vars_of(dataset: Dataset) -> dict[str, object]:
+    """The fields of a data set."""
+    return {name: getattr(dataset, name) for name in dataset.__dataclass_fields__}
+
+
+def test_masks_without_a_model_cannot_be_evaluated(dataset: Dataset) -> None:
+    """The remedy is to adopt them again."""
+    run = add_run(dataset, outputs=[])
+    text = "linknet-s0: holds predicted masks and no model. Count them anew with levelground adopt --predictions."
+    refused(ModelError, text, run, dataset)
+
+
+def test_other_bands_are_refused(dataset: Dataset) -> None:
+    """Both numbers are named."""
+    run = add_run(dataset, in_channels=4)
+    text = "linknet-s0: reads 4 bands, the scenes have 3. Evaluate it on imagery with the same bands."
+    refused(ModelError, text, run, dataset)
+
+
+def test_a_run_without_weights_is_refused(dataset: Dataset, run: Run) -> None:
+    """Training was not finished."""
+    weights = run.model_folder / "model.safetensors"
+    weights.unlink()
+    refused(WeightsError, f"{weights}: no weights. Train the run to its end first.", run, dataset)
+
+
+def test_changed_labels_in_the_cache_are_refused(dataset: Dataset, run: Run) -> None:
+    """One pixel is enough."""
+    path = dataset.cache / dataset.scene("c/2").labels_key[:2] / f"{dataset.scene('c/2').labels_key}.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] = (content[-1] + 1) % 3
+    path.write_bytes(content)
+    with pytest.raises(SceneError, match=r"^c/2: its labels have hash [0-9a-f]{12}…, dataset.json records "):
+        evaluate_run(run, dataset, "test", runtime=RUNTIME)
+
+
+def with_card(run: Run, **card: object) -> Run:
+    """The run with other entries on its card."""
+    write_card(run.folder, {**run.card, **card})
+    return read_run(run.folder)
+
+
+def test_the_runs_own_geometry_is_the_default(run: Run) -> None:
+    """The recipe's, else what the card says, else 512 with 64; the batch fills a megapixel."""
+    assert choose_geometry(run) == Geometry(64, 8, 256)
+    assert choose_geometry(with_card(run, recipe={}, tile=96, halo=10)) == Geometry(96, 10, 113)
+    assert choose_geometry(with_card(run, recipe={}, tile=None, halo=None)) == Geometry(512, 64, 4)
+    assert choose_geometry(run, tile=0) == Geometry(0, 0, 1)
+    assert choose_geometry(run, tile=2048) == Geometry(2048, 256, 1)
+    assert choose_geometry(run, tile=512, device="cuda").batch == 32
+    assert choose_geometry(run, halo=4, batch=2) == Geometry(64, 4, 2)
+
+
+def test_an_impossible_geometry_is_refused_before_anything_is_read(dataset: Dataset, run: Run) -> None:
+    """The message has the remedy."""
+    text = "--tile 100: the network needs a multiple of 32. Pass --tile 96."
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        evaluate_run(run, dataset, "test", runtime=RUNTIME, tile=100)
+
+
+def test_the_small_run_is_what_its_card_says(run: Run) -> None:
+    """A guard of the fixtures: the tests above run a real network."""
+    assert run.encoder == ENCODER
+    assert (run.model_folder / "model.safetensors").stat().st_size > 1_000_000
