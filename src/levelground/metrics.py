@@ -173,7 +173,7 @@ def ratio(kind: ClassKind, parts: Margins) -> Scores:
                 scores = 2 * tp / (pred + true)
             case "precision":
                 scores = tp / pred
-            case "recall":
+            case _:
                 scores = tp / true
     absent = true <= 0
     if absent.any():
