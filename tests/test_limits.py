@@ -137,6 +137,26 @@ def test_twins_with_one_seed_warn_of_mere_seeds(tmp_path: Path) -> None:
     assert "0 are told apart" in twins(same)[0].text
 
 
+def test_twins_take_no_part_in_the_contest(tmp_path: Path) -> None:
+    """The control makes no pair more to adjust for, wins nothing, and stands against its original only."""
+    plain = [
+        build_run(tmp_path, f"{arch}-s0", noisy_counts(30, error, seed=number), arch=arch)
+        for number, (arch, error) in enumerate({"unet": 0.2, "fpn": 0.3}.items())
+    ]
+    twin = build_run(tmp_path, "unet-twin-s1000", noisy_counts(30, 0.1, seed=7), seed=1000, card={"twin": True})
+    with_twin, without = compare_runs([*plain, twin]), compare_runs(plain)
+    assert [(pair["a"], pair["b"], pair["control"]) for pair in with_twin["pairs"]] == [
+        ("unet-s0", "fpn-s0", False),
+        ("unet-s0", "unet-twin-s1000", True),
+    ]
+    assert with_twin["pairs"][0] == without["pairs"][0]
+    assert with_twin["findings"][0] == without["findings"][0]
+    assert [entry["ranked_first"] for entry in with_twin["architectures"]][2] is None
+    assert [entry["ranked_first"] for entry in with_twin["architectures"]][:2] == [
+        entry["ranked_first"] for entry in without["architectures"]
+    ]
+
+
 def test_looks_at_the_test_scenes_are_counted(tmp_path: Path) -> None:
     """As many looks as runs is no more than needed; one more is a warning; none known is silence."""
     runs = [build_run(tmp_path, f"{arch}-s0", noisy_counts(8, 0.2, seed=1), arch=arch) for arch in ("unet", "fpn")]

@@ -4,11 +4,12 @@ No torch and no pixels: each run's ``counts-<split>.npz`` and card are all that 
 record's figures.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from levelground import __version__
+from levelground.contests import verdict_blocks
 from levelground.errors import ConfigError
 from levelground.findings import find, pair_text
 from levelground.guards import Evaluated, check_alike, compare_protocols, refuse_unlike
@@ -16,7 +17,7 @@ from levelground.legend import Legend
 from levelground.metric_names import Metric, parse_metric
 from levelground.metrics import scorings
 from levelground.naming import name_architectures, run_labels
-from levelground.pairings import architecture_pairs, architecture_rows, groups_for_p, open_question, run_pairs
+from levelground.pairings import open_question
 from levelground.profiles import (
     boundary_blocks,
     calibration_block,
@@ -84,7 +85,8 @@ def compare_runs(
     record = _setting(evaluated, legend, split) | {"metric": primary.name, "delta": delta}
     record |= {"protocol": protocol, "unlike": unlike}
     record["runs"] = _runs(evaluated, run_labels(evaluated, archs), legend, primary)
-    record |= _verdicts(evaluated, archs, twin_of, legend, primary, delta)
+    record |= verdict_blocks(evaluated, archs, twin_of, legend, primary, delta=delta)
+    record["multiverse"] = multiverse_rows(evaluated, legend.counted, legend.names, primary)
     return _finished(record)
 
 
@@ -146,31 +148,6 @@ def _runs(evaluated: Sequence[Evaluated], labels: Sequence[str], legend: Legend,
         }
         for item, label, estimate, scores, boundary in blocks
     ]
-
-
-def _verdicts(
-    evaluated: Sequence[Evaluated],
-    archs: Sequence[str],
-    twin_of: Mapping[str, str],
-    legend: Legend,
-    primary: Metric,
-    delta: float,
-) -> Record:
-    """Pairs of runs, architectures and their pairs, and the same runs under every other metric."""
-    counted = legend.counted
-    scoring = primary.view if primary.view != "boundary" else "official"
-    shown = parse_metric(f"{scoring}.miou", legend.names, counted)
-    pairs = run_pairs(evaluated, counted, primary, delta=delta)
-    return {
-        "pairs": pairs,
-        "groups_for_p": groups_for_p(max(1, len(pairs))),
-        "architectures": [
-            row | {"twin_of": twin_of.get(row["name"])}
-            for row in architecture_rows(evaluated, archs, counted, primary, shown)
-        ],
-        "architecture_pairs": architecture_pairs(evaluated, archs, counted, primary, delta=delta),
-        "multiverse": multiverse_rows(evaluated, counted, legend.names, primary),
-    }
 
 
 def _finished(record: Record) -> Record:

@@ -100,9 +100,10 @@ def rank_flips(record: Record) -> list[Finding]:
     if len(set(owner.values())) < 2:
         return []
     scorings = [f"{scoring}.miou" for scoring in record["scorings"]]
-    # Seeds of one architecture that change places say nothing about metrics.
+    # Seeds of one architecture, or its twin, that change places say nothing about metrics.
     flips = {
-        entry["metric"]: [(a, b) for a, b in entry["flips"] if owner[a] != owner[b]] for entry in record["multiverse"]
+        entry["metric"]: [(a, b) for a, b in entry["flips"] if a in owner and b in owner and owner[a] != owner[b]]
+        for entry in record["multiverse"]
     }
     of_scorings = {metric: found for metric, found in flips.items() if metric in scorings and found}
     others = {metric: found for metric, found in flips.items() if metric not in scorings and found}

@@ -11,7 +11,7 @@ from levelground.limits import describe_limits
 from levelground.pace import describe_pace
 from levelground.prose import Finding, between, count_of, listing, metric_words, p_value, score, signed
 from levelground.records import Record
-from levelground.views import contenders, facing, judged_pairs, speaks_of_architectures, turned
+from levelground.views import contenders, facing, judged_pairs, rivals, speaks_of_architectures, turned
 
 Contender = tuple[str, str, float | None]  # name, label, value of the primary metric
 
@@ -83,7 +83,8 @@ def headline(record: Record) -> Finding:
 def _lone_headline(record: Record, words: str) -> Finding:
     """One architecture, with one seed or several, that nothing else is held against."""
     name, _, value = contenders(record)[0]
-    entry, run = record["architectures"][0], record["runs"][0]
+    entry = rivals(record)[0]
+    run = next(run for run in record["runs"] if run["name"] == entry["runs"][0])
     label, interval = (name, entry["interval"]) if entry["seeds"] > 1 else (run["label"], run["interval"])
     mean = f" on average over {entry['seeds']} seeds" if entry["seeds"] > 1 else ""
     sure = f" (95 % interval {between(interval)})" if interval else ""
@@ -146,7 +147,7 @@ def _speaks_of(record: Record) -> str:
     """What the verdicts are about: architectures, or only these weights."""
     groups = count_of(record["n_groups"], "group") + f" of {record['split']} scenes"
     if speaks_of_architectures(record):
-        seeds = sorted({entry["seeds"] for entry in record["architectures"]})
+        seeds = sorted({entry["seeds"] for entry in rivals(record)})
         each = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
         return f"This speaks of architectures, trained with {each} each, on {groups}."
     return f"This speaks of these weights on {groups}, not of architectures: seed variance unknown."

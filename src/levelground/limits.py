@@ -7,7 +7,7 @@ control (twins). Each function takes a comparison record and returns findings.
 from levelground.prose import Finding, about, between, count_of, listing, p_value, per_cent, score, signed, whether
 from levelground.records import Record
 from levelground.verdicts import ALPHA
-from levelground.views import judged_pairs, speaks_of_architectures
+from levelground.views import judged_pairs, rivals, speaks_of_architectures
 
 FEW_GROUPS = 20
 """Below as many groups, intervals are not known to cover what they promise (docs/experiments.md)."""
@@ -110,9 +110,9 @@ def few_groups(record: Record) -> list[Finding]:
 
 def lone_seeds(record: Record) -> list[Finding]:
     """Architectures with one seed beside others with more: verdicts fall back to weights."""
-    alone = [entry["name"] for entry in record["architectures"] if entry["seeds"] < 2]
-    several = [entry["name"] for entry in record["architectures"] if entry["seeds"] >= 2]
-    if not alone or not several or len(record["architectures"]) < 2:
+    alone = [entry["name"] for entry in rivals(record) if entry["seeds"] < 2]
+    several = [entry["name"] for entry in rivals(record) if entry["seeds"] >= 2]
+    if not alone or not several:
         return []
     text = (
         f"Verdicts speak of weights because {listing(alone)} {whether(len(alone), 'has', 'have')} one run only. "

@@ -11,10 +11,15 @@ from levelground.records import Record
 _OPPOSITE = {"better": "worse", "worse": "better", "equal": "equal", "undecided": "undecided"}
 
 
+def rivals(record: Record) -> list[Record]:
+    """The architectures that are compared; a twin, the negative control, is none of them."""
+    return [entry for entry in record["architectures"] if not entry["twin_of"]]
+
+
 def models_of(record: Record) -> dict[str, list[Record]]:
-    """The runs by architecture, under the name that the comparison gives each."""
+    """The runs by architecture, under the name that the comparison gives each, without twins."""
     runs = {run["name"]: run for run in record["runs"]}
-    return {str(entry["name"]): [runs[name] for name in entry["runs"]] for entry in record["architectures"]}
+    return {str(entry["name"]): [runs[name] for name in entry["runs"]] for entry in rivals(record)}
 
 
 def class_words(record: Record, indices: Iterable[int]) -> list[str]:
@@ -41,8 +46,8 @@ def primary_scoring(record: Record) -> str:
 
 def speaks_of_architectures(record: Record) -> bool:
     """Whether the verdicts are about architectures: two or more of them, each with two or more seeds."""
-    entries = record["architectures"]
-    return len(entries) >= 2 and all(entry["seeds"] >= 2 for entry in entries) and bool(record["architecture_pairs"])
+    entries = rivals(record)
+    return len(entries) >= 2 and all(entry["seeds"] >= 2 for entry in entries)
 
 
 def contenders(record: Record) -> list[tuple[str, str, float | None]]:
@@ -50,22 +55,23 @@ def contenders(record: Record) -> list[tuple[str, str, float | None]]:
 
     Architectures where each has seeds, or where there is only one; else runs.
     """
-    if speaks_of_architectures(record) or len(record["architectures"]) == 1:
-        items = [(entry["name"], entry["name"], entry["value"]) for entry in record["architectures"]]
+    if speaks_of_architectures(record) or len(rivals(record)) == 1:
+        items = [(entry["name"], entry["name"], entry["value"]) for entry in rivals(record)]
     else:
-        items = [(run["name"], run["label"], run["value"]) for run in record["runs"]]
+        runs = [run for runs in models_of(record).values() for run in runs]
+        items = [(run["name"], run["label"], run["value"]) for run in runs]
     return sorted(items, key=lambda item: (2.0 if item[2] is None else -item[2], item[0]))
 
 
 def judged_pairs(record: Record) -> list[Record]:
     """The pairs that carry the verdicts: of architectures where there are seeds, else of runs.
 
-    Seeds of one architecture are no contest: with nothing else there is nothing to judge.
+    Seeds of one architecture are no contest, and neither is a control: with nothing else there is nothing to judge.
     """
-    if len(record["architectures"]) < 2:
+    if len(rivals(record)) < 2:
         return []
-    pairs: list[Record] = record["architecture_pairs"] if speaks_of_architectures(record) else record["pairs"]
-    return pairs
+    key = "architecture_pairs" if speaks_of_architectures(record) else "pairs"
+    return [pair for pair in record[key] if not pair["control"]]
 
 
 def facing(record: Record, a: str, b: str) -> Record:
