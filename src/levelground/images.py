@@ -41,8 +41,12 @@ def read_image_and_gaps(path: Path, window: Window | None = None) -> tuple[Pixel
     check_type(path, header)
     gaps: Gaps | None = None
     if header.format == "tiff":
-        pixels = _read_tiff(path, header, window)
-        gaps = _raster_gaps(pixels, header.nodata)
+        stored = _read_tiff(path, header, window)
+        with np.errstate(over="ignore"):  # what overflows is infinite, and so a gap
+            pixels = stored.astype(np.float32) if stored.dtype == np.float64 else stored
+        gaps = _raster_gaps(stored, header.nodata)
+        if pixels.dtype.kind == "f":
+            gaps |= ~np.isfinite(pixels.astype(np.float32, copy=False)).all(-1)
     elif header.format == "jpeg":
         pixels = _decode_jpeg(path, header)
     else:
@@ -115,8 +119,7 @@ def used_palette(path: Path) -> set[RGB]:
 def _read_tiff(path: Path, header: ImageHeader, window: Window | None) -> Pixels:
     """Read a raster or a part of it, never more than fits."""
     check_size(path, window[2] if window else header.height, window[3] if window else header.width, header.bands)
-    pixels = read_window(path, window)
-    return pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
+    return read_window(path, window)
 
 
 def _raster_gaps(pixels: Pixels, nodata: float | None) -> Gaps:
@@ -130,8 +133,6 @@ def _raster_gaps(pixels: Pixels, nodata: float | None) -> Gaps:
             gaps = pixels[..., 0] == stored
             for band in range(1, pixels.shape[2]):
                 gaps &= pixels[..., band] == stored
-    if pixels.dtype.kind == "f":
-        gaps |= ~np.isfinite(pixels.astype(np.float32, copy=False)).all(-1)
     return gaps
 
 

@@ -216,16 +216,16 @@ def _notes(pairs: tuple[Pair, ...], headers: dict[Path, ImageHeader]) -> tuple[F
     alpha = [pair for pair in pairs if headers[pair.image].alpha]
     palette = [pair for pair in pairs if headers[pair.image].palette]
     cases = (
-        ("no-mask", "have no mask and are neither trained nor tested on", bare),
-        ("turned", "are turned upright by their EXIF orientation", turned),
-        ("alpha", "have an alpha band: it is dropped, and pixels of alpha 0 become no data", alpha),
-        ("palette", "have a palette and are read as colours", palette),
+        ("no-mask", "without a mask: neither trained nor tested on", bare),
+        ("turned", "turned upright by their EXIF orientation", turned),
+        ("alpha", "with an alpha band: it is dropped, and pixels of alpha 0 become no data", alpha),
+        ("palette", "with a palette, read as colours", palette),
     )
     notes = []
     for code, text, found in cases:
         if found:
             names = ", ".join(pair.id for pair in found[:_SHOWN]) + (" …" if len(found) > _SHOWN else "")
-            notes.append(Finding("note", code, f"{len(found)} images {text} ({names})."))
+            notes.append(Finding("note", code, f"{len(found)} of {len(pairs)} images {text} ({names})."))
     return tuple(notes)
 
 
@@ -238,7 +238,7 @@ def _no_scene(data: Path, findings: tuple[Finding, ...]) -> str:
     """Say why there is nothing to read: the first error, else the layouts that are known."""
     errors = [finding.text for finding in findings if finding.severity == "error"]
     if errors:
-        return errors[0] + (f" ({len(errors) - 1} more problems, and no scene is left.)" if len(errors) > 1 else "")
+        return errors[0] + (f" ({len(errors)} problems in all, and no scene is left.)" if len(errors) > 1 else "")
     return (
         f"{data}: holds no scene with a mask. Expected <id>_sat.jpg with <id>_mask.png, folders images/ and masks/, or "
         "NAME.tif with NAME_label.tif; see docs/layouts.md."
