@@ -274,4 +274,5 @@ def stays_inside(path: str) -> bool:
         [True, False, False, False, False]
     """
     pure = PurePosixPath(path)
-    return bool(pure.parts) and not pure.is_absolute() and ".." not in pure.parts and not re.search(r"[\x00-\x1f]", path)
+    inside = bool(pure.parts) and not pure.is_absolute() and ".." not in pure.parts
+    return inside and not re.search(r"[\x00-\x1f]", path)

@@ -26,7 +26,15 @@ class Decoded:
     traits: Traits
 
 
-def decode_all(found: Found, cache: Cache, snap: int) -> tuple[list[Decoded], list[Finding]]:
+@dataclass(frozen=True)
+class Problem:
+    """A scene or file that cannot be used, and the kind of error that it is."""
+
+    finding: Finding
+    kind: type[DataError] = SceneError
+
+
+def decode_all(found: Found, cache: Cache, snap: int) -> tuple[list[Decoded], list[Problem]]:
     """Decode all labelled scenes into the cache, two or more at once.
 
     Args:
@@ -34,11 +42,12 @@ def decode_all(found: Found, cache: Cache, snap: int) -> tuple[list[Decoded], li
         cache: Where decoded scenes lie; those that are there already are not decoded again.
         snap: As in :func:`levelground.legend.decode_colours`.
     Returns:
-        The decoded scenes by id, and a finding of severity ``error`` for each scene or file that cannot be used.
+        The decoded scenes by id, and a problem for each scene or file that cannot be used.
     Raises:
         DiskError: The cache cannot be written.
     """
-    problems = [one for one in found.findings if one.severity == "error"] + missing_masks(found.scenes)
+    errors = [one for one in found.findings if one.severity == "error"] + missing_masks(found.scenes)
+    problems = [Problem(one) for one in errors]
     labelled = [scene for scene in found.scenes if scene.labels is not None]
     start_ns, done = time.time_ns(), []
     # Decoders and hashing release the lock; more than eight threads only fight for the disk.
@@ -52,14 +61,15 @@ def decode_all(found: Found, cache: Cache, snap: int) -> tuple[list[Decoded], li
                 except DiskError:
                     raise
                 except DataError as error:
-                    problems.append(Finding("error", "unreadable", str(error), tasks[task].id))
+                    finding = Finding("error", "unreadable", str(error), tasks[task].id)
+                    problems.append(Problem(finding, type(error)))
                 bar.advance(note=tasks[task].id)
     finally:
         pool.shutdown(cancel_futures=True)
     done.sort(key=lambda one: one.scene.id)
     reused = sum(cache.path(one.entry.image_key).stat().st_mtime_ns < start_ns for one in done)
     say(f"cache {cache.folder}: {reused} of {len(done)} scenes were there, {len(done) - reused} decoded")
-    return done, sorted(problems, key=lambda one: (one.scene or "", one.text))
+    return done, sorted(problems, key=lambda one: (one.finding.scene or "", one.finding.text))
 
 
 def _decode(scene: SceneFile, cache: Cache, legend: Legend, snap: int) -> Decoded:
@@ -73,23 +83,23 @@ def _decode(scene: SceneFile, cache: Cache, legend: Legend, snap: int) -> Decode
     return Decoded(scene, entry, cached_traits(cache.folder, entry.image_key, entry.labels_key, make))
 
 
-def settle(problems: Sequence[Finding], n_sound: int, *, skip_bad: bool) -> list[Finding]:
+def settle(problems: Sequence[Problem], n_sound: int, *, skip_bad: bool) -> list[Finding]:
     """Stop at problems, or keep them as findings.
 
     Args:
-        problems: Findings of severity ``error``.
+        problems: What is wrong.
         n_sound: How many scenes are sound.
         skip_bad: Whether to go on without the others.
     Raises:
-        SceneError: There are problems and ``skip_bad`` is off, or no scene is sound.
+        DataError: There are problems and ``skip_bad`` is off, or no scene is sound.
     """
     if problems and not (skip_bad and n_sound):
         more = f" {len(problems) - 1} more files have problems." if len(problems) > 1 else ""
         hint = " --skip-bad leaves them out." if n_sound else ""
-        raise SceneError(problems[0].text + more + hint)
+        raise problems[0].kind(problems[0].finding.text + more + hint)
     if problems:
         say(f"{len(problems)} scenes or files with problems are left out")
-    return list(problems)
+    return [one.finding for one in problems]
 
 
 def scene_record(one: Decoded, data: Path) -> SceneRecord:

@@ -112,7 +112,7 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
         one_raster=n_rasters == 1,
         seed=options.split_seed,
         lists=options.lists,
-        absent=[one.scene for one in problems if one.scene],
+        absent=[one.finding.scene for one in problems if one.finding.scene],
     )
     findings += repeated_files(scenes)
     findings += odd_masks(scenes, {one.scene.id: one.entry.impure_pixels for one in decoded})
