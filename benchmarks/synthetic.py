@@ -1,7 +1,8 @@
 """How long a generated scene takes on one thread.
 
 Run from the project's root: ``python benchmarks/synthetic.py [--quick]``. Prints seconds for a scene of 512, 1024 and
-2448 pixels a side, medians over scenes of unlike kinds. Target: 1024 pixels in under 2 s.
+2448 pixels a side, medians over scenes of unlike kinds: of the processor, and by the clock, which is more where other
+programs run. Target: 1024 pixels in under 2 s of the processor.
 """
 
 import os
@@ -21,14 +22,15 @@ from levelground.synthetic import generate_scene
 TARGET_S = 2.0
 
 
-def seconds(size: int, scenes: int) -> float:
-    """Median seconds of one scene."""
-    times = []
+def seconds(size: int, scenes: int) -> tuple[float, float]:
+    """Median seconds of one scene: of the processor, and by the clock."""
+    busy, clock = [], []
     for index in range(scenes):
-        start = time.perf_counter()
+        start = time.process_time(), time.perf_counter()
         generate_scene(0, index, size)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        busy.append(time.process_time() - start[0])
+        clock.append(time.perf_counter() - start[1])
+    return statistics.median(busy), statistics.median(clock)
 
 
 def main() -> int:
@@ -39,12 +41,12 @@ def main() -> int:
     cv2.setNumThreads(1)
     generate_scene(0, 0, 128)
     print(f"hardware: {platform.machine()}, one thread")
-    measured = seconds(1024, 3 if flags.quick else 12)
-    print(f"1024 x 1024: {measured:.2f} s a scene (target {TARGET_S:.0f})")
-    if not flags.quick:
-        print(f"512 x 512: {seconds(512, 12):.2f} s a scene (no target)")
-        print(f"2448 x 2448: {seconds(2448, 2):.2f} s a scene (no target)")
-    met = measured < TARGET_S
+    sizes = {1024: 3} if flags.quick else {1024: 12, 512: 12, 2448: 2}
+    measured = {size: seconds(size, scenes) for size, scenes in sizes.items()}
+    for size, (busy, clock) in measured.items():
+        target = f"target {TARGET_S:.0f}" if size == 1024 else "no target"
+        print(f"{size} x {size}: {busy:.2f} s a scene ({target}), {clock:.2f} s by the clock")
+    met = measured[1024][0] < TARGET_S
     print("verdict:", "met" if met else "short")
     return 0 if met else 1
 
