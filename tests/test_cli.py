@@ -1,0 +1,189 @@
+"""The command line: help without heavy imports, exit statuses, one line for each error."""
+
+import ast
+import importlib
+import inspect
+import itertools
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+
+import pytest
+
+from levelground import __version__, cli
+from levelground.cli import DOORS, main
+from levelground.errors import SceneError
+from levelground.recipe import Budget, Recipe
+
+HEAVY = {"torch", "matplotlib", "rasterio", "segmentation_models_pytorch", "timm", "lightning_fabric"}
+
+
+def imported_by(arguments: list[str]) -> tuple[str, set[str]]:
+    """What a command prints, and the top-level packages that it imported."""
+    code = (
+        "import sys; from levelground.cli import main; main(sys.argv[1:]); "
+        "print('MODULES', *{name.split('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    text, _, modules = done.stdout.rpartition("MODULES")
+    return text, set(modules.split())
+
+
+def test_help_names_every_command_and_imports_little() -> None:
+    """The root help is a table of names; not even the flag parser is loaded for it."""
+    text, modules = imported_by(["--help"])
+    for name, door in DOORS.items():
+        assert f"  {name} " in text
+        assert door.summary in text
+    assert not modules & (HEAVY | {"tyro", "pydantic", "numpy"})
+
+
+@pytest.mark.parametrize("name", sorted(DOORS))
+def test_help_of_a_door_imports_nothing_heavy(name: str) -> None:
+    """A door's help loads its configuration and no more; every flag says what it is for."""
+    text, modules = imported_by([name, "--help"])
+    assert f"usage: levelground {name}" in text
+    assert not modules & HEAVY
+
+
+def fields_without_help(kind: type[object]) -> list[str]:
+    """The fields of a configuration that no docstring follows; nested configurations explain themselves."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    body = tree.body[0].body  # type: ignore[attr-defined]  # a class has a body
+    bare = []
+    for statement, after in itertools.pairwise([*body, ast.Pass()]):
+        nested = isinstance(statement, ast.AnnAssign) and "OmitArgPrefixes" in ast.unparse(statement.annotation)
+        explained = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        if isinstance(statement, ast.AnnAssign) and not nested and not explained:
+            bare.append(ast.unparse(statement.target))
+    return bare
+
+
+@pytest.mark.parametrize("name", sorted(DOORS))
+def test_every_flag_of_a_door_is_explained(name: str) -> None:
+    """A field without a docstring would be a flag without help."""
+    module = importlib.import_module(f"levelground.doors.{name}")
+    assert fields_without_help(getattr(module, DOORS[name].config)) == []
+
+
+@pytest.mark.parametrize("kind", [Recipe, Budget])
+def test_every_flag_of_recipe_and_budget_is_explained(kind: type[object]) -> None:
+    """They are part of several doors."""
+    assert fields_without_help(kind) == []
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_version(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    """On stdout, status 0."""
+    assert main([flag]) == 0
+    assert capsys.readouterr().out == f"levelground {__version__}\n"
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """And exits 2: nothing was done."""
+    assert main([]) == 2
+    assert capsys.readouterr().out.startswith("usage: levelground COMMAND")
+
+
+def test_an_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, status 2."""
+    assert main(["trian"]) == 2
+    assert capsys.readouterr().err == f"ConfigError: trian: no such command. Commands: {', '.join(DOORS)}.\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--steps", "0"], "--steps 0: should be greater than or equal to 1."),
+        (["--seed", "-1"], "--seed -1: should be greater than or equal to 0."),
+        (["--lr", "50"], "--lr 50.0: should be less than or equal to 10."),
+        (["--steps", "1", "--minutes", "1"], "train: give one of --steps, --epochs and --minutes, not --steps and"),
+        (["--scale-min", "2"], "train: scale_min 2.0 exceeds scale_max 1.5; exchange the two."),
+        (["--recipe", "nosuch"], "--recipe nosuch: no such recipe. Give default, origin or the path of a .toml."),
+        (["--recipe=nosuch"], "--recipe nosuch: no such recipe."),
+    ],
+)
+def test_a_value_out_of_range_is_one_line(capsys: pytest.CaptureFixture[str], flags: list[str], line: str) -> None:
+    """The flag, its value and what was expected; status 2."""
+    assert main(["train", "nowhere", "--arch", "unet", *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"ConfigError: {line}")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("flags", [["--tile", "wide"], ["--loss", "l1"], ["--bogus"]])
+def test_flag_errors_are_the_parsers_own(capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
+    """It shows what it expected; status 2."""
+    assert main(["train", "nowhere", "--arch", "unet", *flags]) == 2
+    assert flags[0] in capsys.readouterr().err
+
+
+@pytest.fixture
+def door_that(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
+    """Let every command raise what is given."""
+
+    def install(error: BaseException) -> None:
+        def raise_it(_name: str, _arguments: list[str]) -> None:
+            raise error
+
+        monkeypatch.setattr(cli, "_open", raise_it)
+
+    return install
+
+
+def test_our_errors_are_one_line(
+    capsys: pytest.CaptureFixture[str], door_that: Callable[[BaseException], None]
+) -> None:
+    """Whatever stands in a file's name, the message stays on one line and keeps its Cyrillic."""
+    door_that(SceneError("a\nb\x1b[31m Лес.jpg: truncated"))
+    assert main(["prepare"]) == 2
+    assert capsys.readouterr().err == "SceneError: a\\nb\\x1b[31m Лес.jpg: truncated\n"
+
+
+def test_debug_shows_the_traceback(
+    capsys: pytest.CaptureFixture[str], door_that: Callable[[BaseException], None]
+) -> None:
+    """With --debug the traceback comes first, wherever the flag stands."""
+    door_that(SceneError("bad"))
+    assert main(["prepare", "--debug"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback (most recent call last):")
+    assert error.endswith("SceneError: bad\n")
+
+
+def test_a_fault_of_ours_says_so(
+    capsys: pytest.CaptureFixture[str], door_that: Callable[[BaseException], None]
+) -> None:
+    """Status 1, one line, and what to do."""
+    door_that(ZeroDivisionError("division by zero\nmore"))
+    assert main(["prepare"]) == 1
+    expected = "division by zero (a fault of levelground: run again with --debug and report what it prints)"
+    assert capsys.readouterr().err == f"ZeroDivisionError: {expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(KeyboardInterrupt(), 130), (SystemExit(0), 0), (SystemExit(2), 2), (SystemExit("text"), 2)],
+)
+def test_statuses(door_that: Callable[[BaseException], None], error: BaseException, status: int) -> None:
+    """Ctrl-C is 130; the parser's own exits keep their status."""
+    door_that(error)
+    assert main(["prepare"]) == status
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, door_that: Callable[[BaseException], None]
+) -> None:
+    """``levelground … | head`` ends quietly."""
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    door_that(BrokenPipeError())
+    assert main(["prepare"]) == 0
+
+
+def test_python_m_levelground_is_the_command() -> None:
+    """The module runs like the script."""
+    done = subprocess.run(
+        [sys.executable, "-m", "levelground", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"levelground {__version__}\n"
