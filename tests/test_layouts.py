@@ -110,8 +110,10 @@ def test_folders_below_parents_make_groups(tmp_path: Path) -> None:
              (("images", "jpg"), ("masks", "png"))]  # fmt: skip
     found = _pairs(tmp_path, "folders", *names)
     assert [(pair.id, pair.group) for pair in found.pairs] == [
-    names = ("train/119_sat.jpg", "train/119_mask.png", "train/1190_sat.jpg", "val/7_sat.jpg")
-    found = _pairs(tmp_path, "kaggle", *names)
+        ("tile_1/part_1", "tile_1"),
+        ("tile_1/part_2", "tile_1"),
+        ("tile_2/part_1", "tile_2"),
+        ("tile_2/part_2", "tile_2"),
     ]  # fmt: skip
     assert found.pairs[0].mask == tmp_path / "tile_1/masks/part_1.png"
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scene_files import TWO, kaggle_pair, noise, png_of_size, random_labels, save, save_palette, save_raster
 
 from levelground.errors import ConfigError, LegendError, SceneError
@@ -276,8 +277,6 @@ def test_folder_of_bad_scenes_alone_says_the_first_reason(tmp_path: Path) -> Non
 
 def test_what_is_done_to_images_is_noted(tmp_path: Path) -> None:
     """EXIF rotation, alpha and palettes, one note each with a few names."""
-    from PIL import Image
-
     exif = Image.Exif()
     exif[274] = 6
     labels = random_labels(6, 6, n_classes=2)
