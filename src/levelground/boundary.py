@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.confusion import check_maps
+from levelground.confusion import check_maps, value_table
 from levelground.errors import ClassIndexError, ConfigError
 from levelground.legend import LabelMap
 
@@ -43,28 +43,24 @@ def boundary_counts(
     if not 1 <= distance_px <= 127:
         raise ConfigError(f"distance_px is {distance_px}, expected 1 to 127 pixels.")
     valid = np.ones(labels.shape, bool) if ignore is None else labels != ignore
-    near_pred = _near_border(preds, valid, distance_px)
-    near_true = _near_border(labels, valid, distance_px)
-    both = near_pred & near_true & (preds == labels)
-    chosen = (labels[both], preds[near_pred], labels[near_true])
-    return np.stack([_per_class(classes, n_classes) for classes in chosen], axis=-1)
+    near = [_near_border(np.where(valid, classes, 0), valid, distance_px, n_classes) for classes in (preds, labels)]
+    table = value_table(*near)
+    chosen = table[:n_classes, :n_classes].diagonal(), table.sum(axis=0)[:n_classes], table.sum(axis=1)[:n_classes]
+    return np.stack(chosen, axis=-1)
 
 
-def _near_border(classes: LabelMap, valid: NDArray[np.bool_], distance_px: int) -> NDArray[np.bool_]:
-    """Where another class lies within the square: its largest or smallest valid class is not the pixel's own."""
+def _near_border(classes: LabelMap, valid: NDArray[np.bool_], distance_px: int, n_classes: int) -> LabelMap:
+    """The class where another one lies within the square, 255 elsewhere.
+
+    Another one does where the square's largest or smallest valid class is not the pixel's own.
+    """
     import cv2  # a quarter of a second that `compare`, which needs no pixels, does not pay
 
-    square = np.ones((2 * distance_px + 1, 2 * distance_px + 1), np.uint8)
-    highest = cv2.dilate(np.where(valid, classes, 0).astype(np.uint8), square)
-    lowest = cv2.erode(np.where(valid, classes, 255).astype(np.uint8), square)
-    return np.asarray(valid & ((highest != classes) | (lowest != classes)))
-
-
-def _per_class(classes: LabelMap, n_classes: int) -> NDArray[np.int64]:
-    """Count pixels by class and refuse a class outside the legend."""
-    found = np.bincount(classes, minlength=n_classes)
-    if found.size > n_classes:
+    if classes.size and classes.max() >= n_classes:
         raise ClassIndexError(
-            f"a map holds class {found.size - 1}, expected 0 to {n_classes - 1}. Check legend and ignored value."
+            f"a map holds class {classes.max()}, expected 0 to {n_classes - 1}. Check legend and ignored value."
         )
-    return found
+    square = np.ones((2 * distance_px + 1, 2 * distance_px + 1), np.uint8)
+    highest = cv2.dilate(classes, square)
+    lowest = cv2.erode(np.where(valid, classes, np.uint8(255)), square)
+    return np.where(valid & ((highest != classes) | (lowest != classes)), classes, np.uint8(255))

@@ -58,14 +58,7 @@ def count_confusion(preds: LabelMap, labels: LabelMap, *, n_classes: int, ignore
                [0, 1]])
     """
     check_maps(preds, labels, n_classes=n_classes)
-    flat_preds, flat_labels = preds.ravel(), labels.ravel()
-    table = np.zeros(256 * 256, np.int64)
-    for start in range(0, flat_labels.size, _CHUNK):
-        codes = flat_labels[start : start + _CHUNK].astype(np.uint16)
-        codes <<= 8
-        codes |= flat_preds[start : start + _CHUNK]
-        table += np.bincount(codes, minlength=table.size)
-    by_value = table.reshape(256, 256)
+    by_value = value_table(preds, labels)
     if ignore is not None and 0 <= ignore < 256:
         by_value[ignore] = 0
     _check_range(by_value, n_classes, ignore)
@@ -107,21 +100,42 @@ def confidence_counts(
     check_maps(preds, labels, n_classes=n_classes)
     if confidence.shape != labels.shape:
         raise ShapeError(f"confidence is {confidence.shape}, labels are {labels.shape}; both must be (H, W).")
-    valid = np.ones(labels.shape, bool) if ignore is None else labels != ignore
-    sure, guess, hit = confidence[valid], preds[valid], (preds == labels)[valid]
-    if sure.size and not (sure.min() >= 0 and sure.max() <= 1 + _ROUNDING):
-        raise LevelgroundError(
-            f"confidences range from {sure.min()} to {sure.max()}, expected 0 to 1. Give probabilities, not logits."
-        )
-    if guess.size and guess.max() >= n_classes:
-        raise ClassIndexError(f"preds hold class {guess.max()}, expected 0 to {n_classes - 1}. Map outputs to classes.")
-    size, shape = n_classes * bins, (n_classes, bins)
-    cell = np.minimum((sure * bins).astype(np.intp), bins - 1) + guess.astype(np.intp) * bins
-    return Confidences(
-        np.bincount(cell, minlength=size).reshape(shape),
-        np.bincount(cell, weights=sure, minlength=size).astype(np.float64).reshape(shape),
-        np.bincount(cell[hit], minlength=size).reshape(shape),
-    )
+    size = n_classes * bins  # one cell more gathers the ignored pixels
+    n, total, correct = np.zeros(size + 1, np.int64), np.zeros(size + 1), np.zeros(size + 1, np.int64)
+    flat_sure, flat_preds, flat_labels = confidence.ravel(), preds.ravel(), labels.ravel()
+    for start in range(0, flat_labels.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        sure, guess, true = flat_sure[part], flat_preds[part], flat_labels[part]
+        if ignore is not None:
+            sure = np.where(true == ignore, 0, sure)
+        _check_confidence(sure, guess if ignore is None else guess[true != ignore], n_classes)
+        cell = np.minimum((sure * bins).astype(np.intp), bins - 1) + guess.astype(np.intp) * bins
+        if ignore is not None:
+            cell[true == ignore] = size
+        n += np.bincount(cell, minlength=size + 1)
+        total += np.bincount(cell, weights=sure, minlength=size + 1)
+        correct += np.bincount(cell[guess == true], minlength=size + 1)
+    shape = (n_classes, bins)
+    return Confidences(n[:size].reshape(shape), total[:size].reshape(shape), correct[:size].reshape(shape))
+
+
+def value_table(preds: LabelMap, labels: LabelMap) -> NDArray[np.int64]:
+    """Count pixels by value of ``labels`` (rows) and of ``preds`` (columns), whatever the values.
+
+    Args:
+        preds: uint8 values.
+        labels: uint8 values in the same shape.
+    Returns:
+        ``(256, 256)`` int64.
+    """
+    flat_preds, flat_labels = preds.ravel(), labels.ravel()
+    table = np.zeros(256 * 256, np.int64)
+    for start in range(0, flat_labels.size, _CHUNK):
+        codes = flat_labels[start : start + _CHUNK].astype(np.uint16)
+        codes <<= 8
+        codes |= flat_preds[start : start + _CHUNK]
+        table += np.bincount(codes, minlength=table.size)
+    return table.reshape(256, 256)
 
 
 def check_maps(preds: LabelMap, labels: LabelMap, *, n_classes: int) -> None:
@@ -142,6 +156,16 @@ def check_maps(preds: LabelMap, labels: LabelMap, *, n_classes: int) -> None:
             raise ClassIndexError(f"{name} have type {array.dtype}, expected uint8 class indices. Convert them first.")
     if not 2 <= n_classes <= 255:
         raise ClassIndexError(f"n_classes is {n_classes}, expected 2 to 255.")
+
+
+def _check_confidence(sure: NDArray[np.floating], guess: LabelMap, n_classes: int) -> None:
+    """Refuse what is no probability or no class."""
+    if sure.size and not (sure.min() >= 0 and sure.max() <= 1 + _ROUNDING):
+        raise LevelgroundError(
+            f"confidences range from {sure.min()} to {sure.max()}, expected 0 to 1. Give probabilities, not logits."
+        )
+    if guess.size and guess.max() >= n_classes:
+        raise ClassIndexError(f"preds hold class {guess.max()}, expected 0 to {n_classes - 1}. Map outputs to classes.")
 
 
 def _check_range(by_value: NDArray[np.int64], n_classes: int, ignore: int | None) -> None:
