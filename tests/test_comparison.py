@@ -1,5 +1,6 @@
 """Runs to a comparison record: every figure is that of the counts, every verdict that of the evidence."""
 
+import html
 import json
 import math
 import subprocess
@@ -14,6 +15,7 @@ from run_builder import LEGEND, build_dataset, build_run, noisy_counts, scene_co
 from levelground.comparison import compare_runs, write_comparison
 from levelground.errors import ConfigError, RecordError
 from levelground.legend import Legend
+from levelground.page import render_report
 from levelground.records import plain, read_json
 from levelground.runs import Run
 
@@ -82,6 +84,15 @@ def test_the_origins_comparison_is_undecided_and_says_what_would_decide_it(tmp_p
     assert text.endswith("; to speak of architectures, at least 2 seeds of each as well.")
     assert record["power"]["groups_needed"] > 10
     assert record["power"]["pair"] in (["unet-s0", "fpn-s0"], ["fpn-s0", "unet-s0"])
+
+
+def test_the_page_of_an_undecided_comparison_says_what_would_decide_it(tmp_path: Path) -> None:
+    """The reader of the page sees the verdict and what it would take, in the same words."""
+    record = compare_runs(several(tmp_path, {"unet": 0.2, "fpn": 0.195}, scenes=10))
+    page = html.unescape(render_report(record, tmp_path, tmp_path / "report.html").read_text(encoding="utf-8"))
+    for code in ("headline", "what_would_decide"):
+        for sentence in finding(record, code)["text"].split(". "):
+            assert sentence in page
 
 
 def test_equal_runs_are_equal_not_undecided(tmp_path: Path) -> None:
