@@ -1,26 +1,78 @@
-"""The PNG pictures: which are drawn, under which names."""
+"""The PNG pictures: which are drawn, under which names, and what is in them."""
 
 from pathlib import Path
 
-from fake_study import build_study
+import numpy as np
+import pytest
+from fake_study import FakeStudy, build_study
+from PIL import Image
 
 from levelground.figures import draw_figures, file_name
+from levelground.runs import append_history
+
+PLOTS = {
+    "train_loss_epochs.png", "train_loss_steps.png", "val_iou_epochs.png", "val_iou_steps.png", "forest.png",
+    "per_class_iou.png", "pareto.png",
+}  # fmt: skip
 
 
-def test_pictures_have_the_names_of_the_design(tmp_path: Path) -> None:
-    """One confusion matrix a run, one comparison a scene, and the plots over all runs."""
-    study = build_study(tmp_path, archs=["unet", "fpn"], seeds=1, scenes=["119"], size=48)
-    written = draw_figures(study.record, tmp_path, tmp_path / "figures", scenes=study)
-    assert {path.name for path in written} == {
-        "train_loss_epochs.png", "train_loss_steps.png", "val_iou_epochs.png", "val_iou_steps.png", "forest.png",
-        "per_class_iou.png", "pareto.png", "dataset_samples.png", "confusion_unet-resnet18-s0.png",
-        "confusion_fpn-resnet18-s0.png", "comparison_119.png",
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
+    """Two runs and one scene."""
+    folder = tmp_path_factory.mktemp("study")
+    return build_study(folder, archs={"unet": 0.2, "fpn": 0.3}, seeds=1, scenes=["119"], size=48)
+
+
+def test_pictures_have_the_names_of_the_design(study: FakeStudy, tmp_path: Path) -> None:
+    """One confusion matrix a run, one comparison a scene, samples, and the plots over all runs."""
+    written = draw_figures(study.record, study.folder, tmp_path, scenes=study)
+    own = {"dataset_samples.png", "confusion_unet-resnet18-s0.png", "confusion_fpn-resnet18-s0.png"}
+    assert {path.name for path in written} == PLOTS | own | {"comparison_119.png"}
+    assert all(path.parent == tmp_path for path in written)
+
+
+def test_comparison_shows_truth_predictions_and_errors(study: FakeStudy, tmp_path: Path) -> None:
+    """The picture of a scene holds the legend's colours and both colours of the error map, two rows for two runs."""
+    draw_figures(study.record, study.folder, tmp_path, scenes=study)
+    with Image.open(tmp_path / "comparison_119.png") as image:
+        picture = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    seen = {tuple(colour) for colour in np.unique(picture, axis=0).tolist()}
+    assert {(255, 255, 0), (255, 0, 255), (0, 0, 255), (0, 255, 0), (150, 30, 20), (236, 236, 232)} <= seen
+
+
+def test_without_scenes_and_histories_the_rest_is_drawn(study: FakeStudy, tmp_path: Path) -> None:
+    """A comparison beside no data set and no run folders still gets its plots and matrices."""
+    written = {path.name for path in draw_figures(study.record, tmp_path / "elsewhere", tmp_path)}
+    assert written == {
+        "forest.png", "per_class_iou.png", "pareto.png", "confusion_unet-resnet18-s0.png",
+        "confusion_fpn-resnet18-s0.png",
     }  # fmt: skip
-    assert all(path.stat().st_size > 1000 for path in written)
+
+
+def test_the_origins_iou_gets_axes_of_its_own(tmp_path: Path) -> None:
+    """An adopted history's IoU over images is another metric: it is drawn below, not among the others."""
+    study = build_study(tmp_path, archs={"unet": 0.2}, seeds=1, scenes=["119"], size=48, adopted="fpn")
+    before = _height(study, "val_iou_epochs")
+    lines = [{"kind": "val", "step": 4 * n, "epoch": n, "val_image_iou": 0.1 * n, "train_loss": 1.0} for n in (1, 2)]
+    append_history(tmp_path / "runs" / "fpn", lines)
+    assert _height(study, "val_iou_epochs") == 2 * before
+
+
+def _height(study: FakeStudy, name: str) -> int:
+    draw_figures(study.record, study.folder, study.folder / "figures", scenes=study)
+    with Image.open(study.folder / "figures" / f"{name}.png") as picture:
+        return picture.height
+
+
+def test_hostile_labels_are_drawn_as_they_are(study: FakeStudy, tmp_path: Path) -> None:
+    """Dollar signs and line breaks in names are text, not formulas."""
+    runs = [study.record["runs"][0] | {"label": "$\\frac{1}{0}$\n_x"}, study.record["runs"][1]]
+    written = draw_figures(study.record | {"runs": runs}, study.folder, tmp_path, scenes=study)
+    assert len(written) == 11
 
 
 def test_file_names_never_leave_the_folder() -> None:
     """Ids with slashes, dots and line breaks become one plain name each, and unlike ids unlike names."""
-    names = [file_name(f"comparison_{scene}") for scene in ("a/b", "a-b", "../x", "a\nb", "Поле 1")]
-    assert len(set(names)) == 5
-    assert not any("/" in name or "\n" in name or name.startswith(".") for name in names)
+    names = [file_name(f"comparison_{scene}") for scene in ("a/b", "a-b", "../x", "a\nb", "Поле 1", "x" * 300)]
+    assert len(set(names)) == 6
+    assert not any("/" in name or "\n" in name or name.startswith(".") or len(name) > 130 for name in names)

@@ -1,24 +1,284 @@
 """The report page as text: everything is there, escaped, and nothing is loaded from outside."""
 
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
-from fake_study import build_study
+import pytest
+from fake_study import FakeStudy, build_study
+from markupsafe import escape
 
-from levelground.page import render_report
+from levelground.page import content_policy, render_report, report_html, safe_json
+from levelground.records import Record
+
+HOSTILE = "a'\"><script>alert(1)</script>&amp; Поле\n\u2028{{ 7*7 }}"
 
 
-def test_page_names_every_run_and_scene(tmp_path: Path) -> None:
-    """Every run, class and scene of the record stands on the page."""
-    study = build_study(tmp_path)
-    html = render_report(study.record, tmp_path, tmp_path / "report.html", scenes=study).read_text(encoding="utf-8")
+class _Outline(HTMLParser):
+    """Elements, ids and the addresses that a page would load."""
+
+    VOID = frozenset({"meta", "img", "input", "br", "link", "hr"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.inline: list[str] = []
+        self.faults: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "srcset", "data", "action", "poster") or (name == "href" and tag != "a"):
+                self.loads.append(value or "")
+            if name == "href" and tag == "a":
+                self.links.append(value or "")
+            if name == "style" or name.startswith("on"):
+                self.inline.append(f"{tag} {name}")
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open[-1] != tag:
+            self.faults.append(f"</{tag}> closes {self.open[-3:]}")
+        else:
+            self.open.pop()
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
+    """Three architectures, two seeds, six scenes."""
+    return build_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def html(study: FakeStudy) -> str:
+    """Its page."""
+    return report_html(study.record, study.folder, scenes=study)
+
+
+def _section(html: str, name: str) -> str:
+    """The text between a section's tags."""
+    return html.split(f'<section id="{name}">', 1)[1].split("</section>", 1)[0]
+
+
+def test_elements_close_and_ids_are_unique(html: str) -> None:
+    """Every element is closed where it should be, no id stands twice, every link inside the page leads somewhere."""
+    outline = _Outline(html)
+    assert (outline.faults, outline.open) == ([], [])
+    assert len(outline.ids) == len(set(outline.ids))
+    assert {link.removeprefix("#") for link in outline.links} <= set(outline.ids)
+
+
+def test_page_loads_nothing_and_carries_no_inline_handler(html: str) -> None:
+    """Every address that a browser would load is a data URI; styles and handlers stand in no attribute."""
+    outline = _Outline(html)
+    assert outline.loads
+    assert all(address.startswith("data:image/") for address in outline.loads)
+    assert outline.inline == []
+    assert not re.search(r"https?://|//cdn|@import|url\(", re.sub(r"data:[^\"]+", "", html))
+
+
+def test_policy_names_style_and_script_by_hash(html: str) -> None:
+    """The content security policy is that of exactly the page's own style and script."""
+    style = html.split("<style>", 1)[1].split("</style>", 1)[0]
+    script = html.rsplit("<script>", 1)[1].split("</script>", 1)[0]
+    assert content_policy(style, script).replace("'", "&#39;") in html.split("<style>")[0]
+    assert content_policy(style, script).startswith("default-src 'none'; img-src data:;")
+    assert "unsafe" not in content_policy(style, script)
+
+
+def test_sections_stand_in_order(html: str) -> None:
+    """The answer comes first, how it was made and the terms last."""
+    ids = re.findall(r'<section id="(\w+)">', html)
+    assert ids == [
+        "answer", "scores", "verdicts", "classes", "curves", "confusion", "scenes", "speed", "metrics", "ledger",
+        "calibration", "findings", "made", "glossary",
+    ]  # fmt: skip
+
+
+def test_answer_opens_with_the_headline(html: str, study: FakeStudy) -> None:
+    """The title is the headline's first sentence, and the rest of it follows."""
+    headline = next(item["text"] for item in study.record["findings"] if item["severity"] == "headline")
+    title = re.search(r"<h1>(.*?)</h1>", html)
+    assert title is not None
+    assert headline.startswith(title.group(1))
+    assert headline.endswith(re.findall(r'<p class="lead">(.*?)</p>', html)[0][-40:])
+
+
+def test_every_finding_is_said(html: str, study: FakeStudy) -> None:
+    """Each finding stands on the page once or more; warnings beside the answer and among the findings."""
+    for item in study.record["findings"]:
+        if item["severity"] != "headline":
+            assert escape(item["text"]) in html
+
+
+def test_scores_are_those_of_the_record(html: str, study: FakeStudy) -> None:
+    """Each run's row holds its mIoU under each scoring with its interval."""
+    table = _section(html, "scores")
     for run in study.record["runs"]:
-        assert run["label"] in html
-    for scene in study.scenes:
-        assert f"<summary>{scene}</summary>" in html
+        row = next(row for row in table.split("<tr>") if f'title="{run["name"]}"' in row)
+        for scoring in ("official", "kept", "all"):
+            low, high = run["scores"][scoring]["interval"]
+            assert f"{run['scores'][scoring]['miou']:.3f}" in row
+            assert f"{low:.3f}–{high:.3f}" in row
+
+
+def test_verdicts_are_words_and_read_from_both_sides(html: str, study: FakeStudy) -> None:
+    """The matrix says in words what each row is against each column; what is better one way is worse the other."""
+    rows = re.findall(r"<tr><th scope=\"row\">([^<]+)</th>(.*?)</tr>", _section(html, "verdicts").split("matrix")[-1])
+    names = [name for name, _ in rows][:6]
+    words = [re.findall(r'class="verdict (\w+)"', cells) for _, cells in rows[:6]]
+    opposite = {"better": "worse", "worse": "better", "equal": "equal", "undecided": "undecided"}
+    assert len(set(names)) == 6
+    for i in range(6):
+        row = [*words[i][:i], "none", *words[i][i:]]
+        for j in range(i + 1, 6):
+            other = [*words[j][:j], "none", *words[j][j:]]
+            assert other[i] == opposite[row[j]]
+
+
+def test_confusion_shows_shares_of_true_class_of_predicted_class_and_pixels(html: str, study: FakeStudy) -> None:
+    """All three readings stand in each cell, and rows of shares add to about 100."""
+    table = _section(html, "confusion").split("<table")[1]
+    row = table.split("<tr>")[2]
+    shares = [int(text) for text in re.findall(r'by-row l\d+">(\d+)<', row)]
+    assert sum(shares) == pytest.approx(100, abs=3)
+    assert row.count("by-column") == row.count("by-count") == 7
+
+
+def test_flips_of_the_ranking_are_named(study: FakeStudy) -> None:
+    """A pair that another metric ranks otherwise is named in that metric's row, with an arrow at the ranks."""
+    record = json.loads(json.dumps(study.record))
+    row = record["multiverse"][1]
+    first, second = sorted(row["ranks"], key=lambda name: record["multiverse"][0]["ranks"][name])[:2]
+    row["ranks"] |= {first: 2, second: 1}
+    row["flips"] = [[first, second]]
+    text = _section(report_html(record, study.folder, scenes=study), "metrics")
+    labels = {run["name"]: run["label"] for run in record["runs"]}
+    assert f"{labels[second]} above {labels[first]}" in text
+    assert "▲ rank 1" in text
+    assert "▼ rank 2" in text
+
+
+def test_hostile_names_stay_text(study: FakeStudy) -> None:
+    """Ids, labels, class names, findings and card values with markup in them are shown and not obeyed."""
+    record = json.loads(json.dumps(study.record))
+    record["scenes"][0]["id"] = HOSTILE
+    record["runs"][0]["label"] = HOSTILE
+    record["runs"][0]["card"]["hardware"] = HOSTILE
+    record["legend"]["class"][2]["name"] = record["legend"]["class"][2]["name_ru"] = "</script><b onclick='x'>"
+    record["findings"][0]["text"] = HOSTILE
+    opened = {HOSTILE: study.scenes["119"], **study.scenes}
+    page = report_html(record, study.folder, scenes=FakeStudy(study.folder, record, opened))
+    outline = _Outline(page)
+    assert (outline.faults, outline.open) == ([], [])
+    assert page.count("<script") == 2
+    assert page.count("</script>") == 2
+    assert "49" not in page.split("<h1>")[1].split("</h1>")[0]
+    assert outline.inline == []
+
+
+def test_unpaired_surrogates_do_not_stop_the_page(study: FakeStudy, tmp_path: Path) -> None:
+    """A file name that is no UTF-8 becomes a question mark instead of an error."""
+    record = json.loads(json.dumps(study.record))
+    record["runs"][0]["label"] = "bad\udcffname"
+    out = render_report(record, study.folder, tmp_path / "report.html", scenes=study)
+    assert "bad?name" in out.read_text(encoding="utf-8")
+
+
+def test_json_cannot_end_its_element() -> None:
+    """No character of the data block is one that HTML reads, and it is still the same JSON."""
+    value = {"name": "</script><!--\u2028&", "runs": ["<b>"]}
+    text = str(safe_json(value))
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == value
 
 
 def test_one_run_alone_makes_a_page(tmp_path: Path) -> None:
-    """One run without pairs, intervals or a second group makes a page that says so."""
-    study = build_study(tmp_path, archs=["unet"], seeds=1, verdicts=False)
-    html = render_report(study.record, tmp_path, tmp_path / "report.html", scenes=study).read_text(encoding="utf-8")
-    assert "there is no pair to judge" in html
+    """One run on one group: no pair, no interval, and the page says so."""
+    study = build_study(tmp_path, archs={"unet": 0.2}, seeds=1, groups=["one"] * 6)
+    page = report_html(study.record, tmp_path, scenes=study)
+    assert "there is no pair to judge" in page
+    assert "No interval and no test" in page
+    assert _Outline(page).faults == []
+
+
+def test_adopted_run_without_history_or_card_is_drawn_like_any_other(tmp_path: Path) -> None:
+    """What an adopted run does not know is a dash; its curves are missing and the page says how many are drawn."""
+    study = build_study(tmp_path, seeds=1, adopted="sam-of-another-tool")
+    page = report_html(study.record, tmp_path, scenes=study)
+    assert "3 of 4 runs" in page
+    assert "sam-of-another-tool" in _section(page, "ledger")
+    assert "adopted" in _section(page, "made")
+
+
+def test_twenty_runs_with_long_names_unfold(tmp_path: Path) -> None:
+    """Many pairs and matrices fold away; each run keeps a colour of its own."""
+    archs = {f"deeplabv3plus-with-a-rather-long-name-{n}": 0.1 + 0.02 * n for n in range(10)}
+    study = build_study(tmp_path, archs=archs, scenes=("1", "2", "3"), size=40)
+    page = report_html(study.record, tmp_path, scenes=study)
+    assert "175 more pairs" in page
+    assert "16 more runs" in page
+    colours = re.findall(r"\.r\d+\{--run:light-dark\((#\w+),(#\w+)\)\}", page)
+    assert len(colours) == 20
+    assert len({light for light, _ in colours}) == len({dark for _, dark in colours}) == 20
+
+
+def test_scenes_that_are_gone_are_named(study: FakeStudy) -> None:
+    """Without a data set beside it the page still stands."""
+    page = report_html(study.record, study.folder)
+    ids = ", ".join(scene["id"] for scene in study.record["scenes"])
+    assert f"Not shown, because image, labels or cache are not at hand: {ids}." in page
+    assert _Outline(page).faults == []
+
+
+def _without(record: Record) -> Iterator[tuple[str, Record]]:
+    """The record, each time without one of its optional blocks."""
+    optional = (
+        "split_rule", "dataset", "truth", "protocol", "unlike", "pairs", "architecture_pairs", "multiverse", "power",
+        "test_looks", "findings", "pareto", "separated", "delta",
+    )  # fmt: skip
+    for key in optional:
+        yield key, {name: value for name, value in record.items() if name != key}
+        yield f"{key} null", record | {key: None}
+    for key in (
+        "card",
+        "throughput",
+        "calibration",
+        "boundary_iou",
+        "counts",
+        "scene_miou",
+        "loss",
+        "interval",
+        "seed",
+    ):
+        yield f"run {key}", record | {"runs": [run | {key: None} for run in record["runs"]]}
+    yield "architectures", record | {"architectures": [], "architecture_pairs": []}
+    gaps = [pair | {"interval": None, "p": None, "p_holm": None, "delta": None} for pair in record["pairs"]]
+    yield "pairs' intervals", record | {"pairs": gaps}
+
+
+def test_any_optional_block_may_be_missing(study: FakeStudy) -> None:
+    """A record of an older version, or of another tool, makes a page whatever it leaves out."""
+    nothing = FakeStudy(study.folder, study.record, {})
+    for name, record in _without(study.record):
+        page = report_html(record, study.folder, scenes=nothing)
+        assert _Outline(page).faults == [], name
+
+
+def test_page_is_the_same_every_time(study: FakeStudy, html: str) -> None:
+    """The page holds nothing of the time or place of its making."""
+    assert report_html(study.record, study.folder, scenes=study) == html
+    assert str(study.folder) not in html

@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from levelground.curves import CURVES, curve_series, run_histories
 from levelground.gallery import SceneSource, open_scene, read_preds, study_scenes
-from levelground.legend import LabelMap, Legend
+from levelground.legend import Legend
 from levelground.looks import (
     RunLook,
+    interval_of,
     metric_title,
     primary_scoring,
     run_looks,
@@ -28,18 +28,16 @@ from levelground.looks import (
 from levelground.pictures import (
     ERROR_COLOURS,
     Picture,
-    Pixels,
-    display_rgb,
+    coloured,
     error_map,
     reduce_labels,
-    reduce_picture,
-    reduced_size,
+    reduced_scene,
 )
 from levelground.records import Record, atomic_path
 
 DPI = 120
-SIDE = 512
-"""Longer side of a scene in a picture, px."""
+SIDE_PX, GAP_PX, TITLE_PX = 400, 12, 28
+"""Longer side of a scene in a picture, room between pictures, room of a title."""
 
 MOST_SAMPLES = 6
 """Scenes in ``dataset_samples.png``."""
@@ -167,7 +165,9 @@ def _pareto(record: Record, looks: Sequence[RunLook]) -> Figure | None:
     for look in looks:
         speed, value = throughput_of(look), value_of(record, look.record)
         if speed and value is not None:
-            ends = value_interval(record, look.record)
+            ends, across = value_interval(record, look.record), interval_of(look.record.get("throughput"))
+            if across:
+                axes.plot(across, (value, value), color=look.mark.light)
             if ends:
                 axes.plot((speed, speed), ends, color=look.mark.light)
             axes.plot(
@@ -208,18 +208,13 @@ def _confusion(look: RunLook, legend: Legend) -> Figure | None:
 
 def _samples(ids: Sequence[str], source: SceneSource, legend: Legend) -> Figure | None:
     """A few scenes above their labels."""
-    opened = [(scene_id, scene) for scene_id in ids if (scene := open_scene(source, scene_id)) is not None]
-    if not opened:
-        return None
-    figure = _figure(2.2 * len(opened), 5.2)
-    for column, (scene_id, scene) in enumerate(opened):
-        assert scene.labels is not None
-        pictures = _reduced(np.asarray(scene.pixels), np.asarray(scene.labels))
-        for row, picture in enumerate((pictures[0], _coloured(pictures[1], legend))):
-            axes = figure.add_subplot(2, len(opened), row * len(opened) + column + 1)
-            _picture(axes, picture, scene_id if row == 0 else "")
-    _class_key(figure, legend)
-    return figure
+    columns = []
+    for scene_id in ids:
+        scene = open_scene(source, scene_id)
+        if scene is not None and scene.labels is not None:
+            image, labels = reduced_scene(scene.pixels, scene.labels, SIDE_PX)
+            columns.append([(scene_id, image), ("", coloured(labels, legend))])
+    return _picture_grid(list(zip(*columns, strict=True)), legend) if columns else None
 
 
 def _comparison(
@@ -229,49 +224,41 @@ def _comparison(
     scene = open_scene(source, scene_id)
     if scene is None or scene.labels is None:
         return None
-    labels = np.asarray(scene.labels)
-    image, truth = _reduced(np.asarray(scene.pixels), labels)
-    rows = [("image", image, "truth", _coloured(truth, legend))]
+    image, truth = reduced_scene(scene.pixels, scene.labels, SIDE_PX)
+    rows = [[(f"{scene_id}: image", image), ("truth", coloured(truth, legend))]]
     for look, folder in zip(looks, folders, strict=True):
-        preds = read_preds(folder, scene_id, (labels.shape[0], labels.shape[1]))
+        preds = read_preds(folder, scene_id, (scene.labels.shape[0], scene.labels.shape[1]))
         if preds is not None:
             small = reduce_labels(preds, (truth.shape[0], truth.shape[1]))
             wrong = np.array(ERROR_COLOURS, np.uint8)[error_map(small, truth, legend.counted.tolist())]
-            rows.append((look.label, _coloured(small, legend), f"{look.label}: errors dark", wrong))
-    figure = _figure(6.4, 3.2 * len(rows) * truth.shape[0] / truth.shape[1] + 0.8)
-    for number, (left, left_picture, right, right_picture) in enumerate(rows):
-        _picture(figure.add_subplot(len(rows), 2, 2 * number + 1), left_picture, left)
-        _picture(figure.add_subplot(len(rows), 2, 2 * number + 2), right_picture, right)
-    _class_key(figure, legend)
-    return figure
+            rows.append([(look.label, coloured(small, legend)), ("its errors, dark", wrong)])
+    return _picture_grid(rows, legend)
 
 
-def _reduced(pixels: Pixels, labels: LabelMap) -> tuple[Picture, LabelMap]:
-    """A scene's image and labels at the size of a picture, cut by the same rows and columns."""
-    size = reduced_size(labels.shape[0], labels.shape[1], SIDE)
-    return reduce_picture(display_rgb(pixels), size), reduce_labels(labels, size)
-
-
-def _coloured(labels: LabelMap, legend: Legend) -> Picture:
-    """Labels in their legend's colours; what the legend does not hold is grey."""
-    palette = np.full((256, 3), 128, np.uint8)
-    palette[: legend.n_classes] = legend.colours
-    return palette[labels]
-
-
-def _picture(axes: Axes, picture: Picture, title: str) -> None:
-    axes.imshow(picture, interpolation="nearest")
-    axes.set_title(_plain(title), fontsize=9)
-    axes.set_axis_off()
-
-
-def _class_key(figure: Figure, legend: Legend) -> None:
-    """The classes' colours with their names below the pictures."""
+def _picture_grid(rows: Sequence[Sequence[tuple[str, Picture]]], legend: Legend) -> Figure:
+    """Titled pictures in rows, pixel for pixel, and the classes' colours with their names below."""
+    shapes = [picture.shape for row in rows for _, picture in row]
+    cell_height, cell_width = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
+    n_columns = max(len(row) for row in rows)
+    width = max(n_columns * (cell_width + GAP_PX) + GAP_PX, 360)
+    key_columns = max(1, (width - GAP_PX) // 170)
+    key_height = GAP_PX + 22 * -(-legend.n_classes // key_columns)
+    height = len(rows) * (cell_height + TITLE_PX) + GAP_PX + key_height
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    for number, row in enumerate(rows):
+        top = number * (cell_height + TITLE_PX) + TITLE_PX
+        for column, (title, picture) in enumerate(row):
+            left = GAP_PX + column * (cell_width + GAP_PX)
+            canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+            figure.text(left / width, 1 - (top - 6) / height, _plain(title), fontsize=8, va="bottom")
+    figure.figimage(canvas, origin="upper", zorder=-1)
     handles = [
         Patch(facecolor="#{:02x}{:02x}{:02x}".format(*entry.colour), edgecolor="0.4", label=_plain(entry.name))
         for entry in legend.classes
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.legend(handles=handles, loc="lower left", ncols=key_columns, frameon=False, fontsize=8, borderaxespad=0.2)
+    return figure
 
 
 def _plain(text: str) -> str:
@@ -286,5 +273,5 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(figure: Figure, path: Path) -> Path:
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
+        figure.savefig(temporary, format="png", pil_kwargs={"compress_level": 4})
     return path

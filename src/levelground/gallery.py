@@ -13,13 +13,12 @@ from levelground.errors import LevelgroundError
 from levelground.legend import LabelMap, Legend
 from levelground.pictures import (
     ERROR_COLOURS,
-    display_rgb,
     error_map,
     labels_uri,
     palette_uri,
     photo_uri,
     reduce_labels,
-    reduce_picture,
+    reduced_scene,
     reduced_size,
 )
 
@@ -178,7 +177,8 @@ def _pictures(
         return None
     labels = np.asarray(opened.labels)
     shape = (labels.shape[0], labels.shape[1])
-    size, thumb = reduced_size(*shape, side), reduced_size(*shape, min(side, THUMB))
+    picture, truth = reduced_scene(opened.pixels, labels, side)
+    size, thumb = (truth.shape[0], truth.shape[1]), reduced_size(*shape, min(side, THUMB))
     counted = legend.counted.tolist()
     preds, errors = {}, {}
     for number, folder in enumerate(folders):
@@ -191,8 +191,8 @@ def _pictures(
         id=scene_id,
         height=size[0],
         width=size[1],
-        image=photo_uri(reduce_picture(display_rgb(opened.pixels), size)),
-        truth=labels_uri(reduce_labels(labels, size), legend),
+        image=photo_uri(picture),
+        truth=labels_uri(truth, legend),
         preds=preds,
         errors=errors,
     )

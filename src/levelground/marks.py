@@ -9,20 +9,23 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_HUES: tuple[tuple[float, float, float], ...] = (
-    (250, 0.13, 0.00),  # blue
-    (45, 0.15, 0.05),  # vermilion
-    (168, 0.11, -0.01),  # bluish green
-    (345, 0.15, 0.02),  # purple
-    (80, 0.13, 0.09),  # ochre
-    (215, 0.10, 0.10),  # sky
-    (300, 0.13, -0.06),  # violet
+_HUES: tuple[tuple[float, float, float, float], ...] = (
+    (250, 0.14, 0.48, 0.67),  # blue
+    (45, 0.16, 0.40, 0.62),  # vermilion
+    (168, 0.11, 0.60, 0.88),  # bluish green
+    (345, 0.16, 0.40, 0.62),  # purple
+    (85, 0.13, 0.54, 0.83),  # ochre
+    (215, 0.10, 0.53, 0.72),  # sky
+    (305, 0.14, 0.41, 0.86),  # violet
 )
-# Hue in degrees, chroma, and a shift of lightness that keeps neighbours apart for red-green blind eyes as well.
+# Hue in degrees, chroma, lightness on light and on dark ground. The lightnesses were searched for the largest least
+# distance (OKLab) between the first three, four, five and all, to normal, protanope and deuteranope eyes.
 
-_LIGHT_GROUND = (0.40, 0.50, 0.62)
-_DARK_GROUND = (0.62, 0.72, 0.86)
-# Darkest, middle and lightest colour of a hue; the limits keep a contrast of 3:1 against the page.
+_LIGHT_GROUND, _DARK_GROUND = (0.34, 0.63), (0.60, 0.92)
+# Lightness that keeps a contrast of 3:1 against the page.
+
+_SPREAD = 0.10
+# How far the runs of one hue may go from its lightness, either way.
 
 _SHAPES: tuple[tuple[str, str], ...] = (
     ("M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z", "o"),
@@ -76,8 +79,8 @@ def assign_marks(archs: Sequence[str]) -> list[Mark]:
         shape, marker = _SHAPES[number % len(_SHAPES)]
         marks.append(
             Mark(
-                light=_colour(hue, _lightness(_LIGHT_GROUND, nth, n)),
-                dark=_colour(hue, _lightness(_DARK_GROUND, nth, n)),
+                light=_colour(hue, _HUES[hue][2], _LIGHT_GROUND, nth, n),
+                dark=_colour(hue, _HUES[hue][3], _DARK_GROUND, nth, n),
                 shape=shape,
                 marker=marker,
                 dash=_DASHES[nth % len(_DASHES)],
@@ -86,16 +89,12 @@ def assign_marks(archs: Sequence[str]) -> list[Mark]:
     return marks
 
 
-def _lightness(ground: tuple[float, float, float], nth: int, n: int) -> float:
-    """The lightness of the nth of n colours of a hue."""
-    darkest, middle, lightest = ground
-    return middle if n == 1 else darkest + (lightest - darkest) * nth / (n - 1)
-
-
-def _colour(hue: int, lightness: float) -> str:
-    """A colour of a hue's row as ``#rrggbb``."""
-    degrees, chroma, shift = _HUES[hue]
-    return oklch_hex(lightness + shift * 0.5, chroma, degrees)
+def _colour(hue: int, middle: float, ground: tuple[float, float], nth: int, n: int) -> str:
+    """The nth of n colours of a hue, spread around its lightness."""
+    degrees, chroma = _HUES[hue][:2]
+    darkest, lightest = max(ground[0], middle - _SPREAD), min(ground[1], middle + _SPREAD)
+    lightness = middle if n == 1 else darkest + (lightest - darkest) * nth / (n - 1)
+    return oklch_hex(lightness, chroma, degrees)
 
 
 def oklch_hex(lightness: float, chroma: float, degrees: float) -> str:

@@ -5,6 +5,7 @@ everything else, pictures are data URIs. Texts from outside (ids, names, sentenc
 """
 
 import base64
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -120,6 +121,7 @@ def _pairs_view(record: Record, legend: Legend, looks: Sequence[RunLook]) -> dic
     }
 
 
+@functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("levelground", "templates"),

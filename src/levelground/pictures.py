@@ -97,6 +97,19 @@ def reduce_picture(picture: Picture, size: tuple[int, int]) -> Picture:
     return np.asarray(image)
 
 
+def reduced_scene(pixels: Pixels, labels: LabelMap, side: int) -> tuple[Picture, LabelMap]:
+    """A scene's picture and labels with the longer side at most ``side``, cut by the same rows and columns."""
+    size = reduced_size(labels.shape[0], labels.shape[1], side)
+    return reduce_picture(display_rgb(np.asarray(pixels)), size), reduce_labels(np.asarray(labels), size)
+
+
+def coloured(labels: LabelMap, legend: Legend) -> Picture:
+    """Labels in their legend's colours, ``(H, W, 3)``; what the legend does not hold is grey."""
+    palette = np.full((256, 3), 128, np.uint8)
+    palette[: legend.n_classes] = legend.colours
+    return palette[labels]
+
+
 def photo_uri(picture: Picture, *, quality: int = 78) -> str:
     """A photograph ``(H, W, 3)`` as a data URI, JPEG of that quality."""
     buffer = io.BytesIO()
