@@ -42,7 +42,7 @@ REFUSED = {
     "no such folder": (["--data", "/no/such"], "/no/such: is no folder. Give the folder with the scenes as --data."),
     "a seed below zero": (
         ["--split-seed", "-1"],
-        "ConfigError: --split-seed -1: should be greater than or equal to 0.",
+        "ConfigError: --split-seed -1: should be greater than or equal to",
     ),
     "a list that is missing": (["--split", "lists"], "ConfigError: --lists: no folder given, expected one with"),
     "an impossible split": (["--split", "folders"], "SplitError: split 'folders': no labelled scene below train/ or"),
