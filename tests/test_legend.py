@@ -165,7 +165,7 @@ def test_legend_that_contradicts_itself_is_refused(changes: dict[str, object], t
             'class = [{index = 0, nam = "a"}]',
             r"class 0 has the unknown key 'nam', expected colour, counted, index, name",
         ),
-        ('class = [{index = "0", name = "a", colour = "000000"}]', r"class 0: index is '0', expected int\.$"),
+        ('class = [{index = "0", name = "a", colour = "000000"}]', r"class '0': index is '0', expected int\.$"),
         ('class = [{index = true, name = "a", colour = "000000"}]', r"class True: index is True, expected int\.$"),
         ('class = [{index = 0, colour = "000000"}]', r"class 0: name is None, expected str\.$"),
         ('class = [{index = 0, name = "a"}]', r'class 0: colour is None, expected "8429F6" or \[132, 41, 246\]\.$'),

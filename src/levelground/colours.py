@@ -29,6 +29,11 @@ def threshold_code(colour: RGB) -> int:
     return 4 * red + 2 * green + blue
 
 
+def threshold_codes(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The codes of :func:`threshold_code` of many colours, ``(N, 3)`` to ``(N,)``."""
+    return np.asarray((colours >= 128) @ np.array([4, 2, 1]), np.int64)
+
+
 def pack_colours(rgb: Image, bits: int = 0xFFFFFF) -> NDArray[np.uint32]:
     """Give each pixel's colour as one number, red in the lowest byte.
 
@@ -50,14 +55,14 @@ def pack_colour(colour: RGB) -> int:
     return colour[0] | colour[1] << 8 | colour[2] << 16
 
 
-def unpack_colour(packed: int) -> RGB:
-    """The colour of one number of :func:`pack_colours`.
+def unpack_colours(packed: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """The colours of numbers of :func:`pack_colours`, ``(N, 3)``.
 
     Example:
-        >>> unpack_colour(pack_colour((1, 255, 254)))
-        (1, 255, 254)
+        >>> unpack_colours(np.uint32([pack_colour((1, 255, 254))])).tolist()
+        [[1, 255, 254]]
     """
-    return packed & 255, packed >> 8 & 255, packed >> 16 & 255
+    return np.stack([packed & 255, packed >> 8 & 255, packed >> 16 & 255], axis=-1).astype(np.uint8)
 
 
 @lru_cache(maxsize=4)
@@ -89,19 +94,25 @@ def look_up(rgb: Image, table: Table, *, threshold: bool = False) -> Codes:
     return values
 
 
-def nearest_colour(colour: RGB, table: Table) -> tuple[int, int]:
-    """Find the table's colour that is nearest to a colour.
+def nearest_colours(colours: NDArray[np.uint8], table: Table) -> tuple[Codes, NDArray[np.int64]]:
+    """Find the table's colour that is nearest to each colour.
 
     Args:
-        colour: The colour sought.
+        colours: The colours sought, ``(N, 3)``.
         table: Pairs of colour and value, at least one.
     Returns:
-        Its value, and the largest difference of a channel; among equals the smaller sum of squares wins, then the
-        one that stands first.
+        The value and the largest difference of a channel, ``(N,)`` each; among equals the smaller sum of squares wins,
+        then the one that stands first.
     """
-    gaps = np.abs(np.array([entry for entry, _ in table], np.int64) - np.array(colour, np.int64))
-    order = np.lexsort(((gaps**2).sum(-1), gaps.max(-1)))
-    return table[order[0]][1], int(gaps[order[0]].max())
+    values = np.zeros(len(colours), np.uint8)
+    gaps = np.full(len(colours), 256, np.int64)
+    squares = np.zeros(len(colours), np.int64)
+    for entry, value in table:
+        apart = np.abs(colours.astype(np.int64) - np.array(entry))
+        gap, square = apart.max(axis=-1), (apart**2).sum(axis=-1)
+        nearer = (gap < gaps) | ((gap == gaps) & (square < squares))
+        values[nearer], gaps[nearer], squares[nearer] = value, gap[nearer], square[nearer]
+    return values, gaps
 
 
 _SAFE: tuple[RGB, ...] = (

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,14 @@ from levelground.colours import (
     Table,
     distinct_colours,
     look_up,
-    nearest_colour,
+    nearest_colours,
     pack_colours,
     threshold_code,
-    unpack_colour,
+    threshold_codes,
+    unpack_colours,
 )
 from levelground.errors import ClassIndexError, LabelColourError, LegendError, ShapeError
+from levelground.legend_fields import hex_colour, only_keys, read_colour, typed_field
 from levelground.records import sha256_json
 
 IGNORE: int = NO_MATCH
@@ -32,7 +34,6 @@ MAX_CLASSES = 255
 
 LabelMap = NDArray[np.uint8]  # (H, W), class indices and IGNORE
 Rule = Literal["exact", "threshold"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,9 @@ class Legend:
         return {
             "name": self.name,
             "rule": self.rule,
-            "ignored": [_hex(colour) for colour in self.ignored_colours],
+            "ignored": [hex_colour(colour) for colour in self.ignored_colours],
             "class": [
-                {"index": c.index, "name": c.name, "colour": _hex(c.colour), "counted": c.counted}
+                {"index": c.index, "name": c.name, "colour": hex_colour(c.colour), "counted": c.counted}
                 | ({} if c.name_ru is None else {"name_ru": c.name_ru})
                 for c in self.classes
             ],
@@ -119,7 +120,7 @@ class Legend:
         Raises:
             LegendError: A key is unknown, missing or of the wrong type, or the legend contradicts itself.
         """
-        _only_keys(content, {"name", "rule", "ignored", "class"}, "the legend")
+        only_keys(content, {"name", "rule", "ignored", "class"}, "the legend")
         entries = content.get("class")
         if not isinstance(entries, list) or not entries:
             raise LegendError("the legend has no [[class]] entries. Give one for each class, with index, name, colour.")
@@ -130,8 +131,8 @@ class Legend:
         rule = content.get("rule", "exact")
         if rule not in get_args(Rule):
             raise LegendError(f'rule is {rule!r}, expected "exact" or "threshold".')
-        name = _typed(content, "name", str, "the legend", default="legend")
-        return cls(name, tuple(classes), rule, tuple(_colour(value, "ignored") for value in ignored))
+        name = typed_field(content, "name", str, "the legend", default="legend")
+        return cls(name, tuple(classes), rule, tuple(read_colour(value, "ignored") for value in ignored))
 
 
 def default_legend(n_classes: int) -> Legend:
@@ -248,27 +249,24 @@ def _settle_unmatched(
 ) -> None:
     """Fill in snapped pixels; raise for colours that are neither ignored nor near a class."""
     packed = pack_colours(rgb[rows, columns][None])[0]
-    foreign: list[tuple[int, int, RGB, int]] = []  # pixels, position among the unmatched, colour, distance
-    values, first, inverse, sizes = np.unique(packed, return_index=True, return_inverse=True, return_counts=True)
-    settled = np.full(len(values), IGNORE, np.uint8)
-    ignored = {threshold_code(c) if legend.rule == "threshold" else c for c in legend.ignored_colours}
-    for number, value in enumerate(values.tolist()):
-        colour = unpack_colour(value)
-        if (threshold_code(colour) if legend.rule == "threshold" else colour) in ignored:
-            continue
-        settled[number], distance = nearest_colour(colour, legend.table)
-        if distance > snap:
-            foreign.append((int(sizes[number]), -int(first[number]), colour, distance))
-    if foreign:
-        pixels, position, colour, distance = max(foreign)
-        more = f"; {len(foreign)} such colours" if len(foreign) > 1 else ""
-        have = "pixel has" if pixels == 1 else "pixels have"
-        remedy = f"pass --snap-colours {max(8, distance)}" if distance <= 32 else "add it to the legend"
+    found, first, inverse, sizes = np.unique(packed, return_index=True, return_inverse=True, return_counts=True)
+    colours = unpack_colours(found)
+    values, gaps = nearest_colours(colours, legend.table)
+    if legend.rule == "threshold":
+        ignored = np.isin(threshold_codes(colours), [threshold_code(colour) for colour in legend.ignored_colours])
+        values[ignored], gaps[ignored] = IGNORE, 0
+    foreign = np.flatnonzero(gaps > snap)
+    if foreign.size:
+        worst = foreign[np.lexsort((first[foreign], -sizes[foreign]))[0]]
+        colour, gap, at = tuple(colours[worst].tolist()), int(gaps[worst]), int(first[worst])
+        have = "pixel has" if sizes[worst] == 1 else "pixels have"
+        more = f"; {foreign.size} such colours" if foreign.size > 1 else ""
+        remedy = f"pass --snap-colours {max(8, gap)}" if gap <= 32 else "add it to the legend"
         raise LabelColourError(
-            f"{source}: {pixels} {have} colour {colour}, which is no class of {legend.name!r} (first at row "
-            f"{rows[-position]}, column {columns[-position]}{more}). Fix the file or {remedy}."
+            f"{source}: {sizes[worst]} {have} colour {colour}, which is no class of {legend.name!r} (first at row "
+            f"{rows[at]}, column {columns[at]}{more}). Fix the file or {remedy}."
         )
-    labels[rows, columns] = settled[inverse]
+    labels[rows, columns] = values[inverse]
 
 
 def _check_classes(legend: Legend) -> None:
@@ -312,46 +310,15 @@ def _class_from_json(entry: object) -> LegendClass:
     """Read one ``[[class]]`` entry."""
     if not isinstance(entry, Mapping):
         raise LegendError(f"a class is {entry!r}, expected index, name and colour.")
-    where = f"class {entry.get('index', '?')}"
-    _only_keys(entry, {"index", "name", "colour", "counted", "name_ru"}, where)
+    where = f"class {entry['index']!r}" if "index" in entry else "a class without index"
+    only_keys(entry, {"index", "name", "colour", "counted", "name_ru"}, where)
     return LegendClass(
-        index=_typed(entry, "index", int, where),
-        name=_typed(entry, "name", str, where),
-        colour=_colour(entry.get("colour"), where),
-        counted=_typed(entry, "counted", bool, where, default=True),
-        name_ru=_typed(entry, "name_ru", str, where) if "name_ru" in entry else None,
+        index=typed_field(entry, "index", int, where),
+        name=typed_field(entry, "name", str, where),
+        colour=read_colour(entry.get("colour"), where),
+        counted=typed_field(entry, "counted", bool, where, default=True),
+        name_ru=typed_field(entry, "name_ru", str, where) if "name_ru" in entry else None,
     )
-
-
-def _only_keys(content: Mapping[str, Any], known: set[str], where: str) -> None:
-    """Refuse keys that nothing reads."""
-    for key in content:
-        if key not in known:
-            raise LegendError(f"{where} has the unknown key {key!r}, expected {', '.join(sorted(known))}.")
-
-
-def _typed(content: Mapping[str, Any], key: str, kind: type[T], where: str, default: T | None = None) -> T:
-    """Read a key of a given type."""
-    value = content.get(key, default)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise LegendError(f"{where}: {key} is {value!r}, expected {kind.__name__}.")
-    return value
-
-
-def _colour(value: object, where: str) -> RGB:
-    """Read ``"8429F6"``, ``"#8429f6"`` or ``[132, 41, 246]``."""
-    if isinstance(value, str):
-        digits = value.removeprefix("#")
-        if len(digits) == 6 and all(digit in "0123456789abcdefABCDEF" for digit in digits):
-            return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
-    elif isinstance(value, list | tuple) and len(value) == 3 and all(type(part) is int for part in value):
-        return value[0], value[1], value[2]
-    raise LegendError(f'{where}: colour is {value!r}, expected "8429F6" or [132, 41, 246].')
-
-
-def _hex(colour: RGB) -> str:
-    """Six hexadecimal digits."""
-    return "{:02X}{:02X}{:02X}".format(*colour)
 
 
 DEEPGLOBE = Legend(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from levelground.colours import RGB, pack_colours, unpack_colour
+from levelground.colours import RGB, pack_colours, unpack_colours
 from levelground.errors import LegendError, SceneError
 from levelground.geotiff import Pixels, Window
 from levelground.headers import ImageHeader
@@ -77,8 +77,8 @@ def refuse_colours(data: Path, masks: Iterable[Path]) -> LegendError:
     counts: dict[RGB, int] = {}
     for mask in list(masks)[:_LOOKED_AT]:
         values, sizes = np.unique(pack_colours(read_colours(mask)), return_counts=True)
-        for value, size in zip(values.tolist(), sizes.tolist(), strict=True):
-            counts[unpack_colour(value)] = counts.get(unpack_colour(value), 0) + size
+        for (red, green, blue), size in zip(unpack_colours(values).tolist(), sizes.tolist(), strict=True):
+            counts[red, green, blue] = counts.get((red, green, blue), 0) + size
     common = sorted(counts, key=lambda colour: (-counts[colour], colour))
     entries = ", ".join(
         '{{index = {}, name = "class {}", colour = "{:02X}{:02X}{:02X}"}}'.format(index, index, *colour)

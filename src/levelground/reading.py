@@ -140,11 +140,16 @@ def _check_indices(values: Pixels, nodata: float | None, legend: Legend, scene: 
         row, column = (int(part) for part in np.argwhere(wrong)[0])
         top, left = scene.window[:2] if scene.window else (0, 0)
         raise SceneError(
-            f"{scene.labels}: {int(wrong.sum())} pixels hold a value that is no class index of {legend.name!r} (first "
+            f"{scene.labels}: {_pixels(int(wrong.sum()))} a value that is no class index of {legend.name!r} (first "
             f"{values[row, column]} at row {top + row}, column {left + column}), expected 0 to "
             f"{legend.n_classes - 1}, or 255 for no data. Fix the mask or the legend."
         )
     return np.where(missing, IGNORE, values).astype(np.uint8)
+
+
+def _pixels(n: int) -> str:
+    """A number of pixels and its verb."""
+    return "1 pixel holds" if n == 1 else f"{n} pixels hold"
 
 
 def _refuse_grey_indices(grey: LabelMap, mask: Path) -> None:
