@@ -115,6 +115,9 @@ def test_two_seeds_each_speak_of_architectures(tmp_path: Path) -> None:
     assert (pair["a"], pair["b"], pair["verdict"]) == ("unet", "pspnet", "better")
     assert all(pair[key] > 0 for key in ("v_group", "v_a", "v_b", "df", "se"))
     assert [entry["class"] for entry in pair["per_class"]] == [0, 1]
+    assert finding(record, "ranked_first")["text"] == (
+        "When groups and seeds are drawn again, unet comes first in 100 % of the resamples, pspnet in 0 %."
+    )
     headline = finding(record, "headline")["text"]
     assert "This speaks of architectures, trained with 3 seeds each, on 30 groups of test scenes." in headline
     assert "unknown" not in headline

@@ -63,9 +63,14 @@ def test_architectures_name_both_ways_to_decide(tmp_path: Path) -> None:
     assert text.startswith("What would decide it: with 10 groups and 2 seeds of each architecture, ")
     power = record["power"] | {"groups_needed": 1234, "groups_for_equal": 900, "seeds_needed": 7, "seeds_for_equal": 8}
     ways = what_would_decide(record | {"power": power})[0].text
-    assert ways.endswith("it takes about 1 300 groups with as many seeds or 8 seeds of each with as many groups.")
+    assert (
+        "it takes about 1 300 groups with as many seeds or 8 seeds of each with as many groups. Seeds make up " in ways
+    )
     neither = what_would_decide(record | {"power": power | {"groups_for_equal": None, "seeds_needed": None}})[0].text
-    assert neither.endswith("it takes more groups and more seeds: neither is enough alone.")
+    assert "it takes more groups and more seeds: neither is enough alone. Seeds make up " in neither
+    pair = record["architecture_pairs"][0]
+    share = 1 - pair["v_group"] / (pair["v_group"] + pair["v_a"] / 2 + pair["v_b"] / 2)
+    assert power["groups_share"] == pytest.approx(1 - share)
 
 
 def test_a_decided_comparison_asks_for_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from run_builder import LEGEND, build_dataset, build_run, noisy_counts, scene_counts
 
 from levelground.errors import ConfigError, RecordError
+from levelground.records import write_json
 from levelground.setting import find_dataset, gather, legend_of, looks_at_test, separated_groups, truth_block
 
 COUNTS = noisy_counts(3, 0.2, seed=1)
@@ -57,6 +58,9 @@ def test_the_dataset_is_that_of_the_counts(tmp_path: Path) -> None:
     found = find_dataset(evaluated)
     assert found is not None
     assert found["layout"] == "kaggle"
+    write_json(tmp_path / "dataset.json", {"scenes": []}, kind="dataset")
+    with pytest.raises(RecordError, match=r"dataset\.json: lacks 'split'\. Prepare the data again\.$"):
+        find_dataset(evaluated)
 
 
 def test_a_group_across_train_is_named_before_one_across_val(tmp_path: Path) -> None:

@@ -61,6 +61,17 @@ def test_the_scores_are_ranked_best_first(record: dict[str, Any]) -> None:
     assert {row[0] for row in table.rows} == {"unet s0", "unet s1", "fpn s0", "fpn s1"}
 
 
+def test_another_primary_metric_has_a_column_and_ranks(tmp_path: Path) -> None:
+    """The table is ordered by what was tested, and shows it with its interval."""
+    runs = [
+        build_run(tmp_path, f"{a}-s0", noisy_counts(6, e, seed=1), arch=a) for a, e in (("unet", 0.4), ("fpn", 0.1))
+    ]
+    table = scores_table(compare_runs(runs, metric="kept.iou:Rangeland"))
+    assert table.title.endswith("kept scoring)")
+    assert table.header[:4] == ("run", "IoU of rangeland", "95 % interval", "mIoU")
+    assert [row[0] for row in table.rows] == ["fpn s0", "unet s0"]
+
+
 def test_all_tables_are_rectangular(record: dict[str, Any]) -> None:
     """Every row has a cell for each column."""
     tables = text_tables(record)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from levelground.discussion import describe_mistakes
 from levelground.limits import describe_limits
 from levelground.pace import describe_pace
-from levelground.prose import Finding, between, count_of, listing, metric_words, p_value, score, signed
+from levelground.prose import Finding, between, count_of, listing, metric_words, p_value, per_cent, score, signed
 from levelground.records import Record
 from levelground.views import contenders, facing, judged_pairs, rivals, speaks_of_architectures, turned
 
@@ -26,6 +26,7 @@ def find(record: Record) -> list[Finding]:
     """
     return [
         headline(record),
+        *ranked_first(record),
         *equal_pairs(record),
         *describe_limits(record),
         *describe_pace(record),
@@ -151,6 +152,18 @@ def _speaks_of(record: Record) -> str:
         each = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
         return f"This speaks of architectures, trained with {each} each, on {groups}."
     return f"This speaks of these weights on {groups}, not of architectures: seed variance unknown."
+
+
+def ranked_first(record: Record) -> list[Finding]:
+    """How often each architecture comes first when groups and seeds are drawn again."""
+    shares = {entry["name"]: entry["ranked_first"] for entry in rivals(record) if entry["ranked_first"] is not None}
+    if not speaks_of_architectures(record) or len(shares) < 2:
+        return []
+    order = sorted(shares, key=lambda name: (-shares[name], name))
+    parts = [f"{name} in {per_cent(shares[name])}" for name in order[1:4]]
+    lead = f"{order[0]} comes first in {per_cent(shares[order[0]])} of the resamples"
+    text = f"When groups and seeds are drawn again, {lead}, {listing(parts)}."
+    return [Finding("ranked_first", "finding", text, {"shares": shares})]
 
 
 def equal_pairs(record: Record) -> list[Finding]:

@@ -44,7 +44,7 @@ def what_would_decide(record: Record) -> list[Finding]:
     found = f"a difference of {score(power['detectable'])} would be found in {per_cent(power['power'])} of such studies"
     if power["detectable"] >= 1 or cannot_show(record):
         found = f"no possible difference would be found in {per_cent(power['power'])} of such studies"
-    text = f"What would decide it: with {have}, {found}. {_needs(record, power)}"
+    text = f"What would decide it: with {have}, {found}. {_needs(record, power)}".strip()
     return [Finding("what_would_decide", "finding", text, dict(power))]
 
 
@@ -63,9 +63,10 @@ def _needs(record: Record, power: Record) -> str:
         ways.append(f"{about(groups, 'group')} with as many seeds")
     if seeds is not None:
         ways.append(f"{about(seeds, 'seed')} of each with as many groups")
+    share = f"Seeds make up {per_cent(1 - power['groups_share'])} of the variance."
     if not ways:
-        return f"{lead} more groups and more seeds: neither is enough alone."
-    return f"{lead} {listing(ways, last='or')}."
+        return f"{lead} more groups and more seeds: neither is enough alone. {share}"
+    return f"{lead} {listing(ways, last='or')}. {share}"
 
 
 def _both(first: int | None, second: int | None) -> int | None:

@@ -177,7 +177,11 @@ def _architecture_pair_block(pair: ArchitecturePair, metric: Metric, delta: floa
         "power": None,
     }
     if design is not None and delta > 0:
-        block["power"] = _power_block(design, delta, n_pairs) | {"seeds": min(pair.n_a, pair.n_b)}
+        total = design.se() ** 2
+        block["power"] = _power_block(design, delta, n_pairs) | {
+            "seeds": min(pair.n_a, pair.n_b),
+            "groups_share": design.v_groups / total if total else 1.0,
+        }
     return block
 
 

@@ -75,12 +75,19 @@ def legend_of(evaluated: Sequence[Evaluated]) -> Legend:
 
 
 def find_dataset(evaluated: Sequence[Evaluated]) -> Record | None:
-    """The ``dataset.json`` beside the first run whose split and legend are those of the counts, else ``None``."""
+    """The ``dataset.json`` beside the first run whose split and legend are those of the counts, else ``None``.
+
+    Raises:
+        RecordError: One is damaged.
+    """
     counts = evaluated[0].counts
     for item in evaluated:
         path = study_of(item.run) / "dataset.json"
         if path.is_file():
             record = read_json(path, kind="dataset")
+            missing = [key for key in ("scenes", "split", "split_rule", "layout") if key not in record]
+            if missing:
+                raise RecordError(f"{path}: lacks {missing[0]!r}. Prepare the data again.")
             if (record.get("split_sha256"), record.get("legend_sha256")) == (counts.split_sha256, counts.legend_sha256):
                 return record
     return None

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from levelground.prose import between, count_of, p_number, score, signed
+from levelground.prose import between, count_of, metric_words, p_number, score, signed
 from levelground.records import Record
 from levelground.views import primary_scoring, ranked_runs
 
@@ -49,23 +49,20 @@ def text_tables(record: Record) -> tuple[TextTable, ...]:
 def scores_table(record: Record) -> TextTable:
     """The headline figures of each run, best first: the table of the console."""
     scoring = primary_scoring(record)
-    rows = []
-    for run in ranked_runs(record):
-        scores = run["scores"][scoring]
-        rows.append(
-            (
-                str(run["label"]),
-                score(scores["miou"]),
-                between(scores["interval"]),
-                score(scores["mf1"]),
-                score(scores["pixel_accuracy"]),
-                score(run["loss"]),
-            )
-        )
+    words = metric_words(record["metric"], record["scorings"][:1])
+    columns: dict[str, Callable[[Record], str]] = {
+        "run": lambda run: str(run["label"]),
+        words: lambda run: score(run["value"]),
+        "95 % interval": lambda run: between(run["interval"]),
+        "mIoU": lambda run: score(run["scores"][scoring]["miou"]),
+        "mean F1": lambda run: score(run["scores"][scoring]["mf1"]),
+        "pixel accuracy": lambda run: score(run["scores"][scoring]["pixel_accuracy"]),
+        "loss": lambda run: score(run["loss"]),
+    }
+    rows = tuple(tuple(cell(run) for cell in columns.values()) for run in ranked_runs(record))
     scenes = count_of(len(record["scenes"]), "scene")
     groups = count_of(record["n_groups"], "group")
-    title = f"Scores on {record['split']} ({scenes}, {groups}, {scoring} scoring)"
-    return TextTable(title, ("run", "mIoU", "95 % interval", "mean F1", "pixel accuracy", "loss"), tuple(rows))
+    return TextTable(f"Scores on {record['split']} ({scenes}, {groups}, {scoring} scoring)", tuple(columns), rows)
 
 
 def classes_table(record: Record) -> TextTable:

@@ -28,14 +28,8 @@ def class_words(record: Record, indices: Iterable[int]) -> list[str]:
 
 
 def ranked_runs(record: Record) -> list[Record]:
-    """The runs by the primary scoring's mIoU, best first; runs without one come last, ties by name."""
-    scoring = primary_scoring(record)
-
-    def key(run: Record) -> tuple[float, str]:
-        value = run["scores"][scoring]["miou"]
-        return (2.0 if value is None else -float(value), str(run["name"]))
-
-    return sorted(record["runs"], key=key)
+    """The runs by the primary metric, best first; runs without a value come last, ties by name."""
+    return sorted(record["runs"], key=lambda run: (2.0 if run["value"] is None else -run["value"], run["name"]))
 
 
 def primary_scoring(record: Record) -> str:
