@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from levelground.confusion import BINS
 from levelground.metric_names import parse_metric
 from levelground.metrics import miou
 
@@ -44,9 +45,14 @@ class Cell:
 
     def label(self) -> str:
         """The setting in words."""
-        kind = {"weights": ", 1–8 scenes each" if self.grouped else ", one scene each", "power": f", Δ = {self.delta}"}
+        kind = {
+            "weights": ", 1–8 scenes each" if self.grouped else ", one scene each",
+            "power": f", Δ = {self.delta}",
+            "calibration": f", too sure by {self.delta}",
+        }
         seeds = f", {self.seeds} seed{'s' * (self.seeds > 1)} a side" if self.question.startswith("arch") else ""
-        return f"{self.question}, {self.law}, {self.groups} groups{kind.get(self.question, '')}{seeds}"
+        law = f", {self.law}" * bool(self.law)
+        return f"{self.question}{law}, {self.groups} groups{kind.get(self.question, '')}{seeds}"
 
 
 class Population:
@@ -105,7 +111,8 @@ def _areas(rng: np.random.Generator, law: str) -> Floats:
     """Share of each class in each group, ``(N, K)``."""
     if law == "mild":
         return rng.dirichlet([6, 3, 3, 3, 2, 2], GROUPS)
-    present = rng.random((GROUPS, K)) < np.array([0.95, 0.6, 0.5, 0.45, 0.25, 0.3])
+    seen = np.array([0.95, 0.6, 0.5, 0.45, 0.03 if law == "rare" else 0.25, 0.3])
+    present = rng.random((GROUPS, K)) < seen
     area = present * np.array([6, 1, 1, 1.2, 0.35, 0.9]) * np.exp(rng.normal(0, 1.3, (GROUPS, K)))
     area[:, 0] += 1e-3
     return np.asarray(area / area.sum(axis=1, keepdims=True))
@@ -122,3 +129,17 @@ def _divide(rng: np.random.Generator, area: Floats, n_units: int, *, grouped: bo
     scenes = area[:, None] * share * (np.arange(n_units) < size[:, None])[..., None]
     whole = scenes.sum(axis=2, keepdims=True)
     return np.asarray(np.divide(scenes, whole, out=np.zeros_like(scenes), where=whole > 0))
+
+
+def reliability(rng: np.random.Generator, gap: float) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64], float]:
+    """Confidence counts of a population of groups, ``(N, 1, bins)`` each, and its true expected calibration error.
+
+    Groups differ in how sure the model is and in how right it is when it is so; on the whole it is too sure by up to
+    ``gap``.
+    """
+    sure = (np.arange(BINS) + 0.5) / BINS
+    n = np.rint(rng.dirichlet(np.linspace(0.2, 3, BINS), GROUPS) * 1e6).astype(np.int64)
+    right = sure - gap * np.sin(np.pi * sure) + rng.normal(0, 0.15, (GROUPS, 1)) + rng.normal(0, 0.15, (GROUPS, BINS))
+    correct = np.rint(n * np.clip(right, 0, 1)).astype(np.int64)
+    truth = float(np.abs(correct.sum(axis=0) - (n * sure).sum(axis=0)).sum() / n.sum())
+    return n[:, None], (n * sure)[:, None], correct[:, None], truth

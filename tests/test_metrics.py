@@ -96,6 +96,16 @@ def test_scikit_learn_and_torchmetrics_differ_for_absent_classes() -> None:
     assert float(multiclass_jaccard_index(*tensors, num_classes=4)) == 1.5 / 3
 
 
+def test_smp_differs_for_absent_classes_the_other_way() -> None:
+    """SMP scores a class that occurs in neither map 1 and one that was only predicted 0, both in the mean."""
+    import segmentation_models_pytorch as smp
+
+    labels, preds = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, 0, 1, 2]])
+    stats = smp.metrics.get_stats(preds, labels, mode="multiclass", num_classes=4)
+    assert float(smp.metrics.iou_score(*stats, reduction="macro")) == (1 + 0.5 + 0 + 1) / 4
+    assert jaccard_score(labels[0], preds[0], average="macro", zero_division=0) == (1 + 0.5 + 0) / 3
+
+
 def test_a_class_never_predicted_scores_zero_but_has_no_precision() -> None:
     """scikit-learn says precision 0 with a warning; 0 of 0 is no number here."""
     counts = np.array([[4, 0], [2, 0]])
