@@ -251,7 +251,9 @@ def test_groups_from_a_table(data: Path) -> None:
     assert {scene.group for scene in dataset.scenes} == {"g0", "g1", "g2"}
     assert dataset.split.sizes == (2, 2, 2)
     (data / "groups.csv").unlink()
-    with pytest.raises(DataError, match=r"groups\.csv: no such file, expected columns id,group\. Write it or choose"):
+    with pytest.raises(
+        DataError, match=r"groups\.csv: no such file, expected columns id,group\. Write it or choose other"
+    ):
         prepare(data, groups="file")
 
 
@@ -331,10 +333,14 @@ def test_classes_that_never_occur_or_lack_in_a_set_are_findings(tmp_path: Path) 
 
 def test_split_options_that_contradict_each_other_are_refused(data: Path) -> None:
     """Lists belong to the split ``lists``."""
-    with pytest.raises(ConfigError, match=r"^--lists: no folder given, expected one with train\.txt, val\.txt"):
+    with pytest.raises(
+        ConfigError, match=r"^--lists: no folder given, expected one with train\.txt, val\.txt and test\.txt\."
+    ):
         prepare(data, split="lists")
     with pytest.raises(ConfigError, match=r"^--lists: given for --split origin\. Drop one\.$"):
         prepare(data, split="origin", lists=data)
+    with pytest.raises(ConfigError, match=r"^--data .*data: given with --download kaggle\. Drop one\.$"):
+        prepare(data, download="kaggle")
     with pytest.raises(ConfigError, match=r"^--data: no folder given\. Pass the folder with the scenes, or --download"):
         prepare_dataset(PrepareOptions(out=data.parent / "study"))
 

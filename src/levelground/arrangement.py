@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from levelground.dataset import SceneRecord
-from levelground.errors import ConfigError, DataError
+from levelground.errors import ConfigError
 from levelground.geotiff import read_info
 from levelground.groups import GROUPS_FILE, NamedLink, Place, bounds_links, join_groups, pixel_links, read_groups
 from levelground.inspection import links_of_equal_files
@@ -37,6 +37,33 @@ class Grouping:
     links: tuple[NamedLink, ...] = ()
 
 
+def check_choices(
+    split: SplitRule, lists: Path | None, groups: GroupsFrom, data: Path, ids: Sequence[str], absent: Sequence[str]
+) -> None:
+    """Refuse what cannot work before any scene is decoded: lists and tables that are missing or wrong.
+
+    Args:
+        split: The split asked for.
+        lists: Folder with split lists.
+        groups: Where groups come from.
+        data: The data folder.
+        ids: The labelled scenes.
+        absent: Ids of scenes that cannot be used.
+    Raises:
+        ConfigError: ``lists`` lacks where needed, or is given for another rule.
+        SplitError: A list is wrong.
+        DataError: ``groups.csv`` is missing where asked for, or wrong.
+    """
+    if split == "lists" and lists is None:
+        raise ConfigError("--lists: no folder given, expected one with train.txt, val.txt and test.txt. Pass it.")
+    if lists is not None and split not in ("auto", "lists"):
+        raise ConfigError(f"--lists: given for --split {split}. Drop one.")
+    if lists is not None:
+        lists_split(lists, ids, absent=absent)
+    if groups == "file":
+        read_groups(data / GROUPS_FILE, ids)
+
+
 def find_groups(
     asked: GroupsFrom,
     data: Path,
@@ -55,14 +82,12 @@ def find_groups(
         scenes: Their records, in the same order.
         traits: Their traits, by id.
     Raises:
-        DataError: ``groups.csv`` is missing where asked for, or wrong.
+        DataError: ``groups.csv`` is wrong.
     """
     alone = {scene.id: scene.id for scene in scenes}
     folders = {file.id: file.group or file.id for file in files}
     shared = folders != alone
     table = data / GROUPS_FILE
-    if asked == "file" and not table.is_file():
-        raise DataError(f"{table}: no such file, expected columns id,group. Write it or choose another --groups.")
     if asked == "file" or (asked == "auto" and table.is_file()):
         named = read_groups(table, alone)
         return Grouping(named, named, GROUPS_FILE)
@@ -119,12 +144,8 @@ def choose_split(
         lists: Folder with split lists.
         absent: Ids of scenes that were left out as bad; lists may name them.
     Raises:
-        ConfigError: ``lists`` lacks where needed, or is given for another rule.
         SplitError: The scenes cannot be split so.
     """
-    if (asked == "lists") != (lists is not None) and not (asked == "auto" and lists is not None):
-        text = "no folder given, expected one with train.txt, val.txt, test.txt. Pass it, or choose another --split."
-        raise ConfigError(f"--lists: {text}" if asked == "lists" else f"--lists: given for --split {asked}. Drop one.")
     ids = [scene.id for scene in scenes]
     if lists is not None:
         return lists_split(lists, ids, absent=absent)

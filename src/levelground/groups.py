@@ -49,7 +49,7 @@ def read_groups(path: Path, ids: Iterable[str]) -> dict[str, str]:
     Returns:
         The group of each scene, by id.
     Raises:
-        DataError: The file is unreadable, lacks a column, names a scene twice or lacks one.
+        DataError: The file is missing or unreadable, lacks a column, names a scene twice or lacks one.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -61,6 +61,8 @@ def read_groups(path: Path, ids: Iterable[str]) -> dict[str, str]:
                     raise DataError(f"{path}: a line lacks id or group, expected the columns id,group. Complete it.")
                 if named.setdefault(scene, group) != group:
                     raise DataError(f"{path}: scene {scene!r} is in two groups, expected one. Remove a line.")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file, expected columns id,group. Write it or choose other groups.") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{path}: unreadable table of groups ({error}). Expected UTF-8 with columns id,group."

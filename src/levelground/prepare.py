@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from levelground.arrangement import Grouping, GroupsFrom, SplitRule, choose_split, find_groups
+from levelground.arrangement import Grouping, GroupsFrom, SplitRule, check_choices, choose_split, find_groups
 from levelground.cache import Cache, default_cache_folder
 from levelground.console import say, say_table
 from levelground.dataset import DATASET_FILE, Dataset, read_dataset, write_dataset
@@ -96,6 +96,9 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     )
     for line in found.lines:
         say(line)
+    labelled = [scene.id for scene in found.scenes if scene.labels is not None]
+    absent = [one.scene for one in found.findings if one.severity == "error" and one.scene]
+    check_choices(options.split, options.lists, options.groups, data, labelled, absent)
     decoded, problems = decode_all(found, cache, options.snap_colours)
     findings = settle(problems, len(decoded), skip_bad=options.skip_bad)
     findings += [one for one in found.findings if one.severity != "error"]
@@ -141,12 +144,14 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
         std=std,
         findings=tuple(findings),
     )
-    _tell(dataset, grouping, looked=options.split == "auto")
+    _tell(dataset, grouping, looked=options.split == "auto" and not options.lists)
     return dataset
 
 
 def _folders(options: PrepareOptions) -> tuple[Path, Cache]:
     """The data folder and the cache, absolute."""
+    if options.download and options.data:
+        raise ConfigError(f"--data {options.data}: given with --download {options.download}. Drop one.")
     if options.download == "kaggle":
         data = download_kaggle()
     elif options.data is None:
