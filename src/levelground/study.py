@@ -109,13 +109,13 @@ def study_record(options: StudyOptions, runs: Sequence[Run]) -> Record:
 
 def judge(runs: Sequence[Run], folder: Path, *, metric: str, delta: float) -> Record:
     """Compare evaluated runs and write everything that shows it: tables, figures, page."""
-    record = compare_runs(runs, metric=metric, delta=delta, allow_unlike=any(run.adopted for run in runs))
+    record = compare_runs(runs, metric=metric, delta=delta)
     write_comparison(record, folder)
     draw_figures(record, folder, folder / "figures")
     render_report(record, folder, folder / "report.html")
     table = scores_table(record)
     say_table(table.title, table.header, table.rows)
     for finding in record["findings"]:
-        if finding["severity"] == "headline":
+        if finding["severity"] == "headline" or finding["code"] == "what_would_decide":
             say(finding["text"])
     return record
