@@ -40,7 +40,7 @@ def test_weighted_cross_entropy_is_torchs() -> None:
 
 
 def test_focal_loss_pixel_by_pixel() -> None:
-    """Lin's loss over softmax, averaged over valid pixels; smp's is one class against the rest, so it is no reference."""
+    """Lin's loss over softmax, averaged over valid pixels; smp's is one class against the rest."""
     logits, targets = example()
     p = logits.softmax(1)
     losses = [

@@ -85,3 +85,14 @@ class ShapeError(LevelgroundError):
 
 class ClassIndexError(LevelgroundError):
     """A class index outside the legend."""
+
+
+def first_line(error: BaseException, *, limit: int = 120) -> str:
+    r"""The first line of another library's error without its full stop, or the error's name where it says nothing.
+
+    Example:
+        >>> first_line(ValueError("No such file.\nTry another.")), first_line(EOFError())
+        ('No such file', 'EOFError')
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:limit].rstrip(".")

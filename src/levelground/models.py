@@ -1,6 +1,8 @@
 """Architecture + encoder -> segmentation_models_pytorch network; checked before data are read; saved and loaded."""
 
 import dataclasses
+import difflib
+import re
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -8,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from torch import nn
 
-from levelground.errors import ModelError, WeightsError
+from levelground.errors import ModelError, WeightsError, first_line
 from levelground.recipe import Recipe
 from levelground.records import Record
 from levelground.runs import Run
@@ -40,7 +43,7 @@ def canonical_arch(arch: str) -> str:
     """
     name = ALIASES.get(arch.lower(), arch.lower())
     if name not in smp.MODEL_ARCHITECTURES_MAPPING:
-        raise ModelError(f"--archs {arch}: no such architecture. Known: {', '.join(arch_names())}.")
+        raise ModelError(f"{arch}: no such architecture. Known: {', '.join(arch_names())}.")
     return name
 
 
@@ -70,20 +73,26 @@ def check_request(request: Request) -> None:
     if request.tile_px % DIVISOR:
         near = max(DIVISOR, round(request.tile_px / DIVISOR) * DIVISOR)
         raise ModelError(f"--tile {request.tile_px}: no multiple of {DIVISOR}. Give --tile {near}.")
-    shape = (request.batch, request.bands, request.tile_px, request.tile_px)
-    with torch.device("meta"):
-        network = _create(arch, request.encoder, request.bands, request.n_outputs).train()
-        try:
-            network(torch.empty(shape))
-        except Exception as error:
-            # The layers raise ValueError, RuntimeError or AssertionError for shapes that do not work.
-            reason = str(error).splitlines()[0]
-            if "more than 1 value per channel" in reason and request.batch == 1:
-                raise ModelError(
-                    f"{where}: cannot train at batch 1 (it normalises over one value). Give --batch 2."
-                ) from error
-            remedy = "Give a larger --tile, such as --tile 256" if request.tile_px < 256 else "Choose another encoder"
-            raise ModelError(f"{where}: cannot run on tiles of {request.tile_px} px ({reason}). {remedy}.") from error
+    network = _create_on_meta(arch, request.encoder, request.bands, request.n_outputs).train()
+    try:
+        with torch.device("meta"):
+            network(torch.empty(request.batch, request.bands, request.tile_px, request.tile_px))
+    except Exception as error:
+        # The layers raise ValueError, RuntimeError or AssertionError for shapes that do not work.
+        reason = first_line(error)
+        if "more than 1 value per channel" in reason and request.batch == 1:
+            raise ModelError(
+                f"{where}: cannot train at batch 1 (it normalises over one value). Give --batch 2."
+            ) from error
+        remedy = _tile_remedy(reason, request.tile_px)
+        raise ModelError(f"{where}: cannot run on tiles of {request.tile_px} px ({reason}). {remedy}.") from error
+
+
+def _tile_remedy(reason: str, tile_px: int) -> str:
+    fixed = re.search(r"doesn't match model \((\d+)\)", reason)  # transformers with one input size
+    if fixed is not None:
+        return f"Give --tile {fixed[1]}"
+    return "Give a larger --tile, such as --tile 256" if tile_px < 256 else "Choose another encoder"
 
 
 def _create(arch: str, encoder: str, bands: int, n_outputs: int) -> nn.Module:
@@ -95,13 +104,31 @@ def _create(arch: str, encoder: str, bands: int, n_outputs: int) -> nn.Module:
             )
     except Exception as error:
         # SMP and timm raise KeyError, ValueError, RuntimeError or NotImplementedError for pairs that do not exist.
-        reason = str(error).strip("'\"").splitlines()[0][:160] if str(error) else type(error).__name__
-        if encoder.removeprefix("tu-") != encoder or arch != "dpt":
-            remedy = "Choose another --encoder, such as tu-tf_efficientnet_lite0 or resnet34"
-        else:
+        reason = first_line(error, limit=160).strip("'\"").rstrip(".")
+        remedy = "Choose another --encoder, such as tu-tf_efficientnet_lite0 or resnet34"
+        if reason.startswith(("Wrong encoder name", "Unknown model")):
+            reason, remedy = "no such encoder", _near_encoders(encoder)
+        elif arch == "dpt" and not encoder.startswith("tu-"):
             remedy = "Give one of timm's: --encoder tu-tf_efficientnet_lite0"
         raise ModelError(f"{arch} with encoder {encoder}: cannot be built ({reason}). {remedy}.") from error
     return network
+
+
+def _near_encoders(encoder: str) -> str:
+    names = smp.encoders.get_encoder_names() + [f"tu-{name}" for name in timm.list_models()]
+    near = difflib.get_close_matches(encoder, names, n=3) or ["tu-tf_efficientnet_lite0", "resnet34"]
+    return f"Near: {', '.join(near)}"
+
+
+def _create_on_meta(arch: str, encoder: str, bands: int, n_outputs: int) -> nn.Module:
+    """A network whose tensors have shapes and no values; a few encoders read values while they are built."""
+    try:
+        with torch.device("meta"):
+            return _create(arch, encoder, bands, n_outputs)
+    except ModelError as error:
+        if "meta tensor" not in str(error):
+            raise
+        return _create(arch, encoder, bands, n_outputs).to("meta")
 
 
 @dataclass(frozen=True)
@@ -198,16 +225,21 @@ class Size:
     """Multiply-accumulate operations for one megapixel of input."""
 
 
-def measure_size(model: SegmentationModel) -> Size:
+def measure_size(model: SegmentationModel, *, side: int = 512) -> Size:
     """Count parameters and operations on torch's ``meta`` device, without doing them.
 
     Used parameters are those that a gradient reaches when none is frozen.
+
+    Args:
+        model: The model; its network is not run.
+        side: Side of the square that is counted, px; some transformers take one size only.
+    Returns:
+        Parameters, and operations for a megapixel.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    side = 512
+    twin = _create_on_meta(model.arch, model.encoder, len(model.mean), len(model.outputs)).eval()
     with torch.device("meta"):
-        twin = _create(model.arch, model.encoder, len(model.mean), len(model.outputs)).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             twin(torch.empty(1, len(model.mean), side, side))
         twin(torch.empty(1, len(model.mean), side, side)).sum().backward()

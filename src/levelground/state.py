@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from levelground.console import say
-from levelground.errors import RecordError
+from levelground.errors import RecordError, first_line
 from levelground.records import atomic_path
 
 State = dict[str, Any]
@@ -79,9 +79,7 @@ def _read(path: Path) -> State:
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except Exception as error:
         # torch.load has no error class of its own; the reason's first line is what a person needs.
-        raise RecordError(
-            f"{path}: unsafe or unreadable training state ({str(error).splitlines()[0][:120]})."
-        ) from error
+        raise RecordError(f"{path}: unsafe or unreadable training state ({first_line(error)}).") from error
     if not isinstance(state, dict) or state.get("schema") != SCHEMA:
         raise RecordError(f"{path}: training state of an unknown schema. Use the levelground that wrote it.")
     return state

@@ -4,19 +4,22 @@ All sources give the same thing: the encoder's state for three bands, and the ba
 with. What a model needs beyond that (other bands) is made from it here.
 """
 
+import http.client
 import importlib.util
 import os
 import re
-import socket
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import torch
 
-from levelground.errors import WeightsError
+from levelground.errors import WeightsError, first_line
 
 State = dict[str, torch.Tensor]
 
@@ -105,9 +108,8 @@ def read_state(path: Path) -> State:
         raise WeightsError(f"{file}: unreadable weights ({error}). Give a .safetensors or a .pth file.") from error
     except Exception as error:
         # torch.load has no error class of its own: pickle, zip and archive errors all mean the same to the user.
-        reason = str(error).splitlines()[0][:120]
         raise WeightsError(
-            f"{file}: no plain weights ({reason}). Save the state_dict alone, or as .safetensors."
+            f"{file}: no plain weights ({first_line(error)}). Save the state_dict alone, or as .safetensors."
         ) from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -145,8 +147,8 @@ def fit_state(state: State, expected: State, *, source: str) -> State:
 def adapt_bands(state: State, expected: State) -> State:
     """Make three-band weights fit another number of bands.
 
-    The first convolution's kernels are repeated over the bands and scaled by 3 / bands, so that the response to equal
-    bands stays what it was.
+    The first convolution's kernels are repeated over the bands and scaled by 3 / bands, which keeps the size of the
+    response; for one band they are summed, as if it were all three. segmentation_models_pytorch does the same.
 
     Args:
         state: Weights for three bands.
@@ -156,9 +158,10 @@ def adapt_bands(state: State, expected: State) -> State:
     """
     adapted = {}
     for name, tensor in state.items():
-        bands = expected[name].shape[1] if expected[name].ndim == 4 else 0
         if tensor.shape != expected[name].shape:
-            tensor = tensor[:, torch.arange(bands) % 3] * (3 / bands)
+            bands = expected[name].shape[1]
+            repeated = tensor[:, torch.arange(bands) % 3] * (3 / bands)
+            tensor = tensor.sum(1, keepdim=True) if bands == 1 else repeated
         adapted[name] = tensor
     return adapted
 
@@ -230,15 +233,22 @@ def _layer_name(layer: str, *, expands: bool) -> str:
 
 def _normalisation(encoder: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """The means and deviations that an encoder's published weights were trained with, inputs 0 to 1."""
-    import segmentation_models_pytorch as smp
     import timm
 
     if encoder.startswith("tu-"):
         settings = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
         return (_triple(settings.mean), _triple(settings.std)) if settings else (IMAGENET_MEAN, IMAGENET_STD)
-    published = smp.encoders.encoders[encoder]["pretrained_settings"]
-    settings = published.get("imagenet", next(iter(published.values()), {}))
-    return _triple(settings.get("mean", IMAGENET_MEAN)), _triple(settings.get("std", IMAGENET_STD))
+    published = _published(encoder)
+    first: dict[str, Any] = published.get("imagenet", next(iter(published.values()), {}))
+    return _triple(first.get("mean", IMAGENET_MEAN)), _triple(first.get("std", IMAGENET_STD))
+
+
+def _published(encoder: str) -> dict[str, dict[str, Any]]:
+    """What segmentation_models_pytorch publishes for an encoder of its own, by name of the weights."""
+    import segmentation_models_pytorch as smp
+
+    settings: dict[str, dict[str, Any]] = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {})
+    return settings
 
 
 def _triple(values: Sequence[float]) -> tuple[float, float, float]:
@@ -251,8 +261,8 @@ def _from_hub(encoder: str, expected: State) -> EncoderWeights:
     import segmentation_models_pytorch as smp
 
     name = True if encoder.startswith("tu-") else "imagenet"
-    if not encoder.startswith("tu-") and "imagenet" not in smp.encoders.encoders[encoder]["pretrained_settings"]:
-        known = ", ".join(smp.encoders.encoders[encoder]["pretrained_settings"])
+    if not encoder.startswith("tu-") and "imagenet" not in _published(encoder):
+        known = ", ".join(_published(encoder)) or "nothing"
         raise WeightsError(f"--encoder-weights imagenet: {encoder} has none (published: {known}). {OFFLINE_WAYS}.")
     try:
         with _hub_offline():
@@ -263,9 +273,8 @@ def _from_hub(encoder: str, expected: State) -> EncoderWeights:
         try:
             state = smp.encoders.get_encoder(encoder, weights=name).state_dict()
         except Exception as second:
-            reason = str(second).splitlines()[0][:160] if str(second) else type(second).__name__
             raise WeightsError(
-                f"--encoder-weights imagenet: {encoder} did not download ({reason}). {OFFLINE_WAYS}."
+                f"--encoder-weights imagenet: {encoder} did not download ({first_line(second)}). {OFFLINE_WAYS}."
             ) from second
     return EncoderWeights("imagenet (hub)", fit_state(state, expected, source=encoder), *_normalisation(encoder))
 
@@ -284,17 +293,22 @@ def _hub_offline() -> Iterator[None]:
 
 
 def check_hub_reachable(encoder: str, *, cause: BaseException | None = None) -> None:
-    """Fail within seconds where the hub does not answer.
+    """Ask the hub for one page, so that a closed machine fails within seconds; its own client would try for minutes.
 
     Raises:
-        WeightsError: No connection within :data:`CONNECT_TIMEOUT_S`; the message names the offline ways.
+        WeightsError: No answer within :data:`CONNECT_TIMEOUT_S`, or a server in trouble; the message names the offline
+            ways.
     """
-    endpoint = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    port = endpoint.port or (443 if endpoint.scheme == "https" else 80)
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
-        socket.create_connection((endpoint.hostname or "", port), timeout=CONNECT_TIMEOUT_S).close()
-    except OSError as error:
+        # Knows the proxies of the environment. What is asked for does not matter: "not found" is an answer too.
+        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310 - the user's own setting
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        answered = isinstance(error, urllib.error.HTTPError) and error.code < 500
+        if answered or isinstance(reason, ssl.SSLError):  # the hub's client may know certificates that we do not
+            return
         raise WeightsError(
-            f"--encoder-weights imagenet: {encoder} is not in the local cache and {endpoint.hostname} is out of reach "
-            f"({error}). {OFFLINE_WAYS}."
+            f"--encoder-weights imagenet: {encoder} is not in the local cache and {endpoint} is out of reach "
+            f"({reason}). {OFFLINE_WAYS}."
         ) from (cause or error)
