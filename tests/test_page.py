@@ -7,11 +7,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from data.make_comparison import make_study
 from fake_study import FakeStudy, build_study
 from markupsafe import escape
 
 from levelground.page import content_policy, render_report, report_html, safe_json
-from levelground.records import Record
+from levelground.records import Record, read_json
 
 HOSTILE = "a'\"><script>alert(1)</script>&amp; Поле\n\u2028{{ 7*7 }}"
 
@@ -282,3 +283,23 @@ def test_page_is_the_same_every_time(study: FakeStudy, html: str) -> None:
     """The page holds nothing of the time or place of its making."""
     assert report_html(study.record, study.folder, scenes=study) == html
     assert str(study.folder) not in html
+
+
+GOLD = Path(__file__).parent / "gold" / "report.html"
+RECORD = Path(__file__).parent / "data" / "comparison.json"
+
+
+def test_page_is_the_one_seen_and_approved(tmp_path: Path, renew_gold: bool) -> None:
+    """The page of ``tests/data/comparison.json`` equals ``tests/gold/report.html``, but for pictures, style and script.
+
+    After a change that is meant: ``make gold``, then read the difference before committing it. The record is made by
+    ``tests/data/make_comparison.py`` and needs no renewal when only numbers or sentences of other parts change.
+    """
+    study = make_study(tmp_path)
+    page = report_html(read_json(RECORD, kind="comparison"), tmp_path, scenes=study)
+    page = re.sub(r"data:image/(\w+);base64,[A-Za-z0-9+/=]+", r"data:image/\1", page)
+    page = re.sub(r"(<style>|<script>).*?(</style>|</script>)", r"\1…\2", page, flags=re.DOTALL)
+    page = re.sub(r"sha256-[A-Za-z0-9+/=]+", "sha256-…", page)
+    if renew_gold:
+        GOLD.write_text(page, encoding="utf-8")
+    assert page == GOLD.read_text(encoding="utf-8")

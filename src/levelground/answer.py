@@ -184,7 +184,9 @@ def _architecture_value(entry: Mapping[str, Any]) -> float | None:
 
 def _forest(rows: Sequence[_Row], looks: Sequence[RunLook]) -> Block:
     """Rows of values with intervals over one scale."""
-    scale = scale_over([end for _, _, value, ends, _ in rows for end in (value, *(ends or ())) if end is not None])
+    scale = scale_over(
+        [end for _, _, value, ends, _ in rows for end in (value, *(ends or ())) if end is not None], within=(0, 1)
+    )
     ticks = scale.ticks(4)
     drawn = []
     for look, label, value, ends, entry in rows:

@@ -58,7 +58,7 @@ def pair_forest(
     ends = [interval_of(pair) for pair in pairs]
     values = [number_or_none(pair.get("delta")) for pair in pairs]
     held = [*(v for v in values if v is not None), *(end for pair in ends for end in pair or ()), -delta, delta]
-    scale = scale_over(held)
+    scale = scale_over(held, within=(-1, 1))
     ticks = scale.ticks(4)
     rows = []
     for pair, value, interval in zip(pairs, values, ends, strict=True):
@@ -108,7 +108,7 @@ def _class_strips(pair: Record, legend: Legend, looks: Sequence[RunLook]) -> Blo
     """One pair's differences by class as a forest plot."""
     entries = [(entry, found) for entry in legend.classes if (found := _of_class(pair, entry.index)) is not None]
     held = [end for _, found in entries for end in (found["delta"], *(interval_of(found) or ())) if end is not None]
-    scale: Scale = scale_over([*held, 0.0])
+    scale: Scale = scale_over([*held, 0.0], within=(-1, 1))
     ticks = scale.ticks(4)
     rows = []
     for entry, found in entries:

@@ -81,7 +81,14 @@ class Scale:
         return [round(number * step, 12) + 0.0 for number in range(first, last + 1)]
 
 
-def scale_over(values: Sequence[float], *, margin: float = 0.06, least: float = 0.02, zero: bool = False) -> Scale:
+def scale_over(
+    values: Sequence[float],
+    *,
+    margin: float = 0.06,
+    least: float = 0.02,
+    zero: bool = False,
+    within: tuple[float, float] = (-math.inf, math.inf),
+) -> Scale:
     """A scale that holds all values with some room.
 
     Args:
@@ -89,12 +96,15 @@ def scale_over(values: Sequence[float], *, margin: float = 0.06, least: float = 
         margin: Room at each end, as a share of the range.
         least: The least range, so that equal values do not blow up.
         zero: Whether 0 must lie on it.
+        within: What the values can be at all; values beyond, such as the ends of a very wide interval, are cut there.
 
     Example:
         >>> scale_over([], margin=0)
         Scale(low=0.0, high=1.0)
+        >>> scale_over([-2.5, 0.4], within=(0, 1)).at(0.0)
+        '5.36%'
     """
-    held = [value for value in values if math.isfinite(value)]
+    held = [min(max(value, within[0]), within[1]) for value in values if math.isfinite(value)]
     if zero and held:
         held.append(0.0)
     if not held:
