@@ -303,6 +303,12 @@ def test_georeferenced_scenes_that_touch_on_the_map_are_one_group(tmp_path: Path
     assert {scene.group for scene in dataset.scenes} == {"0"}
     assert texts(dataset, "overlaps")[0] == "0 and 1 overlap on the map."
     assert dataset.split.rule == "random"
+    for number in range(4):
+        save_raster(data / f"{number}.tif", noise(16, 16, seed=number), placed=False)
+        labels = random_labels(16, 16, n_classes=2, seed=number)[..., None]
+        save_raster(data / f"{number}_label.tif", labels, placed=False)
+    assert len({scene.group for scene in prepare(data).scenes}) == 4
+    assert prepare(data, split="origin").split.rule == "origin"
 
 
 def test_scenes_without_labels_are_in_no_set(tmp_path: Path) -> None:
@@ -364,6 +370,33 @@ def test_options_are_checked() -> None:
         PrepareOptions(out=Path(), block=0)
     with pytest.raises(ValidationError, match="colour"):
         PrepareOptions(out=Path(), colour=1)  # type: ignore[call-arg]
+
+
+def test_a_class_that_never_trains_is_a_warning(data: Path, tmp_path: Path) -> None:
+    """A published split may leave a class to test alone; the same class in train and test, not in val, is a note."""
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for name, ids in (("train", "01"), ("val", "23"), ("test", "45")):
+        (lists / f"{name}.txt").write_text("\n".join(ids))
+    for number in range(6):
+        labels = np.where(random_labels(20, 30, n_classes=2, seed=number) > 0, 5, 0).astype(np.uint8)
+        labels[0, 0] = {0: 3, 4: 2, 5: 3}.get(number, 0)
+        save(data / f"{number}_mask.png", encode_colours(labels, DEEPGLOBE))
+    dataset = prepare(data, lists=lists)
+    assert texts(dataset, "untrained-class") == ["class 'Rangeland' has no pixel in train: it cannot be learnt."]
+    assert texts(dataset, "unvalidated-class") == ["class 'Forest land' has no pixel in val."]
+
+
+def test_many_scenes_and_findings_are_told_briefly(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beyond the limit shifted overlaps are not searched, which is said; the table of findings is cut."""
+    monkeypatch.setattr("levelground.likeness.MOST_OVERLAPS", 5)
+    monkeypatch.setattr("levelground.prepare.MOST_OVERLAPS", 5)
+    monkeypatch.setattr("levelground.prepare.SHOWN", 1)
+    dataset = prepare(data)
+    assert "no-overlap-search" in codes(dataset)
+    assert f"… {len(dataset.findings) - 1} more in dataset.json" in capsys.readouterr().err
 
 
 def fake_kagglehub(monkeypatch: pytest.MonkeyPatch, result: Path | Exception) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
+from levelground.choices import GroupsFrom, SplitRule
 from levelground.dataset import SceneRecord
 from levelground.errors import ConfigError
 from levelground.geotiff import read_info
@@ -22,9 +22,6 @@ from levelground.splits import (
     strips_split,
 )
 from levelground.traits import Traits
-
-GroupsFrom = Literal["auto", "pixels", "folders", "file", "none"]
-SplitRule = Literal["auto", "origin", "lists", "random", "grouped", "folders"]
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,12 @@ import contextlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
 
-from levelground.arrangement import Grouping, GroupsFrom, SplitRule, check_choices, choose_split, find_groups
+from levelground.arrangement import Grouping, check_choices, choose_split, find_groups
 from levelground.cache import Cache, default_cache_folder
+from levelground.choices import PrepareOptions
 from levelground.console import say, say_table
 from levelground.dataset import DATASET_FILE, Dataset, read_dataset, write_dataset
 from levelground.download import download_kaggle
@@ -30,51 +28,9 @@ from levelground.scenes import Finding, find_scenes
 from levelground.splits import SPLIT_NAMES
 from levelground.traits import mean_and_std
 
+__all__ = ["PrepareOptions", "prepare_dataset"]
+
 SHOWN = 20  # findings in the table; all of them stand in dataset.json
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class PrepareOptions:
-    """What to prepare, and how."""
-
-    out: Path
-    """Folder that gets dataset.json; a study folder."""
-
-    data: Path | None = None
-    """Folder with the scenes; may be left out with --download."""
-
-    layout: Literal["auto", "kaggle", "folders", "index", "geotiff", "raster"] = "auto"
-    """How the folder is laid out; auto looks and says what it found."""
-
-    legend: Path | None = None
-    """Legend file (TOML); by default legend.toml in the data folder, else what the layout implies."""
-
-    split: SplitRule = "auto"
-    """Which scenes train, validate, test; auto: train/ val/ test/ folders, strips of one raster, else grouped."""
-
-    split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    """Seed of the random and grouped splits."""
-
-    lists: Path | None = None
-    """Folder with train.txt, val.txt (or crossvali.txt) and test.txt, one file name a line; for --split lists."""
-
-    groups: GroupsFrom = "auto"
-    """Which scenes belong together: auto takes groups.csv in the data folder, else folders and pixels together."""
-
-    snap_colours: Annotated[int, Field(ge=0, le=255)] = 0
-    """Mask colours that are no class become the nearest class up to this difference in each channel, in grey levels."""
-
-    skip_bad: bool = False
-    """Leave out scenes with errors and list them in dataset.json; by default the first one stops."""
-
-    block: Annotated[int, Field(ge=1)] = 256
-    """Side of the blocks that one large raster is cut into, in pixels."""
-
-    cache: Path | None = None
-    """Folder for decoded scenes; by default $LEVELGROUND_CACHE, else levelground in the user's cache folder."""
-
-    download: Literal["kaggle"] | None = None
-    """Fetch DeepGlobe with kagglehub first, where you have access."""
 
 
 def prepare_dataset(options: PrepareOptions) -> Dataset:

@@ -1,13 +1,17 @@
 """Find and verify scenes, split them, and decode them once."""
 
-from levelground.dataset import Dataset
-from levelground.prepare import PrepareOptions, prepare_dataset
+from typing import TYPE_CHECKING
+
+from levelground.choices import PrepareOptions
 from levelground.records import one_writer
+
+if TYPE_CHECKING:
+    from levelground.dataset import Dataset
 
 PrepareConfig = PrepareOptions
 
 
-def prepare(config: PrepareConfig) -> Dataset:
+def prepare(config: PrepareConfig) -> "Dataset":
     """Prepare a data folder: verify, decode, group and split its scenes, and write ``dataset.json``.
 
     Args:
@@ -17,5 +21,7 @@ def prepare(config: PrepareConfig) -> Dataset:
     Raises:
         LevelgroundError: A file is wrong, the scenes cannot be split as asked, or another process writes there.
     """
+    from levelground.prepare import prepare_dataset
+
     with one_writer(config.out):
         return prepare_dataset(config)
