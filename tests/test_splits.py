@@ -190,7 +190,10 @@ def test_random_trains_on_the_only_group_of_a_class() -> None:
 
 def test_too_few_groups_are_refused() -> None:
     """Two groups make no three sets, however many scenes they hold."""
-    text = "2 groups of scenes, expected at least 3: one each to train, validate and test. Add scenes."
+    text = (
+        "2 groups of scenes, expected at least 3: one each to train, validate and test. "
+        "Add scenes, or choose other --groups."
+    )
     with pytest.raises(SplitError, match=f"^{re.escape(text)}$"):
         random_split({str(n): "ab"[n % 2] for n in range(10)}, same_pixels([str(n) for n in range(10)]))
     with pytest.raises(SplitError, match=r"^2 scenes, expected at least 3: one each to train, validate and test\."):

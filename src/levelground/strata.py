@@ -25,7 +25,8 @@ def require_three(n: int, what: str) -> None:
         SplitError: ``n`` is under 3.
     """
     if n < 3:
-        raise SplitError(f"{n} {what}, expected at least 3: one each to train, validate and test. Add scenes.")
+        more = ", or choose other --groups" if "groups" in what else ""
+        raise SplitError(f"{n} {what}, expected at least 3: one each to train, validate and test. Add scenes{more}.")
 
 
 def group_counts(n_groups: int) -> tuple[int, int, int]:
