@@ -79,7 +79,9 @@ def _moments(
     if n == 0:
         zeros = np.zeros(bands.shape[2])
         return zeros.astype(np.int64), zeros, zeros
-    mean, deviation = (np.asarray(value[:, 0], np.float64) for value in cv2.meanStdDev(np.ascontiguousarray(bands), mask=valid))
+    mean, deviation = (
+        np.asarray(value[:, 0], np.float64) for value in cv2.meanStdDev(np.ascontiguousarray(bands), mask=valid)
+    )
     return np.full(len(mean), n, np.int64), n * mean, n * (deviation**2 + mean**2)
 
 
