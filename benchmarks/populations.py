@@ -65,7 +65,7 @@ class Population:
 
     def __init__(self, cell: Cell) -> None:
         rng = np.random.Generator(np.random.Philox([cell.number, 7]))
-        n_trainings = TRAININGS if cell.question.startswith("arch") else 1
+        n_trainings = 1 if cell.question in ("weights", "twins", "power") else TRAININGS
         n_units = 1 if cell.question != "weights" else SCENES if cell.grouped else TILES
         area = _areas(rng, cell.law)
         self._area = _divide(rng, area, n_units, grouped=cell.grouped)
