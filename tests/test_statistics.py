@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,3 +145,11 @@ def test_the_statistics_import_no_torch_and_no_pixels() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_benchmark_of_that_name_hides_no_standard_library() -> None:
+    """A script in ``benchmarks/`` that imports the standard ``statistics`` (lightning does) gets it."""
+    folder = Path(__file__).parents[1] / "benchmarks"
+    code = f"import sys; sys.path.insert(0, {str(folder)!r}); import statistics; print(statistics.mean([1, 3]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert done.stdout.strip() == "2"
