@@ -82,7 +82,7 @@ class Normaliser:
         """
         n, height, width, bands = stored.shape
         lines = stored.view(n, height, width * bands).to(torch.float32)
-        lines = torch.addcmul(self._offset.repeat(width), lines, self._scale.repeat(width))
+        torch.addcmul(self._offset.repeat(width), lines, self._scale.repeat(width), out=lines)
         if stored.is_floating_point():
             lines = lines.nan_to_num_(nan=0.0)
         return lines.view(n, height, width, bands).permute(0, 3, 1, 2)
@@ -151,7 +151,7 @@ def _probabilities(forward: Forward, normaliser: Normaliser, stored: torch.Tenso
         image = image.contiguous()
     with runtime.autocast():
         logits = forward(image)
-    return torch.softmax(logits.float().contiguous(), dim=1)
+    return torch.softmax(logits.contiguous().float(), dim=1)
 
 
 class Blend:
