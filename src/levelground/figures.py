@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from levelground.console import track
 from levelground.curves import CURVES, curve_series, run_histories
 from levelground.gallery import SceneSource, open_scene, read_preds, study_scenes
 from levelground.legend import Legend
@@ -77,7 +78,7 @@ def _all_figures(record: Record, study_folder: Path, source: SceneSource | None)
         ids = [scene["id"] for scene in record.get("scenes") or []]
         yield "dataset_samples", _samples(ids[:MOST_SAMPLES], source, legend)
         folders = [study_folder / "runs" / look.name / f"preds-{record['split']}" for look in looks]
-        for scene_id in ids:
+        for scene_id in track(ids, "figures of scenes", len(ids)):
             yield f"comparison_{scene_id}", _comparison(scene_id, source, looks, folders, legend)
 
 

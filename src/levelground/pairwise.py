@@ -76,6 +76,7 @@ def pair_forest(
                 "p": p_number(pair.get("p_holm")),
                 "verdict": verdict,
                 "sign": SIGNS.get(verdict, ""),
+                "control": bool(pair.get("control")),
                 "strip": strip,
             }
         )

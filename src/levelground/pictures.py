@@ -1,4 +1,4 @@
-"""Scenes and label maps as small pictures inside the page: photographs as JPEG, label maps as palette PNG.
+"""Scenes and label maps as small pictures inside the page, photographs and label maps both as WebP.
 
 Label maps are reduced by nearest neighbour, never blended, so every colour on the page is a colour of the legend; no
 data is transparent. A scene's layers are cut by the same rows and columns and lie exactly on each other.
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from levelground.legend import IGNORE, LabelMap, Legend
+from levelground.legend import LabelMap, Legend
 
 Pixels = NDArray[np.generic]  # (H, W, C), any type a cache holds
 Picture = NDArray[np.uint8]  # (H, W, 3)
@@ -110,34 +110,29 @@ def coloured(labels: LabelMap, legend: Legend) -> Picture:
     return palette[labels]
 
 
-def photo_uri(picture: Picture, *, quality: int = 78) -> str:
-    """A photograph ``(H, W, 3)`` as a data URI, JPEG of that quality."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=quality, optimize=True, progressive=True)
-    return _uri("jpeg", buffer.getvalue())
+def photo_uri(picture: Picture, *, quality: int = 76) -> str:
+    """A photograph ``(H, W, 3)`` as a data URI, WebP of that quality."""
+    return _uri(Image.fromarray(picture), quality=quality, method=4)
 
 
 def labels_uri(labels: LabelMap, legend: Legend) -> str:
-    """A label map in its legend's colours as a data URI, palette PNG; no data is transparent."""
+    """A label map in its legend's colours as a data URI; no data is transparent."""
     return palette_uri(labels, [entry.colour for entry in legend.classes])
 
 
 def palette_uri(values: LabelMap, colours: Sequence[tuple[int, int, int]]) -> str:
-    """A map of small numbers as a data URI, palette PNG.
+    """A map of small numbers as a data URI, lossless WebP: two thirds of the size of a palette PNG.
 
     Args:
-        values: ``(H, W)``, indices of ``colours``; :data:`IGNORE` and all other values are transparent.
-        colours: The palette.
+        values: ``(H, W)``, indices of ``colours``; all other values, no data among them, are transparent.
+        colours: The palette, at most 255.
     """
-    known = values < len(colours)
-    clear = len(colours) if len(colours) < 255 else IGNORE
-    image = Image.fromarray(np.where(known, values, clear).astype(np.uint8))
-    image.putpalette([part for colour in colours for part in colour] + [0, 0, 0])
+    palette = np.zeros((256, 4), np.uint8)
+    palette[: len(colours)] = [(*colour, 255) for colour in colours]
+    return _uri(Image.fromarray(palette[values]), lossless=True, quality=60, method=2, exact=True)
+
+
+def _uri(image: Image.Image, **options: int) -> str:
     buffer = io.BytesIO()
-    bits = next(bits for bits in (1, 2, 4, 8) if clear < 1 << bits)
-    image.save(buffer, "PNG", optimize=True, bits=bits, **({} if known.all() else {"transparency": clear}))
-    return _uri("png", buffer.getvalue())
-
-
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    image.save(buffer, "WEBP", **options)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
