@@ -245,6 +245,13 @@ def test_scenes_that_are_gone_are_named(study: FakeStudy) -> None:
     assert _Outline(page).faults == []
 
 
+def test_runs_of_another_folder_are_found_where_the_record_says(study: FakeStudy, html: str, tmp_path: Path) -> None:
+    """A comparison that was written elsewhere names its runs' folders: curves and predictions come from there."""
+    runs = [run | {"folder": str(study.folder / "runs" / run["name"])} for run in study.record["runs"]]
+    page = report_html(study.record | {"runs": runs}, tmp_path, scenes=study)
+    assert page == html
+
+
 def _without(record: Record) -> Iterator[tuple[str, Record]]:
     """The record, each time without one of its optional blocks."""
     optional = (

@@ -40,16 +40,16 @@ CURVES: tuple[Curve, ...] = (
 """The origin's four pictures, and its own validation figure (micro IoU per image, averaged) where a run has that."""
 
 
-def learning_curves(looks: Sequence[RunLook], study_folder: Path) -> list[dict[str, Any]]:
+def learning_curves(looks: Sequence[RunLook], folders: Sequence[Path]) -> list[dict[str, Any]]:
     """The charts that the histories allow.
 
     Args:
         looks: The runs.
-        study_folder: Their histories lie in ``runs/<name>/history.jsonl``.
+        folders: Their folders, which hold ``history.jsonl``.
     Returns:
         One entry a chart: ``title``, ``chart``, and the runs drawn and not drawn.
     """
-    histories = run_histories([look.name for look in looks], study_folder)
+    histories = run_histories(looks, folders)
     drawn = []
     for curve in CURVES:
         series = curve_series(curve, looks, histories)
@@ -65,14 +65,14 @@ def learning_curves(looks: Sequence[RunLook], study_folder: Path) -> list[dict[s
     return drawn
 
 
-def run_histories(names: Sequence[str], study_folder: Path) -> dict[str, list[dict[str, Any]]]:
+def run_histories(looks: Sequence[RunLook], folders: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
     """Each run's history; empty where it has none or it is damaged."""
     histories = {}
-    for name in names:
+    for look, folder in zip(looks, folders, strict=True):
         try:
-            histories[name] = read_history(study_folder / "runs" / name)
+            histories[look.name] = read_history(folder)
         except (RecordError, OSError, UnicodeDecodeError):
-            histories[name] = []
+            histories[look.name] = []
     return histories
 
 

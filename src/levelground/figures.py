@@ -58,28 +58,30 @@ def draw_figures(record: Record, study_folder: Path, out: Path, *, scenes: Scene
         DiskError: A file cannot be written.
     """
     written = []
-    for name, figure in _all_figures(record, study_folder, scenes or study_scenes(study_folder)):
+    for name, figure in _all_figures(record, study_folder, scenes):
         if figure is not None:
             written.append(_save(figure, out / f"{file_name(name)}.png"))
     return written
 
 
-def _all_figures(record: Record, study_folder: Path, source: SceneSource | None) -> Iterator[tuple[str, Figure | None]]:
+def _all_figures(record: Record, study_folder: Path, scenes: SceneSource | None) -> Iterator[tuple[str, Figure | None]]:
     """Every picture with its name, one after the other."""
     legend, looks = Legend.from_json(record["legend"]), run_looks(record)
+    folders = [look.folder(study_folder) for look in looks]
     for name in _CURVE_NAMES:
-        yield name, _curves(name, looks, study_folder)
+        yield name, _curves(name, looks, folders)
     yield "forest", _forest(record, looks)
     yield "per_class_iou", _per_class(record, looks, legend)
     yield "pareto", _pareto(record, looks)
     for look in looks:
         yield f"confusion_{look.name}", _confusion(look, legend)
+    source = scenes or study_scenes(study_folder, folders)
     if source is not None:
         ids = [scene["id"] for scene in record.get("scenes") or []]
         yield "dataset_samples", _samples(ids[:MOST_SAMPLES], source, legend)
-        folders = [study_folder / "runs" / look.name / f"preds-{record['split']}" for look in looks]
+        preds = [folder / f"preds-{record['split']}" for folder in folders]
         for scene_id in track(ids, "figures of scenes", len(ids)):
-            yield f"comparison_{scene_id}", _comparison(scene_id, source, looks, folders, legend)
+            yield f"comparison_{scene_id}", _comparison(scene_id, source, looks, preds, legend)
 
 
 def file_name(name: str) -> str:
@@ -96,9 +98,9 @@ def file_name(name: str) -> str:
 _CURVE_NAMES = ("train_loss_steps", "train_loss_epochs", "val_iou_steps", "val_iou_epochs")
 
 
-def _curves(name: str, looks: Sequence[RunLook], study_folder: Path) -> Figure | None:
+def _curves(name: str, looks: Sequence[RunLook], folders: Sequence[Path]) -> Figure | None:
     """All runs in one plot; the origin's image IoU gets a plot of its own below, as it is another metric."""
-    histories = run_histories([look.name for look in looks], study_folder)
+    histories = run_histories(looks, folders)
     wanted = [curve for curve in CURVES if curve.code in (name, name.replace("val_iou", "val_image_iou"))]
     drawn = [(curve, series) for curve in wanted if (series := curve_series(curve, looks, histories))]
     if not drawn:

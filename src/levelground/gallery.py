@@ -110,14 +110,16 @@ def make_gallery(
     return Gallery(tuple(scenes), side, tuple(missing))
 
 
-def study_scenes(study_folder: Path) -> SceneSource | None:
-    """The scenes of a study's data set, or ``None`` where it has none at hand."""
+def study_scenes(study_folder: Path, run_folders: Sequence[Path]) -> SceneSource | None:
+    """The scenes of a study's data set, or of the study that the runs belong to; ``None`` where none is at hand."""
     from levelground.dataset import read_dataset
 
-    try:
-        return read_dataset(study_folder)
-    except (LevelgroundError, OSError):
-        return None
+    for folder in dict.fromkeys([study_folder, *(run.parent.parent for run in run_folders)]):
+        try:
+            return read_dataset(folder)
+        except (LevelgroundError, OSError):
+            continue
+    return None
 
 
 def read_preds(folder: Path, scene_id: str, shape: tuple[int, int]) -> LabelMap | None:

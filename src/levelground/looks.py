@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from levelground.marks import Mark, assign_marks
@@ -29,6 +30,10 @@ class RunLook:
     def scores(self, scoring: str) -> Mapping[str, Any]:
         """Its scores under a scoring; empty where there are none."""
         return (self.record.get("scores") or {}).get(scoring) or {}
+
+    def folder(self, study_folder: Path) -> Path:
+        """Its run folder: where the record says it lies, seen from the comparison, or among the study's runs."""
+        return study_folder / (self.record.get("folder") or f"runs/{self.name}")
 
 
 def run_looks(record: Record) -> list[RunLook]:

@@ -49,9 +49,9 @@ def render_report(record: Record, study_folder: Path, out: Path, *, scenes: Scen
 def report_html(record: Record, study_folder: Path, *, scenes: SceneSource | None = None) -> str:
     """The report page as text; see :func:`render_report`."""
     legend, looks = Legend.from_json(record["legend"]), run_looks(record)
-    source = scenes or study_scenes(study_folder)
+    folders = [look.folder(study_folder) for look in looks]
+    source = scenes or study_scenes(study_folder, folders)
     ids = [scene["id"] for scene in record.get("scenes") or []]
-    folders = [study_folder / "runs" / look.name for look in looks]
     gallery = Gallery((), 0, tuple(ids))
     if source is not None:
         gallery = make_gallery(ids, folders, legend, source, split=record["split"])
@@ -60,7 +60,7 @@ def report_html(record: Record, study_folder: Path, *, scenes: SceneSource | Non
     template = _environment().get_template("report.html.j2")
     return template.render(
         page_view(record, legend, looks),
-        curves=learning_curves(looks, study_folder),
+        curves=learning_curves(looks, folders),
         gallery=gallery,
         style=Markup(style),  # noqa: S704  our own files and colours
         script=Markup(script),  # noqa: S704  our own file
