@@ -1,5 +1,6 @@
 """Where and how tensors are computed: device, precision, memory format, threads, processes (Lightning Fabric)."""
 
+import logging
 import os
 import platform
 from contextlib import AbstractContextManager
@@ -87,6 +88,7 @@ def make_runtime(
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = not deterministic
         torch.backends.cudnn.deterministic = deterministic
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it chose stands on the run card
     fabric = Fabric(accelerator=name, devices=1, precision="bf16-mixed" if kind == "bf16" else "32-true")
     return Runtime(fabric, kind, threads, deterministic)
 

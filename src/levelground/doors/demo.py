@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from levelground.recipe import Budget, Recipe
 from levelground.records import Record
 
-STEPS = 60
+STEPS = 48
 """Steps of each run where no budget is given: five minutes for three architectures on two cores."""
 
 
@@ -24,8 +24,8 @@ class DemoConfig:
     """Architectures to compare."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     """Seeds: each architecture is trained once with each."""
-    scenes: Annotated[int, Field(ge=12, le=10_000)] = 56
-    """How many scenes are generated; 24 or more of the default number are test scenes."""
+    scenes: Annotated[int, Field(ge=12, le=10_000)] = 80
+    """How many scenes are generated; 24 of the default number are test scenes."""
     size: Annotated[int, Field(ge=64, le=4096)] = 512
     """Side of a scene, px."""
     scene_seed: Annotated[int, Field(ge=0)] = 0
