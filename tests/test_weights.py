@@ -234,7 +234,7 @@ def test_weights_of_another_width_name_the_first_that_differs() -> None:
     wide = state | {"layer1.0.conv1.weight": torch.zeros(128, 64, 3, 3)}
     message = (
         r"^mine: layer1\.0\.conv1\.weight is \(128, 64, 3, 3\), the encoder needs \(64, 64, 3, 3\)\. "
-        r"Give weights of this encoder\.$"
+        r"Give weights of this very encoder\.$"
     )
     with pytest.raises(WeightsError, match=message):
         fit_state(wide, state, source="mine")

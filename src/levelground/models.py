@@ -279,7 +279,7 @@ def load_model(run: Run) -> SegmentationModel:
     if not (folder / "model.safetensors").exists():
         raise WeightsError(f"{folder}: no model.safetensors. Train the run to its end, or adopt the weights anew.")
     network = _create(run.arch, run.encoder, int(card["in_channels"]), len(card["outputs"]))
-    state = fit_state(read_state(folder), network.state_dict(), source=str(folder))
+    state = fit_state(read_state(folder), network.state_dict(), source=str(folder), part="network")
     network.load_state_dict(state)
     return SegmentationModel(
         network.eval(),

@@ -101,12 +101,19 @@ def read_state(path: Path) -> State:
     return content
 
 
-def fit_state(state: State, expected: State, *, source: str) -> State:
-    """Bring names into the encoder's form and check that every tensor is there with its shape.
+def fit_state(state: State, expected: State, *, source: str, part: str = "encoder") -> State:
+    """Bring names into the expected form and check that every tensor is there with its shape.
 
     Known forms: the encoder's own names; a whole model's (``encoder.…``); timm's (without ``model.``); data-parallel
     (``module.…``). Classifier heads are left out.
 
+    Args:
+        state: Tensors by name.
+        expected: Names and shapes to meet.
+        source: What to name in the error.
+        part: What the weights are of, for the error: an encoder or a network.
+    Returns:
+        Tensors under the names of ``expected``.
     Raises:
         WeightsError: A tensor is missing or has another shape; the message names the first.
     """
@@ -117,11 +124,11 @@ def fit_state(state: State, expected: State, *, source: str) -> State:
             break
     for name, tensor in expected.items():
         if name not in state and not name.endswith("num_batches_tracked"):
-            raise WeightsError(f"{source}: lacks {name}, which the encoder needs. Give weights of this very encoder.")
+            raise WeightsError(f"{source}: lacks {name}, which the {part} needs. Give weights of this very {part}.")
         if name in state and state[name].shape != tensor.shape:
             found, needed = tuple(state[name].shape), tuple(tensor.shape)
             raise WeightsError(
-                f"{source}: {name} is {found}, the encoder needs {needed}. Give weights of this encoder."
+                f"{source}: {name} is {found}, the {part} needs {needed}. Give weights of this very {part}."
             )
     return {name: state.get(name, tensor) for name, tensor in expected.items()}
 
