@@ -1,0 +1,114 @@
+"""Where tensors are computed: choices, refusals, and what the card says."""
+
+import os
+
+import pytest
+import torch
+
+from levelground import runtime as module
+from levelground.errors import ConfigError
+from levelground.runtime import available_cores, hardware, make_runtime, peak_memory_mib, versions
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _threads_stay_as_they_were() -> object:
+    """Making a runtime sets torch's threads for the process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_precision_is_that_of_multiplications(precision: str, dtype: torch.dtype) -> None:
+    """Inside autocast products have the chosen type; weights stay float32."""
+    runtime = make_runtime("cpu", precision)  # type: ignore[arg-type]
+    layer = torch.nn.Linear(3, 2)
+    with runtime.autocast():
+        assert layer(torch.zeros(1, 3)).dtype == dtype
+    assert layer.weight.dtype == torch.float32
+    assert runtime.precision == precision
+
+
+def test_auto_takes_what_the_machine_has() -> None:
+    """A device that is there, and bf16 only where it is native."""
+    runtime = make_runtime()
+    assert runtime.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert runtime.precision in ("fp32", "bf16")
+
+
+@pytest.mark.parametrize(
+    ("capability", "flags", "expected"),
+    [
+        ("AVX512", {"avx512f", "amx_bf16"}, "bf16"),
+        ("AVX512", {"avx512_bf16"}, "bf16"),
+        ("AVX512", {"avx512f"}, "fp32"),
+        ("AVX2", {"avx2"}, "fp32"),
+        ("DEFAULT", set(), "fp32"),
+    ],
+)
+def test_bf16_on_a_cpu_needs_its_instructions(
+    monkeypatch: pytest.MonkeyPatch, capability: str, flags: set[str], expected: str
+) -> None:
+    """Without AVX512_BF16 or AMX it is emulated, and slower than fp32."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(module, "_cpu_flags", lambda: flags)
+    assert make_runtime("cpu").precision == expected
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names what is there."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"^--device cuda: torch \S+ sees none here\. Give one of: cpu, auto\.$"):
+        make_runtime("cuda")
+
+
+def test_threads_are_set_and_said() -> None:
+    """The card names them: other numbers of threads give other last bits."""
+    runtime = make_runtime("cpu", threads=1)
+    assert torch.get_num_threads() == runtime.threads == 1
+    assert runtime.describe()["threads"] == 1
+
+
+def test_all_cores_are_the_default() -> None:
+    """Those that the process may use, not those that the machine has."""
+    assert available_cores() == len(os.sched_getaffinity(0))
+    assert make_runtime("cpu").threads == available_cores()
+
+
+def test_the_card_says_where_a_run_was_made() -> None:
+    """Every key that decides the last bits of the weights."""
+    card = make_runtime("cpu", "fp32", threads=1).describe()
+    assert card == {
+        "device": "cpu",
+        "precision": "fp32",
+        "threads": 1,
+        "processes": 1,
+        "deterministic": True,
+        "hardware": hardware(CPU),
+    }
+    assert str(card["hardware"]).endswith(f", {available_cores()} cores")
+
+
+def test_versions_name_what_weights_depend_on() -> None:
+    """Library by library."""
+    expected = {"levelground", "python", "torch", "segmentation_models_pytorch", "timm", "numpy"}
+    assert set(versions()) == expected
+    assert versions()["torch"] == torch.__version__
+
+
+def test_a_network_is_placed_channels_last() -> None:
+    """Pixel by pixel in memory, the values unchanged."""
+    network = torch.nn.Conv2d(3, 4, 3)
+    before = network.weight.detach().clone()
+    placed = make_runtime("cpu").place(network)
+    assert isinstance(placed, torch.nn.Conv2d)
+    assert placed.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(placed.weight, before)
+
+
+def test_memory_is_measured() -> None:
+    """This process has used some tens of MiB at least, and no terabyte."""
+    assert 20 < peak_memory_mib(CPU) < 1e6
