@@ -24,6 +24,7 @@ from levelground.weights import (
     read_state,
     rename_lukemelas,
     resolve_source,
+    source_identity,
 )
 
 LITE0 = "tu-tf_efficientnet_lite0"
@@ -263,3 +264,14 @@ def test_three_bands_stay_as_they_are() -> None:
     """Nothing to adapt."""
     state = encoder_state("resnet18")
     assert all(adapt_bands(state, state)[name] is value for name, value in state.items())
+
+
+def test_a_file_is_known_by_what_it_holds(tmp_path: Path) -> None:
+    """Moved, it is the same source; changed, it is another; names are themselves."""
+    first, moved, changed = tmp_path / "a.pth", tmp_path / "model.safetensors", tmp_path / "c.pth"
+    first.write_bytes(b"weights")
+    moved.write_bytes(b"weights")
+    changed.write_bytes(b"Weights")
+    assert source_identity(str(first)) == source_identity(str(moved)) == source_identity(str(tmp_path))
+    assert source_identity(str(first)) != source_identity(str(changed))
+    assert [source_identity(name) for name in ("none", "package", "nowhere.pth")] == ["none", "package", "nowhere.pth"]

@@ -25,7 +25,7 @@ from levelground.runs import Run, read_run, run_name, runs_folder, write_card
 from levelground.runtime import Runtime, versions
 from levelground.sampling import BatchSource, make_sampler, steps_per_epoch
 from levelground.training import Plan, default_workers, make_stepper, train, validate, validation_steps
-from levelground.weights import resolve_source
+from levelground.weights import resolve_source, source_identity
 
 PROBE_STEPS = 5
 """Steps that ``--minutes`` times, after as many to warm up, on a copy that is thrown away."""
@@ -54,7 +54,9 @@ def fit_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
     source = resolve_source(recipe.encoder, recipe.encoder_weights)
     if tile != recipe.tile:
         say(f"Tile {tile} px in place of {recipe.tile}: no scene is larger.")
-    halo = min(recipe.halo, tile // 4) if tile else 0
+    halo = min(recipe.halo, tile // 4)
+    if tile and halo != recipe.halo:
+        say(f"Halo {halo} px in place of {recipe.halo}: a quarter of the tile at most.")
     return dataclasses.replace(recipe, tile=tile, halo=halo, encoder_weights=source)
 
 
@@ -90,6 +92,7 @@ def identity(wish: Wish, dataset: Dataset) -> str:
     """The hash of all that decides a run's weights: what is asked, and the pixels and labels it learns from."""
     fields = dataclasses.asdict(wish.recipe)
     del fields["name"], fields["default_epochs"]  # the budget says how long
+    fields["encoder_weights"] = source_identity(wish.recipe.encoder_weights)
     return sha256_json(
         {
             "arch": canonical_arch(wish.arch),
@@ -149,10 +152,10 @@ def train_wish(
     plan = make_plan(wish, dataset, folder, runtime, run, workers=workers, save_every_s=save_every_s)
     if run is None:
         card = new_card(plan, wish)
-        write_card(folder, card)
     else:
-        card = run.card
+        card = run.card | {"status": "training"}
         _say_changes(card, runtime)
+    write_card(folder, card)
     train(plan, card)
     return read_run(folder)
 
@@ -168,7 +171,8 @@ def make_plan(
     save_every_s: float = 60.0,
 ) -> Plan:
     """Build the network and fix the number of steps; a run that was begun keeps its number."""
-    sizes = [(dataset.scene(i).height, dataset.scene(i).width) for i in dataset.ids("train")]
+    ids = sorted(dataset.ids("train"))  # the order of a list plays no part
+    sizes = [(dataset.scene(i).height, dataset.scene(i).width) for i in ids]
     per_epoch = steps_per_epoch(wish.recipe, sizes)
     outputs = outputs_of(wish.recipe, dataset)
     sampler = make_sampler(wish.recipe, wish.seed, sizes, dataset.bands)
@@ -180,7 +184,7 @@ def make_plan(
         seed=wish.seed,
         steps=1,
         steps_per_epoch=per_epoch,
-        source=BatchSource(dataset, dataset.ids("train"), sampler, outputs),
+        source=BatchSource(dataset, ids, sampler, outputs),
         runtime=runtime,
         workers=default_workers(runtime) if workers is None else workers,
         save_every_s=save_every_s,
@@ -251,7 +255,7 @@ def sanity_check(plan: Plan, wish: Wish) -> None:
 
 def new_card(plan: Plan, wish: Wish) -> Record:
     """The card of a run that is about to start."""
-    dataset, model, size = plan.dataset, plan.model, measure_size(plan.model)
+    dataset, model, size = plan.dataset, plan.model, measure_size(plan.model, side=wish.recipe.tile or 512)
     return {
         "name": plan.folder.name,
         "status": "training",

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from levelground.dataset import Dataset
+from levelground.errors import ConfigError
 from levelground.legend import IGNORE
 from levelground.recipe import Recipe
 
@@ -179,8 +180,8 @@ class BatchSource(TorchDataset[Batch]):
 
     def __init__(self, dataset: Dataset, ids: Sequence[str], sampler: Sampler, outputs: Sequence[int]) -> None:
         self.sampler = sampler
+        self.ids = tuple(ids)
         self._dataset = dataset
-        self._ids = tuple(ids)
         self._table = target_table(outputs)
 
     def __getitem__(self, step: int) -> Batch:
@@ -198,7 +199,7 @@ class BatchSource(TorchDataset[Batch]):
     def _crop(self, step: int, slot: int) -> tuple[Draw, NDArray[Any], NDArray[np.uint8]]:
         for attempt in range(MAX_TRIES):
             draw = self.sampler.draw(step, slot, attempt)
-            scene = self._dataset.open(self._ids[draw.scene])
+            scene = self._dataset.open(self.ids[draw.scene])
             assert scene.labels is not None
             labels = cut(scene.labels, draw, self.sampler.tile, nearest=True, fill=IGNORE)
             targets = self._table[labels]
@@ -208,7 +209,17 @@ class BatchSource(TorchDataset[Batch]):
 
 
 def make_sampler(recipe: Recipe, seed: int, sizes: Sequence[tuple[int, int]], bands: int) -> Sampler:
-    """The sampler of a recipe."""
+    """The sampler of a recipe.
+
+    Raises:
+        ConfigError: Whole scenes are asked for in batches, and they are of unlike sizes.
+    """
+    turned = recipe.d4 and any(height != width for height, width in sizes)
+    if recipe.tile == 0 and recipe.batch > 1 and (turned or len(set(sizes)) > 1):
+        raise ConfigError(
+            f"--tile 0 --batch {recipe.batch}: whole scenes that differ in size, or are turned and not square, "
+            "do not stack. Give --batch 1."
+        )
     return Sampler(
         seed,
         recipe.tile,

@@ -160,8 +160,7 @@ class _Loop:
         self.pending.clear()
 
     def _fail(self, step: int, loss: float, scenes: Sequence[int]) -> None:
-        ids = self.plan.dataset.ids("train")
-        names = ", ".join(sorted({ids[scene] for scene in scenes}))
+        names = ", ".join(sorted({self.plan.source.ids[scene] for scene in scenes}))
         self._write_card("failed")
         raise TrainingError(
             f"{self.plan.folder.name}: the loss is {loss} at step {step}, on scenes {names}. "
@@ -203,6 +202,8 @@ class _Loop:
     def _save(self) -> None:
         if self.pending:
             return  # unchecked losses: the next round saves
+        if not all(torch.isfinite(value).all() for value in self.model.network.parameters()):
+            return  # the next loss is no number and says so; the last good state stays
         state = {
             "network": self.model.network.state_dict(),
             "optimiser": self.stepper.optimiser.state_dict(),

