@@ -8,6 +8,7 @@ from fake_study import FakeStudy, build_study
 from PIL import Image
 
 from levelground.figures import draw_figures, file_name
+from levelground.legend import default_legend
 from levelground.runs import append_history
 
 PLOTS = {
@@ -66,7 +67,7 @@ def _height(study: FakeStudy, name: str) -> int:
 
 def test_hostile_labels_are_drawn_as_they_are(study: FakeStudy, tmp_path: Path) -> None:
     """Dollar signs and line breaks in names are text, not formulas."""
-    runs = [study.record["runs"][0] | {"label": "$\\frac{1}{0}$\n_x"}, study.record["runs"][1]]
+    runs = [study.record["runs"][0] | {"label": "_$\\nothing{$\n_x"}, study.record["runs"][1]]
     written = draw_figures(study.record | {"runs": runs}, study.folder, tmp_path, scenes=study)
     assert len(written) == 11
 
@@ -76,3 +77,14 @@ def test_file_names_never_leave_the_folder() -> None:
     names = [file_name(f"comparison_{scene}") for scene in ("a/b", "a-b", "../x", "a\nb", "Поле 1", "x" * 300)]
     assert len(set(names)) == 6
     assert not any("/" in name or "\n" in name or name.startswith(".") or len(name) > 130 for name in names)
+
+
+def test_long_legends_show_the_classes_with_most_pixels(study: FakeStudy, tmp_path: Path) -> None:
+    """With 255 classes the matrices hold the thirty largest, not a picture of twenty thousand pixels."""
+    legend = default_legend(255)
+    counts = np.zeros((255, 255), int)
+    counts[:7, :7] = study.record["runs"][0]["counts"]
+    runs = [run | {"counts": counts.tolist()} for run in study.record["runs"]]
+    draw_figures(study.record | {"runs": runs, "legend": legend.to_json(), "scenes": []}, study.folder, tmp_path)
+    with Image.open(tmp_path / "confusion_unet-resnet18-s0.png") as picture:
+        assert picture.height < 1000

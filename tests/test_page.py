@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from data.make_comparison import make_study
 from fake_study import FakeStudy, build_study
 from markupsafe import escape
 
+from levelground.legend import default_legend
 from levelground.page import content_policy, render_report, report_html, safe_json
 from levelground.records import Record, read_json
 
@@ -214,6 +216,18 @@ def test_one_run_alone_makes_a_page(tmp_path: Path) -> None:
     assert "there is no pair to judge" in page
     assert "No interval and no test" in page
     assert _Outline(page).faults == []
+
+
+def test_long_legends_show_the_classes_with_most_pixels(study: FakeStudy) -> None:
+    """With 255 classes a matrix shows those that hold most pixels, and says so."""
+    counts = np.zeros((255, 255), int)
+    np.fill_diagonal(counts, np.arange(255))
+    runs = [run | {"counts": counts.tolist()} for run in study.record["runs"]]
+    record = study.record | {"runs": runs, "legend": default_legend(255).to_json()}
+    text = _section(report_html(record, study.folder, scenes=FakeStudy(study.folder, record, {})), "confusion")
+    assert "Of 255 classes, the 30 with most pixels." in text
+    assert "class 225" in text
+    assert "class 224" not in text
 
 
 def test_adopted_run_without_history_or_card_is_drawn_like_any_other(tmp_path: Path) -> None:

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from levelground import charts
 from levelground.answer import Block
 from levelground.charts import Spot
-from levelground.legend import Legend
+from levelground.legend import Legend, LegendClass
 from levelground.looks import RunLook, number_or_none, primary_scoring
 from levelground.prose import MISSING, per_cent, score
 from levelground.records import Record
 from levelground.svg import Scale
 
 FULL_IOU = Scale(0.0, 1.0)
+
+MOST_CLASSES = 30
+"""Rows of a confusion matrix; more could not be read."""
 
 
 def class_chart(record: Record, looks: Sequence[RunLook], legend: Legend) -> Block:
@@ -43,19 +46,34 @@ def class_chart(record: Record, looks: Sequence[RunLook], legend: Legend) -> Blo
     return {"rows": rows, "absent": absent, "axis": charts.axis_strip(FULL_IOU, ticks), "scoring": scoring}
 
 
+def shown_classes(looks: Sequence[RunLook], legend: Legend) -> list[LegendClass]:
+    """The classes of the confusion matrices: all, or of a long legend the :data:`MOST_CLASSES` with most pixels."""
+    if legend.n_classes <= MOST_CLASSES:
+        return list(legend.classes)
+    pixels = [0] * legend.n_classes
+    for counts in (look.record.get("counts") or [] for look in looks):
+        for true, row in enumerate(counts):
+            pixels[true] += sum(row)
+            for pred, value in enumerate(row):
+                pixels[pred] += value
+    most = sorted(range(legend.n_classes), key=lambda k: -pixels[k])[:MOST_CLASSES]
+    return [legend.classes[k] for k in sorted(most) if pixels[k]]
+
+
 def confusion_tables(looks: Sequence[RunLook], legend: Legend) -> list[Block]:
     """Each run's confusion matrix: pixels, shares of the true class, shares of the predicted class."""
     tables = []
+    classes = shown_classes(looks, legend)
     for look in looks:
         counts = look.record.get("counts")
         if not counts:
             continue
         columns = [sum(row[k] for row in counts) for k in range(legend.n_classes)]
         rows = [
-            {"entry": entry, "cells": [_cell(row, k, columns, entry.index) for k in range(legend.n_classes)]}
-            for entry, row in zip(legend.classes, counts, strict=True)
+            {"entry": one, "cells": [_cell(counts[one.index], k.index, columns, one.index) for k in classes]}
+            for one in classes
         ]
-        tables.append({"look": look, "rows": rows})
+        tables.append({"look": look, "rows": rows, "classes": classes})
     return tables
 
 

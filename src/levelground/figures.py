@@ -12,10 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from levelground.classwise import shown_classes
 from levelground.console import track
 from levelground.curves import CURVES, curve_series, run_histories
 from levelground.gallery import SceneSource, open_scene, read_preds, study_scenes
-from levelground.legend import Legend
+from levelground.legend import Legend, LegendClass
 from levelground.looks import (
     RunLook,
     interval_of,
@@ -68,13 +69,14 @@ def _all_figures(record: Record, study_folder: Path, scenes: SceneSource | None)
     """Every picture with its name, one after the other."""
     legend, looks = Legend.from_json(record["legend"]), run_looks(record)
     folders = [look.folder(study_folder) for look in looks]
+    classes = shown_classes(looks, legend)
     for name in _CURVE_NAMES:
         yield name, _curves(name, looks, folders)
     yield "forest", _forest(record, looks)
-    yield "per_class_iou", _per_class(record, looks, legend)
+    yield "per_class_iou", _per_class(record, looks, classes)
     yield "pareto", _pareto(record, looks)
     for look in looks:
-        yield f"confusion_{look.name}", _confusion(look, legend)
+        yield f"confusion_{look.name}", _confusion(look, classes)
     source = scenes or study_scenes(study_folder, folders)
     if source is not None:
         ids = [scene["id"] for scene in record.get("scenes") or []]
@@ -114,7 +116,7 @@ def _curves(name: str, looks: Sequence[RunLook], folders: Sequence[Path]) -> Fig
             every = max(1, len(x) // 8)
             axes.plot(
                 x, y, color=line.mark.light, linestyle=dash, marker=line.mark.marker, markersize=5, markevery=every,
-                label=line.name,
+                label=_plain(line.name),
             )  # fmt: skip
         axes.set_xlabel(curve.x_title)
         axes.set_ylabel(curve.title)
@@ -133,26 +135,28 @@ def _forest(record: Record, looks: Sequence[RunLook]) -> Figure:
             axes.plot(ends, (row, row), color=look.mark.light, linewidth=2)
         if value is not None:
             axes.plot([value], [row], color=look.mark.light, marker=look.mark.marker, markersize=7)
-    axes.set_yticks(range(len(looks)), [look.label for look in looks])
+    axes.set_yticks(range(len(looks)), [_plain(look.label) for look in looks])
     axes.invert_yaxis()
     axes.set_xlabel(f"{metric_title(record)}, 95 % interval")
     axes.grid(axis="x", alpha=0.3)
     return figure
 
 
-def _per_class(record: Record, looks: Sequence[RunLook], legend: Legend) -> Figure:
+def _per_class(record: Record, looks: Sequence[RunLook], classes: Sequence[LegendClass]) -> Figure:
     """Each class's IoU in each run."""
     scoring = primary_scoring(record)
-    figure = _figure(7.5, 1.4 + legend.n_classes * (0.25 + 0.07 * len(looks)))
+    figure = _figure(7.5, 1.4 + len(classes) * (0.25 + 0.07 * len(looks)))
     axes = figure.add_subplot()
     for lane, look in enumerate(looks):
         iou = look.scores(scoring).get("iou") or []
-        rows = [(k + 0.8 * (lane + 0.5) / len(looks) - 0.4, value) for k, value in enumerate(iou) if value is not None]
+        values = [(row, iou[entry.index]) for row, entry in enumerate(classes) if entry.index < len(iou)]
+        rows = [(row + 0.8 * (lane + 0.5) / len(looks) - 0.4, value) for row, value in values if value is not None]
         if rows:
             y, x = zip(*rows, strict=True)
-            axes.plot(x, y, color=look.mark.light, marker=look.mark.marker, linestyle="none", label=look.label)
-    axes.set_yticks(range(legend.n_classes), legend.names)
-    axes.set_ylim(legend.n_classes - 0.5, -0.5)
+            label = _plain(look.label)
+            axes.plot(x, y, color=look.mark.light, marker=look.mark.marker, linestyle="none", label=label)
+    axes.set_yticks(range(len(classes)), [_plain(entry.name) for entry in classes])
+    axes.set_ylim(len(classes) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"IoU, {scoring} scoring")
     axes.grid(axis="x", alpha=0.3)
@@ -174,7 +178,12 @@ def _pareto(record: Record, looks: Sequence[RunLook]) -> Figure | None:
             if ends:
                 axes.plot((speed, speed), ends, color=look.mark.light)
             axes.plot(
-                [speed], [value], color=look.mark.light, marker=look.mark.marker, linestyle="none", label=look.label
+                [speed],
+                [value],
+                color=look.mark.light,
+                marker=look.mark.marker,
+                linestyle="none",
+                label=_plain(look.label),
             )
             drawn += 1
     axes.set_xlim(left=0)
@@ -185,14 +194,16 @@ def _pareto(record: Record, looks: Sequence[RunLook]) -> Figure | None:
     return figure if drawn else None
 
 
-def _confusion(look: RunLook, legend: Legend) -> Figure | None:
+def _confusion(look: RunLook, classes: Sequence[LegendClass]) -> Figure | None:
     """One run's confusion matrix, each row as shares of the true class."""
     counts = look.record.get("counts")
     if not counts:
         return None
     values = np.array(counts, np.float64)
-    shares = values / np.maximum(values.sum(axis=1, keepdims=True), 1)
-    side = 1.8 + 0.62 * legend.n_classes
+    shown = [entry.index for entry in classes]
+    shares = (values / np.maximum(values.sum(axis=1, keepdims=True), 1))[np.ix_(shown, shown)]
+    names = [_plain(entry.name) for entry in classes]
+    side = 1.8 + 0.62 * len(names)
     figure = _figure(side + 0.6, side)
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -201,11 +212,11 @@ def _confusion(look: RunLook, legend: Legend) -> Figure | None:
             axes.text(
                 pred, true, f"{share:.2f}", ha="center", va="center", color="w" if share > 0.55 else "k", fontsize=8
             )
-    axes.set_xticks(range(legend.n_classes), legend.names, rotation=45, ha="right", fontsize=8)
-    axes.set_yticks(range(legend.n_classes), legend.names, fontsize=8)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class, each row sums to 1")
-    axes.set_title(look.label)
+    axes.set_title(_plain(look.label))
     return figure
 
 
@@ -265,8 +276,9 @@ def _picture_grid(rows: Sequence[Sequence[tuple[str, Picture]]], legend: Legend)
 
 
 def _plain(text: str) -> str:
-    """Text as it is: a dollar sign starts no formula, what no font draws is left out."""
-    return "".join(character for character in text if character.isprintable()).replace("$", r"\$")
+    """Text as it is: a dollar sign starts no formula, a first underscore hides no label, what does not print goes."""
+    printed = "".join(character for character in text if character.isprintable()).replace("$", r"\$")
+    return f" {printed}" if printed.startswith("_") else printed
 
 
 def _figure(width: float, height: float) -> Figure:

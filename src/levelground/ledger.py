@@ -113,6 +113,12 @@ def card_rows(card: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
     return rows
 
 
+def protocol_rows(record: Record) -> list[tuple[str, str]]:
+    """The common training protocol and tile geometry, field by field; what differs stands elsewhere."""
+    fields = card_rows({key: value for key, value in (record.get("protocol") or {}).items() if value is not None})
+    return [(name.removeprefix("recipe.").replace("_", " "), text) for name, text in fields]
+
+
 def unlike_rows(record: Record, looks: Sequence[RunLook]) -> list[Block]:
     """What was not alike between the runs: a field, and each run's value."""
     return [

@@ -94,7 +94,7 @@ def page_view(record: Record, legend: Legend, looks: Sequence[RunLook]) -> dict[
         "multiverse": ledger.multiverse_rows(record, looks),
         "ledger": ledger.ledger_rows(looks),
         "calibrations": ledger.calibrations(looks),
-        "protocol": ledger.card_rows(record.get("protocol") or {}),
+        "protocol": ledger.protocol_rows(record),
         "unlike": ledger.unlike_rows(record, looks),
         "cards": [ledger.card_rows(look.card) for look in looks],
         "data": safe_json(viewer_data(legend, looks)),
