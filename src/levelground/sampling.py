@@ -6,6 +6,7 @@ and two models see the same crops.
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -152,8 +153,12 @@ def cut(pixels: NDArray[Any], draw: Draw, tile: int, *, nearest: bool, fill: int
 
 
 def _resize(square: NDArray[Any], tile: int, how: int) -> NDArray[Any]:
-    resized = cv2.resize(square, (tile, tile), interpolation=how)
-    return resized if resized.ndim == square.ndim else resized[..., None]
+    bands = 1 if square.ndim == 2 else square.shape[2]
+    if bands <= 4:
+        return cv2.resize(square, (tile, tile), interpolation=how).reshape(tile, tile, *square.shape[2:])
+    # OpenCV averages areas of at most four bands at a time.
+    parts = [_resize(square[..., band : band + 4], tile, how) for band in range(0, bands, 4)]
+    return np.concatenate(parts, axis=2)
 
 
 def _pad(square: NDArray[Any], tall: int, wide: int, fill: int | None) -> NDArray[Any]:
@@ -250,10 +255,13 @@ def steps_per_epoch(recipe: Recipe, sizes: Sequence[tuple[int, int]]) -> int:
 def load_batches(source: BatchSource, steps: range, *, workers: int, pin: bool = False) -> Iterator[Batch]:
     """Load the batches of ``steps`` in order; workers only make it faster."""
     options: Mapping[str, Any] = {"prefetch_factor": 4, "persistent_workers": False} if workers else {}
-    loader: DataLoader[Batch] = DataLoader(
-        source, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pin, collate_fn=_as_is, **options
-    )
-    yield from loader
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice about the number of cores; the user chose
+        loader: DataLoader[Batch] = DataLoader(
+            source, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pin, collate_fn=_as_is, **options
+        )
+        batches = iter(loader)
+    yield from batches
 
 
 def _as_is(batch: Any) -> Any:
