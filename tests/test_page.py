@@ -152,6 +152,21 @@ def test_verdicts_are_words_and_read_from_both_sides(html: str, study: FakeStudy
             assert other[i] == opposite[row[j]]
 
 
+def test_every_verdict_has_its_word_and_sign(study: FakeStudy) -> None:
+    """Better, worse, equal and undecided each read by word and sign, and the better-ranked run stands first."""
+    pairs = [dict(pair) for pair in study.record["pairs"]]
+    for pair, verdict in zip(pairs, ("better", "worse", "equal", "undecided"), strict=False):
+        pair["verdict"] = verdict
+    page = report_html(study.record | {"pairs": pairs}, study.folder, scenes=study)
+    for word, sign in (("better", "▲"), ("worse", "▼"), ("equal", "="), ("undecided", "?")):
+        assert f'class="verdict {word}"><span class="sign" aria-hidden="true">{sign}</span> {word}</span>' in page
+    labels = {run["name"]: run["label"] for run in study.record["runs"]}
+    ranked = [labels[name] for name in sorted(labels, key=study.record["multiverse"][0]["ranks"].__getitem__)]
+    for first, second in re.findall(r'row">([^<]+) <span class="quiet">against</span> ([^<]+)<', page):
+        if first in ranked:
+            assert ranked.index(first) < ranked.index(second)
+
+
 def test_confusion_shows_shares_of_true_class_of_predicted_class_and_pixels(html: str, study: FakeStudy) -> None:
     """All three readings stand in each cell, and rows of shares add to about 100."""
     table = _section(html, "confusion").split("<table")[1]

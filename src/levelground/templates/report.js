@@ -36,8 +36,10 @@
     return best;
   };
 
+  const newCanvas = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
+
   const readClasses = (image) => {
-    const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+    const canvas = newCanvas(image.naturalWidth, image.naturalHeight);
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(image, 0, 0);
     const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
@@ -72,9 +74,14 @@
     canvas.classList.toggle("pixels", name !== "image");
     const context = canvas.getContext("2d");
     const errors = name.startsWith("err");
-    context.filter = errors ? "grayscale(1) brightness(.55)" : "none";
     context.drawImage(photo.image, 0, 0);
-    context.filter = "none";
+    if (errors) { // grey and dim, so that errors stand out
+      for (const [operation, colour] of [["saturation", "#808080"], ["source-over", "rgb(0 0 0 / .45)"]]) {
+        context.globalCompositeOperation = operation;
+        context.fillStyle = colour;
+        context.fillRect(0, 0, canvas.width, canvas.height);
+      }
+    }
     if (name === "image" || !layer) return;
     const veil = context.createImageData(canvas.width, canvas.height);
     const alpha = Math.round(2.55 * cover.value);
@@ -89,7 +96,7 @@
       }
       veil.data.set([...colour, strength], 4 * j);
     });
-    const sheet = new OffscreenCanvas(canvas.width, canvas.height);
+    const sheet = newCanvas(canvas.width, canvas.height);
     sheet.getContext("2d").putImageData(veil, 0, 0);
     context.drawImage(sheet, 0, 0);
   };
