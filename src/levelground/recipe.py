@@ -20,6 +20,8 @@ _STRICT = ConfigDict(extra="forbid", validate_default=True)
 
 LossName = Literal["ce", "dice", "focal", "ce+dice", "focal+dice", "smp-dice"]
 Selection = Literal["val_miou", "val_loss", "last"]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""A run's seed: one word of the generators of NumPy and torch."""
 
 
 @dataclass(frozen=True, config=_STRICT)

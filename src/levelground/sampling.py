@@ -41,7 +41,9 @@ def generator(seed: int, step: int, slot: int = 0, attempt: int = 0) -> np.rando
         attempt: How often this crop was drawn before.
     """
     # The two low counter words count the numbers drawn; the two high ones are free to name the crop.
-    return np.random.Generator(np.random.Philox(key=[seed % _WORD, step % _WORD], counter=[0, 0, attempt, slot]))
+    # Words as uint64: lists of Python's integers pass through float64 where one is large, and lose digits.
+    key, counter = np.array([seed % _WORD, step % _WORD], np.uint64), np.array([0, 0, attempt, slot], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 @dataclass(frozen=True)

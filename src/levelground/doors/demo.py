@@ -7,7 +7,7 @@ import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from levelground.recipe import Budget, Recipe
+from levelground.recipe import Budget, Recipe, Seed
 from levelground.records import Record
 
 STEPS = 48
@@ -22,13 +22,13 @@ class DemoConfig:
     """Folder of the study; scenes and cache lie in it too."""
     archs: Annotated[tuple[str, ...], Field(min_length=1)] = ("pspnet", "unet", "fpn")
     """Architectures to compare."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """Seeds: each architecture is trained once with each."""
     scenes: Annotated[int, Field(ge=12, le=10_000)] = 80
     """How many scenes are generated; 24 of the default number are test scenes."""
     size: Annotated[int, Field(ge=64, le=4096)] = 512
     """Side of a scene, px."""
-    scene_seed: Annotated[int, Field(ge=0)] = 0
+    scene_seed: Seed = 0
     """Seed of the scenes."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe(tile=256, halo=32, validations=3)
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()

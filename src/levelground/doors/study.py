@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from levelground.prepare import PrepareOptions
-from levelground.recipe import Budget, Recipe
+from levelground.recipe import Budget, Recipe, Seed
 from levelground.records import Record
 
 
@@ -18,7 +18,7 @@ class StudyConfig:
     scenes: tyro.conf.OmitArgPrefixes[PrepareOptions]
     archs: Annotated[tuple[str, ...], Field(min_length=1)] = ("pspnet", "unet", "fpn")
     """Architectures: unet unetplusplus fpn pspnet deeplabv3 deeplabv3plus linknet manet pan upernet segformer dpt."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """Seeds: each architecture is trained once with each. Two or more let verdicts speak of architectures."""
     twins: bool = False
     """Negative control: train each architecture under a second name too, with other seeds."""

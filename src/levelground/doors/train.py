@@ -7,7 +7,7 @@ import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from levelground.recipe import Budget, Recipe
+from levelground.recipe import Budget, Recipe, Seed
 from levelground.runs import Run
 
 
@@ -19,7 +19,7 @@ class TrainConfig:
     """Study folder that levelground prepare made."""
     arch: str
     """Architecture: unet unetplusplus fpn pspnet deeplabv3 deeplabv3plus linknet manet pan upernet segformer dpt."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of the initial weights and of every crop."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
