@@ -6,6 +6,7 @@ is read with ``weights_only=True``: a pickle with code in it is refused, not run
 
 import hashlib
 import io
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ State = dict[str, Any]
 """Tensors, numbers, strings, and lists and dictionaries of them."""
 
 SCHEMA = 1
-_DIGEST_BYTES = 65
+_DIGEST_BYTES = 64
+_PLAIN = (dict, OrderedDict, list, tuple, bool, int, float, str, type(None))
 
 
 def state_paths(folder: Path) -> tuple[Path, Path]:
@@ -27,12 +29,19 @@ def state_paths(folder: Path) -> tuple[Path, Path]:
     return folder / "state.ckpt", folder / "state.prev.ckpt"
 
 
+def _all_paths(folder: Path) -> tuple[Path, ...]:
+    """From new to old; a kill between the two renames of a save leaves a whole state under its first name."""
+    return folder / "state.new.ckpt", *state_paths(folder)
+
+
 def save_state(folder: Path, state: State) -> None:
     """Write a state; the one that was newest becomes the one before.
 
     Raises:
+        TypeError: It holds what could not be read back safely; better now than when it is needed.
         DiskError: It cannot be written; the states that were there stay.
     """
+    _check_plain(state, "state")
     buffer = io.BytesIO()
     torch.save({"schema": SCHEMA, **state}, buffer)
     newest, previous = state_paths(folder)
@@ -45,6 +54,15 @@ def save_state(folder: Path, state: State) -> None:
     (folder / "state.new.ckpt").replace(newest)
 
 
+def _check_plain(value: object, where: str) -> None:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        _check_plain(item, f"{where}.{key}")
+    # The exact type: NumPy's float64 is a float, and yet its pickle is code.
+    if type(value) not in _PLAIN and not isinstance(value, torch.Tensor):
+        raise TypeError(f"{where}: {type(value).__name__} cannot be read back safely")
+
+
 def load_state(folder: Path) -> State | None:
     """Read the newest sound state, saying so where the newest is damaged.
 
@@ -53,11 +71,8 @@ def load_state(folder: Path) -> State | None:
     Raises:
         RecordError: There are states and none is sound, or one was written by another version.
     """
-    # A kill between the two renames of save_state leaves a whole state under its first name.
-    candidates = [folder / "state.new.ckpt", *state_paths(folder)]
-    present = [path for path in candidates if path.exists()]
     damage = ""
-    for path in present:
+    for path in filter(Path.exists, _all_paths(folder)):
         try:
             state = _read(path)
         except RecordError as error:
@@ -71,9 +86,12 @@ def load_state(folder: Path) -> State | None:
 
 
 def _read(path: Path) -> State:
-    content = path.read_bytes()
-    digest, body = content[: _DIGEST_BYTES - 1], memoryview(content)[_DIGEST_BYTES:]
-    if hashlib.sha256(body).hexdigest().encode() != digest:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: unreadable training state ({error.strerror}).") from error
+    head, body = content[: _DIGEST_BYTES + 1], memoryview(content)[_DIGEST_BYTES + 1 :]
+    if hashlib.sha256(body).hexdigest().encode() + b"\n" != head:
         raise RecordError(f"{path}: damaged training state (its checksum does not match).")
     try:
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
@@ -87,5 +105,5 @@ def _read(path: Path) -> State:
 
 def remove_states(folder: Path) -> None:
     """Remove the states of a finished run."""
-    for path in state_paths(folder):
+    for path in _all_paths(folder):
         path.unlink(missing_ok=True)
