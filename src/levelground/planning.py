@@ -27,11 +27,11 @@ from levelground.sampling import BatchSource, make_sampler, steps_per_epoch
 from levelground.training import Plan, default_workers, make_stepper, train, validate, validation_steps
 from levelground.weights import resolve_source, source_identity
 
-PROBE_STEPS = 5
+PROBE_STEPS = 3
 """Steps that ``--minutes`` times, after as many to warm up, on a copy that is thrown away."""
 
 
-LONG_PROBE_S = 60.0
+LONG_PROBE_S = 20.0
 """When timing has taken so long, as with whole scenes on a CPU, two steps tell enough."""
 
 
