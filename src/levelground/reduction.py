@@ -27,7 +27,7 @@ class ScenePrediction:
 
     Attributes:
         preds: Legend index of the most probable class, ``(H, W)`` uint8.
-        confidence: Its probability, ``(H, W)`` float32.
+        confidence: Its probability, ``(H, W)`` float32; ``None`` where only the classes are known.
         loss_sum: Sum of −log p(true class) over counted pixels whose class the network has an output for.
         loss_pixels: Their number.
         smp_dice: Dice loss of the scene as segmentation_models_pytorch defines it; ``None`` where it was not asked for.
@@ -35,11 +35,11 @@ class ScenePrediction:
     """
 
     preds: LabelMap
-    confidence: NDArray[np.float32]
-    loss_sum: float
-    loss_pixels: int
-    smp_dice: float | None
-    forward_s: float
+    confidence: NDArray[np.float32] | None
+    loss_sum: float = 0.0
+    loss_pixels: int = 0
+    smp_dice: float | None = None
+    forward_s: float = 0.0
 
 
 def output_targets(labels: LabelMap, outputs: Sequence[int], counted: NDArray[np.bool_] | None) -> LabelMap:

@@ -5,10 +5,12 @@ counted by threads beside it, so a fast device does not wait.
 """
 
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,9 @@ from levelground.inference import sweep
 from levelground.legend import IGNORE, LabelMap, Legend
 from levelground.records import sha256_array
 from levelground.reduction import ScenePrediction, reduce_scene
-from levelground.runtime import Runtime, available_cores
+
+if TYPE_CHECKING:
+    from levelground.runtime import Runtime  # brings Fabric, which masks that are only counted do not need
 
 BOUNDARY_PX = 8
 """Reach of a class border for Boundary IoU, px: 4 m at 0.5 m a pixel. Fixed, so that all evaluations compare."""
@@ -58,7 +62,7 @@ def score_scenes(
     tile: int,
     halo: int,
     batch: int,
-    runtime: Runtime,
+    runtime: "Runtime",
     details: bool = False,
     smp_dice: bool = False,
     keep: Keep | None = None,
@@ -116,7 +120,7 @@ def score_scenes(
     training = network.training
     network.eval()
     try:
-        threads = 1 if runtime.device.type == "cpu" else min(8, available_cores())
+        threads = 1 if runtime.device.type == "cpu" else min(8, os.cpu_count() or 1)
         scores = list(_count_beside((predict(name) for name in ids), count, threads=threads, progress=progress))
     finally:
         network.train(training)
@@ -130,7 +134,7 @@ def count_scene(found: ScenePrediction, labels: LabelMap, legend: Legend, *, det
         found: The prediction.
         labels: Legend indices or 255, ``(H, W)``.
         legend: The classes.
-        details: Also count boundaries and confidences, both over the pixels of counted classes.
+        details: Also count boundaries and, where they are known, confidences, over the pixels of counted classes.
     """
     k = legend.n_classes
     confused = count_confusion(found.preds, labels, n_classes=k, ignore=IGNORE)
@@ -141,7 +145,8 @@ def count_scene(found: ScenePrediction, labels: LabelMap, legend: Legend, *, det
         official = np.append(np.where(legend.counted, np.arange(k), IGNORE), [IGNORE] * (256 - k))
         judged = official.astype(np.uint8)[labels]
         boundary = boundary_counts(found.preds, judged, n_classes=k, distance_px=BOUNDARY_PX, ignore=IGNORE)
-        sure = confidence_counts(found.confidence, found.preds, judged, n_classes=k, ignore=IGNORE)
+        if found.confidence is not None:
+            sure = confidence_counts(found.confidence, found.preds, judged, n_classes=k, ignore=IGNORE)
     return SceneScore(confused, boundary, *sure, found.loss_sum, found.loss_pixels, found.forward_s)
 
 
