@@ -15,16 +15,17 @@ import time
 from pathlib import Path
 
 import torch
-from levelground.dataset import Dataset
-from levelground.prepare import PrepareOptions, prepare_dataset
 
+from levelground.dataset import Dataset
 from levelground.losses import make_loss
+from levelground.plan import Plan, make_stepper
 from levelground.planning import Wish, fit_recipe, make_plan, new_card
+from levelground.prepare import PrepareOptions, prepare_dataset
 from levelground.recipe import Budget, Recipe, load_recipe
 from levelground.runs import read_history, write_card
 from levelground.runtime import Runtime, make_runtime
 from levelground.synthetic import write_scenes
-from levelground.training import Plan, make_stepper, train
+from levelground.training import train
 
 SHARE_TARGET, MULTIPLE_TARGET = 0.93, 3.0
 

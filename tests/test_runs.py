@@ -152,3 +152,11 @@ def test_a_history_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").mkdir()
     with pytest.raises(DiskError, match=r"history\.jsonl: cannot be written \(Is a directory\)\. Free space or"):
         append_history(tmp_path, [{"step": 1}])
+
+
+def test_truncate_drops_a_validation_that_the_state_does_not_know(tmp_path: Path) -> None:
+    """A run stopped in the middle of a validation does it again."""
+    lines = [{"kind": kind, "step": step} for step in (1, 2) for kind in ("step", "val")]
+    append_history(tmp_path, lines)
+    truncate_history(tmp_path, 2, last_validation=1)
+    assert read_history(tmp_path) == lines[:3]

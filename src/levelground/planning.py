@@ -19,12 +19,14 @@ from levelground.models import (
     check_request,
     measure_size,
 )
+from levelground.plan import Plan, default_workers, make_stepper, validation_steps
 from levelground.recipe import Budget, Recipe
 from levelground.records import Record, sha256_json
 from levelground.runs import Run, read_run, run_name, runs_folder, write_card
 from levelground.runtime import Runtime, versions
 from levelground.sampling import BatchSource, make_sampler, steps_per_epoch
-from levelground.training import Plan, default_workers, make_stepper, train, validate, validation_steps
+from levelground.training import train
+from levelground.validation import validate
 from levelground.weights import resolve_source, source_identity
 
 PROBE_STEPS = 3

@@ -143,8 +143,16 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     return history
 
 
-def truncate_history(folder: Path, last_step: int) -> None:
-    """Keep the history up to and including ``last_step``, so that a resumed run writes the rest once."""
-    kept = [line for line in read_history(folder) if line.get("step", 0) <= last_step]
+def truncate_history(folder: Path, last_step: int, *, last_validation: int | None = None) -> None:
+    """Keep the history that a state knows, so that a resumed run writes the rest once.
+
+    Args:
+        folder: The run folder.
+        last_step: The last step to keep.
+        last_validation: The last step whose validation to keep; ``None`` keeps those up to ``last_step``.
+    """
+    limit = last_step if last_validation is None else min(last_step, last_validation)
+    limits = {"val": limit}
+    kept = [x for x in read_history(folder) if x.get("step", 0) <= limits.get(x.get("kind", ""), last_step)]
     with atomic_path(folder / "history.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
