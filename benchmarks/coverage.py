@@ -28,14 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 from populations import COUNTED, METRIC, Cell, Population, reliability
 
-from levelground.architectures import compare_architectures
-from levelground.calibration import calibration_error
-from levelground.intervals import bca_interval, percentile_interval
-from levelground.permutation import swap_p_values
-from levelground.power import detectable_difference
-from levelground.resampling import bootstrap_values, group_sums
-from levelground.statistics import differences, run_intervals
-from levelground.verdicts import decide
+from levelground.evidence.architectures import compare_architectures
+from levelground.evidence.calibration import calibration_error
+from levelground.evidence.intervals import bca_interval, percentile_interval
+from levelground.evidence.permutation import swap_p_values
+from levelground.evidence.power import detectable_difference
+from levelground.evidence.resampling import bootstrap_values, group_sums
+from levelground.evidence.statistics import differences, run_intervals
+from levelground.evidence.verdicts import decide
 
 LOW, HIGH = 0.925, 0.98  # coverage wanted of a 95 % interval at 81 groups and more
 BATCH = 250  # test sets treated at once, as pairs of runs of one call

@@ -3,10 +3,10 @@
 Run from the project's root: ``python benchmarks/inference.py [--quick] [--archs unet fpn pspnet]``.
 
 For each architecture: the network alone, on a batch of normalised tiles that stays on the device, against
-:func:`levelground.inference.sweep` with :func:`levelground.reduction.reduce_scene` on a scene in a memory map (target:
-.90 of the network's speed for U-Net and FPN; PSPNet, three times as fast, is printed without a target). The two take
-turns in one process; the share is the median over the turns. Beside it the scene's own megapixels a second, without the
-overlap.
+:func:`levelground.networks.inference.sweep` with :func:`levelground.networks.reduction.reduce_scene` on a scene in a
+memory map (target: .90 of the network's speed for U-Net and FPN; PSPNet, three times as fast, is printed without a
+target). The two take turns in one process; the share is the median over the turns. Beside it the scene's own megapixels
+a second, without the overlap.
 """
 
 import argparse
@@ -24,10 +24,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from levelground.inference import Normaliser, sweep
-from levelground.reduction import reduce_scene
-from levelground.runtime import Runtime, make_runtime
-from levelground.tiling import cut, windows
+from levelground.networks.inference import Normaliser, sweep
+from levelground.networks.reduction import reduce_scene
+from levelground.networks.runtime import Runtime, make_runtime
+from levelground.networks.tiling import cut, windows
 
 TARGET, JUDGED = 0.90, ("unet", "fpn")
 MEAN, STD, OUTPUTS = (100.0, 100.0, 100.0), (50.0, 50.0, 50.0), (0, 1, 2, 3, 4, 5)

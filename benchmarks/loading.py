@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from levelground.cache import Cache
-from levelground.legend import DEEPGLOBE, LabelMap
-from levelground.scenes import SceneFile, find_scenes, read_scene
+from levelground.imagery.cache import Cache
+from levelground.imagery.legend import DEEPGLOBE, LabelMap
+from levelground.imagery.scenes import SceneFile, find_scenes, read_scene
 
 DECODE_TARGET, CROP_TARGET = 12.0, 500.0
 CROP_PX = 512

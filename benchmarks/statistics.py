@@ -23,8 +23,8 @@ else:
     import numpy as np
     from numpy.typing import NDArray
 
-    from levelground.metric_names import parse_metric
-    from levelground.statistics import all_pairs, compare_pairs
+    from levelground.evidence.statistics import all_pairs, compare_pairs
+    from levelground.scores.metric_names import parse_metric
 
 RUNS, SCENES, CLASSES, RESAMPLES = 20, 142, 7, 10_000
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.cache import Cache
-from levelground.dataset import Dataset, SceneRecord
-from levelground.legend import IGNORE, default_legend
+from levelground.datasets.dataset import Dataset, SceneRecord
+from levelground.datasets.splits import Split
+from levelground.imagery.cache import Cache
+from levelground.imagery.legend import IGNORE, default_legend
 from levelground.records import sha256_array, sha256_json
-from levelground.splits import Split
 
 
 def array_dataset(

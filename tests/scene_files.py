@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from levelground.geotiff import RasterInfo, write_raster
-from levelground.legend import DEEPGLOBE, Legend, LegendClass, encode_colours
+from levelground.imagery.geotiff import RasterInfo, write_raster
+from levelground.imagery.legend import DEEPGLOBE, Legend, LegendClass, encode_colours
 
 PLACE = (0.6, 0.0, 270877.2, 0.0, -0.6, 4311036.0)
 TWO = Legend(

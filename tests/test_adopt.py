@@ -12,17 +12,17 @@ from safetensors.torch import save_file
 from sklearn.metrics import confusion_matrix
 from study_builder import ENCODER, SIZES, SPLIT, build_study, small_model
 
-from levelground.adopt import adopt_predictions, adopt_weights
-from levelground.counts import read_counts
-from levelground.dataset import Dataset
+from levelground.comparing.setting import LOOKS_FILE
+from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, LevelgroundError, SceneError, WeightsError
-from levelground.evaluation import evaluate_run
-from levelground.legend import IGNORE
-from levelground.metrics import miou
-from levelground.models import load_model
+from levelground.imagery.legend import IGNORE
+from levelground.networks.adopt import adopt_predictions, adopt_weights
+from levelground.networks.evaluation import evaluate_run
+from levelground.networks.models import load_model
+from levelground.networks.runtime import make_runtime
 from levelground.runs import Run, read_history, read_run
-from levelground.runtime import make_runtime
-from levelground.setting import LOOKS_FILE
+from levelground.scores.counts import read_counts
+from levelground.scores.metrics import miou
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 

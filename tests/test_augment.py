@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from levelground.augment import to_device
-from levelground.models import SegmentationModel
-from levelground.runtime import Runtime, make_runtime
-from levelground.sampling import Batch
+from levelground.learning.augment import to_device
+from levelground.learning.sampling import Batch
+from levelground.networks.models import SegmentationModel
+from levelground.networks.runtime import Runtime, make_runtime
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 

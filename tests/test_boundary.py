@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from levelground.boundary import boundary_counts
 from levelground.errors import ClassIndexError, ConfigError
+from levelground.scores.boundary import boundary_counts
 
 
 def near_border(classes: np.ndarray, valid: np.ndarray, distance: int) -> np.ndarray:

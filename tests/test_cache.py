@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scene_files import TWO, kaggle_pair, noise, random_labels, save, save_raster
 
-from levelground import cache as cache_module
-from levelground.cache import Cache, default_cache_folder
 from levelground.errors import DiskError, LabelColourError, RecordError, SceneError
-from levelground.legend import DEEPGLOBE, IGNORE, default_legend
-from levelground.reading import SceneFile, read_pixels
+from levelground.imagery import cache as cache_module
+from levelground.imagery.cache import Cache, default_cache_folder
+from levelground.imagery.legend import DEEPGLOBE, IGNORE, default_legend
+from levelground.imagery.reading import SceneFile, read_pixels
 from levelground.records import sha256_array, sha256_file
 
 

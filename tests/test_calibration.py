@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from levelground.calibration import calibration_error
 from levelground.errors import ShapeError
+from levelground.evidence.calibration import calibration_error
 
 
 def histogram(

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from levelground import charts, plots
-from levelground.charts import Spot
-from levelground.marks import assign_marks
-from levelground.plots import Series
-from levelground.svg import Scale, scale_over, tick_text
+from levelground.reporting import charts, plots
+from levelground.reporting.charts import Spot
+from levelground.reporting.marks import assign_marks
+from levelground.reporting.plots import Series
+from levelground.reporting.svg import Scale, scale_over, tick_text
 
 MARK, OTHER = assign_marks(["unet", "fpn"])
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)

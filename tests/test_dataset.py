@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from levelground.cache import Cache
-from levelground.dataset import Dataset, SceneRecord, read_dataset, stays_inside, write_dataset
+from levelground.datasets.dataset import Dataset, SceneRecord, read_dataset, stays_inside, write_dataset
+from levelground.datasets.splits import Split
 from levelground.errors import RecordError
-from levelground.legend import DEEPGLOBE
-from levelground.scenes import Finding
-from levelground.splits import Split
+from levelground.imagery.cache import Cache
+from levelground.imagery.legend import DEEPGLOBE
+from levelground.imagery.scenes import Finding
 
 HASHES = [digit * 64 for digit in "abcdef0123456789"]
 

@@ -6,8 +6,14 @@ from typing import Any
 import numpy as np
 from run_builder import build_run, scene_counts, spread
 
-from levelground.comparison import compare_runs
-from levelground.discussion import absent_classes, confused_most, describe_mistakes, never_predicted, rank_flips
+from levelground.comparing.comparison import compare_runs
+from levelground.comparing.discussion import (
+    absent_classes,
+    confused_most,
+    describe_mistakes,
+    never_predicted,
+    rank_flips,
+)
 
 
 def record_of(study: Path, **models: Any) -> dict[str, Any]:

@@ -9,18 +9,18 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 from study_builder import ENCODER, LEGEND, add_run, build_study, small_model
 
-import levelground.evaluation
-from levelground.counts import read_counts
-from levelground.dataset import Dataset, read_dataset, write_dataset
+import levelground.networks.evaluation
+from levelground.comparing.setting import LOOKS_FILE
+from levelground.datasets.dataset import Dataset, read_dataset, write_dataset
+from levelground.datasets.splits import Split
 from levelground.errors import ConfigError, LevelgroundError, ModelError, SceneError, UnlikeError, WeightsError
-from levelground.evaluation import Geometry, choose_geometry, evaluate_run
-from levelground.legend import IGNORE, default_legend
-from levelground.models import save_model
-from levelground.outcomes import remove_other_masks, write_mask
+from levelground.imagery.legend import IGNORE, default_legend
+from levelground.networks.evaluation import Geometry, choose_geometry, evaluate_run
+from levelground.networks.models import save_model
+from levelground.networks.outcomes import remove_other_masks, write_mask
+from levelground.networks.runtime import make_runtime
 from levelground.runs import Run, read_run, write_card
-from levelground.runtime import make_runtime
-from levelground.setting import LOOKS_FILE
-from levelground.splits import Split
+from levelground.scores.counts import read_counts
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 
@@ -133,7 +133,7 @@ def test_an_evaluation_that_breaks_off_leaves_no_counts(
     def broken(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(levelground.evaluation, "score_scenes", broken)
+    monkeypatch.setattr(levelground.networks.evaluation, "score_scenes", broken)
     with pytest.raises(KeyboardInterrupt):
         evaluate_run(run, dataset, "test", runtime=RUNTIME, tile=32)
     assert not run.counts_path("test").exists()

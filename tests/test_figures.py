@@ -7,8 +7,8 @@ import pytest
 from fake_study import FakeStudy, build_study
 from PIL import Image
 
-from levelground.figures import draw_figures, file_name
-from levelground.legend import default_legend
+from levelground.imagery.legend import default_legend
+from levelground.reporting.figures import draw_figures, file_name
 from levelground.runs import append_history
 
 PLOTS = {

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from study_builder import LEGEND, SIZES, SPLIT, build_study
 
-from levelground.dataset import Dataset
+from levelground.datasets.dataset import Dataset
 from levelground.errors import LabelColourError, SceneError
-from levelground.foreign_masks import find_masks, read_mask
-from levelground.legend import encode_colours
-from levelground.outcomes import write_mask
+from levelground.imagery.legend import encode_colours
+from levelground.networks.foreign_masks import find_masks, read_mask
+from levelground.networks.outcomes import write_mask
 
 
 @pytest.fixture(scope="module")

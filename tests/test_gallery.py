@@ -11,9 +11,9 @@ from fake_study import FakeStudy, build_study
 from numpy.typing import NDArray
 from PIL import Image
 
-from levelground.gallery import SIDES, make_gallery, read_preds
-from levelground.legend import DEEPGLOBE, IGNORE, default_legend
-from levelground.pictures import display_rgb, error_map, labels_uri, palette_uri, reduce_labels, reduced_scene
+from levelground.imagery.legend import DEEPGLOBE, IGNORE, default_legend
+from levelground.reporting.gallery import SIDES, make_gallery, read_preds
+from levelground.reporting.pictures import display_rgb, error_map, labels_uri, palette_uri, reduce_labels, reduced_scene
 
 
 def _decoded(uri: str) -> NDArray[np.uint8]:

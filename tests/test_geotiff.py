@@ -7,7 +7,7 @@ import pytest
 from scene_files import PLACE, noise, save_raster
 
 from levelground.errors import DiskError, SceneError, ShapeError
-from levelground.geotiff import RasterInfo, raster_writer, read_info, read_memory, read_window, write_raster
+from levelground.imagery.geotiff import RasterInfo, raster_writer, read_info, read_memory, read_window, write_raster
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from levelground.datasets.groups import NamedLink, Place, bounds_links, join_groups, pixel_links, read_groups
+from levelground.datasets.likeness import TOUCH, touching
+from levelground.datasets.traits import Traits, cached_traits, mean_and_std, scene_traits
 from levelground.errors import DataError
-from levelground.groups import NamedLink, Place, bounds_links, join_groups, pixel_links, read_groups
-from levelground.likeness import TOUCH, touching
-from levelground.traits import Traits, cached_traits, mean_and_std, scene_traits
 
 Image = NDArray[np.uint8]
 

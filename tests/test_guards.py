@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from run_builder import LEGEND, RECIPE, adopted_card, build_run, noisy_counts, scene_counts, scene_labels
 
-from levelground.comparison import compare_runs
+from levelground.comparing.comparison import compare_runs
+from levelground.comparing.guards import compare_protocols, describe_budget, refuse_unlike
+from levelground.comparing.setting import gather
 from levelground.errors import RecordError, UnlikeError
-from levelground.guards import compare_protocols, describe_budget, refuse_unlike
-from levelground.legend import Legend, LegendClass
-from levelground.setting import gather
+from levelground.imagery.legend import Legend, LegendClass
 
 COUNTS = noisy_counts(4, 0.2, seed=1)
 

@@ -3,9 +3,9 @@ import re
 import pytest
 import torch
 
-import levelground.guessing
+import levelground.networks.guessing
 from levelground.errors import ModelError, WeightsError
-from levelground.guessing import (
+from levelground.networks.guessing import (
     _encoders,
     count_outputs,
     expected_state,
@@ -14,8 +14,8 @@ from levelground.guessing import (
     guess_encoder,
     unwrap,
 )
-from levelground.hub import State
-from levelground.models import arch_names
+from levelground.networks.hub import State
+from levelground.networks.models import arch_names
 
 
 def state_of(arch: str, encoder: str, *, classes: int = 7, bands: int = 3) -> State:
@@ -42,7 +42,7 @@ def test_the_encoder_is_told_by_all_tensors(encoder: str) -> None:
 
 def test_an_encoder_that_the_file_names_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Among many, the longest name that occurs; it may be one that cannot be built without values."""
-    monkeypatch.setattr(levelground.guessing, "_FIRST_TRIED", ())
+    monkeypatch.setattr(levelground.networks.guessing, "_FIRST_TRIED", ())
     assert _encoders("unet_mit_b0_mit_b1_best.pth")[:2] == ["mit_b0", "mit_b1"]
     assert _encoders("unet-EfficientNet-B1.pth")[0] == "efficientnet-b1"
     assert guess_encoder(state_of("fpn", "mit_b0"), "fpn", source="fpn_mit_b0.pth") == "mit_b0"
@@ -62,7 +62,7 @@ def test_other_bands_are_no_hindrance() -> None:
 
 def test_what_no_encoder_fits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The remedy is to name it."""
-    monkeypatch.setattr(levelground.guessing, "_encoders", lambda _source: ["resnet18", "resnet34", "mit_b0"])
+    monkeypatch.setattr(levelground.networks.guessing, "_encoders", lambda _source: ["resnet18", "resnet34", "mit_b0"])
     state = state_of("unet", "resnet18") | {"encoder.layer1.0.conv1.weight": torch.empty(64, 64, 5, 5)}
     text = "a.pth: no encoder of segmentation_models_pytorch fits unet. Pass --encoder, such as tu-NAME."
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):

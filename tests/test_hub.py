@@ -15,7 +15,14 @@ import torch
 from safetensors.torch import save
 
 from levelground.errors import WeightsError
-from levelground.hub import IMAGENET_MEAN, IMAGENET_STD, State, check_hub_reachable, download_encoder, normalisation
+from levelground.networks.hub import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    State,
+    check_hub_reachable,
+    download_encoder,
+    normalisation,
+)
 
 LITE0 = "tu-tf_efficientnet_lite0"
 WAYS = r"Offline ways: --encoder tu-tf_efficientnet_lite0 --encoder-weights package, --encoder-weights FILE, or "

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from scene_files import PLACE, noise, save, save_palette, save_raster
 
 from levelground.errors import SceneError
-from levelground.images import read_colours, read_image, read_image_and_gaps, read_indices, used_palette
+from levelground.imagery.images import read_colours, read_image, read_image_and_gaps, read_indices, used_palette
 
 
 @pytest.mark.parametrize("bands", [1, 3])

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from levelground.errors import ShapeError
-from levelground.inference import Block, Forward, Normaliser, sweep
-from levelground.runtime import make_runtime
-from levelground.tiling import cut, stitch
+from levelground.networks.inference import Block, Forward, Normaliser, sweep
+from levelground.networks.runtime import make_runtime
+from levelground.networks.tiling import cut, stitch
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 Stored = NDArray[np.generic]

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from levelground.errors import SceneError
-from levelground.layouts import Naming, Pair, Pairs, find_pairs, list_files
+from levelground.imagery.layouts import Naming, Pair, Pairs, find_pairs, list_files
 
 
 def _touch(data: Path, *names: str) -> None:

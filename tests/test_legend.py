@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scene_files import TWO
 
-from levelground.colours import distinct_colours
 from levelground.errors import ClassIndexError, LabelColourError, LegendError, ShapeError
-from levelground.legend import (
+from levelground.imagery.colours import distinct_colours
+from levelground.imagery.legend import (
     DEEPGLOBE,
     IGNORE,
     Legend,

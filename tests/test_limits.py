@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from run_builder import adopted_card, build_dataset, build_run, noisy_counts
 
-from levelground.comparison import compare_runs
-from levelground.errors import RecordError
-from levelground.limits import (
+from levelground.comparing.comparison import compare_runs
+from levelground.comparing.limits import (
     cannot_show,
     describe_limits,
     few_groups,
@@ -18,6 +17,7 @@ from levelground.limits import (
     twins,
     what_would_decide,
 )
+from levelground.errors import RecordError
 
 
 def texts(record: dict[str, Any], code: str) -> list[str]:

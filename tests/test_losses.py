@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from levelground.losses import IGNORE, cross_entropy, dice_loss, make_loss
+from levelground.learning.losses import IGNORE, cross_entropy, dice_loss, make_loss
 from levelground.recipe import LossName
 
 NAMES = get_args(LossName)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from levelground.errors import ConfigError, ShapeError
-from levelground.metric_names import mean_metrics, parse_metric
-from levelground.metrics import boundary_iou, class_f1, class_iou, mf1, miou, pixel_accuracy, precision, recall
+from levelground.scores.metric_names import mean_metrics, parse_metric
+from levelground.scores.metrics import boundary_iou, class_f1, class_iou, mf1, miou, pixel_accuracy, precision, recall
 
 NAMES = ("Urban land", "Forest", "Water", "Unknown")
 COUNTED = np.array([True, True, True, False])

@@ -6,9 +6,9 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, precision_score, recall_score
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from levelground.confusion import count_confusion
 from levelground.errors import ConfigError, ShapeError
-from levelground.metrics import (
+from levelground.scores.confusion import count_confusion
+from levelground.scores.metrics import (
     boundary_iou,
     class_f1,
     class_iou,

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from levelground.errors import ModelError, WeightsError
-from levelground.models import (
+from levelground.networks.models import (
     ALIASES,
     Request,
     SegmentationModel,
@@ -22,9 +22,9 @@ from levelground.models import (
     save_model,
     with_network,
 )
+from levelground.networks.weights import load_encoder_weights
 from levelground.recipe import Recipe, load_recipe
 from levelground.runs import Run
-from levelground.weights import load_encoder_weights
 
 LITE0 = "tu-tf_efficientnet_lite0"
 SMALL = dataclasses.replace(Recipe(), encoder="resnet18", encoder_weights="none")

@@ -5,9 +5,9 @@ import pytest
 from made_up_counts import COUNTED, NAMES, made_up_counts
 
 from levelground.errors import ConfigError
-from levelground.metric_names import mean_metrics, parse_metric
-from levelground.metrics import mf1, miou
-from levelground.multiverse import multiverse, ranks
+from levelground.evidence.multiverse import multiverse, ranks
+from levelground.scores.metric_names import mean_metrics, parse_metric
+from levelground.scores.metrics import mf1, miou
 
 PRIMARY = parse_metric("official.miou", NAMES, COUNTED)
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from run_builder import RECIPE, adopted_card, build_run, noisy_counts
 
-from levelground.guards import compare_protocols
-from levelground.naming import name_architectures, run_labels
-from levelground.setting import gather
+from levelground.comparing.guards import compare_protocols
+from levelground.comparing.naming import name_architectures, run_labels
+from levelground.comparing.setting import gather
 
 COUNTS = noisy_counts(2, 0.2, seed=0)
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levelground.models import SegmentationModel, build_model
-from levelground.optimisation import class_weights, make_optimiser, rate_factor, set_rate
+from levelground.learning.optimisation import class_weights, make_optimiser, rate_factor, set_rate
+from levelground.networks.models import SegmentationModel, build_model
 from levelground.recipe import Recipe, load_recipe
 
 

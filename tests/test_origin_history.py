@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from levelground.errors import DataError
-from levelground.origin_history import read_origin_history
+from levelground.networks.origin_history import read_origin_history
 
 
 def write(path: Path, **content: object) -> Path:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from run_builder import adopted_card, build_run, noisy_counts, scene_counts
 
-from levelground.comparison import compare_runs
-from levelground.pace import converges_first, describe_pace, fastest, still_learning
+from levelground.comparing.comparison import compare_runs
+from levelground.comparing.pace import converges_first, describe_pace, fastest, still_learning
 
 COUNTS = noisy_counts(8, 0.2, seed=1)
 EARLY, LATE = (0.30, 0.50, 0.51, 0.50), (0.30, 0.40, 0.46, 0.50)

@@ -12,9 +12,9 @@ from data.make_comparison import make_study
 from fake_study import FakeStudy, build_study
 from markupsafe import escape
 
-from levelground.legend import default_legend
-from levelground.page import content_policy, render_report, report_html, safe_json
+from levelground.imagery.legend import default_legend
 from levelground.records import Record, read_json
+from levelground.reporting.page import content_policy, render_report, report_html, safe_json
 
 HOSTILE = "a'\"><script>alert(1)</script>&amp; Поле\n\u2028{{ 7*7 }}"
 

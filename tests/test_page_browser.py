@@ -9,7 +9,7 @@ import pytest
 from fake_study import build_study
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from levelground.page import render_report
+from levelground.reporting.page import render_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")

@@ -8,12 +8,12 @@ import pytest
 from run_builder import LEGEND, build_run, noisy_counts, scene_counts
 from scipy import stats
 
-from levelground.comparison import compare_runs
-from levelground.guards import Evaluated
-from levelground.metric_names import parse_metric
-from levelground.metrics import class_iou, miou
-from levelground.pairings import architecture_pairs, groups_for_p, open_question, run_pairs
+from levelground.comparing.comparison import compare_runs
+from levelground.comparing.guards import Evaluated
+from levelground.comparing.pairings import architecture_pairs, groups_for_p, open_question, run_pairs
 from levelground.runs import Run
+from levelground.scores.metric_names import parse_metric
+from levelground.scores.metrics import class_iou, miou
 
 MIOU = parse_metric("official.miou", LEGEND.names, LEGEND.counted)
 

@@ -7,9 +7,9 @@ import pytest
 from made_up_counts import COUNTED, NAMES, made_up_counts, slow_miou
 from scipy import stats
 
-from levelground.metric_names import parse_metric
-from levelground.permutation import holm, smallest_p, swap_p_values
-from levelground.resampling import group_sums
+from levelground.evidence.permutation import holm, smallest_p, swap_p_values
+from levelground.evidence.resampling import group_sums
+from levelground.scores.metric_names import parse_metric
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from scene_files import kaggle_pair, noise, random_labels, save, save_raster
 
-from levelground.dataset import Dataset, read_dataset
-from levelground.download import BY_HAND
+from levelground.datasets.dataset import Dataset, read_dataset
+from levelground.datasets.download import BY_HAND
+from levelground.datasets.prepare import PrepareOptions, prepare_dataset
 from levelground.errors import ConfigError, DataError, LabelColourError, SceneError, SplitError
-from levelground.legend import DEEPGLOBE, encode_colours
-from levelground.prepare import PrepareOptions, prepare_dataset
+from levelground.imagery.legend import DEEPGLOBE, encode_colours
 
 
 @pytest.fixture
@@ -391,9 +391,9 @@ def test_many_scenes_and_findings_are_told_briefly(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Beyond the limit shifted overlaps are not searched, which is said; the table of findings is cut."""
-    monkeypatch.setattr("levelground.likeness.MOST_OVERLAPS", 5)
-    monkeypatch.setattr("levelground.prepare.MOST_OVERLAPS", 5)
-    monkeypatch.setattr("levelground.prepare.SHOWN", 1)
+    monkeypatch.setattr("levelground.datasets.likeness.MOST_OVERLAPS", 5)
+    monkeypatch.setattr("levelground.datasets.prepare.MOST_OVERLAPS", 5)
+    monkeypatch.setattr("levelground.datasets.prepare.SHOWN", 1)
     dataset = prepare(data)
     assert "no-overlap-search" in codes(dataset)
     assert f"… {len(dataset.findings) - 1} more in dataset.json" in capsys.readouterr().err

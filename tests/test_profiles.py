@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from run_builder import LEGEND, build_run, noisy_counts, scene_counts
 
-from levelground.metric_names import parse_metric
-from levelground.profiles import (
+from levelground.comparing.profiles import (
     boundary_blocks,
     calibration_block,
     has_boundaries,
@@ -19,8 +18,9 @@ from levelground.profiles import (
     scene_scores,
     throughput,
 )
+from levelground.comparing.setting import gather
 from levelground.runs import Run, append_history
-from levelground.setting import gather
+from levelground.scores.metric_names import parse_metric
 
 COUNTS = noisy_counts(4, 0.2, seed=1)
 

@@ -9,9 +9,9 @@ from PIL import Image
 from scene_files import PLACE, TWO, kaggle_pair, noise, random_labels, save, save_raster
 
 from levelground.errors import SceneError
-from levelground.geotiff import RasterInfo, write_raster
-from levelground.legend import DEEPGLOBE, IGNORE, Legend, LegendClass, default_legend, encode_colours
-from levelground.reading import SceneFile, read_labels, read_pixels, read_scene
+from levelground.imagery.geotiff import RasterInfo, write_raster
+from levelground.imagery.legend import DEEPGLOBE, IGNORE, Legend, LegendClass, default_legend, encode_colours
+from levelground.imagery.reading import SceneFile, read_labels, read_pixels, read_scene
 
 DUBAI = Legend(
     "dubai",

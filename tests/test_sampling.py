@@ -9,11 +9,10 @@ import pytest
 from array_dataset import array_dataset
 from numpy.typing import NDArray
 
-from levelground.dataset import Dataset
+from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError
-from levelground.legend import IGNORE
-from levelground.recipe import Recipe, load_recipe
-from levelground.sampling import (
+from levelground.imagery.legend import IGNORE
+from levelground.learning.sampling import (
     MAX_TRIES,
     Batch,
     BatchSource,
@@ -26,6 +25,7 @@ from levelground.sampling import (
     steps_per_epoch,
     target_table,
 )
+from levelground.recipe import Recipe, load_recipe
 
 RECIPE = dataclasses.replace(Recipe(), tile=32, batch=3)
 SIZES = [(50, 70), (64, 64), (40, 90), (33, 31)]

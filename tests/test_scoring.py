@@ -10,15 +10,15 @@ from sklearn.metrics import confusion_matrix
 from study_builder import LEGEND, build_study
 from torch import nn
 
-from levelground.confusion import BINS
 from levelground.console import progress_bar
-from levelground.counts import SceneCounts
-from levelground.dataset import Dataset
+from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError, SceneError, SplitError
-from levelground.legend import IGNORE
-from levelground.reduction import ScenePrediction
-from levelground.runtime import make_runtime
-from levelground.scoring import BOUNDARY_PX, score_scenes
+from levelground.imagery.legend import IGNORE
+from levelground.networks.reduction import ScenePrediction
+from levelground.networks.runtime import make_runtime
+from levelground.networks.scoring import BOUNDARY_PX, score_scenes
+from levelground.scores.confusion import BINS
+from levelground.scores.counts import SceneCounts
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 OUTPUTS = (0, 2, 3)
@@ -213,7 +213,7 @@ def test_a_scene_without_labels_is_refused(dataset: Dataset, monkeypatch: pytest
 
 def test_real_labels_are_counted_as_scikit_learn_does(real_data: Path, tmp_path: Path) -> None:
     """On a real pair, whole and tiled: counts against scikit-learn's matrix of the kept predictions."""
-    from levelground.prepare import PrepareOptions, prepare_dataset
+    from levelground.datasets.prepare import PrepareOptions, prepare_dataset
 
     dataset = prepare_dataset(
         PrepareOptions(data=real_data / "deepglobe", out=tmp_path / "study", cache=tmp_path / "cache")

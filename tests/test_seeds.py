@@ -5,10 +5,10 @@ import pytest
 from made_up_counts import COUNTED, NAMES, made_up_counts, slow_miou
 
 from levelground.errors import ShapeError
-from levelground.intervals import jackknife_se
-from levelground.metric_names import parse_metric
-from levelground.resampling import group_sums
-from levelground.seeds import architecture_scores
+from levelground.evidence.intervals import jackknife_se
+from levelground.evidence.resampling import group_sums
+from levelground.evidence.seeds import architecture_scores
+from levelground.scores.metric_names import parse_metric
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 GROUPS = [f"{number // 2:02d}" for number in range(24)]

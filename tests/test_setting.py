@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from run_builder import LEGEND, build_dataset, build_run, noisy_counts, scene_counts
 
+from levelground.comparing.setting import find_dataset, gather, legend_of, looks_at_test, separated_groups, truth_block
 from levelground.errors import ConfigError, RecordError
 from levelground.records import write_json
-from levelground.setting import find_dataset, gather, legend_of, looks_at_test, separated_groups, truth_block
 
 COUNTS = noisy_counts(3, 0.2, seed=1)
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from levelground.errors import SplitError
-from levelground.splits import (
+from levelground.datasets.splits import (
     Split,
     folders_split,
     lists_split,
@@ -18,7 +17,8 @@ from levelground.splits import (
     split_folder,
     strips_split,
 )
-from levelground.strata import group_counts
+from levelground.datasets.strata import group_counts
+from levelground.errors import SplitError
 
 
 def write_lists(folder: Path, **lists: list[str]) -> Path:

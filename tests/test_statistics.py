@@ -11,8 +11,8 @@ import pytest
 from made_up_counts import COUNTED, NAMES, made_up_counts, slow_miou
 
 from levelground.errors import ConfigError
-from levelground.metric_names import parse_metric
-from levelground.statistics import all_pairs, compare_pairs, differences, run_intervals
+from levelground.evidence.statistics import all_pairs, compare_pairs, differences, run_intervals
+from levelground.scores.metric_names import parse_metric
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 WATER = parse_metric("official.iou:Water", NAMES, COUNTED)
@@ -139,10 +139,10 @@ def test_senseless_settings_are_refused() -> None:
 
 def test_the_statistics_import_no_torch_and_no_pixels() -> None:
     """Counts are all they need."""
-    code = (
-        "import sys, levelground.architectures, levelground.calibration, levelground.multiverse, levelground.counts;"
-        "print([name for name in ('torch', 'cv2', 'matplotlib', 'rasterio', 'scipy.stats') if name in sys.modules])"
-    )
+    modules = ("evidence.architectures", "evidence.calibration", "evidence.multiverse", "scores.counts")
+    heavy = ("torch", "cv2", "matplotlib", "rasterio", "scipy.stats")
+    code = "; ".join(f"import levelground.{name}" for name in modules)
+    code += f"; import sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout.strip() == "[]"
 

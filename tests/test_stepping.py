@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from levelground.models import build_model
-from levelground.optimisation import rate_factor
+from levelground.learning.optimisation import rate_factor
+from levelground.learning.sampling import Batch
+from levelground.learning.stepping import Stepper
+from levelground.networks.models import build_model
+from levelground.networks.runtime import make_runtime
 from levelground.recipe import Recipe, load_recipe
-from levelground.runtime import make_runtime
-from levelground.sampling import Batch
-from levelground.stepping import Stepper
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 RECIPE = dataclasses.replace(Recipe(), encoder="resnet18", encoder_weights="none", tile=64, batch=2)

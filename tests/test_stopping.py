@@ -6,7 +6,7 @@ from signal import SIG_DFL, SIGINT, SIGTERM, Signals, default_int_handler, getsi
 
 import pytest
 
-from levelground.stopping import stop_signals
+from levelground.learning.stopping import stop_signals
 
 
 @pytest.mark.parametrize("number", [SIGINT, SIGTERM])
@@ -41,7 +41,7 @@ def test_handlers_come_back_after_an_error() -> None:
 
 def test_a_handler_that_python_does_not_know_becomes_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program around us may have set one in C."""
-    monkeypatch.setattr("levelground.stopping.getsignal", lambda _number: None)
+    monkeypatch.setattr("levelground.learning.stopping.getsignal", lambda _number: None)
     before = getsignal(SIGTERM)
     try:
         with stop_signals(lambda: None):

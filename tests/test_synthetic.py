@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from levelground.annotator import draw_labels
 from levelground.console import progress_bar
 from levelground.errors import ConfigError, SceneError
-from levelground.legend import DEEPGLOBE, LabelMap, decode_colours
-from levelground.noise import fractal_noise, nearest_point, smooth_noise, smoothstep, stream
-from levelground.parcels import boundary
-from levelground.standing import add_trees
-from levelground.synthetic import generate_scene, write_scenes
-from levelground.terrain import (
+from levelground.generated.annotator import draw_labels
+from levelground.generated.noise import fractal_noise, nearest_point, smooth_noise, smoothstep, stream
+from levelground.generated.parcels import boundary
+from levelground.generated.standing import add_trees
+from levelground.generated.synthetic import generate_scene, write_scenes
+from levelground.generated.terrain import (
     AGRICULTURE,
     BARREN,
     FOREST,
@@ -32,8 +31,9 @@ from levelground.terrain import (
     lay_ground,
     scene_kind,
 )
-from levelground.textures import draw_palette, draw_stages
-from levelground.weather import cloud_cover
+from levelground.generated.textures import draw_palette, draw_stages
+from levelground.generated.weather import cloud_cover
+from levelground.imagery.legend import DEEPGLOBE, LabelMap, decode_colours
 
 SIZE = 192
 

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from run_builder import adopted_card, build_run, noisy_counts, scene_counts
 
-from levelground.comparison import compare_runs
-from levelground.legend import Legend, LegendClass
-from levelground.tables import (
+from levelground.comparing.comparison import compare_runs
+from levelground.comparing.tables import (
     CSV_HEADER,
     escape_latex,
     escape_markdown,
@@ -21,6 +20,7 @@ from levelground.tables import (
     to_latex,
     to_markdown,
 )
+from levelground.imagery.legend import Legend, LegendClass
 
 ODD = Legend(
     "odd",

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from levelground.errors import ConfigError, ShapeError
-from levelground.tiling import Axis, Window, check_geometry, cut, pad_tile, plan_axis, stitch, tile_starts, windows
+from levelground.networks.tiling import (
+    Axis,
+    Window,
+    check_geometry,
+    cut,
+    pad_tile,
+    plan_axis,
+    stitch,
+    tile_starts,
+    windows,
+)
 
 
 def test_tiles_are_as_few_as_the_stride_allows_and_spread_evenly() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from levelground.verdicts import Verdict, decide
+from levelground.evidence.verdicts import Verdict, decide
 
 
 @pytest.mark.parametrize(

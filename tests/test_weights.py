@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
 
-from levelground import weights
 from levelground.errors import WeightsError
-from levelground.hub import IMAGENET_MEAN, IMAGENET_STD
-from levelground.weights import (
+from levelground.networks import weights
+from levelground.networks.hub import IMAGENET_MEAN, IMAGENET_STD
+from levelground.networks.weights import (
     State,
     adapt_bands,
     fit_state,

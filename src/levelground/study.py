@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from levelground.comparison import compare_runs, write_comparison
+from levelground.comparing.comparison import compare_runs, write_comparison
+from levelground.comparing.tables import scores_table
 from levelground.console import say, say_table
-from levelground.dataset import Dataset
-from levelground.evaluation import evaluate_run
-from levelground.figures import draw_figures
-from levelground.page import render_report
-from levelground.planning import Wish, check_wish, fit_recipe, outputs_of, train_wish
+from levelground.datasets.dataset import Dataset
+from levelground.learning.planning import Wish, check_wish, fit_recipe, outputs_of, train_wish
+from levelground.networks.evaluation import evaluate_run
+from levelground.networks.runtime import Runtime
 from levelground.recipe import Budget, Recipe
 from levelground.records import Record, one_writer, write_json
+from levelground.reporting.figures import draw_figures
+from levelground.reporting.page import render_report
 from levelground.runs import Run, list_runs
-from levelground.runtime import Runtime
-from levelground.tables import scores_table
 
 TWIN_SEEDS = 1000
 """What is added to the seeds of a twin, so that it shares none with its architecture."""

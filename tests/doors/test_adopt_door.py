@@ -11,13 +11,13 @@ from PIL import Image
 from study_builder import ENCODER, SIZES, SPLIT, add_run, build_study, small_model
 
 from levelground.cli import main
-from levelground.counts import read_counts
-from levelground.dataset import Dataset
+from levelground.datasets.dataset import Dataset
 from levelground.doors.adopt import AdoptConfig, adopt
 from levelground.errors import ConfigError, RecordError
-from levelground.evaluation import evaluate_run
+from levelground.networks.evaluation import evaluate_run
+from levelground.networks.runtime import make_runtime
 from levelground.runs import read_history, read_run
-from levelground.runtime import make_runtime
+from levelground.scores.counts import read_counts
 
 
 @pytest.fixture

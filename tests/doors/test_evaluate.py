@@ -7,11 +7,11 @@ import pytest
 from study_builder import add_run, build_study
 
 from levelground.cli import main
-from levelground.counts import read_counts
-from levelground.dataset import Dataset
+from levelground.datasets.dataset import Dataset
 from levelground.doors.evaluate import EvaluateConfig, evaluate
 from levelground.errors import ConfigError, RecordError, UnlikeError
 from levelground.records import one_writer
+from levelground.scores.counts import read_counts
 
 
 @pytest.fixture

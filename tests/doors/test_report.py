@@ -6,8 +6,8 @@ import pytest
 from fake_study import FakeStudy, build_study, write_images
 
 from levelground.cli import main
+from levelground.datasets.prepare import PrepareOptions, prepare_dataset
 from levelground.doors.report import ReportConfig, report
-from levelground.prepare import PrepareOptions, prepare_dataset
 
 
 @pytest.fixture(scope="module")

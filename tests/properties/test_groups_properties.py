@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levelground.groups import NamedLink, join_groups
+from levelground.datasets.groups import NamedLink, join_groups
 
 IDS = [f"s{number}" for number in range(12)]
 PAIRS = st.lists(st.tuples(st.sampled_from(IDS), st.sampled_from(IDS)), max_size=14)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scene_files import noise, save, save_palette, save_raster
 
 from levelground.errors import SceneError
-from levelground.headers import read_header
-from levelground.images import read_colours, read_image_and_gaps, read_indices
+from levelground.imagery.headers import read_header
+from levelground.imagery.images import read_colours, read_image_and_gaps, read_indices
 
 FORMS = ("jpeg", "png", "palette", "tiff")
 

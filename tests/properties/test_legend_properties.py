@@ -10,7 +10,15 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from levelground.errors import LabelColourError, LegendError
-from levelground.legend import DEEPGLOBE, IGNORE, Legend, LegendClass, decode_colours, encode_colours, read_legend
+from levelground.imagery.legend import (
+    DEEPGLOBE,
+    IGNORE,
+    Legend,
+    LegendClass,
+    decode_colours,
+    encode_colours,
+    read_legend,
+)
 
 COLOURS = st.tuples(*[st.integers(0, 255)] * 3)
 

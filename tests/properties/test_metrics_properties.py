@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from levelground.boundary import boundary_counts
-from levelground.confusion import confidence_counts, count_confusion
-from levelground.metric_names import Metric, mean_metrics
-from levelground.metrics import class_f1, class_iou, mf1, miou, pixel_accuracy, precision, recall
+from levelground.scores.boundary import boundary_counts
+from levelground.scores.confusion import confidence_counts, count_confusion
+from levelground.scores.metric_names import Metric, mean_metrics
+from levelground.scores.metrics import class_f1, class_iou, mf1, miou, pixel_accuracy, precision, recall
 
 K = 4
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 12))

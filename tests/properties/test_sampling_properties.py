@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from levelground.legend import IGNORE
+from levelground.imagery.legend import IGNORE
+from levelground.learning.sampling import Draw, cut, make_sampler
 from levelground.recipe import Recipe
-from levelground.sampling import Draw, cut, make_sampler
 
 SIZE = st.integers(1, 90)
 TILES = st.sampled_from([32, 64, 96])

@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from levelground.architectures import compare_architectures
-from levelground.metric_names import parse_metric
-from levelground.permutation import holm
-from levelground.power import Design, detectable_difference, satterthwaite
-from levelground.statistics import compare_pairs, differences, run_intervals
-from levelground.verdicts import decide
+from levelground.evidence.architectures import compare_architectures
+from levelground.evidence.permutation import holm
+from levelground.evidence.power import Design, detectable_difference, satterthwaite
+from levelground.evidence.statistics import compare_pairs, differences, run_intervals
+from levelground.evidence.verdicts import decide
+from levelground.scores.metric_names import parse_metric
 
 K, COUNTED = 3, np.array([True, True, False])
 MIOU = parse_metric("official.miou", ("a", "b", "c"), COUNTED)

@@ -53,7 +53,7 @@ def adopt(config: AdoptConfig) -> Run:
         LevelgroundError: They do not fit the study.
     """
     from levelground.console import say
-    from levelground.dataset import read_dataset
+    from levelground.datasets.dataset import read_dataset
     from levelground.errors import ConfigError
     from levelground.records import one_writer
 
@@ -62,7 +62,7 @@ def adopt(config: AdoptConfig) -> Run:
     dataset = read_dataset(config.study)
     if config.predictions is not None:
         _refuse_flags_of_weights(config)
-        from levelground.adopt import adopt_predictions
+        from levelground.networks.adopt import adopt_predictions
 
         with one_writer(dataset.folder):
             run = adopt_predictions(
@@ -71,7 +71,7 @@ def adopt(config: AdoptConfig) -> Run:
         say(f"Next: levelground compare {dataset.folder}")
         return run
     assert config.weights is not None  # one of the two is given
-    from levelground.adopt import adopt_weights
+    from levelground.networks.adopt import adopt_weights
 
     with one_writer(dataset.folder):
         run = adopt_weights(

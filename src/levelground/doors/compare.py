@@ -42,9 +42,9 @@ def compare(config: CompareConfig) -> Record:
         UnlikeError: The runs must not be compared; the message names what differs.
         LevelgroundError: A folder holds no run, or a run was not evaluated on the split.
     """
-    from levelground.comparison import compare_runs, write_comparison
+    from levelground.comparing.comparison import compare_runs, write_comparison
+    from levelground.comparing.tables import scores_table
     from levelground.console import say, say_table
-    from levelground.tables import scores_table
 
     runs = [run for path in config.runs for run in _runs_in(path, config.split)]
     out = config.out or _common_study(runs)

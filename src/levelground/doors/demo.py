@@ -44,10 +44,10 @@ def demo(config: DemoConfig) -> Record:
     Raises:
         LevelgroundError: Something cannot be done; what is finished stays.
     """
-    from levelground.prepare import PrepareOptions, prepare_dataset
-    from levelground.runtime import make_runtime
+    from levelground.datasets.prepare import PrepareOptions, prepare_dataset
+    from levelground.generated.synthetic import write_scenes
+    from levelground.networks.runtime import make_runtime
     from levelground.study import StudyOptions, check_options, run_study
-    from levelground.synthetic import write_scenes
 
     budget = Budget(steps=STEPS) if config.budget == Budget() else config.budget
     options = StudyOptions(config.archs, config.seeds, config.recipe, budget)

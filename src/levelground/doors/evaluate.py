@@ -44,12 +44,12 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
         LevelgroundError: A run cannot be evaluated on these scenes; those before it are done.
     """
     from levelground.console import say
-    from levelground.dataset import read_dataset
+    from levelground.datasets.dataset import read_dataset
     from levelground.errors import ConfigError
-    from levelground.evaluation import check_fit, choose_geometry, evaluate_run
+    from levelground.networks.evaluation import check_fit, choose_geometry, evaluate_run
+    from levelground.networks.runtime import make_runtime
     from levelground.records import one_writer
     from levelground.runs import list_runs, read_run, runs_folder
-    from levelground.runtime import make_runtime
 
     if (config.study / "run.json").exists():
         if config.runs:

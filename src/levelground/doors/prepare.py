@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from levelground.choices import PrepareOptions
+from levelground.datasets.choices import PrepareOptions
 from levelground.records import one_writer
 
 if TYPE_CHECKING:
-    from levelground.dataset import Dataset
+    from levelground.datasets.dataset import Dataset
 
 PrepareConfig = PrepareOptions
 
@@ -21,7 +21,7 @@ def prepare(config: PrepareConfig) -> "Dataset":
     Raises:
         LevelgroundError: A file is wrong, the scenes cannot be split as asked, or another process writes there.
     """
-    from levelground.prepare import prepare_dataset
+    from levelground.datasets.prepare import prepare_dataset
 
     with one_writer(config.out):
         return prepare_dataset(config)

@@ -31,9 +31,9 @@ def report(config: ReportConfig) -> Path:
         DiskError: The page or a picture cannot be written.
     """
     from levelground.console import say
-    from levelground.figures import draw_figures
-    from levelground.page import render_report
     from levelground.records import read_json
+    from levelground.reporting.figures import draw_figures
+    from levelground.reporting.page import render_report
 
     path = config.study if config.study.suffix == ".json" else config.study / "comparison.json"
     record = read_json(path, kind="comparison")

@@ -6,7 +6,7 @@ import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from levelground.prepare import PrepareOptions
+from levelground.datasets.prepare import PrepareOptions
 from levelground.recipe import Budget, Recipe, Seed
 from levelground.records import Record
 
@@ -50,8 +50,8 @@ def study(config: StudyConfig) -> Record:
     Raises:
         LevelgroundError: Something cannot be done; what is finished stays.
     """
-    from levelground.prepare import prepare_dataset
-    from levelground.runtime import make_runtime
+    from levelground.datasets.prepare import prepare_dataset
+    from levelground.networks.runtime import make_runtime
     from levelground.study import StudyOptions, check_options, run_study
 
     options = StudyOptions(

@@ -45,10 +45,10 @@ def train(config: TrainConfig) -> Run:
     Raises:
         LevelgroundError: The study is not prepared, or the architecture cannot be trained.
     """
-    from levelground.dataset import read_dataset
-    from levelground.planning import Wish, check_wish, fit_recipe, outputs_of, train_wish
+    from levelground.datasets.dataset import read_dataset
+    from levelground.learning.planning import Wish, check_wish, fit_recipe, outputs_of, train_wish
+    from levelground.networks.runtime import make_runtime
     from levelground.records import one_writer
-    from levelground.runtime import make_runtime
 
     dataset = read_dataset(config.study)
     wish = Wish(config.arch, config.seed, fit_recipe(config.recipe, dataset), config.budget)

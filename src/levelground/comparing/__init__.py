@@ -1,0 +1,1 @@
+"""Evaluated runs -> the comparison record, its sentences and its tables."""

@@ -1,0 +1,128 @@
+"""What is worth saying about a data set once every scene was read: one finding for each fact, mildest last."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from levelground.datasets.dataset import SceneRecord
+from levelground.datasets.groups import NamedLink
+from levelground.datasets.splits import SPLIT_NAMES, Split, separated_groups
+from levelground.imagery.legend import Legend
+from levelground.imagery.scenes import Finding, SceneFile
+
+FEW_GROUPS = 30  # below, intervals over test groups are wide; REFERENCE.md's splits have 81 to 207 test scenes
+
+
+def missing_masks(scenes: Sequence[SceneFile]) -> list[Finding]:
+    """Images without a mask beside images that have one; folders without any mask are meant to have none."""
+    labelled = {scene.image.parent for scene in scenes if scene.labels is not None}
+    return [
+        Finding(
+            "error", "missing-mask", f"{scene.image}: image without a mask. Add the mask or remove the image.", scene.id
+        )
+        for scene in scenes
+        if scene.labels is None and scene.image.parent in labelled
+    ]
+
+
+def repeated_files(scenes: Sequence[SceneRecord]) -> list[Finding]:
+    """Scenes whose image files are equal byte for byte."""
+    by_hash: dict[str, list[SceneRecord]] = {}
+    for scene in scenes:
+        by_hash.setdefault(scene.image_sha256, []).append(scene)
+    found = []
+    for same in by_hash.values():
+        if len(same) > 1:
+            unlike = len({scene.labels_sha256 for scene in same}) > 1
+            names = ", ".join(scene.id for scene in same)
+            text = f"{names}: the same image file{', with unlike masks' if unlike else ''}."
+            found.append(Finding("warning", "duplicate", text, same[0].id))
+    return found
+
+
+def links_of_equal_files(scenes: Sequence[SceneRecord]) -> list[NamedLink]:
+    """A link from the first of equal image files to each other one."""
+    first: dict[str, str] = {}
+    links = []
+    for scene in scenes:
+        other = first.setdefault(scene.image_sha256, scene.id)
+        if other != scene.id:
+            links.append(NamedLink(other, scene.id, "repeats", f"{other} and {scene.id} are the same image file"))
+    return links
+
+
+def link_notes(links: Sequence[NamedLink]) -> list[Finding]:
+    """One note for each pair of scenes that are not independent."""
+    return [Finding("note", link.kind, f"{link.text}.", link.a) for link in links]
+
+
+def odd_masks(scenes: Sequence[SceneRecord], impure: Mapping[str, int]) -> list[Finding]:
+    """Scenes without a labelled pixel, and masks whose colours are read by the threshold rule."""
+    found = [
+        Finding("warning", "no-labels", f"{scene.id}: no pixel has a label; the scene is in no set.", scene.id)
+        for scene in scenes
+        if not sum(scene.class_pixels)
+    ]
+    dirty = sorted(scene for scene, pixels in impure.items() if pixels)
+    if dirty:
+        text = (
+            f"{len(dirty)} masks have impure colours, {sum(impure.values())} pixels in all, read as the nearest class "
+            f"(first {dirty[0]})."
+        )
+        found.append(Finding("note", "impure-colours", text, dirty[0]))
+    return found
+
+
+def class_findings(scenes: Sequence[SceneRecord], legend: Legend, split: Split) -> list[Finding]:
+    """Classes that never occur, or not in a set that needs them."""
+    pixels = {scene.id: np.array(scene.class_pixels) for scene in scenes}
+    sums = {name: np.sum([pixels[scene] for scene in split.ids(name)], axis=0) for name in SPLIT_NAMES}
+    found = []
+    for entry in legend.classes:
+        train, val, test = (int(sums[name][entry.index]) for name in SPLIT_NAMES)
+        if not sum(int(value[entry.index]) for value in pixels.values()):
+            text = f"class {entry.name!r} never occurs."
+            found.append(Finding("note", "absent-class", text))
+        elif entry.counted and not train:
+            text = f"class {entry.name!r} has no pixel in train: it cannot be learnt."
+            found.append(Finding("warning", "untrained-class", text))
+        elif entry.counted and not test:
+            text = f"class {entry.name!r} has no pixel in test: it gets no score."
+            found.append(Finding("warning", "untested-class", text))
+        elif entry.counted and not val:
+            found.append(Finding("note", "unvalidated-class", f"class {entry.name!r} has no pixel in val."))
+    return found
+
+
+def split_findings(split: Split, groups: Mapping[str, str], *, n_rasters: int) -> list[Finding]:
+    """Groups that the split separates, how many groups test has, and what was left out.
+
+    Args:
+        split: The split.
+        groups: Group of each scene, by id.
+        n_rasters: Number of large rasters that the scenes were cut from, 0 for scenes of their own.
+    """
+    found = []
+    for group, names in separated_groups(split, groups).items():
+        members = [f"{scene} in {name}" for name in names for scene in split.ids(name) if groups[scene] == group]
+        shown = ", ".join(members[:4]) + (" …" if len(members) > 4 else "")
+        text = f"split {split.rule!r} separates scenes that are not independent: {shown}."
+        found.append(Finding("warning", "separated-group", text, members[0].rsplit(" in ", 1)[0]))
+    if n_rasters == 1:
+        if split.rule != "strips":
+            text = f"split {split.rule!r} puts blocks that touch into unlike sets; strips keep them apart."
+            found.append(Finding("warning", "separated-group", text))
+        found.append(
+            Finding("note", "one-raster", "All blocks are of one raster: intervals describe this raster only.")
+        )
+    n_test = len({groups[scene] for scene in split.test})
+    if n_test == 1:
+        text = "Test has one group of scenes: no interval can be given, and nothing can be told apart."
+        found.append(Finding("warning", "few-test-groups", text))
+    elif n_test < FEW_GROUPS:
+        text = f"Test has {n_test} groups of scenes: so few decide little; most differences will be undecided."
+        found.append(Finding("note", "few-test-groups", text))
+    if split.left_out:
+        text = f"{len(split.left_out)} scenes are in no set (first {split.left_out[0]})."
+        found.append(Finding("note", "left-out", text, split.left_out[0]))
+    return found

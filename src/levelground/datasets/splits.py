@@ -1,0 +1,286 @@
+"""Which scenes train, which validate, which test: origin, lists, random (by group), folders, strips of a raster.
+
+A split works on ids only and never looks at pixels; groups and class shares are handed in. Every split is a function
+of its arguments alone: the order in which scenes were found changes nothing.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+
+from levelground.datasets.strata import draw_groups, group_counts, require_three, strips
+from levelground.errors import SplitError
+from levelground.records import sha256_json
+
+SplitName = Literal["train", "val", "test"]
+Window = tuple[int, int, int, int]  # row, col, height, width
+
+SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
+LIST_FILES: dict[SplitName, tuple[str, ...]] = {
+    "train": ("train.txt",),
+    "val": ("val.txt", "crossvali.txt", "valid.txt"),
+    "test": ("test.txt",),
+}
+FOLDERS: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three sets of scene ids, and how they came about.
+
+    Raises:
+        SplitError: A set is empty, or a scene is in two of them.
+    """
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+    rule: str
+    left_out: tuple[str, ...] = ()
+    seed: int | None = None
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        where: dict[str, str] = {}
+        for name in SPLIT_NAMES:
+            ids = self.ids(name)
+            if not ids:
+                raise SplitError(f"split {self.rule!r}: no scene in {name}, expected at least one. Add scenes to it.")
+            for scene in ids:
+                if scene in where:
+                    raise SplitError(
+                        f"split {self.rule!r}: scene {scene!r} is in {where[scene]} and in {name}, "
+                        "expected in one set. Remove it from one."
+                    )
+                where[scene] = name
+
+    def ids(self, name: SplitName) -> tuple[str, ...]:
+        """The ids of one set."""
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Number of scenes in train, val and test."""
+        return len(self.train), len(self.val), len(self.test)
+
+    def digest(self) -> str:
+        """SHA-256 over the three sets; the order of ids within a set plays no part.
+
+        Example:
+            >>> Split(("a", "b"), ("c",), ("d",), "x").digest() == Split(("b", "a"), ("c",), ("d",), "y").digest()
+            True
+        """
+        return sha256_json({"train": sorted(self.train), "val": sorted(self.val), "test": sorted(self.test)})
+
+
+def origin_split(ids: Iterable[str]) -> Split:
+    """The origin study's split: a tenth for test, then a fifth of the rest for validation.
+
+    Equal to scikit-learn's ``train_test_split`` with ``random_state=42`` on the ids sorted by *file name*
+    (``119_sat.jpg`` sorts behind ``119012_sat.jpg``), without importing it; the sets keep its order.
+
+    Args:
+        ids: Scene ids, at least 3.
+    Raises:
+        SplitError: Fewer than 3 scenes.
+    Example:
+        >>> origin_split(str(number) for number in range(10)).test
+        ('8',)
+    """
+    ordered = sorted(ids, key=lambda scene: f"{scene}_sat.jpg")
+    require_three(len(ordered), "scenes")
+    rest, test = _shuffled(ordered, 0.1)
+    train, val = _shuffled(rest, 0.2)
+    return Split(tuple(train), tuple(val), tuple(test), "origin", seed=42, text="the origin study's split")
+
+
+def _shuffled(ids: Sequence[str], share: float) -> tuple[list[str], list[str]]:
+    """scikit-learn's ``ShuffleSplit`` with seed 42: the head of a permutation is the second part."""
+    n_second = math.ceil(share * len(ids))
+    order = np.random.RandomState(42).permutation(len(ids))
+    return [ids[i] for i in order[n_second:]], [ids[i] for i in order[:n_second]]
+
+
+def lists_split(folder: Path, ids: Iterable[str], *, absent: Iterable[str] = ()) -> Split:
+    """A split published as text files: ``train.txt``, ``val.txt`` or ``crossvali.txt``, ``test.txt``.
+
+    Args:
+        folder: The folder with the three files, each with one file name a line.
+        ids: The scenes at hand. Those in no file are left out.
+        absent: Scenes known to be unusable; lines that name them are passed over.
+    Raises:
+        SplitError: A file is missing or unreadable, names a scene that is not there, or a scene stands twice.
+    """
+    known, gone = sorted(set(ids)), _by_name(absent)
+    by_name = _by_name(known)
+    sets: dict[SplitName, tuple[str, ...]] = {}
+    for name, files in LIST_FILES.items():
+        path = next((folder / file for file in files if (folder / file).is_file()), None)
+        if path is None:
+            raise SplitError(f"{folder}: no {' or '.join(files)} there, expected one file name a line. Check --lists.")
+        sets[name] = tuple(_listed(path, by_name, gone))
+    taken = {scene for scenes in sets.values() for scene in scenes}
+    left_out = tuple(scene for scene in known if scene not in taken)
+    text = f"lists in {folder.name or folder}"
+    return Split(sets["train"], sets["val"], sets["test"], "lists", left_out=left_out, text=text)
+
+
+def _by_name(ids: Iterable[str]) -> dict[str, list[str]]:
+    """Scenes by full id and by the last part of it, as lists name them."""
+    found: dict[str, list[str]] = {}
+    for scene in ids:
+        for name in {scene, PurePosixPath(scene).name}:
+            found.setdefault(name, []).append(scene)
+    return found
+
+
+def _listed(path: Path, by_name: Mapping[str, list[str]], gone: Mapping[str, list[str]]) -> list[str]:
+    """The ids that one list file names."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SplitError(f"{path}: unreadable split list ({error}). Expected UTF-8, one file name a line.") from error
+    scenes: list[str] = []
+    unknown: list[str] = []
+    for line in filter(None, map(str.strip, lines)):
+        names = [line, line.rsplit(".", 1)[0], line.rsplit(".", 1)[0].removesuffix("_sat").removesuffix("_mask")]
+        matches = next((by_name[name] for name in names if name in by_name), [])
+        if len(matches) > 1:
+            raise SplitError(f"{path}: {line!r} may be {matches[0]!r} or {matches[1]!r}. Write the whole id.")
+        if not matches and any(name in gone for name in names):
+            continue
+        if not matches:
+            unknown.append(line)
+        elif matches[0] in scenes:
+            raise SplitError(f"{path}: {line!r} stands there twice, expected once. Remove one line.")
+        else:
+            scenes.append(matches[0])
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise SplitError(f"{path}: names {unknown[0]!r}{more}, no such scene in the data. Correct the list or --data.")
+    return scenes
+
+
+def split_folder(place: str) -> SplitName | None:
+    """The set that a path's folders name (``train/``, ``val/`` or ``valid/``, ``test/``), or ``None``.
+
+    Example:
+        >>> split_folder("images/val/119.jpg"), split_folder("images/119.jpg")
+        ('val', None)
+    """
+    return next((FOLDERS[part.lower()] for part in PurePosixPath(place).parts[:-1] if part.lower() in FOLDERS), None)
+
+
+def folders_split(places: Mapping[str, str]) -> Split:
+    """The split that the data's own folders make.
+
+    Args:
+        places: Path of each scene's image below the data folder, by id.
+    Raises:
+        SplitError: No scene lies in one of the three folders.
+    """
+    sets: dict[SplitName | None, list[str]] = {"train": [], "val": [], "test": [], None: []}
+    for scene in sorted(places):
+        sets[split_folder(places[scene])].append(scene)
+    lacking = [str(name) for name in SPLIT_NAMES if not sets[name]]
+    if lacking:
+        raise SplitError(
+            f"split 'folders': no labelled scene below {' or '.join(f'{name}/' for name in lacking)}, expected train/, "
+            "val/ and test/ in the data folder. Choose another --split."
+        )
+    train, val, test = (tuple(sets[name]) for name in SPLIT_NAMES)
+    return Split(train, val, test, "folders", left_out=tuple(sets[None]), text="the data's own folders")
+
+
+def random_split(
+    groups: Mapping[str, str],
+    class_pixels: Mapping[str, Sequence[int]],
+    *,
+    seed: int = 0,
+    counts: tuple[int, int, int] | None = None,
+    rule: str = "random",
+) -> Split:
+    """A seeded split by whole groups, stratified by class shares.
+
+    Of many random draws the one is kept whose sets come nearest to the overall class shares and to their part of the
+    scenes (:func:`levelground.datasets.strata.draw_groups`).
+
+    Args:
+        groups: Group of each scene, by id.
+        class_pixels: Pixels of each class, by id.
+        seed: From 0 to 2**32 - 1.
+        counts: Number of groups for train, val and test; default :func:`levelground.datasets.strata.group_counts`.
+        rule: Name of the rule, ``random`` or ``grouped``.
+    Raises:
+        SplitError: Fewer than 3 groups.
+    """
+    members: dict[str, list[str]] = {}
+    for scene in sorted(groups):
+        members.setdefault(groups[scene], []).append(scene)
+    names = sorted(members)
+    content = [[*np.sum([class_pixels[s] for s in members[name]], axis=0), len(members[name])] for name in names]
+    parts = draw_groups(np.array(content), counts or group_counts(len(names)), seed=seed)
+    train, val, test = (tuple(sorted(s for i in part for s in members[names[i]])) for part in parts)
+    what = "scenes" if len(names) == len(groups) else "groups of scenes"
+    return Split(train, val, test, rule, seed=seed, text=f"{what} drawn at random, seed {seed}, by class shares")
+
+
+def strips_split(windows: Mapping[str, Window], class_pixels: Mapping[str, Sequence[int]]) -> Split:
+    """Blocks of one raster in three contiguous strips, one line of blocks left out at each border.
+
+    Both directions, all borders and all orders of the three sets are tried; the one nearest to even class shares and to
+    the sizes of :func:`~levelground.datasets.strata.group_counts` is kept, so there is no seed.
+
+    Args:
+        windows: ``(row, col, height, width)`` of each block in the raster, by id.
+        class_pixels: Pixels of each class, by id.
+    Raises:
+        SplitError: Fewer than 5 lines of blocks in both directions.
+    """
+    ids = np.array(sorted(windows))
+    content = np.array([[*class_pixels[scene], 1] for scene in ids])
+    found: list[tuple[float, Split]] = []
+    for axis, direction in ((0, "from top to bottom"), (1, "from left to right")):
+        _, lines = np.unique([windows[scene][axis] for scene in ids], return_inverse=True)
+        best = strips(content, lines)
+        if best is None:
+            continue
+        score, which, order = best
+        train, val, test, left_out = (tuple(ids[which == part].tolist()) for part in (0, 1, 2, -1))
+        names = ", ".join(SPLIT_NAMES[part] for part in order)
+        text = f"strips of one raster {direction}: {names}; one line of blocks left out at each border"
+        found.append((score, Split(train, val, test, "strips", left_out=left_out, text=text)))
+    if not found:
+        raise SplitError("the raster has fewer than 5 lines of blocks each way, too few for 3 strips. Lower --block.")
+    return min(found, key=lambda pair: pair[0])[1]
+
+
+def separated_groups(split: Split, groups: Mapping[str, str]) -> dict[str, tuple[SplitName, ...]]:
+    """Groups whose scenes are in more than one set.
+
+    Args:
+        split: The split.
+        groups: Group of each scene, by id.
+    Returns:
+        Names of the sets that share a group, by group.
+    Example:
+        >>> separated_groups(Split(("a",), ("b",), ("c",), "x"), {"a": "1", "b": "2", "c": "1"})
+        {'1': ('train', 'test')}
+    """
+    where: dict[str, list[SplitName]] = {}
+    for name in SPLIT_NAMES:
+        for group in sorted({groups[scene] for scene in split.ids(name)}):
+            where.setdefault(group, []).append(name)
+    return {group: tuple(names) for group, names in where.items() if len(names) > 1}

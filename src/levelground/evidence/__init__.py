@@ -1,0 +1,1 @@
+"""Counts -> intervals, tests and verdicts, for runs and for architectures."""

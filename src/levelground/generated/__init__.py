@@ -1,0 +1,1 @@
+"""Land-cover scenes made from a seed, for a machine that has no data."""

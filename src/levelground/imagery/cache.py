@@ -1,0 +1,219 @@
+"""Decode once: scenes as memory maps on disk, found by the hash of their files and of all that decoding depends on.
+
+An image is one ``.npy`` file. Labels are a ``.npy`` file and a small JSON beside it with their figures, so that a
+second look opens neither array. Files appear whole or not at all; two processes may fill one cache.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelground.errors import DiskError, RecordError, SceneError
+from levelground.imagery.geotiff import Pixels
+from levelground.imagery.legend import IGNORE, LabelMap, Legend
+from levelground.imagery.reading import SceneFile, read_scene
+from levelground.records import atomic_path, sha256_array, sha256_file, sha256_json
+
+DECODING = 1
+"""The version of decoding: raised when the same file gives other pixels or labels, so that old entries are not used."""
+
+
+@dataclass(frozen=True)
+class CachedScene:
+    """Memory maps of a scene: pixels ``(H, W, C)``, and labels ``(H, W)`` where it has some."""
+
+    pixels: Pixels
+    labels: LabelMap | None
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """What the cache knows of a scene; without labels, their keys are None and their counts empty.
+
+    ``class_pixels`` counts each class of the legend, ``ignored_pixels`` those without data, ``impure_pixels`` those
+    whose colour is read as a class without being one exactly.
+    """
+
+    image_key: str
+    labels_key: str | None
+    height: int
+    width: int
+    bands: int
+    dtype: str
+    labels_sha256: str | None
+    image_sha256: str
+    class_pixels: tuple[int, ...]
+    ignored_pixels: int
+    impure_pixels: int = 0
+
+
+@dataclass(frozen=True)
+class _LabelFigures:
+    """The JSON beside cached labels."""
+
+    sha256: str
+    class_pixels: tuple[int, ...]
+    ignored_pixels: int
+    impure_pixels: int
+
+
+def default_cache_folder() -> Path:
+    """``$LEVELGROUND_CACHE``, else ``levelground`` below ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    chosen = os.environ.get("LEVELGROUND_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "levelground"
+
+
+class Cache:
+    """A folder of decoded scenes, ``<key[:2]>/<key>.npy``.
+
+    Args:
+        folder: Where entries lie; made with the first one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def store(self, scene: SceneFile, legend: Legend, snap: int = 0) -> CacheEntry:
+        """Decode a scene into the cache, unless it is there.
+
+        Args:
+            scene: The scene.
+            legend: The legend of its labels.
+            snap: As in :func:`levelground.imagery.legend.decode_colours`.
+        Returns:
+            Keys, sizes, hashes and counts.
+        Raises:
+            SceneError: A file is damaged, or image and mask do not fit; nothing is stored.
+            LabelColourError: The mask holds a colour that is no class; nothing is stored.
+            DiskError: The cache cannot be written.
+        """
+        image_sha256 = _file_sha256(scene.image)
+        image_key = sha256_json(["image", DECODING, image_sha256, scene.window])
+        labels_key = _labels_key(scene, legend, snap, image_sha256)
+        shape = self._shape(image_key)
+        figures = self._figures(labels_key, shape) if labels_key and shape else None
+        if shape is None or (labels_key and figures is None):
+            shape, figures = self._decode(scene, legend, snap, image_key, labels_key)
+        (height, width, bands), dtype = shape
+        return CacheEntry(
+            image_key=image_key,
+            labels_key=labels_key,
+            height=height,
+            width=width,
+            bands=bands,
+            dtype=dtype,
+            labels_sha256=figures.sha256 if figures else None,
+            image_sha256=image_sha256 if scene.window is None else sha256_json([image_sha256, scene.window]),
+            class_pixels=figures.class_pixels if figures else (),
+            ignored_pixels=figures.ignored_pixels if figures else 0,
+            impure_pixels=figures.impure_pixels if figures else 0,
+        )
+
+    def open(self, image_key: str, labels_key: str | None) -> CachedScene:
+        """Open a scene as read-only memory maps.
+
+        Args:
+            image_key: From :meth:`store`.
+            labels_key: From :meth:`store`, or ``None`` to open the image alone.
+        Raises:
+            RecordError: An entry is missing or damaged.
+        """
+        labels = None if labels_key is None else self._map(labels_key).astype(np.uint8, copy=False)
+        return CachedScene(self._map(image_key), labels)
+
+    def path(self, key: str) -> Path:
+        """Where the array of a key lies."""
+        return self.folder / key[:2] / f"{key}.npy"
+
+    def _map(self, key: str) -> Pixels:
+        """Map one array."""
+        try:
+            array: NDArray[np.generic] = np.load(self.path(key), mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise RecordError(
+                f"{self.path(key)}: cached scene is missing or damaged. Run levelground prepare again."
+            ) from error
+        return array
+
+    def _shape(self, key: str) -> tuple[tuple[int, int, int], str] | None:
+        """Shape and type of a cached image, or ``None`` where it is missing or damaged."""
+        try:
+            image = self._map(key)
+        except RecordError:
+            return None
+        height, width, bands = image.shape
+        return (height, width, bands), str(image.dtype)
+
+    def _figures(self, key: str, image: tuple[tuple[int, int, int], str]) -> _LabelFigures | None:
+        """The figures of cached labels, or ``None`` where they are missing, damaged or of another size."""
+        try:
+            content = json.loads(self.path(key).with_suffix(".json").read_text(encoding="utf-8"))
+            figures = _LabelFigures(**content | {"class_pixels": tuple(content["class_pixels"])})
+            fits = self._map(key).shape == image[0][:2]
+        except (OSError, ValueError, TypeError, KeyError, RecordError):
+            return None
+        return figures if fits else None
+
+    def _decode(
+        self, scene: SceneFile, legend: Legend, snap: int, image_key: str, labels_key: str | None
+    ) -> tuple[tuple[tuple[int, int, int], str], _LabelFigures | None]:
+        """Decode image and labels and write both."""
+        decoded = read_scene(scene, legend, snap=snap)
+        self._write(image_key, decoded.pixels)
+        figures = None
+        if decoded.labels is not None and labels_key:
+            counts = np.bincount(decoded.labels.ravel(), minlength=256)
+            figures = _LabelFigures(
+                sha256=sha256_array(decoded.labels),
+                class_pixels=tuple(counts[: legend.n_classes].tolist()),
+                ignored_pixels=int(counts[IGNORE]),
+                impure_pixels=decoded.impure_pixels,
+            )
+            self._write(labels_key, decoded.labels)
+            with atomic_path(self.path(labels_key).with_suffix(".json")) as temporary:
+                temporary.write_text(json.dumps(asdict(figures)) + "\n", encoding="utf-8")
+        height, width, bands = decoded.pixels.shape
+        return ((height, width, bands), str(decoded.pixels.dtype)), figures
+
+    def _write(self, key: str, array: Pixels) -> None:
+        """Write one array under its key."""
+        try:
+            with atomic_path(self.path(key)) as temporary, temporary.open("wb") as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+        except DiskError as error:
+            raise DiskError(
+                f"{self.folder}: cannot store a scene ({error.__cause__ or error}). Free space, or choose another "
+                "cache with LEVELGROUND_CACHE."
+            ) from error
+
+
+def _labels_key(scene: SceneFile, legend: Legend, snap: int, image_sha256: str) -> str | None:
+    """The key of labels: mask and image (whose gaps become IGNORE), legend, rule, snap, window and version."""
+    if scene.labels is None:
+        return None
+    classes = [legend.digest(), legend.rule, legend.ignored_colours]
+    files = [_file_sha256(scene.labels), image_sha256]
+    return sha256_json(["labels", DECODING, files, classes, snap, scene.window, scene.coding])
+
+
+def _file_sha256(path: Path) -> str:
+    """Hash a file once for all blocks cut from it."""
+    try:
+        status = path.stat()
+        return _hashed(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise SceneError(f"{path}: cannot be read ({error.strerror}). Mend the file or its permissions.") from error
+
+
+@lru_cache(maxsize=64)
+def _hashed(path: Path, size: int, time_ns: int) -> str:
+    """Size and time stand in the arguments so that a changed file is hashed anew."""
+    return sha256_file(path)

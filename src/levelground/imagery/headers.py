@@ -1,0 +1,198 @@
+"""What an image file's header says, read without decoding: JPEG, PNG and TIFF, told apart by content, not by suffix."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from levelground.errors import SceneError
+from levelground.imagery.geotiff import read_info
+
+MAX_PIXELS = 89_478_485
+"""The most pixels decoded at once (Pillow's limit too); larger rasters are read through windows."""
+
+MAX_VALUES = 1 << 30
+"""The most values decoded at once: pixels × bands."""
+
+TYPES = ("uint8", "uint16", "int16", "float32", "float64")
+"""Types of images; float64 is read as float32, the others are kept."""
+
+Format = Literal["jpeg", "png", "tiff"]
+_PNG_BANDS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # channels by colour type: PNG specification, table 11.1
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the second pair is BigTIFF
+_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange rows and columns
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What a file's header says; height and width are those of the upright image.
+
+    ``bands`` counts what is stored: 4 for RGB with alpha, 1 for a palette. ``depth`` is the bits a PNG stores of each.
+    """
+
+    format: Format
+    height: int
+    width: int
+    bands: int
+    dtype: str
+    alpha: bool = False
+    palette: bool = False
+    depth: int = 8
+    orientation: int = 1
+    nodata: float | None = None
+    crs: str | None = None
+    transform: tuple[float, ...] | None = None
+
+    @property
+    def image_bands(self) -> int:
+        """The bands of the image as it is read: a palette becomes three, a PNG's alpha is dropped."""
+        return 3 if self.palette and self.format == "png" else self.bands - self.alpha
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Read a file's header.
+
+    Args:
+        path: A JPEG, PNG or TIFF.
+    Raises:
+        SceneError: The file cannot be read, is empty, truncated within its header, no image, a CMYK JPEG, or larger
+            than :data:`MAX_PIXELS` (a TIFF may be larger: see :func:`check_size`).
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(1 << 16)
+            if start.startswith(b"\xff\xd8\xff"):
+                return _jpeg_header(start, path)
+    except OSError as error:
+        raise SceneError(f"{path}: cannot be read ({error.strerror}). Mend the file or its permissions.") from error
+    if start.startswith(_PNG_START):
+        return _png_header(start, path)
+    if start.startswith(_TIFF_STARTS):
+        info = read_info(path)
+        return ImageHeader(
+            "tiff",
+            info.height,
+            info.width,
+            info.bands,
+            info.dtype,
+            nodata=info.nodata,
+            crs=info.crs,
+            transform=info.transform,
+        )
+    if not start:
+        raise SceneError(f"{path}: is empty (0 bytes). Copy the file again.")
+    raise SceneError(f"{path}: is no JPEG, PNG or TIFF (begins with {start[:12]!r}). Replace or convert the file.")
+
+
+def check_size(path: Path, height: int, width: int, bands: int = 1) -> None:
+    """Refuse to decode nothing, or more than :data:`MAX_PIXELS`.
+
+    Raises:
+        SceneError: The image is empty or too large.
+    """
+    if height < 1 or width < 1 or bands < 1:
+        raise SceneError(f"{path}: has {width} × {height} pixels in {bands} bands. Replace the file.")
+    if height * width > MAX_PIXELS or height * width * bands > MAX_VALUES:
+        raise SceneError(
+            f"{path}: has {width} × {height} pixels in {bands} bands; at most {MAX_PIXELS} pixels are decoded at once. "
+            "Cut it, or save it as GeoTIFF and pass --layout raster."
+        )
+
+
+def check_type(path: Path, header: ImageHeader) -> None:
+    """Refuse types of pixels that no image has here.
+
+    Raises:
+        SceneError: The type is none of :data:`TYPES`.
+    """
+    if header.dtype not in TYPES:
+        raise SceneError(f"{path}: pixels are {header.dtype}, expected {', '.join(TYPES)}. Convert the file.")
+
+
+def png_chunks(content: bytes, path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Walk over a PNG's chunks up to its end, checking each checksum.
+
+    Decoders differ in what they make of a truncated PNG (GDAL gives black without a word), so this is checked here.
+
+    Args:
+        content: The whole file.
+        path: Its name, for the error.
+    Yields:
+        Type and data of each chunk, ``IEND`` included.
+    Raises:
+        SceneError: The file ends early or a checksum does not fit.
+    """
+    position, kind = len(_PNG_START), b""
+    while kind != b"IEND":
+        size = int.from_bytes(content[position : position + 4], "big")
+        kind = content[position + 4 : position + 8]
+        end = position + 12 + size
+        if end > len(content):
+            raise SceneError(f"{path}: PNG is truncated after {len(content)} bytes. Copy the file again.")
+        data = memoryview(content)[position + 4 : end - 4]
+        if zlib.crc32(data) != int.from_bytes(content[end - 4 : end], "big"):
+            raise SceneError(f"{path}: PNG is damaged at byte {position} (checksum). Copy the file again.")
+        yield kind, bytes(data[4:]) if kind in (b"PLTE", b"tRNS") else b""
+        position = end
+
+
+def _png_header(start: bytes, path: Path) -> ImageHeader:
+    """Read IHDR."""
+    if len(start) < 33 or start[12:16] != b"IHDR":
+        raise SceneError(f"{path}: PNG is truncated after {len(start)} bytes. Copy the file again.")
+    width, height, depth, colour = struct.unpack(">IIBB", start[16:26])
+    if colour not in _PNG_BANDS or depth not in (1, 2, 4, 8, 16):
+        raise SceneError(f"{path}: PNG is damaged (colour type {colour}, {depth} bits). Copy the file again.")
+    check_size(path, height, width, _PNG_BANDS[colour])
+    return ImageHeader(
+        "png",
+        height,
+        width,
+        _PNG_BANDS[colour],
+        "uint16" if depth == 16 else "uint8",
+        alpha=colour in (4, 6),
+        palette=colour == 3,
+        depth=depth,
+    )
+
+
+def _jpeg_header(start: bytes, path: Path) -> ImageHeader:
+    """Read size, colour space and EXIF orientation."""
+    import simplejpeg
+
+    try:
+        try:
+            height, width, space, _ = simplejpeg.decode_jpeg_header(start)
+        except ValueError:  # metadata may push the frame beyond the bytes read so far
+            height, width, space, _ = simplejpeg.decode_jpeg_header(path.read_bytes())
+    except ValueError as error:
+        raise SceneError(f"{path}: JPEG is truncated or damaged ({error}). Copy the file again.") from error
+    if space in ("CMYK", "YCCK"):
+        raise SceneError(f"{path}: is a {space} JPEG (inks for print), expected RGB or grey. Convert it to RGB.")
+    orientation = _orientation(start)
+    if orientation in _QUARTER_TURNS:
+        height, width = width, height
+    bands = 1 if space == "Gray" else 3
+    check_size(path, height, width, bands)
+    return ImageHeader("jpeg", height, width, bands, "uint8", orientation=orientation)
+
+
+def _orientation(start: bytes) -> int:
+    """Read the EXIF orientation (tag 274), 1 where there is none that can be read."""
+    block = start[start.find(b"Exif\0\0") + 6 :] if b"Exif\0\0" in start else b""
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None:
+        return 1
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", block, 4)
+        (entries,) = struct.unpack_from(f"{order}H", block, directory)
+        for number in range(entries):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", block, directory + 2 + 12 * number)
+            if tag == 274:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        return 1
+    return 1

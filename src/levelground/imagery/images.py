@@ -1,0 +1,173 @@
+"""The pixels of one image or mask file, and where it has no data."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelground.errors import SceneError
+from levelground.imagery.colours import RGB
+from levelground.imagery.geotiff import Pixels, Window, read_memory, read_window
+from levelground.imagery.headers import ImageHeader, check_size, check_type, png_chunks, read_header
+
+Gaps = NDArray[np.bool_]  # (H, W), true where an image has no data
+
+
+def read_image(path: Path, window: Window | None = None) -> Pixels:
+    """Decode an image, upright, without its alpha band.
+
+    Args:
+        path: A JPEG, PNG or TIFF.
+        window: Row, column, height and width of a part; TIFF only.
+    Returns:
+        ``(H, W, C)`` in the file's type; palettes become colours, float64 becomes float32, pixels without data 0.
+        Alpha is dropped from PNG only: TIFFs often tag near infrared as alpha.
+    Raises:
+        SceneError: The file is damaged or of a form that is not read; see
+        :func:`levelground.imagery.headers.read_header`.
+    """
+    return read_image_and_gaps(path, window)[0]
+
+
+def read_image_and_gaps(path: Path, window: Window | None = None) -> tuple[Pixels, Gaps | None]:
+    """Decode an image as :func:`read_image` does, and tell where it has no data.
+
+    Returns:
+        The pixels, and ``(H, W)`` true where there are no data, or ``None`` where every pixel has some: alpha 0 in a
+        PNG; in a TIFF its nodata value in every band (zero where the file names none), or a value that is no number.
+    Raises:
+        SceneError: As :func:`read_image`.
+    """
+    header = read_header(path)
+    check_type(path, header)
+    gaps: Gaps | None = None
+    if header.format == "tiff":
+        stored = _read_tiff(path, header, window)
+        with np.errstate(over="ignore"):  # what overflows is infinite, and so a gap
+            pixels = stored.astype(np.float32) if stored.dtype == np.float64 else stored
+        gaps = _raster_gaps(stored, header.nodata)
+        if pixels.dtype.kind == "f":
+            gaps |= ~np.isfinite(pixels.astype(np.float32, copy=False)).all(-1)
+    elif header.format == "jpeg":
+        pixels = _decode_jpeg(path, header)
+    else:
+        pixels, palette = _decode_png(path)
+        if header.palette:
+            pixels = palette[pixels[..., 0]]
+        elif header.alpha:
+            gaps = pixels[..., -1] == 0
+            pixels = np.ascontiguousarray(pixels[..., :-1])
+    if gaps is None or not gaps.any():
+        return pixels, None
+    pixels[gaps] = 0
+    return pixels, gaps
+
+
+def read_colours(path: Path, window: Window | None = None) -> NDArray[np.uint8]:
+    """Decode a colour mask, ``(H, W, 3)``; a grey one has three equal channels, alpha is dropped.
+
+    Args:
+        path: A JPEG, PNG or TIFF of 8 bits.
+        window: Row, column, height and width of a part; TIFF only.
+    Raises:
+        SceneError: The file is damaged, or has other than one or three bands of uint8.
+    """
+    header = read_header(path)
+    if header.format == "tiff":
+        pixels = _read_tiff(path, header, window)
+    elif header.format == "jpeg":
+        pixels = _decode_jpeg(path, header)
+    else:
+        pixels, palette = _decode_png(path)
+        pixels = palette[pixels[..., 0]] if header.palette else pixels[..., : header.image_bands]
+        if header.depth < 8 and not header.palette:
+            pixels = np.multiply(pixels.astype(np.uint8), np.uint8(255 // ((1 << header.depth) - 1)))
+    if pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 3):
+        raise SceneError(
+            f"{path}: mask has {pixels.shape[2]} bands of {pixels.dtype}, expected colours (3 bands of uint8). "
+            "Convert it, or pass --layout index where it holds class indices."
+        )
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), np.uint8)
+
+
+def read_indices(path: Path, window: Window | None = None) -> Pixels:
+    """Read the one band of an index mask, ``(H, W)`` in the file's type; a palette is not looked at.
+
+    Args:
+        path: A PNG or TIFF of one band (a PNG's alpha is dropped).
+        window: Row, column, height and width of a part; TIFF only.
+    Raises:
+        SceneError: The file is damaged, a JPEG, or has several bands.
+    """
+    header = read_header(path)
+    if header.format == "jpeg":
+        raise SceneError(f"{path}: JPEG blurs class indices. Save the mask as PNG or TIFF, without loss.")
+    if header.bands - header.alpha != 1:
+        raise SceneError(
+            f"{path}: mask has {header.bands - header.alpha} bands, expected one of class indices. "
+            "Convert it, or pass --layout folders where it holds colours."
+        )
+    pixels = _read_tiff(path, header, window) if header.format == "tiff" else _decode_png(path)[0]
+    return np.ascontiguousarray(pixels[..., 0])
+
+
+def used_palette(path: Path) -> set[RGB]:
+    """The colours of a palette PNG that its pixels use."""
+    pixels, palette = _decode_png(path)
+    return {(int(red), int(green), int(blue)) for red, green, blue in palette[np.unique(pixels)]}
+
+
+def _read_tiff(path: Path, header: ImageHeader, window: Window | None) -> Pixels:
+    """Read a raster or a part of it, never more than fits."""
+    check_size(path, window[2] if window else header.height, window[3] if window else header.width, header.bands)
+    return read_window(path, window)
+
+
+def _raster_gaps(pixels: Pixels, nodata: float | None) -> Gaps:
+    """Find the pixels of a raster without data."""
+    gaps: Gaps = np.zeros(pixels.shape[:2], np.bool_)
+    empty = np.float64(0 if nodata is None else nodata)
+    if np.isfinite(empty):
+        with np.errstate(over="ignore", invalid="ignore"):
+            stored = empty.astype(pixels.dtype)
+        if pixels.dtype.kind == "f" or stored == empty:
+            gaps = pixels[..., 0] == stored
+            for band in range(1, pixels.shape[2]):
+                gaps &= pixels[..., band] == stored
+    return gaps
+
+
+def _decode_jpeg(path: Path, header: ImageHeader) -> NDArray[np.uint8]:
+    """Decode a JPEG and turn it upright."""
+    import simplejpeg
+
+    try:
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            path.read_bytes(), colorspace="GRAY" if header.bands == 1 else "RGB"
+        )
+    except ValueError as error:
+        raise SceneError(f"{path}: JPEG is truncated or damaged ({error}). Copy the file again.") from error
+    return _upright(pixels, header.orientation)
+
+
+def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undo an EXIF orientation (EXIF 2.32, tag 274: where row 0 and column 0 of the stored image lie)."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _decode_png(path: Path) -> tuple[Pixels, NDArray[np.uint8]]:
+    """Decode a PNG: stored values ``(H, W, C)``, and its palette ``(256, 3)``, black where it has no entry."""
+    content = path.read_bytes()
+    palette = np.zeros((256, 3), np.uint8)
+    for kind, data in png_chunks(content, path):
+        if kind == b"PLTE":
+            colours = np.frombuffer(data[: len(data) // 3 * 3], np.uint8).reshape(-1, 3)[:256]
+            palette[: len(colours)] = colours
+    # GDAL inflates a mask several times faster than OpenCV and Pillow do.
+    return read_memory(content, shown=path), palette

@@ -1,0 +1,337 @@
+"""Legends: what the classes are, which of them count, and how a mask's colours name them."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelground.errors import ClassIndexError, LabelColourError, LegendError, ShapeError
+from levelground.imagery.colours import (
+    NO_MATCH,
+    RGB,
+    Table,
+    distinct_colours,
+    look_up,
+    nearest_colours,
+    pack_colours,
+    threshold_code,
+    threshold_codes,
+    unpack_colours,
+)
+from levelground.imagery.legend_fields import hex_colour, only_keys, read_colour, typed_field
+from levelground.records import sha256_json
+
+IGNORE: int = NO_MATCH
+"""The label of pixels without data; they enter no loss and no count."""
+
+MAX_CLASSES = 255
+"""Class indices are 0–254: 255 is :data:`IGNORE`."""
+
+LabelMap = NDArray[np.uint8]  # (H, W), class indices and IGNORE
+Rule = Literal["exact", "threshold"]
+
+
+@dataclass(frozen=True)
+class LegendClass:
+    """One class: its index in label maps, names, colour, and whether it counts in official scores."""
+
+    index: int
+    name: str
+    colour: RGB
+    counted: bool = True
+    name_ru: str | None = None
+
+
+@dataclass(frozen=True)
+class Legend:
+    """The classes of a data set, in the order of their indices.
+
+    ``rule`` says how mask colours are read: ``exact``, or ``threshold``, where each channel is binarised at 128 first.
+    Pixels of ``ignored_colours`` become :data:`IGNORE`.
+
+    Raises:
+        LegendError: Indices are no 0…K−1, two colours are equal (under ``threshold``: after binarising), a name is
+            empty or used twice, a colour is no colour, or no class counts.
+    """
+
+    name: str
+    classes: tuple[LegendClass, ...]
+    rule: Rule = "exact"
+    ignored_colours: tuple[RGB, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        _check_classes(self)
+        _check_colours(self)
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes K, uncounted ones included."""
+        return len(self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The English names by index."""
+        return tuple(entry.name for entry in self.classes)
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Which classes count in official scores, ``(K,)``."""
+        return np.array([entry.counted for entry in self.classes], np.bool_)
+
+    @property
+    def colours(self) -> NDArray[np.uint8]:
+        """The colours by index, ``(K, 3)``, red first."""
+        return np.array([entry.colour for entry in self.classes], np.uint8)
+
+    @cached_property
+    def table(self) -> Table:
+        """Every known colour with its label, ignored colours last."""
+        known = tuple((entry.colour, entry.index) for entry in self.classes)
+        return known + tuple((colour, IGNORE) for colour in self.ignored_colours)
+
+    def digest(self) -> str:
+        """The SHA-256 of what makes scores comparable: indices, names, colours and which classes count."""
+        return sha256_json([[c.index, c.name, c.colour, c.counted] for c in self.classes])
+
+    def to_json(self) -> dict[str, Any]:
+        """The legend as a JSON object, read back by :meth:`from_json`; colours as six hexadecimal digits."""
+        return {
+            "name": self.name,
+            "rule": self.rule,
+            "ignored": [hex_colour(colour) for colour in self.ignored_colours],
+            "class": [
+                {"index": c.index, "name": c.name, "colour": hex_colour(c.colour), "counted": c.counted}
+                | ({} if c.name_ru is None else {"name_ru": c.name_ru})
+                for c in self.classes
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Legend":
+        """Read a legend from a JSON or TOML object.
+
+        Args:
+            content: Keys ``name``, ``rule``, ``ignored`` and ``class``, as in a legend file.
+        Raises:
+            LegendError: A key is unknown, missing or of the wrong type, or the legend contradicts itself.
+        """
+        only_keys(content, {"name", "rule", "ignored", "class"}, "the legend")
+        entries = content.get("class")
+        if not isinstance(entries, list) or not entries:
+            raise LegendError("the legend has no [[class]] entries. Give one for each class, with index, name, colour.")
+        classes = sorted((_class_from_json(entry) for entry in entries), key=lambda entry: entry.index)
+        ignored = content.get("ignored", [])
+        if not isinstance(ignored, list):
+            raise LegendError(f'ignored is {ignored!r}, expected a list of colours such as ["000000"].')
+        rule = content.get("rule", "exact")
+        if rule not in get_args(Rule):
+            raise LegendError(f'rule is {rule!r}, expected "exact" or "threshold".')
+        name = typed_field(content, "name", str, "the legend", default="legend")
+        return cls(name, tuple(classes), rule, tuple(read_colour(value, "ignored") for value in ignored))
+
+
+def default_legend(n_classes: int) -> Legend:
+    """Make a legend for index masks that come without one: ``class 0`` … , all counted, in unlike colours.
+
+    Args:
+        n_classes: Number of classes, 1–255.
+    Raises:
+        LegendError: ``n_classes`` is outside 1–255.
+
+    Example:
+        >>> default_legend(3).names
+        ('class 0', 'class 1', 'class 2')
+    """
+    colours = distinct_colours(min(n_classes, MAX_CLASSES + 1))
+    return Legend("default", tuple(LegendClass(i, f"class {i}", colour) for i, colour in enumerate(colours)))
+
+
+def read_legend(path: Path) -> Legend:
+    """Read a legend from a TOML file.
+
+    Args:
+        path: The file: ``name``, ``rule`` (``"exact"`` or ``"threshold"``), ``ignored`` (colours of pixels without
+            data) and one ``[[class]]`` each with ``index``, ``name``, ``colour`` (``"8429F6"`` or ``[132, 41, 246]``),
+            ``counted`` (default true) and ``name_ru``.
+    Raises:
+        LegendError: The file is missing or no TOML, or the legend contradicts itself; the message names the file.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise LegendError(f"{path}: cannot be read ({error.strerror}). Give a legend file with --legend.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise LegendError(f"{path}: is no TOML ({error}). See docs/legends.md for the form.") from error
+    try:
+        return Legend.from_json({"name": path.stem} | content)
+    except LegendError as error:
+        raise LegendError(f"{path}: {error}") from error
+
+
+def decode_colours(rgb: NDArray[np.uint8], legend: Legend, *, snap: int = 0, source: str) -> LabelMap:
+    """Turn a colour mask into class indices.
+
+    Args:
+        rgb: The mask, ``(H, W, 3)``, red first.
+        legend: Its colours and the rule to read them by.
+        snap: A colour that is no class becomes the nearest one where no channel differs by more than this.
+        source: The file's name, for the error.
+    Returns:
+        ``(H, W)``; :data:`IGNORE` where the colour is one of ``legend.ignored_colours``.
+    Raises:
+        ShapeError: ``rgb`` is no ``(H, W, 3)`` of uint8.
+        LabelColourError: A colour is no class; the message counts its pixels and names the first.
+
+    Example:
+        >>> decode_colours(np.uint8([[[0, 255, 255], [250, 10, 240]]]), DEEPGLOBE, source="119_mask.png")
+        array([[0, 2]], dtype=uint8)
+    """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise ShapeError(f"{source}: colours are {rgb.dtype} {rgb.shape}, expected uint8 (height, width, 3).")
+    rgb = np.ascontiguousarray(rgb)
+    if not rgb.size:
+        return np.zeros(rgb.shape[:2], np.uint8)
+    labels = look_up(rgb, legend.table, threshold=legend.rule == "threshold")
+    rows, columns = np.nonzero(labels == NO_MATCH) if labels.max() == NO_MATCH else ((), ())
+    if len(rows):
+        _settle_unmatched(rgb, labels, np.asarray(rows), np.asarray(columns), legend, snap, source)
+    return labels
+
+
+def count_impure(rgb: NDArray[np.uint8], legend: Legend) -> int:
+    """Count the pixels of a mask whose colour is near or beyond a class colour but none exactly.
+
+    Example:
+        >>> count_impure(np.uint8([[[0, 255, 255], [250, 10, 240]]]), DEEPGLOBE)
+        1
+    """
+    known = tuple((colour, 0) for colour, _ in legend.table)
+    return int(np.count_nonzero(look_up(np.ascontiguousarray(rgb), known)))
+
+
+def encode_colours(labels: LabelMap, legend: Legend) -> NDArray[np.uint8]:
+    """Turn class indices into a colour mask, ``(H, W, 3)``.
+
+    Args:
+        labels: ``(H, W)``, indices of ``legend`` or :data:`IGNORE`.
+        legend: Its colours; :data:`IGNORE` becomes the first ignored colour, or black where there is none.
+    Raises:
+        ClassIndexError: An index lies outside the legend.
+
+    Example:
+        >>> encode_colours(np.uint8([[3, 4]]), DEEPGLOBE).tolist()
+        [[[0, 255, 0], [0, 0, 255]]]
+    """
+    known = np.zeros(256, np.bool_)
+    known[: legend.n_classes] = known[IGNORE] = True
+    if not known[labels].all():
+        worst = int(labels[~known[labels]].max())
+        raise ClassIndexError(f"label {worst} is no class of {legend.name!r}, expected 0 to {legend.n_classes - 1}.")
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: legend.n_classes] = legend.colours
+    palette[IGNORE] = legend.ignored_colours[0] if legend.ignored_colours else (0, 0, 0)
+    return palette[labels]
+
+
+def _settle_unmatched(
+    rgb: NDArray[np.uint8],
+    labels: LabelMap,
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    legend: Legend,
+    snap: int,
+    source: str,
+) -> None:
+    """Fill in snapped pixels; raise for colours that are neither ignored nor near a class."""
+    packed = pack_colours(rgb[rows, columns][None])[0]
+    found, first, inverse, sizes = np.unique(packed, return_index=True, return_inverse=True, return_counts=True)
+    colours = unpack_colours(found)
+    values, gaps = nearest_colours(colours, legend.table)
+    if legend.rule == "threshold":
+        ignored = np.isin(threshold_codes(colours), [threshold_code(colour) for colour in legend.ignored_colours])
+        values[ignored], gaps[ignored] = IGNORE, 0
+    foreign = np.flatnonzero(gaps > snap)
+    if foreign.size:
+        worst = foreign[np.lexsort((first[foreign], -sizes[foreign]))[0]]
+        colour, gap, at = tuple(colours[worst].tolist()), int(gaps[worst]), int(first[worst])
+        have = "pixel has" if sizes[worst] == 1 else "pixels have"
+        more = f"; {foreign.size} such colours" if foreign.size > 1 else ""
+        remedy = f"pass --snap-colours {max(8, gap)}" if gap <= 32 else "add it to the legend"
+        raise LabelColourError(
+            f"{source}: {sizes[worst]} {have} colour {colour}, which is no class of {legend.name!r} (first at row "
+            f"{rows[at]}, column {columns[at]}{more}). Fix the file or {remedy}."
+        )
+    labels[rows, columns] = values[inverse]
+
+
+def _check_classes(legend: Legend) -> None:
+    """Check indices and names, and that a class counts."""
+    indices = [entry.index for entry in legend.classes]
+    if not 1 <= len(indices) <= MAX_CLASSES:
+        raise LegendError(f"legend {legend.name!r} has {len(indices)} classes, expected 1 to {MAX_CLASSES}.")
+    for expected, index in enumerate(indices):
+        if index != expected:
+            raise LegendError(
+                f"legend {legend.name!r} has class index {index} where {expected} was expected. "
+                f"Number the classes 0 to {len(indices) - 1} without a gap or a double."
+            )
+    for text in (legend.name, *legend.names, *(entry.name_ru or "" for entry in legend.classes)):
+        if not text.isprintable():
+            raise LegendError(f"legend name {text!r} has a line break or another character that is not printed.")
+    seen: set[str] = set()
+    for name in legend.names:
+        if not name.strip() or name in seen:
+            raise LegendError(f"legend {legend.name!r} has the class name {name!r} twice or empty. Name each class.")
+        seen.add(name)
+    if not legend.counted.any():
+        raise LegendError(f"legend {legend.name!r} counts no class. Set counted = true for those that are scored.")
+
+
+def _check_colours(legend: Legend) -> None:
+    """Check that every colour is one, and names one thing only."""
+    seen: dict[RGB | int, str] = {}
+    named = [(entry.colour, entry.name) for entry in legend.classes]
+    for colour, name in named + [(colour, "ignored") for colour in legend.ignored_colours]:
+        if len(colour) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in colour):
+            raise LegendError(f"legend {legend.name!r}: colour of {name} is {colour}, expected three numbers 0 to 255.")
+        key = threshold_code(colour) if legend.rule == "threshold" else colour
+        if key in seen:
+            same = "the same colour after binarising at 128" if legend.rule == "threshold" else f"colour {colour}"
+            raise LegendError(f"legend {legend.name!r}: {seen[key]} and {name} have {same}. Give each its own.")
+        seen[key] = name
+
+
+def _class_from_json(entry: object) -> LegendClass:
+    """Read one ``[[class]]`` entry."""
+    if not isinstance(entry, Mapping):
+        raise LegendError(f"a class is {entry!r}, expected index, name and colour.")
+    where = f"class {entry['index']!r}" if "index" in entry else "a class without index"
+    only_keys(entry, {"index", "name", "colour", "counted", "name_ru"}, where)
+    return LegendClass(
+        index=typed_field(entry, "index", int, where),
+        name=typed_field(entry, "name", str, where),
+        colour=read_colour(entry.get("colour"), where),
+        counted=typed_field(entry, "counted", bool, where, default=True),
+        name_ru=typed_field(entry, "name_ru", str, where) if "name_ru" in entry else None,
+    )
+
+
+DEEPGLOBE = Legend(
+    name="deepglobe",
+    rule="threshold",
+    classes=(
+        LegendClass(0, "Urban land", (0, 255, 255), name_ru="Город/Поселение"),
+        LegendClass(1, "Agriculture land", (255, 255, 0), name_ru="Пашня"),
+        LegendClass(2, "Rangeland", (255, 0, 255), name_ru="Пастбище"),
+        LegendClass(3, "Forest land", (0, 255, 0), name_ru="Лес"),
+        LegendClass(4, "Water", (0, 0, 255), name_ru="Вода"),
+        LegendClass(5, "Barren land", (255, 255, 255), name_ru="Бесплодная земля"),
+        LegendClass(6, "Unknown", (0, 0, 0), counted=False, name_ru="Неизвестно"),
+    ),
+)
+"""DeepGlobe Land Cover 2018 in the origin study's order; its masks may be impure, so the challenge's threshold rule."""

@@ -1,0 +1,61 @@
+"""One optimiser step: batch in, loss out. The loop, the timing of ``--minutes`` and the sanity check share it."""
+
+from collections.abc import Sequence
+
+import torch
+
+from levelground.learning.augment import to_device
+from levelground.learning.losses import make_loss
+from levelground.learning.optimisation import class_weights, make_optimiser, rate_factor, set_rate
+from levelground.learning.sampling import Batch, generator
+from levelground.networks.models import SegmentationModel, with_network
+from levelground.networks.runtime import Runtime
+from levelground.recipe import Recipe
+
+TORCH_STREAM = 2**33
+"""Slot of the generator that seeds torch; no slot of a batch, so it meets no crop's stream."""
+
+
+class Stepper:
+    """A network with its optimiser, ready to take steps of a run."""
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        recipe: Recipe,
+        runtime: Runtime,
+        *,
+        seed: int,
+        steps: int,
+        class_pixels: Sequence[int],
+    ) -> None:
+        """Place the network on the device and make its optimiser.
+
+        Args:
+            model: The network; it is moved, not copied.
+            recipe: Names loss, optimiser and schedule.
+            runtime: Where to compute.
+            seed: The run's seed.
+            steps: All steps of the run, which the schedule spans.
+            class_pixels: Pixels of each legend class in the training scenes, ``(K,)``.
+        """
+        self.model = with_network(model, runtime.place(model.network))
+        self.optimiser = make_optimiser(self.model, recipe)
+        self._network, self._optimiser = runtime.fabric.setup(self.model.network, self.optimiser)
+        self._loss = make_loss(recipe.loss, weights=class_weights(recipe, class_pixels, model.outputs))
+        self._recipe, self._runtime, self._seed, self._steps = recipe, runtime, seed, steps
+
+    def step(self, number: int, batch: Batch) -> torch.Tensor:
+        """Take step ``number`` (from 0) on its batch and return the loss, still on the device."""
+        # Dropout draws from torch's generator: tied to (seed, step), it needs no random state to resume.
+        torch.manual_seed(int(generator(self._seed, number, TORCH_STREAM).integers(2**62)))
+        set_rate(self.optimiser, rate_factor(self._recipe, number, self._steps))
+        images, targets = to_device(batch, self.model, self._runtime)
+        self._network.train()
+        loss: torch.Tensor = self._loss(self._network(images), targets)
+        self._optimiser.zero_grad(set_to_none=True)
+        self._runtime.fabric.backward(loss)
+        if self._recipe.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.network.parameters(), self._recipe.clip)
+        self._optimiser.step()
+        return loss.detach()

@@ -1,0 +1,1 @@
+"""Networks: built, given weights, run over whole scenes, and counted."""

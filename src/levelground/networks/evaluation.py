@@ -1,0 +1,234 @@
+"""``evaluate``: a run's model over the scenes of a split -> ``counts-<split>.npz`` and predicted masks.
+
+What was counted once with the same weights, scenes and tile geometry is not counted again. Every evaluation on the test
+scenes leaves one line in the study, because what is chosen after a look at them scores too well.
+"""
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from levelground.console import progress_bar, say
+from levelground.datasets.dataset import DATASET_FILE, Dataset
+from levelground.datasets.splits import SplitName
+from levelground.errors import ModelError, SplitError, UnlikeError, WeightsError
+from levelground.networks.models import load_model
+from levelground.networks.outcomes import (
+    forget_evaluation,
+    is_evaluated,
+    note_evaluation,
+    remove_other_masks,
+    write_mask,
+)
+from levelground.networks.reduction import ScenePrediction
+from levelground.networks.runtime import Runtime
+from levelground.networks.scoring import BOUNDARY_PX, score_scenes
+from levelground.networks.tiling import check_geometry
+from levelground.records import sha256_file, sha256_json
+from levelground.runs import Run
+from levelground.scores.counts import SceneCounts, write_counts
+from levelground.scores.metrics import miou
+
+COUNTING = 1
+"""The version of evaluation: raised when the same weights and scenes give other counts, so that old ones are redone."""
+
+_BATCH_PIXELS = {"cpu": 2**20, "cuda": 2**23}
+"""Pixels run at a time: more gain nothing, and cost memory."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How scenes are cut: tile and halo in pixels, and tiles run at a time."""
+
+    tile: int
+    halo: int
+    batch: int
+
+
+def choose_geometry(
+    run: Run, *, tile: int | None = None, halo: int | None = None, batch: int | None = None, device: str = "cpu"
+) -> Geometry:
+    """Take the run's own tile geometry where none is asked for.
+
+    Args:
+        run: Its recipe gives tile and halo.
+        tile: Side of a tile in pixels, 0 for whole scenes.
+        halo: Half the smallest overlap of tiles, in pixels; with another tile than the run's, an eighth of it.
+        batch: Tiles run at a time.
+        device: Kind of device, for the batch.
+    Raises:
+        ConfigError: They cannot work.
+    """
+    known = {key: value for key in ("tile", "halo") if (value := run.card.get(key)) is not None}
+    own: Mapping[str, int] = {"tile": 512, "halo": 64} | known | (run.card.get("recipe") or {})
+    own_tile, own_halo = own["tile"], own["halo"]
+    side = own_tile if tile is None else tile
+    edge = halo if halo is not None else own_halo if side == own_tile else side // 8
+    edge = edge if side else 0
+    check_geometry(side, edge)
+    room = _BATCH_PIXELS.get(device, _BATCH_PIXELS["cpu"])
+    return Geometry(side, edge, batch or max(1, room // max(1, side * side) if side else 1))
+
+
+def evaluate_run(
+    run: Run,
+    dataset: Dataset,
+    split: SplitName,
+    *,
+    runtime: Runtime,
+    tile: int | None = None,
+    halo: int | None = None,
+    batch: int | None = None,
+) -> Path:
+    """Count what a run gets right and wrong in each scene of a split, unless that is done.
+
+    Args:
+        run: A finished or adopted run; its card gets the evaluation's settings and speed.
+        dataset: The scenes; its folder is the study's.
+        split: ``val`` or ``test``.
+        runtime: Device and precision.
+        tile: Side of a tile in pixels, 0 for whole scenes; ``None`` takes the run's own.
+        halo: Half the smallest overlap of tiles, in pixels; ``None`` takes the run's own.
+        batch: Tiles run at a time; ``None`` chooses.
+    Returns:
+        The counts file; predicted masks lie beside it in ``preds-<split>/``.
+    Raises:
+        UnlikeError: The run learnt another legend, or from other scenes than those split off for training.
+        ModelError: The run has no model, or not for these bands.
+        SplitError: The split has no scenes.
+        SceneError: A scene's labels are not those that the data set records.
+        DiskError: Nothing can be written.
+    """
+    geometry = choose_geometry(run, tile=tile, halo=halo, batch=batch, device=runtime.device.type)
+    check_fit(run, dataset, split)
+    path, identity = run.counts_path(split), evaluation_identity(run, dataset, split, geometry, runtime.precision)
+    if is_evaluated(run, split, identity):
+        say(f"{run.name}: {split} is evaluated already; reused.")
+        return path
+    _warn_of_newer_labels(dataset, split)
+    forget_evaluation(run, split)
+    counts, dice = _count(run, dataset, split, geometry, runtime)
+    write_counts(path, counts)
+    rate = float(counts.megapixels.sum() / max(1e-9, float(counts.forward_s.sum())))
+    entry = {
+        "identity": identity,
+        "counts_sha256": sha256_file(path),
+        "tile": geometry.tile,
+        "halo": geometry.halo,
+        "batch": geometry.batch,
+        "precision": runtime.precision,
+        "device": runtime.device.type,
+        "megapixels_per_s": rate,
+        "loss": float(counts.loss_sum.sum() / max(1, int(counts.loss_pixels.sum()))),
+    }
+    note_evaluation(run, dataset, split, entry if dice is None else entry | {"dice_loss": dice})
+    score = float(miou(counts.counts.sum(axis=0), dataset.legend.counted, "official"))
+    say(f"{run.name}: {split} mIoU {score:.4f} over {len(counts.scenes)} scenes, {rate:.1f} megapixels/s.")
+    return path
+
+
+def check_fit(run: Run, dataset: Dataset, split: SplitName) -> None:
+    """Refuse a run that must not or cannot be judged on these scenes.
+
+    Args:
+        run: The run.
+        dataset: The scenes.
+        split: The split to judge it on.
+    Raises:
+        SplitError: The split has no scenes.
+        UnlikeError: The run learnt another legend, or from other scenes than those split off for training.
+        ModelError: The run holds masks only, or reads another number of bands.
+    """
+    card = run.card
+    if not dataset.ids(split):
+        raise SplitError(
+            f"{dataset.folder / DATASET_FILE}: no {split} scenes. Prepare the data with a split that has some."
+        )
+    if card["legend_sha256"] != dataset.legend.digest():
+        raise UnlikeError(
+            f"{run.name}: learnt another legend than {dataset.legend.name!r} of {dataset.folder}. "
+            "Evaluate it on the data it was trained on, or train it anew."
+        )
+    if card.get("train_sha256") not in (None, dataset.train_sha256):
+        raise UnlikeError(
+            f"{run.name}: learnt from other scenes or labels than the training and validation scenes of "
+            f"{dataset.folder}; they may be among the {split} scenes. Train it anew on this data set."
+        )
+    if not card.get("outputs"):
+        raise ModelError(
+            f"{run.name}: holds predicted masks and no model. Count them anew with levelground adopt --predictions."
+        )
+    if int(card["in_channels"]) != dataset.bands:
+        raise ModelError(
+            f"{run.name}: reads {card['in_channels']} bands, the scenes have {dataset.bands}. "
+            "Evaluate it on imagery with the same bands."
+        )
+
+
+def evaluation_identity(run: Run, dataset: Dataset, split: SplitName, geometry: Geometry, precision: str) -> str:
+    """The hash of all that decides an evaluation's counts: weights, scenes, labels, geometry and precision.
+
+    Raises:
+        WeightsError: The run has no weights.
+    """
+    weights = run.model_folder / "model.safetensors"
+    if not weights.exists():
+        raise WeightsError(f"{weights}: no weights. Train the run to its end first.")
+    return sha256_json(
+        {
+            "version": COUNTING,
+            "weights": sha256_file(weights),
+            "model": [run.card[key] for key in ("arch", "encoder", "outputs", "mean", "std")],
+            "scenes": dataset.digest((split,)),
+            "groups": [dataset.scene(name).group for name in dataset.ids(split)],
+            "split": dataset.split_sha256,
+            "tile": geometry.tile,
+            "halo": geometry.halo,
+            "precision": precision,
+            "boundary_px": BOUNDARY_PX,
+        }
+    )
+
+
+def _count(
+    run: Run, dataset: Dataset, split: SplitName, geometry: Geometry, runtime: Runtime
+) -> tuple[SceneCounts, float | None]:
+    """Score the scenes and write their masks; also the mean Dice loss where the recipe trains by it."""
+    ids, model = dataset.ids(split), load_model(run)
+    by_dice = (run.card.get("recipe") or {}).get("loss") == "smp-dice"
+    losses: dict[str, float] = {}
+
+    def keep(name: str, found: ScenePrediction) -> None:
+        write_mask(run.preds_folder(split) / f"{name}.png", found.preds, dataset.legend)
+        losses[name] = found.smp_dice or 0.0
+
+    with progress_bar(f"evaluate {run.name} on {split}", len(ids)) as bar:
+        counts = score_scenes(
+            runtime.place(model.network),
+            model.outputs,
+            model.mean,
+            model.std,
+            dataset,
+            ids,
+            tile=geometry.tile,
+            halo=geometry.halo,
+            batch=geometry.batch,
+            runtime=runtime,
+            details=True,
+            smp_dice=by_dice,
+            keep=keep,
+            progress=bar,
+        )
+    remove_other_masks(run.preds_folder(split), losses)
+    return counts, statistics.fmean(losses[name] for name in ids) if by_dice else None
+
+
+def _warn_of_newer_labels(dataset: Dataset, split: SplitName) -> None:
+    """Say which label file changed after the data were prepared: it is not what is counted against."""
+    prepared = (dataset.folder / DATASET_FILE).stat().st_mtime
+    for name in dataset.ids(split):
+        path = dataset.data / dataset.scene(name).labels
+        if path.exists() and path.stat().st_mtime > prepared:
+            say(f"Warning: {path} is newer than {DATASET_FILE}. Run levelground prepare again to count against it.")
+            return

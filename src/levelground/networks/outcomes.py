@@ -1,0 +1,80 @@
+"""What an evaluation leaves beside its counts: predicted masks, an entry on the run card, a line among the looks."""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Container, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from PIL import Image
+
+from levelground.comparing.setting import LOOKS_FILE
+from levelground.datasets.dataset import Dataset
+from levelground.datasets.splits import SplitName
+from levelground.imagery.legend import LabelMap, Legend
+from levelground.records import atomic_path, sha256_file
+from levelground.runs import Run, write_card
+
+
+def is_evaluated(run: Run, split: SplitName, identity: str) -> bool:
+    """Whether the counts on disk are whole and come of exactly this evaluation, masks included."""
+    entry = (run.card.get("evaluations") or {}).get(split) or {}
+    path = run.counts_path(split)
+    return (
+        entry.get("identity") == identity
+        and path.exists()
+        and run.preds_folder(split).is_dir()
+        and sha256_file(path) == entry.get("counts_sha256")
+    )
+
+
+def forget_evaluation(run: Run, split: SplitName) -> None:
+    """Remove an older evaluation, so that a new one that is broken off cannot be taken for it."""
+    run.counts_path(split).unlink(missing_ok=True)
+    if split in (run.card.get("evaluations") or {}):
+        del run.card["evaluations"][split]
+        write_card(run.folder, run.card)
+
+
+def note_evaluation(run: Run, dataset: Dataset, split: SplitName, entry: Mapping[str, object]) -> None:
+    """Write an evaluation's settings and speed onto the run card; on test, a line into the study's list of looks."""
+    run.card.setdefault("evaluations", {})[split] = dict(entry)
+    if split == "test" or "test" not in run.card["evaluations"]:
+        run.card.update(tile=entry.get("tile"), halo=entry.get("halo"))
+        if entry.get("megapixels_per_s"):
+            speed = run.card.get("speed") or {}
+            run.card["speed"] = speed | {"infer_megapixels_per_s": entry["megapixels_per_s"]}
+    write_card(run.folder, run.card)
+    if split == "test":
+        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "run": run.name, "command": _command()}
+        with (dataset.folder / LOOKS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def write_mask(path: Path, preds: LabelMap, legend: Legend) -> None:
+    """Write a predicted mask as a palette PNG: legend indices, shown in the legend's colours.
+
+    Raises:
+        DiskError: It cannot be written.
+    """
+    image = Image.fromarray(preds)
+    image.putpalette(legend.colours.tobytes())
+    with atomic_path(path) as temporary:
+        image.save(temporary, "PNG")
+
+
+def remove_other_masks(folder: Path, names: Container[str]) -> None:
+    """Remove masks of scenes that are not among ``names``: those of an older split."""
+    for path in folder.rglob("*.png"):
+        if path.relative_to(folder).with_suffix("").as_posix() not in names:
+            path.unlink()
+
+
+def _command() -> str:
+    """The command line of this process, without the program's folder."""
+    program = Path(sys.argv[0]).name
+    return shlex.join(["levelground" if program == "__main__.py" else program, *sys.argv[1:]])

@@ -1,0 +1,1 @@
+"""The comparison record -> figures and the one-file page; formats and draws, never computes."""

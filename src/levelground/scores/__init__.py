@@ -1,0 +1,1 @@
+"""Predictions and labels -> counts, and counts -> scores; every definition of a metric lives here."""

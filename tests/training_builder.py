@@ -1,0 +1,51 @@
+"""Small runs for the tests of the training core: tiny scenes, a third of a million parameters, milliseconds a step."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from study_builder import ENCODER
+
+from levelground.datasets.dataset import Dataset
+from levelground.learning.planning import Wish, fit_recipe, train_wish
+from levelground.networks.runtime import make_runtime
+from levelground.recipe import Budget, Recipe
+from levelground.runs import Run, read_history
+
+RUNTIME = make_runtime("cpu", "fp32", threads=1)
+RECIPE = dataclasses.replace(
+    Recipe(), encoder=ENCODER, encoder_weights="none", tile=32, halo=4, batch=2, validations=3, select="val_loss"
+)
+TIMINGS = ("time_s", "images_per_s")
+
+
+def wish(dataset: Dataset, *, arch: str = "linknet", seed: int = 0, steps: int = 6, recipe: Recipe = RECIPE) -> Wish:
+    """A wish for a run of some steps."""
+    return Wish(arch, seed, fit_recipe(recipe, dataset), Budget(steps=steps))
+
+
+def train(asked: Wish, dataset: Dataset, study: Path, *, save_every_s: float = 60.0, workers: int | None = None) -> Run:
+    """Train a wish in a study folder."""
+    return train_wish(asked, dataset, study, RUNTIME, workers=workers, save_every_s=save_every_s)
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    """The selected weights."""
+    return load_file(run.model_folder / "model.safetensors")
+
+
+def history(run: Run) -> list[dict[str, Any]]:
+    """The history without its timings."""
+    return [{key: value for key, value in line.items() if key not in TIMINGS} for line in read_history(run.folder)]
+
+
+def assert_same_run(first: Run, second: Run) -> None:
+    """Weights to the bit, history without timings, and what the card says of the result."""
+    assert history(first) == history(second)
+    for key in ("identity", "steps_done", "images_seen", "megapixels_seen", "selection", "status"):
+        assert first.card[key] == second.card[key]
+    a, b = weights(first), weights(second)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(value, b[name]) for name, value in a.items())
