@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -123,6 +124,15 @@ def test_normalisation_is_as_it_was_in_training(dataset: Dataset, weights: Path)
     imagenet = adopt(weights, dataset, normalise="imagenet", name="imagenet")
     assert imagenet.card["mean"] == pytest.approx([123.675, 116.28, 103.53])
     assert imagenet.card["std"] == pytest.approx([58.395, 57.12, 57.375])
+
+
+def test_imagenets_means_are_for_three_bands_of_eight_bits(dataset: Dataset, weights: Path) -> None:
+    """Other imagery has to be normalised as it was."""
+    text = (
+        "--normalise imagenet: its means are for 3 bands of uint8, the scenes have 3 of uint16. "
+        "Pass --normalise data or none."
+    )
+    refused(ConfigError, text, weights, dataclasses.replace(dataset, dtype="uint16"), normalise="imagenet")
 
 
 def refused(error: type[LevelgroundError], text: str, weights: Path, dataset: Dataset, **more: object) -> None:

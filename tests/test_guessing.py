@@ -115,3 +115,8 @@ def test_the_first_difference_is_named() -> None:
 def test_dpt_is_told_too() -> None:
     """Its decoder's names are its own; it needs an encoder of timm."""
     assert guess_arch(state_of("dpt", "tu-tf_efficientnet_lite0", classes=3), source="x.pth") == "dpt"
+
+
+def test_a_pair_that_does_not_exist_has_no_tensors() -> None:
+    """Such as a dilated VGG."""
+    assert expected_state("deeplabv3", "vgg11", bands=3, n_outputs=2) is None

@@ -194,6 +194,22 @@ def test_a_network_that_changes_the_size_is_refused() -> None:
         run(scene(40, 40), forward=lambda image: image[:, :, ::2, ::2])
 
 
+def test_a_device_without_channels_last_gets_contiguous_images() -> None:
+    """MPS offers no channels-last memory."""
+
+    class Plain:
+        device, channels_last, autocast = torch.device("cpu"), False, staticmethod(RUNTIME.autocast)
+
+    seen: list[bool] = []
+
+    def watch(image: torch.Tensor) -> torch.Tensor:
+        seen.append(image.is_contiguous())
+        return pixelwise(image)
+
+    list(sweep(watch, scene(40, 40), mean=[0, 0], std=[1, 1], tile=32, halo=4, batch=2, runtime=Plain()))  # type: ignore[arg-type]
+    assert seen == [True, True]
+
+
 def test_normalising_gives_channels_last_without_a_copy() -> None:
     """Stored rows of pixels are channels-last already; the values are (value − mean) / std."""
     stored = torch.from_numpy(scene(5, 7, 3)[None])

@@ -71,6 +71,15 @@ def test_predicted_masks_are_adopted_and_counted(dataset: Dataset, tmp_path: Pat
     assert read_run(dataset.folder / "runs/fields").adopted
 
 
+def test_masks_are_counted_on_the_split_that_is_asked_for(dataset: Dataset, tmp_path: Path) -> None:
+    """Validation is no look at test."""
+    (tmp_path / "masks/b").mkdir(parents=True)
+    Image.fromarray(np.full(SIZES["b/1"], 2, np.uint8)).save(tmp_path / "masks/b/1.png")
+    run = adopt(AdoptConfig(study=dataset.folder, predictions=tmp_path / "masks", split="val"))
+    assert read_counts(run.counts_path("val")).scenes.tolist() == ["b/1"]
+    assert not (dataset.folder / "test_looks.jsonl").exists()
+
+
 @pytest.mark.parametrize("both", [True, False])
 def test_one_of_weights_and_masks_is_needed(dataset: Dataset, tmp_path: Path, both: bool) -> None:
     """Neither is nothing to adopt, both are two."""

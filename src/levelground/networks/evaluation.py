@@ -12,7 +12,7 @@ from pathlib import Path
 from levelground.console import progress_bar, say
 from levelground.datasets.dataset import DATASET_FILE, Dataset
 from levelground.datasets.splits import SplitName
-from levelground.errors import ModelError, SplitError, UnlikeError, WeightsError
+from levelground.errors import ModelError, UnlikeError, WeightsError
 from levelground.networks.models import load_model
 from levelground.networks.outcomes import (
     forget_evaluation,
@@ -96,7 +96,6 @@ def evaluate_run(
     Raises:
         UnlikeError: The run learnt another legend, or from other scenes than those split off for training.
         ModelError: The run has no model, or not for these bands.
-        SplitError: The split has no scenes.
         SceneError: A scene's labels are not those that the data set records.
         DiskError: Nothing can be written.
     """
@@ -136,15 +135,10 @@ def check_fit(run: Run, dataset: Dataset, split: SplitName) -> None:
         dataset: The scenes.
         split: The split to judge it on.
     Raises:
-        SplitError: The split has no scenes.
         UnlikeError: The run learnt another legend, or from other scenes than those split off for training.
         ModelError: The run holds masks only, or reads another number of bands.
     """
     card = run.card
-    if not dataset.ids(split):
-        raise SplitError(
-            f"{dataset.folder / DATASET_FILE}: no {split} scenes. Prepare the data with a split that has some."
-        )
     if card["legend_sha256"] != dataset.legend.digest():
         raise UnlikeError(
             f"{run.name}: learnt another legend than {dataset.legend.name!r} of {dataset.folder}. "

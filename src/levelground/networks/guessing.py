@@ -136,10 +136,10 @@ def expected_state(arch: str, encoder: str, *, bands: int, n_outputs: int) -> St
                     seed=0,
                 )
         except ModelError as error:
-            if "meta tensors" in str(error) and device == "meta":
-                continue
-            return None
-        return model.network.state_dict()
+            if "meta tensors" not in str(error):
+                break
+        else:
+            return model.network.state_dict()
     return None
 
 
