@@ -19,7 +19,7 @@ from levelground.learning import training
 from levelground.learning.plan import default_workers, validation_steps
 from levelground.learning.planning import make_plan
 from levelground.learning.sampling import Batch
-from levelground.learning.state import load_state, state_paths
+from levelground.learning.state import load_state, save_state, state_paths
 from levelground.learning.stepping import Stepper
 from levelground.learning.validation import validate
 from levelground.networks.models import load_model
@@ -75,9 +75,8 @@ def test_a_run_finishes(undisturbed: Run) -> None:
     assert (card["status"], card["steps_done"], card["images_seen"]) == ("finished", 6, 12)
     assert card["megapixels_seen"] == pytest.approx(12 * 32 * 32 / 1e6)
     lines = history(undisturbed)
-    assert [(line["kind"], line["step"]) for line in lines] == [
-        ("step", 1), ("step", 2), ("val", 2), ("step", 3), ("step", 4), ("val", 4), ("step", 5), ("step", 6), ("val", 6),
-    ]  # fmt: skip
+    expected = "step 1, step 2, val 2, step 3, step 4, val 4, step 5, step 6, val 6"
+    assert ", ".join(f"{line['kind']} {line['step']}" for line in lines) == expected
     assert {path.name for path in undisturbed.folder.iterdir()} == {"run.json", "history.jsonl", "model"}
     assert card["wall_s"] >= card["train_s"] > 0
     assert card["speed"]["train_images_per_s"] > 0
@@ -106,7 +105,7 @@ def test_the_best_weights_are_kept(dataset: Dataset, undisturbed: Run) -> None:
     assert undisturbed.card["selection"] == {"rule": "val_loss", "step": best, "value": losses[best]}
     plan = make_plan(wish(dataset), dataset, undisturbed.folder, RUNTIME, undisturbed)
     scored = validate(plan, load_model(undisturbed)).line(dataset.legend.counted)
-    assert scored["val_loss"] == losses[best]
+    assert scored["val_loss"] == pytest.approx(losses[best], rel=1e-6)  # the memory format differs
 
 
 @pytest.mark.parametrize(("select", "key", "pick"), [("val_miou", "val_miou", max), ("last", None, max)])
@@ -132,8 +131,7 @@ def test_the_same_wish_gives_the_same_run(dataset: Dataset, undisturbed: Run, tm
     assert_same_run(train(wish(dataset), dataset, tmp_path, workers=2), undisturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("step", [0, 2, 3, 5])
+@pytest.mark.parametrize(("step", "number"), [(0, signal.SIGINT), (2, signal.SIGTERM), (3, signal.SIGINT)])
 def test_a_signal_stops_and_the_run_goes_on_to_the_bit(
     dataset: Dataset,
     undisturbed: Run,
@@ -173,7 +171,7 @@ def test_a_stop_at_every_step_changes_nothing(
     assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
 
 
-@pytest.mark.parametrize("round_", [1, 2, 3])
+@pytest.mark.parametrize("round_", [1, 3])
 def test_a_stop_in_a_validation_saves_at_once(
     dataset: Dataset, undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, round_: int
 ) -> None:
@@ -223,7 +221,7 @@ def test_a_kill_after_a_validation_that_was_done_again(
 
 
 @pytest.mark.usefixtures("save_always")
-@pytest.mark.parametrize("step", [1, 3, 4])
+@pytest.mark.parametrize("step", [1, 4])
 def test_an_interruption_without_a_save_goes_on_from_the_last_state(
     dataset: Dataset,
     undisturbed: Run,
@@ -376,8 +374,6 @@ def test_a_state_of_another_run_is_not_taken(dataset: Dataset, undisturbed: Run,
     torch_state = {"identity": "another", "progress": {}, "network": {}, "optimiser": {}}
     folder = tmp_path / "runs" / "linknet-mobilenetv3_small_050-s0"
     folder.mkdir(parents=True)
-    from levelground.learning.state import save_state
-
     save_state(folder, torch_state)
     assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
 
