@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
@@ -236,22 +237,29 @@ def measure_size(model: SegmentationModel, *, side: int = 512) -> Size:
     Returns:
         Parameters, and operations for a megapixel.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    twin = _create_on_meta(model.arch, model.encoder, len(model.mean), len(model.outputs)).eval()
-    with torch.device("meta"):
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            twin(torch.empty(1, len(model.mean), side, side))
-        twin(torch.empty(1, len(model.mean), side, side)).sum().backward()
-    reached = {name for name, parameter in twin.named_parameters() if parameter.grad is not None}
+    reached, macs = _reach(model.arch, model.encoder, len(model.mean), len(model.outputs), side)
     sizes = {name: parameter.numel() for name, parameter in model.network.named_parameters()}
     trainable = {name for name, parameter in model.network.named_parameters() if parameter.requires_grad}
     return Size(
         total=sum(sizes.values()),
         used=sum(sizes[name] for name in reached),
         trainable=sum(sizes[name] for name in reached & trainable),
-        macs_per_megapixel=counter.get_total_flops() / 2 / (side * side / 1e6),
+        macs_per_megapixel=macs / (side * side / 1e6),
     )
+
+
+@lru_cache(maxsize=64)
+def _reach(arch: str, encoder: str, bands: int, n_outputs: int, side: int) -> tuple[frozenset[str], float]:
+    """The names of used parameters, and the operations for one square; the same for all seeds of a study."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    twin = _create_on_meta(arch, encoder, bands, n_outputs).eval()
+    with torch.device("meta"):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            twin(torch.empty(1, bands, side, side))
+        twin(torch.empty(1, bands, side, side)).sum().backward()
+    reached = frozenset(name for name, parameter in twin.named_parameters() if parameter.grad is not None)
+    return reached, counter.get_total_flops() / 2
 
 
 def save_model(model: SegmentationModel, folder: Path) -> None:
