@@ -44,7 +44,8 @@ def demo(config: DemoConfig) -> Record:
     Raises:
         LevelgroundError: Something cannot be done; what is finished stays.
     """
-    from levelground.datasets.prepare import PrepareOptions, prepare_dataset
+    from levelground.datasets.choices import PrepareOptions
+    from levelground.datasets.prepare import prepare_dataset
     from levelground.generated.synthetic import write_scenes
     from levelground.networks.runtime import make_runtime
     from levelground.study import StudyOptions, check_options, run_study

@@ -6,7 +6,7 @@ import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from levelground.datasets.prepare import PrepareOptions
+from levelground.datasets.choices import PrepareOptions
 from levelground.recipe import Budget, Recipe, Seed
 from levelground.records import Record
 
