@@ -112,6 +112,8 @@ def main() -> int:
     for door in DOORS:
         path = DOCS / f"{door}.md"
         page = path.read_text(encoding="utf-8") if path.exists() else f"# levelground {door}\n\n{DOORS[door].summary}\n"
+        config = getattr(importlib.import_module(f"levelground.doors.{door}"), DOORS[door].config)
+        faults += [f"{door}: {flag} has no text under its field" for flag, _, text in rows(config) if not text]
         fresh = renewed(door, page)
         if fresh != page or not path.exists():
             faults.append(f"{path.name}: flags are stale; run python docs/flags.py")
