@@ -19,6 +19,7 @@ from levelground.networks.evaluation import Geometry, choose_geometry, evaluate_
 from levelground.networks.models import save_model
 from levelground.networks.outcomes import remove_other_masks, write_mask
 from levelground.networks.runtime import make_runtime
+from levelground.recipe import Recipe
 from levelground.runs import Run, read_run, write_card
 from levelground.scores.counts import read_counts
 
@@ -238,10 +239,10 @@ def with_card(run: Run, **card: object) -> Run:
 
 
 def test_the_runs_own_geometry_is_the_default(run: Run) -> None:
-    """The recipe's, else what the card says, else 512 with 64; the batch fills a megapixel."""
+    """The recipe's, else what the card says, else the default recipe's; the batch fills a megapixel."""
     assert choose_geometry(run) == Geometry(64, 8, 256)
     assert choose_geometry(with_card(run, recipe={}, tile=96, halo=10)) == Geometry(96, 10, 113)
-    assert choose_geometry(with_card(run, recipe={}, tile=None, halo=None)) == Geometry(512, 64, 4)
+    assert choose_geometry(with_card(run, recipe={}, tile=None, halo=None)) == Geometry(Recipe().tile, Recipe().halo, 4)
     assert choose_geometry(run, tile=0) == Geometry(0, 0, 1)
     assert choose_geometry(run, tile=2048) == Geometry(2048, 256, 1)
     assert choose_geometry(run, tile=512, device="cuda").batch == 32

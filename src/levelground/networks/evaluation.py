@@ -25,6 +25,7 @@ from levelground.networks.reduction import ScenePrediction
 from levelground.networks.runtime import Runtime
 from levelground.networks.scoring import BOUNDARY_PX, score_scenes
 from levelground.networks.tiling import check_geometry
+from levelground.recipe import Recipe
 from levelground.records import sha256_file, sha256_json
 from levelground.runs import Run
 from levelground.scores.counts import SceneCounts, write_counts
@@ -61,7 +62,7 @@ def choose_geometry(
         ConfigError: They cannot work.
     """
     known = {key: value for key in ("tile", "halo") if (value := run.card.get(key)) is not None}
-    own: Mapping[str, int] = {"tile": 512, "halo": 64} | known | (run.card.get("recipe") or {})
+    own: Mapping[str, int] = {"tile": Recipe().tile, "halo": Recipe().halo} | known | (run.card.get("recipe") or {})
     own_tile, own_halo = own["tile"], own["halo"]
     side = own_tile if tile is None else tile
     edge = halo if halo is not None else own_halo if side == own_tile else side // 8
