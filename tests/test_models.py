@@ -9,19 +9,18 @@ import torch
 from safetensors.torch import save_file
 
 from levelground.errors import ModelError, WeightsError
+from levelground.networks.feasibility import Request, check_request
 from levelground.networks.models import (
     ALIASES,
-    Request,
     SegmentationModel,
     arch_names,
     build_model,
     canonical_arch,
-    check_request,
     load_model,
-    measure_size,
     save_model,
     with_network,
 )
+from levelground.networks.size import measure_size
 from levelground.networks.weights import load_encoder_weights
 from levelground.recipe import Recipe, load_recipe
 from levelground.runs import Run

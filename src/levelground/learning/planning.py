@@ -2,43 +2,24 @@
 
 import dataclasses
 import math
-import statistics
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from levelground.console import say
 from levelground.datasets.dataset import Dataset
-from levelground.errors import RecordError, TrainingError
-from levelground.learning.plan import Plan, default_workers, make_stepper
+from levelground.errors import RecordError
+from levelground.learning.budgeting import plan_budget, sanity_check
+from levelground.learning.plan import Plan, default_workers
 from levelground.learning.sampling import BatchSource, make_sampler, steps_per_epoch
 from levelground.learning.training import train
-from levelground.learning.validation import validate
-from levelground.networks.models import (
-    DIVISOR,
-    Request,
-    SegmentationModel,
-    build_model,
-    canonical_arch,
-    check_request,
-    measure_size,
-)
+from levelground.networks.feasibility import Request, check_request
+from levelground.networks.models import DIVISOR, SegmentationModel, build_model, canonical_arch
 from levelground.networks.runtime import Runtime, versions
+from levelground.networks.size import measure_size
 from levelground.networks.weights import resolve_source, source_identity
 from levelground.recipe import Budget, Recipe
 from levelground.records import Record, sha256_json
 from levelground.runs import Run, read_run, run_name, runs_folder, write_card
-
-PROBE_STEPS = 3
-"""Steps that ``--minutes`` times, after as many to warm up, on a copy that is thrown away."""
-
-
-LONG_PROBE_S = 20.0
-"""When timing has taken so long, as with whole scenes on a CPU, two steps tell enough."""
-
-
-VALIDATION_SHARE = 0.25
-"""Largest share of ``--minutes`` that goes into validation; there are fewer rounds where they would take more."""
 
 
 @dataclass(frozen=True)
@@ -200,67 +181,8 @@ def make_plan(
         begun = run.card["budget"]
         return dataclasses.replace(plan, steps=int(begun["steps"]), validations=int(begun["validations"]))
     if wish.recipe.sanity_check:
-        sanity_check(plan, wish)
-    return plan_budget(plan, wish)
-
-
-def plan_budget(plan: Plan, wish: Wish) -> Plan:
-    """Fix the number of steps and validations; minutes are turned into steps by timing some on a copy."""
-    budget, recipe = wish.budget, wish.recipe
-    if budget.steps is not None:
-        return dataclasses.replace(plan, steps=budget.steps)
-    if budget.minutes is None:
-        steps = round((budget.epochs or recipe.default_epochs) * plan.steps_per_epoch)
-        return dataclasses.replace(plan, steps=max(1, steps))
-    started = time.monotonic()
-    step_s, validation_s = probe(plan, wish)
-    spent = time.monotonic() - started
-    affordable = max(1, int(VALIDATION_SHARE * 60 * budget.minutes / validation_s))
-    rounds = min(recipe.validations, affordable)
-    left = 60 * budget.minutes - spent - rounds * validation_s
-    per_step = step_s if rounds else step_s + validation_s / plan.steps_per_epoch
-    steps = max(1, int(left / per_step))
-    say(
-        f"{plan.folder.name}: {budget.minutes:g} minutes are {steps} steps at {step_s:.2f} s each and "
-        f"{rounds or 'a validation an epoch'}{' validations' if rounds else ''} at {validation_s:.1f} s."
-    )
-    return dataclasses.replace(plan, steps=steps, validations=rounds)
-
-
-def probe(plan: Plan, wish: Wish) -> tuple[float, float]:
-    """Time training steps and a validation on a copy of the network.
-
-    Returns:
-        Seconds of a step (the median of :data:`PROBE_STEPS`), and of a validation of all validation scenes.
-    """
-    plan = dataclasses.replace(plan, model=build_wished(wish, plan.dataset))
-    stepper, times = make_stepper(plan), [0.0]
-    for number in range(2 * PROBE_STEPS):
-        started = time.perf_counter()
-        stepper.step(number, plan.source[number]).item()
-        times.append(time.perf_counter() - started)
-        if sum(times) > LONG_PROBE_S and number:
-            break
-    areas = {i: plan.dataset.scene(i).height * plan.dataset.scene(i).width for i in plan.dataset.ids("val")}
-    smallest = min(areas, key=areas.__getitem__)
-    started = time.perf_counter()
-    validate(plan, stepper.model, [smallest])
-    seconds = time.perf_counter() - started
-    return statistics.median(times[len(times) // 2 :]), seconds * sum(areas.values()) / areas[smallest]
-
-
-def sanity_check(plan: Plan, wish: Wish) -> None:
-    """Train one epoch on two scenes with a copy of the network, as the origin study does, to fail early.
-
-    Raises:
-        TrainingError: The loss is no number.
-    """
-    stepper = make_stepper(dataclasses.replace(plan, model=build_wished(wish, plan.dataset)))
-    steps = max(1, min(plan.steps_per_epoch, math.ceil(2 / plan.recipe.batch)))
-    losses = [stepper.step(number, plan.source[number]).item() for number in range(steps)]
-    if not all(math.isfinite(loss) for loss in losses):
-        raise TrainingError(f"{plan.folder.name}: sanity check: the loss is {losses[-1]}. Lower --lr or mend the data.")
-    say(f"{plan.folder.name}: sanity check on two scenes passed, loss {losses[-1]:.3f}.")
+        sanity_check(plan)
+    return plan_budget(plan, wish.budget)
 
 
 def new_card(plan: Plan, wish: Wish) -> Record:

@@ -68,7 +68,8 @@ def adopt_weights(
     # Networks and encoders are imported here: seconds that masks need not wait for.
     from levelground.networks.foreign_weights import fitted_model, output_indices
     from levelground.networks.guessing import count_outputs, guess_arch, guess_encoder, unwrap
-    from levelground.networks.models import canonical_arch, measure_size, save_model
+    from levelground.networks.models import canonical_arch, save_model
+    from levelground.networks.size import measure_size
     from levelground.networks.weights import read_state
 
     lines, metadata = read_origin_history(history) if history else ([], None)

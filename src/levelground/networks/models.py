@@ -2,12 +2,10 @@
 
 import dataclasses
 import difflib
-import re
 import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
@@ -48,55 +46,12 @@ def canonical_arch(arch: str) -> str:
     return name
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked of a network, enough to say whether it can be built and trained."""
-
-    arch: str
-    encoder: str
-    bands: int
-    n_outputs: int
-    batch: int
-    tile_px: int
-
-
-def check_request(request: Request) -> None:
-    """Refuse an architecture, encoder, batch and tile that cannot be trained together, before data are read.
-
-    The network is built and run on torch's ``meta`` device, where tensors have shapes and no values: the very checks of
-    the network's own layers, in a fraction of a second.
+def create_network(arch: str, encoder: str, bands: int, n_outputs: int) -> nn.Module:
+    """Make a network without published weights.
 
     Raises:
-        ModelError: They cannot work; the message has the remedy.
+        ModelError: There is no such pair; the message has the remedy.
     """
-    arch = canonical_arch(request.arch)
-    where = f"{arch} with encoder {request.encoder}"
-    if request.tile_px % DIVISOR:
-        near = max(DIVISOR, round(request.tile_px / DIVISOR) * DIVISOR)
-        raise ModelError(f"--tile {request.tile_px}: no multiple of {DIVISOR}. Give --tile {near}.")
-    network = _create_on_meta(arch, request.encoder, request.bands, request.n_outputs).train()
-    try:
-        with torch.device("meta"):
-            network(torch.empty(request.batch, request.bands, request.tile_px, request.tile_px))
-    except Exception as error:
-        # The layers raise ValueError, RuntimeError or AssertionError for shapes that do not work.
-        reason = first_line(error)
-        if "more than 1 value per channel" in reason and request.batch == 1:
-            raise ModelError(
-                f"{where}: cannot train at batch 1 (it normalises over one value). Give --batch 2."
-            ) from error
-        remedy = _tile_remedy(reason, request.tile_px)
-        raise ModelError(f"{where}: cannot run on tiles of {request.tile_px} px ({reason}). {remedy}.") from error
-
-
-def _tile_remedy(reason: str, tile_px: int) -> str:
-    fixed = re.search(r"doesn't match model \((\d+)\)", reason)  # transformers with one input size
-    if fixed is not None:
-        return f"Give --tile {fixed[1]}"
-    return "Give a larger --tile, such as --tile 256" if tile_px < 256 else "Choose another encoder"
-
-
-def _create(arch: str, encoder: str, bands: int, n_outputs: int) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the libraries' advice to their own users
@@ -121,15 +76,15 @@ def _near_encoders(encoder: str) -> str:
     return f"Near: {', '.join(near)}"
 
 
-def _create_on_meta(arch: str, encoder: str, bands: int, n_outputs: int) -> nn.Module:
+def create_on_meta(arch: str, encoder: str, bands: int, n_outputs: int) -> nn.Module:
     """A network whose tensors have shapes and no values; a few encoders read values while they are built."""
     try:
         with torch.device("meta"):
-            return _create(arch, encoder, bands, n_outputs)
+            return create_network(arch, encoder, bands, n_outputs)
     except ModelError as error:
         if "meta tensor" not in str(error):
             raise
-        return _create(arch, encoder, bands, n_outputs).to("meta")
+        return create_network(arch, encoder, bands, n_outputs).to("meta")
 
 
 @dataclass(frozen=True)
@@ -177,12 +132,12 @@ def build_model(
     """
     arch, bands = canonical_arch(arch), len(data_mean)
     torch.manual_seed(seed)
-    network = _create(arch, recipe.encoder, bands, len(outputs))
+    network = create_network(arch, recipe.encoder, bands, len(outputs))
     source = resolve_source(recipe.encoder, recipe.encoder_weights)
     mean, std, said = tuple(data_mean), tuple(data_std), "none"
     # PSPNet and others use fewer encoder stages than five, and some dilate them: the names to meet are their own.
     expected = _encoder(network).state_dict()
-    three = expected if bands == 3 else _encoder(_create(arch, recipe.encoder, 3, len(outputs))).state_dict()
+    three = expected if bands == 3 else _encoder(create_network(arch, recipe.encoder, 3, len(outputs))).state_dict()
     weights = load_encoder_weights(recipe.encoder, source, three)
     if weights is not None:
         _encoder(network).load_state_dict(adapt_bands(weights.state, expected))
@@ -213,55 +168,6 @@ def _freeze(network: nn.Module, n: int) -> None:
             child.requires_grad_(False)
 
 
-@dataclass(frozen=True)
-class Size:
-    """What a network weighs and does."""
-
-    total: int
-    used: int
-    """Parameters that the output depends on."""
-    trainable: int
-    """Of the used ones, those that training changes."""
-    macs_per_megapixel: float
-    """Multiply-accumulate operations for one megapixel of input."""
-
-
-def measure_size(model: SegmentationModel, *, side: int = 512) -> Size:
-    """Count parameters and operations on torch's ``meta`` device, without doing them.
-
-    Used parameters are those that a gradient reaches when none is frozen.
-
-    Args:
-        model: The model; its network is not run.
-        side: Side of the square that is counted, px; some transformers take one size only.
-    Returns:
-        Parameters, and operations for a megapixel.
-    """
-    reached, macs = _reach(model.arch, model.encoder, len(model.mean), len(model.outputs), side)
-    sizes = {name: parameter.numel() for name, parameter in model.network.named_parameters()}
-    trainable = {name for name, parameter in model.network.named_parameters() if parameter.requires_grad}
-    return Size(
-        total=sum(sizes.values()),
-        used=sum(sizes[name] for name in reached),
-        trainable=sum(sizes[name] for name in reached & trainable),
-        macs_per_megapixel=macs / (side * side / 1e6),
-    )
-
-
-@lru_cache(maxsize=64)
-def _reach(arch: str, encoder: str, bands: int, n_outputs: int, side: int) -> tuple[frozenset[str], float]:
-    """The names of used parameters, and the operations for one square; the same for all seeds of a study."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    twin = _create_on_meta(arch, encoder, bands, n_outputs).eval()
-    with torch.device("meta"):
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            twin(torch.empty(1, bands, side, side))
-        twin(torch.empty(1, bands, side, side)).sum().backward()
-    reached = frozenset(name for name, parameter in twin.named_parameters() if parameter.grad is not None)
-    return reached, counter.get_total_flops() / 2
-
-
 def save_model(model: SegmentationModel, folder: Path) -> None:
     """Save weights in segmentation_models_pytorch's own layout.
 
@@ -286,7 +192,7 @@ def load_model(run: Run) -> SegmentationModel:
     folder = run.model_folder
     if not (folder / "model.safetensors").exists():
         raise WeightsError(f"{folder}: no model.safetensors. Train the run to its end, or adopt the weights anew.")
-    network = _create(run.arch, run.encoder, int(card["in_channels"]), len(card["outputs"]))
+    network = create_network(run.arch, run.encoder, int(card["in_channels"]), len(card["outputs"]))
     state = fit_state(read_state(folder), network.state_dict(), source=str(folder), part="network")
     network.load_state_dict(state)
     return SegmentationModel(
