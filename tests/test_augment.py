@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from levelground.learning.augment import to_device
-from levelground.learning.sampling import Batch
+from levelground.learning.batches import Batch
 from levelground.networks.models import SegmentationModel
 from levelground.networks.runtime import Runtime, make_runtime
 

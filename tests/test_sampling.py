@@ -12,19 +12,8 @@ from numpy.typing import NDArray
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError
 from levelground.imagery.legend import IGNORE
-from levelground.learning.sampling import (
-    MAX_TRIES,
-    Batch,
-    BatchSource,
-    Draw,
-    Sampler,
-    cut,
-    generator,
-    load_batches,
-    make_sampler,
-    steps_per_epoch,
-    target_table,
-)
+from levelground.learning.batches import Batch, BatchSource, cut, load_batches, target_table
+from levelground.learning.sampling import MAX_TRIES, Draw, Sampler, generator, make_sampler, steps_per_epoch
 from levelground.recipe import Recipe, load_recipe
 
 RECIPE = dataclasses.replace(Recipe(), tile=32, batch=3)

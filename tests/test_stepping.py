@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from levelground.learning.batches import Batch
 from levelground.learning.optimisation import rate_factor
-from levelground.learning.sampling import Batch
 from levelground.learning.stepping import Stepper
 from levelground.networks.models import build_model
 from levelground.networks.runtime import make_runtime

@@ -16,9 +16,9 @@ from training_builder import RECIPE, RUNTIME, assert_same_run, history, train, w
 from levelground.datasets.dataset import Dataset
 from levelground.errors import DiskError, ModelError, TrainingError
 from levelground.learning import training
+from levelground.learning.batches import Batch
 from levelground.learning.plan import default_workers, validation_steps
 from levelground.learning.planning import make_plan
-from levelground.learning.sampling import Batch
 from levelground.learning.state import load_state, save_state, state_paths
 from levelground.learning.stepping import Stepper
 from levelground.learning.validation import validate

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from levelground.imagery.legend import IGNORE
-from levelground.learning.sampling import Draw, cut, make_sampler
+from levelground.learning.batches import cut
+from levelground.learning.sampling import Draw, make_sampler
 from levelground.recipe import Recipe
 
 SIZE = st.integers(1, 90)

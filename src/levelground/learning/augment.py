@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from levelground.learning.sampling import Batch
+from levelground.learning.batches import Batch
 from levelground.networks.models import SegmentationModel
 from levelground.networks.runtime import Runtime
 

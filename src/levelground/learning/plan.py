@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from levelground.datasets.dataset import Dataset
-from levelground.learning.sampling import BatchSource
+from levelground.learning.batches import BatchSource
 from levelground.learning.stepping import Stepper
 from levelground.networks.models import SegmentationModel
 from levelground.networks.runtime import Runtime, available_cores

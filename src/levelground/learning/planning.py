@@ -8,9 +8,10 @@ from pathlib import Path
 from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import RecordError
+from levelground.learning.batches import BatchSource
 from levelground.learning.budgeting import plan_budget, sanity_check
 from levelground.learning.plan import Plan, default_workers
-from levelground.learning.sampling import BatchSource, make_sampler, steps_per_epoch
+from levelground.learning.sampling import make_sampler, steps_per_epoch
 from levelground.learning.training import train
 from levelground.networks.feasibility import Request, check_request
 from levelground.networks.models import DIVISOR, SegmentationModel, build_model, canonical_arch

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 
 from levelground.learning.augment import to_device
+from levelground.learning.batches import Batch
 from levelground.learning.losses import make_loss
 from levelground.learning.optimisation import class_weights, make_optimiser, rate_factor, set_rate
-from levelground.learning.sampling import Batch, generator
+from levelground.learning.sampling import generator
 from levelground.networks.models import SegmentationModel, with_network
 from levelground.networks.runtime import Runtime
 from levelground.recipe import Recipe

@@ -10,9 +10,9 @@ import torch
 
 from levelground.console import Bar, progress_bar, say
 from levelground.errors import TrainingError
+from levelground.learning.batches import load_batches
 from levelground.learning.optimisation import rate_factor
 from levelground.learning.plan import Plan, make_stepper, validation_steps
-from levelground.learning.sampling import load_batches
 from levelground.learning.state import load_state, remove_states, save_state
 from levelground.learning.stopping import stop_signals
 from levelground.learning.validation import validate
