@@ -20,12 +20,13 @@ from levelground.networks.models import (
     save_model,
     with_network,
 )
-from levelground.networks.size import measure_size
 from levelground.networks.weights import load_encoder_weights
 from levelground.recipe import Recipe, load_recipe
 from levelground.runs import Run
 
 LITE0 = "tu-tf_efficientnet_lite0"
+
+
 SMALL = dataclasses.replace(Recipe(), encoder="resnet18", encoder_weights="none")
 
 
@@ -89,82 +90,6 @@ def test_every_architecture_takes_the_packaged_weights_and_runs(arch: str) -> No
     assert logits.shape == (1, 6, 128, 128)
 
 
-@pytest.mark.parametrize(
-    ("request_", "message"),
-    [
-        (
-            Request("dpt", "resnet18", 3, 6, 2, 128),
-            r"^dpt with encoder resnet18: cannot be built \(Only Timm encoders are supported for DPT\..+\)\. "
-            r"Give one of timm's: --encoder tu-tf_efficientnet_lite0\.$",
-        ),
-        (
-            Request("unet", "resnet19", 3, 6, 2, 128),
-            r"^unet with encoder resnet19: cannot be built \(no such encoder\)\. Near: resnet18, .+\.$",
-        ),
-        (
-            Request("unet", "tu-tf_efficientnet_lit0", 3, 6, 2, 128),
-            r"cannot be built \(no such encoder\)\. Near: .*tu-tf_efficientnet_lite0.*\.$",
-        ),
-        (
-            Request("linknet", "mit_b0", 3, 6, 2, 128),
-            r"^linknet with encoder mit_b0: cannot be built \(Encoder `mit_b0` is not supported for Linknet\)\. "
-            r"Choose another --encoder, such as tu-tf_efficientnet_lite0 or resnet34\.$",
-        ),
-        (
-            Request("deeplabv3", "vgg11", 3, 6, 2, 128),
-            r"^deeplabv3 with encoder vgg11: cannot be built \(.+\)\. Choose another --encoder, such as",
-        ),
-        (
-            Request("unet", "resnet18", 3, 6, 2, 100),
-            r"^--tile 100: no multiple of 32\. Give --tile 96\.$",
-        ),
-        (Request("unet", "resnet18", 3, 6, 2, 7), r"^--tile 7: no multiple of 32\. Give --tile 32\.$"),
-        (
-            Request("pan", "resnet18", 3, 6, 2, 96),
-            r"^pan with encoder resnet18: cannot run on tiles of 96 px \(.+\)\. "
-            r"Give a larger --tile, such as --tile 256\.$",
-        ),
-        (
-            Request("dpt", "tu-vit_tiny_patch16_224", 3, 6, 2, 256),
-            r"cannot run on tiles of 256 px \(Input height \(256\) doesn't match model \(224\)\)\. Give --tile 224\.$",
-        ),
-        *(
-            (
-                Request(arch, "resnet18", 3, 6, 1, 128),
-                rf"^{arch} with encoder resnet18: cannot train at batch 1 \(it normalises over one value\)\. "
-                r"Give --batch 2\.$",
-            )
-            for arch in ("deeplabv3", "deeplabv3plus", "pan", "upernet")
-        ),
-    ],
-    ids=lambda value: (
-        f"{value.arch}-{value.encoder}-{value.batch}-{value.tile_px}" if isinstance(value, Request) else ""
-    ),
-)
-def test_impossible_wishes_are_refused(request_: Request, message: str) -> None:
-    """Before data are read, with the remedy, in one line."""
-    with pytest.raises(ModelError, match=message) as raised:
-        check_request(request_)
-    assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        Request("pspnet", "resnet18", 3, 7, 1, 64),
-        Request("unet", "mit_b0", 4, 6, 2, 64),
-        Request("fpn", "mobileone_s0", 12, 6, 2, 64),
-        Request("pan", "resnet18", 1, 6, 2, 128),
-        Request("dpt", "tu-vit_tiny_patch16_224", 3, 6, 2, 224),
-        Request("unet", "resnet18", 3, 1, 64, 8192),
-    ],
-    ids=lambda request_: f"{request_.arch}-{request_.encoder}",
-)
-def test_possible_wishes_pass(request_: Request) -> None:
-    """Encoders that read values while they are built, one size only, one class, a batch no memory would hold."""
-    check_request(request_)
-
-
 @pytest.mark.parametrize("bands", [1, 4, 12])
 @pytest.mark.parametrize("encoder", ["resnet18", LITE0])
 def test_any_number_of_bands(bands: int, encoder: str) -> None:
@@ -222,42 +147,6 @@ def test_the_origin_freeze_leaves_the_last_two_children_of_the_encoder() -> None
     for name, parameter in network.named_parameters():
         if not name.startswith("encoder.") or name.split(".")[1] in encoder:
             assert parameter.requires_grad
-
-
-def test_the_origin_freeze_takes_all_of_pspnets_used_encoder() -> None:
-    """PSPNet uses nothing beyond layer2, so nothing of the encoder that it uses is trained; the sizes say so."""
-    recipe = dataclasses.replace(load_recipe("origin"), encoder_weights="none")
-    pspnet, unet = measure_size(build("pspnet", recipe)), measure_size(build("unet", recipe))
-    decoder = sum(
-        parameter.numel()
-        for name, parameter in build("pspnet").network.named_parameters()
-        if not name.startswith("encoder.")
-    )
-    assert pspnet.trainable == decoder
-    assert pspnet.used < pspnet.total
-    assert unet.used == unet.total
-    assert decoder < unet.trainable < unet.used
-
-
-def test_sizes_are_counted() -> None:
-    """Parameters as torch counts them; operations of U-Net with resnet18 about 80 thousand a pixel, at any side."""
-    model = build()
-    size = measure_size(model)
-    assert size.total == size.used == size.trainable == sum(p.numel() for p in model.network.parameters())
-    assert 50e9 < size.macs_per_megapixel < 120e9
-    assert measure_size(model, side=256).macs_per_megapixel == size.macs_per_megapixel
-
-
-def test_operations_of_one_convolution_are_exact() -> None:
-    """The head of a PSPNet alone is known: what remains of the count after it is the rest, never negative."""
-    small, large = (
-        measure_size(
-            build_model("fpn", SMALL, outputs=range(n), data_mean=[0.0] * 3, data_std=[1.0] * 3, dtype="uint8", seed=0)
-        )
-        for n in (1, 2)
-    )
-    # One more output: one more 1×1 convolution over 128 channels at a quarter of each side.
-    assert large.macs_per_megapixel - small.macs_per_megapixel == pytest.approx(1e6 * 128 / 16)
 
 
 @pytest.mark.parametrize(

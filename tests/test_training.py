@@ -14,10 +14,9 @@ from study_builder import build_study
 from training_builder import RECIPE, RUNTIME, assert_same_run, history, train, weights, wish
 
 from levelground.datasets.dataset import Dataset
-from levelground.errors import DiskError, ModelError, TrainingError
+from levelground.errors import DiskError, TrainingError
 from levelground.learning import training
 from levelground.learning.batches import Batch
-from levelground.learning.plan import default_workers, validation_steps
 from levelground.learning.planning import make_plan
 from levelground.learning.state import load_state, save_state, state_paths
 from levelground.learning.stepping import Stepper
@@ -411,49 +410,6 @@ def test_the_origin_recipe_trains_whole_scenes(
     assert run.card["selection"]["value"] == min(dice.values())
     assert run.card["outputs"] == [0, 1, 2, 3]
     assert run.card["parameters"]["trainable"] < run.card["parameters"]["used"] < run.card["parameters"]["total"]
-
-
-@pytest.mark.parametrize(
-    ("validations", "steps", "per_epoch", "expected"),
-    [
-        (5, 100, 7, {20, 40, 60, 80, 100}),
-        (3, 10, 7, {4, 7, 10}),
-        (5, 3, 7, {1, 2, 3}),
-        (1, 9, 2, {9}),
-        (0, 10, 4, {4, 8, 10}),
-        (0, 3, 4, {3}),
-        (0, 8, 4, {4, 8}),
-    ],
-)
-def test_validation_steps(validations: int, steps: int, per_epoch: int, expected: set[int]) -> None:
-    """Evenly, or at the end of every epoch; the last step always."""
-    assert validation_steps(validations, steps, per_epoch) == expected
-
-
-def test_validation_is_the_counts_score(dataset: Dataset, undisturbed: Run) -> None:
-    """Cross-entropy per counted pixel, and the metrics of the summed counts."""
-    plan = make_plan(wish(dataset), dataset, undisturbed.folder, RUNTIME, undisturbed)
-    scored = validate(plan, load_model(undisturbed), ["a/1", "a/2"])
-    assert scored.counts.scenes.tolist() == ["a/1", "a/2"]
-    assert scored.smp_dice is None
-    line = scored.line(dataset.legend.counted)
-    assert line["val_loss"] == pytest.approx(scored.counts.loss_sum.sum() / scored.counts.loss_pixels.sum())
-    assert set(line) == {"val_loss", "val_miou", "val_pixel_accuracy"}
-
-
-def test_damaged_weights_end_a_validation(dataset: Dataset, undisturbed: Run) -> None:
-    """A network that gives no numbers is not scored."""
-    plan = make_plan(wish(dataset), dataset, undisturbed.folder, RUNTIME, undisturbed)
-    model = load_model(undisturbed)
-    for parameter in model.network.parameters():
-        parameter.data.fill_(math.nan)
-    with pytest.raises(ModelError, match=r"b/1: the network gives no numbers \(NaN\)"):
-        validate(plan, model)
-
-
-def test_no_loader_processes_on_a_cpu() -> None:
-    """They would take the cores from the network."""
-    assert default_workers(RUNTIME) == 0
 
 
 def test_a_card_is_json_that_reads_back(undisturbed: Run) -> None:

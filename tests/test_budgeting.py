@@ -1,0 +1,148 @@
+"""How many steps a budget is, and the sanity check."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from study_builder import build_study
+from training_builder import RECIPE, RUNTIME, train, wish
+
+from levelground.datasets.dataset import Dataset
+from levelground.errors import TrainingError
+from levelground.learning import budgeting
+from levelground.learning.batches import Batch
+from levelground.learning.budgeting import plan_budget, probe, sanity_check
+from levelground.learning.plan import Plan
+from levelground.learning.planning import Wish, fit_recipe, make_plan
+from levelground.learning.stepping import Stepper
+from levelground.recipe import Budget, load_recipe
+from levelground.runs import list_runs
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Two training scenes, one to validate."""
+    return build_study(tmp_path_factory.mktemp("budgeting"))
+
+
+@pytest.fixture(scope="module")
+def plan(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """A plan of four steps an epoch."""
+    return make_plan(wish(dataset), dataset, tmp_path_factory.mktemp("plan") / "run", RUNTIME, None)
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        (Budget(steps=7), 7),
+        (Budget(epochs=2.5), 10),
+        (Budget(epochs=0.01), 1),
+        (Budget(), 20),  # the recipe's five epochs
+    ],
+)
+def test_steps_of_a_budget(plan: Plan, budget: Budget, expected: int) -> None:
+    """Steps as they are, epochs by what an epoch sees, at least one step."""
+    planned = plan_budget(plan, budget)
+    assert (planned.steps, planned.validations) == (expected, RECIPE.validations)
+
+
+@pytest.mark.parametrize(
+    ("step_s", "validation_s", "minutes", "validations", "expected"),
+    [
+        (0.5, 2.0, 1.0, 3, (108, 3)),  # 60 s − 3 · 2 s = 54 s
+        (0.5, 10.0, 1.0, 3, (100, 1)),  # three would take half of it: one, a quarter at most
+        (0.5, 2.0, 1.0, 0, (60, 0)),  # one an epoch: half a second for each of its four steps
+        (90.0, 1.0, 1.0, 3, (1, 3)),  # one step at least
+    ],
+)
+def test_minutes_become_steps(
+    plan: Plan,
+    monkeypatch: pytest.MonkeyPatch,
+    step_s: float,
+    validation_s: float,
+    minutes: float,
+    validations: int,
+    expected: tuple[int, int],
+) -> None:
+    """What is left after validations, divided by the time of a step."""
+    monkeypatch.setattr(budgeting, "probe", lambda _plan: (step_s, validation_s))
+    monkeypatch.setattr("time.monotonic", lambda: 0.0)
+    asked = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, validations=validations))
+    planned = plan_budget(asked, Budget(minutes=minutes))
+    assert (planned.steps, planned.validations) == expected
+
+
+def test_minutes_stand_on_the_card_as_steps(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Timed once, said, and fixed from then on."""
+    asked = dataclasses.replace(wish(dataset), budget=Budget(minutes=0.02))
+    run = train(asked, dataset, tmp_path)
+    budget = run.card["budget"]
+    assert budget["asked"] == "0.02 minutes"
+    assert budget["steps"] == run.card["steps_done"] >= 1
+    assert f"{run.name}: 0.02 minutes are {budget['steps']} steps at " in capsys.readouterr().err
+    assert train(asked, dataset, tmp_path).card == run.card
+
+
+def test_timing_leaves_the_network_as_it_was(plan: Plan) -> None:
+    """It works on a copy."""
+    before = {name: value.clone() for name, value in plan.model.network.state_dict().items()}
+    step_s, validation_s = probe(plan)
+    assert step_s > 0
+    assert validation_s > 0
+    assert all(torch.equal(value, before[name]) for name, value in plan.model.network.state_dict().items())
+
+
+def test_slow_steps_are_timed_twice_at_most(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole scenes on a CPU take half a minute each."""
+    taken = []
+    step = Stepper.step
+
+    def counted(self: Stepper, number: int, batch: Batch) -> torch.Tensor:
+        taken.append(number)
+        return step(self, number, batch)
+
+    monkeypatch.setattr(Stepper, "step", counted)
+    monkeypatch.setattr(budgeting, "LONG_PROBE_S", 0.0)
+    probe(plan)
+    assert taken == [0, 1]
+
+
+def test_the_sanity_check_looks_at_two_scenes(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the origin study does, on a copy, before the run has a card."""
+    seen = []
+    step = Stepper.step
+
+    def counted(self: Stepper, number: int, batch: Batch) -> torch.Tensor:
+        seen.extend(batch.scenes)
+        return step(self, number, batch)
+
+    monkeypatch.setattr(Stepper, "step", counted)
+    recipe = fit_recipe(dataclasses.replace(load_recipe("origin"), encoder_weights="none"), dataset)
+    make_plan(Wish("pspnet", 0, recipe, Budget(steps=3)), dataset, tmp_path, RUNTIME, None)
+    assert sorted(seen) == [0, 1]
+
+
+def test_a_sanity_check_that_fails_ends_before_the_run(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Early, in one line, and without a run on disk."""
+    monkeypatch.setattr(Stepper, "step", lambda *_: torch.tensor(math.nan))
+    recipe = dataclasses.replace(RECIPE, sanity_check=True)
+    message = r"sanity check: the loss is nan\. Lower --lr or mend the data\.$"
+    with pytest.raises(TrainingError, match=message):
+        train(wish(dataset, recipe=recipe), dataset, tmp_path)
+    assert list_runs(tmp_path) == []
+
+
+def test_the_sanity_check_leaves_the_network_as_it_was(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    """It works on a copy, and says that it passed."""
+    before = {name: value.clone() for name, value in plan.model.network.state_dict().items()}
+    sanity_check(plan)
+    assert all(torch.equal(value, before[name]) for name, value in plan.model.network.state_dict().items())
+    assert "sanity check on two scenes passed, loss " in capsys.readouterr().err

@@ -1,0 +1,47 @@
+"""Validation scenes scored while a run goes on."""
+
+import math
+
+import pytest
+from study_builder import build_study
+from training_builder import RUNTIME, train, wish
+
+from levelground.datasets.dataset import Dataset
+from levelground.errors import ModelError
+from levelground.learning.planning import make_plan
+from levelground.learning.validation import validate
+from levelground.networks.models import load_model
+from levelground.runs import Run
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Two training scenes, one to validate."""
+    return build_study(tmp_path_factory.mktemp("training"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Six steps without interruption."""
+    return train(wish(dataset), dataset, tmp_path_factory.mktemp("undisturbed"))
+
+
+def test_validation_is_the_counts_score(dataset: Dataset, undisturbed: Run) -> None:
+    """Cross-entropy per counted pixel, and the metrics of the summed counts."""
+    plan = make_plan(wish(dataset), dataset, undisturbed.folder, RUNTIME, undisturbed)
+    scored = validate(plan, load_model(undisturbed), ["a/1", "a/2"])
+    assert scored.counts.scenes.tolist() == ["a/1", "a/2"]
+    assert scored.smp_dice is None
+    line = scored.line(dataset.legend.counted)
+    assert line["val_loss"] == pytest.approx(scored.counts.loss_sum.sum() / scored.counts.loss_pixels.sum())
+    assert set(line) == {"val_loss", "val_miou", "val_pixel_accuracy"}
+
+
+def test_damaged_weights_end_a_validation(dataset: Dataset, undisturbed: Run) -> None:
+    """A network that gives no numbers is not scored."""
+    plan = make_plan(wish(dataset), dataset, undisturbed.folder, RUNTIME, undisturbed)
+    model = load_model(undisturbed)
+    for parameter in model.network.parameters():
+        parameter.data.fill_(math.nan)
+    with pytest.raises(ModelError, match=r"b/1: the network gives no numbers \(NaN\)"):
+        validate(plan, model)
