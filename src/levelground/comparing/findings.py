@@ -138,7 +138,7 @@ def _better(
     ]
     if len(items) > 3:
         gaps.append(f"{len(items) - 3} more")
-    return f"{best[1]} wins with {score(best[2])} {words}: it beats {listing(gaps)}."
+    return f"{best[1]} wins with {score(best[2])} {words}. It beats {listing(gaps)}."
 
 
 _PARTS = {"undecided": _undecided, "equal": _equal, "better": _better}
