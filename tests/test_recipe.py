@@ -1,6 +1,7 @@
 """Recipes and budgets: shipped ones, files, flags, and what is refused."""
 
 import dataclasses
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -167,3 +168,23 @@ def test_a_budget_of_nothing_is_refused(values: dict[str, float]) -> None:
     """Steps, epochs and minutes are more than none."""
     with pytest.raises(ValueError, match="greater than"):
         Budget(**values)  # type: ignore[arg-type]
+
+
+def test_the_documentation_gives_a_reason_for_every_field() -> None:
+    """With the value that the default recipe has."""
+    page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", page.partition("## The origin recipe")[0], re.MULTILINE))
+    shown = {True: "on", False: "off"}
+    values = {name: getattr(Recipe(), name) for name in FIELDS}
+    expected = {
+        name: shown[v] if isinstance(v, bool) else f"`{v}`" if isinstance(v, str) else f"{v:g}"
+        for name, v in values.items()
+    }
+    assert rows == expected
+
+
+def test_the_documentation_names_every_field_of_the_origin_recipe() -> None:
+    """Beside what the origin study had."""
+    page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", page.partition("## The origin recipe")[2]))
+    assert named >= FIELDS
