@@ -7,11 +7,14 @@ import pytest
 from study_builder import add_run, build_study
 
 from levelground.cli import main
+from levelground.computing import Computing
 from levelground.datasets.dataset import Dataset
 from levelground.doors.evaluate import EvaluateConfig, evaluate
 from levelground.errors import ConfigError, RecordError, UnlikeError
 from levelground.records import one_writer
 from levelground.scores.counts import read_counts
+
+CPU = Computing(device="cpu", precision="fp32", threads=1)
 
 
 @pytest.fixture
@@ -25,12 +28,12 @@ def dataset(tmp_path: Path) -> Dataset:
 
 def config(dataset: Dataset, **more: object) -> EvaluateConfig:
     """Evaluate the study on one CPU thread."""
-    return EvaluateConfig(study=dataset.folder, device="cpu", threads=1, **more)  # type: ignore[arg-type]
+    return EvaluateConfig(study=dataset.folder, computing=CPU, **more)  # type: ignore[arg-type]
 
 
 def test_all_runs_of_a_study_are_evaluated(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     """Each gets its counts; one line a run says score and speed, the last what comes next."""
-    paths = evaluate(config(dataset, precision="fp32"))
+    paths = evaluate(config(dataset))
     assert [path.parent.name for path in paths] == ["a-s0", "b-s0"]
     assert all(len(read_counts(path).scenes) == 3 for path in paths)
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
@@ -43,7 +46,7 @@ def test_a_named_run_or_a_run_folder_is_evaluated_alone(dataset: Dataset) -> Non
     """By name in the study, or by its own folder."""
     runs = dataset.folder / "runs"
     assert evaluate(config(dataset, runs=("b-s0",), split="val")) == [runs / "b-s0" / "counts-val.npz"]
-    alone = EvaluateConfig(study=runs / "a-s0", split="val", tile=32, device="cpu", threads=1)
+    alone = EvaluateConfig(study=runs / "a-s0", split="val", tile=32, computing=CPU)
     assert evaluate(alone) == [runs / "a-s0" / "counts-val.npz"]
     assert not list(runs.glob("*/counts-test.npz"))
 

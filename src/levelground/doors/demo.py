@@ -7,6 +7,7 @@ import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from levelground.computing import Computing
 from levelground.recipe import Budget, Recipe, Seed
 from levelground.records import Record
 
@@ -32,6 +33,7 @@ class DemoConfig:
     """Seed of the scenes."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe(tile=256, halo=32, validations=3)
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
+    computing: tyro.conf.OmitArgPrefixes[Computing] = Computing()
 
 
 def demo(config: DemoConfig) -> Record:
@@ -56,4 +58,8 @@ def demo(config: DemoConfig) -> Record:
     scenes = config.out / "scenes"
     write_scenes(scenes, n=config.scenes, size=config.size, seed=config.scene_seed)
     dataset = prepare_dataset(PrepareOptions(data=scenes, out=config.out, cache=config.out / "cache"))
-    return run_study(dataset, options, make_runtime())
+    return run_study(
+        dataset,
+        options,
+        make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads),
+    )

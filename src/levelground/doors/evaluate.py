@@ -7,6 +7,8 @@ import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from levelground.computing import Computing
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EvaluateConfig:
@@ -24,12 +26,7 @@ class EvaluateConfig:
     """Half of the overlap of neighbouring tiles, px; None takes the run's, or an eighth of another tile."""
     batch: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Tiles run at a time; None fills about one megapixel on a CPU, eight on a GPU. Decides time and memory only."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute; auto takes CUDA, then MPS, then the CPU."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of multiplications; auto takes bf16 where the hardware has it."""
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """CPU threads; None takes all cores."""
+    computing: tyro.conf.OmitArgPrefixes[Computing] = Computing()
 
 
 def evaluate(config: EvaluateConfig) -> list[Path]:
@@ -66,7 +63,7 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     for run in runs:
         check_fit(run, dataset, config.split)
         choose_geometry(run, tile=config.tile, halo=config.halo)
-    runtime = make_runtime(config.device, config.precision, threads=config.threads)
+    runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
     with one_writer(study):
         paths = [
             evaluate_run(

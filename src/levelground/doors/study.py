@@ -1,11 +1,12 @@
 """Prepare, train every architecture and seed, evaluate, compare and report; what is done already is not done again."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from levelground.computing import Computing, Upkeep
 from levelground.datasets.choices import PrepareOptions
 from levelground.recipe import Budget, Recipe, Seed
 from levelground.records import Record
@@ -28,16 +29,8 @@ class StudyConfig:
     """Differences smaller than this do not matter; verdicts of equality mean it."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute; auto takes CUDA, then MPS, then the CPU."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of multiplications; auto takes bf16 where the hardware has it."""
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """CPU threads; None takes all cores. Other numbers of threads give other last bits of the weights."""
-    workers: Annotated[int, Field(ge=0, le=256)] | None = None
-    """Loader processes; None takes none on a CPU and up to 8 beside a GPU. They change no sample."""
-    save_every: Annotated[float, Field(gt=0)] = 60.0
-    """Longest time between two saved states, seconds."""
+    computing: tyro.conf.OmitArgPrefixes[Computing] = Computing()
+    upkeep: tyro.conf.OmitArgPrefixes[Upkeep] = Upkeep()
 
 
 def study(config: StudyConfig) -> Record:
@@ -62,9 +55,9 @@ def study(config: StudyConfig) -> Record:
         metric=config.metric,
         delta=config.delta,
         twins=config.twins,
-        workers=config.workers,
-        save_every_s=config.save_every,
+        workers=config.upkeep.workers,
+        save_every_s=config.upkeep.save_every,
     )
     check_options(options)
-    runtime = make_runtime(config.device, config.precision, threads=config.threads)
+    runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
     return run_study(prepare_dataset(config.scenes), options, runtime)

@@ -1,12 +1,12 @@
 """Train one architecture on a prepared study; run again, it goes on where it was stopped."""
 
 from pathlib import Path
-from typing import Annotated, Literal
 
 import tyro
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from levelground.computing import Computing, Upkeep
 from levelground.recipe import Budget, Recipe, Seed
 from levelground.runs import Run
 
@@ -23,16 +23,8 @@ class TrainConfig:
     """Seed of the initial weights and of every crop."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute; auto takes CUDA, then MPS, then the CPU."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of multiplications; auto takes bf16 where the hardware has it."""
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """CPU threads; None takes all cores. Other numbers of threads give other last bits of the weights."""
-    workers: Annotated[int, Field(ge=0, le=256)] | None = None
-    """Loader processes; None takes none on a CPU and up to 8 beside a GPU. They change no sample."""
-    save_every: Annotated[float, Field(gt=0)] = 60.0
-    """Longest time between two saved states, seconds."""
+    computing: tyro.conf.OmitArgPrefixes[Computing] = Computing()
+    upkeep: tyro.conf.OmitArgPrefixes[Upkeep] = Upkeep()
 
 
 def train(config: TrainConfig) -> Run:
@@ -53,6 +45,8 @@ def train(config: TrainConfig) -> Run:
     dataset = read_dataset(config.study)
     wish = Wish(config.arch, config.seed, fit_recipe(config.recipe, dataset), config.budget)
     check_wish(wish, bands=dataset.bands, n_outputs=len(outputs_of(wish.recipe, dataset)))
-    runtime = make_runtime(config.device, config.precision, threads=config.threads)
+    runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
     with one_writer(config.study):
-        return train_wish(wish, dataset, config.study, runtime, workers=config.workers, save_every_s=config.save_every)
+        return train_wish(
+            wish, dataset, config.study, runtime, workers=config.upkeep.workers, save_every_s=config.upkeep.save_every
+        )
