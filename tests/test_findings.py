@@ -95,7 +95,7 @@ def test_the_headline_of_a_winner_gives_each_gap(record: dict[str, Any]) -> None
     top, second, last = (label for _, label, _ in contenders(record))
     text = headline(record).text
     assert text.startswith(f"{top} wins with 0.")
-    assert f"it beats {second} (0." in text
+    assert f"It beats {second} (0." in text
     assert f" and {last} (0." in text
     assert headline(record).figures["better"] == [name for name, _, _ in contenders(record)[1:]]
 

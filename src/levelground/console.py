@@ -77,7 +77,8 @@ def progress_bar(title: str, total: int | None) -> Iterator[Bar]:
         TimeRemainingColumn(),
         _Note(),
     )
-    with Progress(*columns, console=_console, transient=True) as progress:
+    # Where nobody watches, as in a log file, a bar would leave empty lines.
+    with Progress(*columns, console=_console, transient=True, disable=not _console.is_terminal) as progress:
         yield Bar(progress, title, total)
 
 

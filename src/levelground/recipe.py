@@ -39,7 +39,7 @@ class Recipe:
     """Classes that get an output of the network: the counted ones, or all of the legend."""
     tile: Annotated[int, Field(ge=0, le=8192)] = 512
     """Side of the training crop and of the inference tile, px, a multiple of 32; 0 takes whole scenes."""
-    halo: Annotated[int, Field(ge=0, le=1024)] = 64
+    halo: Annotated[int, Field(ge=0, le=1024)] = 56
     """Half of the overlap of neighbouring inference tiles, px."""
     batch: Annotated[int, Field(ge=1, le=4096)] = 8
     """Crops in a training step."""

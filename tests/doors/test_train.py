@@ -110,12 +110,20 @@ def test_one_writer(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert list_runs(study) == []
 
 
+def saved_at(state: Path) -> int | None:
+    """When a state was written; ``None`` where there is none, as for a moment between two renames."""
+    try:
+        return state.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 def stopped_by(number: signal.Signals, command: list[str], state: Path) -> tuple[int, str]:
     """Run a command, send it a signal as soon as it has saved a state; its status and what it said."""
-    before = state.stat().st_mtime_ns if state.exists() else 0
+    before = saved_at(state)
     process = subprocess.Popen([sys.executable, "-m", "levelground", *command], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not state.exists() or state.stat().st_mtime_ns == before:
+    while saved_at(state) in (before, None):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
