@@ -257,11 +257,11 @@ def test_other_imagery_is_trained(tmp_path: Path, bands: int, dtype: str) -> Non
         noise = rng.normal(0, 0.1, (64, 64, bands))
         scenes[name] = ((100 * (1 + labels[..., None] + noise)).astype(dtype), labels)
     dataset = array_dataset(tmp_path, scenes, n_classes=2)
-    recipe = dataclasses.replace(RECIPE, lr=3e-3)
-    trained = train(wish(dataset, steps=30, recipe=recipe), dataset, tmp_path / "study")
+    recipe = dataclasses.replace(RECIPE, lr=1e-2, validations=1)
+    trained = train(wish(dataset, steps=16, recipe=recipe), dataset, tmp_path / "study")
     losses = [line["train_loss"] for line in history(trained) if line["kind"] == "step"]
     assert np.isfinite(losses).all()
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:4])
     assert trained.card["in_channels"] == bands
     assert trained.card["dtype"] == dtype
 

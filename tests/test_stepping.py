@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from study_builder import ENCODER
 
 from levelground.learning.batches import Batch
 from levelground.learning.optimisation import rate_factor
@@ -14,7 +15,7 @@ from levelground.networks.runtime import make_runtime
 from levelground.recipe import Recipe, load_recipe
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
-RECIPE = dataclasses.replace(Recipe(), encoder="resnet18", encoder_weights="none", tile=64, batch=2)
+RECIPE = dataclasses.replace(Recipe(), encoder=ENCODER, encoder_weights="none", tile=64, batch=2)
 
 
 def stepper(arch: str = "fpn", recipe: Recipe = RECIPE, *, seed: int = 0, steps: int = 10) -> Stepper:
