@@ -275,3 +275,15 @@ def test_a_file_is_known_by_what_it_holds(tmp_path: Path) -> None:
     assert source_identity(str(first)) == source_identity(str(moved)) == source_identity(str(tmp_path))
     assert source_identity(str(first)) != source_identity(str(changed))
     assert [source_identity(name) for name in ("none", "package", "nowhere.pth")] == ["none", "package", "nowhere.pth"]
+
+
+def test_weights_from_the_hub_are_fitted_and_normalised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the hub gives for the whole encoder, cut down to the stages that a network uses."""
+    state = encoder_state("resnet18")
+    (tmp_path / "config.json").write_text('{"mean": [0.1, 0.2, 0.3], "std": [1, 1, 1]}')
+    monkeypatch.setattr(weights, "download_encoder", lambda _encoder: (state, tmp_path / "config.json"))
+    some = {name: torch.empty_like(value) for name, value in state.items() if not name.startswith("layer4")}
+    loaded = load_encoder_weights("resnet18", "imagenet", some)
+    assert loaded is not None
+    assert loaded.state.keys() == some.keys()
+    assert (loaded.source, loaded.mean, loaded.std) == ("imagenet (hub)", (0.1, 0.2, 0.3), (1, 1, 1))
