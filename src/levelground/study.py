@@ -12,6 +12,7 @@ from levelground.console import say, say_table
 from levelground.datasets.dataset import Dataset
 from levelground.learning.planning import Wish, check_wish, fit_recipe, outputs_of, train_wish
 from levelground.networks.evaluation import evaluate_run
+from levelground.networks.models import build_model
 from levelground.networks.runtime import Runtime
 from levelground.recipe import Budget, Recipe
 from levelground.records import Record, one_writer, write_json
@@ -43,9 +44,16 @@ def check_options(options: StudyOptions, *, bands: int = 3, n_outputs: int = 7) 
 
     Raises:
         ModelError: An architecture, encoder, batch or tile do not go together.
+        WeightsError: The encoder weights cannot be had.
     """
     for arch in dict.fromkeys(options.archs):
         check_wish(Wish(arch, 0, options.recipe, options.budget), bands=bands, n_outputs=n_outputs)
+    # Building one network fetches the weights that all share, or says in seconds that they are out of reach.
+    nothing, unit = (0.0,) * bands, (1.0,) * bands
+    outputs = range(n_outputs)
+    build_model(
+        options.archs[0], options.recipe, outputs=outputs, data_mean=nothing, data_std=unit, dtype="uint8", seed=0
+    )
 
 
 def wishes_of(options: StudyOptions, recipe: Recipe) -> list[Wish]:
