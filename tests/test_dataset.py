@@ -201,7 +201,7 @@ def test_a_record_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
 def test_a_path_that_is_let_in_never_leaves_its_folder(parts: list[str]) -> None:
     """Joined to a folder, it resolves below the folder."""
     path = "/".join(parts)
-    root = Path("/root/folder")
+    root = Path("/folder")
     if stays_inside(path):
         joined = Path(root / path)
         assert ".." not in joined.parts
