@@ -47,6 +47,7 @@ def ledger_rows(looks: Sequence[RunLook]) -> list[Block]:
                     _whole(card.get("images_seen")),
                     _whole(card.get("megapixels_seen")),
                     _whole(card.get("wall_s")),
+                    _whole(card.get("train_s")),
                     _whole(card.get("peak_memory_mib")),
                     rate((look.record.get("throughput") or card.get("speed") or {}).get("train_images_per_s")),
                     rate(throughput_of(look)),
