@@ -45,6 +45,8 @@ def test_run_folders_flags_and_another_place(study: Path, tmp_path: Path) -> Non
     record = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
     assert [run["arch"] for run in record["runs"]] == ["unet", "fpn"]
     assert (record["metric"], record["delta"]) == ("kept.mf1", 0.05)
+    places = [(tmp_path / "out" / run["folder"]).resolve() for run in record["runs"]]
+    assert places == [Path(run).resolve() for run in runs], "the page finds histories and masks from there"
     assert not (study / "comparison.json").exists()
 
 

@@ -1,5 +1,6 @@
 """Compare evaluated runs: scores, intervals and verdicts, from counts alone; needs no torch and no pixels."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -51,6 +52,9 @@ def compare(config: CompareConfig) -> Record:
     record = compare_runs(
         runs, split=config.split, metric=config.metric, delta=config.delta, allow_unlike=config.allow_unlike
     )
+    where = {run.name: run.folder for run in runs}
+    for entry in record["runs"]:  # the page finds histories and masks by it, wherever the comparison lies
+        entry["folder"] = os.path.relpath(where[entry["name"]].resolve(), out.resolve())
     write_comparison(record, out)
     table = scores_table(record)
     say_table(table.title, table.header, table.rows)
