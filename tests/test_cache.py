@@ -153,7 +153,10 @@ def test_full_disk_names_the_cache(cache: Cache, scene: SceneFile, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np.lib.format, "write_array", full)
-    text = r"cache: cannot store a scene \(.*No space left on device.*\)\. Free space, or choose another cache with"
+    text = (
+        r"\.npy: cannot be written \(No space left on device\)\. "
+        r"Free space, or choose another cache with --cache or LEVELGROUND_CACHE\.$"
+    )
     with pytest.raises(DiskError, match=text):
         cache.store(scene, DEEPGLOBE)
     assert [path for path in cache.folder.rglob("*") if path.is_file()] == []

@@ -1,21 +1,16 @@
-"""Records: atomic files, schema numbers, hashes, one writer."""
+"""Records: schema numbers and hashes."""
 
-import errno
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from levelground.errors import BusyError, DiskError, RecordError
+from levelground.errors import RecordError
 from levelground.records import (
     SCHEMAS,
-    atomic_path,
     check_schema,
-    one_writer,
     plain,
     read_json,
     sha256_array,
@@ -23,52 +18,6 @@ from levelground.records import (
     sha256_json,
     write_json,
 )
-
-
-def test_atomic_path_renames_when_the_block_ends_well(tmp_path: Path) -> None:
-    """The file appears under its name, in a folder made for it, and nothing else does."""
-    path = tmp_path / "new" / "a.txt"
-    with atomic_path(path) as temporary:
-        temporary.write_text("whole")
-        assert not path.exists()
-    assert path.read_text() == "whole"
-    assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
-
-
-def test_atomic_path_keeps_the_suffix(tmp_path: Path) -> None:
-    """Writers that choose a format by suffix see the right one."""
-    with atomic_path(tmp_path / "a.npz") as temporary:
-        assert temporary.suffix == ".npz"
-        assert temporary.parent == tmp_path
-
-
-def test_atomic_path_leaves_the_old_file_when_the_block_fails(tmp_path: Path) -> None:
-    """A failure in the middle changes nothing and leaves no temporary file."""
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    with pytest.raises(ValueError, match="half way"), atomic_path(path) as temporary:
-        temporary.write_text("new, but")
-        raise ValueError("half way")
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_atomic_path_says_that_the_disk_is_full(tmp_path: Path) -> None:
-    """A full disk is one clear line."""
-    message = r"a\.txt: cannot be written \(No space left on device\)\. Free space or choose another --out\.$"
-    with pytest.raises(DiskError, match=message), atomic_path(tmp_path / "a.txt"):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_atomic_path_says_that_a_folder_is_a_file(tmp_path: Path) -> None:
-    """A folder that cannot be made is one clear line."""
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(DiskError, match=r"a\.txt: cannot be written \((Not a directory|File exists)\)\."),
-        atomic_path(tmp_path / "file" / "a.txt"),
-    ):
-        pass
 
 
 @pytest.mark.parametrize(
@@ -152,46 +101,3 @@ def test_sha256_json_ignores_the_order_of_keys_and_nothing_else() -> None:
     """Canonical JSON: sorted keys."""
     assert sha256_json({"b": [1, 2], "a": np.int64(3)}) == sha256_json({"a": 3, "b": (1, 2)})
     assert sha256_json({"a": [1, 2]}) != sha256_json({"a": [2, 1]})
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from levelground.records import one_writer
-with one_writer(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_one_writer_names_the_process_that_holds_the_folder(tmp_path: Path) -> None:
-    """While another process holds the folder we are told which; when it is killed the folder is free."""
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        message = rf"held by process {holder.pid}\. Wait for it to end, or choose another --out\."
-        with pytest.raises(BusyError, match=message), one_writer(tmp_path):
-            pass
-    finally:
-        holder.kill()
-        holder.communicate()
-    with one_writer(tmp_path):
-        pass
-
-
-def test_one_writer_may_be_taken_again(tmp_path: Path) -> None:
-    """A lock that was let go is free."""
-    for _ in range(2):
-        with one_writer(tmp_path / "study"):
-            pass
-
-
-def test_one_writer_says_that_it_cannot_write(tmp_path: Path) -> None:
-    """A folder that cannot be made is one clear line."""
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(DiskError, match=r"file: cannot be written \(File exists\)\. Choose another --out\."),
-        one_writer(tmp_path / "file"),
-    ):
-        pass

@@ -5,10 +5,13 @@ import importlib
 import io
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from levelground import __version__
-from levelground.errors import ConfigError, LevelgroundError
+from levelground.disk import is_full
+from levelground.errors import ConfigError, DiskError, LevelgroundError
 
 USER_FAULT, OUR_FAULT, INTERRUPTED = 2, 1, 130
 
@@ -70,7 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(f"levelground {__version__}\n")
         return 0
     try:
-        _open(arguments[0], arguments[1:])
+        with _full_disk():
+            _open(arguments[0], arguments[1:])
     except LevelgroundError as error:
         return _fail(error, USER_FAULT, debug, str(error))
     except KeyboardInterrupt:
@@ -87,6 +91,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _full_disk() -> Iterator[None]:
+    """A full disk is nobody's fault of ours, wherever it is met, in another library's temporary files too."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise DiskError(f"{error}. Free space and run the same command again: what is finished stays.") from error
+
+
 def _open(name: str, arguments: list[str]) -> None:
     door = DOORS.get(name)
     if door is None:
@@ -96,9 +111,17 @@ def _open(name: str, arguments: list[str]) -> None:
         from levelground.recipe import load_recipe, recipe_flags
 
         # The recipe's fields come first, so that flags given beside it win.
-        chosen = _value_of("--recipe", arguments)
+        chosen, begun = _value_of("--recipe", arguments), _value_of("--resume", arguments) if name == "train" else None
+        if chosen is not None and begun is not None:
+            raise ConfigError(
+                f"--recipe {chosen}: --resume goes on with the recipe on the run card. Drop one of the two."
+            )
         if chosen is not None:
             arguments = [*recipe_flags(load_recipe(chosen)), *arguments]
+        if begun is not None:
+            from levelground.runs import read_recipe, read_run
+
+            arguments = [*recipe_flags(read_recipe(read_run(Path(begun)))), *arguments]
     getattr(module, name)(_parse(name, getattr(module, door.config), arguments, module.__doc__))
 
 

@@ -1,59 +1,40 @@
-"""Records on disk: atomic writes, schema numbers, hashes and the one-writer lock.
+"""Records on disk: JSON with schema numbers, and hashes; written whole, by one writer (:mod:`levelground.disk`).
 
-A record is a JSON file whose first keys are ``schema`` and ``kind``. It is written under a temporary name, flushed to
-the disk and renamed, so a reader sees the old record or the new one and never a half.
+A record is a JSON file whose first keys are ``schema`` and ``kind``.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import math
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.errors import BusyError, DiskError, RecordError
+from levelground.disk import atomic_path, one_writer
+from levelground.errors import RecordError
 
-SCHEMAS: dict[str, int] = {"dataset": 1, "run": 1, "study": 1, "comparison": 1, "counts": 1}
+__all__ = [
+    "SCHEMAS",
+    "Record",
+    "atomic_path",
+    "check_schema",
+    "one_writer",
+    "plain",
+    "read_json",
+    "sha256_array",
+    "sha256_file",
+    "sha256_json",
+    "write_json",
+]
+
+SCHEMAS: dict[str, int] = {"dataset": 1, "run": 1, "study": 1, "comparison": 1, "counts": 1, "prediction": 1}
 """The schema number that this version writes and reads, by kind of record."""
 
 Record = dict[str, Any]
 """A JSON object. ``Any`` is what JSON is; the readers of each kind turn it into types."""
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; rename it to ``path`` when the block ends well, else remove it.
-
-    Args:
-        path: The file to appear. Its folder is made where it is missing.
-    Raises:
-        DiskError: The disk is full or the folder cannot be written.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=f".part{path.suffix}")
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno is None or not isinstance(error.filename, str | None):
-            raise
-        raise DiskError(f"{path}: cannot be written ({error.strerror}). Free space or choose another --out.") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def plain(value: object) -> Any:
@@ -162,32 +143,3 @@ def sha256_json(value: object) -> str:
     """
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@contextlib.contextmanager
-def one_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; the lock goes with the process, so a dead one leaves none.
-
-    Args:
-        folder: The folder to hold; made where it is missing.
-    Raises:
-        BusyError: Another process holds it; the message names it.
-        DiskError: The folder cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a+", encoding="utf-8")
-    except OSError as error:
-        raise DiskError(f"{folder}: cannot be written ({error.strerror}). Choose another --out.") from error
-    with lock as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise BusyError(f"{folder}: held by {holder}. Wait for it to end, or choose another --out.") from error
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()}")
-        file.flush()
-        yield

@@ -5,9 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from levelground.errors import DiskError, RecordError
+from pydantic import Field, TypeAdapter, ValidationError
+
+from levelground.disk import append_text
+from levelground.errors import RecordError
+from levelground.recipe import Recipe, check_recipe
 from levelground.records import Record, atomic_path, plain, read_json, write_json
 
 Card = Record
@@ -61,6 +65,58 @@ class Run:
         return self.folder / f"preds-{split}"
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """``budget`` on a card."""
+
+    asked: str
+    steps: Annotated[int, Field(ge=1)] | None = None
+    validations: Annotated[int, Field(ge=0)] | None = None
+
+
+@dataclass(frozen=True)
+class _Protocol:
+    """``recipe`` on a card, as far as later commands read it field by field."""
+
+    name: str | None = None
+    loss: str | None = None
+    tile: Annotated[int, Field(ge=0)] = 0
+    halo: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True)
+class _CardTypes:
+    """What the keys of a card hold where they are there; other keys are only shown."""
+
+    name: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]+$")]  # it becomes part of file names
+    arch: str
+    encoder: str
+    seed: int | None
+    status: str
+    legend_sha256: str
+    identity: str
+    encoder_weights: str | None = None
+    twin: bool = False
+    recipe: _Protocol | None = None
+    budget: _Asked | None = None
+    outputs: list[Annotated[int, Field(ge=0, le=254)]] | None = None
+    tile: Annotated[int, Field(ge=0)] | None = None
+    halo: Annotated[int, Field(ge=0)] | None = None
+    in_channels: Annotated[int, Field(ge=1)] | None = None
+    mean: list[float] | None = None
+    std: list[Annotated[float, Field(gt=0)]] | None = None
+    gsd_m: float | None = None
+    legend: dict[str, Any] | None = None
+    train_sha256: str | None = None
+    split_sha256: str | None = None
+    parameters: dict[str, float | None] | None = None
+    selection: dict[str, Any] | None = None
+    speed: dict[str, float | None] | None = None
+    evaluations: dict[str, dict[str, Any]] | None = None
+
+
+_CARD = TypeAdapter(_CardTypes)
+
 REQUIRED_KEYS = ("name", "arch", "encoder", "seed", "status", "legend_sha256", "identity")
 
 
@@ -73,13 +129,31 @@ def read_run(folder: Path) -> Run:
     """Read a run folder.
 
     Raises:
-        RecordError: There is no run card, it is damaged, of an unknown schema, or lacks a key.
+        RecordError: There is no run card, it is damaged, of an unknown schema, lacks a key or has one of a wrong type.
     """
     card = read_json(folder / "run.json", kind="run")
     missing = [key for key in REQUIRED_KEYS if key not in card]
     if missing:
         raise RecordError(f"{folder / 'run.json'}: lacks {missing[0]!r}. Make the run anew.")
+    try:
+        _CARD.validate_json(json.dumps(card), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{folder / 'run.json'}: {where}: {first['msg']}. Make the run anew.") from error
     return Run(folder, card)
+
+
+def read_recipe(run: Run) -> Recipe:
+    """The recipe that a run was begun with.
+
+    Raises:
+        RecordError: Another tool trained it.
+        ConfigError: The card's recipe has a key or a value that this version does not know.
+    """
+    if run.adopted:
+        raise RecordError(f"{run.folder}: was adopted, not trained here. Give a run that levelground train began.")
+    return check_recipe(run.card.get("recipe") or {}, source=str(run.folder / "run.json"))
 
 
 def write_card(folder: Path, card: Mapping[str, object]) -> None:
@@ -104,18 +178,13 @@ def run_name(arch: str, encoder: str, seed: int) -> str:
 
 
 def append_history(folder: Path, lines: Sequence[Mapping[str, object]]) -> None:
-    """Append lines to ``history.jsonl`` and flush them.
+    """Append lines to ``history.jsonl``.
 
     Raises:
-        DiskError: The disk is full; a line cut short is left out when the history is read.
+        DiskError: The disk is full; the history is what it was.
     """
-    path = folder / "history.jsonl"
     text = "".join(json.dumps(plain(line), allow_nan=False) + "\n" for line in lines)
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise DiskError(f"{path}: cannot be written ({error.strerror}). Free space or choose another --out.") from error
+    append_text(folder / "history.jsonl", text)
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:

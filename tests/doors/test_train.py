@@ -1,5 +1,6 @@
 """``levelground train``: end to end, stopped from outside, and gone on with."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from training_builder import assert_same_run
 
 from levelground.cli import main
 from levelground.records import one_writer
-from levelground.runs import Run, list_runs, read_history
+from levelground.runs import Run, list_runs, read_history, read_run, write_card
 
 STEPS = 300
 FLAGS = (
@@ -106,7 +107,7 @@ def test_one_writer(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A study that is being trained in is left alone; the holder is named."""
     with one_writer(study):
         assert main(["train", str(study), *FLAGS]) == 2
-    assert f"BusyError: {study}: held by process {os.getpid()}. Wait for it to end" in capsys.readouterr().err
+    assert f"BusyError: {study}: held by process {os.getpid()} on " in capsys.readouterr().err
     assert list_runs(study) == []
 
 
@@ -149,3 +150,101 @@ def test_a_process_that_is_stopped_and_killed_goes_on_to_the_same_weights(study:
     assert main(command) == 0
     assert len(read_history(folder)) == STEPS + 2
     assert_same_run(only_run(study), undisturbed)
+
+
+@pytest.fixture
+def stopped(study: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run that was stopped after its second step of four."""
+    from levelground.learning import training
+
+    save = training._Loop._flush
+
+    def ask(self: training._Loop, bar: object) -> None:
+        save(self, bar)  # type: ignore[arg-type]
+        self.stopping = self.stopping or self.progress.step == 2
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "FLUSH_S", -1.0)
+        patched.setattr(training._Loop, "_flush", ask)
+        assert main(["train", str(study), *FLAGS, "--steps", "4", "--seed", "3", "--lr", "5e-4"]) == 130
+    assert only_run(study).card["status"] == "stopped"
+    return only_run(study).folder
+
+
+def test_a_run_folder_is_enough_to_go_on(
+    stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recipe, budget, seed and threads are the card's; a run that is finished says so."""
+    import torch
+
+    torch.set_num_threads(2)  # as a new process would
+    monkeypatch.chdir(stopped)
+    assert main(["train", "--resume", "."]) == 0
+    said = capsys.readouterr().err
+    assert f"{stopped.name}: goes on at step 2 of 4." in said
+    assert "may differ" not in said
+    whole = build_study(tmp_path / "whole").folder
+    assert main(["train", str(whole), *FLAGS, "--steps", "4", "--seed", "3", "--lr", "5e-4"]) == 0
+    assert_same_run(read_run(stopped), only_run(whole))
+    capsys.readouterr()
+    assert main(["train", "--resume", str(stopped), "--workers", "1", "--lr", "0.0005", "--steps", "4"]) == 0
+    assert f"{stopped.name}: trained already, 4 steps; reused." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--arch", "unet"], "--arch unet: {name} was begun with linknet and goes on with it. Drop the flag, or"),
+        (["--seed", "0"], "--seed 0: {name} was begun with 3 and"),
+        (["--lr", "1e-3"], "--lr 0.001: {name} was begun with 0.0005 and"),
+        (["--steps", "5"], "--steps 5: {name} was begun with 4 steps and"),
+        (["--epochs", "4"], "--epochs 4: {name} was begun with 4 steps and"),
+        (["elsewhere"], "STUDY elsewhere: {name} was begun with {study} and"),
+        (
+            ["--recipe", "origin"],
+            "--recipe origin: --resume goes on with the run card's own recipe. Drop one",
+        ),
+    ],
+)
+def test_flags_that_contradict_the_card(
+    stopped: Path, capsys: pytest.CaptureFixture[str], flags: list[str], line: str
+) -> None:
+    """One line, status 2, and the run as it was."""
+    assert main(["train", "--resume", str(stopped), *flags]) == 2
+    assert line.format(name=stopped.name, study=stopped.parent.parent) in capsys.readouterr().err
+    assert read_run(stopped).card["status"] == "stopped"
+
+
+def test_data_that_are_no_longer_the_same(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run goes on with what it was begun on, or not at all."""
+    record = stopped.parent.parent / "dataset.json"
+    content = json.loads(record.read_text(encoding="utf-8"))
+    content["split"]["train"] = content["split"]["train"][:1]
+    record.write_text(json.dumps(content), encoding="utf-8")
+    assert main(["train", "--resume", str(stopped)]) == 2
+    assert "was begun with other scenes, labels, split or encoder weights than" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("card", "line"),
+    [
+        ({"status": "adopted"}, "was adopted, not trained here. Give a run that levelground train began."),
+        ({"recipe": {"lrr": 1}}, "run.json: unknown recipe key 'lrr'. Known keys: "),
+        ({"budget": {}}, "run.json: holds no budget to go on with. Make the run anew."),
+    ],
+)
+def test_cards_that_say_too_little(
+    stopped: Path, capsys: pytest.CaptureFixture[str], card: dict[str, object], line: str
+) -> None:
+    """One line names what is missing."""
+    write_card(stopped, read_run(stopped).card | card)
+    assert main(["train", "--resume", str(stopped)]) == 2
+    assert line in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flags", "missing"), [([], "STUDY"), (["study"], "--arch")])
+def test_nothing_to_train(capsys: pytest.CaptureFixture[str], flags: list[str], missing: str) -> None:
+    """Both ways of asking are named."""
+    assert main(["train", *flags]) == 2
+    line = f"ConfigError: {missing}: not given. Say levelground train STUDY --arch NAME, or --resume RUN."
+    assert line in capsys.readouterr().err

@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from levelground.disk import atomic_path
+from levelground.imagery.cache import REMEDY
 from levelground.imagery.legend import IGNORE, LabelMap
-from levelground.records import atomic_path, sha256_json
+from levelground.records import sha256_json
 
 Pixels = NDArray[np.generic]  # (H, W, C)
 
@@ -143,6 +145,6 @@ def cached_traits(cache: Path, image_key: str, labels_key: str | None, make: Cal
             return Traits(**{name: arrays[name] for name in Traits.__dataclass_fields__})
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         traits = make()
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(path, REMEDY) as temporary, temporary.open("wb") as file:
         np.savez(file, **vars(traits))
     return traits

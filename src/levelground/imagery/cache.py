@@ -13,14 +13,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.errors import DiskError, RecordError, SceneError
+from levelground.disk import atomic_path
+from levelground.errors import RecordError, SceneError
 from levelground.imagery.geotiff import Pixels
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.imagery.reading import SceneFile, read_scene
-from levelground.records import atomic_path, sha256_array, sha256_file, sha256_json
+from levelground.records import sha256_array, sha256_file, sha256_json
 
 DECODING = 1
 """The version of decoding: raised when the same file gives other pixels or labels, so that old entries are not used."""
+
+REMEDY = "Free space, or choose another cache with --cache or LEVELGROUND_CACHE"
+"""What to do where the cache cannot be written: it often lies on another disk than the study."""
 
 
 @dataclass(frozen=True)
@@ -178,21 +182,15 @@ class Cache:
                 impure_pixels=decoded.impure_pixels,
             )
             self._write(labels_key, decoded.labels)
-            with atomic_path(self.path(labels_key).with_suffix(".json")) as temporary:
+            with atomic_path(self.path(labels_key).with_suffix(".json"), REMEDY) as temporary:
                 temporary.write_text(json.dumps(asdict(figures)) + "\n", encoding="utf-8")
         height, width, bands = decoded.pixels.shape
         return ((height, width, bands), str(decoded.pixels.dtype)), figures
 
     def _write(self, key: str, array: Pixels) -> None:
         """Write one array under its key."""
-        try:
-            with atomic_path(self.path(key)) as temporary, temporary.open("wb") as file:
-                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
-        except DiskError as error:
-            raise DiskError(
-                f"{self.folder}: cannot store a scene ({error.__cause__ or error}). Free space, or choose another "
-                "cache with LEVELGROUND_CACHE."
-            ) from error
+        with atomic_path(self.path(key), REMEDY) as temporary, temporary.open("wb") as file:
+            np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
 
 
 def _labels_key(scene: SceneFile, legend: Legend, snap: int, image_sha256: str) -> str | None:

@@ -13,6 +13,7 @@ import timm
 import torch
 from torch import nn
 
+from levelground.disk import reason, writing
 from levelground.errors import ModelError, WeightsError, first_line
 from levelground.networks.weights import adapt_bands, fit_state, load_encoder_weights, read_state, resolve_source
 from levelground.recipe import Recipe
@@ -172,14 +173,28 @@ def save_model(model: SegmentationModel, folder: Path) -> None:
     """Save weights in segmentation_models_pytorch's own layout.
 
     Each file appears whole; between two saves of one run only the weights differ, so a kill in between harms nothing.
+
+    Raises:
+        DiskError: They cannot be written; what was there before stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as temporary:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as temporary:
+            _save_network(model.network, Path(temporary))
+            for file in sorted(Path(temporary).iterdir()):
+                file.replace(folder / file.name)
+
+
+def _save_network(network: nn.Module, folder: Path) -> None:
+    """Save a network; the writer of weights has an error of its own for a full disk."""
+    from safetensors import SafetensorError
+
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model.network.save_pretrained(temporary)  # type: ignore[operator]
-        for file in sorted(Path(temporary).iterdir()):
-            file.replace(folder / file.name)
+            network.save_pretrained(folder)  # type: ignore[operator]
+    except SafetensorError as error:
+        raise OSError(reason(error)) from error
 
 
 def load_model(run: Run) -> SegmentationModel:

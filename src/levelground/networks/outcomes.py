@@ -1,9 +1,6 @@
 """What an evaluation leaves beside its counts: predicted masks, an entry on the run card, a line among the looks."""
 
 import json
-import os
-import shlex
-import sys
 from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +10,7 @@ from PIL import Image
 from levelground.comparing.setting import LOOKS_FILE
 from levelground.datasets.dataset import Dataset
 from levelground.datasets.splits import SplitName
+from levelground.disk import append_text, command_line
 from levelground.imagery.legend import LabelMap, Legend
 from levelground.records import atomic_path, sha256_file
 from levelground.runs import Run, write_card
@@ -48,11 +46,8 @@ def note_evaluation(run: Run, dataset: Dataset, split: SplitName, entry: Mapping
             run.card["speed"] = speed | {"infer_megapixels_per_s": entry["megapixels_per_s"]}
     write_card(run.folder, run.card)
     if split == "test":
-        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "run": run.name, "command": _command()}
-        with (dataset.folder / LOOKS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "run": run.name, "command": command_line()}
+        append_text(dataset.folder / LOOKS_FILE, json.dumps(line) + "\n", durable=True)
 
 
 def write_mask(path: Path, preds: LabelMap, legend: Legend) -> None:
@@ -72,9 +67,3 @@ def remove_other_masks(folder: Path, names: Container[str]) -> None:
     for path in folder.rglob("*.png"):
         if path.relative_to(folder).with_suffix("").as_posix() not in names:
             path.unlink()
-
-
-def _command() -> str:
-    """The command line of this process, without the program's folder."""
-    program = Path(sys.argv[0]).name
-    return shlex.join(["levelground" if program == "__main__.py" else program, *sys.argv[1:]])
