@@ -26,7 +26,7 @@ Layout = Literal["NCHW", "NHWC"]
 Run = Callable[[NDArray[np.generic]], NDArray[np.float32]]  # one batch in the file's layout -> its first output
 Side = int | str | None  # a dimension of an ONNX shape: a number, or a name where any will do
 
-INPUT_TYPES = {
+INPUT_TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,

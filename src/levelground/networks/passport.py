@@ -72,7 +72,8 @@ class Passport:
     def to_json(self) -> Record:
         """The passport as a JSON object with its schema number, read back by :func:`parse_passport`."""
         content = dict(vars(self)) | {"legend": self.legend.to_json()}
-        return {"schema": SCHEMA, "kind": "model"} | plain(content)
+        record: Record = plain({"schema": SCHEMA, "kind": "model"} | content)
+        return record
 
 
 @dataclass(frozen=True)

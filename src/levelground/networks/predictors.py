@@ -1,18 +1,15 @@
 """Models ready to run on stored pixels, wherever they came from: a run, an SMP folder, an ONNX file."""
 
-import ast
 import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from levelground.console import say
-from levelground.errors import ConfigError, LegendError, ModelError
-from levelground.imagery.legend import Legend, default_legend, read_legend
+from levelground.errors import ConfigError, ModelError
+from levelground.imagery.legend import Legend
+from levelground.networks.foreign_models import Given, class_names, foreign_legend, resolution_m
 from levelground.networks.hub import normalisation
 from levelground.networks.inference import Forward
 from levelground.networks.models import load_model
@@ -94,7 +91,7 @@ def open_predictor(
         ConfigError: ``legend``, ``mean`` or ``std`` are given for a model that brings its own, or do not fit.
         LegendError: The legend file contradicts itself.
     """
-    given = _Given(legend, None if mean is None else tuple(mean), None if std is None else tuple(std))
+    given = Given(legend, None if mean is None else tuple(mean), None if std is None else tuple(std))
     if (path / "run.json").exists():
         return _from_run(path, runtime, given)
     if path.is_dir() and path.name == "model" and (path.parent / "run.json").exists():
@@ -123,34 +120,7 @@ def fit_pixels(predictor: Predictor, dtype: str) -> Predictor:
     return dataclasses.replace(predictor, mean=mean, std=std)
 
 
-@dataclass(frozen=True)
-class _Given:
-    """What the user says of a model that does not say it itself."""
-
-    legend: Path | None
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
-
-    def refuse(self, source: Path) -> None:
-        """Refuse to overrule a model that knows better."""
-        for flag, value in (("legend", self.legend), ("mean", self.mean), ("std", self.std)):
-            if value is not None:
-                raise ConfigError(f"--{flag}: {source} brings its own. Leave --{flag} away.")
-
-    def normalisation(self, bands: int, source: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-        """Mean and deviation in stored units, where they are given; one value holds for all bands."""
-        if self.mean is None and self.std is None:
-            return None
-        pairs = (("mean", self.mean or (0.0,)), ("std", self.std or (1.0,)))
-        for flag, values in pairs:
-            if len(values) not in (1, bands) or not np.isfinite(values).all() or (flag == "std" and min(values) <= 0):
-                shown, more = " ".join(f"{value:g}" for value in values), ", above 0" if flag == "std" else ""
-                raise ConfigError(f"--{flag} {shown}: {source} reads {bands} bands. Give {bands} numbers or one{more}.")
-        mean, std = (values * bands if len(values) == 1 else values for _, values in pairs)
-        return mean, std
-
-
-def _from_run(folder: Path, runtime: "Runtime", given: _Given) -> Predictor:
+def _from_run(folder: Path, runtime: "Runtime", given: Given) -> Predictor:
     run = read_run(folder)
     passport, model = run_passport(run), load_model(run)
     given.refuse(folder)
@@ -201,7 +171,7 @@ def _fitting_halo(halo: int, tile: int, fixed: int | None) -> int:
     return halo if fixed in (None, tile) else (fixed or 0) // 8
 
 
-def _from_smp(folder: Path, runtime: "Runtime", given: _Given) -> Predictor:
+def _from_smp(folder: Path, runtime: "Runtime", given: Given) -> Predictor:
     model: SmpFolder = open_smp(folder)
     passport_file = folder / PASSPORT_FILE
     network = runtime.place(model.network)
@@ -214,7 +184,7 @@ def _from_smp(folder: Path, runtime: "Runtime", given: _Given) -> Predictor:
         )
         _check_fit(passport, model.bands, model.n_outputs, folder)
         return _known(passport, forward, _Source(passport.name, weights))
-    legend, outputs = _foreign_legend(given.legend, model.n_outputs, None, folder)
+    legend, outputs = foreign_legend(given.legend, model.n_outputs, None, folder)
     said = given.normalisation(model.bands, folder)
     if said is None and model.bands != 3:
         raise ConfigError(
@@ -244,7 +214,7 @@ def _from_smp(folder: Path, runtime: "Runtime", given: _Given) -> Predictor:
     )
 
 
-def _from_onnx(path: Path, runtime: "Runtime", given: _Given) -> Predictor:
+def _from_onnx(path: Path, runtime: "Runtime", given: Given) -> Predictor:
     model: OnnxModel = open_onnx(path, runtime)
     if PASSPORT_KEY in model.metadata:
         given.refuse(path)
@@ -254,7 +224,7 @@ def _from_onnx(path: Path, runtime: "Runtime", given: _Given) -> Predictor:
             passport.name, model.digest, activated=True, normalised=True, tile=model.tile, max_batch=model.max_batch
         )
         return _known(passport, model.forward, source)
-    legend, outputs = _foreign_legend(given.legend, model.n_outputs, _class_names(model.metadata, path), path)
+    legend, outputs = foreign_legend(given.legend, model.n_outputs, class_names(model.metadata, path), path)
     said = given.normalisation(model.bands, path)
     mean, std = said or ((0.0,) * model.bands, (255.0,) * model.bands)
     tile = model.tile or FOREIGN_TILE
@@ -268,7 +238,7 @@ def _from_onnx(path: Path, runtime: "Runtime", given: _Given) -> Predictor:
         std=std,
         bands=model.bands,
         dtype=None,
-        gsd_m=_resolution_m(model.metadata),
+        gsd_m=resolution_m(model.metadata),
         tile=tile,
         halo=tile // 8,
         fixed_tile=model.tile is not None,
@@ -285,54 +255,3 @@ def _check_fit(passport: Passport, bands: int, n_outputs: int, source: Path) -> 
             f"{source}: has {bands} bands and {n_outputs} outputs, its passport says {passport.bands} and "
             f"{len(passport.outputs)}. Export it anew."
         )
-
-
-def _foreign_legend(
-    given: Path | None, n_outputs: int, names: Mapping[int, str] | None, source: Path
-) -> tuple[Legend, tuple[int, ...]]:
-    """Legend and outputs of a model that brings none: the user's file, the file's own class names, or numbers."""
-    if given is not None:
-        legend = read_legend(given)
-        counted = tuple(int(index) for index in np.flatnonzero(legend.counted))
-        if n_outputs not in (legend.n_classes, len(counted)):
-            raise ConfigError(
-                f"--legend {given}: has {legend.n_classes} classes, {len(counted)} of them counted; {source} has "
-                f"{n_outputs} outputs. Give a legend with one class an output."
-            )
-        return legend, tuple(range(n_outputs)) if n_outputs == legend.n_classes else counted
-    legend = default_legend(n_outputs)
-    if names is None:
-        say(f"{source.name}: does not name its {n_outputs} classes; they are numbered. Pass --legend to name them.")
-        return legend, tuple(range(n_outputs))
-    classes = [dataclasses.replace(c, name=names.get(c.index, c.name)) for c in legend.classes]
-    try:
-        return Legend(source.stem or "model", tuple(classes)), tuple(range(n_outputs))
-    except LegendError as error:
-        raise LegendError(f"{source}: {error} Or pass --legend.") from error
-
-
-def _class_names(metadata: Mapping[str, str], source: Path) -> dict[int, str] | None:
-    """Class names as Deepness and others write them: JSON, or a Python dictionary in text."""
-    text = metadata.get("class_names") or metadata.get("names")
-    if not text:
-        return None
-    try:
-        try:
-            content = json.loads(text)
-        except ValueError:
-            content = ast.literal_eval(text)
-        content = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else content
-        pairs = content.items() if isinstance(content, dict) else enumerate(content)
-        return {int(key): str(value) for key, value in pairs}
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        say(f"{source.name}: its class names cannot be read; the classes are numbered. Pass --legend to name them.")
-        return {}
-
-
-def _resolution_m(metadata: Mapping[str, str]) -> float | None:
-    """Metres a pixel from ``resolution`` in centimetres, as Deepness and geodeep write it."""
-    try:
-        value = float(metadata["resolution"])
-    except (KeyError, ValueError):
-        return None
-    return value / 100 if 0 < value < 1e6 else None

@@ -77,7 +77,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     """The configuration with its types checked."""
     path = folder / CONFIG_FILE
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: unreadable ({first_line(error)}). Save the model with save_pretrained.") from error
     for key, kind in (("_model_class", str), ("encoder_name", str), ("in_channels", int), ("classes", int)):
