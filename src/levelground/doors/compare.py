@@ -52,9 +52,9 @@ def compare(config: CompareConfig) -> Record:
     record = compare_runs(
         runs, split=config.split, metric=config.metric, delta=config.delta, allow_unlike=config.allow_unlike
     )
-    where = {run.name: run.folder for run in runs}
-    for entry in record["runs"]:  # the page finds histories and masks by it, wherever the comparison lies
-        entry["folder"] = os.path.relpath(where[entry["name"]].resolve(), out.resolve())
+    once = dict.fromkeys(run.folder.resolve() for run in runs)
+    for entry, folder in zip(record["runs"], once, strict=True):
+        entry["folder"] = os.path.relpath(folder, out.resolve())  # the page finds histories and masks by it
     write_comparison(record, out)
     table = scores_table(record)
     say_table(table.title, table.header, table.rows)
