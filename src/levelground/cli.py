@@ -34,6 +34,7 @@ DOORS = {
     "evaluate": Door("EvaluateConfig", "count what runs get right and wrong, scene by scene"),
     "compare": Door("CompareConfig", "scores, intervals and verdicts from the counts of two or more runs"),
     "report": Door("ReportConfig", "one offline HTML page and the figures of a comparison"),
+    "predict": Door("PredictConfig", "map images and rasters of any size with a trained model"),
 }
 
 

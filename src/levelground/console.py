@@ -52,6 +52,11 @@ class Bar:
         self._progress = progress
         self._task = progress.add_task(title, total=total, note="")
 
+    @property
+    def shown(self) -> bool:
+        """Whether anybody sees it."""
+        return not self._progress.disable
+
     def advance(self, n: int = 1, *, note: str | None = None) -> None:
         """Move on by ``n`` and show ``note`` at the right."""
         if note is None:

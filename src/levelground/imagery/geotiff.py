@@ -1,12 +1,12 @@
-"""Windowed reading and writing of rasters through GDAL; the only module that imports rasterio."""
+"""Reading and writing of rasters through GDAL; beside ``windowed`` the only module here that imports rasterio."""
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ Window = tuple[int, int, int, int]
 """Row, column, height and width of a rectangle of pixels."""
 
 _quiet = threading.Lock()  # warning filters belong to the whole process
+
+CACHE_BYTES = 64 * 2**20
+"""GDAL's cache of blocks while maps are read and written; its own default grows with the machine's memory."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,32 @@ class RasterInfo:
 
 
 @contextmanager
+def quietly() -> Iterator[None]:
+    """Leave out rasterio's warning that a raster has no place on the ground."""
+    import rasterio
+
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        yield
+
+
+@contextmanager
+def bounded_cache(size: int = CACHE_BYTES, *, threads: bool = False) -> Iterator[None]:
+    """Bound GDAL's cache of blocks inside the block, and let it leave no side files.
+
+    Args:
+        size: Bytes of the cache.
+        threads: Decode with all cores; worth it where the network leaves them free.
+    """
+    import rasterio
+
+    with rasterio.Env(
+        GDAL_CACHEMAX=size, GDAL_NUM_THREADS="ALL_CPUS" if threads else "1", GDAL_PAM_ENABLED="NO", CPL_DEBUG="OFF"
+    ):
+        yield
+
+
+@contextmanager
 def _opened(source: Path | bytes, shown: Path) -> Iterator["DatasetReader"]:
     """Open a raster file, or one held in memory; library errors become one line."""
     import rasterio
@@ -62,8 +91,7 @@ def _opened(source: Path | bytes, shown: Path) -> Iterator["DatasetReader"]:
 
     memory = MemoryFile(source) if isinstance(source, bytes) else None
     try:
-        with _quiet, warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with quietly():
             raster = memory.open() if memory else rasterio.open(source)
             _ = raster.transform
         with raster:
@@ -84,19 +112,28 @@ def read_info(path: Path) -> RasterInfo:
         SceneError: The file is damaged, or its bands have unlike types.
     """
     with _opened(path, path) as raster:
-        types = sorted(set(raster.dtypes))
-        if len(types) != 1:
-            raise SceneError(f"{path}: bands have the types {', '.join(types)}, expected one. Write them alike.")
-        placed = not raster.transform.is_identity
-        return RasterInfo(
-            height=raster.height,
-            width=raster.width,
-            bands=raster.count,
-            dtype=types[0],
-            nodata=None if raster.nodata is None else float(raster.nodata),
-            crs=raster.crs.to_string() if raster.crs else None,
-            transform=tuple(raster.transform)[:6] if placed else None,
-        )
+        return info_of(raster, path)
+
+
+def info_of(raster: "DatasetReader", shown: Path) -> RasterInfo:
+    """What an open raster's header says.
+
+    Raises:
+        SceneError: Its bands have unlike types.
+    """
+    types = sorted(set(raster.dtypes))
+    if len(types) != 1:
+        raise SceneError(f"{shown}: bands have the types {', '.join(types)}, expected one. Write them alike.")
+    placed = not raster.transform.is_identity
+    return RasterInfo(
+        height=raster.height,
+        width=raster.width,
+        bands=raster.count,
+        dtype=types[0],
+        nodata=None if raster.nodata is None else float(raster.nodata),
+        crs=raster.crs.to_string() if raster.crs else None,
+        transform=tuple(raster.transform)[:6] if placed else None,
+    )
 
 
 def read_window(path: Path, window: Window | None = None) -> Pixels:
@@ -159,7 +196,15 @@ class RasterWriter:
 
 @contextmanager
 def raster_writer(
-    path: Path, info: RasterInfo, *, palette: NDArray[np.uint8] | None = None, tile: int = 256
+    path: Path,
+    info: RasterInfo,
+    *,
+    palette: NDArray[np.uint8] | None = None,
+    tile: int = 256,
+    tags: Mapping[str, str] | None = None,
+    band_names: Sequence[str] = (),
+    scale: float | None = None,
+    predictor: int = 1,
 ) -> Iterator[RasterWriter]:
     """Write a tiled, compressed GeoTIFF bit by bit; it appears under its name when the block ends well.
 
@@ -168,6 +213,10 @@ def raster_writer(
         info: Size, bands, type, position and nodata value.
         palette: Colours of values 0…, ``(K, 3)``, for one band of uint8.
         tile: Side of the file's tiles in pixels, a multiple of 16.
+        tags: Metadata of the file.
+        band_names: A description for each band.
+        scale: What stored values are multiplied by to be what they mean.
+        predictor: What deflate is helped by: 1 nothing (classes), 2 differences (integers), 3 the same of floats.
     Raises:
         DiskError: The disk is full or the folder cannot be written.
     """
@@ -177,16 +226,20 @@ def raster_writer(
     options = {"driver": "GTiff", "tiled": True, "blockxsize": tile, "blockysize": tile, "compress": "deflate"}
     shape = {"height": info.height, "width": info.width, "count": info.bands, "dtype": info.dtype}
     place = {"crs": info.crs, "transform": Affine(*info.transform)} if info.transform else {}
+    layout = {"predictor": predictor, "BIGTIFF": "IF_SAFER"}
     with atomic_path(path) as temporary:
         try:
-            with _quiet, warnings.catch_warnings():
-                warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-                raster = rasterio.open(
-                    temporary, "w", nodata=info.nodata, BIGTIFF="IF_SAFER", **options, **shape, **place
-                )
+            with quietly():
+                raster = rasterio.open(temporary, "w", nodata=info.nodata, **options, **shape, **place, **layout)
             with raster:
                 if palette is not None:
                     raster.write_colormap(1, {i: (*colour, 255) for i, colour in enumerate(palette.tolist())})
+                if tags:
+                    raster.update_tags(**tags)
+                for band, name in enumerate(band_names, start=1):
+                    raster.set_band_description(band, name)
+                if scale is not None:
+                    raster.scales = (scale,) * info.bands
                 yield RasterWriter(raster)
         except rasterio.errors.RasterioError as error:
             raise DiskError(f"{path}: cannot be written ({error}). Free space or choose another --out.") from error
@@ -198,3 +251,26 @@ def write_raster(path: Path, pixels: Pixels, info: RasterInfo, *, palette: NDArr
     info = replace(info, height=height, width=width, bands=rest[0] if rest else 1, dtype=str(pixels.dtype))
     with raster_writer(path, info, palette=palette) as writer:
         writer.write(0, 0, pixels)
+
+
+def copy_to_cog(source: Path, target: Path, *, overviews: Literal["mode", "average"], predictor: int = 1) -> None:
+    """Copy a finished GeoTIFF to a cloud-optimised one, which GDAL can only make by copying.
+
+    Args:
+        source: The finished GeoTIFF.
+        target: The file to appear, whole, with all that ``source`` says of itself.
+        overviews: How reduced pictures are made: the most frequent class, or the mean.
+        predictor: As in :func:`raster_writer`.
+    Raises:
+        DiskError: The disk is full or the folder cannot be written.
+    """
+    import rasterio.shutil
+
+    kind = {1: "NO", 2: "STANDARD", 3: "FLOATING_POINT"}[predictor]
+    options = {"compress": "DEFLATE", "predictor": kind, "blocksize": 512, "BIGTIFF": "IF_SAFER"}
+    with atomic_path(target) as temporary:
+        try:
+            with quietly():
+                rasterio.shutil.copy(source, temporary, driver="COG", overview_resampling=overviews.upper(), **options)
+        except rasterio.errors.RasterioError as error:
+            raise DiskError(f"{target}: cannot be written ({error}). Free space or choose another --out.") from error

@@ -68,8 +68,18 @@ def choose_geometry(
     edge = halo if halo is not None else own_halo if side == own_tile else side // 8
     edge = edge if side else 0
     check_geometry(side, edge)
+    return Geometry(side, edge, batch or tiles_at_once(side, device))
+
+
+def tiles_at_once(side: int, device: str) -> int:
+    """How many tiles are run at a time where nobody says.
+
+    Example:
+        >>> tiles_at_once(512, "cpu"), tiles_at_once(0, "cuda")
+        (4, 1)
+    """
     room = _BATCH_PIXELS.get(device, _BATCH_PIXELS["cpu"])
-    return Geometry(side, edge, batch or max(1, room // max(1, side * side) if side else 1))
+    return max(1, room // (side * side)) if side else 1
 
 
 def evaluate_run(

@@ -6,11 +6,14 @@ by a thread, run in batches that may span rows of tiles, and blended as they com
 raster of any height costs the same.
 """
 
+import os
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
     from levelground.networks.runtime import Runtime
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
-"""Normalised ``(N, C, H, W)`` to logits ``(N, K, H, W)``, such as a network in evaluation mode."""
+"""Normalised ``(N, C, H, W)`` to ``(N, K, H, W)``: logits, such as a network in evaluation mode gives, or
+probabilities, where it is said that they are."""
 
 Place = tuple[int, int]  # row and column of a tile in the grid of tiles
 
@@ -99,6 +103,9 @@ def sweep(
     halo: int,
     batch: int,
     runtime: "Runtime",
+    activated: bool = False,
+    first_row: int = 0,
+    spill: Path | None = None,
 ) -> Iterator[Block]:
     """Run a network over a scene and yield blended probabilities as they are finished.
 
@@ -112,15 +119,22 @@ def sweep(
         halo: Half the smallest overlap of neighbouring tiles, in pixels.
         batch: Tiles run at a time, at least 1.
         runtime: Device and precision.
+        activated: Whether the network gives probabilities already.
+        first_row: The first row of tiles that is wanted; what it blends with is run again, in the same batches, so
+            that its blocks have the same bits as in a sweep from the start.
+        spill: A folder for the lower edge of a row of tiles, which grows with the scene's width; ``None`` keeps it in
+            memory.
     Yields:
-        Blocks that cover each pixel of the scene once, in reading order of the tiles.
+        Blocks that cover each pixel of the scene, from ``first_row`` on, once, in reading order of the tiles.
     Raises:
         ShapeError: The network's output has another height or width than its input.
     """
     height, width, bands = pixels.shape
     rows, cols = plan_axis(height, tile=tile, halo=halo), plan_axis(width, tile=tile, halo=halo)
+    needed = rows.first_touching(first_row)
     places = list(product(range(len(rows.starts)), range(len(cols.starts))))
-    chunks = [places[first : first + batch] for first in range(0, len(places), batch)]
+    from_batch = needed * len(cols.starts) // batch * batch
+    chunks = [places[first : first + batch] for first in range(from_batch, len(places), batch)]
     normaliser = Normaliser(mean, std, runtime.device)
     blend: Blend | None = None
 
@@ -133,36 +147,46 @@ def sweep(
         return stored
 
     for chunk, stored in zip(chunks, _ahead(load, chunks), strict=True):
-        probs = _probabilities(forward, normaliser, stored, runtime)
+        probs = _probabilities(forward, normaliser, stored, runtime, activated=activated)
         if probs.shape[-2:] != (rows.tile, cols.tile):
             raise ShapeError(
                 f"the network made {tuple(probs.shape[-2:])} of tiles of {(rows.tile, cols.tile)} with {bands} bands. "
                 "Expected an output of the input's height and width."
             )
-        blend = blend or Blend(rows, cols, classes=probs.shape[1], device=runtime.device)
+        blend = blend or Blend(rows, cols, classes=probs.shape[1], device=runtime.device, spill=spill)
         for (r, c), one in zip(chunk, probs, strict=True):
-            yield blend.add(r, c, one)
+            if r >= needed:
+                block = blend.add(r, c, one)
+                if r >= first_row:
+                    yield block
 
 
 @torch.inference_mode()
-def _probabilities(forward: Forward, normaliser: Normaliser, stored: torch.Tensor, runtime: "Runtime") -> torch.Tensor:
+def _probabilities(
+    forward: Forward, normaliser: Normaliser, stored: torch.Tensor, runtime: "Runtime", *, activated: bool
+) -> torch.Tensor:
     """Probabilities ``(N, K, H, W)`` float32 of a batch of stored tiles ``(N, H, W, C)``."""
     image = normaliser(stored.to(runtime.device, non_blocking=True))
     if not runtime.channels_last:
         image = image.contiguous()
     with runtime.autocast():
-        logits = forward(image)
-    return torch.softmax(logits.contiguous().float(), dim=1)
+        output = forward(image).contiguous().float()
+    return output if activated else torch.softmax(output, dim=1)
 
 
 class Blend:
     """Blends tiles that come in reading order; holds one tile's right edge and one row's lower edge."""
 
-    def __init__(self, rows: Axis, cols: Axis, *, classes: int, device: torch.device) -> None:
-        """Make room for the lower edge of a row of tiles."""
+    def __init__(
+        self, rows: Axis, cols: Axis, *, classes: int, device: torch.device, spill: Path | None = None
+    ) -> None:
+        """Make room for the lower edge of a row of tiles, in memory or in a file in the folder ``spill``."""
         self._rows, self._cols = rows, cols
-        waiting = max((rows.overlap(r) for r in range(len(rows.starts))), default=0)
-        self._below = torch.empty((classes, waiting, cols.length), device=device)
+        self._below: dict[int, torch.Tensor] | SpilledEdges = {}
+        if spill is not None:
+            high = max(rows.overlap(r) for r in range(len(rows.starts)))
+            wide = max(cols.finished(c) for c in range(len(cols.starts)))
+            self._below = SpilledEdges(spill, device, slot=4 * classes * high * wide)
         self._right = torch.empty((classes, rows.tile, 0), device=device)
         self._row_shares = [torch.from_numpy(rows.share(r)).to(device)[:, None] for r in range(len(rows.starts))]
         self._col_shares = [torch.from_numpy(cols.share(c)).to(device) for c in range(len(cols.starts))]
@@ -172,7 +196,7 @@ class Blend:
         """Blend in the tile at row ``r`` and column ``c`` of the grid and return what it finishes.
 
         Args:
-            r: Row of the tile in the grid of tiles.
+            r: Row of the tile in the grid of tiles; the first one blends with nothing above it.
             c: Column of the tile; tiles come row by row, without gaps.
             probs: ``(K, tile rows, tile columns)``; overwritten.
         """
@@ -182,15 +206,37 @@ class Blend:
             probs[:, :, :left] = torch.lerp(self._right, probs[:, :, :left], self._col_shares[c])
         wide, high = cols.finished(c), rows.finished(r)
         self._right = probs[:, :, wide:].clone() if c + 1 < len(cols.starts) else self._right[:, :, :0]
-        column = slice(cols.starts[c], cols.starts[c] + wide)
-        if above:
-            probs[:, :above, :wide] = torch.lerp(
-                self._below[:, :above, column], probs[:, :above, :wide], self._row_shares[r]
-            )
+        if above and c in self._below:
+            probs[:, :above, :wide] = torch.lerp(self._below[c], probs[:, :above, :wide], self._row_shares[r])
         if r + 1 < len(rows.starts):
-            below = probs[:, high:, :wide]
-            self._below[:, : below.shape[1], column] = below
-        return Block(rows.starts[r], column.start, probs[:, :high, :wide])
+            self._below[c] = probs[:, high:, :wide].clone()
+        return Block(rows.starts[r], cols.starts[c], probs[:, :high, :wide])
+
+
+class SpilledEdges:
+    """The lower edge of a row of tiles, tile by tile, in a file: a raster of any width costs the same memory.
+
+    The file has no name, so it goes with the process. What was written last is mostly still in the system's cache.
+    """
+
+    def __init__(self, folder: Path, device: torch.device, *, slot: int) -> None:
+        """Open the file in ``folder``; no edge has more than ``slot`` bytes."""
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - lives as long as the blend
+        self._device, self._slot = device, slot
+        self._shapes: dict[int, torch.Size] = {}
+
+    def __contains__(self, column: int) -> bool:
+        return column in self._shapes
+
+    def __setitem__(self, column: int, edge: torch.Tensor) -> None:
+        values = edge.contiguous().cpu().numpy()
+        self._shapes[column] = edge.shape
+        os.pwrite(self._file.fileno(), values.data, column * self._slot)
+
+    def __getitem__(self, column: int) -> torch.Tensor:
+        values = np.empty(self._shapes[column], np.float32)
+        os.preadv(self._file.fileno(), [values.data], column * self._slot)
+        return torch.from_numpy(values).to(self._device)
 
 
 def _ahead(load: Callable[[list[Place]], torch.Tensor], chunks: Iterable[list[Place]]) -> Iterator[torch.Tensor]:

@@ -58,6 +58,10 @@ class Axis:
         end = self.starts[k + 1] if k + 1 < len(self.starts) else self.length
         return end - self.starts[k]
 
+    def first_touching(self, k: int) -> int:
+        """The first tile that reaches pixels of tile ``k``: from there on, later pixels depend on no earlier tile."""
+        return next(first for first, start in enumerate(self.starts) if start + self.tile > self.starts[k])
+
     def share(self, k: int) -> NDArray[np.float32]:
         """The share that tile ``k`` takes of each pixel of its overlap: a smoothstep from 0 to 1, ends excluded."""
         overlap = self.overlap(k)
