@@ -112,10 +112,11 @@ def _open(name: str, arguments: list[str]) -> None:
         from levelground.recipe import load_recipe, recipe_flags
 
         # The recipe's fields come first, so that flags given beside it win.
-        chosen, begun = _value_of("--recipe", arguments), _value_of("--resume", arguments) if name == "train" else None
+        chosen = _value_of("--recipe", arguments)
+        begun = _value_of("--resume", arguments) if name == "train" else None
         if chosen is not None and begun is not None:
             raise ConfigError(
-                f"--recipe {chosen}: --resume goes on with the recipe on the run card. Drop one of the two."
+                f"--recipe {chosen}: --resume goes on with the run card's own recipe. Drop one of the two."
             )
         if chosen is not None:
             arguments = [*recipe_flags(load_recipe(chosen)), *arguments]

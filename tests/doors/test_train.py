@@ -1,6 +1,6 @@
 """``levelground train``: end to end, stopped from outside, and gone on with."""
 
-import json
+import dataclasses
 import os
 import signal
 import subprocess
@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from study_builder import ENCODER, build_study
+from study_builder import ENCODER, SPLIT, build_study
 from training_builder import assert_same_run
 
 from levelground.cli import main
@@ -217,10 +217,7 @@ def test_flags_that_contradict_the_card(
 
 def test_data_that_are_no_longer_the_same(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A run goes on with what it was begun on, or not at all."""
-    record = stopped.parent.parent / "dataset.json"
-    content = json.loads(record.read_text(encoding="utf-8"))
-    content["split"]["train"] = content["split"]["train"][:1]
-    record.write_text(json.dumps(content), encoding="utf-8")
+    build_study(stopped.parents[2], split=dataclasses.replace(SPLIT, train=("a/1",)))
     assert main(["train", "--resume", str(stopped)]) == 2
     assert "was begun with other scenes, labels, split or encoder weights than" in capsys.readouterr().err
 
@@ -230,7 +227,7 @@ def test_data_that_are_no_longer_the_same(stopped: Path, capsys: pytest.CaptureF
     [
         ({"status": "adopted"}, "was adopted, not trained here. Give a run that levelground train began."),
         ({"recipe": {"lrr": 1}}, "run.json: unknown recipe key 'lrr'. Known keys: "),
-        ({"budget": {}}, "run.json: holds no budget to go on with. Make the run anew."),
+        ({"budget": {"asked": "soon"}}, "run.json: holds no budget to go on with. Make the run anew."),
     ],
 )
 def test_cards_that_say_too_little(

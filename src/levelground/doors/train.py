@@ -1,4 +1,4 @@
-"""Train one architecture on a prepared study; run again, it goes on where it was stopped."""
+"""Train one architecture on a prepared study, or go on with a run that was stopped."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from levelground.computing import Computing, Upkeep
+from levelground.errors import ConfigError
 from levelground.recipe import Budget, Recipe, Seed
 from levelground.runs import Run
 
@@ -15,12 +16,14 @@ from levelground.runs import Run
 class TrainConfig:
     """What to train, and where to compute."""
 
-    study: tyro.conf.Positional[Path]
-    """Study folder that levelground prepare made."""
-    arch: str
+    study: tyro.conf.Positional[Path | None] = None
+    """Study folder that levelground prepare made; not needed with --resume."""
+    arch: str | None = None
     """Architecture: unet unetplusplus fpn pspnet deeplabv3 deeplabv3plus linknet manet pan upernet segformer dpt."""
-    seed: Seed = 0
-    """Seed of the initial weights and of every crop."""
+    seed: Seed | None = None
+    """Seed of the initial weights and of every crop; none is 0."""
+    resume: Path | None = None
+    """Run folder to go on with, exactly as its card says; nothing else need be given."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
     computing: tyro.conf.OmitArgPrefixes[Computing] = Computing()
@@ -28,25 +31,59 @@ class TrainConfig:
 
 
 def train(config: TrainConfig) -> Run:
-    """Train one run in the study's ``runs/``.
+    """Train one run in the study's ``runs/``, from its start or from where it was stopped.
 
     Args:
-        config: What to train.
+        config: What to train, or the run to go on with.
     Returns:
         The finished run.
     Raises:
-        LevelgroundError: The study is not prepared, or the architecture cannot be trained.
+        LevelgroundError: The study is not prepared, the architecture cannot be trained, or a flag contradicts the run.
     """
+    if config.resume is not None:
+        return _resume(config, config.resume)
     from levelground.datasets.dataset import read_dataset
     from levelground.learning.planning import Wish, check_wish, fit_recipe, outputs_of, train_wish
     from levelground.networks.runtime import make_runtime
     from levelground.records import one_writer
 
+    if config.study is None or config.arch is None:
+        missing = "STUDY" if config.study is None else "--arch"
+        raise ConfigError(f"{missing}: not given. Say levelground train STUDY --arch NAME, or --resume RUN.")
     dataset = read_dataset(config.study)
-    wish = Wish(config.arch, config.seed, fit_recipe(config.recipe, dataset), config.budget)
+    wish = Wish(config.arch, config.seed or 0, fit_recipe(config.recipe, dataset), config.budget)
     check_wish(wish, bands=dataset.bands, n_outputs=len(outputs_of(wish.recipe, dataset)))
     runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
     with one_writer(config.study):
         return train_wish(
             wish, dataset, config.study, runtime, workers=config.upkeep.workers, save_every_s=config.upkeep.save_every
+        )
+
+
+def _resume(config: TrainConfig, folder: Path) -> Run:
+    from levelground.datasets.dataset import read_dataset
+    from levelground.learning.planning import train_run
+    from levelground.learning.resuming import Given, begun_computing, begun_wish, check_data, check_given, study_of
+    from levelground.networks.runtime import make_runtime
+    from levelground.records import one_writer
+    from levelground.runs import read_run
+
+    folder = folder.resolve()
+    run = read_run(folder)
+    check_given(run, Given(config.study, config.arch, config.seed, config.recipe, config.budget))
+    study = study_of(run)
+    dataset = read_dataset(study)
+    check_data(run, dataset)
+    computing = begun_computing(run, config.computing)
+    runtime = make_runtime(computing.device, computing.precision, threads=computing.threads)
+    with one_writer(study):
+        run = read_run(folder)  # another process may have finished it in the meantime
+        return train_run(
+            begun_wish(run),
+            dataset,
+            folder,
+            run,
+            runtime,
+            workers=config.upkeep.workers,
+            save_every_s=config.upkeep.save_every,
         )

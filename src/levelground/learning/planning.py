@@ -134,6 +134,20 @@ def train_wish(
         KeyboardInterrupt: It was stopped; what was learnt is saved.
     """
     folder, run = find_run(wish, dataset, study)
+    return train_run(wish, dataset, folder, run, runtime, workers=workers, save_every_s=save_every_s)
+
+
+def train_run(
+    wish: Wish,
+    dataset: Dataset,
+    folder: Path,
+    run: Run | None,
+    runtime: Runtime,
+    *,
+    workers: int | None = None,
+    save_every_s: float = 60.0,
+) -> Run:
+    """Train in a folder what :func:`find_run` found there; see :func:`train_wish`."""
     if run is not None and run.card["status"] == "finished":
         say(f"{folder.name}: trained already, {run.card['steps_done']} steps; reused.")
         return run
