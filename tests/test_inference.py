@@ -217,3 +217,39 @@ def test_normalising_gives_channels_last_without_a_copy() -> None:
     expected = (stored.double() - torch.tensor([1.0, 2, 3])) / torch.tensor([4.0, 5, 6])
     assert image.is_contiguous(memory_format=torch.channels_last)
     assert image.permute(0, 2, 3, 1).numpy() == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+def test_probabilities_that_a_network_gives_itself_are_taken_as_they_are() -> None:
+    """Exported models have their softmax inside."""
+    pixels = scene(40, 50)
+
+    def with_softmax(image: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(pixelwise(image), dim=1)
+
+    blocks = list(
+        sweep(
+            with_softmax, pixels, mean=[10] * 2, std=[5] * 2, tile=32, halo=4, batch=2, runtime=RUNTIME, activated=True
+        )
+    )
+    whole = np.full((3, 40, 50), np.nan, np.float32)
+    for block in blocks:
+        whole[:, *block.place] = block.probs.numpy()
+    assert np.array_equal(whole, run(pixels, batch=2))
+
+
+def test_a_later_row_reads_only_the_tiles_it_blends_with() -> None:
+    """One row above, where tiles overlap by less than half; the rest of a scene is not read again."""
+    read: list[int] = []
+
+    class Raster:
+        shape = (300, 32, 2)
+
+        def __getitem__(self, key: tuple[slice, slice]) -> Stored:
+            read.append(key[0].start)
+            return np.zeros((32, 32, 2), np.uint8)
+
+    blocks = list(
+        sweep(pixelwise, Raster(), mean=[0] * 2, std=[1] * 2, tile=32, halo=4, batch=1, runtime=RUNTIME, first_row=5)
+    )
+    assert read[0] < blocks[0].row == read[1]
+    assert len(read) == len(blocks) + 1

@@ -110,3 +110,11 @@ def test_stitch_refuses_tiles_of_another_geometry() -> None:
     text = "tiles are (1, 4, 4), a scene of 4 × 6 needs (2, 4, 4). Cut it with the same geometry."
     with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
         stitch(np.zeros((1, 4, 4), np.float32), height=4, width=6, tile=4, halo=1)
+
+
+@pytest.mark.parametrize(("halo", "rows"), [(4, 1), (12, 3)])
+def test_a_tile_is_touched_by_those_that_reach_over_its_start(halo: int, rows: int) -> None:
+    """One tile before it where they overlap by less than half, more where they overlap by more."""
+    axis = plan_axis(320, tile=32, halo=halo)
+    assert axis.first_touching(9) == 9 - rows
+    assert axis.first_touching(0) == 0

@@ -1,3 +1,6 @@
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -65,3 +68,56 @@ def test_where_tiles_agree_blending_is_exact(height: int, width: int, tile: int,
     assert np.array_equal(
         scores(pixels, table, tile=tile, halo=halo, batch=3), scores(pixels, table, tile=96, halo=0, batch=1)
     )
+
+
+def blocks_of(
+    pixels: NDArray[np.uint8], *, tile: int, halo: int, batch: int, first_row: int = 0, spill: Path | None = None
+) -> dict[tuple[int, int], NDArray[np.float32]]:
+    """Each block of a sweep by its place."""
+    blocks = sweep(
+        local_mean,
+        pixels,
+        mean=[100.0],
+        std=[50.0],
+        tile=tile,
+        halo=halo,
+        batch=batch,
+        runtime=RUNTIME,
+        first_row=first_row,
+        spill=spill,
+    )
+    return {(block.row, block.col): block.probs.numpy().copy() for block in blocks}
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(1, 120),
+    st.integers(1, 80),
+    st.sampled_from([(32, 0), (32, 4), (32, 12), (32, 15), (64, 20)]),
+    st.integers(1, 9),
+    st.data(),
+)
+def test_a_sweep_from_a_later_row_has_the_same_bits(
+    height: int, width: int, geometry: tuple[int, int], batch: int, data: st.DataObject
+) -> None:
+    """Whatever the size, the overlap and the row: the blocks are those of a whole sweep, and no others."""
+    tile, halo = geometry
+    pixels = np.random.default_rng(height * width).integers(0, 256, (height, width, 1), np.uint8)
+    whole = blocks_of(pixels, tile=tile, halo=halo, batch=batch)
+    starts = sorted({row for row, _ in whole})
+    first = data.draw(st.integers(0, len(starts) - 1))
+    later = blocks_of(pixels, tile=tile, halo=halo, batch=batch, first_row=first)
+    assert sorted(later) == [place for place in sorted(whole) if place[0] >= starts[first]]
+    assert all(np.array_equal(later[place], whole[place]) for place in later)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(33, 120), st.integers(1, 120), st.integers(0, 15), st.integers(1, 5))
+def test_a_lower_edge_in_a_file_changes_nothing(height: int, width: int, halo: int, batch: int) -> None:
+    """The same bits as with the edge in memory; the file is gone afterwards."""
+    pixels = np.random.default_rng(height * width).integers(0, 256, (height, width, 1), np.uint8)
+    memory = blocks_of(pixels, tile=32, halo=halo, batch=batch)
+    with tempfile.TemporaryDirectory() as folder:
+        file = blocks_of(pixels, tile=32, halo=halo, batch=batch, spill=Path(folder))
+        assert list(Path(folder).iterdir()) == []
+    assert all(np.array_equal(memory[place], file[place]) for place in memory)

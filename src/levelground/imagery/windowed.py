@@ -3,6 +3,7 @@
 import threading
 import warnings
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -102,7 +103,7 @@ class RasterReader:
                 self._raster.read(list(bands), out=pixels.transpose(2, 0, 1), window=window)
         except rasterio.errors.RasterioError as error:
             raise SceneError(
-                f"{self.path}: breaks off in rows {rows.start} to {rows.stop} ({first_line(error)}). "
+                f"{self.path}: breaks off in rows {rows.start} to {rows.stop} ({_innermost(error)}). "
                 "Copy the file again; rows finished before are kept."
             ) from error
         return pixels
@@ -110,15 +111,34 @@ class RasterReader:
     def look(self, bands: Sequence[int]) -> NDArray[np.generic]:
         """Pixels from all over the raster, ``(n, C)``, to tell what kind of values it holds.
 
+        Places where the file cannot be read are left out, unless there are no others.
+
         Raises:
-            SceneError: The file breaks off.
+            SceneError: The file cannot be read anywhere.
         """
-        height, width = self.info.height, self.info.width
-        looks = []
-        for r in range(_LOOKS):
-            for c in range(_LOOKS):
-                row, col = (int((side - _LOOK_PX) * k / (_LOOKS - 1)) for side, k in ((height, r), (width, c)))
-                row, col = max(0, row), max(0, col)
-                part = self.read(slice(row, min(height, row + _LOOK_PX)), slice(col, min(width, col + _LOOK_PX)), bands)
-                looks.append(part.reshape(-1, len(bands)))
+        looks, error = [], None
+        for row, col in product(_spread(self.info.height), _spread(self.info.width)):
+            window = (
+                slice(at, min(side, at + _LOOK_PX)) for at, side in ((row, self.info.height), (col, self.info.width))
+            )
+            try:
+                looks.append(self.read(*window, bands).reshape(-1, len(bands)))
+            except SceneError as broken:
+                error = broken
+        if not looks:
+            assert error is not None
+            raise error
         return np.concatenate(looks)
+
+
+def _spread(side: int) -> list[int]:
+    """Where windows begin that are spread over one side of a raster."""
+    room = max(0, side - _LOOK_PX)
+    return sorted({room * k // (_LOOKS - 1) for k in range(_LOOKS)})
+
+
+def _innermost(error: BaseException) -> str:
+    """What GDAL said first: rasterio's own error only points at it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)

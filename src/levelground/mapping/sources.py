@@ -150,16 +150,20 @@ def find_gaps(stored: Pixels, validity: Validity) -> Gaps | None:
         ``(H, W)``, or ``None`` where every pixel has data.
     """
     image = stored if validity.alpha is None else stored[..., :-1]
-    found: list[Gaps] = []
+    found: list[NDArray[np.bool_]] = []
     marked = [image[..., n] == value for n, value in enumerate(validity.nodata) if value is not None]
-    if marked and (len(marked) == image.shape[-1] or not validity.every_band):
-        found.append(np.asarray(np.all(marked, axis=0) if validity.every_band else np.any(marked, axis=0)))
+    if marked and not validity.every_band:
+        found.append(np.asarray(np.any(marked, axis=0)))
+    elif len(marked) == image.shape[-1]:
+        found.append(np.asarray(np.all(marked, axis=0)))
     if validity.alpha is not None:
-        found.append(stored[..., -1] == 0)
-    if validity.zero:
-        found.append((image == 0).all(axis=-1))
-    if image.dtype.kind == "f":
         found.append(np.equal(stored[..., -1], 0))
+    if validity.zero:
+        found.append(np.asarray(np.all(image == 0, axis=-1)))
+    if image.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what overflows is infinite, and so a gap
+            values = image.astype(np.float32, copy=False)
+        found.append(np.asarray(~np.all(np.isfinite(values), axis=-1)))
     if not found:
         return None
     gaps: Gaps = np.any(found, axis=0)

@@ -6,8 +6,6 @@ by a thread, run in batches that may span rows of tiles, and blended as they com
 raster of any height costs the same.
 """
 
-import os
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from levelground.errors import ShapeError
+from levelground.networks.edges import SpilledEdges
 from levelground.networks.tiling import Axis, pad_tile, plan_axis
 
 if TYPE_CHECKING:
@@ -146,19 +145,23 @@ def sweep(
         np.stack(regions, out=stored.numpy())
         return stored
 
-    for chunk, stored in zip(chunks, _ahead(load, chunks), strict=True):
-        probs = _probabilities(forward, normaliser, stored, runtime, activated=activated)
-        if probs.shape[-2:] != (rows.tile, cols.tile):
-            raise ShapeError(
-                f"the network made {tuple(probs.shape[-2:])} of tiles of {(rows.tile, cols.tile)} with {bands} bands. "
-                "Expected an output of the input's height and width."
-            )
-        blend = blend or Blend(rows, cols, classes=probs.shape[1], device=runtime.device, spill=spill)
-        for (r, c), one in zip(chunk, probs, strict=True):
-            if r >= needed:
-                block = blend.add(r, c, one)
-                if r >= first_row:
-                    yield block
+    try:
+        for chunk, stored in zip(chunks, _ahead(load, chunks), strict=True):
+            probs = _probabilities(forward, normaliser, stored, runtime, activated=activated)
+            if probs.shape[-2:] != (rows.tile, cols.tile):
+                raise ShapeError(
+                    f"the network made {tuple(probs.shape[-2:])} of tiles of {(rows.tile, cols.tile)} with {bands} "
+                    "bands. Expected an output of the input's height and width."
+                )
+            blend = blend or Blend(rows, cols, classes=probs.shape[1], device=runtime.device, spill=spill)
+            for (r, c), one in zip(chunk, probs, strict=True):
+                if r >= needed:
+                    block = blend.add(r, c, one)
+                    if r >= first_row:
+                        yield block
+    finally:
+        if blend is not None:
+            blend.close()
 
 
 @torch.inference_mode()
@@ -191,6 +194,11 @@ class Blend:
         self._row_shares = [torch.from_numpy(rows.share(r)).to(device)[:, None] for r in range(len(rows.starts))]
         self._col_shares = [torch.from_numpy(cols.share(c)).to(device) for c in range(len(cols.starts))]
 
+    def close(self) -> None:
+        """Give up the file, where there is one."""
+        if isinstance(self._below, SpilledEdges):
+            self._below.close()
+
     @torch.inference_mode()
     def add(self, r: int, c: int, probs: torch.Tensor) -> Block:
         """Blend in the tile at row ``r`` and column ``c`` of the grid and return what it finishes.
@@ -211,32 +219,6 @@ class Blend:
         if r + 1 < len(rows.starts):
             self._below[c] = probs[:, high:, :wide].clone()
         return Block(rows.starts[r], cols.starts[c], probs[:, :high, :wide])
-
-
-class SpilledEdges:
-    """The lower edge of a row of tiles, tile by tile, in a file: a raster of any width costs the same memory.
-
-    The file has no name, so it goes with the process. What was written last is mostly still in the system's cache.
-    """
-
-    def __init__(self, folder: Path, device: torch.device, *, slot: int) -> None:
-        """Open the file in ``folder``; no edge has more than ``slot`` bytes."""
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - lives as long as the blend
-        self._device, self._slot = device, slot
-        self._shapes: dict[int, torch.Size] = {}
-
-    def __contains__(self, column: int) -> bool:
-        return column in self._shapes
-
-    def __setitem__(self, column: int, edge: torch.Tensor) -> None:
-        values = edge.contiguous().cpu().numpy()
-        self._shapes[column] = edge.shape
-        os.pwrite(self._file.fileno(), values.data, column * self._slot)
-
-    def __getitem__(self, column: int) -> torch.Tensor:
-        values = np.empty(self._shapes[column], np.float32)
-        os.preadv(self._file.fileno(), [values.data], column * self._slot)
-        return torch.from_numpy(values).to(self._device)
 
 
 def _ahead(load: Callable[[list[Place]], torch.Tensor], chunks: Iterable[list[Place]]) -> Iterator[torch.Tensor]:
