@@ -8,13 +8,14 @@ import pytest
 from run_builder import adopted_card, build_dataset, build_run, noisy_counts
 
 from levelground.comparing.comparison import compare_runs
+from levelground.comparing.control import twins
 from levelground.comparing.limits import (
     cannot_show,
     describe_limits,
     few_groups,
     looks_at_test,
     one_raster,
-    twins,
+    rare_classes,
     what_would_decide,
 )
 from levelground.errors import RecordError
@@ -91,6 +92,19 @@ def test_one_scene_is_named_in_the_singular(tmp_path: Path) -> None:
         "No interval and no test: there is only 1 test scene, and one group cannot tell what others would show. "
         "Scores describe this scene only."
     ]
+
+
+def test_a_class_in_a_handful_of_groups_is_named(tmp_path: Path) -> None:
+    """Four of thirty groups hold the second class: its absence elsewhere makes a run's own interval too narrow."""
+    counts = noisy_counts(30, 0.2, seed=1)
+    counts[4:, 1] = 0
+    record = compare_runs([build_run(tmp_path, "unet-s0", counts)])
+    assert record["truth"]["groups"] == [30, 4, 30]
+    assert texts(record, "rare_classes") == [
+        "Rangeland (in 4) lies in fewer than 5 of 30 groups: each run's own interval is too narrow, because other "
+        "scenes may hold no such class. Differences of runs are safe."
+    ]
+    assert rare_classes(compare_runs([build_run(tmp_path, "fpn-s0", noisy_counts(30, 0.2, seed=1))])) == []
 
 
 def with_twins(folder: Path, seeds: int, *, twin_error: float = 0.2) -> dict[str, Any]:

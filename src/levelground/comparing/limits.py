@@ -1,19 +1,17 @@
 """What limits a comparison's answer, and what would decide an open one.
 
-Few groups, few seeds, unlike protocols, groups that a split separates, looks at the test scenes, and the negative
-control (twins). Each function takes a comparison record and returns findings.
+Few groups, few groups of a class, few seeds, unlike protocols, groups that a split separates, looks at the test scenes.
+Each function takes a comparison record and returns findings.
 """
 
+from levelground.comparing.control import twins
 from levelground.comparing.prose import (
     Finding,
     about,
-    between,
     count_of,
     listing,
-    p_value,
     per_cent,
     score,
-    signed,
     whether,
 )
 from levelground.comparing.views import judged_pairs, rivals, speaks_of_architectures
@@ -22,6 +20,9 @@ from levelground.records import Record
 
 FEW_GROUPS = 20
 """Below as many groups, intervals are not known to cover what they promise (docs/experiments.md)."""
+
+RARE_GROUPS = 5
+"""With a class in as few groups, a run's own interval covered .84 to .92, not .95 (docs/experiments.md)."""
 
 
 def describe_limits(record: Record) -> list[Finding]:
@@ -34,6 +35,7 @@ def describe_limits(record: Record) -> list[Finding]:
         *what_would_decide(record),
         *cannot_show(record),
         *few_groups(record),
+        *rare_classes(record),
         *lone_seeds(record),
         *twins(record),
         *unlike_protocol(record),
@@ -120,6 +122,20 @@ def few_groups(record: Record) -> list[Finding]:
     return [Finding("few_groups", "warning", text, figures)]
 
 
+def rare_classes(record: Record) -> list[Finding]:
+    """Counted classes that lie in so few groups that another draw of test scenes might have missed them."""
+    present = zip(record["legend"]["class"], record["truth"]["groups"], strict=True)
+    rare = {entry["name"]: n for entry, n in present if entry["counted"] and 0 < n < RARE_GROUPS}
+    if record["n_groups"] < FEW_GROUPS or not rare:
+        return []
+    where = listing([f"{name} (in {n})" for name, n in rare.items()])
+    text = (
+        f"{where} {whether(len(rare), 'lies', 'lie')} in fewer than {RARE_GROUPS} of {record['n_groups']} groups: each "
+        "run's own interval is too narrow, because other scenes may hold no such class. Differences of runs are safe."
+    )
+    return [Finding("rare_classes", "warning", text, {"classes": rare, "groups": record["n_groups"]})]
+
+
 def lone_seeds(record: Record) -> list[Finding]:
     """Architectures with one seed beside others with more: verdicts fall back to weights."""
     alone = [entry["name"] for entry in rivals(record) if entry["seeds"] < 2]
@@ -131,53 +147,6 @@ def lone_seeds(record: Record) -> list[Finding]:
         "Train at least 2 seeds of each architecture to compare architectures."
     )
     return [Finding("lone_seeds", "warning", text, {"architectures": alone})]
-
-
-def twins(record: Record) -> list[Finding]:
-    """The negative control: one architecture under two names must not be told apart from itself."""
-    twin_of = {entry["name"]: entry["twin_of"] for entry in record["architectures"] if entry["twin_of"]}
-    findings = []
-    for twin, original in twin_of.items():
-        pair = next((p for p in record["architecture_pairs"] if {p["a"], p["b"]} == {twin, original}), None)
-        findings.append(_twin_seeds(record, twin, original) if pair is None else _twin_verdict(pair, twin, original))
-    return findings
-
-
-def _twin_verdict(pair: Record, twin: str, original: str) -> Finding:
-    evidence = f"{signed(pair['delta'])}, 95 % interval {between(pair['interval'], sign=True)}, {p_value(pair['p'])}"
-    figures = {"twin": twin, "original": original, "delta": pair["delta"], "verdict": pair["verdict"]}
-    if pair["verdict"] in ("better", "worse"):
-        text = (
-            f"The negative control failed: {original} and {twin} are one architecture under two names, yet they are "
-            f"told apart ({evidence}). One control in 20 fails by chance; trust no difference of this size."
-        )
-        return Finding("twins", "warning", text, figures)
-    text = (
-        f"The negative control holds: {original} and {twin} are one architecture under two names, and they are not "
-        f"told apart ({evidence})."
-    )
-    return Finding("twins", "finding", text, figures)
-
-
-def _twin_seeds(record: Record, twin: str, original: str) -> Finding:
-    """With one seed a side: how easily mere seeds are told apart among weights."""
-    own = {name: set(entry["runs"]) for entry in record["architectures"] for name in [entry["name"]]}
-    pairs = [
-        pair
-        for pair in record["pairs"]
-        if (pair["a"] in own[twin] and pair["b"] in own[original])
-        or (pair["b"] in own[twin] and pair["a"] in own[original])
-    ]
-    apart = [pair for pair in pairs if pair["verdict"] in ("better", "worse")]
-    largest = max((abs(pair["delta"]) for pair in pairs if pair["delta"] is not None), default=None)
-    text = (
-        f"{original} and {twin} are one architecture under two names: only the seed differs. Of "
-        f"{count_of(len(pairs), 'pair')} of their weights {len(apart)} {whether(len(apart), 'is', 'are')} told apart; "
-        f"the largest difference is {score(largest)}. "
-        "Differences of this size between weights say nothing about architectures."
-    )
-    figures = {"twin": twin, "original": original, "pairs": len(pairs), "apart": len(apart), "largest": largest}
-    return Finding("twins", "warning", text, figures)
 
 
 def unlike_protocol(record: Record) -> list[Finding]:

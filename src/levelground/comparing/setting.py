@@ -129,12 +129,17 @@ def scene_rows(dataset: Record | None, counts: SceneCounts) -> list[Record]:
 
 
 def truth_block(counts: SceneCounts) -> Record:
-    """True pixels of each class, their shares, and which classes occur at all."""
-    pixels = counts.counts.sum(axis=(0, 2))
+    """True pixels of each class, their shares, which classes occur at all, and in how many groups."""
+    by_scene = counts.counts.sum(axis=2)
+    pixels = by_scene.sum(axis=0)
+    names, members = np.unique(counts.groups, return_inverse=True)
+    by_group = np.zeros((len(names), by_scene.shape[1]), np.int64)
+    np.add.at(by_group, members, by_scene)
     return {
         "class_pixels": pixels,
         "class_share": pixels / max(1, int(pixels.sum())),
         "present": pixels > 0,
+        "groups": (by_group > 0).sum(axis=0),
     }
 
 
