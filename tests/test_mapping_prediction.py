@@ -61,7 +61,12 @@ def test_the_map_is_a_cog_with_colours_and_names(tmp_path: Path) -> None:
 def test_nothing_but_the_map_stays(tmp_path: Path) -> None:
     """Scratch, temporary files and the record of the unfinished job are gone."""
     map_one(save(tmp_path / "a.tif", pixels_of(70, 70)), tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", "a.tif", "a.tif.aux.xml"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        ".lock",
+        "a.tif",
+        "a.tif.aux.xml",
+        "a_areas.csv",
+    ]
 
 
 def test_a_plain_geotiff_is_written_where_no_cog_is_wanted(tmp_path: Path) -> None:
@@ -173,7 +178,7 @@ def test_a_map_that_is_there_is_not_replaced_unasked(tmp_path: Path) -> None:
     source = save(tmp_path / "a.tif", pixels_of(40, 40))
     first = map_one(source, tmp_path / "out")
     first.classes.write_bytes(b"mine")
-    text = f"{first.classes}: exists already. Pass --overwrite, or choose another --out."
+    text = f"{first.classes} and 1 more: exists already. Pass --overwrite, or choose another --out."
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         map_one(source, tmp_path / "out")
     assert first.classes.read_bytes() == b"mine"

@@ -43,6 +43,16 @@ class PredictConfig:
     """d4 takes the mean over the eight symmetries of the square, in eight times the time."""
     probs: Literal["none", "uint8", "float32"] = "none"
     """Write probabilities, a band for each class; uint8 in steps of 1/254."""
+    polygons: Literal["none", "gpkg", "geojson"] = "none"
+    """Write patches of one class as polygons, with class, name and area."""
+    smallest_area: Annotated[float, Field(ge=0)] = 0.0
+    """Merge smaller polygons into their largest neighbour; m², or pixels where the ground is not known."""
+    picture: bool = False
+    """Write the map's colours as a PNG; no data is transparent."""
+    overlay: bool = False
+    """Write a PNG of the map over its image, with the names of its classes."""
+    picture_side: Annotated[int, Field(ge=16, le=16384)] = 4096
+    """Longest side of these PNGs at most, px."""
     cog: bool = True
     """Write cloud-optimised GeoTIFFs, with overviews; otherwise plain tiled ones."""
     overwrite: bool = False
@@ -71,9 +81,11 @@ def predict(config: PredictConfig) -> "list[Mapped]":
     from levelground.mapping.checks import Wishes
     from levelground.mapping.planning import Settings
     from levelground.mapping.prediction import predict_maps
+    from levelground.mapping.products import Products
     from levelground.networks.predictors import open_predictor
     from levelground.networks.runtime import make_runtime
 
+    products = Products(config.polygons, config.smallest_area, config.picture, config.overlay, config.picture_side)
     runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
     predictor = open_predictor(config.model, runtime, legend=config.legend, mean=config.mean, std=config.std)
     settings = Settings(
@@ -85,5 +97,6 @@ def predict(config: PredictConfig) -> "list[Mapped]":
         probs=config.probs,
         cog=config.cog,
         overwrite=config.overwrite,
+        products=products,
     )
     return predict_maps(predictor, config.inputs, config.out, settings=settings, runtime=runtime)

@@ -113,7 +113,7 @@ def _is_input(file: Path, out: Path) -> bool:
     return (
         file.suffix.lower() in IMAGES | RASTERS
         and not file.name.startswith(".")
-        and not file.stem.endswith(("_mask", "_label", "_labels", "_probs"))
+        and not file.stem.endswith(("_mask", "_label", "_labels", "_probs", "_colours", "_overlay"))
         and file.is_file()
         and not file.resolve().is_relative_to(out.resolve())
     )

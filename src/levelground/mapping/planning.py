@@ -20,6 +20,7 @@ from levelground.mapping.checks import (
 )
 from levelground.mapping.inputs import Target
 from levelground.mapping.job import ProbsKind
+from levelground.mapping.products import Products, disk_needed
 from levelground.mapping.sources import Validity
 from levelground.networks.evaluation import Geometry, tiles_at_once
 from levelground.networks.predictors import Predictor, fit_pixels
@@ -45,6 +46,7 @@ class Settings:
         probs: Whether and how probabilities are written.
         cog: Whether GeoTIFFs are cloud-optimised.
         overwrite: Whether maps that are there are made anew.
+        products: What is made of the maps.
     """
 
     wishes: Wishes = field(default_factory=Wishes)
@@ -55,6 +57,7 @@ class Settings:
     probs: ProbsKind = "none"
     cog: bool = True
     overwrite: bool = False
+    products: Products = field(default_factory=Products)
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,6 @@ def bytes_needed(plans: Sequence[Plan], settings: Settings) -> int:
         pixels, made = plan.info.height * plan.info.width, plan.rows.length * plan.cols.length
         files = pixels * (0.5 + probs)
         there = sum(file.stat().st_size for file in plan.scratch.glob("*.raw"))
-        outputs += files * (4 / 3 if settings.cog else 1)
+        outputs += files * (4 / 3 if settings.cog else 1) + disk_needed(pixels, settings.products)
         largest = max(largest, made * (1 + probs) - there + files * (4 / 3 if settings.cog else 0))
     return int(outputs + largest)

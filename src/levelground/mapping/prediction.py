@@ -14,8 +14,8 @@ from levelground import __version__
 from levelground.console import say
 from levelground.errors import ConfigError, RecordError, SceneError
 from levelground.imagery.geotiff import bounded_cache, copy_to_cog
-from levelground.imagery.legend import IGNORE
 from levelground.imagery.windowed import RasterReader
+from levelground.mapping.areas import Areas, join_areas
 from levelground.mapping.assembly import (
     Canvas,
     write_category_names,
@@ -27,6 +27,7 @@ from levelground.mapping.checks import check_room
 from levelground.mapping.inputs import find_targets
 from levelground.mapping.job import Pace, Work, open_layers, run_job
 from levelground.mapping.planning import Plan, Settings, bytes_needed, plan_maps
+from levelground.mapping.products import AREAS_FILE, product_files, write_products
 from levelground.mapping.scratch import Scratch
 from levelground.mapping.sources import Grid, ImageGrid, RasterGrid, ResampledGrid, Source
 from levelground.mapping.symmetries import average_d4
@@ -46,15 +47,23 @@ class Mapped:
         classes: The class map.
         megapixels: Its size.
         pace: What was run for it, and how fast; nothing where it was finished before.
-        shares: Share of each class of the legend among pixels with data.
-        empty: Share of pixels without data.
+        areas: Pixels of each class, and their areas on the ground.
     """
 
     classes: Path
     megapixels: float
     pace: Pace
-    shares: tuple[float, ...]
-    empty: float
+    areas: Areas
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of each class of the legend among pixels with data."""
+        return tuple(self.areas.shares.tolist())
+
+    @property
+    def empty(self) -> float:
+        """Share of pixels without data."""
+        return self.areas.empty / max(1, self.areas.empty + int(self.areas.pixels.sum()))
 
 
 def predict_maps(
@@ -79,7 +88,7 @@ def predict_maps(
     targets = find_targets(inputs, out)
     plans = plan_maps(predictor, targets, settings, device=runtime.device.type, precision=runtime.precision)
     with one_writer(out):
-        ledger = _Ledger(out)
+        ledger = _Ledger(out, settings)
         todo = [plan for plan in plans if not ledger.holds(plan)]
         if len(todo) < len(plans):
             say(f"{out}: {len(plans) - len(todo)} of {len(plans)} inputs are finished already and kept.")
@@ -105,14 +114,20 @@ def predict_maps(
                 f"{len(broken)} of {len(plans)} inputs broke off, the first {broken[0]}; the others are mapped. "
                 "Mend them and give the same command."
             )
+        if len(plans) > 1:
+            tables = [product_files(plan.target, settings.products).areas for plan in plans]
+            join_areas(out / AREAS_FILE, [(plan.target.name, table) for plan, table in zip(plans, tables, strict=True)])
         ledger.remove()
     return mapped
 
 
 def summary(mapped: Mapped, plan: Plan) -> str:
     """One line about a finished map."""
+    hectares = mapped.areas.hectares
     named = [
-        f"{name} {share:.1%}" for name, share in zip(plan.predictor.legend.names, mapped.shares, strict=True) if share
+        f"{name} {mapped.shares[index]:.1%}" + ("" if hectares is None else f" ({hectares[index]:,.2f} ha)")
+        for index, name in enumerate(plan.predictor.legend.names)
+        if mapped.shares[index]
     ]
     empty = [f"no data {mapped.empty:.1%}"] if mapped.empty else []
     rate = f", {mapped.pace.megapixels_per_s:.2f} megapixels/s" if mapped.pace.pixels else ""
@@ -121,13 +136,24 @@ def summary(mapped: Mapped, plan: Plan) -> str:
 
 def outputs(plan: Plan, settings: Settings) -> list[Path]:
     """The files that an input becomes."""
-    # Products name theirs here too, so that none is overwritten unasked.
-    return [plan.target.classes] + ([plan.target.probs] if settings.probs != "none" else [])
+    probs = [plan.target.probs] if settings.probs != "none" else []
+    return [plan.target.classes, *probs, *product_files(plan.target, settings.products).all]
 
 
 def _check_absent(plans: Sequence[Plan], settings: Settings) -> None:
     """Refuse to replace maps unasked."""
-    there = [path for plan in plans for path in outputs(plan, settings) if path.exists()]
+    written: dict[Path, Plan] = {}
+    for plan in plans:
+        for path in outputs(plan, settings):
+            other = written.setdefault(path, plan)
+            if other is not plan:
+                raise ConfigError(
+                    f"{other.target.source} and {plan.target.source}: both would become {path}. "
+                    "Map them into two folders."
+                )
+    # Where there are scratch files and no map yet, other files are what the unfinished job wrote before it was stopped.
+    begun = {plan.target.classes for plan in plans if plan.scratch.exists() and not plan.target.classes.exists()}
+    there = [path for path, plan in written.items() if path.exists() and plan.target.classes not in begun]
     if there and not settings.overwrite:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise ConfigError(f"{there[0]}{more}: exists already. Pass --overwrite, or choose another --out.")
@@ -143,18 +169,16 @@ def _map(plan: Plan, settings: Settings, runtime: Runtime) -> Mapped:
         work = _work(plan, settings, runtime)
         pace = Pace(0, 0.0)
         if not scratch.done:
-            source = Source(_open_grid(plan, stack), plan.predictor.mean)
+            grid = _open_grid(plan, stack)
+            source = Source(grid if plan.factor == 1 else ResampledGrid(grid, plan.factor), plan.predictor.mean)
             pace = run_job(work, source, scratch, plan.rows, plan.cols, runtime)
-        counts = scratch.progress.counts
-        _write(plan, settings, scratch, work)
+        areas = _write(plan, settings, scratch, work)
     scratch.remove()
-    known = counts[: plan.predictor.legend.n_classes]
     return Mapped(
         classes=plan.target.classes,
         megapixels=plan.info.height * plan.info.width / 1e6,
         pace=pace,
-        shares=tuple((known / max(1, int(known.sum()))).tolist()),
-        empty=float(counts[IGNORE] / max(1, int(counts.sum()))),
+        areas=areas,
     )
 
 
@@ -170,21 +194,19 @@ def _work(plan: Plan, settings: Settings, runtime: Runtime) -> Work:
 
 
 def _open_grid(plan: Plan, stack: contextlib.ExitStack) -> Grid:
-    grid: Grid
     if plan.target.kind == "image":
-        grid = ImageGrid(plan.target.source, plan.bands, zero=plan.validity.zero)
-    else:
-        grid = RasterGrid(stack.enter_context(RasterReader(plan.target.source)), plan.bands, plan.validity)
-    return grid if plan.factor == 1 else ResampledGrid(grid, plan.factor)
+        return ImageGrid(plan.target.source, plan.bands, zero=plan.validity.zero)
+    return RasterGrid(stack.enter_context(RasterReader(plan.target.source)), plan.bands, plan.validity)
 
 
-def _write(plan: Plan, settings: Settings, scratch: Scratch, work: Work) -> None:
+def _write(plan: Plan, settings: Settings, scratch: Scratch, work: Work) -> Areas:
     """Make the files of a finished scratch folder; the class map comes last, so that where it is all is."""
     legend, target = plan.predictor.legend, plan.target
     canvas, layers = Canvas(plan.info, plan.made), open_layers(scratch, work)
     tags = {"TIFFTAG_SOFTWARE": f"levelground {__version__}", "MODEL": plan.predictor.name}
     tags["MODEL_SHA256"] = plan.predictor.digest
-    with bounded_cache(threads=True):
+    with bounded_cache(threads=True), contextlib.ExitStack() as stack:
+        photograph = _open_grid(plan, stack) if settings.products.overlay else None
         if layers.probs is not None:
             names = [legend.names[index] for index in work.outputs]
             plain = scratch.folder / "probs.tif" if settings.cog else target.probs
@@ -194,30 +216,35 @@ def _write(plan: Plan, settings: Settings, scratch: Scratch, work: Work) -> None
                 copy_to_cog(plain, target.probs, overviews="average", predictor=predictor)
                 plain.unlink()
         if target.kind == "image":
-            write_mask_png(target.classes, layers.classes, canvas, legend)
-            return
+            plain = scratch.folder / "classes.png"
+            write_mask_png(plain, layers.classes, canvas, legend)
+            areas = write_products(plain, photograph, legend, target, settings.products)
+            plain.replace(target.classes)
+            return areas
         plain = scratch.folder / "classes.tif"
         write_class_raster(plain, layers.classes, canvas, legend, tags)
-        # Products read the plain class map here, before it goes: areas, polygons, pictures.
+        areas = write_products(plain, photograph, legend, target, settings.products)
         if settings.cog:
             copy_to_cog(plain, target.classes, overviews="mode")
         else:
             plain.replace(target.classes)
         write_category_names(target.classes, legend)
+    return areas
 
 
 class _Ledger:
     """Which inputs of a job are finished; it goes when the job is done."""
 
-    def __init__(self, out: Path) -> None:
-        self._path = out / UNFINISHED_FILE
+    def __init__(self, out: Path, settings: Settings) -> None:
+        self._path, self._settings = out / UNFINISHED_FILE, settings
         self._finished: dict[str, str] = {}
         with contextlib.suppress(RecordError):
             self._finished = dict(read_json(self._path, kind="prediction")["finished"])
 
     def holds(self, plan: Plan) -> bool:
         """Whether an earlier call with the same settings finished an input."""
-        return self._finished.get(str(plan.target.classes)) == plan.identity and plan.target.classes.exists()
+        there = all(path.exists() for path in outputs(plan, self._settings))
+        return there and self._finished.get(str(plan.target.classes)) == plan.identity
 
     def add(self, plan: Plan) -> None:
         """Note that an input is finished."""

@@ -1,0 +1,203 @@
+"""Patches of a class map as polygons in a GeoPackage or GeoJSON file, written as they are found.
+
+A polygon is one patch: pixels of one class that touch by their sides (4-connected, as GDAL's polygonize has it; patches
+that meet by corners only would make polygons that touch themselves). Its border follows the pixels.
+"""
+
+import json
+import math
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelground.console import Bar, progress_bar
+from levelground.errors import ClassIndexError, ConfigError, DiskError, first_line
+from levelground.imagery.geotiff import RasterInfo, bounded_cache
+from levelground.imagery.legend import LabelMap, Legend
+from levelground.imagery.windowed import RasterReader
+from levelground.mapping.geometry import Polygons, break_long, make_polygons, to_lists, to_wkb
+from levelground.mapping.ground import STRIP_ROWS, CellAreas, cell_areas, merge_small, to_degrees, to_map
+from levelground.mapping.patches import Patches, trace_patches
+from levelground.mapping.rings import Rings
+from levelground.records import atomic_path
+
+STRIP_PX = 2**21
+"""Pixels that are traced at a time."""
+
+_BREAK_PX = 64  # a piece this long, bent by another projection, leaves its chord by under a hundredth of a pixel
+_LAYER, _DECIMALS = "classes", 7  # 7 decimals of a degree are 1 cm
+_WRITE_POINTS = 2**20  # points that are gathered before they are written
+
+Fields = dict[str, NDArray[Any]]
+Append = Callable[[Rings, Fields], None]
+
+
+@dataclass(frozen=True)
+class PolygonCount:
+    """How many polygons were written, and how many patches were too small and had no large neighbour to merge into."""
+
+    written: int
+    left_out: int
+
+
+def write_polygons(classes: Path, legend: Legend, out: Path, *, smallest: float = 0.0) -> PolygonCount:
+    """Write the patches of a class map as polygons; the file appears when it is whole.
+
+    A GeoPackage is in the map's own coordinate system, GeoJSON in longitude and latitude on WGS84 as RFC 7946 wants it;
+    without a coordinate system both hold the map's own coordinates, or columns and rows. Fields: ``class``, ``name``,
+    ``pixels``, and where the ground is known ``area_m2`` and ``area_ha``. Pixels without data belong to no polygon.
+
+    Memory holds a strip of the map, the patches that reach over its lower edge, and what waits to be written; with
+    ``smallest`` some tens of bytes for each patch as well.
+
+    Args:
+        classes: The class map: one band of legend indices, 255 without data.
+        legend: Its classes.
+        out: The file, ``.gpkg`` or ``.geojson``.
+        smallest: Patches smaller than this are merged into the largest of their neighbours, or left out where all of
+            those are too small as well; in m², or in pixels where areas are unknown.
+    Raises:
+        ConfigError: The file's suffix is neither.
+        ClassIndexError: The map holds a value that is no class.
+        SceneError: The map is damaged.
+        DiskError: The disk is full.
+    """
+    opened = {".gpkg": _geopackage, ".geojson": _geojson}.get(out.suffix.lower())
+    if opened is None:
+        raise ConfigError(f"{out}: polygons are written to .gpkg or .geojson. Give a name that ends so.")
+    with RasterReader(classes) as reader:
+        info, wkt = reader.info, reader.wkt
+    areas = cell_areas(info)
+    smallest_px = math.ceil(smallest / float(np.median(areas.row_m2)) - 1e-9)
+    steps = math.ceil(info.height / STRIP_ROWS) * (2 if smallest_px > 1 else 1)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name[:80]}.") as folder,
+        progress_bar(f"polygons {out.name}", steps) as bar,
+        bounded_cache(),
+    ):
+        merged = None
+        if smallest_px > 1:
+            merged = merge_small(classes, Path(folder), smallest_px=smallest_px, tick=bar.advance)
+        with opened(out, info, wkt) as append:
+            lots = trace_patches(_strips(classes, merged, bar), areas.row_m2)
+            return _write_all(lots, legend, areas, smallest_px, append)
+
+
+def _write_all(
+    lots: Iterator[Patches], legend: Legend, areas: CellAreas, smallest_px: int, append: Append
+) -> PolygonCount:
+    """Write patches as they come."""
+    written = left_out = 0
+    names = np.array(legend.names, np.object_)
+    for found in lots:
+        patches = found.take(found.pixels >= smallest_px)
+        written += len(patches.label)
+        left_out += len(found.label) - len(patches.label)
+        if not len(patches.label):
+            continue
+        if patches.label.max() >= legend.n_classes:
+            raise ClassIndexError(
+                f"the map holds class {patches.label.max()}, which is none of {legend.name!r}, expected 0 to "
+                f"{legend.n_classes - 1}. Give the legend that it was made with."
+            )
+        fields: Fields = {"class": patches.label.astype(np.int16), "name": names[patches.label]}
+        fields["pixels"] = patches.pixels
+        if areas.basis != "none":
+            fields |= {"area_m2": patches.area, "area_ha": patches.area / 1e4}
+        append(patches.rings, fields)
+    return PolygonCount(written, left_out)
+
+
+def _strips(classes: Path, merged: LabelMap | None, bar: Bar) -> Iterator[LabelMap]:
+    """The rows of a class map, or of one in memory instead, some at a time."""
+    with RasterReader(classes) as reader:
+        height, width = reader.info.height, reader.info.width
+        some = max(1, STRIP_PX // width)
+        for row in range(0, height, STRIP_ROWS):
+            rows = slice(row, min(height, row + STRIP_ROWS))
+            read = reader.read(rows, slice(0, width), [1])[..., 0] if merged is None else merged[rows]
+            yield from (read[first : first + some].astype(np.uint8) for first in range(0, len(read), some))
+            bar.advance()
+
+
+@contextmanager
+def _geopackage(out: Path, info: RasterInfo, wkt: str | None) -> Iterator[Append]:
+    """Open a GeoPackage for polygons."""
+    from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
+    from pyogrio.raw import write
+
+    with atomic_path(out) as temporary:
+        temporary.unlink()
+        kinds: Fields = {"class": np.zeros(0, np.int16), "name": np.zeros(0, np.object_), "pixels": np.zeros(0, int)}
+        if cell_areas(info).basis != "none":
+            kinds |= {"area_m2": np.zeros(0), "area_ha": np.zeros(0)}
+
+        def put(shapes: NDArray[np.object_], fields: Fields, *, append: bool) -> None:
+            layer = {"layer": _LAYER, "driver": "GPKG", "geometry_type": "Polygon", "crs": wkt}
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "'crs' was not provided")
+                write(temporary, shapes, list(fields.values()), list(fields), append=append, **layer)
+
+        def append(rings: Rings, fields: Fields) -> None:
+            put(to_wkb(_placed(rings, info)), fields, append=True)
+
+        try:
+            put(np.zeros(0, np.object_), kinds, append=False)
+            yield append
+        except (DataSourceError, DataLayerError, FeatureError) as error:
+            raise DiskError(
+                f"{out}: cannot be written ({first_line(error)}). Free space or choose another --out."
+            ) from error
+
+
+@contextmanager
+def _geojson(out: Path, info: RasterInfo, _: str | None) -> Iterator[Append]:
+    """Open a GeoJSON file for polygons: a line each, so that it can be written as it comes."""
+    with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write('{"type":"FeatureCollection","features":[')
+        lead = "\n"
+
+        def append(rings: Rings, fields: Fields) -> None:
+            nonlocal lead
+            shapes = to_lists(_placed_in_degrees(rings, info), decimals=_DECIMALS)
+            columns = {name: values.tolist() for name, values in fields.items()}
+            for shape, *values in zip(shapes, *columns.values(), strict=True):
+                feature = {
+                    "type": "Feature",
+                    "properties": dict(zip(columns, values, strict=True)),
+                    "geometry": {"type": "Polygon", "coordinates": shape},
+                }
+                file.write(lead + json.dumps(feature, ensure_ascii=False, separators=(",", ":")))
+                lead = ",\n"
+
+        yield append
+        file.write("\n]}\n")
+
+
+def _placed(rings: Rings, info: RasterInfo) -> Polygons:
+    """Polygons in the map's own coordinates, outer rings counter-clockwise."""
+    x, y = to_map(info, rings.row, rings.col)
+    return make_polygons(rings, x, y, reverse=_mirrored(info))
+
+
+def _placed_in_degrees(rings: Rings, info: RasterInfo) -> Polygons:
+    """Polygons in longitude and latitude, where there is a coordinate system."""
+    if info.crs is None:
+        return _placed(rings, info)
+    rings = break_long(rings, _BREAK_PX)
+    lon, lat = to_degrees(info.crs, *to_map(info, rings.row, rings.col))
+    return make_polygons(rings, lon, lat, reverse=_mirrored(info))
+
+
+def _mirrored(info: RasterInfo) -> bool:
+    """Whether the map's second axis points up where rows go down, as nearly always, so that turns go the other way."""
+    a, b, _, d, e, _ = info.transform or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    return a * e - b * d < 0
