@@ -27,6 +27,10 @@ CACHE_BYTES = 64 * 2**20
 """GDAL's cache of blocks while maps are read and written; its own default grows with the machine's memory."""
 
 
+MAX_TILE_BYTES = 2**30
+"""The largest tile or strip of a file, decoded: GDAL takes room for all of it, however small the window read."""
+
+
 @dataclass(frozen=True)
 class RasterInfo:
     """What a raster's header says.
@@ -59,11 +63,12 @@ class RasterInfo:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Leave out rasterio's warning that a raster has no place on the ground."""
+    """Leave out rasterio's warnings that a raster has no place on the ground, or a nodata value beyond its type."""
     import rasterio
 
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        warnings.filterwarnings("ignore", "overflow encountered in cast", RuntimeWarning)
         yield
 
 
@@ -119,11 +124,17 @@ def info_of(raster: "DatasetReader", shown: Path) -> RasterInfo:
     """What an open raster's header says.
 
     Raises:
-        SceneError: Its bands have unlike types.
+        SceneError: Its bands have unlike types, or a tile of the file would fill the memory.
     """
     types = sorted(set(raster.dtypes))
     if len(types) != 1:
         raise SceneError(f"{shown}: bands have the types {', '.join(types)}, expected one. Write them alike.")
+    tile, together = max(raster.block_shapes), raster.profile.get("interleave") == "pixel"
+    if tile[0] * tile[1] * np.dtype(types[0]).itemsize * (raster.count if together else 1) > MAX_TILE_BYTES:
+        raise SceneError(
+            f"{shown}: is stored in tiles of {tile[1]} × {tile[0]} pixels, of which not one is decoded at once. "
+            "Write it anew in tiles of 256."
+        )
     placed = not raster.transform.is_identity
     return RasterInfo(
         height=raster.height,

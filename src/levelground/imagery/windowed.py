@@ -67,7 +67,8 @@ class RasterReader:
     @property
     def nodata(self) -> tuple[float | None, ...]:
         """The nodata value of each band."""
-        return tuple(None if value is None else float(value) for value in self._raster.nodatavals)
+        with quietly():
+            return tuple(None if value is None else float(value) for value in self._raster.nodatavals)
 
     @property
     def in_strips(self) -> bool:

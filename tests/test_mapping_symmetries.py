@@ -1,0 +1,40 @@
+"""The mean over the eight symmetries of the square."""
+
+import pytest
+import torch
+
+from levelground.mapping.symmetries import D4, average_d4
+
+
+def test_there_are_eight_and_each_has_its_inverse() -> None:
+    """No two move an uneven picture the same way."""
+    image = torch.arange(9).reshape(1, 1, 3, 3)
+    turned = {tuple(there(image).flatten().tolist()) for there, _ in D4}
+    assert len(turned) == 8
+    assert all(torch.equal(back(there(image)), image) for there, back in D4)
+
+
+def lopsided(image: torch.Tensor) -> torch.Tensor:
+    """A network that looks at the pixel to the left."""
+    left = torch.roll(image, 1, dims=-1)
+    return torch.cat([left, -image], dim=1)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_turning_the_image_turns_the_answer(channels_last: bool) -> None:
+    """Whatever the network: its mean over all symmetries has them itself."""
+    averaged = average_d4(lopsided, activated=False, channels_last=channels_last)
+    image = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = averaged(image)
+    assert torch.allclose(expected.sum(dim=1), torch.ones(2, 8, 8))
+    for there, back in D4:
+        assert torch.allclose(back(averaged(there(image))), expected, atol=1e-6)
+
+
+def test_probabilities_are_averaged_not_logits() -> None:
+    """A network that gives probabilities itself is taken as it is."""
+    image = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    inside = average_d4(lambda x: torch.softmax(lopsided(x), dim=1), activated=True)(image)
+    assert torch.allclose(inside, average_d4(lopsided, activated=False)(image))
+    mean = torch.stack([torch.softmax(back(lopsided(there(image))), dim=1) for there, back in D4]).mean(dim=0)
+    assert torch.allclose(inside, mean, atol=1e-6)
