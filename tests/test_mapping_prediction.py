@@ -1,11 +1,13 @@
 """Whole maps: what becomes of an input, and where it lies."""
 
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import torch
 from mapping_builder import (
     OUTPUTS,
     PLACE,
@@ -28,6 +30,7 @@ from levelground.imagery.geotiff import read_info, read_window
 from levelground.mapping.checks import Wishes
 from levelground.mapping.planning import Settings
 from levelground.mapping.prediction import predict_maps
+from levelground.networks.inference import Forward
 
 
 def test_the_map_of_a_raster_lies_on_it_pixel_by_pixel(tmp_path: Path) -> None:
@@ -246,6 +249,50 @@ def test_a_raster_that_breaks_off_is_one_line_and_what_was_finished_stays(
     said = capsys.readouterr().err
     assert f"{out}: 1 of 2 inputs are finished already and kept." in said
     assert re.search(r"a\.tif: goes on at row 1\d\d of 400\.", said)
+
+
+def stopping_after(n: int, number: signal.Signals) -> Forward:
+    """A network during whose n-th batch a signal comes."""
+    batches = []
+
+    def forward(image: torch.Tensor) -> torch.Tensor:
+        batches.append(len(image))
+        if len(batches) == n:
+            signal.raise_signal(number)
+        return smooth(image)
+
+    return forward
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_job_that_then_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    """Ctrl-C and SIGTERM: finished rows stay, one line says what goes on; the file has the same bytes as in one go."""
+    source, chosen = save(tmp_path / "a.tif", pixels_of(400, 130)), Settings(batch=2, probs="float32")
+    whole = map_one(source, tmp_path / "whole", model(smooth), chosen)
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        map_one(source, out, model(stopping_after(6, number)), chosen)
+    lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"a\.tif: stopped at row [1-9]\d+ of 400\.", lines[-2])
+    assert lines[-1] == "The same command goes on from there."
+    again = map_one(source, out, model(smooth), chosen)
+    assert re.search(r"a\.tif: goes on at row [1-9]\d+ of 400\.", capsys.readouterr().err)
+    assert again.classes.read_bytes() == whole.classes.read_bytes()
+    assert (out / "a_probs.tif").read_bytes() == (tmp_path / "whole/a_probs.tif").read_bytes()
+    assert again.shares == whole.shares
+
+
+def test_another_job_throws_away_what_was_unfinished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Other settings may give another map; that is said."""
+    source = save(tmp_path / "a.tif", pixels_of(400, 130))
+    with pytest.raises(KeyboardInterrupt):
+        map_one(source, tmp_path / "out", model(stopping_after(6, signal.SIGINT)), Settings(batch=2))
+    map_one(source, tmp_path / "out", settings=Settings(batch=3))
+    said = capsys.readouterr().err
+    assert "a.tif: rows of another job (model, input or settings) are thrown away." in said
+    assert "goes on" not in said.replace("The same command goes on from there.", "")
 
 
 def test_far_and_near_ground_sample_distances(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
