@@ -163,7 +163,7 @@ def test_a_saved_model_comes_back_to_the_bit(tmp_path: Path, arch: str, recipe: 
     assert all(torch.equal(value, state[name]) for name, value in loaded.network.state_dict().items())
     assert not loaded.network.training
     assert with_network(loaded, model.network) == model
-    assert {path.name for path in (tmp_path / "model").iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"config.json", "model.safetensors"}
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

@@ -35,6 +35,7 @@ DOORS = {
     "compare": Door("CompareConfig", "scores, intervals and verdicts from the counts of two or more runs"),
     "report": Door("ReportConfig", "one offline HTML page and the figures of a comparison"),
     "predict": Door("PredictConfig", "map images and rasters of any size with a trained model"),
+    "export": Door("ExportConfig", "a run's model as an ONNX file or SMP folder, checked against the run"),
 }
 
 

@@ -10,6 +10,7 @@ from levelground.comparing.comparison import compare_runs, write_comparison
 from levelground.comparing.tables import scores_table
 from levelground.console import say, say_table
 from levelground.datasets.dataset import Dataset
+from levelground.exporting.model_card import write_model_card
 from levelground.learning.planning import Wish, check_wish, fit_recipe, outputs_of, train_wish
 from levelground.networks.evaluation import evaluate_run
 from levelground.networks.models import build_model
@@ -93,6 +94,7 @@ def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Reco
             say(f"Run {number} of {len(wishes)}: {wish.arch}{' (twin)' if wish.twin else ''}, seed {wish.seed}")
             run = train_wish(wish, dataset, folder, runtime, workers=options.workers, save_every_s=options.save_every_s)
             evaluate_run(run, dataset, "test", runtime=runtime)
+            write_model_card(run)
             runs.append(run)
         runs += adopted_runs(folder, dataset)
         write_json(folder / "study.json", study_record(options, runs), kind="study")

@@ -71,6 +71,7 @@ def adopt(config: AdoptConfig) -> Run:
         say(f"Next: levelground compare {dataset.folder}")
         return run
     assert config.weights is not None  # one of the two is given
+    from levelground.exporting.model_card import write_model_card
     from levelground.networks.adopt import adopt_weights
 
     with one_writer(dataset.folder):
@@ -85,6 +86,7 @@ def adopt(config: AdoptConfig) -> Run:
             history=config.history,
             name=config.name,
         )
+        write_model_card(run)
     say(f"Adopted as {run.folder}. Next: levelground evaluate {dataset.folder} --runs {run.name}")
     return run
 

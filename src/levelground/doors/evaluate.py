@@ -43,6 +43,7 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     from levelground.console import say
     from levelground.datasets.dataset import read_dataset
     from levelground.errors import ConfigError
+    from levelground.exporting.model_card import write_model_card
     from levelground.networks.evaluation import check_fit, choose_geometry, evaluate_run
     from levelground.networks.runtime import make_runtime
     from levelground.records import one_writer
@@ -65,11 +66,10 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
         choose_geometry(run, tile=config.tile, halo=config.halo)
     runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
     with one_writer(study):
-        paths = [
-            evaluate_run(
-                run, dataset, config.split, runtime=runtime, tile=config.tile, halo=config.halo, batch=config.batch
-            )
-            for run in runs
-        ]
+        paths = []
+        for run in runs:
+            geometry = {"tile": config.tile, "halo": config.halo, "batch": config.batch}
+            paths.append(evaluate_run(run, dataset, config.split, runtime=runtime, **geometry))
+            write_model_card(run)
     say(f"Next: levelground compare {config.study}")
     return paths

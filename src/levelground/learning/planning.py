@@ -8,6 +8,7 @@ from pathlib import Path
 from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import RecordError
+from levelground.exporting.model_card import write_model_card
 from levelground.learning.batches import BatchSource
 from levelground.learning.budgeting import plan_budget, sanity_check
 from levelground.learning.plan import Plan, default_workers
@@ -150,6 +151,7 @@ def train_run(
     """Train in a folder what :func:`find_run` found there; see :func:`train_wish`."""
     if run is not None and run.card["status"] == "finished":
         say(f"{folder.name}: trained already, {run.card['steps_done']} steps; reused.")
+        write_model_card(run)
         return run
     plan = make_plan(wish, dataset, folder, runtime, run, workers=workers, save_every_s=save_every_s)
     if run is None:
@@ -159,7 +161,9 @@ def train_run(
         _say_changes(card, runtime)
     write_card(folder, card)
     train(plan, card)
-    return read_run(folder)
+    run = read_run(folder)
+    write_model_card(run)
+    return run
 
 
 def make_plan(

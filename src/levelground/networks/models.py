@@ -173,6 +173,8 @@ def save_model(model: SegmentationModel, folder: Path) -> None:
     """Save weights in segmentation_models_pytorch's own layout.
 
     Each file appears whole; between two saves of one run only the weights differ, so a kill in between harms nothing.
+    The library's empty model card is left out: ours is written when there is something to say
+    (:mod:`levelground.exporting.model_card`).
 
     Raises:
         DiskError: They cannot be written; what was there before stays.
@@ -181,7 +183,9 @@ def save_model(model: SegmentationModel, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as temporary:
             _save_network(model.network, Path(temporary))
+            (Path(temporary) / "README.md").unlink(missing_ok=True)
             for file in sorted(Path(temporary).iterdir()):
+                file.chmod(0o644)
                 file.replace(folder / file.name)
 
 

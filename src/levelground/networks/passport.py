@@ -16,7 +16,7 @@ from levelground.datasets.dataset import read_dataset
 from levelground.errors import LegendError, ModelError, RecordError, WeightsError
 from levelground.imagery.legend import Legend
 from levelground.networks.evaluation import choose_geometry
-from levelground.records import Record, plain
+from levelground.records import Record, atomic_path, plain
 from levelground.runs import Run
 
 PASSPORT_FILE = "levelground.json"
@@ -137,6 +137,18 @@ def _contradiction(content: _Content, legend: Legend) -> str | None:
     if content.tile and 2 * content.halo >= content.tile:
         return f"halo {content.halo} of tile {content.tile}"
     return None
+
+
+def write_passport(passport: Passport, path: Path) -> None:
+    """Write a passport as a file, unless the very same stands there.
+
+    Raises:
+        DiskError: It cannot be written.
+    """
+    text = json.dumps(passport.to_json(), indent=1, ensure_ascii=False) + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def run_passport(run: Run) -> Passport:

@@ -1,0 +1,233 @@
+"""The model card: ``model/README.md`` of a run, for whoever meets the weights without the study.
+
+It is a pure function of the run's card, its counts and the study's data set: written again it has the same bytes, and
+it names no time and no folder of this machine.
+"""
+
+from pathlib import Path
+
+from levelground.comparing.comparison import compare_runs
+from levelground.comparing.prose import MISSING, between, count_of, listing, per_cent, score
+from levelground.comparing.setting import study_of
+from levelground.datasets.dataset import Dataset, read_dataset
+from levelground.errors import LevelgroundError
+from levelground.imagery.legend_fields import hex_colour
+from levelground.networks.passport import PASSPORT_FILE, Passport, run_passport, write_passport
+from levelground.records import Record, atomic_path
+from levelground.runs import Run
+
+FRONT = """---
+library_name: segmentation-models-pytorch
+pipeline_tag: image-segmentation
+tags:
+- segmentation-models-pytorch
+- semantic-segmentation
+- land-cover
+- remote-sensing
+---
+"""
+"""What model hubs read. No licence: it follows the training data, which only their owner knows."""
+
+LIMITS = (
+    "one_group",
+    "few_groups",
+    "unknown_protocol",
+    "split_separates_groups",
+    "one_raster",
+    "still_learning",
+    "confused_most",
+    "never_predicted",
+)
+"""Findings about one run that its user should know, by code."""
+
+
+def write_model_card(run: Run) -> None:
+    """Write ``model/README.md`` of a run, and beside it the passport that makes the folder work on its own.
+
+    Args:
+        run: The run; one without weights (adopted masks) gets none.
+    Raises:
+        DiskError: They cannot be written.
+    """
+    if not (run.model_folder / "model.safetensors").exists() or not run.card.get("outputs"):
+        return
+    passport = run_passport(run)
+    text, path = card_text(run, passport), run.model_folder / "README.md"
+    write_passport(passport, run.model_folder / PASSPORT_FILE)
+    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def card_text(run: Run, passport: Passport) -> str:
+    """The text of a run's model card.
+
+    Args:
+        run: The run; evaluated or not.
+        passport: What its model is.
+    """
+    dataset, record = _dataset(run), _scores(run)
+    parts = [
+        FRONT + f"# {run.name}",
+        _summary(run, passport),
+        *_loading(passport),
+        *_outputs(passport),
+        *_training(run, passport, dataset),
+        *_evaluation(record),
+        *_limits(passport, record),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _dataset(run: Run) -> Dataset | None:
+    """The data set that the run learnt from, where it still is what it was."""
+    try:
+        dataset = read_dataset(study_of(run))
+    except LevelgroundError:
+        return None
+    return dataset if run.card.get("train_sha256") == dataset.train_sha256 else None
+
+
+def _scores(run: Run) -> Record | None:
+    """The comparison record of the run alone, on test where it was scored there, else on validation."""
+    for split in ("test", "val"):
+        if run.counts_path(split).exists():
+            try:
+                return compare_runs([run], split=split)
+            except LevelgroundError:  # damaged counts; evaluate and compare say so, a card is none the worse
+                continue
+    return None
+
+
+def _summary(run: Run, passport: Passport) -> str:
+    words = f"`{run.arch}` with encoder `{run.encoder}` of segmentation_models_pytorch"
+    counts = f"{count_of(passport.bands, 'band')} in, {count_of(len(passport.outputs), 'class', 'classes')} out"
+    made = "Its weights were adopted by levelground." if run.adopted else "Trained by levelground."
+    return f"Land-cover segmentation: {words}, {counts}. {made}"
+
+
+def _loading(passport: Passport) -> list[str]:
+    """Five lines of Python that load the model and run it; a test runs them."""
+    side = passport.tile or 512
+    mean, std = ([round(value, 6) for value in values] for values in (passport.mean, passport.std))
+    lines = [
+        "import segmentation_models_pytorch as smp, torch",
+        'model = smp.from_pretrained(".").eval()  # the folder of this file',
+        f"image = torch.randint(0, 256, (1, {passport.bands}, {side}, {side})).float()  # stored values, "
+        f"{passport.dtype or 'type unknown'}",
+        f"image = (image - torch.tensor({mean})[:, None, None]) / torch.tensor({std})[:, None, None]",
+        "classes = model(image).argmax(1)  # (1, height, width), numbers of the table below",
+    ]
+    scale = "unknown" if passport.gsd_m is None else f"{passport.gsd_m:g} m a pixel"
+    return [
+        "## Load it",
+        "```python\n" + "\n".join(lines) + "\n```",
+        "Or run it over whole rasters, normalisation and tiles included: `levelground predict` takes this folder. "
+        f"Tiles of {side} px; height and width are multiples of 32. Ground sample distance: {scale}.",
+    ]
+
+
+def _outputs(passport: Passport) -> list[str]:
+    classes = [passport.legend.classes[index] for index in passport.outputs]
+    rows = [f"| {n} | {c.name} | {hex_colour(c.colour)} | {c.index} |" for n, c in enumerate(classes)]
+    return ["## Outputs", _table("| output | class | colour | index in the legend |", "|---:|---|---|---:|", rows)]
+
+
+def _training(run: Run, passport: Passport, dataset: Dataset | None) -> list[str]:
+    rows = [*_data_rows(run, dataset), *_recipe_rows(run)]
+    rows.append(("Pixels", f"{count_of(passport.bands, 'band')}, {passport.dtype or 'type unknown'}"))
+    rows += [
+        (words, f"`{run.card[key]}`")
+        for words, key in (
+            ("SHA-256 of training and validation scenes, labels and legend", "train_sha256"),
+            ("SHA-256 of the split", "split_sha256"),
+            ("SHA-256 of the legend", "legend_sha256"),
+        )
+        if run.card.get(key)
+    ]
+    lines = [f"| {words} | {value} |" for words, value in rows]
+    text = "How these weights were trained is not known to levelground. " if run.adopted else ""
+    return ["## Training", *([text.strip()] if text else []), _table("| what | value |", "|---|---|", lines)]
+
+
+def _data_rows(run: Run, dataset: Dataset | None) -> list[tuple[str, str]]:
+    if dataset is None:
+        return []
+    split = dataset.split
+    sizes = [f"{len(split.train)} training", f"{len(split.val)} validation", f"{len(split.test)} test"]
+    rule = split.text or split.rule
+    return [("Data", dataset.data.name), ("Scenes", f"{listing(sizes)}; {rule}")]
+
+
+def _recipe_rows(run: Run) -> list[tuple[str, str]]:
+    """The protocol, from the run card; paths that a user gave are named by their last part."""
+    card, recipe = run.card, run.card.get("recipe") or {}
+    if not recipe:
+        return []
+    megapixels = card.get("megapixels_seen")
+    rows = [
+        ("Recipe", f"{Path(str(recipe.get('name', ''))).name}, seed {card.get('seed')}"),
+        ("Encoder weights", str(card.get("encoder_weights"))),
+        ("Tile, batch", f"{recipe.get('tile')} px, {recipe.get('batch')}"),
+        ("Loss", str(recipe.get("loss"))),
+        ("Optimiser", f"{recipe.get('optimiser')}, learning rate {recipe.get('lr')}, {recipe.get('schedule')}"),
+        ("Steps", f"{card.get('steps_done')}" + (f", {megapixels:.3g} megapixels seen" if megapixels else "")),
+    ]
+    chosen = card.get("selection") or {}
+    if chosen.get("step") is not None:
+        rows.append(("Weights kept", f"step {chosen['step']}, chosen by {chosen['rule']}"))
+    made = card.get("versions") or {}
+    if made:
+        rows.append(
+            ("Made with", ", ".join(f"{name} {made[name]}" for name in ("levelground", "torch") if name in made))
+        )
+    return [(words, value) for words, value in rows if "None" not in value]
+
+
+def _evaluation(record: Record | None) -> list[str]:
+    """Scores with 95 % intervals over groups of scenes, and the table by class."""
+    if record is None:
+        return ["## Scores", "Not evaluated yet."]
+    run = record["runs"][0]
+    found, boundary = run["scores"]["official"], run["boundary_iou"]
+    split = {"test": "test", "val": "validation"}[record["split"]]
+    where = f"{count_of(len(record['scenes']), f'{split} scene')} in {count_of(record['n_groups'], 'group')}"
+    rows = [
+        f"| mIoU | {score(found['miou'])} | {between(found['interval'])} |",
+        f"| mean F1 | {score(found['mf1'])} | {MISSING} |",
+        f"| pixel accuracy | {score(found['pixel_accuracy'])} | {MISSING} |",
+    ]
+    if boundary:
+        distance = f"boundary IoU, {boundary['distance_px']} px"
+        rows.append(f"| {distance} | {score(boundary['mean'])} | {between(boundary['interval'])} |")
+    shares, classes = record["truth"]["class_share"], record["legend"]["class"]
+    by_class = [
+        f"| {c['name']} | {per_cent(shares[k])} | "
+        + " | ".join(score(found[key][k]) for key in ("iou", "f1", "precision", "recall"))
+        + " |"
+        for k, c in enumerate(classes)
+        if c["counted"]
+    ]
+    head = "| class | share of pixels | IoU | F1 | precision | recall |"
+    return [
+        "## Scores",
+        f"On {where}, over counted classes, from pixels summed over scenes (scoring: official).",
+        _table("| score | value | 95 % interval |", "|---|---:|---:|", rows),
+        _table(head, "|---|---:|---:|---:|---:|---:|", by_class),
+    ]
+
+
+def _limits(passport: Passport, record: Record | None) -> list[str]:
+    texts = [finding["text"] for finding in (record or {}).get("findings", []) if finding["code"] in LIMITS]
+    if record is None:
+        texts.append("Nothing is known of how well it does.")
+    if passport.gsd_m is None:
+        texts.append("The ground sample distance of its imagery is unknown: it may fail at another.")
+    if passport.dtype is None:
+        texts.append("The type of its pixels is unknown: the scale of its input is a guess.")
+    texts.append("Other places, seasons and sensors than those of its scenes were not tried.")
+    return ["## Limits", "\n".join(f"- {text}" for text in texts)]
+
+
+def _table(head: str, rule: str, rows: list[str]) -> str:
+    return "\n".join([head, rule, *rows])

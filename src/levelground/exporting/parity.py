@@ -1,0 +1,160 @@
+"""Does an exported model say what the run's network says? Both run over the same tiles, compared pixel by pixel."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from levelground.datasets.dataset import Dataset, read_dataset
+from levelground.errors import ModelError, RecordError
+from levelground.generated.synthetic import SMALLEST, generate_scene
+from levelground.networks.inference import Normaliser
+from levelground.networks.models import SegmentationModel
+from levelground.networks.passport import Passport, full_scale
+from levelground.networks.predictors import Predictor
+from levelground.networks.runtime import Runtime
+from levelground.networks.tiling import pad_tile, windows
+from levelground.records import Record
+from levelground.runs import Run
+
+MAX_DIFFERENCE = 1e-3
+"""The largest difference of a probability that is let through. Rounding of float32 gives 1e-7 to 1e-4."""
+
+EQUAL_CLASSES = 0.999
+"""The smallest share of pixels with the same class; where two classes are as probable, rounding decides."""
+
+N_TILES = 8
+"""Tiles compared: two to a scene where there are few scenes."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """What both models are run over."""
+
+    stored: NDArray[np.generic]
+    """``(N, H, W, C)``, in stored units."""
+    source: str
+    """Where they come from, for people."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How an exported model differs from the network it was made of."""
+
+    max_difference: float
+    """Of a probability, over all pixels and classes."""
+    mean_difference: float
+    equal_classes: float
+    """Share of pixels with the same most probable class."""
+    tiles: int
+    pixels: int
+    source: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the exported model may stand for the network."""
+        return self.max_difference <= MAX_DIFFERENCE and self.equal_classes >= EQUAL_CLASSES
+
+    def to_json(self) -> Record:
+        """The report, with the limits beside the figures."""
+        return asdict(self) | {
+            "holds": self.holds,
+            "limits": {"max_difference": MAX_DIFFERENCE, "equal_classes": EQUAL_CLASSES},
+        }
+
+    def text(self) -> str:
+        """The report in one line."""
+        gap = f"{self.max_difference:.1e}" if self.max_difference else "0"
+        return (
+            f"probabilities differ by {gap} at most, {100 * self.equal_classes:.3f} % of pixels "
+            f"have the same class ({self.tiles} tiles of {self.source})"
+        )
+
+
+def gather_tiles(run: Run, passport: Passport, *, n: int = N_TILES) -> Tiles:
+    """Tiles of the study's validation scenes, else of its test scenes, else of generated scenes.
+
+    Args:
+        run: The run; its study is the folder above ``runs/``.
+        passport: Bands, type and tile of the model.
+        n: How many tiles.
+    Returns:
+        Up to ``n`` tiles, spread evenly over the scenes.
+    """
+    try:
+        found = _study_tiles(read_dataset(run.folder.resolve().parent.parent), passport, n)
+    except RecordError:
+        found = None
+    return found or _generated_tiles(passport, n)
+
+
+def _study_tiles(dataset: Dataset, passport: Passport, n: int) -> Tiles | None:
+    """Tiles of a data set, or ``None`` where it has not the model's bands or type."""
+    if dataset.bands != passport.bands or passport.dtype not in (None, dataset.dtype):
+        return None
+    names = dataset.ids("val") or dataset.ids("test")
+    split = "validation" if dataset.ids("val") else "test"
+    places = [
+        (name, window)
+        for name in names
+        for scene in (dataset.scene(name),)
+        for window in windows(scene.height, scene.width, tile=passport.tile, halo=0)
+    ]
+    chosen = [places[k] for k in np.unique(np.linspace(0, len(places) - 1, n).astype(int))] if places else []
+    if not chosen:
+        return None
+    tiles = [
+        pad_tile(
+            np.asarray(dataset.open(name).pixels[w.row : w.row + w.height, w.col : w.col + w.width]),
+            passport.tile,
+            passport.tile,
+        )
+        for name, w in chosen
+    ]
+    return Tiles(np.stack(tiles), f"the study's {split} scenes")
+
+
+def _generated_tiles(passport: Passport, n: int) -> Tiles:
+    """Tiles of generated scenes: three colours, repeated over the bands and stretched to the type's full scale."""
+    side = passport.tile
+    images = [generate_scene(0, index, max(SMALLEST, side))[0][:side, :side] for index in range(n)]
+    stored = np.stack(images)[..., np.arange(passport.bands) % 3]
+    if passport.dtype not in (None, "uint8"):
+        stored = (stored * (full_scale(passport.dtype) / 255)).astype(passport.dtype)
+    return Tiles(stored, "generated scenes")
+
+
+@torch.inference_mode()
+def compare_models(model: SegmentationModel, predictor: Predictor, tiles: Tiles, runtime: Runtime) -> Parity:
+    """Run a network and its exported form over the same tiles.
+
+    Args:
+        model: The network on the CPU, in evaluation mode.
+        predictor: The exported model.
+        tiles: What to run them over.
+        runtime: CPU, float32.
+    Raises:
+        ModelError: The exported model makes another number of classes or another size.
+    """
+    ours = Normaliser(model.mean, model.std, runtime.device)
+    theirs = Normaliser(predictor.mean, predictor.std, runtime.device)
+    largest, total, equal, values = 0.0, 0.0, 0, 0
+    for tile in tiles.stored:
+        stored = torch.from_numpy(np.ascontiguousarray(tile[None]))
+        expected = torch.softmax(model.network(ours(stored)).float(), dim=1)
+        found = predictor.forward(theirs(stored)).float()
+        found = found if predictor.activated else torch.softmax(found, dim=1)
+        if found.shape != expected.shape:
+            raise ModelError(
+                f"{predictor.name}: exported, it makes {tuple(found.shape)}, the network {tuple(expected.shape)}. "
+                "Report this with the run's card."
+            )
+        difference = (found - expected).abs().double()
+        # A NaN compares as larger than any limit.
+        largest = max(largest, float(difference.max().nan_to_num(nan=torch.inf)))
+        total += float(difference.sum())
+        values += difference.numel()
+        equal += int((found.argmax(1) == expected.argmax(1)).sum())
+    pixels = int(np.prod(tiles.stored.shape[:3]))
+    return Parity(largest, total / values, equal / pixels, len(tiles.stored), pixels, tiles.source)
