@@ -33,7 +33,7 @@ STRIP_PX = 2**21
 
 _BREAK_PX = 64  # a piece this long, bent by another projection, leaves its chord by under a hundredth of a pixel
 _LAYER, _DECIMALS = "classes", 7  # 7 decimals of a degree are 1 cm
-_WRITE_POINTS = 2**20  # points that are gathered before they are written
+_HELD_POINTS = 2**20  # points that are gathered before they are written
 
 Fields = dict[str, NDArray[Any]]
 Append = Callable[[Rings, Fields], None]
@@ -88,11 +88,11 @@ def write_polygons(classes: Path, legend: Legend, out: Path, *, smallest: float 
             merged = merge_small(classes, Path(folder), smallest_px=smallest_px, tick=bar.advance)
         with opened(out, info, wkt) as append:
             lots = trace_patches(_strips(classes, merged, bar), areas.row_m2)
-            return _write_all(lots, legend, areas, smallest_px, append)
+            return _write_all(lots, legend, areas, smallest_px, append, shown=classes)
 
 
 def _write_all(
-    lots: Iterator[Patches], legend: Legend, areas: CellAreas, smallest_px: int, append: Append
+    lots: Iterator[Patches], legend: Legend, areas: CellAreas, smallest_px: int, append: Append, *, shown: Path
 ) -> PolygonCount:
     """Write patches as they come."""
     written = left_out = 0
@@ -105,7 +105,7 @@ def _write_all(
             continue
         if patches.label.max() >= legend.n_classes:
             raise ClassIndexError(
-                f"the map holds class {patches.label.max()}, which is none of {legend.name!r}, expected 0 to "
+                f"{shown}: holds class {patches.label.max()}, which is none of {legend.name!r}, expected 0 to "
                 f"{legend.n_classes - 1}. Give the legend that it was made with."
             )
         fields: Fields = {"class": patches.label.astype(np.int16), "name": names[patches.label]}
@@ -128,34 +128,63 @@ def _strips(classes: Path, merged: LabelMap | None, bar: Bar) -> Iterator[LabelM
             bar.advance()
 
 
+class _GeoPackage:
+    """A layer of polygons that is written some thousands at a time: each opening of the file costs."""
+
+    def __init__(self, path: Path, info: RasterInfo, wkt: str | None) -> None:
+        """Begin a file at ``path``, with an empty layer."""
+        self._path, self._info, self._wkt = path, info, wkt
+        self._shapes: list[NDArray[np.object_]] = []
+        self._points = 0
+        none: Fields = {"class": np.zeros(0, np.int16), "name": np.zeros(0, np.object_), "pixels": np.zeros(0, int)}
+        if cell_areas(info).basis != "none":
+            none |= {"area_m2": np.zeros(0), "area_ha": np.zeros(0)}
+        self._fields = [none]
+        self.flush(append=False)
+
+    def append(self, rings: Rings, fields: Fields) -> None:
+        """Add polygons."""
+        self._shapes.append(to_wkb(_placed(rings, self._info)))
+        self._fields.append(fields)
+        self._points += len(rings.row)
+        if self._points > _HELD_POINTS:
+            self.flush()
+
+    def flush(self, *, append: bool = True) -> None:
+        """Write what is held."""
+        from pyogrio.raw import write
+
+        if not self._fields:
+            return
+        shapes = np.concatenate([np.zeros(0, np.object_), *self._shapes])
+        names = list(self._fields[0])
+        columns = [np.concatenate([fields[name] for fields in self._fields]) for name in names]
+        layer = {"layer": _LAYER, "driver": "GPKG", "geometry_type": "Polygon", "crs": self._wkt}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'crs' was not provided")
+            write(self._path, shapes, columns, names, append=append, **layer)
+        self._shapes, self._fields, self._points = [], [], 0
+
+
 @contextmanager
 def _geopackage(out: Path, info: RasterInfo, wkt: str | None) -> Iterator[Append]:
     """Open a GeoPackage for polygons."""
+    from pyogrio import set_gdal_config_options
     from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
-    from pyogrio.raw import write
 
     with atomic_path(out) as temporary:
         temporary.unlink()
-        kinds: Fields = {"class": np.zeros(0, np.int16), "name": np.zeros(0, np.object_), "pixels": np.zeros(0, int)}
-        if cell_areas(info).basis != "none":
-            kinds |= {"area_m2": np.zeros(0), "area_ha": np.zeros(0)}
-
-        def put(shapes: NDArray[np.object_], fields: Fields, *, append: bool) -> None:
-            layer = {"layer": _LAYER, "driver": "GPKG", "geometry_type": "Polygon", "crs": wkt}
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "'crs' was not provided")
-                write(temporary, shapes, list(fields.values()), list(fields), append=append, **layer)
-
-        def append(rings: Rings, fields: Fields) -> None:
-            put(to_wkb(_placed(rings, info)), fields, append=True)
-
         try:
-            put(np.zeros(0, np.object_), kinds, append=False)
-            yield append
+            set_gdal_config_options({"OGR_SQLITE_SYNCHRONOUS": "OFF"})  # the whole file is synchronised at the end
+            layer = _GeoPackage(temporary, info, wkt)
+            yield layer.append
+            layer.flush()
         except (DataSourceError, DataLayerError, FeatureError) as error:
             raise DiskError(
                 f"{out}: cannot be written ({first_line(error)}). Free space or choose another --out."
             ) from error
+        finally:
+            set_gdal_config_options({"OGR_SQLITE_SYNCHRONOUS": None})
 
 
 @contextmanager
