@@ -1,6 +1,7 @@
 """What is cut, resized, turned and left out; the same for any number of loader processes."""
 
 import dataclasses
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from array_dataset import array_dataset
 from numpy.typing import NDArray
 
 from levelground.datasets.dataset import Dataset
+from levelground.errors import RecordError
 from levelground.imagery.legend import IGNORE
 from levelground.learning.batches import Batch, BatchSource, cut, load_batches, target_table
 from levelground.learning.sampling import MAX_TRIES, Draw, make_sampler
@@ -80,6 +82,21 @@ def test_workers_change_no_sample(dataset: Dataset, workers: int) -> None:
     assert len(alone) == len(beside) == 6
     assert all(same(a, b) for a, b in zip(alone, beside, strict=True))
     assert same(alone[0], source(dataset)[2])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_in_a_loader_is_the_line_it_was(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Its own text, not a traceback, and no loader process is left when it arrives."""
+
+    def broken(*_: object) -> None:
+        raise RecordError("scene 1: is gone. Prepare again.")
+
+    monkeypatch.setattr(BatchSource, "__getitem__", broken)
+    with pytest.raises(RecordError, match=r"^scene 1: is gone\. Prepare again\.$"):
+        list(load_batches(source(dataset), range(8), workers=workers))
+    assert multiprocessing.active_children() == []
 
 
 def test_image_and_labels_are_cut_from_one_place(dataset: Dataset) -> None:

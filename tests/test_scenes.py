@@ -118,12 +118,13 @@ def test_index_masks_without_a_legend_get_numbered_classes(tmp_path: Path, form:
 
 def test_index_masks_take_a_legend_too(tmp_path: Path) -> None:
     """Palette colours that are not the legend's do not matter."""
-    save(tmp_path / "images/a.jpg", noise(2, 2))
-    save_palette(tmp_path / "masks/a.png", np.uint8([[0, 1], [1, 0]]), [1, 1, 1, 2, 2, 2])
+    indices = np.tile(np.uint8([[0, 1], [1, 0]]), (2, 2))
+    save(tmp_path / "images/a.jpg", noise(4, 4))
+    save_palette(tmp_path / "masks/a.png", indices, [1, 1, 1, 2, 2, 2])
     (tmp_path / "legend.toml").write_text(TOML)
     found = find_scenes(tmp_path)
     assert (found.layout, found.legend.name) == ("index", "two")
-    assert read_labels(found.scenes[0], found.legend).tolist() == [[0, 1], [1, 0]]
+    assert np.array_equal(read_labels(found.scenes[0], found.legend), indices)
 
 
 def test_mask_of_other_values_is_told_and_left_out(tmp_path: Path) -> None:

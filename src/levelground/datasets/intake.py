@@ -69,7 +69,11 @@ def decode_all(found: Found, cache: Cache, snap: int) -> tuple[list[Decoded], li
     done.sort(key=lambda one: one.scene.id)
     reused = sum(cache.path(one.entry.image_key).stat().st_mtime_ns < start_ns for one in done)
     say(f"cache {cache.folder}: {reused} of {len(done)} scenes were there, {len(done) - reused} decoded")
-    return done, sorted(problems, key=lambda one: (one.finding.scene or "", one.finding.text))
+    # Causes before what follows from them: an image behind a bad link leaves its mask alone.
+    causes = ("link", "name")
+    return done, sorted(
+        problems, key=lambda one: (one.finding.code not in causes, one.finding.scene or "", one.finding.text)
+    )
 
 
 def _decode(scene: SceneFile, cache: Cache, legend: Legend, snap: int) -> Decoded:

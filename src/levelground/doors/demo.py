@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from levelground.computing import Computing
 from levelground.recipe import Budget, Recipe, Seed
-from levelground.records import Record
+from levelground.records import Record, one_writer
 
 STEPS = 48
 """Steps of each run where no budget is given: five minutes for three architectures on two cores."""
@@ -56,8 +56,9 @@ def demo(config: DemoConfig) -> Record:
     options = StudyOptions(config.archs, config.seeds, config.recipe, budget)
     check_options(options)
     scenes = config.out / "scenes"
-    write_scenes(scenes, n=config.scenes, size=config.size, seed=config.scene_seed)
-    dataset = prepare_dataset(PrepareOptions(data=scenes, out=config.out, cache=config.out / "cache"))
+    with one_writer(config.out):
+        write_scenes(scenes, n=config.scenes, size=config.size, seed=config.scene_seed)
+        dataset = prepare_dataset(PrepareOptions(data=scenes, out=config.out, cache=config.out / "cache"))
     return run_study(
         dataset,
         options,

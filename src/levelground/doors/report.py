@@ -1,5 +1,7 @@
 """Draw a comparison as one offline page and as PNG pictures."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import tyro
@@ -39,9 +41,28 @@ def report(config: ReportConfig) -> Path:
     record = read_json(path, kind="comparison")
     study = path.parent
     out = config.out or study
-    if config.figures:
-        drawn = draw_figures(record, study, out / "figures")
-        say(f"{len(drawn)} pictures in {out / 'figures'}")
-    page = render_report(record, study, out / "report.html")
+    with _readable(path):
+        if config.figures:
+            drawn = draw_figures(record, study, out / "figures")
+            say(f"{len(drawn)} pictures in {out / 'figures'}")
+        page = render_report(record, study, out / "report.html")
     say(f"Written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return page
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say that a comparison is damaged where something in it is missing or of another kind.
+
+    It has some hundred fields, each read where it is drawn, so what an edited one lacks shows only there; ``--debug``
+    tells where.
+    """
+    from levelground.errors import RecordError, first_line
+
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise RecordError(
+            f"{path}: is damaged, or of another version ({type(error).__name__}: {first_line(error)}). "
+            "Run `levelground compare` again."
+        ) from error

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from levelground.computing import Computing, Upkeep
 from levelground.datasets.choices import PrepareOptions
 from levelground.recipe import Budget, Recipe, Seed
-from levelground.records import Record
+from levelground.records import Record, one_writer
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -60,4 +60,6 @@ def study(config: StudyConfig) -> Record:
     )
     check_options(options)
     runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
-    return run_study(prepare_dataset(config.scenes), options, runtime)
+    with one_writer(config.scenes.out):
+        dataset = prepare_dataset(config.scenes)
+    return run_study(dataset, options, runtime)

@@ -207,8 +207,12 @@ def _check_link(path: Path, below: PurePosixPath, root: Path) -> Finding | None:
     """Refuse links that lead out of the data folder or nowhere."""
     if not path.is_symlink():
         return None
-    target = path.resolve()
-    if not target.exists():
+    try:
+        target = path.resolve(strict=False)
+        there = target.exists()
+    except (OSError, RuntimeError):  # Python says either of links that lead in a circle
+        return Finding("error", "link", f"{path}: is a link that leads to itself. Mend or remove it.", below.stem)
+    if not there:
         text = f"{path}: is a link to {target}, which does not exist. Mend or remove it."
     elif not target.is_relative_to(root):
         text = (

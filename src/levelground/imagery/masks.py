@@ -76,7 +76,10 @@ def refuse_colours(data: Path, masks: Iterable[Path]) -> LegendError:
     """Make the error for colour masks without a legend: it shows a legend with the colours found."""
     counts: dict[RGB, int] = {}
     for mask in list(masks)[:_LOOKED_AT]:
-        values, sizes = np.unique(pack_colours(read_colours(mask)), return_counts=True)
+        try:
+            values, sizes = np.unique(pack_colours(read_colours(mask)), return_counts=True)
+        except SceneError:  # what matters more is that there is no legend for any mask
+            continue
         for (red, green, blue), size in zip(unpack_colours(values).tolist(), sizes.tolist(), strict=True):
             counts[red, green, blue] = counts.get((red, green, blue), 0) + size
     common = sorted(counts, key=lambda colour: (-counts[colour], colour))

@@ -18,6 +18,9 @@ __all__ = ["Finding", "Found", "Layout", "SceneFile", "find_scenes", "read_label
 
 Layout = Literal["kaggle", "folders", "index", "geotiff", "raster"]
 
+MIN_SIDE = 4
+"""The least height and width of a scene, px: one cell of what decoders put out. Smaller files are placeholders."""
+
 _SHOWN = 3
 _NAMINGS: dict[Layout | None, tuple[Naming, ...]] = {
     None: ("kaggle", "folders", "suffix"),
@@ -113,6 +116,7 @@ def _read_headers(pairs: Iterable[Pair]) -> tuple[dict[Path, ImageHeader], tuple
         try:
             image = read_header(pair.image)
             check_type(pair.image, image)
+            _check_side(pair.image, image)
             if pair.mask:
                 mask = read_header(pair.mask)
                 check_partners(pair.image, image, pair.mask, mask)
@@ -133,6 +137,15 @@ def _read_headers(pairs: Iterable[Pair]) -> tuple[dict[Path, ImageHeader], tuple
                 )
                 findings.append(Finding("error", "unlike-bands", text, pair.id))
     return headers, tuple(findings)
+
+
+def _check_side(path: Path, header: ImageHeader) -> None:
+    """Refuse scenes of next to no pixels."""
+    if min(header.height, header.width) < MIN_SIDE:
+        raise SceneError(
+            f"{path}: has {header.width} × {header.height} pixels, expected at least {MIN_SIDE} each way. "
+            "Replace or remove the scene."
+        )
 
 
 def _coding(layout: Layout | None, masks: dict[Path, ImageHeader], legend: Legend | None) -> Coding:

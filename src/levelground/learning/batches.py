@@ -1,7 +1,8 @@
 """The pixels of drawn crops, cut from the cache, resized and turned; loaded by processes beside the network."""
 
+import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from levelground.datasets.dataset import Dataset
+from levelground.errors import LevelgroundError
 from levelground.imagery.legend import IGNORE
 from levelground.learning.sampling import MAX_TRIES, Draw, Sampler
 
@@ -125,15 +127,51 @@ class BatchSource(TorchDataset[Batch]):
 
 
 def load_batches(source: BatchSource, steps: range, *, workers: int, pin: bool = False) -> Iterator[Batch]:
-    """Load the batches of ``steps`` in order; workers only make it faster."""
+    """Load the batches of ``steps`` in order; workers only make it faster.
+
+    Raises:
+        RecordError: A cached scene is missing or damaged.
+    """
+    # Closed before an error goes on its way: loaders that are left to the collector of garbage end seconds late.
+    with contextlib.closing(_load(source, steps, workers, pin)) as batches:
+        for batch in batches:
+            if isinstance(batch, LevelgroundError):
+                raise batch
+            yield batch
+
+
+def _load(
+    source: BatchSource, steps: range, workers: int, pin: bool
+) -> Generator[Batch | LevelgroundError, None, None]:
     options: Mapping[str, Any] = {"prefetch_factor": 4, "persistent_workers": False} if workers else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice about the number of cores; the user chose
-        loader: DataLoader[Batch] = DataLoader(
-            source, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pin, collate_fn=_as_is, **options
+        batches = iter(
+            DataLoader(
+                _Told(source),
+                batch_size=None,
+                sampler=steps,
+                num_workers=workers,
+                pin_memory=pin,
+                collate_fn=_as_is,
+                **options,
+            )
         )
-        batches = iter(loader)
     yield from batches
+
+
+class _Told(TorchDataset[Batch | LevelgroundError]):
+    """Batches, or what is wrong with one: raised in a loader process, it would come back as a page of text."""
+
+    def __init__(self, source: BatchSource) -> None:
+        self._source = source
+
+    def __getitem__(self, step: int) -> Batch | LevelgroundError:
+        """The batch of a step, or the error."""
+        try:
+            return self._source[step]
+        except LevelgroundError as error:
+            return error
 
 
 def _as_is(batch: Any) -> Any:
