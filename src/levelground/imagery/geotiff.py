@@ -237,7 +237,9 @@ def raster_writer(
     options = {"driver": "GTiff", "tiled": True, "blockxsize": tile, "blockysize": tile, "compress": "deflate"}
     shape = {"height": info.height, "width": info.width, "count": info.bands, "dtype": info.dtype}
     place = {"crs": info.crs, "transform": Affine(*info.transform)} if info.transform else {}
-    layout = {"predictor": predictor, "BIGTIFF": "IF_SAFER"}
+    # Many bands of one tile would have to wait in the cache for each other if they were stored pixel by pixel.
+    interleave = {"interleave": "band"} if info.bands > 4 else {}
+    layout = {"predictor": predictor, "BIGTIFF": "IF_SAFER", **interleave}
     with atomic_path(path) as temporary:
         try:
             with quietly():
