@@ -66,7 +66,7 @@ def test_evaluation_leaves_counts_masks_card_and_look(dataset: Dataset, run: Run
     assert entry["loss"] == pytest.approx(counts.loss_sum.sum() / counts.loss_pixels.sum())
     assert card["speed"] == {"train_images_per_s": 3.0, "infer_megapixels_per_s": entry["megapixels_per_s"]}
     assert [look["run"] for look in looks(dataset)] == ["linknet-s0"]
-    assert sorted(looks(dataset)[0]) == ["command", "run", "time"]
+    assert sorted(looks(dataset)[0]) == ["command", "counts_sha256", "run", "time"]
 
 
 def test_what_is_evaluated_is_reused_and_is_no_look(
@@ -107,6 +107,15 @@ def test_a_change_of_what_decides_the_counts_evaluates_again(dataset: Dataset, r
     assert len(looks(dataset)) == 2
     assert run.card["tile"] == (tile or 64)
     assert len(list(run.preds_folder("test").rglob("*.png"))) == 3
+
+
+def test_a_look_that_a_kill_left_out_is_counted_by_the_next_command(dataset: Dataset, run: Run) -> None:
+    """The card was written and the list was not; afterwards the list has the look once."""
+    evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    (dataset.folder / LOOKS_FILE).unlink()
+    for _ in range(2):
+        evaluate_run(read_run(run.folder), dataset, "test", runtime=RUNTIME)
+        assert len(looks(dataset)) == 1
 
 
 def test_the_batch_is_no_reason_to_evaluate_again(dataset: Dataset, run: Run) -> None:

@@ -18,6 +18,7 @@ from levelground.networks.outcomes import (
     forget_evaluation,
     is_evaluated,
     note_evaluation,
+    note_look,
     remove_other_masks,
     write_mask,
 )
@@ -114,6 +115,8 @@ def evaluate_run(
     check_fit(run, dataset, split)
     path, identity = run.counts_path(split), evaluation_identity(run, dataset, split, geometry, runtime.precision)
     if is_evaluated(run, split, identity):
+        if split == "test":
+            note_look(run, dataset)
         say(f"{run.name}: {split} is evaluated already; reused.")
         return path
     _warn_of_newer_labels(dataset, split)

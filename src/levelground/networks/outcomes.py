@@ -46,8 +46,20 @@ def note_evaluation(run: Run, dataset: Dataset, split: SplitName, entry: Mapping
             run.card["speed"] = speed | {"infer_megapixels_per_s": entry["megapixels_per_s"]}
     write_card(run.folder, run.card)
     if split == "test":
-        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "run": run.name, "command": command_line()}
-        append_text(dataset.folder / LOOKS_FILE, json.dumps(line) + "\n", durable=True)
+        note_look(run, dataset)
+
+
+def note_look(run: Run, dataset: Dataset) -> None:
+    """Write a look at the test scenes into the study's list, once for each evaluation.
+
+    Called again where an evaluation is reused: a kill between card and list leaves it to the next command.
+    """
+    path, counts = dataset.folder / LOOKS_FILE, run.card["evaluations"]["test"]["counts_sha256"]
+    if path.exists() and f'"counts_sha256": "{counts}"' in path.read_text(encoding="utf-8"):
+        return
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    line = {"time": time, "run": run.name, "command": command_line(), "counts_sha256": counts}
+    append_text(path, json.dumps(line) + "\n", durable=True)
 
 
 def write_mask(path: Path, preds: LabelMap, legend: Legend) -> None:
