@@ -1,10 +1,16 @@
 """The cache: decode once, find again by content, notice damage."""
 
 import dataclasses
+import os
+import signal
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scene_files import TWO, kaggle_pair, noise, random_labels, save, save_raster
 
 from levelground.errors import DiskError, LabelColourError, RecordError, SceneError
@@ -171,3 +177,64 @@ def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -
     assert default_cache_folder() == Path("/c/levelground")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_cache_folder() == Path.home() / ".cache/levelground"
+
+
+def _in_a_child(work: Callable[[], object]) -> int:
+    """Run something in a forked process; its id."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python's: of libraries' threads, which are idle here
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def test_two_processes_fill_one_cache(cache: Cache, tmp_path: Path) -> None:
+    """Both decode the same scenes at the same time, over and over; neither fails, and what is read is whole."""
+    scenes = []
+    for name in "abcd":
+        kaggle_pair(tmp_path / "data", name, size=(90, 120), seed=ord(name))
+        scenes.append(SceneFile(name, tmp_path / f"data/{name}_sat.jpg", tmp_path / f"data/{name}_mask.png"))
+
+    def fill(order: list[SceneFile]) -> None:
+        for turn in range(10):
+            for one in order:
+                Cache(cache.folder / str(turn)).store(one, DEEPGLOBE)
+
+    children = [_in_a_child(lambda: fill(scenes)), _in_a_child(lambda: fill(scenes[::-1]))]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    assert not list(cache.folder.rglob("*.part*"))
+    for turn in range(10):
+        filled = Cache(cache.folder / str(turn))
+        for one in scenes:
+            entry = filled.store(one, DEEPGLOBE)
+            assert np.array_equal(filled.open(entry.image_key, entry.labels_key).pixels, read_pixels(one))
+
+
+def test_a_process_killed_in_the_middle_harms_no_other(
+    cache: Cache, scene: SceneFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half an array stays under a temporary name, the scene is decoded by the next one, the rest is swept away."""
+
+    def half(file: IO[bytes], array: NDArray[np.generic], **_: object) -> None:
+        file.write(array.tobytes()[: array.nbytes // 2])
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np.lib.format, "write_array", half)
+        child = _in_a_child(lambda: cache.store(scene, DEEPGLOBE))
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    (left,) = cache.folder.rglob("*.part*")
+    entry = cache.store(scene, DEEPGLOBE)
+    assert np.array_equal(cache.open(entry.image_key, entry.labels_key).pixels, read_pixels(scene))
+    assert left.exists()
+    os.utime(left, (0, 0))
+    cache.sweep()
+    assert not left.exists()
+    assert cache.store(scene, DEEPGLOBE) == entry

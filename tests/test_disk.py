@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +47,14 @@ def test_atomic_path_leaves_the_old_file_when_the_block_fails(tmp_path: Path) ->
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
 
-@pytest.mark.parametrize("error", [FULL, OSError("4000 requested and 96 written")], ids=["the system's", "NumPy's"])
+WORDS = {
+    "the system's": FULL,
+    "NumPy's": OSError("4000 requested and 96 written"),
+    "safetensors'": OSError("Error while serializing: I/O error: No space left on device (os error 28)"),
+}
+
+
+@pytest.mark.parametrize("error", WORDS.values(), ids=WORDS)
 def test_atomic_path_says_that_the_disk_is_full(tmp_path: Path, error: OSError) -> None:
     """A full disk is one clear line, whoever met it."""
     message = r"a\.txt: cannot be written \(No space left on device\)\. Free space or choose another --out\.$"
@@ -177,7 +185,9 @@ def test_a_child_that_outlives_its_killed_parent_holds_nothing(tmp_path: Path) -
 def test_a_forked_child_that_goes_on_does_not_close_what_it_does_not_hold(tmp_path: Path) -> None:
     """It ends the block like its parent, which still holds the folder then."""
     with one_writer(tmp_path):
-        child = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python's: of libraries' threads, which are idle here
+            child = os.fork()
         if child == 0:
             status = 1
             try:

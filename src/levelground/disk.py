@@ -8,6 +8,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shlex
 import socket
 import sys
@@ -62,9 +63,10 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = first_line(error)
-    # NumPy, safetensors and torch each have their own words for a full disk.
-    full = ("requested and", "No space left", "unexpected pos", "file write failed", "PytorchStreamWriter failed")
-    return os.strerror(errno.ENOSPC) if any(words in text for words in full) else text
+    number = re.search(r"\(os error (\d+)\)", text)  # safetensors' words
+    if number or re.fullmatch(r"\d+ requested and \d+ written", text):  # NumPy's
+        return os.strerror(int(number[1]) if number else errno.ENOSPC)
+    return text
 
 
 def is_full(error: BaseException) -> bool:

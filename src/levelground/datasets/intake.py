@@ -50,6 +50,7 @@ def decode_all(found: Found, cache: Cache, snap: int) -> tuple[list[Decoded], li
     problems = [Problem(one) for one in errors]
     labelled = [scene for scene in found.scenes if scene.labels is not None]
     start_ns, done = time.time_ns(), []
+    cache.sweep()
     # Decoders and hashing release the lock; more than eight threads only fight for the disk.
     pool = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)))
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.disk import atomic_path
+from levelground.disk import atomic_path, remove_leftovers
 from levelground.errors import RecordError, SceneError
 from levelground.imagery.geotiff import Pixels
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
@@ -132,6 +132,10 @@ class Cache:
         """
         labels = None if labels_key is None else self._map(labels_key).astype(np.uint8, copy=False)
         return CachedScene(self._map(image_key), labels)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written; what others are writing now stays."""
+        remove_leftovers(self.folder, deep=True)
 
     def path(self, key: str) -> Path:
         """Where the array of a key lies."""
