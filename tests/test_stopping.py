@@ -5,8 +5,9 @@ import threading
 from signal import SIG_DFL, SIGINT, SIGTERM, Signals, default_int_handler, getsignal, signal
 
 import pytest
+import torch
 
-from levelground.learning.stopping import stop_signals
+from levelground.learning.stopping import look_between_layers, stop_signals
 
 
 @pytest.mark.parametrize("number", [SIGINT, SIGTERM])
@@ -65,3 +66,30 @@ def test_other_threads_leave_signals_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_layers_are_looked_between_and_change_nothing() -> None:
+    """Once for each layer forward and once backward; an error leaves the pass as it is."""
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(inplace=True), torch.nn.Linear(3, 1))
+    values = torch.ones(4, 2)
+    network(values).sum().backward()
+    expected = [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
+    looks: list[int] = []
+    look_between_layers(network, lambda: looks.append(1))
+    network.zero_grad()
+    loss = network(values).sum()
+    assert len(looks) == 3
+    loss.backward()
+    assert len(looks) == 6
+    found = [parameter.grad for parameter in network.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True) if a is not None)
+
+    def refuse() -> None:
+        if len(looks) > 8:
+            raise KeyError("no further")
+        looks.append(1)
+
+    looks.clear()
+    look_between_layers(network, refuse)
+    with pytest.raises(KeyError, match="no further"):
+        network(values).sum().backward()

@@ -5,6 +5,8 @@ import json
 import math
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +45,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None
     """Do something once, before a step is taken."""
 
     def install(number: int, act: Callable[[], None]) -> None:
-        step = Stepper.step
+        step = Stepper.gradients
         acted: list[int] = []
 
         def wrapped(self: Stepper, at: int, batch: Batch) -> torch.Tensor:
@@ -52,7 +54,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None
                 act()
             return step(self, at, batch)
 
-        monkeypatch.setattr(Stepper, "step", wrapped)
+        monkeypatch.setattr(Stepper, "gradients", wrapped)
 
     return install
 
@@ -157,16 +159,55 @@ def test_a_stop_at_every_step_changes_nothing(
     dataset: Dataset, undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Six interruptions, one a step."""
-    step = Stepper.step
+    step = Stepper.gradients
 
     def wrapped(self: Stepper, at: int, batch: Batch) -> torch.Tensor:
         os.kill(os.getpid(), signal.SIGINT)
         return step(self, at, batch)
 
-    monkeypatch.setattr(Stepper, "step", wrapped)
+    monkeypatch.setattr(Stepper, "gradients", wrapped)
     for _ in range(6):
         with pytest.raises(KeyboardInterrupt):
             train(wish(dataset), dataset, tmp_path)
+    assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
+
+
+class _SlowBackward(torch.autograd.Function):
+    """What it gets, and 50 ms in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: object, values: torch.Tensor) -> torch.Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradients: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        time.sleep(0.05)
+        return gradients
+
+
+@pytest.mark.parametrize("step", [0, 4])
+def test_a_long_step_is_left_and_done_again(
+    dataset: Dataset, undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """The signal comes in a backward pass of seconds: what was learnt before is saved, running means included."""
+    monkeypatch.setattr(training, "GRACE_S", 0.2)
+    gradients = Stepper._gradients
+    sent: list[float] = []
+
+    def slow(self: Stepper, at: int, batch: Batch) -> torch.Tensor:
+        if at == step and not sent:
+            for layer in self.model.network.modules():
+                if isinstance(layer, torch.nn.BatchNorm2d):
+                    layer.register_forward_hook(lambda _layer, _inputs, output: _SlowBackward.apply(output))
+            threading.Timer(0.1, lambda: sent.append(time.monotonic()) or os.kill(os.getpid(), signal.SIGTERM)).start()
+        return gradients(self, at, batch)
+
+    monkeypatch.setattr(Stepper, "_gradients", slow)
+    with pytest.raises(KeyboardInterrupt):
+        train(wish(dataset), dataset, tmp_path)
+    assert time.monotonic() - sent[0] < 1
+    (run,) = list_runs(tmp_path)
+    assert (run.card["status"], run.card["steps_done"]) == ("stopped", step)
     assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
 
 
@@ -312,12 +353,12 @@ def test_a_loss_that_is_no_number_stops(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: float
 ) -> None:
     """The step and its scenes are named, the last good state stays, losses before it are in the history."""
-    step = Stepper.step
+    step = Stepper.gradients
 
     def wrapped(self: Stepper, at: int, batch: Batch) -> torch.Tensor:
         return torch.tensor(loss) if at == 3 else step(self, at, batch)
 
-    monkeypatch.setattr(Stepper, "step", wrapped)
+    monkeypatch.setattr(Stepper, "gradients", wrapped)
     message = (
         rf"^linknet-mobilenetv3_small_050-s0: the loss is {loss} at step 4, on scenes a/1, a/2\. "
         r"The last good state is kept; lower --lr or look at those scenes, then train anew\.$"
@@ -336,12 +377,12 @@ def test_losses_before_the_bad_one_are_written(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where several steps are read back at once."""
-    step = Stepper.step
+    step = Stepper.gradients
 
     def wrapped(self: Stepper, at: int, batch: Batch) -> torch.Tensor:
         return torch.tensor(math.nan) if at == 3 else step(self, at, batch)
 
-    monkeypatch.setattr(Stepper, "step", wrapped)
+    monkeypatch.setattr(Stepper, "gradients", wrapped)
     with pytest.raises(TrainingError, match="at step 4"):
         train(wish(dataset), dataset, tmp_path)
     assert [line["step"] for line in history(list_runs(tmp_path)[0]) if line["kind"] == "step"] == [1, 2, 3]
@@ -352,7 +393,7 @@ def test_a_weight_that_is_no_number_never_reaches_a_state(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss of the step was a number, its gradient was none."""
-    step = Stepper.step
+    step = Stepper.gradients
 
     def wrapped(self: Stepper, at: int, batch: Batch) -> torch.Tensor:
         loss = step(self, at, batch)
@@ -360,7 +401,7 @@ def test_a_weight_that_is_no_number_never_reaches_a_state(
             next(self.model.network.parameters()).data[0] = math.nan
         return loss
 
-    monkeypatch.setattr(Stepper, "step", wrapped)
+    monkeypatch.setattr(Stepper, "gradients", wrapped)
     with pytest.raises(TrainingError, match=r"a weight is no number at step 3, on scenes a/1, a/2\. The last good"):
         train(wish(dataset), dataset, tmp_path, save_every_s=1e-9)
     state = load_state(list_runs(tmp_path)[0].folder)

@@ -1,6 +1,6 @@
 """One optimiser step: batch in, loss out. The loop, the timing of ``--minutes`` and the sanity check share it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -9,6 +9,7 @@ from levelground.learning.batches import Batch
 from levelground.learning.losses import make_loss
 from levelground.learning.optimisation import class_weights, make_optimiser, rate_factor, set_rate
 from levelground.learning.sampling import generator
+from levelground.learning.stopping import look_between_layers
 from levelground.networks.models import SegmentationModel, with_network
 from levelground.networks.runtime import Runtime
 from levelground.recipe import Recipe
@@ -45,9 +46,30 @@ class Stepper:
         self._network, self._optimiser = runtime.fabric.setup(self.model.network, self.optimiser)
         self._loss = make_loss(recipe.loss, weights=class_weights(recipe, class_pixels, model.outputs))
         self._recipe, self._runtime, self._seed, self._steps = recipe, runtime, seed, steps
+        self.look: Callable[[], None] = lambda: None
+        """Called between the layers of :meth:`gradients` on a CPU; where it raises, nothing has changed."""
+        self._looks = runtime.device.type == "cpu"  # elsewhere steps are short
+        if self._looks:
+            look_between_layers(self.model.network, lambda: self.look())
 
     def step(self, number: int, batch: Batch) -> torch.Tensor:
         """Take step ``number`` (from 0) on its batch and return the loss, still on the device."""
+        loss = self.gradients(number, batch)
+        self.update()
+        return loss
+
+    def gradients(self, number: int, batch: Batch) -> torch.Tensor:
+        """The first and long part of a step: forward and backward. Weights stay as they are."""
+        before = [buffer.clone() for buffer in self.model.network.buffers()] if self._looks else []
+        try:
+            return self._gradients(number, batch)
+        except BaseException:
+            # Running means and variances are the one thing that a forward pass changes.
+            for buffer, value in zip(self.model.network.buffers(), before, strict=bool(before)):
+                buffer.copy_(value)
+            raise
+
+    def _gradients(self, number: int, batch: Batch) -> torch.Tensor:
         # Dropout draws from torch's generator: tied to (seed, step), it needs no random state to resume.
         torch.manual_seed(int(generator(self._seed, number, TORCH_STREAM).integers(2**62)))
         set_rate(self.optimiser, rate_factor(self._recipe, number, self._steps))
@@ -56,7 +78,10 @@ class Stepper:
         loss: torch.Tensor = self._loss(self._network(images), targets)
         self._optimiser.zero_grad(set_to_none=True)
         self._runtime.fabric.backward(loss)
+        return loss.detach()
+
+    def update(self) -> None:
+        """The second part of a step: clip the gradients and move the weights."""
         if self._recipe.clip:
             torch.nn.utils.clip_grad_norm_(self.model.network.parameters(), self._recipe.clip)
         self._optimiser.step()
-        return loss.detach()

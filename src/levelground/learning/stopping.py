@@ -1,9 +1,19 @@
-"""Ctrl-C and SIGTERM as a question, so that work is saved before the process ends."""
+"""Ctrl-C and SIGTERM as a question, so that work is saved before the process ends.
+
+Python looks at signals between its own instructions. The backward pass of a large image is one call of C++ that takes
+half a minute on few cores, so :func:`look_between_layers` puts an instruction of ours between its layers.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from signal import SIG_DFL, SIGINT, SIGTERM, Signals, getsignal, signal
 from threading import current_thread, main_thread
+
+import torch
+from torch import nn
+
+GRACE_S = 3.0
+"""How long a step may go on after it was asked to stop; a longer one is left and done again when the run goes on."""
 
 
 @contextmanager
@@ -25,3 +35,20 @@ def stop_signals(ask: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal(number, handler)
+
+
+def look_between_layers(network: nn.Module, look: Callable[[], None]) -> None:
+    """Call ``look`` after each layer's forward and before its backward; what it raises leaves the pass.
+
+    On the CPU the backward pass runs in the thread that asked for it, so signals are seen there too. Neither values
+    nor gradients change.
+    """
+
+    def forward_hook(_layer: nn.Module, _inputs: object, output: object) -> None:
+        look()
+        if isinstance(output, torch.Tensor) and output.requires_grad:
+            output.register_hook(lambda _gradient: look())  # type: ignore[no-untyped-call]
+
+    for layer in network.modules():
+        if next(layer.children(), None) is None:
+            layer.register_forward_hook(forward_hook)

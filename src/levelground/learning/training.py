@@ -10,11 +10,11 @@ import torch
 
 from levelground.console import Bar, progress_bar, say
 from levelground.errors import TrainingError
-from levelground.learning.batches import load_batches
+from levelground.learning.batches import Batch, load_batches
 from levelground.learning.optimisation import rate_factor
 from levelground.learning.plan import Plan, make_stepper, validation_steps
 from levelground.learning.state import load_state, remove_states, save_state
-from levelground.learning.stopping import stop_signals
+from levelground.learning.stopping import GRACE_S, stop_signals
 from levelground.learning.validation import validate
 from levelground.networks.models import save_model
 from levelground.networks.runtime import peak_memory_mib
@@ -45,7 +45,7 @@ class Progress:
 
 
 class _StopNowError(Exception):
-    """A signal came while nothing was under way that may not be left."""
+    """A signal came in a validation or a long step; either is left, and done again when the run goes on."""
 
 
 def train(plan: Plan, card: Record) -> Record:
@@ -74,6 +74,8 @@ class _Loop:
         self.pending: list[tuple[int, torch.Tensor, tuple[int, ...]]] = []
         self.scenes: tuple[int, ...] = ()
         self.stopping = self.validating = False
+        self.asked_at = 0.0
+        self.stepper.look = self._leave_long_step
         self.saved_at = self.flushed_at = time.monotonic()
 
     def run(self) -> Record:
@@ -88,7 +90,7 @@ class _Loop:
             batches = load_batches(plan.source, steps, workers=plan.workers, pin=plan.runtime.device.type == "cuda")
             self.flushed_at = self.saved_at = time.monotonic()
             for step, batch in zip(steps, batches, strict=True):
-                loss = self.stepper.step(step, batch)
+                loss = self._step(step, batch, bar)
                 self.progress.step, self.scenes = step + 1, batch.scenes
                 self.progress.megapixels += batch.targets.size / 1e6
                 self.pending.append((step + 1, loss, batch.scenes))
@@ -105,6 +107,20 @@ class _Loop:
         if self.stopping:  # asked after the last step: this run is done, others may not be
             raise KeyboardInterrupt
         return card
+
+    def _step(self, step: int, batch: Batch, bar: Bar) -> torch.Tensor:
+        """One step, unless it is to be left in its middle."""
+        try:
+            loss = self.stepper.gradients(step, batch)
+        except _StopNowError:  # weights are those of the step before
+            self._flush(bar)
+            self._stop()
+        self.stepper.update()
+        return loss
+
+    def _leave_long_step(self) -> None:
+        if self.stopping and time.monotonic() - self.asked_at > GRACE_S:
+            raise _StopNowError
 
     def _flush(self, bar: Bar) -> None:
         """Read the losses back, check them and write them down."""
@@ -208,7 +224,7 @@ class _Loop:
         say(f"{self.plan.folder.name}: goes on at step {self.progress.step} of {self.plan.steps}.")
 
     def _ask_to_stop(self) -> None:
-        self.stopping = True
+        self.stopping, self.asked_at = True, time.monotonic()
         if self.validating:  # it may take minutes, and is done again when the run goes on
             self.validating = False
             raise _StopNowError
