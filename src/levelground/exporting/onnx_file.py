@@ -106,7 +106,8 @@ def write_onnx(model: SegmentationModel, passport: Passport, path: Path) -> None
 def client_metadata(passport: Passport) -> dict[str, str]:
     """What Deepness and geodeep read from a file, each value as JSON, and our passport.
 
-    ``seg_thresh`` 0 and ``seg_small_segment`` 0 leave the most probable class as it is.
+    ``seg_thresh`` 0 and ``seg_small_segment`` 0 leave the most probable class as it is; the standardisation is none,
+    because the graph has it. Deepness reads ``tile_size``, its documentation says ``tiles_size``.
     """
     names = passport.legend.names
     known = passport.gsd_m is not None
@@ -119,6 +120,8 @@ def client_metadata(passport: Passport) -> dict[str, str]:
         "tiles_overlap": math.ceil(200 * passport.halo / passport.tile),
         "seg_thresh": 0,
         "seg_small_segment": 0,
+        "standardization_mean": [0.0] * passport.bands,
+        "standardization_std": [1.0] * passport.bands,
         PASSPORT_KEY: passport.to_json(),
     }
     return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
