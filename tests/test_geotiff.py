@@ -1,13 +1,24 @@
 """Rasters: windows, types, places, writing bit by bit, and what is refused."""
 
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from scene_files import PLACE, noise, save_raster
 
 from levelground.errors import DiskError, SceneError, ShapeError
-from levelground.imagery.geotiff import RasterInfo, raster_writer, read_info, read_memory, read_window, write_raster
+from levelground.imagery.geotiff import (
+    RasterInfo,
+    bounded_cache,
+    copy_to_cog,
+    raster_writer,
+    read_info,
+    read_memory,
+    read_window,
+    write_raster,
+)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
@@ -101,3 +112,44 @@ def test_damaged_raster_is_one_line(tmp_path: Path) -> None:
         read_info(tmp_path / "cut.tif")
     with pytest.raises(SceneError, match=r"x\.png: is damaged"):
         read_memory(b"nonsense", shown=Path("x.png"))
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_raster_that_the_disk_did_not_take_is_refused(tmp_path: Path, threads: bool) -> None:
+    """GDAL's compressing threads lose blocks without a word; the file must not appear."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    values = np.random.default_rng(0).integers(0, 256, (600, 600)).astype(np.uint8)
+    source = tmp_path / "whole.tif"
+    write_raster(source, values, RasterInfo(0, 0, 1, ""))
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        with bounded_cache(threads=threads):
+            with pytest.raises(DiskError, match=r"a\.tif: .*\. Free space or choose another --out\.$"):
+                write_raster(tmp_path / "a.tif", values, RasterInfo(0, 0, 1, ""))
+            with pytest.raises(DiskError, match=r"b\.tif: .*\. Free space or choose another --out\.$"):
+                copy_to_cog(source, tmp_path / "b.tif", overviews="mode")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "a.tif").exists()
+    assert not (tmp_path / "b.tif").exists()
+
+
+def test_many_bands_with_names_and_a_scale(tmp_path: Path) -> None:
+    """Such as probabilities: each band for itself, described, whole numbers with what they are multiplied by."""
+    pixels = noise(40, 50, 6)
+    with raster_writer(
+        tmp_path / "a.tif",
+        RasterInfo(40, 50, 6, "uint8", crs="EPSG:26917", transform=PLACE),
+        tile=16,
+        tags={"MODEL": "toy"},
+        band_names=list("abcdef"),
+        scale=0.5,
+        predictor=2,
+    ) as writer:
+        writer.write(0, 0, pixels)
+    with rasterio.open(tmp_path / "a.tif") as raster:
+        assert raster.descriptions == tuple("abcdef")
+        assert raster.scales == (0.5,) * 6
+        assert raster.tags()["MODEL"] == "toy"
+        assert raster.interleaving.name == "band"
+    assert np.array_equal(read_window(tmp_path / "a.tif"), pixels)

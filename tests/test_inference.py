@@ -1,13 +1,14 @@
 import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from levelground.errors import ShapeError
+from levelground.errors import DiskError, ShapeError
 from levelground.networks.inference import Block, Forward, Normaliser, sweep
 from levelground.networks.runtime import make_runtime
 from levelground.networks.tiling import cut, stitch
@@ -253,3 +254,16 @@ def test_a_later_row_reads_only_the_tiles_it_blends_with() -> None:
     )
     assert read[0] < blocks[0].row == read[1]
     assert len(read) == len(blocks) + 1
+
+
+def test_edges_that_the_disk_does_not_take_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is the user's to mend, and the job goes on."""
+    monkeypatch.setattr("levelground.networks.edges.os.pwrite", lambda *_: 0)
+    text = f"{tmp_path}: cannot be written (No space left on device). Free space; the same command goes on."
+    with pytest.raises(DiskError, match=f"^{re.escape(text)}$"):
+        list(
+            sweep(
+                pixelwise, scene(90, 40), mean=[0] * 2, std=[1] * 2, tile=32, halo=4, batch=2, runtime=RUNTIME,
+                spill=tmp_path,
+            )
+        )  # fmt: skip

@@ -257,3 +257,13 @@ def test_info_is_of_the_whole_file(tmp_path: Path) -> None:
         assert reader.alpha_bands == ()
         assert reader.wkt is not None
         assert reader.wkt.startswith("PROJCS")
+
+
+def test_a_raster_that_can_be_read_nowhere_is_refused_at_once(tmp_path: Path) -> None:
+    """Its header is whole, its pixels are gone."""
+    source = save(tmp_path / "a.tif", pixels_of(300, 300))
+    with RasterReader(source) as reader, rasterio.open(source) as raster:
+        first = min(int(raster.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", 1)) for x in (0, 1) for y in (0, 1))
+        source.write_bytes(source.read_bytes()[: first + 10])
+        with pytest.raises(SceneError, match=r"a\.tif: breaks off in rows \d+ to \d+ \(.*\)\. Copy the file again"):
+            reader.look((1, 2, 3))

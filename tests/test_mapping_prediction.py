@@ -333,3 +333,42 @@ def test_real_imagery_is_mapped_in_place(tmp_path: Path, real_data: Path) -> Non
     expected[(pixels == 0).all(axis=-1)] = 255
     assert np.array_equal(read_window(mapped.classes)[..., 0], expected)
     assert mapped.empty == pytest.approx(0.367, abs=0.01)
+
+
+def test_where_nobody_watches_a_line_says_how_far_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Share done, speed and time left."""
+    monkeypatch.setattr("levelground.mapping.job._LINE_EVERY_S", 0.0)
+    map_one(save(tmp_path / "a.tif", pixels_of(100, 100)), tmp_path / "out")
+    assert re.search(r"^a\.tif: \d+%, \d+\.\d\d megapixels/s, 0 minutes left\.$", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_a_wide_raster_s_lower_edge_goes_to_a_file_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bytes; the file is gone."""
+    source = save(tmp_path / "a.tif", pixels_of(150, 150))
+    kept = map_one(source, tmp_path / "kept", model(smooth), Settings(tile=32))
+    monkeypatch.setattr("levelground.mapping.job._SPILL_BYTES", 0)
+    spilled = map_one(source, tmp_path / "spilled", model(smooth), Settings(tile=32))
+    assert spilled.classes.read_bytes() == kept.classes.read_bytes()
+
+
+def test_zeros_of_an_image_can_be_no_data_too(tmp_path: Path) -> None:
+    """The rule is the same for images."""
+    pixels = pixels_of(40, 40)
+    pixels[:10] = 0
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "b.png")
+    mapped = map_one(tmp_path / "b.png", tmp_path / "out", settings=Settings(wishes=Wishes(zero=True)))
+    assert mapped.empty == 0.25
+
+
+def test_gaps_of_float_pixels_are_filled_too(tmp_path: Path) -> None:
+    """NaN is no data, and does not spread."""
+    pixels = pixels_of(80, 80, dtype="float32")
+    pixels[20, 30] = np.nan
+    mapped = map_one(save(tmp_path / "a.tif", pixels), tmp_path / "out", model(dtype="float32"))
+    expected = expected_classes(np.nan_to_num(pixels))
+    expected[20, 30] = 255
+    assert np.array_equal(read_window(mapped.classes)[..., 0], expected)

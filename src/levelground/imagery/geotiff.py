@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.errors import DiskError, SceneError, ShapeError
+from levelground.errors import DiskError, SceneError, ShapeError, first_line
 from levelground.records import atomic_path
 
 if TYPE_CHECKING:
@@ -82,9 +82,7 @@ def bounded_cache(size: int = CACHE_BYTES, *, threads: bool = False) -> Iterator
     """
     import rasterio
 
-    with rasterio.Env(
-        GDAL_CACHEMAX=size, GDAL_NUM_THREADS="ALL_CPUS" if threads else "1", GDAL_PAM_ENABLED="NO", CPL_DEBUG="OFF"
-    ):
+    with rasterio.Env(GDAL_CACHEMAX=size, GDAL_NUM_THREADS="ALL_CPUS" if threads else "1", GDAL_PAM_ENABLED="NO"):
         yield
 
 
@@ -256,6 +254,7 @@ def raster_writer(
                 yield RasterWriter(raster)
         except rasterio.errors.RasterioError as error:
             raise DiskError(f"{path}: cannot be written ({error}). Free space or choose another --out.") from error
+        _check_written(temporary, path)
 
 
 def write_raster(path: Path, pixels: Pixels, info: RasterInfo, *, palette: NDArray[np.uint8] | None = None) -> None:
@@ -278,6 +277,7 @@ def copy_to_cog(source: Path, target: Path, *, overviews: Literal["mode", "avera
         DiskError: The disk is full or the folder cannot be written.
     """
     import rasterio.shutil
+    from rasterio._err import CPLE_BaseError  # the copy lets GDAL's own errors through
 
     kind = {1: "NO", 2: "STANDARD", 3: "FLOATING_POINT"}[predictor]
     options = {"compress": "DEFLATE", "predictor": kind, "blocksize": 512, "BIGTIFF": "IF_SAFER"}
@@ -285,5 +285,29 @@ def copy_to_cog(source: Path, target: Path, *, overviews: Literal["mode", "avera
         try:
             with quietly():
                 rasterio.shutil.copy(source, temporary, driver="COG", overview_resampling=overviews.upper(), **options)
-        except rasterio.errors.RasterioError as error:
-            raise DiskError(f"{target}: cannot be written ({error}). Free space or choose another --out.") from error
+        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
+            reason = first_line(error)
+            raise DiskError(f"{target}: cannot be written ({reason}). Free space or choose another --out.") from error
+        _check_written(temporary, target)
+
+
+def _check_written(path: Path, shown: Path) -> None:
+    """Refuse a GeoTIFF that lacks blocks: GDAL's compressing threads lose what a full disk does not take, silently.
+
+    Raises:
+        DiskError: A block is not there, or lies beyond the end of the file.
+    """
+    size = path.stat().st_size
+    try:
+        with _opened(path, shown) as raster:
+            bands = raster.indexes if raster.interleaving.name == "band" else (1,)
+            places = [
+                [raster.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", band) for what in ("OFFSET", "SIZE")]
+                for band in bands
+                for (row, col), _ in raster.block_windows(1)
+            ]
+        whole = all(offset and length and int(offset) + int(length) <= size for offset, length in places)
+    except SceneError:
+        whole = False
+    if not whole:
+        raise DiskError(f"{shown}: is not on the disk as a whole. Free space or choose another --out.")

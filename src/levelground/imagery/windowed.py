@@ -119,11 +119,10 @@ class RasterReader:
         """
         looks, error = [], None
         for row, col in product(_spread(self.info.height), _spread(self.info.width)):
-            window = (
-                slice(at, min(side, at + _LOOK_PX)) for at, side in ((row, self.info.height), (col, self.info.width))
-            )
+            rows = slice(row, min(self.info.height, row + _LOOK_PX))
+            cols = slice(col, min(self.info.width, col + _LOOK_PX))
             try:
-                looks.append(self.read(*window, bands).reshape(-1, len(bands)))
+                looks.append(self.read(rows, cols, bands).reshape(-1, len(bands)))
             except SceneError as broken:
                 error = broken
         if not looks:

@@ -106,8 +106,6 @@ def run_job(work: Work, source: Source, scratch: Scratch, rows: Axis, cols: Axis
         KeyboardInterrupt: Ctrl-C or SIGTERM; finished rows are kept.
     """
     first = scratch.progress.rows
-    if scratch.done:
-        return Pace(0, 0.0)
     if first:
         say(f"{work.name}: goes on at row {rows.starts[first]} of {rows.length}.")
     layers, counts = open_layers(scratch, work), scratch.progress.counts.copy()
