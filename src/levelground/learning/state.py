@@ -4,11 +4,13 @@ A state file is 64 hexadecimal digits of SHA-256, a line feed, and what ``torch.
 is read with ``weights_only=True``: a pickle with code in it is refused, not run.
 """
 
+import contextlib
 import hashlib
 import io
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 
@@ -42,16 +44,39 @@ def save_state(folder: Path, state: State) -> None:
         DiskError: It cannot be written; the states that were there stay.
     """
     _check_plain(state, "state")
-    buffer = io.BytesIO()
-    torch.save({"schema": SCHEMA, **state}, buffer)
     newest, previous = state_paths(folder)
-    with atomic_path(folder / "state.new.ckpt") as temporary, temporary.open("wb") as file:
-        content = buffer.getbuffer()
-        file.write(hashlib.sha256(content).hexdigest().encode() + b"\n")
-        file.write(content)
+    with atomic_path(folder / "state.new.ckpt") as temporary, temporary.open("wb") as file, _without_crc():
+        file.write(bytes(_DIGEST_BYTES) + b"\n")
+        hashed = _Hashed(file)
+        torch.save({"schema": SCHEMA, **state}, cast("IO[bytes]", hashed))
+        file.seek(0)
+        file.write(hashed.digest.hexdigest().encode())
     if newest.exists():
         newest.replace(previous)
     (folder / "state.new.ckpt").replace(newest)
+
+
+class _Hashed(io.RawIOBase):
+    """A file that is hashed while it is written, so that tensors are gone through once."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, content: Any) -> int:
+        self.digest.update(content)
+        return self._file.write(content)
+
+
+@contextlib.contextmanager
+def _without_crc() -> Iterator[None]:
+    """Leave out the archive's own checksums: they take as long as all else, and SHA-256 covers the whole."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        yield
+    finally:
+        torch.serialization.set_crc32_options(before)
 
 
 def _check_plain(value: object, where: str) -> None:
