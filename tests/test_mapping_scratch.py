@@ -57,3 +57,11 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     text = f"{tmp_path / 's'}: cannot be made (File exists). Choose another --out."
     with pytest.raises(DiskError, match=f"^{re.escape(text)}$"):
         Scratch(tmp_path / "s", "job", ROWS, COLS)
+
+
+def test_a_job_killed_before_its_first_row_leaves_nothing_to_speak_of(tmp_path: Path) -> None:
+    """Blocks without a journal are of no use, and nobody's rows are thrown away."""
+    with Scratch(tmp_path / "s", "job", ROWS, COLS) as scratch:
+        scratch.layer("classes", planes=1, dtype="uint8").write(0, 0, np.ones((1, 43, 26), np.uint8))
+    with Scratch(tmp_path / "s", "job", ROWS, COLS) as scratch:
+        assert (scratch.progress.rows, scratch.replaced) == (0, False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from levelground.errors import ConfigError
 from levelground.imagery.geotiff import CACHE_BYTES, RasterInfo
-from levelground.imagery.headers import MAX_PIXELS, check_size, read_header
+from levelground.imagery.headers import MAX_PIXELS, read_header
 from levelground.imagery.windowed import RasterReader
 from levelground.mapping.checks import (
     Wishes,
@@ -195,7 +195,6 @@ def check_whole(source: Path, info: RasterInfo) -> None:
     Raises:
         ConfigError: It has too many pixels.
     """
-    check_size(source, max(1, min(info.height, 1)), 1)
     if info.height * info.width > MAX_PIXELS:
         raise ConfigError(
             f"--tile 0: {source} has {info.width} × {info.height} pixels, at most {MAX_PIXELS} are run in one piece. "

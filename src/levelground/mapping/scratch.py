@@ -114,7 +114,7 @@ class Scratch:
         """Whether rows of another job were thrown away."""
         found = self._read()
         if found is None:
-            self.replaced = folder.exists()
+            self.replaced = (folder / JOURNAL_FILE).exists()
             shutil.rmtree(folder, ignore_errors=True)
         try:
             folder.mkdir(parents=True, exist_ok=True)

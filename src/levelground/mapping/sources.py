@@ -80,7 +80,8 @@ class ImageGrid:
     def __init__(self, path: Path, bands: Sequence[int], *, zero: bool) -> None:
         """Decode ``path`` and take ``bands``, from 1; ``zero`` takes pixels that are 0 in every band for gaps."""
         pixels, gaps = read_image_and_gaps(path)
-        self._pixels = pixels[..., [band - 1 for band in bands]]
+        chosen = [band - 1 for band in bands]
+        self._pixels = pixels if chosen == list(range(pixels.shape[-1])) else pixels[..., chosen]
         self._gaps = gaps
         if zero:
             empty = (self._pixels == 0).all(axis=-1)
