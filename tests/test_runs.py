@@ -129,6 +129,35 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
         read_history(tmp_path)
 
 
+@pytest.mark.parametrize("value", ["[1]", '"much"', "true", "1e999", "9" * 400])
+def test_a_line_with_no_number_where_one_is_drawn_is_named(tmp_path: Path, value: str) -> None:
+    """What curves and comparisons read is a number or null."""
+    (tmp_path / "history.jsonl").write_text(f'{{"step": 1, "val_miou": null}}\n{{"step": 2, "val_miou": {value}}}\n')
+    text = r"history\.jsonl: line 2: val_miou is '.+', expected a number\. Remove the line\.$"
+    with pytest.raises(RecordError, match=text):
+        read_history(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("seed", "0", r"run\.json: seed: Input should be a valid integer\. Make the run anew\.$"),
+        ("name", "../x", r"run\.json: name: String should match pattern .+\. Make the run anew\.$"),
+        (
+            "outputs",
+            [0, 255],
+            r"run\.json: outputs\.1: Input should be less than .+ 254\. Make the run anew\.$",
+        ),
+        ("budget", {"steps": 3}, r"run\.json: budget\.asked: Field required\. Make the run anew\.$"),
+    ],
+)
+def test_a_card_with_a_key_of_another_type_is_refused(tmp_path: Path, key: str, value: object, message: str) -> None:
+    """The key is named; what only is shown may be anything."""
+    write_card(tmp_path, CARD | {key: value, "hardware": ["anything"]})
+    with pytest.raises(RecordError, match=message):
+        read_run(tmp_path)
+
+
 def test_truncate_keeps_what_the_state_knows(tmp_path: Path) -> None:
     """Lines after the last saved step go, the validation of that step stays, half a line goes."""
     lines = [{"step": 1}, {"step": 2}, {"step": 2, "kind": "val"}, {"step": 3}]

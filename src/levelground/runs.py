@@ -15,7 +15,7 @@ from levelground.recipe import Recipe, check_recipe
 from levelground.records import Record, atomic_path, plain, read_json, write_json
 
 Card = Record
-"""A run card: the JSON object of ``run.json``; docs/records.md lists its keys."""
+"""A run card: the JSON object of ``run.json``; :class:`_CardTypes` names the keys that are read again."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,16 @@ class _CardTypes:
     selection: dict[str, Any] | None = None
     speed: dict[str, float | None] | None = None
     evaluations: dict[str, dict[str, Any]] | None = None
+    device: str | None = None
+    precision: str | None = None
+    threads: float | None = None
+    steps_done: float | None = None
+    images_seen: float | None = None
+    megapixels_seen: float | None = None
+    train_s: float | None = None
+    wall_s: float | None = None
+    peak_memory_mib: float | None = None
+    macs_per_megapixel: float | None = None
 
 
 _CARD = TypeAdapter(_CardTypes)
@@ -187,11 +197,19 @@ def append_history(folder: Path, lines: Sequence[Mapping[str, object]]) -> None:
     append_text(folder / "history.jsonl", text)
 
 
+_NUMBERS = ("step", "epoch", "train_loss", "val_loss", "val_miou", "lr", "images_per_s", "time_s")
+
+
+def _is_number(value: object) -> bool:
+    """Whether a field of a line holds a number that is one on disk, or none."""
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300)
+
+
 def read_history(folder: Path) -> list[dict[str, Any]]:
     """The lines of ``history.jsonl``; a last line that a kill cut short is left out.
 
     Raises:
-        RecordError: A line before the last is no JSON object.
+        RecordError: A line before the last is no JSON object, or a field that is drawn holds no number.
     """
     path = folder / "history.jsonl"
     if not path.exists():
@@ -206,6 +224,10 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
         except ValueError:
             content = None
         if isinstance(content, dict):
+            wrong = next((key for key in _NUMBERS if not _is_number(content.get(key))), None)
+            if wrong:
+                shown = str(content[wrong])[:40]
+                raise RecordError(f"{path}: line {number}: {wrong} is {shown!r}, expected a number. Remove the line.")
             history.append(content)
         elif number < len(lines):
             raise RecordError(f"{path}: line {number} is no JSON object ({line[:40]!r}). Remove the line.")

@@ -4,6 +4,8 @@ Traits are a thousandth of the scene, are made once from the decoded pixels, and
 touching scenes among 803 reads 50 MB instead of 14 GB.
 """
 
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +145,7 @@ def cached_traits(cache: Path, image_key: str, labels_key: str | None, make: Cal
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return Traits(**{name: arrays[name] for name in Traits.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, struct.error, BadZipFile, zlib.error):
         traits = make()
     with atomic_path(path, REMEDY) as temporary, temporary.open("wb") as file:
         np.savez(file, **vars(traits))

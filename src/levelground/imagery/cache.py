@@ -145,7 +145,7 @@ class Cache:
         """Map one array."""
         try:
             array: NDArray[np.generic] = np.load(self.path(key), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, TypeError, SyntaxError, MemoryError, OverflowError) as error:
             raise RecordError(
                 f"{self.path(key)}: cached scene is missing or damaged. Run levelground prepare again."
             ) from error

@@ -3,6 +3,7 @@
 Letters: S scenes, K classes of the legend, B bins of confidence.
 """
 
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass, fields
@@ -119,6 +120,13 @@ def read_counts(path: Path) -> SceneCounts:
         raise RecordError(f"{path}: {error}") from error
 
 
+_DAMAGED = (
+    # What NumPy, zipfile and zlib raise over damaged files; RuntimeError: a method or password that zipfile has not.
+    OSError, EOFError, ValueError, TypeError, KeyError, MemoryError, RuntimeError, struct.error,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
 def _load(path: Path) -> dict[str, NDArray[np.generic]]:
     """All arrays of an npz file; objects (pickles) are refused."""
     try:
@@ -127,7 +135,7 @@ def _load(path: Path) -> dict[str, NDArray[np.generic]]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such counts. Run `levelground evaluate` on this run first.") from error
-    except (OSError, EOFError, ValueError, TypeError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         raise RecordError(f"{path}: unreadable counts ({error}). Run `levelground evaluate` again.") from error
 
 
