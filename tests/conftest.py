@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from levelground.runs import Run
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +17,27 @@ def real_data() -> Path:
     if not value or not Path(value).is_dir():
         pytest.skip("LEVELGROUND_DATA names no folder with real imagery")
     return Path(value).resolve()
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> "Run":
+    """A run with ``export/model.onnx``, made by the door once: the exporter takes seconds."""
+    import dataclasses
+
+    from study_builder import add_run, build_study
+
+    from levelground.cli import main
+    from levelground.networks.models import build_model, save_model
+    from levelground.recipe import load_recipe
+
+    encoder = "tu-test_resnet"  # fewer layers than the other tests' encoder, so three times as fast to export
+    run = add_run(build_study(tmp_path_factory.mktemp("exported")), dtype="uint8", encoder=encoder)
+    recipe = dataclasses.replace(load_recipe(), encoder=encoder, encoder_weights="none")
+    mean, std = [100.0] * 3, [60.0] * 3
+    model = build_model("linknet", recipe, outputs=(0, 2, 3), data_mean=mean, data_std=std, dtype="uint8", seed=0)
+    save_model(model, run.model_folder)
+    assert main(["export", str(run.folder), "--gsd", "0.5", "--threads", "1"]) == 0
+    return run
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
