@@ -214,6 +214,7 @@ def raster_writer(
     band_names: Sequence[str] = (),
     scale: float | None = None,
     predictor: int = 1,
+    level: int = 6,
 ) -> Iterator[RasterWriter]:
     """Write a tiled, compressed GeoTIFF bit by bit; it appears under its name when the block ends well.
 
@@ -226,6 +227,7 @@ def raster_writer(
         band_names: A description for each band.
         scale: What stored values are multiplied by to be what they mean.
         predictor: What deflate is helped by: 1 nothing (classes), 2 differences (integers), 3 the same of floats.
+        level: Effort of deflate: 1 for a file that is copied and goes, 6 for one that stays.
     Raises:
         DiskError: The disk is full or the folder cannot be written.
     """
@@ -237,7 +239,7 @@ def raster_writer(
     place = {"crs": info.crs, "transform": Affine(*info.transform)} if info.transform else {}
     # Many bands of one tile would have to wait in the cache for each other if they were stored pixel by pixel.
     interleave = {"interleave": "band"} if info.bands > 4 else {}
-    layout = {"predictor": predictor, "BIGTIFF": "IF_SAFER", **interleave}
+    layout = {"predictor": predictor, "zlevel": level, "BIGTIFF": "IF_SAFER", **interleave}
     with atomic_path(path) as temporary:
         try:
             with quietly():

@@ -55,8 +55,10 @@ class Canvas:
         return found[:, down - down[0]][:, :, across - across[0]]
 
 
-def write_class_raster(path: Path, layer: Layer, canvas: Canvas, legend: Legend, tags: dict[str, str]) -> None:
-    """Write a class map as a tiled GeoTIFF with colours and names.
+def write_class_raster(
+    path: Path, layer: Layer, canvas: Canvas, legend: Legend, tags: dict[str, str], *, draft: bool = False
+) -> None:
+    """Write a class map as a tiled GeoTIFF with colours and names; a draft, which goes again, is compressed less.
 
     Raises:
         DiskError: The disk is full.
@@ -70,11 +72,14 @@ def write_class_raster(path: Path, layer: Layer, canvas: Canvas, legend: Legend,
         tile=BLOCK_PX,
         tags=tags | {"CLASS_NAMES": names},
         band_names=["class"],
+        level=_effort(draft),
     ) as writer:
         _copy(writer, layer, canvas)
 
 
-def write_probs_raster(path: Path, layer: Layer, canvas: Canvas, names: Sequence[str], tags: dict[str, str]) -> None:
+def write_probs_raster(
+    path: Path, layer: Layer, canvas: Canvas, names: Sequence[str], tags: dict[str, str], *, draft: bool = False
+) -> None:
     """Write probabilities as a tiled GeoTIFF, a band for each output.
 
     uint8 values are multiples of 1/254, which the file says as its scale, and 255 is no data; float32 has NaN there.
@@ -94,6 +99,7 @@ def write_probs_raster(path: Path, layer: Layer, canvas: Canvas, names: Sequence
         band_names=names,
         scale=1 / PROBS_STEPS if whole else None,
         predictor=2 if whole else 3,
+        level=_effort(draft),
     ) as writer:
         _copy(writer, layer, canvas)
 
@@ -136,6 +142,10 @@ def full_palette(legend: Legend) -> LabelMap:
     palette[: legend.n_classes] = legend.colours
     palette[IGNORE] = legend.ignored_colours[0] if legend.ignored_colours else (0, 0, 0)
     return palette
+
+
+def _effort(draft: bool) -> int:
+    return 1 if draft else 6
 
 
 def _copy(writer: RasterWriter, layer: Layer, canvas: Canvas) -> None:

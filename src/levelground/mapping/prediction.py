@@ -210,7 +210,7 @@ def _write(plan: Plan, settings: Settings, scratch: Scratch, work: Work) -> Area
         if layers.probs is not None:
             names = [legend.names[index] for index in work.outputs]
             plain = scratch.folder / "probs.tif" if settings.cog else target.probs
-            write_probs_raster(plain, layers.probs, canvas, names, tags)
+            write_probs_raster(plain, layers.probs, canvas, names, tags, draft=settings.cog)
             if settings.cog:
                 predictor = 2 if settings.probs == "uint8" else 3
                 copy_to_cog(plain, target.probs, overviews="average", predictor=predictor)
@@ -222,7 +222,7 @@ def _write(plan: Plan, settings: Settings, scratch: Scratch, work: Work) -> Area
             plain.replace(target.classes)
             return areas
         plain = scratch.folder / "classes.tif"
-        write_class_raster(plain, layers.classes, canvas, legend, tags)
+        write_class_raster(plain, layers.classes, canvas, legend, tags, draft=settings.cog)
         areas = write_products(plain, photograph, legend, target, settings.products)
         if settings.cog:
             copy_to_cog(plain, target.classes, overviews="mode")
