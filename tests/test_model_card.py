@@ -1,0 +1,171 @@
+"""The model card: what stands in it, that its code runs, and that it is written the same each time."""
+
+import contextlib
+import io
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from run_builder import LEGEND as TWO
+from run_builder import adopted_card, build_run, noisy_counts
+from study_builder import add_run, build_study, small_model
+from training_builder import train, wish
+
+from levelground.exporting.model_card import card_text, write_model_card
+from levelground.networks.evaluation import evaluate_run
+from levelground.networks.models import load_model, save_model
+from levelground.networks.passport import run_passport
+from levelground.networks.runtime import make_runtime
+from levelground.runs import Run, read_run
+
+RUNTIME = make_runtime("cpu", "fp32", threads=1)
+
+
+def counted_run(study: Path, **card: Any) -> Run:
+    """A run with hand-written counts of 25 scenes and an untrained network."""
+    run = build_run(study, "linknet-s0", noisy_counts(25, 0.2, seed=0), arch="linknet", vals=[0.5, 0.7, 0.6], card=card)
+    model = small_model((0, 1))
+    known = {"in_channels": 3, "mean": model.mean, "std": model.std, "encoder": model.encoder, "dtype": "uint8"}
+    run.card.update(known)
+    save_model(model, run.model_folder)
+    return run
+
+
+def text_of(run: Run) -> str:
+    """The card as it stands on disk."""
+    write_model_card(run)
+    return (run.model_folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_five_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code of the card, and nothing else, loads the network and gives a class map of it."""
+    run = add_run(build_study(tmp_path))
+    (code,) = re.findall(r"```python\n(.*?)```", text_of(run), re.DOTALL)
+    assert len(code.strip().splitlines()) == 5
+    monkeypatch.chdir(run.model_folder)
+    names: dict[str, Any] = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(code, names)
+    assert names["classes"].shape == (1, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(names["classes"], load_model(run).network(names["image"]).argmax(1))
+
+
+def test_a_card_says_what_it_learnt_from_and_how(tmp_path: Path) -> None:
+    """Data by name, sizes and hashes; the protocol; outputs in the order of the network."""
+    dataset = build_study(tmp_path)
+    run = train(wish(dataset), dataset, dataset.folder)
+    text = (run.model_folder / "README.md").read_text(encoding="utf-8")
+    for line in (
+        "| Data | data |",
+        "| Scenes | 2 training, 1 validation and 3 test; random |",
+        "| Recipe | default, seed 0 |",
+        "| Encoder weights | none |",
+        "| Tile, batch | 32 px, 2 |",
+        "| Loss | ce+dice |",
+        "| Pixels | 3 bands, uint8 |",
+        f"`{dataset.train_sha256}`",
+        f"`{dataset.split_sha256}`",
+        f"`{dataset.legend.digest()}`",
+        "| 1 | Wood | 00C800 | 2 |",
+        "Not evaluated yet.",
+        "Nothing is known of how well it does.",
+        "The ground sample distance of its imagery is unknown: it may fail at another.",
+    ):
+        assert line in text
+
+
+def test_scores_come_with_intervals_and_by_class(tmp_path: Path) -> None:
+    """The figures of a comparison of this run alone."""
+    from levelground.comparing.comparison import compare_runs
+
+    run = counted_run(tmp_path, gsd_m=0.5)
+    text = text_of(run)
+    (found,) = compare_runs([run])["runs"]
+    score, (low, high) = found["scores"]["official"]["miou"], found["scores"]["official"]["interval"]
+    assert "On 25 test scenes in 25 groups, over counted classes" in text
+    assert f"| mIoU | {score:.3f} | {low:.3f} to {high:.3f} |" in text
+    iou, recall = (found["scores"]["official"][key][1] for key in ("iou", "recall"))
+    (row,) = re.findall(r"\| Rangeland \| .+ % \| .+ \|", text)
+    assert [cell.strip() for cell in row.split("|")[3:7:3]] == [f"{iou:.3f}", f"{recall:.3f}"]
+    assert "| Unknown |" not in text
+    assert "Ground sample distance: 0.5 m a pixel." in text
+    assert "sample distance of its imagery is unknown" not in text
+
+
+def test_limits_are_named(tmp_path: Path) -> None:
+    """Few groups, weights of another tool, pixels of no known type."""
+    few = build_run(
+        tmp_path / "few", "a", noisy_counts(5, 0.2, seed=0), card={"in_channels": 3, "mean": [0] * 3, "std": [1] * 3}
+    )
+    save_model(small_model((0, 1)), few.model_folder)
+    assert "- Few scenes decide little: there are 5 groups" in text_of(few)
+    assert "- The type of its pixels is unknown: the scale of its input is a guess." in text_of(few)
+    adopted = counted_run(tmp_path / "adopted", **adopted_card())
+    text = text_of(adopted)
+    assert "How these weights were trained is not known to levelground." in text
+    assert "whether these test scenes were seen in training, cannot be checked" in text
+    assert "| Recipe |" not in text
+
+
+def test_hubs_accept_its_head(tmp_path: Path) -> None:
+    """Front matter in YAML, without a licence that nobody gave."""
+    from huggingface_hub import ModelCard
+
+    card = ModelCard(card_text(counted_run(tmp_path), run_passport(counted_run(tmp_path / "b"))))
+    assert card.data.library_name == "segmentation-models-pytorch"
+    assert card.data.pipeline_tag == "image-segmentation"
+    assert card.data.license is None
+    assert "land-cover" in card.data.tags
+
+
+def test_a_card_is_the_same_each_time_and_names_no_folder(tmp_path: Path) -> None:
+    """No time, no path: a run that was killed and resumed, or moved, has the same card; what is the same stays."""
+    dataset = build_study(tmp_path)
+    run = train(wish(dataset), dataset, dataset.folder)
+    evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    text = text_of(run)
+    assert str(tmp_path) not in text
+    path = run.model_folder / "README.md"
+    before = path.stat().st_mtime_ns
+    write_model_card(read_run(run.folder))
+    assert (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) == (text, before)
+    again = build_study(tmp_path / "again")
+    other = train(wish(again), again, again.folder)
+    evaluate_run(other, again, "test", runtime=RUNTIME)
+    assert text_of(other) == text
+
+
+def test_paths_of_recipes_are_named_by_their_end(tmp_path: Path) -> None:
+    """A recipe that was a file gives its name alone."""
+    run = counted_run(tmp_path, recipe={"name": "/somewhere/mine.toml", "encoder": "x", "loss": "ce"})
+    assert "| Recipe | mine.toml, seed 0 |" in text_of(run)
+
+
+def test_a_run_of_masks_gets_no_card(tmp_path: Path) -> None:
+    """Where there are no weights there is nothing to load."""
+    run = build_run(tmp_path, "masks", noisy_counts(5, 0.2, seed=0), card={"outputs": []})
+    write_model_card(run)
+    assert not run.model_folder.exists()
+
+
+def test_damaged_counts_leave_a_card_without_scores(tmp_path: Path) -> None:
+    """The card is written all the same; evaluate and compare say what is wrong."""
+    run = counted_run(tmp_path)
+    run.counts_path("test").write_bytes(b"no counts")
+    assert "Not evaluated yet." in text_of(run)
+
+
+def test_the_folder_knows_itself(tmp_path: Path) -> None:
+    """The passport beside the weights is the card's."""
+    from levelground.networks.passport import parse_passport
+
+    run = counted_run(tmp_path)
+    write_model_card(run)
+    moved = shutil.copytree(run.model_folder, tmp_path / "moved")
+    found = parse_passport((moved / "levelground.json").read_text(encoding="utf-8"), source="m")
+    assert found == run_passport(run)
+    assert found.legend == TWO
