@@ -48,7 +48,10 @@ def save_state(folder: Path, state: State) -> None:
     with atomic_path(folder / "state.new.ckpt") as temporary, temporary.open("wb") as file, _without_crc():
         file.write(bytes(_DIGEST_BYTES) + b"\n")
         hashed = _Hashed(file)
-        torch.save({"schema": SCHEMA, **state}, cast("IO[bytes]", hashed))
+        try:
+            torch.save({"schema": SCHEMA, **state}, cast("IO[bytes]", hashed))
+        except RuntimeError as error:
+            raise hashed.failure or error from error  # torch has no word for a full disk
         file.seek(0)
         file.write(hashed.digest.hexdigest().encode())
     if newest.exists():
@@ -62,10 +65,15 @@ class _Hashed(io.RawIOBase):
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.digest = hashlib.sha256()
+        self.failure: OSError | None = None
 
     def write(self, content: Any) -> int:
         self.digest.update(content)
-        return self._file.write(content)
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
 
 
 @contextlib.contextmanager
