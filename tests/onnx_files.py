@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 Side = int | str
-TYPES = {"float": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "float16": TensorProto.FLOAT16}
+TYPES = {
+    "float": TensorProto.FLOAT,
+    "uint8": TensorProto.UINT8,
+    "float16": TensorProto.FLOAT16,
+    "int32": TensorProto.INT32,
+}
 
 
 def weights_of(n_outputs: int, bands: int) -> NDArray[np.float32]:
@@ -21,7 +26,7 @@ def weights_of(n_outputs: int, bands: int) -> NDArray[np.float32]:
 def write_onnx(
     path: Path,
     *,
-    bands: int = 3,
+    bands: Side = 3,
     n_outputs: int = 4,
     batch: Side = "n",
     sides: Sequence[Side] = ("h", "w"),
@@ -32,9 +37,12 @@ def write_onnx(
     metadata: Mapping[str, str] | None = None,
     external: str | None = None,
     extra_input: bool = False,
+    pool: bool = False,
 ) -> Path:
     """Write a file; ``external`` names the file that its kernel is said to lie in."""
-    kernel = numpy_helper.from_array(weights_of(n_outputs, bands)[:, :, None, None], "kernel")
+    kernel = numpy_helper.from_array(
+        weights_of(n_outputs, bands if isinstance(bands, int) else 3)[:, :, None, None], "kernel"
+    )
     if external is not None:
         kernel.ClearField("raw_data")
         kernel.data_location = TensorProto.EXTERNAL
@@ -49,6 +57,9 @@ def write_onnx(
         last = "first"
     nodes.append(helper.make_node("Conv", [last, "kernel"], ["logits"]))
     last = "logits"
+    if pool:
+        nodes.append(helper.make_node("GlobalAveragePool", [last], ["pooled"]))
+        last = "pooled"
     if activation == "softmax":
         nodes.append(helper.make_node("Softmax", [last], ["activated"], axis=1))
     elif activation == "sigmoid":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from onnx_files import read_metadata
 from study_builder import LEGEND
 
+from levelground.errors import ModelError
 from levelground.exporting.onnx_file import client_metadata, write_onnx
 from levelground.exporting.parity import compare_models, gather_tiles
 from levelground.networks.models import SegmentationModel, load_model
@@ -97,6 +99,28 @@ def test_the_parity_report_speaks_of_the_file(exported: Run) -> None:
     assert (entry["tiles"], entry["source"]) == (2, "the study's validation scenes")
     assert entry["sha256"] == sha256_file(exported.folder / "export" / "model.onnx")
     assert {"torch", "onnxruntime", "onnxscript"} <= set(entry["versions"])
+
+
+def test_what_the_exporter_cannot_follow_is_one_line(
+    exported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its errors are long; the first line, and the form that always works, are enough."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("cannot follow\nmany lines")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    message = (
+        r"linknet-s0: torch cannot export linknet with encoder tu-test_resnet as ONNX \(cannot follow\)\. "
+        r"Export it with --to smp\."
+    )
+    with pytest.raises(ModelError, match=message):
+        write_onnx(load_model(exported), run_passport(exported), tmp_path / "m.onnx")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(
+        ModelError, match=r"--to onnx: onnxscript is not installed\. pip install 'levelground\[export\]'"
+    ):
+        write_onnx(load_model(exported), run_passport(exported), tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("arch", sorted(smp.MODEL_ARCHITECTURES_MAPPING))

@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import helper
 from onnx_files import weights_of, write_onnx
 
 from levelground.errors import ModelError, WeightsError
@@ -103,6 +105,30 @@ def test_weights_outside_the_folder_are_refused(tmp_path: Path) -> None:
             open_onnx(path, RUNTIME)
 
 
+@pytest.mark.parametrize("where", ["constant", "inner", "function", "sparse"])
+def test_weights_are_looked_for_in_every_corner(tmp_path: Path, where: str) -> None:
+    """Constants, inner graphs, functions and sparse tensors can name files too."""
+    path = write_onnx(tmp_path / "m.onnx")
+    model = onnx.load(str(path))
+    outside = onnx.TensorProto(name="t", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    outside.external_data.add(key="location", value="/etc/hostname")
+    constant = helper.make_node("Constant", [], ["c"], value=outside)
+    if where == "constant":
+        model.graph.node.append(constant)
+    elif where == "inner":
+        inner = helper.make_graph([constant], "inner", [], [])
+        model.graph.node.append(helper.make_node("If", ["image"], ["d"], then_branch=inner, else_branch=inner))
+    elif where == "function":
+        model.functions.append(helper.make_function("own", "F", [], ["c"], [constant], []))
+    else:
+        model.graph.sparse_initializer.append(onnx.SparseTensorProto(values=outside, indices=outside, dims=[1]))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(
+        WeightsError, match=r"names weights outside its folder \('/etc/hostname'\)\. Save it as one file"
+    ):
+        open_onnx(path, RUNTIME)
+
+
 def test_weights_beside_the_file_are_read_and_decide_the_digest(tmp_path: Path) -> None:
     """A second file is part of the model; without it the message says so."""
     path = write_onnx(tmp_path / "m.onnx", external="m.data")
@@ -122,6 +148,15 @@ def test_weights_beside_the_file_are_read_and_decide_the_digest(tmp_path: Path) 
         ({"sides": (32, 64)}, r"eats tiles of 32 × 64 px, expected squares\. Export it for squares\."),
         ({"bands": 40, "layout": "NHWC", "sides": (64, 64)}, r"eats tiles of 64 × 40 px, expected squares\."),
         ({"extra_input": True}, r"has 2 inputs, expected one image\. Export it with one\."),
+        ({"bands": "c"}, r"its input \['n', 'c', 'h', 'w'\] names no number of bands\. Export it with a fixed one\."),
+        (
+            {"kind": "int32"},
+            r"eats tensor\(int32\) \['n', 3, 'h', 'w'\], expected float \(N, C, H, W\)\. Export it for images",
+        ),
+        (
+            {"pool": True},
+            r"makes \(1, 4, 1, 1\) of a tile of 256 px, expected classes for each pixel, \(N, K, 256, 256\)\. G",
+        ),
         ({"activation": "argmax"}, r"gives tensor\(int64\), expected probabilities or logits\. Export it without the"),
     ],
 )
@@ -129,6 +164,17 @@ def test_what_is_no_segmentation_of_one_image_is_refused(tmp_path: Path, form: d
     """One line says what it eats or gives, and what was expected."""
     path = write_onnx(tmp_path / "m.onnx", **form)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=message):
+        open_onnx(path, RUNTIME)
+
+
+def test_an_operator_that_onnxruntime_does_not_know_is_one_line(tmp_path: Path) -> None:
+    """Its reason is shown without its codes and without the file's whole name again."""
+    path = write_onnx(tmp_path / "m.onnx")
+    model = onnx.load(str(path))
+    model.graph.node[0].op_type = "Convolve"
+    path.write_bytes(model.SerializeToString())
+    message = r"m\.onnx: onnxruntime cannot load it \((?!\[)(?!.*m\.onnx.*m\.onnx).*Convolve.*\)\. Export it anew\."
+    with pytest.raises(WeightsError, match=message):
         open_onnx(path, RUNTIME)
 
 

@@ -17,6 +17,7 @@ from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, LegendError, ModelError, RecordError, WeightsError
 from levelground.exporting.model_card import write_model_card
 from levelground.networks.models import load_model
+from levelground.networks.passport import run_passport
 from levelground.networks.predictors import fit_pixels, open_predictor
 from levelground.networks.runtime import make_runtime
 from levelground.runs import Run, write_card
@@ -261,6 +262,17 @@ def test_class_names_that_name_nothing_need_a_legend(tmp_path: Path) -> None:
     legend = tmp_path / "l.toml"
     legend.write_text(LEGEND_FILE)
     assert open_predictor(path, RUNTIME, legend=legend).outputs == (0, 2)
+
+
+def test_a_passport_of_another_model_is_refused(run: Run, tmp_path: Path) -> None:
+    """A file of four outputs cannot have the passport of three; a resolution that is no number is none."""
+    passport = json.dumps(run_passport(run).to_json())
+    path = write_onnx(tmp_path / "m.onnx", n_outputs=4, metadata={"levelground": passport})
+    message = r"m\.onnx: has 3 bands and 4 outputs, its passport says 3 and 3\. Export it anew\."
+    with pytest.raises(ModelError, match=message):
+        open_predictor(path, RUNTIME)
+    path = write_onnx(tmp_path / "m.onnx", metadata={"resolution": "fine"})
+    assert open_predictor(path, RUNTIME).gsd_m is None
 
 
 def test_a_fixed_tile_is_the_models_own(tmp_path: Path) -> None:

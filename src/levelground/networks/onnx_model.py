@@ -4,7 +4,8 @@ What an unknown file eats and gives is told from its shapes and from a run over 
 one size or of any, probabilities or logits.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,11 +16,10 @@ from numpy.typing import NDArray
 
 from levelground.errors import ModelError, WeightsError, first_line
 from levelground.networks.inference import Forward
+from levelground.networks.onnx_parts import external_files, missing_runtime, parse_onnx
 from levelground.records import sha256_file, sha256_json
 
 if TYPE_CHECKING:
-    import onnx
-
     from levelground.networks.runtime import Runtime
 
 Layout = Literal["NCHW", "NHWC"]
@@ -78,7 +78,7 @@ def open_onnx(path: Path, runtime: "Runtime") -> OnnxModel:
         ModelError: onnxruntime is missing, or the file is no segmentation network of one image.
         WeightsError: The file is damaged, or names weights outside its folder.
     """
-    files = [path, *_external_files(_parse(path), path)]
+    files = [path, *external_files(parse_onnx(path), path)]
     session = _session(path, runtime)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1:
@@ -96,7 +96,7 @@ def open_onnx(path: Path, runtime: "Runtime") -> OnnxModel:
         except Exception as error:
             # onnxruntime's errors share no class; whatever it says, this file cannot run this tile.
             raise ModelError(
-                f"{path}: cannot run a tile of {batch.shape} ({first_line(error)}). Give another --tile."
+                f"{path}: cannot run a tile of {batch.shape} ({_reason(error)}). Give another --tile."
             ) from error
         return np.asarray(found, np.float32)
 
@@ -113,76 +113,17 @@ def open_onnx(path: Path, runtime: "Runtime") -> OnnxModel:
     )
 
 
-def _parse(path: Path) -> "onnx.ModelProto":
-    try:
-        import onnx
-    except ImportError as error:
-        raise _missing(path) from error
-    from google.protobuf.message import DecodeError
-
-    try:
-        return onnx.load(str(path), load_external_data=False)
-    except (OSError, DecodeError) as error:
-        raise WeightsError(f"{path}: no ONNX file ({first_line(error)}). Give the file that was exported.") from error
-
-
-def _missing(path: Path) -> ModelError:
-    return ModelError(f"{path}: onnxruntime, which runs it, is not installed. pip install 'levelground[export]'")
-
-
-def _external_files(model: "onnx.ModelProto", path: Path) -> list[Path]:
-    """The files that hold weights of a model beside it.
-
-    Raises:
-        WeightsError: One lies outside the model's folder, or is not there.
-    """
-    folder, found = path.resolve().parent, {}
-    for tensor in _tensors(model):
-        if tensor.data_location != tensor.EXTERNAL:
-            continue
-        place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-        file = (folder / place).resolve()
-        if not place or Path(place).is_absolute() or not file.is_relative_to(folder):
-            raise WeightsError(f"{path}: names weights outside its folder ({place!r}). Save it as one file.")
-        if not file.is_file():
-            raise WeightsError(f"{path}: its weights {place!r} are not beside it. Copy them there, or save one file.")
-        found[place] = file
-    return [found[place] for place in sorted(found)]
-
-
-def _tensors(model: "onnx.ModelProto") -> Iterator["onnx.TensorProto"]:
-    """Every tensor stored in a model, those of inner graphs and functions included."""
-    yield from _graph_tensors(model.graph)
-    for function in model.functions:
-        yield from _node_tensors(function.node)
-
-
-def _graph_tensors(graph: "onnx.GraphProto") -> Iterator["onnx.TensorProto"]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    yield from _node_tensors(graph.node)
-
-
-def _node_tensors(nodes: Iterable["onnx.NodeProto"]) -> Iterator["onnx.TensorProto"]:
-    for node in nodes:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
-            for graph in (attribute.g, *attribute.graphs) if attribute.g.node or attribute.graphs else ():
-                yield from _graph_tensors(graph)
-
-
 def _session(path: Path, runtime: "Runtime") -> Any:
     """An onnxruntime session; on CUDA where both the runtime and this onnxruntime know it."""
     try:
         import onnxruntime
     except ImportError as error:
-        raise _missing(path) from error
+        raise missing_runtime(path) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = runtime.threads, 1
     options.log_severity_level = 3
+    # Its threads would go on spinning while torch blends and others read and write.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = ["CPUExecutionProvider"]
     if runtime.device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         providers.insert(0, "CUDAExecutionProvider")
@@ -190,7 +131,14 @@ def _session(path: Path, runtime: "Runtime") -> Any:
         return onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers)
     except Exception as error:
         # Its errors share no class: a damaged file, an unknown operator, a newer format.
-        raise WeightsError(f"{path}: onnxruntime cannot load it ({first_line(error)}). Export it anew.") from error
+        raise WeightsError(f"{path}: onnxruntime cannot load it ({_reason(error)}). Export it anew.") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error of onnxruntime without its codes and the file's name, which the user has."""
+    text = first_line(error, limit=1000)
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed: *)?", "", text)
+    return text[:160].strip(" :.")
 
 
 def _ports(path: Path, shape: list[Side], kind: str) -> _Ports:
