@@ -11,7 +11,7 @@ from pathlib import Path
 
 from levelground import __version__
 from levelground.disk import is_full
-from levelground.errors import ConfigError, DiskError, LevelgroundError
+from levelground.errors import ConfigError, DiskError, LevelgroundError, one_line
 
 USER_FAULT, OUR_FAULT, INTERRUPTED = 2, 1, 130
 
@@ -165,7 +165,5 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
 def _fail(error: BaseException, status: int, debug: bool, text: str) -> int:
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    # One line, whatever stands in a file's name.
-    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-    sys.stderr.write(f"{type(error).__name__}: {line}\n")
+    sys.stderr.write(f"{type(error).__name__}: {one_line(text)}\n")
     return status

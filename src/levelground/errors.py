@@ -96,3 +96,13 @@ def first_line(error: BaseException, *, limit: int = 120) -> str:
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:limit].rstrip(".")
+
+
+def one_line(text: str) -> str:
+    r"""A text on one line: what is not printed, such as a line break in a file's name, is written as in Python.
+
+    Example:
+        >>> one_line("Лес\n.jpg")
+        'Лес\\n.jpg'
+    """
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

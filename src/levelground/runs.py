@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from levelground.disk import append_text
-from levelground.errors import RecordError
+from levelground.errors import RecordError, one_line
 from levelground.recipe import Recipe, check_recipe
 from levelground.records import Record, atomic_path, plain, read_json, write_json
 
@@ -149,7 +149,7 @@ def read_run(folder: Path) -> Run:
         _CARD.validate_json(json.dumps(card), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = one_line(".".join(str(part) for part in first["loc"]))
         raise RecordError(f"{folder / 'run.json'}: {where}: {first['msg']}. Make the run anew.") from error
     return Run(folder, card)
 

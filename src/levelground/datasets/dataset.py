@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from levelground.datasets.splits import SPLIT_NAMES, Split, SplitName, Window
-from levelground.errors import LegendError, RecordError, SplitError
+from levelground.errors import LegendError, RecordError, SplitError, one_line
 from levelground.imagery.cache import Cache, CachedScene
 from levelground.imagery.legend import Legend
 from levelground.imagery.scenes import Finding, Layout
@@ -235,7 +235,7 @@ def _typed(path: Path, record: Record) -> _Content:
         return _CONTENT.validate_python(record)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the record"
+        where = one_line(".".join(str(part) for part in first["loc"])) or "the record"
         raise RecordError(f"{path}: {where}: {first['msg']}. Run prepare again.") from error
 
 
