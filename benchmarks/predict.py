@@ -13,6 +13,8 @@ Memory: peaks of child processes with a network of one multiplication, for three
 of each other). The largest map is compared with what that network must say, pixel by pixel, and with its raster's
 place, and checked by rio-cogeo. A middle one is killed half-way, and what the same command then gives is compared byte
 by byte. With ``LEVELGROUND_DATA`` the place is checked on its NAIP raster too.
+
+What a job does not need is imported where it is used, so that the child processes hold no more than ``predict`` does.
 """
 
 import argparse
@@ -32,16 +34,11 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-import segmentation_models_pytorch as smp
 import torch
-from geodeep_agreement import make_environment, run_geodeep
 from numpy.typing import NDArray
 from rasterio.windows import Window
-from rio_cogeo import cog_validate
 from torch import nn
 
-from levelground.exporting.onnx_file import write_onnx
-from levelground.generated.synthetic import generate_scene
 from levelground.imagery.geotiff import read_info, read_window
 from levelground.imagery.legend import Legend, LegendClass
 from levelground.mapping.checks import Wishes
@@ -80,6 +77,8 @@ def predictor(name: str, forward: Callable[[torch.Tensor], torch.Tensor]) -> Pre
 @functools.cache
 def scenes() -> list[NDArray[np.uint8]]:
     """Four generated scenes, each as it is and mirrored, from whose pixels rasters are laid out."""
+    from levelground.generated.synthetic import generate_scene
+
     made = [generate_scene(0, index, BASE)[0] for index in range(4)]
     return [turned for scene in made for turned in (scene, scene[::-1], scene[:, ::-1])]
 
@@ -125,6 +124,9 @@ def plain_way(network: nn.Module, source: Path, target: Path, device: torch.devi
 
 def measure_speed(folder: Path, side: int, rounds: int, geodeep: Path | None) -> bool:
     """Print speeds and shares; give whether the target is met. ``geodeep`` is an interpreter that has it."""
+    import segmentation_models_pytorch as smp
+    from geodeep_agreement import run_geodeep
+
     runtime = make_runtime()
     torch.manual_seed(0)
     network = smp.create_model("unet", encoder_name="resnet18", encoder_weights=None, classes=3).eval()
@@ -184,6 +186,8 @@ def say_speed(rates: dict[str, float], runtime: Runtime) -> bool:
 
 def export(network: nn.Module, path: Path) -> Path:
     """Write the network as ``export`` does."""
+    from levelground.exporting.onnx_file import write_onnx
+
     names = {"arch": "unet", "encoder": "resnet18", "outputs": (0, 1, 2), "mean": MEAN, "std": STD}
     passport = Passport(name="unet", legend=LEGEND, dtype="uint8", gsd_m=0.5, tile=TILE, halo=HALO, **names)
     write_onnx(SegmentationModel(network=network, weights_source="none", **names), passport, path)
@@ -192,6 +196,8 @@ def export(network: nn.Module, path: Path) -> Path:
 
 def geodeep_python(flags: argparse.Namespace, folder: Path) -> Path | None:
     """An interpreter that has geodeep, in an environment of its own; nothing where it cannot be had."""
+    from geodeep_agreement import make_environment
+
     if flags.no_geodeep or flags.geodeep_python:
         return flags.geodeep_python
     try:
@@ -204,10 +210,21 @@ def geodeep_python(flags: argparse.Namespace, folder: Path) -> Path | None:
 def child(raster: Path, out: Path) -> None:
     """Map one raster with a network of one multiplication and print this process's peak memory."""
     runtime = make_runtime("cpu", "fp32")
-    started = time.perf_counter()
+    before, started = peak_mib(), time.perf_counter()
     predict_maps(predictor("brightest", brightest), [str(raster)], out, settings=Settings(), runtime=runtime)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    print(json.dumps({"peak_mib": peak, "time_s": time.perf_counter() - started}))
+    found = {"before_mib": before, "peak_mib": peak_mib(), "time_s": time.perf_counter() - started}
+    print(json.dumps(found))
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held so far.
+
+    Linux gives a child's ``ru_maxrss`` the peak of the process that started it; there the process's own mark is read.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text(encoding="ascii").split("VmHWM:")[1].split()[0]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def start_child(raster: Path, out: Path) -> "subprocess.Popen[bytes]":
@@ -233,7 +250,10 @@ def measure_memory(folder: Path, sides: tuple[int, ...]) -> bool:
         found = finish(start_child(raster, out))
         peaks.append(found["peak_mib"])
         rate = side**2 / 1e6 / found["time_s"]
-        print(f"memory {side}x{side}: {found['peak_mib']:.0f} MiB at {rate:.1f} Mpx/s")
+        print(
+            f"memory {side}x{side}: {found['peak_mib']:.0f} MiB, {found['before_mib']:.0f} of them before the job "
+            f"(libraries); {rate:.1f} Mpx/s"
+        )
         if side != sides[-1]:
             shutil.rmtree(out)
             raster.unlink()
@@ -251,6 +271,8 @@ def measure_memory(folder: Path, sides: tuple[int, ...]) -> bool:
 
 def check_place(raster: Path, mapped: Path) -> bool:
     """Whether a map lies on its raster pixel by pixel and is a sound COG; printed."""
+    from rio_cogeo import cog_validate
+
     one, other = read_info(raster), read_info(mapped)
     same = (one.crs, one.transform, one.height, one.width) == (other.crs, other.transform, other.height, other.width)
     valid, errors, _ = cog_validate(mapped)
@@ -319,7 +341,8 @@ def main() -> int:
         child(*flags.child)
         return 0
     side, rounds = (1280, 3) if flags.quick else (2048, 5)
-    sides, middle = ((2000, 4000, 8000), 4000) if flags.quick else ((8000, 16000, 32000), 16000)
+    # Rasters smaller than 4000 x 4000 do not fill GDAL's cache, which is bounded, so their peaks are still growing.
+    sides, middle = ((4000, 6000, 8000), 4000) if flags.quick else ((8000, 16000, 32000), 16000)
     with tempfile.TemporaryDirectory(dir=flags.folder) as name:
         folder = Path(name)
         met = [
