@@ -168,7 +168,7 @@ def learning(run: Run) -> Record | None:
     known = [line for line in lines if line.get(metric) is not None]
     values = [float(line[metric]) for line in known]
     best = max(values)
-    first = next(line for line, value in zip(known, values, strict=True) if value >= LEARNT_SHARE * best)
+    first = next(line for line, value in zip(known, values, strict=True) if value >= min(LEARNT_SHARE * best, best))
     return {
         "metric": metric,
         "share": LEARNT_SHARE,
