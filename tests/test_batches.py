@@ -13,7 +13,7 @@ from levelground.datasets.dataset import Dataset
 from levelground.errors import RecordError
 from levelground.imagery.legend import IGNORE
 from levelground.learning.batches import Batch, BatchSource, cut, load_batches, target_table
-from levelground.learning.sampling import MAX_TRIES, Draw, make_sampler
+from levelground.learning.sampling import MAX_TRIES, Draw, deal, make_sampler
 from levelground.recipe import Recipe, load_recipe
 
 RECIPE = dataclasses.replace(Recipe(), tile=32, batch=3)
@@ -82,6 +82,21 @@ def test_workers_change_no_sample(dataset: Dataset, workers: int) -> None:
     assert len(alone) == len(beside) == 6
     assert all(same(a, b) for a, b in zip(alone, beside, strict=True))
     assert same(alone[0], source(dataset)[2])
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_change_no_sample(dataset: Dataset, processes: int) -> None:
+    """Put together, the parts that processes take are the batch that one process takes."""
+    recipe = dataclasses.replace(RECIPE, batch=6)
+    whole = source(dataset, recipe)
+    deals = [deal(6, rank, processes) for rank in range(processes)]
+    parts = [BatchSource(dataset, whole.ids, whole.sampler, (0, 1, 2, 3), slots) for slots in deals]
+    for step in range(5):
+        batches = [part[step] for part in parts]
+        for field in dataclasses.fields(Batch):
+            together = np.concatenate([getattr(batch, field.name) for batch in batches])
+            assert np.array_equal(together, getattr(whole[step], field.name))
+        assert parts[-1].scenes(step) == sorted({whole.ids[scene] for scene in whole[step].scenes})
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -112,3 +112,26 @@ def test_a_network_is_placed_channels_last() -> None:
 def test_memory_is_measured() -> None:
     """This process has used some tens of MiB at least, and no terabyte."""
     assert 20 < peak_memory_mib(CPU) < 1e6
+
+
+@pytest.mark.parametrize(
+    ("started", "asked", "expected"),
+    [({}, None, (1, 1)), ({}, 3, (1, 3)), ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, None, (2, 2))],
+)
+def test_processes_of_our_own_or_of_torchrun(
+    monkeypatch: pytest.MonkeyPatch, started: dict[str, str], asked: int | None, expected: tuple[int, int]
+) -> None:
+    """Machines, and processes on each."""
+    for name, value in (started | {"TORCHELASTIC_RUN_ID": "x"} if started else {}).items():
+        monkeypatch.setenv(name, value)
+    assert module._spread(asked, "cpu") == expected
+    if started:
+        with pytest.raises(ConfigError, match=r"^--processes 3: torchrun started 4\. Drop the flag\.$"):
+            module._spread(3, "cpu")
+
+
+def test_more_processes_than_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each needs one of its own."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match=r"^--processes 3: there are 2 devices of kind cuda\. Give at most 2\.$"):
+        module._spread(3, "cuda")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from levelground.errors import ConfigError
-from levelground.learning.sampling import MAX_TRIES, Sampler, generator, make_sampler, steps_per_epoch
+from levelground.learning.sampling import MAX_TRIES, Sampler, deal, generator, make_sampler, steps_per_epoch
 from levelground.recipe import Recipe
 
 RECIPE = dataclasses.replace(Recipe(), tile=32, batch=3)
@@ -131,3 +131,11 @@ def test_whole_scenes_that_do_not_stack_are_refused(make: Callable[[], Sampler],
 def test_steps_of_an_epoch(tile: int, batch: int, sizes: list[tuple[int, int]], expected: int) -> None:
     """As many pixels as the training scenes hold, rounded up."""
     assert steps_per_epoch(dataclasses.replace(Recipe(), tile=tile, batch=batch), sizes) == expected
+
+
+def test_a_batch_that_cannot_be_dealt() -> None:
+    """The next batch that can is named."""
+    with pytest.raises(
+        ConfigError, match=r"^--batch 5: cannot be dealt to 4 processes in equal parts\. Give --batch 8"
+    ):
+        deal(5, 0, 4)

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -65,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 for our fault, 2 for the user's, 130 after Ctrl-C.
     """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch is loaded: its advice is for programmers
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

@@ -26,5 +26,7 @@ class Upkeep:
 
     workers: Annotated[int, Field(ge=0, le=256)] | None = None
     """Loader processes; None takes none on a CPU and up to 8 beside a GPU. They change no sample."""
+    processes: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Processes that share each batch, one device each; None takes one, or as many as torchrun started."""
     save_every: Annotated[float, Field(gt=0)] = 60.0
     """Longest time between two saved states, seconds."""

@@ -40,15 +40,16 @@ class StudyOptions:
     save_every_s: float = 60.0
 
 
-def check_options(options: StudyOptions, *, bands: int = 3, n_outputs: int = 7) -> None:
+def check_options(options: StudyOptions, *, bands: int = 3, n_outputs: int = 7, processes: int = 1) -> None:
     """Refuse what cannot be trained, before data are read.
 
     Raises:
+        ConfigError: The batch cannot be dealt to the processes.
         ModelError: An architecture, encoder, batch or tile do not go together.
         WeightsError: The encoder weights cannot be had.
     """
     for arch in dict.fromkeys(options.archs):
-        check_wish(Wish(arch, 0, options.recipe, options.budget), bands=bands, n_outputs=n_outputs)
+        check_wish(Wish(arch, 0, options.recipe, options.budget), bands=bands, n_outputs=n_outputs, processes=processes)
     # Building one network fetches the weights that all share, or says in seconds that they are out of reach.
     nothing, unit = (0.0,) * bands, (1.0,) * bands
     outputs = range(n_outputs)
@@ -85,7 +86,10 @@ def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Reco
     folder, started = dataset.folder, time.monotonic()
     recipe = fit_recipe(options.recipe, dataset)
     check_options(
-        dataclasses.replace(options, recipe=recipe), bands=dataset.bands, n_outputs=len(outputs_of(recipe, dataset))
+        dataclasses.replace(options, recipe=recipe),
+        bands=dataset.bands,
+        n_outputs=len(outputs_of(recipe, dataset)),
+        processes=runtime.processes,
     )
     wishes = wishes_of(options, recipe)
     with one_writer(folder):

@@ -44,6 +44,8 @@ def study(config: StudyConfig) -> Record:
         LevelgroundError: Something cannot be done; what is finished stays.
     """
     from levelground.datasets.prepare import prepare_dataset
+    from levelground.learning.crew import assist, leading
+    from levelground.learning.planning import plan_of
     from levelground.networks.runtime import make_runtime
     from levelground.study import StudyOptions, check_options, run_study
 
@@ -58,8 +60,14 @@ def study(config: StudyConfig) -> Record:
         workers=config.upkeep.workers,
         save_every_s=config.upkeep.save_every,
     )
-    check_options(options)
-    runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
-    with one_writer(config.scenes.out):
-        dataset = prepare_dataset(config.scenes)
-    return run_study(dataset, options, runtime)
+    check_options(options, processes=config.upkeep.processes or 1)
+    computing = config.computing
+    runtime = make_runtime(
+        computing.device, computing.precision, threads=computing.threads, processes=config.upkeep.processes
+    )
+    if runtime.rank:
+        assist(runtime, plan_of)
+    with leading(runtime):
+        with one_writer(config.scenes.out):
+            dataset = prepare_dataset(config.scenes)
+        return run_study(dataset, options, runtime)

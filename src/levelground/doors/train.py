@@ -42,48 +42,59 @@ def train(config: TrainConfig) -> Run:
     """
     if config.resume is not None:
         return _resume(config, config.resume)
-    from levelground.datasets.dataset import read_dataset
-    from levelground.learning.planning import Wish, check_wish, fit_recipe, outputs_of, train_wish
-    from levelground.networks.runtime import make_runtime
-    from levelground.records import one_writer
-
     if config.study is None or config.arch is None:
         missing = "STUDY" if config.study is None else "--arch"
         raise ConfigError(f"{missing}: not given. Say levelground train STUDY --arch NAME, or --resume RUN.")
-    dataset = read_dataset(config.study)
-    wish = Wish(config.arch, config.seed or 0, fit_recipe(config.recipe, dataset), config.budget)
-    check_wish(wish, bands=dataset.bands, n_outputs=len(outputs_of(wish.recipe, dataset)))
-    runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
-    with one_writer(config.study):
-        return train_wish(
-            wish, dataset, config.study, runtime, workers=config.upkeep.workers, save_every_s=config.upkeep.save_every
-        )
+    return _begin(config, config.study, config.arch)
+
+
+def _begin(config: TrainConfig, study: Path, arch: str) -> Run:
+    from levelground.datasets.dataset import read_dataset
+    from levelground.learning.crew import assist, leading
+    from levelground.learning.planning import Wish, check_wish, fit_recipe, outputs_of, plan_of, train_wish
+    from levelground.networks.runtime import make_runtime
+    from levelground.records import one_writer
+
+    dataset, computing, upkeep = read_dataset(study), config.computing, config.upkeep
+    runtime = make_runtime(computing.device, computing.precision, threads=computing.threads, processes=upkeep.processes)
+    if runtime.rank:
+        assist(runtime, plan_of)
+    with leading(runtime), one_writer(study):
+        wish = Wish(arch, config.seed or 0, fit_recipe(config.recipe, dataset), config.budget)
+        n_outputs = len(outputs_of(wish.recipe, dataset))
+        check_wish(wish, bands=dataset.bands, n_outputs=n_outputs, processes=runtime.processes)
+        return train_wish(wish, dataset, study, runtime, workers=upkeep.workers, save_every_s=upkeep.save_every)
 
 
 def _resume(config: TrainConfig, folder: Path) -> Run:
     from levelground.datasets.dataset import read_dataset
-    from levelground.learning.planning import train_run
-    from levelground.learning.resuming import Given, begun_computing, begun_wish, check_data, check_given, study_of
+    from levelground.learning.crew import assist, leading
+    from levelground.learning.planning import plan_of, train_run
+    from levelground.learning.resuming import (
+        Given,
+        begun_computing,
+        begun_processes,
+        begun_wish,
+        check_data,
+        check_given,
+        study_of,
+    )
     from levelground.networks.runtime import make_runtime
     from levelground.records import one_writer
     from levelground.runs import read_run
 
-    folder = folder.resolve()
+    folder, upkeep = folder.resolve(), config.upkeep
     run = read_run(folder)
     check_given(run, Given(config.study, config.arch, config.seed, config.recipe, config.budget))
     study = study_of(run)
     dataset = read_dataset(study)
     check_data(run, dataset)
-    computing = begun_computing(run, config.computing)
-    runtime = make_runtime(computing.device, computing.precision, threads=computing.threads)
-    with one_writer(study):
+    computing, processes = begun_computing(run, config.computing), begun_processes(run, upkeep)
+    runtime = make_runtime(computing.device, computing.precision, threads=computing.threads, processes=processes)
+    if runtime.rank:
+        assist(runtime, plan_of)
+    with leading(runtime), one_writer(study):
         run = read_run(folder)  # another process may have finished it in the meantime
         return train_run(
-            begun_wish(run),
-            dataset,
-            folder,
-            run,
-            runtime,
-            workers=config.upkeep.workers,
-            save_every_s=config.upkeep.save_every,
+            begun_wish(run), dataset, folder, run, runtime, workers=upkeep.workers, save_every_s=upkeep.save_every
         )

@@ -96,7 +96,24 @@ def target_table(outputs: Sequence[int]) -> NDArray[np.uint8]:
 class BatchSource(TorchDataset[Batch]):
     """Batches by step, for a data loader; reads the cache and nothing else."""
 
-    def __init__(self, dataset: Dataset, ids: Sequence[str], sampler: Sampler, outputs: Sequence[int]) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        ids: Sequence[str],
+        sampler: Sampler,
+        outputs: Sequence[int],
+        slots: range | None = None,
+    ) -> None:
+        """Batches of a training list.
+
+        Args:
+            dataset: The scenes.
+            ids: Those to cut from, in the order that the sampler means.
+            sampler: Draws the crops.
+            outputs: Legend index of each output.
+            slots: The crops of each batch that this process takes; ``None`` takes all.
+        """
+        self.slots = range(sampler.batch) if slots is None else slots
         self.sampler = sampler
         self.ids = tuple(ids)
         self._dataset = dataset
@@ -105,7 +122,7 @@ class BatchSource(TorchDataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step."""
         cv2.setNumThreads(0)
-        parts = [self._crop(step, slot) for slot in range(self.sampler.batch)]
+        parts = [self._crop(step, slot) for slot in self.slots]
         return Batch(
             images=np.stack([image for _, image, _ in parts]),
             targets=np.stack([target for _, _, target in parts]),
@@ -113,6 +130,11 @@ class BatchSource(TorchDataset[Batch]):
             shifts=np.array([draw.shifts for draw, _, _ in parts], np.float32),
             scenes=tuple(draw.scene for draw, _, _ in parts),
         )
+
+    def scenes(self, step: int) -> list[str]:
+        """The scenes that a step's crops come from, those of all processes."""
+        drawn = {self._crop(step, slot)[0].scene for slot in range(self.sampler.batch)}
+        return sorted(self.ids[scene] for scene in drawn)
 
     def _crop(self, step: int, slot: int) -> tuple[Draw, NDArray[Any], NDArray[np.uint8]]:
         for attempt in range(MAX_TRIES):

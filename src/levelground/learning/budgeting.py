@@ -85,4 +85,5 @@ def sanity_check(plan: Plan) -> None:
 
 
 def _copy(plan: Plan) -> Plan:
-    return dataclasses.replace(plan, model=with_network(plan.model, copy.deepcopy(plan.model.network)))
+    model = with_network(plan.model, copy.deepcopy(plan.model.network))
+    return dataclasses.replace(plan, model=model, runtime=plan.runtime.alone())

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from levelground.console import say
-from levelground.datasets.dataset import Dataset
+from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import RecordError
 from levelground.exporting.model_card import write_model_card
 from levelground.learning.batches import BatchSource
 from levelground.learning.budgeting import plan_budget, sanity_check
+from levelground.learning.crew import summon
 from levelground.learning.plan import Plan, default_workers
-from levelground.learning.sampling import make_sampler, steps_per_epoch
+from levelground.learning.sampling import deal, make_sampler, steps_per_epoch
 from levelground.learning.training import train
 from levelground.networks.feasibility import Request, check_request
 from levelground.networks.models import DIVISOR, SegmentationModel, build_model, canonical_arch
@@ -34,6 +35,16 @@ class Wish:
     budget: Budget
     twin: bool = False
     """Whether this is the architecture under a second name, a negative control."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run for all processes: what was asked, and where its study and its card lie."""
+
+    wish: Wish
+    study: Path
+    folder: Path
+    workers: int | None
 
 
 def fit_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
@@ -67,14 +78,16 @@ def build_wished(wish: Wish, dataset: Dataset) -> SegmentationModel:
     )
 
 
-def check_wish(wish: Wish, *, bands: int, n_outputs: int) -> None:
+def check_wish(wish: Wish, *, bands: int, n_outputs: int, processes: int = 1) -> None:
     """Refuse what cannot be trained, before data are read.
 
     Raises:
+        ConfigError: The batch cannot be dealt to the processes.
         ModelError: Architecture, encoder, batch or tile do not go together.
     """
+    batch = len(deal(wish.recipe.batch, 0, processes))
     tile = wish.recipe.tile or 512  # whole scenes are larger than any layer asks for
-    check_request(Request(wish.arch, wish.recipe.encoder, bands, n_outputs, wish.recipe.batch, tile))
+    check_request(Request(wish.arch, wish.recipe.encoder, bands, n_outputs, batch, tile))
 
 
 def identity(wish: Wish, dataset: Dataset) -> str:
@@ -160,10 +173,18 @@ def train_run(
         card = run.card | {"status": "training"}
         _say_changes(card, runtime)
     write_card(folder, card)
+    summon(runtime, Job(wish, dataset.folder, folder, workers))
     train(plan, card)
     run = read_run(folder)
     write_model_card(run)
     return run
+
+
+def plan_of(job: object, runtime: Runtime) -> Plan:
+    """The plan of a run that another process began; its card says how many steps."""
+    assert isinstance(job, Job)
+    dataset, run = read_dataset(job.study), read_run(job.folder)
+    return make_plan(job.wish, dataset, job.folder, runtime, run, workers=job.workers)
 
 
 def make_plan(
@@ -191,7 +212,7 @@ def make_plan(
         steps=1,
         validations=wish.recipe.validations,
         steps_per_epoch=per_epoch,
-        source=BatchSource(dataset, ids, sampler, outputs),
+        source=BatchSource(dataset, ids, sampler, outputs, deal(wish.recipe.batch, runtime.rank, runtime.processes)),
         runtime=runtime,
         workers=default_workers(runtime) if workers is None else workers,
         save_every_s=save_every_s,
@@ -241,6 +262,11 @@ def new_card(plan: Plan, wish: Wish) -> Record:
 def _say_changes(card: Record, runtime: Runtime) -> None:
     """Say which of the things that decide a run's bits are not what they were when it was begun."""
     now = {"versions": versions(), **runtime.describe()}
-    for key in ("versions", "threads", "precision", "device", "hardware", "processes"):
+    if card.get("processes") != now["processes"]:
+        say(
+            f"{card['name']}: processes were {card.get('processes')}, now {now['processes']}: the crops stay the same, "
+            "the weights will differ."
+        )
+    for key in ("versions", "threads", "precision", "device", "hardware"):
         if card.get(key) != now[key]:
             say(f"{card['name']}: {key} were {card.get(key)}, now {now[key]}: the weights may differ in the last bits.")

@@ -1,12 +1,13 @@
 """``train --resume RUN``: what a run folder says about itself is enough to go on, and nothing may contradict it."""
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from levelground.computing import Computing
+from levelground.computing import Computing, Upkeep
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, RecordError
 from levelground.learning.planning import Wish, identity
@@ -102,3 +103,9 @@ def begun_computing(run: Run, asked: Computing) -> Computing:
         precision=card["precision"] if asked.precision == "auto" else asked.precision,
         threads=card["threads"] if asked.threads is None else asked.threads,
     )
+
+
+def begun_processes(run: Run, asked: Upkeep) -> int | None:
+    """As many processes as the run was begun with where nothing is asked and torchrun started none."""
+    started = "TORCHELASTIC_RUN_ID" in os.environ
+    return asked.processes if asked.processes or started else int(run.card["processes"])

@@ -58,6 +58,26 @@ class Stepper:
         self.update()
         return loss
 
+    def align(self, step: int = 0) -> int:
+        """Give every process the first one's weights, optimiser and step.
+
+        Args:
+            step: The step to go on at; only the first process's counts.
+        Returns:
+            The first process's ``step``.
+        """
+        if self._runtime.processes == 1:
+            return step
+        first = self._runtime.rank == 0
+        state = (step, self.model.network.state_dict(), self.optimiser.state_dict()) if first else None
+        given = self._runtime.fabric.broadcast(state)
+        assert given is not None  # the first process's
+        step, weights, optimiser = given
+        if not first:
+            self.model.network.load_state_dict(weights)
+            self.optimiser.load_state_dict(optimiser)
+        return step
+
     def gradients(self, number: int, batch: Batch) -> torch.Tensor:
         """The first and long part of a step: forward and backward. Weights stay as they are."""
         before = [buffer.clone() for buffer in self.model.network.buffers()] if self._looks else []
@@ -71,14 +91,17 @@ class Stepper:
 
     def _gradients(self, number: int, batch: Batch) -> torch.Tensor:
         # Dropout draws from torch's generator: tied to (seed, step), it needs no random state to resume.
-        torch.manual_seed(int(generator(self._seed, number, TORCH_STREAM).integers(2**62)))
+        stream = generator(self._seed, number, TORCH_STREAM + self._runtime.rank)
+        torch.manual_seed(int(stream.integers(2**62)))
         set_rate(self.optimiser, rate_factor(self._recipe, number, self._steps))
         images, targets = to_device(batch, self.model, self._runtime)
         self._network.train()
         loss: torch.Tensor = self._loss(self._network(images), targets)
         self._optimiser.zero_grad(set_to_none=True)
         self._runtime.fabric.backward(loss)
-        return loss.detach()
+        mean = self._runtime.fabric.all_reduce(loss.detach(), reduce_op="mean")
+        assert isinstance(mean, torch.Tensor)
+        return mean
 
     def update(self) -> None:
         """The second part of a step: clip the gradients and move the weights."""

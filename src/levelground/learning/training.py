@@ -71,8 +71,7 @@ class _Loop:
         self.stepper = make_stepper(plan)
         self.model = self.stepper.model
         self.progress = Progress()
-        self.pending: list[tuple[int, torch.Tensor, tuple[int, ...]]] = []
-        self.scenes: tuple[int, ...] = ()
+        self.pending: list[tuple[int, torch.Tensor]] = []
         self.stopping = self.validating = False
         self.asked_at = 0.0
         self.stepper.look = self._leave_long_step
@@ -81,6 +80,7 @@ class _Loop:
     def run(self) -> Record:
         plan = self.plan
         self._restore()
+        self.stepper.align(self.progress.step)
         validations = validation_steps(plan.validations, plan.steps, plan.steps_per_epoch)
         with progress_bar(f"train {plan.folder.name}", plan.steps) as bar, stop_signals(self._ask_to_stop):
             bar.advance(self.progress.step)
@@ -91,9 +91,9 @@ class _Loop:
             self.flushed_at = self.saved_at = time.monotonic()
             for step, batch in zip(steps, batches, strict=True):
                 loss = self._step(step, batch, bar)
-                self.progress.step, self.scenes = step + 1, batch.scenes
-                self.progress.megapixels += batch.targets.size / 1e6
-                self.pending.append((step + 1, loss, batch.scenes))
+                self.progress.step = step + 1
+                self.progress.megapixels += batch.targets.size * plan.runtime.processes / 1e6
+                self.pending.append((step + 1, loss))
                 due = step + 1 in validations
                 if due or self.stopping or time.monotonic() - self.flushed_at > FLUSH_S:
                     self._flush(bar)
@@ -126,7 +126,7 @@ class _Loop:
         """Read the losses back, check them and write them down."""
         if not self.pending:
             return
-        losses = torch.stack([loss for _, loss, _ in self.pending]).float().tolist()
+        losses = torch.stack([loss for _, loss in self.pending]).float().tolist()
         now = time.monotonic()
         seconds, self.flushed_at = now - self.flushed_at, now
         rate = len(self.pending) * self.plan.recipe.batch / max(seconds, 1e-9)
@@ -134,10 +134,10 @@ class _Loop:
         self.progress.wall_s += seconds
         every = max(1, self.plan.steps // MAX_STEP_LINES)
         lines: list[dict[str, object]] = []
-        for (step, _, scenes), loss in zip(self.pending, losses, strict=True):
+        for (step, _), loss in zip(self.pending, losses, strict=True):
             if not math.isfinite(loss):
                 append_history(self.plan.folder, lines)
-                self._fail(step, f"the loss is {loss}", scenes)
+                self._fail(step, f"the loss is {loss}")
             if step % every == 0:
                 lr = self.plan.recipe.lr * rate_factor(self.plan.recipe, step - 1, self.plan.steps)
                 epoch = step / self.plan.steps_per_epoch
@@ -148,8 +148,8 @@ class _Loop:
         bar.advance(len(losses), note=f"loss {losses[-1]:.3f} · {rate:.1f} images/s")
         self.pending.clear()
 
-    def _fail(self, step: int, what: str, scenes: tuple[int, ...]) -> Never:
-        names = ", ".join(sorted({self.plan.source.ids[scene] for scene in scenes}))
+    def _fail(self, step: int, what: str) -> Never:
+        names = ", ".join(self.plan.source.scenes(step - 1))
         self._write_card("failed")
         raise TrainingError(
             f"{self.plan.folder.name}: {what} at step {step}, on scenes {names}. "
@@ -159,7 +159,7 @@ class _Loop:
     def _check_weights(self) -> None:
         """Refuse weights that are no numbers: a loss may be one and its gradient none."""
         if not all(torch.isfinite(value).all() for value in self.model.network.parameters()):
-            self._fail(self.progress.step, "a weight is no number", self.scenes)
+            self._fail(self.progress.step, "a weight is no number")
 
     def _validate(self, bar: Bar) -> None:
         started = time.monotonic()

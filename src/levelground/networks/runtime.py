@@ -1,19 +1,26 @@
 """Where and how tensors are computed: device, precision, memory format, threads, processes (Lightning Fabric)."""
 
+import dataclasses
 import logging
 import os
 import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 
 from levelground.errors import ConfigError
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
+_FabricPrecision = Literal["32-true", "bf16-mixed"]
+_PRECISION: dict[str, _FabricPrecision] = {"fp32": "32-true", "bf16": "bf16-mixed"}
+"""Fabric's names."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,25 @@ class Runtime:
         """Whether images lie in memory pixel by pixel; faster on CPUs and tensor cores, not offered on MPS."""
         return self.device.type != "mps"
 
+    @property
+    def rank(self) -> int:
+        """The number of this process among those of a run, from 0; the first alone writes."""
+        return int(self.fabric.global_rank)
+
+    @property
+    def processes(self) -> int:
+        """How many processes share each batch."""
+        return int(self.fabric.world_size)
+
+    def alone(self) -> "Runtime":
+        """The same without the other processes, for what only this one does."""
+        if self.processes == 1:
+            return self
+        strategy = SingleDeviceStrategy(self.device)
+        precision = _PRECISION[self.precision]
+        fabric = Fabric(accelerator=self.device.type, devices=1, strategy=strategy, precision=precision)
+        return dataclasses.replace(self, fabric=fabric)
+
     def autocast(self) -> AbstractContextManager[None]:
         """Compute in the chosen precision inside the block."""
         context: AbstractContextManager[None] = self.fabric.autocast()
@@ -55,7 +81,7 @@ class Runtime:
             "device": self.device.type,
             "precision": self.precision,
             "threads": self.threads,
-            "processes": self.fabric.world_size,
+            "processes": self.processes,
             "deterministic": self.deterministic,
             "hardware": hardware(self.device),
         }
@@ -67,6 +93,7 @@ def make_runtime(
     *,
     threads: int | None = None,
     deterministic: bool = True,
+    processes: int | None = 1,
 ) -> Runtime:
     """Choose device, precision and threads.
 
@@ -75,22 +102,56 @@ def make_runtime(
         precision: ``auto`` takes bf16 where the hardware multiplies it natively, else fp32.
         threads: CPU threads; ``None`` takes the cores this process may use.
         deterministic: Ask CUDA for algorithms that repeat to the bit.
+        processes: How many share each batch, one device each. More than one starts the others, which run the same
+            command from its begin up to here; ``None`` takes as many as torchrun started, else one.
     Returns:
         The runtime; torch's thread number is set.
     Raises:
-        ConfigError: The device is not there.
+        ConfigError: The device is not there, or there are fewer than processes.
     """
     name = _present_device(device)
-    threads = threads or available_cores()
-    torch.set_num_threads(threads)
     kind: Literal["fp32", "bf16"] = _native_precision(name) if precision == "auto" else precision
     if name == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = not deterministic
         torch.backends.cudnn.deterministic = deterministic
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it chose stands on the run card
-    fabric = Fabric(accelerator=name, devices=1, precision="bf16-mixed" if kind == "bf16" else "32-true")
+    nodes, devices = _spread(processes, name)
+    if nodes * devices == 1:
+        fabric = Fabric(accelerator=name, devices=1, precision=_PRECISION[kind])
+    else:
+        fabric = _started(name, nodes, devices, _PRECISION[kind])
+    threads = threads or max(1, available_cores() // devices)
+    torch.set_num_threads(threads)
     return Runtime(fabric, kind, threads, deterministic)
+
+
+def _spread(processes: int | None, device: str) -> tuple[int, int]:
+    """Machines, and processes on each."""
+    if processes != 1 and torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
+        world, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        if processes not in (None, world):
+            raise ConfigError(f"--processes {processes}: torchrun started {world}. Drop the flag.")
+        return world // here, here
+    processes = processes or 1
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, processes)
+    if processes > there:
+        raise ConfigError(f"--processes {processes}: there are {there} devices of kind {device}. Give at most {there}.")
+    return 1, processes
+
+
+def _started(device: str, nodes: int, devices: int, precision: _FabricPrecision) -> Fabric:
+    """Start the other processes, or join those that torchrun started."""
+    strategy = DDPStrategy(
+        # The first process validates and evaluates while the others wait.
+        timeout=timedelta(days=7),
+        # PSPNet leaves the last layers of its encoder unused. This also keeps the order in which gradients are summed
+        # the same from the first step on, so that a run that is gone on with stays identical.
+        find_unused_parameters=True,
+    )
+    fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy=strategy, precision=precision)
+    fabric.launch()
+    return fabric
 
 
 def _present_device(device: DeviceName) -> str:

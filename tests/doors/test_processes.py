@@ -1,0 +1,62 @@
+"""``levelground train --processes 2``: two gloo processes on one run, stopped, and gone on with."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from study_builder import ENCODER, build_study
+from training_builder import assert_same_run
+
+from levelground.runs import list_runs, read_history, read_run
+
+STEPS = 60
+FLAGS = (
+    f"--arch pspnet --encoder {ENCODER} --encoder-weights none --tile 32 --halo 4 --batch 4 --validations 2 "
+    f"--steps {STEPS} --device cpu --precision fp32 --threads 1 --processes 2"
+).split()
+
+
+def start(*command: str) -> "subprocess.Popen[str]":
+    """Start the command line in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "levelground", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+    )
+
+
+def signalled(process: "subprocess.Popen[str]", number: signal.Signals, state: Path) -> tuple[int, str]:
+    """Signal the first process as soon as it has saved a state; its status and what both said."""
+    deadline = time.monotonic() + 120
+    while not state.exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)  # returns when neither holds the pipe any longer: both are gone
+    return process.returncode, said
+
+
+def test_two_processes_train_one_run_and_go_on_exactly(tmp_path: Path) -> None:
+    """PSPNet leaves encoder layers unused. The first process is stopped; the other ends with it."""
+    first, second = (build_study(tmp_path / name).folder for name in ("undisturbed", "disturbed"))
+    whole = start("train", str(first), *FLAGS)
+    folder = second / "runs" / "pspnet-mobilenetv3_small_050-s0"
+    command = ["train", str(second), *FLAGS, "--save-every", "0.2"]
+    status, said = signalled(start(*command), signal.SIGTERM, folder / "state.ckpt")
+    assert (status, read_run(folder).card["status"]) == (130, "stopped")
+    assert "Error" not in said
+    again = start("train", "--resume", str(folder))
+    assert (again.communicate()[1].count("goes on at step"), again.returncode) == (1, 0)
+    assert (whole.communicate()[1], whole.returncode) == ("", 0)
+    (run,) = list_runs(first)
+    assert (run.card["processes"], run.card["status"], run.card["images_seen"]) == (2, "finished", 4 * STEPS)
+    assert run.card["megapixels_seen"] == pytest.approx(4 * STEPS * 32 * 32 / 1e6)
+    assert len(read_history(folder)) == STEPS + 2
+    assert_same_run(read_run(folder), run)
