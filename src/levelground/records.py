@@ -6,6 +6,10 @@ A record is a JSON file whose first keys are ``schema`` and ``kind``.
 import hashlib
 import json
 import math
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from levelground.disk import atomic_path, one_writer
 from levelground.errors import RecordError
 
 __all__ = [
+    "DAMAGED",
     "SCHEMAS",
     "Record",
     "atomic_path",
@@ -32,6 +37,12 @@ __all__ = [
 
 SCHEMAS: dict[str, int] = {"dataset": 1, "run": 1, "study": 1, "comparison": 1, "counts": 1, "prediction": 1}
 """The schema number that this version writes and reads, by kind of record."""
+
+DAMAGED = (
+    OSError, EOFError, ValueError, TypeError, KeyError, SyntaxError, MemoryError, OverflowError, RuntimeError,
+    struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What NumPy, and zipfile and zlib below it, raise over a damaged file of arrays."""
 
 Record = dict[str, Any]
 """A JSON object. ``Any`` is what JSON is; the readers of each kind turn it into types."""

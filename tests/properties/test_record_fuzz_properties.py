@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from levelground.comparing.comparison import compare_runs
 from levelground.datasets.dataset import read_dataset
 from levelground.datasets.groups import read_groups
 from levelground.datasets.splits import lists_split
+from levelground.datasets.traits import cached_traits, scene_traits
 from levelground.doors.compare import CompareConfig, compare
 from levelground.doors.report import ReportConfig, report
 from levelground.errors import LevelgroundError
+from levelground.imagery.cache import Cache
 from levelground.imagery.legend import DEEPGLOBE, default_legend, read_legend
 from levelground.imagery.reading import SceneFile, read_labels
 from levelground.learning.state import load_state, save_state
@@ -175,6 +178,7 @@ def test_a_history_of_anything_is_compared_or_refused(
     one_line(lambda: compare_runs([read_run(tmp_path), read_run(second)], allow_unlike=True))
 
 
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")
 @given(change=harm())
 @FEW
 def test_harmed_counts(judged: Path, tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
@@ -226,6 +230,38 @@ def test_pickles_of_plain_things_for_weights(tmp_path: Path, value: Any) -> None
     """What is no state dict, in the oldest form of torch's files."""
     (tmp_path / "w.pth").write_bytes(pickle.dumps(value, protocol=2))
     one_line(lambda: read_state(tmp_path / "w.pth"))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pair, its cache and its traits."""
+    folder = tmp_path_factory.mktemp("stored")
+    kaggle_pair(folder, "1", size=(9, 7))
+    use_cache(folder, folder)
+    return folder
+
+
+def use_cache(pair: Path, folder: Path) -> None:
+    """Store a pair, open it, and take its traits."""
+    cache = Cache(folder / "cache")
+    entry = cache.store(SceneFile("1", pair / "1_sat.jpg", pair / "1_mask.png"), DEEPGLOBE)
+    opened = cache.open(entry.image_key, entry.labels_key)
+    make = partial(scene_traits, opened.pixels, opened.labels)
+    cached_traits(cache.folder, entry.image_key, entry.labels_key, make)
+
+
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")  # NumPy's, of what a harmed header looks like
+@given(change=harm(), which=st.integers(0, 3))
+@MANY
+def test_a_harmed_cache(stored: Path, tmp_path: Path, change: Callable[[bytes], bytes], which: int) -> None:
+    """Arrays, figures and traits, byte by byte: what is damaged is made anew or refused."""
+    files = sorted(path for path in (stored / "cache").rglob("*") if path.is_file())
+    assert len(files) == 4
+    for number, path in enumerate(files):
+        copy = tmp_path / "cache" / path.parent.name / path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(change(path.read_bytes()) if number == which else path.read_bytes())
+    one_line(lambda: use_cache(stored, tmp_path))
 
 
 LEGEND = (

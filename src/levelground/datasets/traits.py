@@ -4,12 +4,9 @@ Traits are a thousandth of the scene, are made once from the decoded pixels, and
 touching scenes among 803 reads 50 MB instead of 14 GB.
 """
 
-import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -18,7 +15,7 @@ from numpy.typing import NDArray
 from levelground.disk import atomic_path
 from levelground.imagery.cache import REMEDY
 from levelground.imagery.legend import IGNORE, LabelMap
-from levelground.records import sha256_json
+from levelground.records import DAMAGED, sha256_json
 
 Pixels = NDArray[np.generic]  # (H, W, C)
 
@@ -143,10 +140,11 @@ def cached_traits(cache: Path, image_key: str, labels_key: str | None, make: Cal
     key = sha256_json(["traits", TRAITS_VERSION, image_key, labels_key])
     path = cache / key[:2] / f"{key}.npz"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, since np.load leaves open what it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Traits(**{name: arrays[name] for name in Traits.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, struct.error, BadZipFile, zlib.error):
+    except DAMAGED:
         traits = make()
-    with atomic_path(path, REMEDY) as temporary, temporary.open("wb") as file:
-        np.savez(file, **vars(traits))
+    with atomic_path(path, REMEDY) as temporary, temporary.open("wb") as written:
+        np.savez(written, **vars(traits))
     return traits

@@ -5,17 +5,19 @@ second look opens neither array. Files appear whole or not at all; two processes
 """
 
 import json
+import math
 import os
+import re
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from levelground.disk import atomic_path, remove_leftovers
 from levelground.errors import RecordError, SceneError
 from levelground.imagery.geotiff import Pixels
+from levelground.imagery.headers import TYPES
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.imagery.reading import SceneFile, read_scene
 from levelground.records import sha256_array, sha256_file, sha256_json
@@ -25,6 +27,13 @@ DECODING = 1
 
 REMEDY = "Free space, or choose another cache with --cache or LEVELGROUND_CACHE"
 """What to do where the cache cannot be written: it often lies on another disk than the study."""
+
+_HEADER_BYTES = 256
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '([<|][uif]\d)', 'fortran_order': False, 'shape': \(([0-9, ]+)\), \} *\n",
+    re.DOTALL,
+)
+"""How NumPy begins the files of arrays that are written here; read strictly, since nothing else belongs there."""
 
 
 @dataclass(frozen=True)
@@ -142,20 +151,28 @@ class Cache:
         return self.folder / key[:2] / f"{key}.npy"
 
     def _map(self, key: str) -> Pixels:
-        """Map one array."""
+        """Map one array; its header must be what :meth:`_write` writes, and the file as long as that says."""
+        path = self.path(key)
         try:
-            array: NDArray[np.generic] = np.load(self.path(key), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError, TypeError, SyntaxError, MemoryError, OverflowError) as error:
-            raise RecordError(
-                f"{self.path(key)}: cached scene is missing or damaged. Run levelground prepare again."
-            ) from error
-        return array
+            with path.open("rb") as file:
+                header = _HEADER.match(file.read(_HEADER_BYTES))
+                if not header:
+                    raise ValueError("no header of an array")
+                dtype = np.dtype(header[1].decode())
+                shape = tuple(int(part) for part in header[2].decode().split(",") if part.strip())
+                if header.end() + math.prod(shape) * dtype.itemsize != os.fstat(file.fileno()).st_size:
+                    raise ValueError("another length than its header says")
+                return np.memmap(file, dtype, mode="r", offset=header.end(), shape=shape)
+        except (OSError, ValueError, TypeError) as error:
+            raise RecordError(f"{path}: cached scene is missing or damaged. Run levelground prepare again.") from error
 
     def _shape(self, key: str) -> tuple[tuple[int, int, int], str] | None:
         """Shape and type of a cached image, or ``None`` where it is missing or damaged."""
         try:
             image = self._map(key)
         except RecordError:
+            return None
+        if image.ndim != 3 or str(image.dtype) not in TYPES:
             return None
         height, width, bands = image.shape
         return (height, width, bands), str(image.dtype)
@@ -165,8 +182,10 @@ class Cache:
         try:
             content = json.loads(self.path(key).with_suffix(".json").read_text(encoding="utf-8"))
             figures = _LabelFigures(**content | {"class_pixels": tuple(content["class_pixels"])})
-            fits = self._map(key).shape == image[0][:2]
-        except (OSError, ValueError, TypeError, KeyError, RecordError):
+            counts = (*figures.class_pixels, figures.ignored_pixels, figures.impure_pixels)
+            sound = isinstance(figures.sha256, str) and all(type(count) is int and count >= 0 for count in counts)
+            fits = sound and self._map(key).shape == image[0][:2]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError, RecordError):
             return None
         return figures if fits else None
 

@@ -3,9 +3,6 @@
 Letters: S scenes, K classes of the legend, B bins of confidence.
 """
 
-import struct
-import zipfile
-import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -13,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import RecordError
-from levelground.records import SCHEMAS, atomic_path, check_schema
+from levelground.records import DAMAGED, SCHEMAS, atomic_path, check_schema
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -120,13 +117,6 @@ def read_counts(path: Path) -> SceneCounts:
         raise RecordError(f"{path}: {error}") from error
 
 
-_DAMAGED = (
-    # What NumPy, zipfile and zlib raise over damaged files; RuntimeError: a method or password that zipfile has not.
-    OSError, EOFError, ValueError, TypeError, KeyError, MemoryError, RuntimeError, struct.error,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-
-
 def _load(path: Path) -> dict[str, NDArray[np.generic]]:
     """All arrays of an npz file; objects (pickles) are refused."""
     try:
@@ -135,7 +125,7 @@ def _load(path: Path) -> dict[str, NDArray[np.generic]]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such counts. Run `levelground evaluate` on this run first.") from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise RecordError(f"{path}: unreadable counts ({error}). Run `levelground evaluate` again.") from error
 
 
