@@ -31,6 +31,22 @@ def test_cross_entropy_is_torchs() -> None:
     torch.testing.assert_close(cross_entropy(logits, targets), expected)
 
 
+def test_the_form_that_repeats_exactly_is_the_same_loss() -> None:
+    """Values and gradients; ignored pixels have none."""
+    found = []
+    for exactly in (False, True):
+        logits, targets = example()
+        logits.requires_grad_()
+        torch.use_deterministic_algorithms(exactly)
+        try:
+            loss = cross_entropy(logits, targets, focus=2.0)
+            loss.backward()
+        finally:
+            torch.use_deterministic_algorithms(False)
+        found.append((loss.detach(), logits.grad))
+    torch.testing.assert_close(found[0], found[1])
+
+
 def test_weighted_cross_entropy_is_torchs() -> None:
     """Divided by the weight of the valid pixels."""
     logits, targets = example()

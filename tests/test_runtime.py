@@ -135,3 +135,15 @@ def test_more_processes_than_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ConfigError, match=r"^--processes 3: there are 2 devices of kind cuda\. Give at most 2\.$"):
         module._spread(3, "cuda")
+
+
+def test_exact_repetition_is_asked_for_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no such algorithm is refused, not only warned of."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    try:
+        module.repeat_exactly()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from study_builder import ENCODER
 
+from levelground.errors import ConfigError
 from levelground.learning.batches import Batch
 from levelground.learning.optimisation import rate_factor
 from levelground.learning.stepping import Stepper
@@ -153,3 +154,20 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights() -> None:
     assert loss.item() != exact.item()
     assert loss.item() == pytest.approx(exact.item(), rel=0.05)
     assert {p.dtype for p in low.model.network.parameters()} == {torch.float32}
+
+
+def test_what_cannot_repeat_exactly_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CUDA says it of the pooling of PSPNet."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError(
+            "adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but you set"
+        )
+
+    taken = stepper("pspnet")
+    monkeypatch.setattr(Stepper, "_gradients", refuse)
+    line = (
+        r"^--deterministic: pspnet cannot be trained so \(adaptive_avg_pool2d_backward_cuda does .*\)\. Leave it out\.$"
+    )
+    with pytest.raises(ConfigError, match=line):
+        taken.gradients(0, batch())

@@ -22,11 +22,13 @@ class Computing:
 
 @dataclass(frozen=True, config=_STRICT)
 class Upkeep:
-    """Loading and saving while a run is trained."""
+    """How a run is kept going: loading, processes, exactness, saving."""
 
     workers: Annotated[int, Field(ge=0, le=256)] | None = None
     """Loader processes; None takes none on a CPU and up to 8 beside a GPU. They change no sample."""
     processes: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Processes that share each batch, one device each; None takes one, or as many as torchrun started."""
+    deterministic: bool = False
+    """On a GPU, only algorithms that give the same bits every time: slower. A CPU always does."""
     save_every: Annotated[float, Field(gt=0)] = 60.0
     """Longest time between two saved states, seconds."""

@@ -63,7 +63,11 @@ def study(config: StudyConfig) -> Record:
     check_options(options, processes=config.upkeep.processes or 1)
     computing = config.computing
     runtime = make_runtime(
-        computing.device, computing.precision, threads=computing.threads, processes=config.upkeep.processes
+        computing.device,
+        computing.precision,
+        threads=computing.threads,
+        processes=config.upkeep.processes,
+        deterministic=config.upkeep.deterministic,
     )
     if runtime.rank:
         assist(runtime, plan_of)

@@ -56,7 +56,13 @@ def _begin(config: TrainConfig, study: Path, arch: str) -> Run:
     from levelground.records import one_writer
 
     dataset, computing, upkeep = read_dataset(study), config.computing, config.upkeep
-    runtime = make_runtime(computing.device, computing.precision, threads=computing.threads, processes=upkeep.processes)
+    runtime = make_runtime(
+        computing.device,
+        computing.precision,
+        threads=computing.threads,
+        processes=upkeep.processes,
+        deterministic=upkeep.deterministic,
+    )
     if runtime.rank:
         assist(runtime, plan_of)
     with leading(runtime), one_writer(study):
@@ -73,7 +79,7 @@ def _resume(config: TrainConfig, folder: Path) -> Run:
     from levelground.learning.resuming import (
         Given,
         begun_computing,
-        begun_processes,
+        begun_upkeep,
         begun_wish,
         check_data,
         check_given,
@@ -89,8 +95,14 @@ def _resume(config: TrainConfig, folder: Path) -> Run:
     study = study_of(run)
     dataset = read_dataset(study)
     check_data(run, dataset)
-    computing, processes = begun_computing(run, config.computing), begun_processes(run, upkeep)
-    runtime = make_runtime(computing.device, computing.precision, threads=computing.threads, processes=processes)
+    computing, kept = begun_computing(run, config.computing), begun_upkeep(run, upkeep)
+    runtime = make_runtime(
+        computing.device,
+        computing.precision,
+        threads=computing.threads,
+        processes=kept.processes,
+        deterministic=kept.deterministic,
+    )
     if runtime.rank:
         assist(runtime, plan_of)
     with leading(runtime), one_writer(study):

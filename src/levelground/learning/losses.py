@@ -34,8 +34,12 @@ def cross_entropy(
         A scalar; 0, with a gradient of 0, where no pixel is valid.
     Source: Lin et al. 2017, equation 5; we divide by the valid pixels' weight, they by the number of anchors.
     """
-    losses = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORE, reduction="none")
     valid = targets != IGNORE
+    if torch.are_deterministic_algorithms_enabled():  # CUDA refuses its own form, though nothing is summed in it
+        chosen = targets.where(valid, 0).unsqueeze(1)
+        losses = -functional.log_softmax(logits.float(), dim=1).gather(1, chosen).squeeze(1) * valid
+    else:
+        losses = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORE, reduction="none")
     pixel_weights = valid.float()
     if weights is not None:
         pixel_weights = pixel_weights * weights.to(losses)[targets.where(valid, 0)]

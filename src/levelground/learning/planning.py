@@ -267,6 +267,6 @@ def _say_changes(card: Record, runtime: Runtime) -> None:
             f"{card['name']}: processes were {card.get('processes')}, now {now['processes']}: the crops stay the same, "
             "the weights will differ."
         )
-    for key in ("versions", "threads", "precision", "device", "hardware"):
+    for key in ("versions", "threads", "precision", "device", "hardware", "deterministic"):
         if card.get(key) != now[key]:
             say(f"{card['name']}: {key} were {card.get(key)}, now {now[key]}: the weights may differ in the last bits.")

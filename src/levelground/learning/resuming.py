@@ -105,7 +105,10 @@ def begun_computing(run: Run, asked: Computing) -> Computing:
     )
 
 
-def begun_processes(run: Run, asked: Upkeep) -> int | None:
-    """As many processes as the run was begun with where nothing is asked and torchrun started none."""
-    started = "TORCHELASTIC_RUN_ID" in os.environ
-    return asked.processes if asked.processes or started else int(run.card["processes"])
+def begun_upkeep(run: Run, asked: Upkeep) -> Upkeep:
+    """Processes as the card says where nothing is asked and torchrun started none, and no less exact than it says."""
+    processes = asked.processes
+    if processes is None and "TORCHELASTIC_RUN_ID" not in os.environ:
+        processes = int(run.card["processes"])
+    exactly = asked.deterministic or bool(run.card["deterministic"])
+    return dataclasses.replace(asked, processes=processes, deterministic=exactly)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from levelground.errors import ConfigError, first_line
 from levelground.learning.augment import to_device
 from levelground.learning.batches import Batch
 from levelground.learning.losses import make_loss
@@ -83,10 +84,14 @@ class Stepper:
         before = [buffer.clone() for buffer in self.model.network.buffers()] if self._looks else []
         try:
             return self._gradients(number, batch)
-        except BaseException:
+        except BaseException as error:
             # Running means and variances are the one thing that a forward pass changes.
             for buffer, value in zip(self.model.network.buffers(), before, strict=bool(before)):
                 buffer.copy_(value)
+            if isinstance(error, RuntimeError) and "deterministic implementation" in str(error):
+                raise ConfigError(
+                    f"--deterministic: {self.model.arch} cannot be trained so ({first_line(error)}). Leave it out."
+                ) from error
             raise
 
     def _gradients(self, number: int, batch: Batch) -> torch.Tensor:

@@ -32,7 +32,7 @@ class Runtime:
     threads: int
     """Threads of the CPU that torch computes with."""
     deterministic: bool
-    """Whether the device was asked for algorithms that give the same bits every time."""
+    """Whether the same command gives the same bits every time: on a CPU, and on a GPU that was asked for it."""
 
     @property
     def device(self) -> torch.device:
@@ -92,7 +92,7 @@ def make_runtime(
     precision: PrecisionName = "auto",
     *,
     threads: int | None = None,
-    deterministic: bool = True,
+    deterministic: bool = False,
     processes: int | None = 1,
 ) -> Runtime:
     """Choose device, precision and threads.
@@ -101,7 +101,7 @@ def make_runtime(
         device: ``auto`` takes CUDA, then MPS, then the CPU.
         precision: ``auto`` takes bf16 where the hardware multiplies it natively, else fp32.
         threads: CPU threads; ``None`` takes the cores this process may use.
-        deterministic: Ask CUDA for algorithms that repeat to the bit.
+        deterministic: Let CUDA use only algorithms that repeat to the bit, and refuse what has none.
         processes: How many share each batch, one device each. More than one starts the others, which run the same
             command from its begin up to here; ``None`` takes as many as torchrun started, else one.
     Returns:
@@ -114,7 +114,8 @@ def make_runtime(
     if name == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = not deterministic
-        torch.backends.cudnn.deterministic = deterministic
+        if deterministic:
+            repeat_exactly()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it chose stands on the run card
     nodes, devices = _spread(processes, name)
     if nodes * devices == 1:
@@ -123,7 +124,13 @@ def make_runtime(
         fabric = _started(name, nodes, devices, _PRECISION[kind])
     threads = threads or max(1, available_cores() // devices)
     torch.set_num_threads(threads)
-    return Runtime(fabric, kind, threads, deterministic)
+    return Runtime(fabric, kind, threads, deterministic or name == "cpu")
+
+
+def repeat_exactly() -> None:
+    """Let torch use only algorithms that give the same bits every time; what has none raises an error."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it when it is first used
+    torch.use_deterministic_algorithms(True)
 
 
 def _spread(processes: int | None, device: str) -> tuple[int, int]:
