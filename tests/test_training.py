@@ -17,7 +17,7 @@ from training_builder import RECIPE, RUNTIME, assert_same_run, history, train, w
 
 from levelground.datasets.dataset import Dataset
 from levelground.errors import DiskError, TrainingError
-from levelground.learning import training
+from levelground.learning import stepping, training
 from levelground.learning.batches import Batch
 from levelground.learning.planning import make_plan
 from levelground.learning.state import load_state, save_state, state_paths
@@ -191,6 +191,7 @@ def test_a_long_step_is_left_and_done_again(
 ) -> None:
     """The signal comes in a backward pass of seconds: what was learnt before is saved, running means included."""
     monkeypatch.setattr(training, "GRACE_S", 0.2)
+    monkeypatch.setattr(stepping, "SHORT_S", 0.0)
     gradients = Stepper._gradients
     sent: list[float] = []
 

@@ -1,5 +1,6 @@
 """One optimiser step: batch in, loss out. The loop, the timing of ``--minutes`` and the sanity check share it."""
 
+import time
 from collections.abc import Callable, Sequence
 
 import torch
@@ -17,6 +18,10 @@ from levelground.recipe import Recipe
 
 TORCH_STREAM = 2**33
 """Slot of the generator that seeds torch; no slot of a batch, so it meets no crop's stream."""
+
+SHORT_S = 0.5
+"""A step this short can always be waited for: from then on nothing looks between its layers, which costs some per cent
+of the steps of a tiny network."""
 
 
 class Stepper:
@@ -48,10 +53,11 @@ class Stepper:
         self._loss = make_loss(recipe.loss, weights=class_weights(recipe, class_pixels, model.outputs))
         self._recipe, self._runtime, self._seed, self._steps = recipe, runtime, seed, steps
         self.look: Callable[[], None] = lambda: None
-        """Called between the layers of :meth:`gradients` on a CPU; where it raises, nothing has changed."""
-        self._looks = runtime.device.type == "cpu"  # elsewhere steps are short
-        if self._looks:
-            look_between_layers(self.model.network, lambda: self.look())
+        """Called between the layers of :meth:`gradients` on a CPU while steps are long; where it raises, nothing has
+        changed."""
+        self._look_no_more: Callable[[], None] | None = None
+        if runtime.device.type == "cpu":  # elsewhere steps are short
+            self._look_no_more = look_between_layers(self.model.network, lambda: self.look())
 
     def step(self, number: int, batch: Batch) -> torch.Tensor:
         """Take step ``number`` (from 0) on its batch and return the loss, still on the device."""
@@ -81,18 +87,21 @@ class Stepper:
 
     def gradients(self, number: int, batch: Batch) -> torch.Tensor:
         """The first and long part of a step: forward and backward. Weights stay as they are."""
-        before = [buffer.clone() for buffer in self.model.network.buffers()] if self._looks else []
-        try:
+        if self._look_no_more is None:
             return self._gradients(number, batch)
-        except BaseException as error:
+        before = [buffer.clone() for buffer in self.model.network.buffers()]
+        started = time.monotonic()
+        try:
+            loss = self._gradients(number, batch)
+        except BaseException:
             # Running means and variances are the one thing that a forward pass changes.
-            for buffer, value in zip(self.model.network.buffers(), before, strict=bool(before)):
+            for buffer, value in zip(self.model.network.buffers(), before, strict=True):
                 buffer.copy_(value)
-            if isinstance(error, RuntimeError) and "deterministic implementation" in str(error):
-                raise ConfigError(
-                    f"--deterministic: {self.model.arch} cannot be trained so ({first_line(error)}). Leave it out."
-                ) from error
             raise
+        if self._recipe.tile and time.monotonic() - started < SHORT_S:  # whole scenes may be of unlike sizes
+            self._look_no_more()
+            self._look_no_more = None
+        return loss
 
     def _gradients(self, number: int, batch: Batch) -> torch.Tensor:
         # Dropout draws from torch's generator: tied to (seed, step), it needs no random state to resume.
@@ -101,9 +110,16 @@ class Stepper:
         set_rate(self.optimiser, rate_factor(self._recipe, number, self._steps))
         images, targets = to_device(batch, self.model, self._runtime)
         self._network.train()
-        loss: torch.Tensor = self._loss(self._network(images), targets)
-        self._optimiser.zero_grad(set_to_none=True)
-        self._runtime.fabric.backward(loss)
+        try:
+            loss: torch.Tensor = self._loss(self._network(images), targets)
+            self._optimiser.zero_grad(set_to_none=True)
+            self._runtime.fabric.backward(loss)
+        except RuntimeError as error:
+            if "deterministic implementation" not in str(error):
+                raise
+            raise ConfigError(
+                f"--deterministic: {self.model.arch} cannot be trained so ({first_line(error)}). Leave it out."
+            ) from error
         mean = self._runtime.fabric.all_reduce(loss.detach(), reduce_op="mean")
         assert isinstance(mean, torch.Tensor)
         return mean

@@ -37,11 +37,14 @@ def stop_signals(ask: Callable[[], None]) -> Iterator[None]:
             signal(number, handler)
 
 
-def look_between_layers(network: nn.Module, look: Callable[[], None]) -> None:
+def look_between_layers(network: nn.Module, look: Callable[[], None]) -> Callable[[], None]:
     """Call ``look`` after each layer's forward and before its backward; what it raises leaves the pass.
 
     On the CPU the backward pass runs in the thread that asked for it, so signals are seen there too. Neither values
     nor gradients change.
+
+    Returns:
+        What to call to look no more.
     """
 
     def forward_hook(_layer: nn.Module, _inputs: object, output: object) -> None:
@@ -49,6 +52,11 @@ def look_between_layers(network: nn.Module, look: Callable[[], None]) -> None:
         if isinstance(output, torch.Tensor) and output.requires_grad:
             output.register_hook(lambda _gradient: look())  # type: ignore[no-untyped-call]
 
-    for layer in network.modules():
-        if next(layer.children(), None) is None:
-            layer.register_forward_hook(forward_hook)
+    layers = [layer for layer in network.modules() if next(layer.children(), None) is None]
+    handles = [layer.register_forward_hook(forward_hook) for layer in layers]
+
+    def look_no_more() -> None:
+        for handle in handles:
+            handle.remove()
+
+    return look_no_more
