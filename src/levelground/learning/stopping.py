@@ -12,7 +12,7 @@ from threading import current_thread, main_thread
 import torch
 from torch import nn
 
-GRACE_S = 2.0
+GRACE_S = 1.0
 """How long a step may go on after it was asked to stop; a longer one is left and done again when the run goes on."""
 
 
