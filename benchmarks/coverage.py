@@ -28,14 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 from populations import COUNTED, METRIC, Cell, Population, reliability
 
-from levelground.evidence.architectures import compare_architectures
-from levelground.evidence.calibration import calibration_error
-from levelground.evidence.intervals import bca_interval, percentile_interval
-from levelground.evidence.permutation import swap_p_values
-from levelground.evidence.power import detectable_difference
-from levelground.evidence.resampling import bootstrap_values, group_sums
-from levelground.evidence.statistics import differences, run_intervals
-from levelground.evidence.verdicts import decide
+from levelground.statistics.architectures import compare_architectures
+from levelground.statistics.calibration import calibration_error
+from levelground.statistics.intervals import bca_interval, percentile_interval
+from levelground.statistics.pairs import decide, differences, run_intervals
+from levelground.statistics.permutation import swap_p_values
+from levelground.statistics.power import detectable_difference
+from levelground.statistics.resampling import bootstrap_values, group_sums
 
 LOW, HIGH = 0.925, 0.98  # coverage wanted of a 95 % interval at 81 groups and more
 BATCH = 250  # test sets treated at once, as pairs of runs of one call

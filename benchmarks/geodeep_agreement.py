@@ -24,10 +24,10 @@ from rasterio.transform import from_origin
 from scipy.ndimage import median_filter
 
 from levelground.cli import main as levelground
-from levelground.generated.synthetic import generate_scene, write_scenes
-from levelground.networks.inference import Normaliser
-from levelground.networks.predictors import Predictor, open_predictor
-from levelground.networks.runtime import Runtime, make_runtime
+from levelground.inference.sliding_window import Normaliser
+from levelground.models.model import Predictor, open_predictor
+from levelground.runtime import Runtime, make_runtime
+from levelground.synthetic.scenes import generate_scene, write_scenes
 
 TARGET = 0.995
 GSD_M = 0.5
@@ -97,14 +97,14 @@ def classes_of(predictor: Predictor, image: NDArray[np.uint8], runtime: Runtime)
 
 
 def train_run(folder: Path, *, tile: int, steps: int) -> Path:
-    """A run trained by the doors on generated scenes."""
+    """A run trained by the commands on generated scenes."""
     write_scenes(folder / "scenes", n=12, size=2 * tile, seed=0)
     study = folder / "study"
-    doors = [
+    commands = [
         ["prepare", "--data", str(folder / "scenes"), "--out", str(study), "--cache", str(folder / "cache")],
         ["train", str(study), "--arch", "unet", "--steps", str(steps), "--tile", str(tile), "--batch", "4"],
     ]
-    for arguments in doors:
+    for arguments in commands:
         if levelground(arguments):
             sys.exit(f"levelground {' '.join(arguments)} failed")
     return next((study / "runs").iterdir())

@@ -19,11 +19,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import numpy as np
 
 from levelground.datasets.groups import pixel_links
-from levelground.datasets.intake import decode_all
-from levelground.datasets.traits import THUMB, Traits
-from levelground.generated.synthetic import write_scenes
+from levelground.datasets.near_duplicates import THUMB, Traits
+from levelground.datasets.prepare import decode_all
 from levelground.imagery.cache import Cache
 from levelground.imagery.scenes import find_scenes
+from levelground.synthetic.scenes import write_scenes
 
 SCENES, SIDE, TARGET_S = 803, 2448, 600.0
 

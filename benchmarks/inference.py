@@ -3,7 +3,8 @@
 Run from the project's root: ``python benchmarks/inference.py [--quick] [--archs unet fpn pspnet]``.
 
 For each architecture: the network alone, on a batch of normalised tiles that stays on the device, against
-:func:`levelground.networks.inference.sweep` with :func:`levelground.networks.reduction.reduce_scene` on a scene in a
+:func:`levelground.inference.sliding_window.sweep` with
+:func:`levelground.evaluation.score_scenes.reduce_scene` on a scene in a
 memory map (target: .90 of the network's speed for U-Net and FPN; PSPNet, three times as fast, is printed without a
 target). The two take turns in one process and the fastest turn of each counts: other work on the machine only ever
 slows. Beside it the scene's own megapixels a second, without the overlap.
@@ -23,10 +24,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from levelground.networks.inference import Normaliser, sweep
-from levelground.networks.reduction import reduce_scene
-from levelground.networks.runtime import Runtime, make_runtime
-from levelground.networks.tiling import cut, windows
+from levelground.evaluation.score_scenes import reduce_scene
+from levelground.inference.sliding_window import Normaliser, sweep
+from levelground.inference.tiling import cut, windows
+from levelground.runtime import Runtime, make_runtime
 
 TARGET, JUDGED = 0.90, ("unet", "fpn")
 MEAN, STD, OUTPUTS = (100.0, 100.0, 100.0), (50.0, 50.0, 50.0), (0, 1, 2, 3, 4, 5)

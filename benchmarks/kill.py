@@ -31,10 +31,10 @@ from typing import Any
 import numpy as np
 
 from levelground.cli import main
-from levelground.generated.synthetic import write_scenes
+from levelground.metrics.counts_file import SceneCounts, read_counts
 from levelground.records import sha256_array, sha256_file
 from levelground.runs import read_history
-from levelground.scores.counts import SceneCounts, read_counts
+from levelground.synthetic.scenes import write_scenes
 
 FLAGS = shlex.split(
     "--archs linknet fpn --encoder tu-mobilenetv3_small_050 --encoder-weights none --tile 64 --halo 8 --batch 2 "
@@ -224,7 +224,9 @@ def judged() -> int:
     parser.add_argument("--seed", type=int, default=0)
     flags, started = parser.parse_args(), time.monotonic()
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    CONTEXT.set_forkserver_preload(["levelground.study", "levelground.datasets.prepare", "levelground.doors.study"])
+    CONTEXT.set_forkserver_preload(
+        ["levelground.pipeline", "levelground.datasets.prepare", "levelground.commands.study"]
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary).resolve()
         write_scenes(folder / "data", n=10, size=96, seed=0)

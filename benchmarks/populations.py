@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.scores.confusion import BINS
-from levelground.scores.metric_names import parse_metric
-from levelground.scores.metrics import miou
+from levelground.metrics.confusion import BINS
+from levelground.metrics.named import parse_metric
+from levelground.metrics.scores import miou
 
 K = 6
 COUNTED = np.ones(K, bool)

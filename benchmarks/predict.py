@@ -41,16 +41,15 @@ from torch import nn
 
 from levelground.imagery.geotiff import read_info, read_window
 from levelground.imagery.legend import Legend, LegendClass
-from levelground.mapping.checks import Wishes
-from levelground.mapping.planning import Settings, choose_tiles
-from levelground.mapping.prediction import predict_maps
-from levelground.mapping.scratch import JOURNAL_FILE
-from levelground.networks.inference import Normaliser
-from levelground.networks.models import SegmentationModel
-from levelground.networks.passport import Passport
-from levelground.networks.predictors import Predictor, open_predictor
-from levelground.networks.runtime import Runtime, make_runtime
-from levelground.networks.tiling import plan_axis
+from levelground.inference.sliding_window import Normaliser
+from levelground.inference.tiling import plan_axis
+from levelground.models.build import SegmentationModel
+from levelground.models.metadata import Passport
+from levelground.models.model import Predictor, open_predictor
+from levelground.prediction.plan import Settings, Wishes, choose_tiles
+from levelground.prediction.predict import predict_maps
+from levelground.prediction.resume import JOURNAL_FILE
+from levelground.runtime import Runtime, make_runtime
 
 TARGET_SHARE, TARGET_SPREAD, TARGET_MIB = 0.90, 0.10, 64.0
 TILE, HALO, BASE = 512, 64, 1024
@@ -77,7 +76,7 @@ def predictor(name: str, forward: Callable[[torch.Tensor], torch.Tensor]) -> Pre
 @functools.cache
 def scenes() -> list[NDArray[np.uint8]]:
     """Four generated scenes, each as it is and mirrored, from whose pixels rasters are laid out."""
-    from levelground.generated.synthetic import generate_scene
+    from levelground.synthetic.scenes import generate_scene
 
     made = [generate_scene(0, index, BASE)[0] for index in range(4)]
     return [turned for scene in made for turned in (scene, scene[::-1], scene[:, ::-1])]
@@ -186,7 +185,7 @@ def say_speed(rates: dict[str, float], runtime: Runtime) -> bool:
 
 def export(network: nn.Module, path: Path) -> Path:
     """Write the network as ``export`` does."""
-    from levelground.exporting.onnx_file import write_onnx
+    from levelground.exporting.onnx import write_onnx
 
     names = {"arch": "unet", "encoder": "resnet18", "outputs": (0, 1, 2), "mean": MEAN, "std": STD}
     passport = Passport(name="unet", legend=LEGEND, dtype="uint8", gsd_m=0.5, tile=TILE, halo=HALO, **names)

@@ -14,14 +14,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from levelground.config import Budget, Recipe, load_recipe
 from levelground.datasets.dataset import Dataset
 from levelground.datasets.prepare import PrepareOptions, prepare_dataset
-from levelground.learning.planning import Wish, fit_recipe, train_wish
-from levelground.networks.evaluation import evaluate_run
-from levelground.networks.runtime import Runtime, make_runtime
-from levelground.recipe import Budget, Recipe, load_recipe
-from levelground.scores.counts import read_counts
-from levelground.scores.metrics import miou
+from levelground.evaluation.evaluate import evaluate_run
+from levelground.metrics.counts_file import read_counts
+from levelground.metrics.scores import miou
+from levelground.runtime import Runtime, make_runtime
+from levelground.training.prepare_run import Wish, fit_recipe, train_wish
 
 TEST, VAL, TARGET = ("104113", "119", "6399"), ("266",), 3.0
 

@@ -18,17 +18,16 @@ from pathlib import Path
 
 import torch
 
-from levelground.computing import Upkeep
+from levelground.config import Budget, RunOptions, load_recipe
 from levelground.datasets.dataset import Dataset
 from levelground.datasets.prepare import PrepareOptions, prepare_dataset
-from levelground.generated.synthetic import write_scenes
-from levelground.learning import training
-from levelground.learning.batches import Batch
-from levelground.learning.planning import Wish, fit_recipe, make_plan, new_card, train_wish
-from levelground.learning.state import load_state, state_paths
-from levelground.learning.stepping import Stepper
-from levelground.networks.runtime import Runtime, make_runtime
-from levelground.recipe import Budget, load_recipe
+from levelground.runtime import Runtime, make_runtime
+from levelground.synthetic.scenes import write_scenes
+from levelground.training import loop as training
+from levelground.training.batches import Batch
+from levelground.training.checkpoint import load_state, state_paths
+from levelground.training.prepare_run import Wish, fit_recipe, make_plan, new_card, train_wish
+from levelground.training.step import Stepper
 
 SHARE_TARGET, RESUME_TARGET_S = 0.02, 1.0
 
@@ -84,7 +83,7 @@ def main() -> int:
     parser.add_argument("--arch", default="unet")
     parser.add_argument("--encoder", default="resnet18")
     flags = parser.parse_args()
-    rounds, interval_s = 2 if flags.quick else 7, Upkeep().save_every
+    rounds, interval_s = 2 if flags.quick else 7, RunOptions().save_every
     recipe = dataclasses.replace(
         load_recipe(), encoder=flags.encoder, encoder_weights="none", tile=64, halo=8, batch=2, validations=1
     )

@@ -23,8 +23,8 @@ else:
     import numpy as np
     from numpy.typing import NDArray
 
-    from levelground.evidence.statistics import all_pairs, compare_pairs
-    from levelground.scores.metric_names import parse_metric
+    from levelground.metrics.named import parse_metric
+    from levelground.statistics.pairs import all_pairs, compare_pairs
 
 RUNS, SCENES, CLASSES, RESAMPLES = 20, 142, 7, 10_000
 

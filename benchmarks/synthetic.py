@@ -17,7 +17,7 @@ import time
 
 import cv2
 
-from levelground.generated.synthetic import generate_scene
+from levelground.synthetic.scenes import generate_scene
 
 TARGET_S = 2.0
 

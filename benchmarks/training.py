@@ -16,16 +16,16 @@ from pathlib import Path
 
 import torch
 
+from levelground.config import Budget, Recipe, load_recipe
 from levelground.datasets.dataset import Dataset
 from levelground.datasets.prepare import PrepareOptions, prepare_dataset
-from levelground.generated.synthetic import write_scenes
-from levelground.learning.losses import make_loss
-from levelground.learning.plan import Plan, make_stepper
-from levelground.learning.planning import Wish, fit_recipe, make_plan, new_card
-from levelground.learning.training import train
-from levelground.networks.runtime import Runtime, make_runtime
-from levelground.recipe import Budget, Recipe, load_recipe
 from levelground.runs import read_history, write_card
+from levelground.runtime import Runtime, make_runtime
+from levelground.synthetic.scenes import write_scenes
+from levelground.training.loop import train
+from levelground.training.losses import make_loss
+from levelground.training.prepare_run import Wish, fit_recipe, make_plan, new_card
+from levelground.training.run_spec import Plan, make_stepper
 
 SHARE_TARGET, MULTIPLE_TARGET = 0.93, 3.0
 
@@ -64,7 +64,7 @@ def bare_rate(plan: Plan, steps: int) -> float:
     """Images a second of the step alone, on one batch that stays where it is."""
     stepper, batch = make_stepper(plan), plan.source[0]
     network, runtime = stepper.model.network.train(), plan.runtime
-    from levelground.learning.augment import to_device
+    from levelground.training.step import to_device
 
     images, targets = to_device(batch, stepper.model, runtime)
     loss_function = make_loss(plan.recipe.loss)

@@ -1,4 +1,4 @@
-"""Write each door's table of flags into its page, between the two markers, from the configuration itself.
+"""Write each command's table of flags into its page, between the two markers, from the configuration itself.
 
 ``python docs/flags.py`` renews the pages; ``--check`` fails where a page is missing, stale or links to nothing.
 """
@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 
-from levelground.cli import DOORS
+from levelground.cli import COMMANDS
 
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- flags: made by docs/flags.py -->", "<!-- end of flags -->"
@@ -76,18 +76,18 @@ def rows(cls: type) -> list[tuple[str, str, str]]:
     return table
 
 
-def table_of(door: str) -> str:
-    """The Markdown table of a door's flags."""
-    config = getattr(importlib.import_module(f"levelground.doors.{door}"), DOORS[door].config)
+def table_of(command: str) -> str:
+    """The Markdown table of a command's flags."""
+    config = getattr(importlib.import_module(f"levelground.commands.{command}"), COMMANDS[command].config)
     lines = ["| flag | default | meaning |", "|---|---|---|"]
     lines += [f"| `{flag}` | {default} | {text.replace('|', '/')} |" for flag, default, text in rows(config)]
     return "\n".join([BEGIN, *lines, END])
 
 
-def renewed(door: str, page: str) -> str:
-    """A door's page with its table of flags renewed."""
+def renewed(command: str, page: str) -> str:
+    """A command's page with its table of flags renewed."""
     pattern = re.escape(BEGIN) + ".*?" + re.escape(END)
-    table = table_of(door)
+    table = table_of(command)
     return (
         re.sub(pattern, lambda _: table, page, flags=re.DOTALL)
         if BEGIN in page
@@ -109,19 +109,23 @@ def dead_links() -> list[str]:
 def main() -> int:
     """Renew or check all pages."""
     check, faults = "--check" in sys.argv[1:], []
-    for door in DOORS:
-        path = DOCS / f"{door}.md"
-        page = path.read_text(encoding="utf-8") if path.exists() else f"# levelground {door}\n\n{DOORS[door].summary}\n"
-        config = getattr(importlib.import_module(f"levelground.doors.{door}"), DOORS[door].config)
-        faults += [f"{door}: {flag} has no text under its field" for flag, _, text in rows(config) if not text]
-        fresh = renewed(door, page)
+    for command in COMMANDS:
+        path = DOCS / f"{command}.md"
+        page = (
+            path.read_text(encoding="utf-8")
+            if path.exists()
+            else f"# levelground {command}\n\n{COMMANDS[command].summary}\n"
+        )
+        config = getattr(importlib.import_module(f"levelground.commands.{command}"), COMMANDS[command].config)
+        faults += [f"{command}: {flag} has no text under its field" for flag, _, text in rows(config) if not text]
+        fresh = renewed(command, page)
         if fresh != page or not path.exists():
             faults.append(f"{path.name}: flags are stale; run python docs/flags.py")
             if not check:
                 path.write_text(fresh, encoding="utf-8")
     links = dead_links()
     problems = (faults if check else []) + [f"dead link {link}" for link in links]
-    sys.stdout.write("\n".join(problems or [f"docs: {len(DOORS)} doors, all links lead somewhere"]) + "\n")
+    sys.stdout.write("\n".join(problems or [f"docs: {len(COMMANDS)} commands, all links lead somewhere"]) + "\n")
     return 1 if problems else 0
 
 

@@ -21,14 +21,14 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> "Run":
-    """A run with ``export/model.onnx``, made by the door once: the exporter takes seconds."""
+    """A run with ``export/model.onnx``, made by the command once: the exporter takes seconds."""
     import dataclasses
 
     from study_builder import add_run, build_study
 
     from levelground.cli import main
-    from levelground.networks.models import build_model, save_model
-    from levelground.recipe import load_recipe
+    from levelground.config import load_recipe
+    from levelground.models.build import build_model, save_model
 
     encoder = "tu-test_resnet"  # fewer layers than the other tests' encoder, so three times as fast to export
     run = add_run(build_study(tmp_path_factory.mktemp("exported")), dtype="uint8", encoder=encoder)

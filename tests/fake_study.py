@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from run_builder import BINS, adopted_card, build_run, scene_counts
 
-from levelground.comparing.comparison import compare_runs, write_comparison
+from levelground.comparison.compare import compare_runs, write_comparison
 from levelground.imagery.legend import DEEPGLOBE, IGNORE, LabelMap, encode_colours
+from levelground.metrics.confusion import count_confusion
+from levelground.metrics.counts_file import SceneCounts
 from levelground.records import Record
 from levelground.runs import Run, append_history
-from levelground.scores.confusion import count_confusion
-from levelground.scores.counts import SceneCounts
 
 GROUND = np.array(
     [(150, 140, 135), (170, 160, 90), (150, 165, 105), (50, 85, 50), (40, 65, 95), (190, 170, 140), (225, 228, 232)],

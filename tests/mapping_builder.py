@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from study_builder import LEGEND
 
 from levelground.imagery.geotiff import RasterInfo, write_raster
-from levelground.mapping.planning import Settings
-from levelground.mapping.prediction import Mapped, predict_maps
-from levelground.networks.inference import Forward
-from levelground.networks.predictors import Predictor
-from levelground.networks.runtime import make_runtime
+from levelground.inference.sliding_window import Forward
+from levelground.models.model import Predictor
+from levelground.prediction.plan import Settings
+from levelground.prediction.predict import Mapped, predict_maps
+from levelground.runtime import make_runtime
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 UTM = "EPSG:26917"

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.imagery.legend import Legend, LegendClass
+from levelground.metrics.counts_file import SceneCounts, write_counts
 from levelground.records import sha256_array, write_json
 from levelground.runs import Run, append_history, read_run, write_card
-from levelground.scores.counts import SceneCounts, write_counts
 
 LEGEND = Legend(
     "three",

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from levelground.config import load_recipe
 from levelground.datasets.dataset import Dataset, SceneRecord, read_dataset, write_dataset
 from levelground.datasets.splits import Split
 from levelground.imagery.cache import Cache
 from levelground.imagery.legend import IGNORE, Legend, LegendClass, encode_colours
-from levelground.imagery.reading import SceneFile
-from levelground.networks.models import SegmentationModel, build_model, save_model
-from levelground.recipe import load_recipe
+from levelground.imagery.scene_reader import SceneFile
+from levelground.models.build import SegmentationModel, build_model, save_model
 from levelground.runs import Run, read_run, write_card
 
 LEGEND = Legend(

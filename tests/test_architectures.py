@@ -5,9 +5,9 @@ import pytest
 from made_up_counts import COUNTED, NAMES, made_up_counts, slow_miou
 from scipy import stats
 
-from levelground.evidence.architectures import compare_architectures
-from levelground.evidence.permutation import holm
-from levelground.scores.metric_names import parse_metric
+from levelground.metrics.named import parse_metric
+from levelground.statistics.architectures import compare_architectures
+from levelground.statistics.permutation import holm
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 GROUPS = [f"{number // 2:02d}" for number in range(24)]

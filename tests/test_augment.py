@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from levelground.learning.augment import to_device
-from levelground.learning.batches import Batch
-from levelground.networks.models import SegmentationModel
-from levelground.networks.runtime import Runtime, make_runtime
+from levelground.models.build import SegmentationModel
+from levelground.runtime import Runtime, make_runtime
+from levelground.training.batches import Batch
+from levelground.training.step import to_device
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 

@@ -9,12 +9,12 @@ import pytest
 from array_dataset import array_dataset
 from numpy.typing import NDArray
 
+from levelground.config import Recipe, load_recipe
 from levelground.datasets.dataset import Dataset
 from levelground.errors import RecordError
 from levelground.imagery.legend import IGNORE
-from levelground.learning.batches import Batch, BatchSource, cut, load_batches, target_table
-from levelground.learning.sampling import MAX_TRIES, Draw, deal, make_sampler
-from levelground.recipe import Recipe, load_recipe
+from levelground.training.batches import Batch, BatchSource, cut, load_batches, target_table
+from levelground.training.sampling import MAX_TRIES, Draw, deal, make_sampler
 
 RECIPE = dataclasses.replace(Recipe(), tile=32, batch=3)
 SIZES = [(50, 70), (64, 64), (40, 90), (33, 31)]

@@ -9,16 +9,15 @@ import torch
 from study_builder import build_study
 from training_builder import RECIPE, RUNTIME, train, wish
 
+from levelground.config import Budget, load_recipe
 from levelground.datasets.dataset import Dataset
 from levelground.errors import TrainingError
-from levelground.learning import budgeting
-from levelground.learning.batches import Batch
-from levelground.learning.budgeting import plan_budget, probe, sanity_check
-from levelground.learning.plan import Plan
-from levelground.learning.planning import Wish, fit_recipe, make_plan
-from levelground.learning.stepping import Stepper
-from levelground.recipe import Budget, load_recipe
 from levelground.runs import list_runs
+from levelground.training import prepare_run as budgeting
+from levelground.training.batches import Batch
+from levelground.training.prepare_run import Wish, fit_recipe, make_plan, plan_budget, probe, sanity_check
+from levelground.training.run_spec import Plan
+from levelground.training.step import Stepper
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import pytest
 
 from levelground import __version__, cli
-from levelground.cli import DOORS, main
+from levelground.cli import COMMANDS, main
+from levelground.config import Budget, Recipe
 from levelground.errors import SceneError
-from levelground.recipe import Budget, Recipe
 
 HEAVY = {"torch", "matplotlib", "rasterio", "segmentation_models_pytorch", "timm", "lightning_fabric"}
 
@@ -33,15 +33,15 @@ def imported_by(arguments: list[str]) -> tuple[str, set[str]]:
 def test_help_names_every_command_and_imports_little() -> None:
     """The root help is a table of names; not even the flag parser is loaded for it."""
     text, modules = imported_by(["--help"])
-    for name, door in DOORS.items():
+    for name, command in COMMANDS.items():
         assert f"  {name} " in text
-        assert door.summary in text
+        assert command.summary in text
     assert not modules & (HEAVY | {"tyro", "pydantic", "numpy"})
 
 
-@pytest.mark.parametrize("name", sorted(DOORS))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_help_of_a_door_imports_nothing_heavy(name: str) -> None:
-    """A door's help loads its configuration and no more; every flag says what it is for."""
+    """A command's help loads its configuration and no more; every flag says what it is for."""
     text, modules = imported_by([name, "--help"])
     assert f"usage: levelground {name}" in text
     assert not modules & HEAVY
@@ -60,16 +60,16 @@ def fields_without_help(kind: type[object]) -> list[str]:
     return bare
 
 
-@pytest.mark.parametrize("name", sorted(DOORS))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_flag_of_a_door_is_explained(name: str) -> None:
     """A field without a docstring would be a flag without help."""
-    module = importlib.import_module(f"levelground.doors.{name}")
-    assert fields_without_help(getattr(module, DOORS[name].config)) == []
+    module = importlib.import_module(f"levelground.commands.{name}")
+    assert fields_without_help(getattr(module, COMMANDS[name].config)) == []
 
 
 @pytest.mark.parametrize("kind", [Recipe, Budget])
 def test_every_flag_of_recipe_and_budget_is_explained(kind: type[object]) -> None:
-    """They are part of several doors."""
+    """They are part of several commands."""
     assert fields_without_help(kind) == []
 
 
@@ -89,7 +89,7 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     """One line, status 2."""
     assert main(["trian"]) == 2
-    assert capsys.readouterr().err == f"ConfigError: trian: no such command. Commands: {', '.join(DOORS)}.\n"
+    assert capsys.readouterr().err == f"ConfigError: trian: no such command. Commands: {', '.join(COMMANDS)}.\n"
 
 
 @pytest.mark.parametrize(

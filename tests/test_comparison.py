@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from run_builder import LEGEND, build_dataset, build_run, noisy_counts, scene_counts, spread
 
-from levelground.comparing.comparison import compare_runs, write_comparison
+from levelground.comparison.compare import compare_runs, write_comparison
 from levelground.errors import ConfigError, RecordError
 from levelground.imagery.legend import Legend
 from levelground.records import plain, read_json
@@ -292,5 +292,5 @@ def test_a_delta_of_zero_asks_for_no_power(tmp_path: Path) -> None:
 def test_comparing_imports_no_torch() -> None:
     """Metrics and verdicts come from counts: neither torch nor matplotlib is loaded."""
     heavy = "{'torch', 'matplotlib', 'rasterio', 'cv2'}"
-    code = f"import sys, levelground.comparing.comparison; sys.exit(bool({heavy} & set(sys.modules)))"
+    code = f"import sys, levelground.comparison.compare; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

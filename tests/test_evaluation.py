@@ -9,19 +9,19 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 from study_builder import ENCODER, LEGEND, add_run, build_study, small_model
 
-import levelground.networks.evaluation
-from levelground.comparing.setting import LOOKS_FILE
+import levelground.evaluation.evaluate
+from levelground.comparison.inputs import LOOKS_FILE
+from levelground.config import Recipe
 from levelground.datasets.dataset import Dataset, read_dataset, write_dataset
 from levelground.datasets.splits import Split
 from levelground.errors import ConfigError, LevelgroundError, ModelError, SceneError, UnlikeError, WeightsError
+from levelground.evaluation.evaluate import evaluate_run, remove_other_masks, write_mask
 from levelground.imagery.legend import IGNORE, default_legend
-from levelground.networks.evaluation import Geometry, choose_geometry, evaluate_run
-from levelground.networks.models import save_model
-from levelground.networks.outcomes import remove_other_masks, write_mask
-from levelground.networks.runtime import make_runtime
-from levelground.recipe import Recipe
+from levelground.inference.tiling import TileGeometry, choose_geometry
+from levelground.metrics.counts_file import read_counts
+from levelground.models.build import save_model
 from levelground.runs import Run, read_run, write_card
-from levelground.scores.counts import read_counts
+from levelground.runtime import make_runtime
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 
@@ -87,7 +87,7 @@ Change = Literal["tile", "halo", "weights", "labels", "counts file", "masks", "s
 
 @pytest.mark.parametrize("change", ["tile", "halo", "weights", "counts file", "masks"])
 def test_a_change_of_what_decides_the_counts_evaluates_again(dataset: Dataset, run: Run, change: Change) -> None:
-    """Geometry, weights and damage of what was written each make a new evaluation."""
+    """TileGeometry, weights and damage of what was written each make a new evaluation."""
     path = evaluate_run(run, dataset, "test", runtime=RUNTIME)
     tile, halo = None, None
     if change == "tile":
@@ -143,7 +143,7 @@ def test_an_evaluation_that_breaks_off_leaves_no_counts(
     def broken(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(levelground.networks.evaluation, "score_scenes", broken)
+    monkeypatch.setattr(levelground.evaluation.evaluate, "score_scenes", broken)
     with pytest.raises(KeyboardInterrupt):
         evaluate_run(run, dataset, "test", runtime=RUNTIME, tile=32)
     assert not run.counts_path("test").exists()
@@ -249,13 +249,14 @@ def with_card(run: Run, **card: object) -> Run:
 
 def test_the_runs_own_geometry_is_the_default(run: Run) -> None:
     """The recipe's, else what the card says, else the default recipe's; the batch fills a megapixel."""
-    assert choose_geometry(run) == Geometry(64, 8, 256)
-    assert choose_geometry(with_card(run, recipe={}, tile=96, halo=10)) == Geometry(96, 10, 113)
-    assert choose_geometry(with_card(run, recipe={}, tile=None, halo=None)) == Geometry(Recipe().tile, Recipe().halo, 4)
-    assert choose_geometry(run, tile=0) == Geometry(0, 0, 1)
-    assert choose_geometry(run, tile=2048) == Geometry(2048, 256, 1)
+    assert choose_geometry(run) == TileGeometry(64, 8, 256)
+    assert choose_geometry(with_card(run, recipe={}, tile=96, halo=10)) == TileGeometry(96, 10, 113)
+    own = TileGeometry(Recipe().tile, Recipe().halo, 4)
+    assert choose_geometry(with_card(run, recipe={}, tile=None, halo=None)) == own
+    assert choose_geometry(run, tile=0) == TileGeometry(0, 0, 1)
+    assert choose_geometry(run, tile=2048) == TileGeometry(2048, 256, 1)
     assert choose_geometry(run, tile=512, device="cuda").batch == 32
-    assert choose_geometry(run, halo=4, batch=2) == Geometry(64, 4, 2)
+    assert choose_geometry(run, halo=4, batch=2) == TileGeometry(64, 4, 2)
 
 
 def test_an_impossible_geometry_is_refused_before_anything_is_read(dataset: Dataset, run: Run) -> None:

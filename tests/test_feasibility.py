@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
+from levelground.config import Recipe
 from levelground.errors import ModelError
-from levelground.networks.feasibility import Request, check_request
-from levelground.recipe import Recipe
+from levelground.models.build import Request, check_request
 
 LITE0 = "tu-tf_efficientnet_lite0"
 SMALL = dataclasses.replace(Recipe(), encoder="resnet18", encoder_weights="none")

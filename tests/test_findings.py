@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from run_builder import build_run, noisy_counts
 
-from levelground.comparing.comparison import compare_runs
-from levelground.comparing.findings import find, headline, pair_text
-from levelground.comparing.views import contenders, facing, turned
+from levelground.comparison.compare import compare_runs
+from levelground.comparison.findings import find, headline, pair_text
+from levelground.comparison.views import contenders, facing, turned
 
 LABELS = {"a": "unet s0", "b": "fpn s0"}
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from levelground.imagery.legend import DEEPGLOBE, IGNORE, default_legend
+from levelground.imagery.thumbnails import display_rgb, error_map, labels_uri, palette_uri, reduce_labels, reduced_scene
 from levelground.reporting.gallery import SIDES, make_gallery, read_preds
-from levelground.reporting.pictures import display_rgb, error_map, labels_uri, palette_uri, reduce_labels, reduced_scene
 
 
 def _decoded(uri: str) -> NDArray[np.uint8]:

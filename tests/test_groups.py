@@ -9,8 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from levelground.datasets.groups import NamedLink, Place, bounds_links, join_groups, pixel_links, read_groups
-from levelground.datasets.likeness import TOUCH, touching
-from levelground.datasets.traits import Traits, cached_traits, mean_and_std, scene_traits
+from levelground.datasets.near_duplicates import TOUCH, Traits, cached_traits, mean_and_std, scene_traits, touching
 from levelground.errors import DataError
 
 Image = NDArray[np.uint8]

@@ -1,20 +1,20 @@
-"""Every door's help is light."""
+"""Every command's help is light."""
 
 import subprocess
 import sys
 
 import pytest
 
-from levelground.cli import DOORS
+from levelground.cli import COMMANDS
 
 HEAVY = ("torch", "matplotlib", "rasterio", "cv2")
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_help_loads_nothing_heavy(door: str) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_loads_nothing_heavy(command: str) -> None:
     """``--help`` ends well and imports neither torch nor drawing nor raster libraries."""
     code = (
-        f"import sys; sys.argv = ['levelground', '{door}', '--help']\n"
+        f"import sys; sys.argv = ['levelground', '{command}', '--help']\n"
         "from levelground.cli import main\n"
         "status = main()\n"
         f"loaded = [name for name in {HEAVY} if name in sys.modules]\n"

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 
 from levelground.errors import WeightsError
-from levelground.networks.hub import (
+from levelground.models.pretrained import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     State,

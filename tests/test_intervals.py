@@ -5,9 +5,9 @@ import pytest
 from made_up_counts import COUNTED, NAMES, made_up_counts, slow_miou
 from scipy import stats
 
-from levelground.evidence.intervals import bca_interval, ends, jackknife_se, known, percentile_interval, t_interval
-from levelground.evidence.resampling import bootstrap_values, group_sums
-from levelground.scores.metric_names import parse_metric
+from levelground.metrics.named import parse_metric
+from levelground.statistics.intervals import bca_interval, ends, jackknife_se, known, percentile_interval, t_interval
+from levelground.statistics.resampling import bootstrap_values, group_sums
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 SCENES = [f"{number:02d}" for number in range(15)]

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from levelground.learning.losses import IGNORE, cross_entropy, dice_loss, make_loss
-from levelground.recipe import LossName
+from levelground.config import LossName
+from levelground.training.losses import IGNORE, cross_entropy, dice_loss, make_loss
 
 NAMES = get_args(LossName)
 

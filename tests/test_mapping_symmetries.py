@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from levelground.mapping.symmetries import D4, average_d4
+from levelground.inference.sliding_window import D4, average_d4
 
 
 def test_there_are_eight_and_each_has_its_inverse() -> None:

@@ -14,12 +14,12 @@ from run_builder import adopted_card, build_run, noisy_counts
 from study_builder import add_run, build_study, small_model
 from training_builder import train, wish
 
+from levelground.evaluation.evaluate import evaluate_run
 from levelground.exporting.model_card import card_text, write_model_card
-from levelground.networks.evaluation import evaluate_run
-from levelground.networks.models import load_model, save_model
-from levelground.networks.passport import run_passport
-from levelground.networks.runtime import make_runtime
+from levelground.models.build import load_model, save_model
+from levelground.models.metadata import run_passport
 from levelground.runs import Run, read_run
+from levelground.runtime import make_runtime
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 
@@ -80,7 +80,7 @@ def test_a_card_says_what_it_learnt_from_and_how(tmp_path: Path) -> None:
 
 def test_scores_come_with_intervals_and_by_class(tmp_path: Path) -> None:
     """The figures of a comparison of this run alone."""
-    from levelground.comparing.comparison import compare_runs
+    from levelground.comparison.compare import compare_runs
 
     run = counted_run(tmp_path, gsd_m=0.5)
     text = text_of(run)
@@ -161,7 +161,7 @@ def test_damaged_counts_leave_a_card_without_scores(tmp_path: Path) -> None:
 
 def test_the_folder_knows_itself(tmp_path: Path) -> None:
     """The passport beside the weights is the card's."""
-    from levelground.networks.passport import parse_passport
+    from levelground.models.metadata import parse_passport
 
     run = counted_run(tmp_path)
     write_model_card(run)

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 from run_builder import RECIPE, adopted_card, build_run, noisy_counts
 
-from levelground.comparing.guards import compare_protocols
-from levelground.comparing.naming import name_architectures, run_labels
-from levelground.comparing.setting import gather
+from levelground.comparison.compatibility import compare_protocols
+from levelground.comparison.inputs import gather, name_architectures, run_labels
 
 COUNTS = noisy_counts(2, 0.2, seed=0)
 

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levelground.learning.optimisation import class_weights, make_optimiser, rate_factor, set_rate
-from levelground.networks.models import SegmentationModel, build_model
-from levelground.recipe import Recipe, load_recipe
+from levelground.config import Recipe, load_recipe
+from levelground.models.build import SegmentationModel, build_model
+from levelground.training.step import class_weights, make_optimiser, rate_factor, set_rate
 
 
 def model_of(recipe: Recipe) -> SegmentationModel:

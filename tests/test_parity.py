@@ -11,11 +11,11 @@ from study_builder import LEGEND, add_run, build_study, small_model
 
 from levelground.errors import ModelError
 from levelground.exporting.parity import Parity, Tiles, compare_models, gather_tiles
-from levelground.networks.models import load_model
-from levelground.networks.passport import Passport, run_passport
-from levelground.networks.predictors import open_predictor
-from levelground.networks.runtime import make_runtime
+from levelground.models.build import load_model
+from levelground.models.metadata import Passport, run_passport
+from levelground.models.model import open_predictor
 from levelground.runs import Run, read_run
+from levelground.runtime import make_runtime
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 TILES = Tiles(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8), "noise")

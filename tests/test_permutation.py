@@ -7,9 +7,9 @@ import pytest
 from made_up_counts import COUNTED, NAMES, made_up_counts, slow_miou
 from scipy import stats
 
-from levelground.evidence.permutation import holm, smallest_p, swap_p_values
-from levelground.evidence.resampling import group_sums
-from levelground.scores.metric_names import parse_metric
+from levelground.metrics.named import parse_metric
+from levelground.statistics.permutation import holm, smallest_p, swap_p_values
+from levelground.statistics.resampling import group_sums
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 

@@ -14,9 +14,8 @@ from study_builder import LEGEND
 
 from levelground.errors import ClassIndexError, ConfigError, DiskError, SceneError
 from levelground.imagery.geotiff import RasterInfo, write_raster
-from levelground.mapping.geometry import break_long
-from levelground.mapping.polygons import PolygonCount, write_polygons
-from levelground.mapping.rings import Rings
+from levelground.prediction.polygons import PolygonCount, break_long, write_polygons
+from levelground.prediction.vectorize import Rings
 
 UTM = (0.5, 0.0, 500000.0, 0.0, -0.5, 5600000.0)
 RING = np.uint8([[0, 0, 0, 0], [0, 2, 2, 0], [0, 2, 3, 0], [0, 0, 0, 255]])
@@ -196,7 +195,7 @@ def test_strips_do_not_cut_polygons(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """The same polygons whether a strip is seven rows or all of them."""
     source = save(tmp_path / "a.tif", blobs(130, 90))
     write_polygons(source, LEGEND, tmp_path / "a.gpkg")
-    monkeypatch.setattr("levelground.mapping.polygons.STRIP_PX", 7 * 90)
+    monkeypatch.setattr("levelground.prediction.polygons.STRIP_PX", 7 * 90)
     write_polygons(source, LEGEND, tmp_path / "b.gpkg")
     one, other = (
         sorted(

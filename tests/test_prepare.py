@@ -14,8 +14,7 @@ from pydantic import ValidationError
 from scene_files import kaggle_pair, noise, random_labels, save, save_raster
 
 from levelground.datasets.dataset import Dataset, read_dataset
-from levelground.datasets.download import BY_HAND
-from levelground.datasets.prepare import PrepareOptions, prepare_dataset
+from levelground.datasets.prepare import BY_HAND, PrepareOptions, prepare_dataset
 from levelground.errors import ConfigError, DataError, LabelColourError, SceneError, SplitError
 from levelground.imagery.legend import DEEPGLOBE, encode_colours
 
@@ -391,7 +390,7 @@ def test_many_scenes_and_findings_are_told_briefly(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Beyond the limit shifted overlaps are not searched, which is said; the table of findings is cut."""
-    monkeypatch.setattr("levelground.datasets.likeness.MOST_OVERLAPS", 5)
+    monkeypatch.setattr("levelground.datasets.near_duplicates.MOST_OVERLAPS", 5)
     monkeypatch.setattr("levelground.datasets.prepare.MOST_OVERLAPS", 5)
     monkeypatch.setattr("levelground.datasets.prepare.SHOWN", 1)
     dataset = prepare(data)

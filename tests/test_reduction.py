@@ -8,9 +8,9 @@ from segmentation_models_pytorch.losses import DiceLoss
 from torch.nn import functional
 
 from levelground.errors import ModelError
+from levelground.evaluation.score_scenes import ScenePrediction, most_probable, output_targets, reduce_scene
 from levelground.imagery.legend import IGNORE
-from levelground.networks.inference import Block
-from levelground.networks.reduction import ScenePrediction, most_probable, output_targets, reduce_scene
+from levelground.inference.sliding_window import Block
 
 OUTPUTS = (3, 0, 2)  # of a legend of five classes; 1 and 4 have no output
 COUNTED = np.array([True, True, False, True, True])

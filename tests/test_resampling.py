@@ -7,9 +7,9 @@ import pytest
 from made_up_counts import COUNTED, NAMES, made_up_counts, slow_miou
 
 from levelground.errors import ShapeError
-from levelground.evidence.resampling import bootstrap_values, bootstrap_weights, exact_swaps, group_sums, swap_weights
-from levelground.scores.metric_names import parse_metric
-from levelground.scores.metrics import miou
+from levelground.metrics.named import parse_metric
+from levelground.metrics.scores import miou
+from levelground.statistics.resampling import bootstrap_values, bootstrap_weights, exact_swaps, group_sums, swap_weights
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 GROUPS = ["b", "a", "b", "c", "a", "d", "d", "d"]

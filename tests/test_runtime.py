@@ -5,9 +5,9 @@ import os
 import pytest
 import torch
 
+from levelground import runtime as module
 from levelground.errors import ConfigError
-from levelground.networks import runtime as module
-from levelground.networks.runtime import available_cores, hardware, make_runtime, peak_memory_mib, versions
+from levelground.runtime import available_cores, hardware, make_runtime, peak_memory_mib, versions
 
 CPU = torch.device("cpu")
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from levelground.config import Recipe
 from levelground.errors import ConfigError
-from levelground.learning.sampling import MAX_TRIES, Sampler, deal, generator, make_sampler, steps_per_epoch
-from levelground.recipe import Recipe
+from levelground.training.sampling import MAX_TRIES, Sampler, deal, generator, make_sampler, steps_per_epoch
 
 RECIPE = dataclasses.replace(Recipe(), tile=32, batch=3)
 SIZES = [(50, 70), (64, 64), (40, 90), (33, 31)]

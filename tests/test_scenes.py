@@ -10,7 +10,7 @@ from scene_files import TWO, kaggle_pair, noise, png_of_size, random_labels, sav
 from levelground.errors import ConfigError, LegendError, SceneError
 from levelground.imagery.headers import read_header
 from levelground.imagery.legend import DEEPGLOBE, default_legend, encode_colours
-from levelground.imagery.masks import largest_index
+from levelground.imagery.mask_coding import largest_index
 from levelground.imagery.scenes import Found, Layout, find_scenes, read_labels, read_pixels
 
 TOML = """name = "two"
@@ -141,7 +141,7 @@ def test_mask_of_other_values_is_told_and_left_out(tmp_path: Path) -> None:
 
 def test_largest_index_looks_at_all_parts_of_a_raster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Strips of a few rows; no data alone gives -1."""
-    monkeypatch.setattr("levelground.imagery.masks._STRIP_PIXELS", 20)
+    monkeypatch.setattr("levelground.imagery.mask_coding._STRIP_PIXELS", 20)
     values = np.zeros((9, 10), np.int16)
     values[8, 9] = 6
     path = save_raster(tmp_path / "m.tif", values, nodata=-1)

@@ -5,10 +5,10 @@ import pytest
 from made_up_counts import COUNTED, NAMES, made_up_counts, slow_miou
 
 from levelground.errors import ShapeError
-from levelground.evidence.intervals import jackknife_se
-from levelground.evidence.resampling import group_sums
-from levelground.evidence.seeds import architecture_scores
-from levelground.scores.metric_names import parse_metric
+from levelground.metrics.named import parse_metric
+from levelground.statistics.architectures import architecture_scores
+from levelground.statistics.intervals import jackknife_se
+from levelground.statistics.resampling import group_sums
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 GROUPS = [f"{number // 2:02d}" for number in range(24)]

@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 
-from levelground.networks.models import (
+from levelground.config import Recipe, load_recipe
+from levelground.models.build import (
     SegmentationModel,
     build_model,
+    measure_size,
 )
-from levelground.networks.size import measure_size
-from levelground.recipe import Recipe, load_recipe
 
 LITE0 = "tu-tf_efficientnet_lite0"
 SMALL = dataclasses.replace(Recipe(), encoder="resnet18", encoder_weights="none")

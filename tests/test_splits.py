@@ -10,6 +10,7 @@ from sklearn.model_selection import train_test_split
 from levelground.datasets.splits import (
     Split,
     folders_split,
+    group_counts,
     lists_split,
     origin_split,
     random_split,
@@ -17,7 +18,6 @@ from levelground.datasets.splits import (
     split_folder,
     strips_split,
 )
-from levelground.datasets.strata import group_counts
 from levelground.errors import SplitError
 
 

@@ -14,12 +14,12 @@ from scipy import ndimage
 
 from levelground.console import progress_bar
 from levelground.errors import ConfigError, SceneError
-from levelground.generated.annotator import draw_labels
-from levelground.generated.noise import fractal_noise, nearest_point, smooth_noise, smoothstep, stream
-from levelground.generated.parcels import boundary
-from levelground.generated.standing import add_trees
-from levelground.generated.synthetic import generate_scene, write_scenes
-from levelground.generated.terrain import (
+from levelground.imagery.legend import DEEPGLOBE, LabelMap, decode_colours
+from levelground.synthetic.noise import fractal_noise, nearest_point, smooth_noise, smoothstep, stream
+from levelground.synthetic.objects import add_trees
+from levelground.synthetic.parcels import boundary
+from levelground.synthetic.scenes import cloud_cover, draw_labels, generate_scene, write_scenes
+from levelground.synthetic.terrain import (
     AGRICULTURE,
     BARREN,
     FOREST,
@@ -31,9 +31,7 @@ from levelground.generated.terrain import (
     lay_ground,
     scene_kind,
 )
-from levelground.generated.textures import draw_palette, draw_stages
-from levelground.generated.weather import cloud_cover
-from levelground.imagery.legend import DEEPGLOBE, LabelMap, decode_colours
+from levelground.synthetic.textures import draw_palette, draw_stages
 
 SIZE = 192
 

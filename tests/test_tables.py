@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from run_builder import adopted_card, build_run, noisy_counts, scene_counts
 
-from levelground.comparing.comparison import compare_runs
-from levelground.comparing.tables import (
+from levelground.comparison.compare import compare_runs
+from levelground.comparison.tables import (
     CSV_HEADER,
     escape_latex,
     escape_markdown,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from levelground.errors import ConfigError, ShapeError
-from levelground.networks.tiling import (
+from levelground.inference.tiling import (
     Axis,
     Window,
     check_geometry,

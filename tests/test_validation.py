@@ -8,10 +8,10 @@ from training_builder import RUNTIME, train, wish
 
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError
-from levelground.learning.planning import make_plan
-from levelground.learning.validation import validate
-from levelground.networks.models import load_model
+from levelground.models.build import load_model
 from levelground.runs import Run
+from levelground.training.prepare_run import make_plan
+from levelground.training.validation import validate
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from levelground.evidence.verdicts import Verdict, decide
+from levelground.statistics.pairs import Verdict, decide
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 from study_builder import ENCODER
 
+from levelground.config import Budget, Recipe
 from levelground.datasets.dataset import Dataset
-from levelground.learning.planning import Wish, fit_recipe, train_wish
-from levelground.networks.runtime import make_runtime
-from levelground.recipe import Budget, Recipe
 from levelground.runs import Run, read_history
+from levelground.runtime import make_runtime
+from levelground.training.prepare_run import Wish, fit_recipe, train_wish
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 RECIPE = dataclasses.replace(

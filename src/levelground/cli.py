@@ -1,4 +1,4 @@
-"""The command line: one table of doors; the chosen door's module is loaded, no other."""
+"""The command line: one table of commands; the chosen command's module is loaded, no other."""
 
 import contextlib
 import importlib
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from levelground import __version__
-from levelground.disk import is_full
 from levelground.errors import ConfigError, DiskError, LevelgroundError, one_line
+from levelground.files import is_full
 
 USER_FAULT, OUR_FAULT, INTERRUPTED = 2, 1, 130
 
 
 @dataclass(frozen=True)
-class Door:
+class Command:
     """A command: where its configuration and function stand, and one line about it."""
 
     config: str
@@ -26,24 +26,24 @@ class Door:
     takes_recipe: bool = False
 
 
-DOORS = {
-    "demo": Door("DemoConfig", "generate scenes and run a whole study on them; needs no data", takes_recipe=True),
-    "study": Door("StudyConfig", "prepare, train every arch x seed, evaluate, compare, report", takes_recipe=True),
-    "prepare": Door("PrepareConfig", "find and verify scenes, split them, decode them once"),
-    "train": Door("TrainConfig", "train one architecture on a prepared study", takes_recipe=True),
-    "adopt": Door("AdoptConfig", "make a run of another tool's weights or predicted masks"),
-    "evaluate": Door("EvaluateConfig", "count what runs get right and wrong, scene by scene"),
-    "compare": Door("CompareConfig", "scores, intervals and verdicts from the counts of two or more runs"),
-    "report": Door("ReportConfig", "one offline HTML page and the figures of a comparison"),
-    "predict": Door("PredictConfig", "map images and rasters of any size with a trained model"),
-    "export": Door("ExportConfig", "a run's model as an ONNX file or SMP folder, checked against the run"),
+COMMANDS = {
+    "demo": Command("DemoConfig", "generate scenes and run a whole study on them; needs no data", takes_recipe=True),
+    "study": Command("StudyConfig", "prepare, train every arch x seed, evaluate, compare, report", takes_recipe=True),
+    "prepare": Command("PrepareConfig", "find and verify scenes, split them, decode them once"),
+    "train": Command("TrainConfig", "train one architecture on a prepared study", takes_recipe=True),
+    "adopt": Command("AdoptConfig", "make a run of another tool's weights or predicted masks"),
+    "evaluate": Command("EvaluateConfig", "count what runs get right and wrong, scene by scene"),
+    "compare": Command("CompareConfig", "scores, intervals and verdicts from the counts of two or more runs"),
+    "report": Command("ReportConfig", "one offline HTML page and the figures of a comparison"),
+    "predict": Command("PredictConfig", "map images and rasters of any size with a trained model"),
+    "export": Command("ExportConfig", "a run's model as an ONNX file or SMP folder, checked against the run"),
 }
 
 
 def help_text() -> str:
     """What ``levelground --help`` prints."""
-    width = max(map(len, DOORS))
-    lines = [f"  {name:<{width}}  {door.summary}" for name, door in DOORS.items()]
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: levelground COMMAND [FLAGS]",
@@ -107,12 +107,12 @@ def _full_disk() -> Iterator[None]:
 
 
 def _open(name: str, arguments: list[str]) -> None:
-    door = DOORS.get(name)
-    if door is None:
-        raise ConfigError(f"{name}: no such command. Commands: {', '.join(DOORS)}.")
-    module = importlib.import_module(f"levelground.doors.{name}")
-    if door.takes_recipe:
-        from levelground.recipe import load_recipe, recipe_flags
+    command = COMMANDS.get(name)
+    if command is None:
+        raise ConfigError(f"{name}: no such command. Commands: {', '.join(COMMANDS)}.")
+    module = importlib.import_module(f"levelground.commands.{name}")
+    if command.takes_recipe:
+        from levelground.config import load_recipe, recipe_flags
 
         # The recipe's fields come first, so that flags given beside it win.
         chosen = _value_of("--recipe", arguments)
@@ -127,11 +127,11 @@ def _open(name: str, arguments: list[str]) -> None:
             from levelground.runs import read_recipe, read_run
 
             arguments = [*recipe_flags(read_recipe(read_run(Path(begun)))), *arguments]
-    getattr(module, name)(_parse(name, getattr(module, door.config), arguments, module.__doc__))
+    getattr(module, name)(_parse(name, getattr(module, command.config), arguments, module.__doc__))
 
 
 def _parse(name: str, config: type[object], arguments: list[str], description: str | None) -> object:
-    """Flags to a door's configuration; a value out of range is one line, like every error of ours."""
+    """Flags to a command's configuration; a value out of range is one line, like every error of ours."""
     import tyro
     from pydantic import ValidationError
 

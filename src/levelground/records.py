@@ -1,4 +1,4 @@
-"""Records on disk: JSON with schema numbers, and hashes; written whole, by one writer (:mod:`levelground.disk`).
+"""Records on disk: JSON with schema numbers, and hashes; written whole, by one writer (:mod:`levelground.files`).
 
 A record is a JSON file whose first keys are ``schema`` and ``kind``.
 """
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.disk import atomic_path, one_writer
 from levelground.errors import RecordError
+from levelground.files import atomic_path, one_writer
 
 __all__ = [
     "DAMAGED",

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from levelground.disk import append_text
+from levelground.config import Recipe, check_recipe
 from levelground.errors import RecordError, one_line
-from levelground.recipe import Recipe, check_recipe
+from levelground.files import append_text
 from levelground.records import Record, atomic_path, plain, read_json, write_json
 
 Card = Record

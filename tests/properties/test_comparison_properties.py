@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from run_builder import LEGEND, scene_counts
 
-from levelground.comparing.guards import Evaluated
-from levelground.comparing.pairings import run_pairs
-from levelground.comparing.profiles import multiverse_rows, score_blocks
-from levelground.comparing.tables import escape_latex, escape_markdown
-from levelground.comparing.views import turned
+from levelground.comparison.compatibility import Evaluated
+from levelground.comparison.pairs import run_pairs
+from levelground.comparison.run_summaries import multiverse_rows, score_blocks
+from levelground.comparison.tables import escape_latex, escape_markdown
+from levelground.comparison.views import turned
+from levelground.metrics.named import parse_metric
 from levelground.runs import Run
-from levelground.scores.metric_names import parse_metric
 
 MIOU = parse_metric("official.miou", LEGEND.names, LEGEND.counted)
 FEW = settings(max_examples=25, deadline=None)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from levelground.networks.inference import Forward, sweep
-from levelground.networks.runtime import make_runtime
+from levelground.inference.sliding_window import Forward, sweep
+from levelground.runtime import make_runtime
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 

@@ -5,10 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from levelground.scores.boundary import boundary_counts
-from levelground.scores.confusion import confidence_counts, count_confusion
-from levelground.scores.metric_names import Metric, mean_metrics
-from levelground.scores.metrics import class_f1, class_iou, mf1, miou, pixel_accuracy, precision, recall
+from levelground.metrics.confusion import boundary_counts, confidence_counts, count_confusion
+from levelground.metrics.named import Metric, mean_metrics
+from levelground.metrics.scores import class_f1, class_iou, mf1, miou, pixel_accuracy, precision, recall
 
 K = 4
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 12))

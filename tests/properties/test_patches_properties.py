@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from levelground.imagery.legend import IGNORE
-from levelground.mapping.patches import Patches, trace_patches
+from levelground.prediction.vectorize import Patches, trace_patches
 
 Ring = tuple[tuple[int, int], ...]
 Shape = tuple[int, int, Ring, frozenset[Ring]]  # class, pixels, outer ring, holes

@@ -19,22 +19,22 @@ from run_builder import build_run, noisy_counts
 from scene_files import kaggle_pair, random_labels, save
 from study_builder import add_run, build_study
 
-from levelground.comparing.comparison import compare_runs
+from levelground.commands.compare import CompareConfig, compare
+from levelground.commands.report import ReportConfig, report
+from levelground.comparison.compare import compare_runs
+from levelground.config import load_recipe
 from levelground.datasets.dataset import read_dataset
 from levelground.datasets.groups import read_groups
+from levelground.datasets.near_duplicates import cached_traits, scene_traits
 from levelground.datasets.splits import lists_split
-from levelground.datasets.traits import cached_traits, scene_traits
-from levelground.doors.compare import CompareConfig, compare
-from levelground.doors.report import ReportConfig, report
 from levelground.errors import LevelgroundError
 from levelground.imagery.cache import Cache
 from levelground.imagery.legend import DEEPGLOBE, default_legend, read_legend
-from levelground.imagery.reading import SceneFile, read_labels
-from levelground.learning.state import load_state, save_state
-from levelground.networks.weights import read_state
-from levelground.recipe import load_recipe
+from levelground.imagery.scene_reader import SceneFile, read_labels
+from levelground.metrics.counts_file import read_counts
+from levelground.models.pretrained import read_state
 from levelground.runs import read_history, read_run
-from levelground.scores.counts import read_counts
+from levelground.training.checkpoint import load_state, save_state
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 MANY = settings(FEW, max_examples=150)

@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from levelground.config import Recipe
 from levelground.imagery.legend import IGNORE
-from levelground.learning.batches import cut
-from levelground.learning.sampling import Draw, make_sampler
-from levelground.recipe import Recipe
+from levelground.training.batches import cut
+from levelground.training.sampling import Draw, make_sampler
 
 SIZE = st.integers(1, 90)
 TILES = st.sampled_from([32, 64, 96])

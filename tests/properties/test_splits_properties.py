@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from levelground.datasets.splits import Split, origin_split, random_split, separated_groups, strips_split
-from levelground.datasets.strata import group_counts
+from levelground.datasets.splits import Split, group_counts, origin_split, random_split, separated_groups, strips_split
 
 IDS = st.lists(st.text("abc0129_/ ", min_size=1, max_size=6), min_size=3, max_size=40, unique=True)
 

@@ -5,12 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from levelground.evidence.architectures import compare_architectures
-from levelground.evidence.permutation import holm
-from levelground.evidence.power import Design, detectable_difference, satterthwaite
-from levelground.evidence.statistics import compare_pairs, differences, run_intervals
-from levelground.evidence.verdicts import decide
-from levelground.scores.metric_names import parse_metric
+from levelground.metrics.named import parse_metric
+from levelground.statistics.architectures import compare_architectures
+from levelground.statistics.pairs import compare_pairs, decide, differences, run_intervals
+from levelground.statistics.permutation import holm
+from levelground.statistics.power import Design, detectable_difference, satterthwaite
 
 K, COUNTED = 3, np.array([True, True, False])
 MIOU = parse_metric("official.miou", ("a", "b", "c"), COUNTED)

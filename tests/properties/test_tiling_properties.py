@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levelground.networks.tiling import cut, plan_axis, stitch, windows
+from levelground.inference.tiling import cut, plan_axis, stitch, windows
 
 Geometry = tuple[int, int]
 

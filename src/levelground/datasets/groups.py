@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from levelground.datasets.likeness import Kind, features, overlapping, repeating, touching
-from levelground.datasets.traits import Traits
+from levelground.datasets.near_duplicates import Kind, Traits, features, overlapping, repeating, touching
 from levelground.errors import DataError
 
 GROUPS_FILE = "groups.csv"

@@ -6,26 +6,52 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import segmentation_models_pytorch as smp
 from torch import nn
 
 from levelground.console import say
-from levelground.disk import writing
 from levelground.errors import ConfigError, ModelError
 from levelground.exporting.model_card import card_text
-from levelground.exporting.onnx_file import UNKNOWN_RESOLUTION_CM, write_onnx
+from levelground.exporting.onnx import UNKNOWN_RESOLUTION_CM, write_onnx
 from levelground.exporting.parity import EQUAL_CLASSES, MAX_DIFFERENCE, Parity, compare_models, gather_tiles
-from levelground.exporting.places import Form, export_path, parity_path, refuse_existing
-from levelground.networks.models import DIVISOR, SegmentationModel, load_model, save_model
-from levelground.networks.passport import PASSPORT_FILE, Passport, run_passport, write_passport
-from levelground.networks.predictors import Predictor, open_predictor
-from levelground.networks.runtime import Runtime, make_runtime, versions
+from levelground.files import writing
+from levelground.models.build import DIVISOR, SegmentationModel, load_model, save_model
+from levelground.models.metadata import PASSPORT_FILE, Passport, run_passport, write_passport
+from levelground.models.model import Predictor, open_predictor
 from levelground.records import Record, atomic_path, one_writer, sha256_file
 from levelground.runs import Run
+from levelground.runtime import Runtime, make_runtime, versions
+
+Form = Literal["onnx", "smp"]
+
+_NAMES: dict[Form, str] = {"onnx": "model.onnx", "smp": "smp"}
+
+
+def export_path(run: Run, form: Form) -> Path:
+    """The file or folder that holds a run's model in a form."""
+    return run.folder / "export" / _NAMES[form]
+
+
+def parity_path(run: Run) -> Path:
+    """The report on how a run's exports differ from its network."""
+    return run.folder / "export" / "parity.json"
+
+
+def refuse_existing(run: Run, forms: Iterable[Form]) -> None:
+    """Refuse to write over an export.
+
+    Raises:
+        ConfigError: One of the forms is there.
+    """
+    for form in forms:
+        if export_path(run, form).exists():
+            raise ConfigError(f"{export_path(run, form)}: is there already. Pass --overwrite to replace it.")
+
 
 WHOLE_SCENE_TILE = 512
 """Side of the tiles of a model that was trained on whole scenes, px."""

@@ -6,13 +6,13 @@ it names no time and no folder of this machine.
 
 from pathlib import Path
 
-from levelground.comparing.comparison import compare_runs
-from levelground.comparing.prose import MISSING, between, count_of, listing, per_cent, score
-from levelground.comparing.setting import study_of
+from levelground.comparison.compare import compare_runs
+from levelground.comparison.inputs import study_of
+from levelground.comparison.text import MISSING, between, count_of, listing, per_cent, score
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import LevelgroundError
-from levelground.imagery.legend_fields import hex_colour
-from levelground.networks.passport import PASSPORT_FILE, Passport, run_passport, write_passport
+from levelground.imagery.legend import hex_colour
+from levelground.models.metadata import PASSPORT_FILE, Passport, run_passport, write_passport
 from levelground.records import Record, atomic_path
 from levelground.runs import Run
 

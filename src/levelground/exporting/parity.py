@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import ModelError, RecordError
-from levelground.generated.synthetic import SMALLEST, generate_scene
-from levelground.networks.inference import Normaliser
-from levelground.networks.models import SegmentationModel
-from levelground.networks.passport import Passport, full_scale
-from levelground.networks.predictors import Predictor
-from levelground.networks.runtime import Runtime
-from levelground.networks.tiling import pad_tile, windows
+from levelground.inference.sliding_window import Normaliser
+from levelground.inference.tiling import pad_tile, windows
+from levelground.models.build import SegmentationModel
+from levelground.models.metadata import Passport, full_scale
+from levelground.models.model import Predictor
 from levelground.records import Record
 from levelground.runs import Run
+from levelground.runtime import Runtime
+from levelground.synthetic.scenes import SMALLEST, generate_scene
 
 MAX_DIFFERENCE = 1e-3
 """The largest difference of a probability that is let through. Rounding of float32 gives 1e-7 to 1e-4."""

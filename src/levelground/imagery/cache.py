@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from levelground.disk import atomic_path, remove_leftovers
 from levelground.errors import RecordError, SceneError
+from levelground.files import atomic_path, remove_leftovers
 from levelground.imagery.geotiff import Pixels
 from levelground.imagery.headers import TYPES
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
-from levelground.imagery.reading import SceneFile, read_scene
+from levelground.imagery.scene_reader import SceneFile, read_scene
 from levelground.records import sha256_array, sha256_file, sha256_json
 
 DECODING = 1

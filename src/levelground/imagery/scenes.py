@@ -11,8 +11,8 @@ from levelground.imagery.geotiff import read_info
 from levelground.imagery.headers import ImageHeader, check_type, read_header
 from levelground.imagery.layouts import Finding, Naming, Pair, Pairs, find_pairs, list_files
 from levelground.imagery.legend import DEEPGLOBE, Legend, default_legend
-from levelground.imagery.masks import cut_blocks, given_legend, largest_index, refuse_colours, tell_coding
-from levelground.imagery.reading import Coding, SceneFile, check_partners, read_labels, read_pixels, read_scene
+from levelground.imagery.mask_coding import cut_blocks, given_legend, largest_index, refuse_colours, tell_coding
+from levelground.imagery.scene_reader import Coding, SceneFile, check_partners, read_labels, read_pixels, read_scene
 
 __all__ = ["Finding", "Found", "Layout", "SceneFile", "find_scenes", "read_labels", "read_pixels", "read_scene"]
 

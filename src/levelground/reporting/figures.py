@@ -14,11 +14,19 @@ from matplotlib.patches import Patch
 
 from levelground.console import track
 from levelground.imagery.legend import Legend, LegendClass
+from levelground.imagery.thumbnails import (
+    ERROR_COLOURS,
+    Picture,
+    coloured,
+    error_map,
+    reduce_labels,
+    reduced_scene,
+)
 from levelground.records import Record, atomic_path
-from levelground.reporting.classwise import shown_classes
-from levelground.reporting.curves import CURVES, curve_series, run_histories
 from levelground.reporting.gallery import SceneSource, open_scene, read_preds, study_scenes
-from levelground.reporting.looks import (
+from levelground.reporting.learning_curves import CURVES, curve_series, run_histories
+from levelground.reporting.per_class import shown_classes
+from levelground.reporting.run_styles import (
     RunLook,
     interval_of,
     metric_title,
@@ -27,14 +35,6 @@ from levelground.reporting.looks import (
     throughput_of,
     value_interval,
     value_of,
-)
-from levelground.reporting.pictures import (
-    ERROR_COLOURS,
-    Picture,
-    coloured,
-    error_map,
-    reduce_labels,
-    reduced_scene,
 )
 
 DPI = 120

@@ -12,7 +12,7 @@ from PIL import Image
 from levelground.console import track
 from levelground.errors import LevelgroundError
 from levelground.imagery.legend import LabelMap, Legend
-from levelground.reporting.pictures import (
+from levelground.imagery.thumbnails import (
     ERROR_COLOURS,
     error_map,
     labels_uri,

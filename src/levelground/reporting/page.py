@@ -16,14 +16,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from levelground.comparing.prose import p_number, score
+from levelground.comparison.text import p_number, score
 from levelground.imagery.legend import Legend
 from levelground.records import Record, atomic_path
-from levelground.reporting import answer, classwise, ledger, pairwise
-from levelground.reporting.charts import key_symbol
-from levelground.reporting.curves import learning_curves
+from levelground.reporting import cost_table as ledger
+from levelground.reporting import pairwise
+from levelground.reporting import per_class as classwise
+from levelground.reporting import summary as answer
 from levelground.reporting.gallery import Gallery, SceneSource, make_gallery, study_scenes
-from levelground.reporting.looks import RunLook, metric_title, run_looks
+from levelground.reporting.learning_curves import learning_curves
+from levelground.reporting.run_styles import RunLook, metric_title, run_looks
+from levelground.reporting.svg_charts import key_symbol
 
 
 def render_report(record: Record, study_folder: Path, out: Path, *, scenes: SceneSource | None = None) -> Path:

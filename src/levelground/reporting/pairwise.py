@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from levelground.comparing.prose import MISSING, between, p_number, signed
-from levelground.comparing.views import turned
+from levelground.comparison.text import MISSING, between, p_number, signed
+from levelground.comparison.views import turned
 from levelground.imagery.legend import Legend
 from levelground.records import Record
-from levelground.reporting import charts
-from levelground.reporting.answer import Block
-from levelground.reporting.looks import RunLook, interval_of, number_or_none
-from levelground.reporting.svg import Scale, scale_over
+from levelground.reporting import svg_charts as charts
+from levelground.reporting.run_styles import RunLook, interval_of, number_or_none
+from levelground.reporting.summary import Block
+from levelground.reporting.svg_charts import Scale, scale_over
 
 SIGNS = {"better": "▲", "worse": "▼", "equal": "=", "undecided": "?"}
 """A sign beside each verdict's word."""

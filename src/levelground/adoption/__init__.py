@@ -1,0 +1,1 @@
+"""Make runs of what other tools left: weights, predicted masks, training histories."""

@@ -1,0 +1,137 @@
+"""Masks that another tool predicted: which file belongs to which scene, and what it says."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from levelground.datasets.dataset import Dataset, SceneRecord
+from levelground.datasets.splits import SplitName
+from levelground.errors import SceneError
+from levelground.imagery.headers import read_header
+from levelground.imagery.images import read_colours, read_indices
+from levelground.imagery.legend import IGNORE, LabelMap, decode_colours
+from levelground.imagery.mask_coding import tell_coding
+
+_SUFFIXES = {".png", ".tif", ".tiff", ".jpg", ".jpeg"}
+_ENDINGS = re.compile(r"[_-](mask|masks|pred|preds|prediction|label|labels|sat)$", re.IGNORECASE)
+
+
+def find_masks(folder: Path, dataset: Dataset, split: SplitName) -> dict[str, Path]:
+    """Find the mask of every scene of a split.
+
+    A mask belongs to a scene if its path below ``folder``, without suffix and without an ending such as ``_mask`` or
+    ``_pred``, is the scene's id, or the path of its image or labels below the data folder; or if its bare file name is
+    the last part of one of these and of no other scene's.
+
+    Args:
+        folder: Where the masks lie.
+        dataset: The scenes.
+        split: The scenes that need a mask.
+    Returns:
+        File by scene id, in the order of the split.
+    Raises:
+        SceneError: There is no such folder, a scene has no mask, or two files fit one.
+    """
+    if not folder.is_dir():
+        raise SceneError(f"{folder}: no such folder. Give the folder that holds the predicted masks.")
+    by_path, by_name = _files(folder)
+    ids = dataset.ids(split)
+    names: Mapping[str, set[str]] = _last_parts(dataset, ids)
+    found, missing = {}, []
+    for scene in ids:
+        record = dataset.scene(scene)
+        fitting = next((by_path[key] for key in _keys(record) if key in by_path), [])
+        if not fitting:
+            mine = [PurePosixPath(key).name for key in _keys(record)]
+            fitting = next((by_name[name] for name in mine if name in by_name and names[name] == {scene}), [])
+        if len(fitting) > 1:
+            first, second = sorted(fitting)[:2]
+            raise SceneError(f"{first}: {second.name} fits scene {scene} too. Keep one mask a scene.")
+        if fitting:
+            found[scene] = fitting[0]
+        else:
+            missing.append(scene)
+    if missing:
+        raise SceneError(
+            f"{folder}: no mask for {len(missing)} of {len(ids)} {split} scenes, the first is {missing[0]!r}. "
+            f"Name its mask {missing[0]}.png."
+        )
+    return found
+
+
+def read_mask(path: Path, dataset: Dataset, scene: str, *, snap: int = 0) -> LabelMap:
+    """Read a predicted mask.
+
+    Args:
+        path: Colours, a palette or class indices; of the scene's size, or of the raster's that the scene is a block of.
+        dataset: Gives the scene and the legend.
+        scene: The scene's id.
+        snap: Colours that are no class become the nearest class up to this difference in each channel, grey levels.
+    Returns:
+        Legend indices, ``(H, W)`` uint8.
+    Raises:
+        SceneError: The mask has another size, is damaged, or has pixels without a class where the scene has labels.
+        LabelColourError: It holds a colour that is no class.
+    """
+    record, header = dataset.scene(scene), read_header(path)
+    window = record.window
+    if (header.height, header.width) == (record.height, record.width):
+        window = None
+    elif window is None or header.height < window[0] + window[2] or header.width < window[1] + window[3]:
+        raise SceneError(
+            f"{path}: mask has {header.width} × {header.height} pixels, scene {scene} {record.width} × {record.height} "
+            "(width × height). Predict at the scene's own size; resize masks by nearest neighbour only."
+        )
+    if tell_coding({path: header}, dataset.legend) == "colour":
+        preds = decode_colours(read_colours(path, window), dataset.legend, snap=snap, source=str(path))
+    else:
+        values = read_indices(path, window)
+        known = (values >= 0) & (values < dataset.legend.n_classes)  # type: ignore[operator]  # any real type compares
+        preds = np.where(known, values, IGNORE).astype(np.uint8)
+    _check_complete(preds, path, dataset, scene)
+    return preds
+
+
+def _check_complete(preds: LabelMap, path: Path, dataset: Dataset, scene: str) -> None:
+    """Refuse a mask without a class where the scene has labels."""
+    holes = (preds == IGNORE) & (np.asarray(dataset.open(scene).labels) != IGNORE)
+    if holes.any():
+        row, column = (int(part) for part in np.argwhere(holes)[0])
+        raise SceneError(
+            f"{path}: {int(holes.sum())} pixels have no class of {dataset.legend.name!r} where scene {scene} has "
+            f"labels (first at row {row}, column {column}). Predict one of 0 to {dataset.legend.n_classes - 1} there."
+        )
+
+
+def _files(folder: Path) -> tuple[Mapping[str, list[Path]], Mapping[str, list[Path]]]:
+    """Image files by path without suffix and ending, and by bare name."""
+    by_path, by_name = defaultdict(list), defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith("."):
+            key = _bare(path.relative_to(folder).as_posix())
+            by_path[key].append(path)
+            by_name[PurePosixPath(key).name].append(path)
+    return by_path, by_name
+
+
+def _bare(path: str) -> str:
+    """A path without suffix and ending, but never empty."""
+    stem = PurePosixPath(path).with_suffix("").as_posix()
+    return _ENDINGS.sub("", stem) or stem
+
+
+def _keys(record: SceneRecord) -> list[str]:
+    """What a mask of this scene may be called."""
+    return list(dict.fromkeys([record.id, _bare(record.labels), _bare(record.image)]))
+
+
+def _last_parts(dataset: Dataset, ids: tuple[str, ...]) -> Mapping[str, set[str]]:
+    """The scenes that each bare name may mean."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for scene in ids:
+        for key in _keys(dataset.scene(scene)):
+            names[PurePosixPath(key).name].add(scene)
+    return names

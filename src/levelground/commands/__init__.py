@@ -1,0 +1,1 @@
+"""The commands: one module each, with its typed options and one public function."""

@@ -1,0 +1,101 @@
+"""Make a run of another tool's weights or predicted masks, to be evaluated, compared and drawn like any other."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from levelground.runs import Run
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class AdoptConfig:
+    """What to adopt, and into which study."""
+
+    weights: tyro.conf.Positional[Path | None] = None
+    """State dict (.pth) or .safetensors of a network of segmentation_models_pytorch; left out with --predictions."""
+    study: Path = Path()
+    """Prepared study folder that gets the run; by default the current folder."""
+    arch: str | None = None
+    """Architecture the weights belong to; None tells it by their tensors and says so."""
+    encoder: str | None = None
+    """Encoder the weights belong to; None tells it by their tensors and says so."""
+    classes: Annotated[int, Field(ge=1, le=255)] | None = None
+    """Number of the network's outputs; None takes the weights'."""
+    outputs: tuple[int, ...] = ()
+    """Legend index of each output; by default all classes, or all counted ones, whichever are as many."""
+    normalise: Literal["none", "imagenet", "data"] = "none"
+    """How inputs were normalised in training: none (values 0 to 1, as in the origin study), imagenet, or data (the
+    training scenes' means)."""
+    history: Path | None = None
+    """The origin study's history (*_trainhist.json), drawn with the other runs' learning curves."""
+    predictions: Path | None = None
+    """Folder of predicted masks, one a scene (colours or class indices, named by scene id), in place of weights."""
+    split: Literal["test", "val"] = "test"
+    """Scenes that predicted masks are counted on."""
+    snap_colours: Annotated[int, Field(ge=0, le=255)] = 0
+    """Colours of predicted masks that are no class become the nearest class up to this difference, grey levels."""
+    name: str | None = None
+    """Name of the run; None makes one of architecture and encoder, or takes the masks' folder's."""
+
+
+def adopt(config: AdoptConfig) -> Run:
+    """Adopt weights or masks into a prepared study.
+
+    Args:
+        config: What to adopt.
+    Returns:
+        The run; masks are counted already, weights are evaluated by ``levelground evaluate``.
+    Raises:
+        ConfigError: Both or neither of weights and predictions are given, or a flag goes with the other one.
+        LevelgroundError: They do not fit the study.
+    """
+    from levelground.console import say
+    from levelground.datasets.dataset import read_dataset
+    from levelground.errors import ConfigError
+    from levelground.records import one_writer
+
+    if (config.weights is None) == (config.predictions is None):
+        raise ConfigError("give either a file of weights or --predictions FOLDER, and not both.")
+    dataset = read_dataset(config.study)
+    if config.predictions is not None:
+        _refuse_flags_of_weights(config)
+        from levelground.adoption.adopt import adopt_predictions
+
+        with one_writer(dataset.folder):
+            run = adopt_predictions(
+                config.predictions, dataset, split=config.split, name=config.name, snap=config.snap_colours
+            )
+        say(f"Next: levelground compare {dataset.folder}")
+        return run
+    assert config.weights is not None  # one of the two is given
+    from levelground.adoption.adopt import adopt_weights
+    from levelground.exporting.model_card import write_model_card
+
+    with one_writer(dataset.folder):
+        run = adopt_weights(
+            config.weights,
+            dataset,
+            arch=config.arch,
+            encoder=config.encoder,
+            classes=config.classes,
+            outputs=config.outputs,
+            normalise=config.normalise,
+            history=config.history,
+            name=config.name,
+        )
+        write_model_card(run)
+    say(f"Adopted as {run.folder}. Next: levelground evaluate {dataset.folder} --runs {run.name}")
+    return run
+
+
+def _refuse_flags_of_weights(config: AdoptConfig) -> None:
+    """Masks have no network: flags that describe one are a mistake."""
+    from levelground.errors import ConfigError
+
+    given = ("arch", "encoder", "classes", "outputs", "history")
+    first = next((flag for flag in given if getattr(config, flag)), None)
+    if first is not None:
+        raise ConfigError(f"--{first} describes weights, --predictions gives masks. Leave --{first} away.")

@@ -1,0 +1,97 @@
+"""Compare evaluated runs: scores, intervals and verdicts, from counts alone; needs no torch and no pixels."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from levelground.records import Record
+from levelground.runs import Run
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class CompareConfig:
+    """Which runs to compare, by what, and where to write."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or study folders, whose evaluated runs are all taken; one run alone gets its own scores."""
+    out: Path | None = None
+    """Folder for comparison.json, .csv, .md and .tex; None takes the study that all runs belong to."""
+    split: Literal["val", "test"] = "test"
+    """Split whose counts are compared."""
+    metric: str = "official.miou"
+    """Primary metric, the one that is tested; name it before you look. VIEW.KIND or VIEW.KIND:CLASS, with views
+    official, kept, all, boundary and kinds miou, mf1, pixel_accuracy, or of one class iou, f1, precision, recall."""
+    delta: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Differences below this do not matter, as a fraction; runs shown to lie closer are called equal."""
+    allow_unlike: bool = False
+    """Compare runs of unlike recipe, budget, weight source, split or tile geometry; what differs is named. Runs with
+    unlike labels, legends or test scenes are never compared."""
+
+
+def compare(config: CompareConfig) -> Record:
+    """Compare runs, write the comparison and say the answer.
+
+    Args:
+        config: What to compare.
+    Returns:
+        The comparison record.
+    Raises:
+        UnlikeError: The runs must not be compared; the message names what differs.
+        LevelgroundError: A folder holds no run, or a run was not evaluated on the split.
+    """
+    from levelground.comparison.compare import compare_runs, write_comparison
+    from levelground.comparison.tables import scores_table
+    from levelground.console import say, say_table
+
+    runs = [run for path in config.runs for run in _runs_in(path, config.split)]
+    out = config.out or _common_study(runs)
+    record = compare_runs(
+        runs, split=config.split, metric=config.metric, delta=config.delta, allow_unlike=config.allow_unlike
+    )
+    once = dict.fromkeys(run.folder.resolve() for run in runs)
+    for entry, folder in zip(record["runs"], once, strict=True):
+        entry["folder"] = os.path.relpath(folder, out.resolve())  # the page finds histories and masks by it
+    write_comparison(record, out)
+    table = scores_table(record)
+    say_table(table.title, table.header, table.rows)
+    for finding in record["findings"]:
+        if finding["severity"] != "finding" or finding["code"] == "what_would_decide":
+            say(f"{'Warning: ' if finding['severity'] == 'warning' else ''}{finding['text']}")
+    say(f"Written: {out / 'comparison.json'}, .csv, .md, .tex")
+    return record
+
+
+def _runs_in(path: Path, split: str) -> list[Run]:
+    """The run of a run folder, or the evaluated runs of a study folder."""
+    from levelground.console import say
+    from levelground.errors import RecordError
+    from levelground.runs import list_runs, read_run
+
+    if (path / "run.json").exists():
+        return [read_run(path)]
+    found = list_runs(path)
+    if not found:
+        raise RecordError(f"{path}: no run.json and no runs/ in it. Give a run folder or a study folder.")
+    ready = [run for run in found if run.counts_path(split).exists()]
+    if not ready:
+        raise RecordError(f"{path}: none of its runs has counts of {split}. Run `levelground evaluate` first.")
+    if len(ready) < len(found):
+        left = ", ".join(run.name for run in found if run not in ready)
+        say(f"Left out, not evaluated on {split}: {left}.")
+    return ready
+
+
+def _common_study(runs: list[Run]) -> Path:
+    """The study folder that all runs lie in."""
+    from levelground.errors import ConfigError
+
+    if not runs:
+        raise ConfigError("no run to compare. Give run folders, or a study folder with evaluated runs.")
+    studies = {run.folder.resolve().parent.parent for run in runs if run.folder.resolve().parent.name == "runs"}
+    if len(studies) != 1:
+        raise ConfigError("the runs are not of one study. Say where to write with --out DIR.")
+    return next(iter(studies))

@@ -1,0 +1,76 @@
+"""Count what runs get right and wrong in each scene of a split; what is counted already is reused."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from levelground.config import DeviceOptions
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class EvaluateConfig:
+    """Which runs to evaluate, on what, and how."""
+
+    study: tyro.conf.Positional[Path]
+    """Study folder with dataset.json and runs/, or the folder of one run in it."""
+    runs: tuple[str, ...] = ()
+    """Names of runs in the study; none takes every run that has a model."""
+    split: Literal["test", "val"] = "test"
+    """Scenes to evaluate on. Every evaluation on test is written down, and the report shows their number."""
+    tile: Annotated[int, Field(ge=0, le=16384)] | None = None
+    """Side of a tile, px, a multiple of 32; 0 takes whole scenes; None takes what the run was trained on."""
+    halo: Annotated[int, Field(ge=0, le=4096)] | None = None
+    """Half of the overlap of neighbouring tiles, px; None takes the run's, or an eighth of another tile."""
+    batch: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Tiles run at a time; None fills about one megapixel on a CPU, eight on a GPU. Decides time and memory only."""
+    computing: tyro.conf.OmitArgPrefixes[DeviceOptions] = DeviceOptions()
+
+
+def evaluate(config: EvaluateConfig) -> list[Path]:
+    """Evaluate runs of a study.
+
+    Args:
+        config: What to evaluate.
+    Returns:
+        The counts files, in the order of the runs.
+    Raises:
+        RecordError: There is no such study or run.
+        LevelgroundError: A run cannot be evaluated on these scenes; those before it are done.
+    """
+    from levelground.console import say
+    from levelground.datasets.dataset import read_dataset
+    from levelground.errors import ConfigError
+    from levelground.evaluation.evaluate import check_fit, evaluate_run
+    from levelground.exporting.model_card import write_model_card
+    from levelground.inference.tiling import choose_geometry
+    from levelground.records import one_writer
+    from levelground.runs import list_runs, read_run, runs_folder
+    from levelground.runtime import make_runtime
+
+    if (config.study / "run.json").exists():
+        if config.runs:
+            raise ConfigError(f"{config.study}: is one run, so --runs names none in it. Leave --runs away.")
+        study = config.study.resolve().parent.parent
+        runs = [read_run(config.study)]
+    else:
+        study = config.study
+        named = [read_run(runs_folder(study) / name) for name in config.runs]
+        runs = named or [run for run in list_runs(study) if run.card.get("outputs")]
+    dataset = read_dataset(study)
+    if not runs:
+        raise ConfigError(f"{study}: no run with a model in runs/. Train or adopt one first.")
+    for run in runs:
+        check_fit(run, dataset, config.split)
+        choose_geometry(run, tile=config.tile, halo=config.halo)
+    runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
+    with one_writer(study):
+        paths = []
+        for run in runs:
+            geometry = {"tile": config.tile, "halo": config.halo, "batch": config.batch}
+            paths.append(evaluate_run(run, dataset, config.split, runtime=runtime, **geometry))
+            write_model_card(run)
+    say(f"Next: levelground compare {config.study}")
+    return paths

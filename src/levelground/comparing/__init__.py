@@ -1,1 +1,0 @@
-"""Evaluated runs -> the comparison record, its sentences and its tables."""

@@ -1,0 +1,1 @@
+"""Comparison of evaluated runs: the record, its findings and its tables."""

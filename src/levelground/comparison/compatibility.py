@@ -1,0 +1,194 @@
+"""What must be alike before runs are compared, and what is named beside the result where it is not.
+
+Hard stops: test scenes, their groups and labels, the legend, by hash. Nothing overrides them. Named, and compared only
+with ``--allow-unlike``: the training protocol (recipe, budget, weight source, split) and the tile geometry. What an
+adopted run does not know is ``unknown``: it is named and stops nothing, because nobody can say that it differs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from levelground.comparison.text import listing
+from levelground.errors import RecordError, UnlikeError
+from levelground.metrics.counts_file import SceneCounts
+from levelground.records import Record
+from levelground.runs import Run
+
+UNKNOWN = "unknown"
+"""The value of a field that a run cannot tell."""
+
+_OF_THE_MODEL = frozenset({"name", "encoder", "encoder_weights", "tile", "halo", "epochs"})
+"""Recipe fields that are not the recipe's here: the model, and what has a line of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """A run with its counts on the split that is compared, scenes in order of their ids, under a unique name."""
+
+    name: str
+    run: Run
+    counts: SceneCounts
+
+
+def check_alike(evaluated: Sequence[Evaluated]) -> None:
+    """Stop where runs were scored on unlike ground truth.
+
+    Args:
+        evaluated: The runs; each is held against the first.
+    Raises:
+        UnlikeError: Legend, test scenes, groups or labels differ; the message names the first that does.
+        RecordError: Labels are alike by hash but the counts hold other numbers of true pixels: a damaged record.
+    """
+    first = evaluated[0]
+    for other in evaluated[1:]:
+        _check_legend(first, other)
+        _check_scenes(first, other)
+        _check_labels(first, other)
+        _check_groups(first, other)
+        _check_truth(first, other)
+
+
+def _check_legend(first: Evaluated, other: Evaluated) -> None:
+    if first.counts.legend_sha256 == other.counts.legend_sha256:
+        return
+    raise UnlikeError(
+        f"{first.name} and {other.name} were scored with unlike legends{_legend_difference(first, other)}. "
+        "Evaluate both on one dataset."
+    )
+
+
+def _legend_difference(first: Evaluated, other: Evaluated) -> str:
+    """Where the legends of two cards part, as far as the cards know."""
+    mine, theirs = (
+        {entry["index"]: entry for entry in (each.run.card.get("legend") or {}).get("class", ())}
+        for each in (first, other)
+    )
+    for index in sorted(mine | theirs):
+        a, b = mine.get(index, {}), theirs.get(index, {})
+        for key in ("name", "colour", "counted"):
+            if a.get(key) != b.get(key):
+                return f": class {index} has {key} {a.get(key)} in one and {b.get(key)} in the other"
+    return ""
+
+
+def _check_scenes(first: Evaluated, other: Evaluated) -> None:
+    mine, theirs = set(first.counts.scenes.tolist()), set(other.counts.scenes.tolist())
+    if mine == theirs:
+        return
+    scene = min(mine ^ theirs)
+    has, lacks = (first, other) if scene in mine else (other, first)
+    raise UnlikeError(
+        f"scene {scene} was scored for {has.name} and not for {lacks.name} "
+        f"({len(mine & theirs)} scenes alike, {len(mine ^ theirs)} not). Evaluate both on one split."
+    )
+
+
+def _check_labels(first: Evaluated, other: Evaluated) -> None:
+    unlike = np.flatnonzero(first.counts.labels_sha256 != other.counts.labels_sha256)
+    if unlike.size:
+        at = int(unlike[0])
+        ours, theirs = str(first.counts.labels_sha256[at]), str(other.counts.labels_sha256[at])
+        raise UnlikeError(
+            f"scene {first.counts.scenes[at]}: labels of {first.name} ({ours[:8]}…) and {other.name} ({theirs[:8]}…) "
+            f"differ, in {unlike.size} of {len(first.counts.scenes)} scenes. "
+            "Evaluate both on the same masks."
+        )
+
+
+def _check_groups(first: Evaluated, other: Evaluated) -> None:
+    unlike = np.flatnonzero(first.counts.groups != other.counts.groups)
+    if unlike.size:
+        scene, ours, theirs = (
+            str(words[unlike[0]]) for words in (first.counts.scenes, first.counts.groups, other.counts.groups)
+        )
+        raise UnlikeError(
+            f"scene {scene} is in group {ours!r} for {first.name} and in {theirs!r} for {other.name}. "
+            "Evaluate both on one dataset."
+        )
+
+
+def _check_truth(first: Evaluated, other: Evaluated) -> None:
+    ours, theirs = first.counts.counts.sum(axis=-1), other.counts.counts.sum(axis=-1)
+    unlike = np.flatnonzero((ours != theirs).any(axis=-1))
+    if unlike.size:
+        raise RecordError(
+            f"scene {first.counts.scenes[int(unlike[0])]}: labels of {first.name} and {other.name} are alike by hash "
+            "but their counts hold unlike numbers of true pixels. Evaluate both runs again."
+        )
+
+
+def protocol_of(item: Evaluated) -> dict[str, object]:
+    """The training protocol and the tile geometry of a run, by field; ``unknown`` where the card does not tell."""
+    card = item.run.card
+    recipe = card.get("recipe") or {}
+    fields: dict[str, object] = {f"recipe.{key}": value for key, value in recipe.items() if key not in _OF_THE_MODEL}
+    fields["budget"] = describe_budget(card)
+    fields["weights"] = card.get("encoder_weights") or UNKNOWN
+    fields["training scenes"] = str(card.get("train_sha256") or UNKNOWN)[:12]
+    fields["split"] = str(card.get("split_sha256") or UNKNOWN)[:12]
+    for key in ("tile", "halo"):
+        fields[key] = UNKNOWN if card.get(key) is None else card[key]
+    return fields
+
+
+def describe_budget(card: Mapping[str, object]) -> str:
+    """The budget as it was asked for, and where training stopped short of it.
+
+    Example:
+        >>> card = {"budget": {"asked": "100 steps", "steps": 100}, "status": "stopped", "steps_done": 40}
+        >>> describe_budget(card), describe_budget({})
+        ('100 steps, stopped after 40 of 100', 'unknown')
+    """
+    budget = card.get("budget")
+    if not isinstance(budget, Mapping) or not budget.get("asked"):
+        return UNKNOWN
+    asked, steps, done = str(budget["asked"]), budget.get("steps"), card.get("steps_done")
+    if isinstance(steps, int) and isinstance(done, int) and done < steps:
+        return f"{asked}, stopped after {done} of {steps}"
+    return asked
+
+
+def compare_protocols(evaluated: Sequence[Evaluated]) -> tuple[Record, list[Record]]:
+    """Hold the protocols of all runs side by side.
+
+    Args:
+        evaluated: The runs.
+    Returns:
+        The protocol, by field (``None`` where runs differ, ``unknown`` where any cannot tell), and the fields that
+        differ: ``{"field", "values": {run: value}}``.
+    """
+    protocols = {item.name: protocol_of(item) for item in evaluated}
+    fields = list(dict.fromkeys(field for protocol in protocols.values() for field in protocol))
+    common: Record = {}
+    unlike = []
+    for field in fields:
+        values = {name: protocol.get(field, UNKNOWN) for name, protocol in protocols.items()}
+        known = [value for value in values.values() if value != UNKNOWN]
+        alike = all(value == known[0] for value in known)
+        if not alike:
+            unlike.append({"field": field, "values": values})
+        common[field] = None if not alike else UNKNOWN if len(known) < len(values) else known[0]
+    return common, unlike
+
+
+def refuse_unlike(unlike: Sequence[Record], *, allow_unlike: bool) -> None:
+    """Stop where protocols differ and nobody said that they may.
+
+    Args:
+        unlike: The second part of what :func:`compare_protocols` gives.
+        allow_unlike: Whether the user accepts it.
+    Raises:
+        UnlikeError: Protocols differ; the message names the first field and its values.
+    """
+    if not unlike or allow_unlike:
+        return
+    first = unlike[0]
+    values = listing([f"{value!r} for {run}" for run, value in first["values"].items()], most=3)
+    others = listing([str(entry["field"]) for entry in unlike[1:]], most=4)
+    also = f" (also unlike: {others})" if others else ""
+    raise UnlikeError(
+        f"runs were not made alike: {first['field']} is {values}{also}. "
+        "Give runs of one protocol, or --allow-unlike to compare them with the difference named."
+    )

@@ -1,0 +1,280 @@
+"""The recipe: how a model is trained, field by field, the same for every architecture of a comparison.
+
+A recipe is a TOML file whose keys are the fields of :class:`Recipe`. Two are shipped (``default`` and ``origin``); a
+user's own file may name only what it changes, the rest is the default recipe's.
+"""
+
+import dataclasses
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from levelground.errors import ConfigError
+
+_STRICT = ConfigDict(extra="forbid", validate_default=True)
+
+LossName = Literal["ce", "dice", "focal", "ce+dice", "focal+dice", "smp-dice"]
+Selection = Literal["val_miou", "val_loss", "last"]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""A run's seed: one word of the generators of NumPy and torch."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Recipe:
+    """How models are trained; see docs/recipes.md for the reasons behind the default values."""
+
+    name: Annotated[str, tyro.conf.arg(name="recipe")] = "default"
+    """Shipped recipe (default, origin) or the path of a TOML file; flags given beside it override its fields."""
+    encoder: str = "tu-tf_efficientnet_lite0"
+    """Encoder, by the name that segmentation_models_pytorch gives it (tu-NAME for timm's)."""
+    encoder_weights: str = "auto"
+    """Where encoder weights come from: none, package (carried by an installed package), imagenet (the hub, or its local
+    cache), the path of a file or folder, or auto (package where there is one, else imagenet)."""
+    outputs: Literal["counted", "all"] = "counted"
+    """Classes that get an output of the network: the counted ones, or all of the legend."""
+    tile: Annotated[int, Field(ge=0, le=8192)] = 512
+    """Side of the training crop and of the inference tile, px, a multiple of 32; 0 takes whole scenes."""
+    halo: Annotated[int, Field(ge=0, le=1024)] = 56
+    """Half of the overlap of neighbouring inference tiles, px."""
+    batch: Annotated[int, Field(ge=1, le=4096)] = 8
+    """Crops in a training step."""
+    default_epochs: Annotated[float, Field(gt=0, le=100_000)] = 5.0
+    """Budget in epochs where --steps, --epochs and --minutes are not given; one epoch sees as many pixels as the
+    training scenes hold."""
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    """Optimiser."""
+    lr: Annotated[float, Field(gt=0, le=10)] = 1e-3
+    """Highest learning rate of the decoder, and of an encoder without weights."""
+    encoder_lr_factor: Annotated[float, Field(gt=0, le=10)] = 0.3
+    """Learning rate of an encoder with weights, as a factor of lr."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Weight decay of matrices and kernels; biases and normalisation layers have none."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Course of the learning rate after the warm-up."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps in which the learning rate rises from zero."""
+    clip: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    """Largest norm of the gradient; 0 leaves it as it is."""
+    loss: LossName = "ce+dice"
+    """Loss; smp-dice is segmentation_models_pytorch's own, which gives 0 to classes absent from the batch."""
+    class_weights: Literal["none", "sqrt", "inverse"] = "none"
+    """Weights of classes in cross-entropy and focal loss, from their measured shares."""
+    scale_min: Annotated[float, Field(gt=0, le=8)] = 0.5
+    """Smallest side of a random crop before it is resized to the tile, as a factor of the tile."""
+    scale_max: Annotated[float, Field(gt=0, le=8)] = 1.5
+    """Largest side of a random crop before it is resized to the tile, as a factor of the tile."""
+    d4: bool = True
+    """Turn and flip crops at random (the eight symmetries of the square)."""
+    colour: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Strength of random brightness, contrast and band gains; 0 leaves colours as they are."""
+    normalise: Literal["weights", "data", "none"] = "weights"
+    """Band means and deviations that inputs are normalised by: those that the encoder weights were trained with, those
+    of the training scenes, or none (values 0 to 1). Encoders without weights and imagery other than uint8 take the
+    scenes'."""
+    freeze_encoder_children: Annotated[int, Field(ge=-64, le=64)] = 0
+    """Freeze encoder children [:n] as Python slices; -2 freezes all but the last two, 0 none."""
+    select: Selection = "val_miou"
+    """Which weights are kept: best on validation by mIoU or by loss, or the last."""
+    validations: Annotated[int, Field(ge=0, le=10_000)] = 5
+    """How often the validation scenes are scored, evenly over the steps; 0 does it at the end of every epoch."""
+    sanity_check: bool = False
+    """Train one epoch on two scenes first, thrown away, to fail early."""
+
+    def __post_init__(self) -> None:
+        """Refuse fields that contradict each other."""
+        if self.scale_min > self.scale_max:
+            raise ValueError(f"scale_min {self.scale_min} exceeds scale_max {self.scale_max}; exchange the two")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Budget:
+    """How long each model is trained; at most one is given, else the recipe's epochs hold."""
+
+    steps: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    """Optimiser steps of each run."""
+    epochs: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Epochs of each run; one sees as many pixels as the training scenes hold."""
+    minutes: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    """Minutes of each run: a few steps are timed, the number of steps is fixed and written down."""
+
+    def __post_init__(self) -> None:
+        """Refuse two budgets at once."""
+        given = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"give one of --steps, --epochs and --minutes, not {' and '.join('--' + g for g in given)}"
+            )
+
+    def describe(self, recipe: Recipe) -> str:
+        """The budget as it was asked for, such as ``2 minutes``; the recipe's epochs where none was given."""
+        for unit in ("steps", "epochs", "minutes"):
+            value = getattr(self, unit)
+            if value is not None:
+                return f"{value:.12g} {unit}"  # every digit: the budget is part of a run's identity
+        return f"{recipe.default_epochs:.12g} epochs"
+
+
+def shipped_recipes() -> tuple[str, ...]:
+    """The names of the recipes that come with levelground."""
+    folder = resources.files("levelground") / "recipes"
+    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+def load_recipe(name: str = "default") -> Recipe:
+    """Read a recipe by name or path.
+
+    Args:
+        name: A shipped recipe's name, or the path of a TOML file.
+    Returns:
+        The recipe, its ``name`` as given; fields that the file leaves out are the default recipe's.
+    Raises:
+        ConfigError: No such recipe, no TOML, an unknown key or a value out of range.
+    Example:
+        >>> load_recipe("origin").lr
+        0.0002
+    """
+    if name in shipped_recipes():
+        text = (resources.files("levelground") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    elif Path(name).suffix == ".toml" and Path(name).is_file():
+        text = _read_text(Path(name))
+    else:
+        raise ConfigError(
+            f"--recipe {name}: no such recipe. Give {', '.join(shipped_recipes())} or the path of a .toml."
+        )
+    try:
+        fields = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: no TOML ({error}). Mend the file.") from error
+    return check_recipe(fields | {"name": name}, source=name)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: unreadable recipe ({error}). Give a UTF-8 TOML file.") from error
+
+
+def check_recipe(fields: dict[str, object], *, source: str) -> Recipe:
+    """Make a recipe of plain values, such as a run card's.
+
+    Args:
+        fields: Values by field name.
+        source: What to name in the error.
+    Returns:
+        The recipe.
+    Raises:
+        ConfigError: An unknown key or a value out of range; the message names the first.
+    """
+    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(Recipe)})
+    if unknown:
+        known = ", ".join(field.name for field in dataclasses.fields(Recipe))
+        raise ConfigError(f"{source}: unknown recipe key {unknown[0]!r}. Known keys: {known}.")
+    try:
+        return TypeAdapter(Recipe).validate_python(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "".join(f"{part} = {first['input']!r} " for part in first["loc"][-1:])
+        reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        raise ConfigError(f"{source}: {where}{reason}. Mend the recipe.") from error
+
+
+def recipe_flags(recipe: Recipe) -> list[str]:
+    """A recipe as command-line flags, so that a TOML file and flags meet in one parser and later flags win.
+
+    Example:
+        >>> recipe_flags(load_recipe("origin"))[:2]
+        ['--encoder=resnet18', '--encoder-weights=imagenet']
+    """
+    flags = []
+    for field in dataclasses.fields(recipe):
+        value, flag = getattr(recipe, field.name), field.name.replace("_", "-")
+        if field.name == "name":
+            continue
+        if isinstance(value, bool):
+            flags.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            flags.append(f"--{flag}={value}")
+    return flags
+
+
+_NO_EXTRAS = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_NO_EXTRAS)
+class DeviceOptions:
+    """Device, precision and threads."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes CUDA, then MPS, then the CPU."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Precision of multiplications; auto takes bf16 where the hardware has it."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """CPU threads; None takes all cores. Other numbers of threads give other last bits of the weights."""
+
+
+@dataclass(frozen=True, config=_NO_EXTRAS)
+class RunOptions:
+    """How a run is kept going: loading, processes, exactness, saving."""
+
+    workers: Annotated[int, Field(ge=0, le=256)] | None = None
+    """Loader processes; None takes none on a CPU and up to 8 beside a GPU. They change no sample."""
+    processes: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Processes that share each batch, one device each; None takes one, or as many as torchrun started."""
+    deterministic: bool = False
+    """On a GPU, only algorithms that give the same bits every time: slower. A CPU always does."""
+    save_every: Annotated[float, Field(gt=0)] = 60.0
+    """Longest time between two saved states, seconds."""
+
+
+GroupsFrom = Literal["auto", "pixels", "folders", "file", "none"]
+SplitRule = Literal["auto", "origin", "lists", "random", "grouped", "folders"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class PrepareOptions:
+    """What to prepare, and how."""
+
+    out: Path
+    """Folder that gets dataset.json; a study folder."""
+
+    data: Path | None = None
+    """Folder with the scenes; may be left out with --download."""
+
+    layout: Literal["auto", "kaggle", "folders", "index", "geotiff", "raster"] = "auto"
+    """How the folder is laid out; auto looks and says what it found."""
+
+    legend: Path | None = None
+    """Legend file (TOML); by default legend.toml in the data folder, else what the layout implies."""
+
+    split: SplitRule = "auto"
+    """Which scenes train, validate, test; auto: train/ val/ test/ folders, strips of one raster, else grouped."""
+
+    split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Seed of the random and grouped splits."""
+
+    lists: Path | None = None
+    """Folder with train.txt, val.txt (or crossvali.txt) and test.txt, one file name a line; for --split lists."""
+
+    groups: GroupsFrom = "auto"
+    """Which scenes belong together: auto takes groups.csv in the data folder, else folders and pixels together."""
+
+    snap_colours: Annotated[int, Field(ge=0, le=255)] = 0
+    """Mask colours that are no class become the nearest class up to this difference in each channel, in grey levels."""
+
+    skip_bad: bool = False
+    """Leave out scenes with errors and list them in dataset.json; by default the first one stops."""
+
+    block: Annotated[int, Field(ge=1)] = 256
+    """Side of the blocks that one large raster is cut into, in pixels."""
+
+    cache: Path | None = None
+    """Folder for decoded scenes; by default $LEVELGROUND_CACHE, else levelground in the user's cache folder."""
+
+    download: Literal["kaggle"] | None = None
+    """Fetch DeepGlobe with kagglehub first, where you have access."""

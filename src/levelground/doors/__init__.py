@@ -1,1 +1,0 @@
-"""One command = one module here = one public function taking one frozen configuration."""

@@ -1,0 +1,1 @@
+"""Run models over labelled scenes and count what they get right."""

@@ -1,0 +1,257 @@
+"""``evaluate``: a run's model over the scenes of a split -> ``counts-<split>.npz`` and predicted masks.
+
+What was counted once with the same weights, scenes and tile geometry is not counted again. Every evaluation on the test
+scenes leaves one line in the study, because what is chosen after a look at them scores too well.
+"""
+
+import json
+import statistics
+from collections.abc import Container, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from PIL import Image
+
+from levelground.comparison.inputs import LOOKS_FILE
+from levelground.console import progress_bar, say
+from levelground.datasets.dataset import DATASET_FILE, Dataset
+from levelground.datasets.splits import SplitName
+from levelground.errors import ModelError, UnlikeError, WeightsError
+from levelground.evaluation.score_scenes import BOUNDARY_PX, ScenePrediction, score_scenes
+from levelground.files import append_text, command_line
+from levelground.imagery.legend import LabelMap, Legend
+from levelground.inference.tiling import TileGeometry, choose_geometry
+from levelground.metrics.counts_file import SceneCounts, write_counts
+from levelground.metrics.scores import miou
+from levelground.models.build import load_model
+from levelground.records import atomic_path, sha256_file, sha256_json
+from levelground.runs import Run, write_card
+from levelground.runtime import Runtime
+
+
+def is_evaluated(run: Run, split: SplitName, identity: str) -> bool:
+    """Whether the counts on disk are whole and come of exactly this evaluation, masks included."""
+    entry = (run.card.get("evaluations") or {}).get(split) or {}
+    path = run.counts_path(split)
+    return (
+        entry.get("identity") == identity
+        and path.exists()
+        and run.preds_folder(split).is_dir()
+        and sha256_file(path) == entry.get("counts_sha256")
+    )
+
+
+def forget_evaluation(run: Run, split: SplitName) -> None:
+    """Remove an older evaluation, so that a new one that is broken off cannot be taken for it."""
+    run.counts_path(split).unlink(missing_ok=True)
+    if split in (run.card.get("evaluations") or {}):
+        del run.card["evaluations"][split]
+        write_card(run.folder, run.card)
+
+
+def note_evaluation(run: Run, dataset: Dataset, split: SplitName, entry: Mapping[str, object]) -> None:
+    """Write an evaluation's settings and speed onto the run card; on test, a line into the study's list of looks."""
+    run.card.setdefault("evaluations", {})[split] = dict(entry)
+    if split == "test" or "test" not in run.card["evaluations"]:
+        run.card.update(tile=entry.get("tile"), halo=entry.get("halo"))
+        if entry.get("megapixels_per_s"):
+            speed = run.card.get("speed") or {}
+            run.card["speed"] = speed | {"infer_megapixels_per_s": entry["megapixels_per_s"]}
+    write_card(run.folder, run.card)
+    if split == "test":
+        note_look(run, dataset)
+
+
+def note_look(run: Run, dataset: Dataset) -> None:
+    """Write a look at the test scenes into the study's list, once for each evaluation.
+
+    Called again where an evaluation is reused: a kill between card and list leaves it to the next command.
+    """
+    path, counts = dataset.folder / LOOKS_FILE, run.card["evaluations"]["test"]["counts_sha256"]
+    if path.exists() and f'"counts_sha256": "{counts}"' in path.read_text(encoding="utf-8"):
+        return
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    line = {"time": time, "run": run.name, "command": command_line(), "counts_sha256": counts}
+    append_text(path, json.dumps(line) + "\n", durable=True)
+
+
+def write_mask(path: Path, preds: LabelMap, legend: Legend) -> None:
+    """Write a predicted mask as a palette PNG: legend indices, shown in the legend's colours.
+
+    Raises:
+        DiskError: It cannot be written.
+    """
+    image = Image.fromarray(preds)
+    image.putpalette(legend.colours.tobytes())
+    with atomic_path(path) as temporary:
+        image.save(temporary, "PNG")
+
+
+def remove_other_masks(folder: Path, names: Container[str]) -> None:
+    """Remove masks of scenes that are not among ``names``: those of an older split."""
+    for path in folder.rglob("*.png"):
+        if path.relative_to(folder).with_suffix("").as_posix() not in names:
+            path.unlink()
+
+
+COUNTING = 1
+"""The version of evaluation: raised when the same weights and scenes give other counts, so that old ones are redone."""
+
+
+def evaluate_run(
+    run: Run,
+    dataset: Dataset,
+    split: SplitName,
+    *,
+    runtime: Runtime,
+    tile: int | None = None,
+    halo: int | None = None,
+    batch: int | None = None,
+) -> Path:
+    """Count what a run gets right and wrong in each scene of a split, unless that is done.
+
+    Args:
+        run: A finished or adopted run; its card gets the evaluation's settings and speed.
+        dataset: The scenes; its folder is the study's.
+        split: ``val`` or ``test``.
+        runtime: Device and precision.
+        tile: Side of a tile in pixels, 0 for whole scenes; ``None`` takes the run's own.
+        halo: Half the smallest overlap of tiles, in pixels; ``None`` takes the run's own.
+        batch: Tiles run at a time; ``None`` chooses.
+    Returns:
+        The counts file; predicted masks lie beside it in ``preds-<split>/``.
+    Raises:
+        UnlikeError: The run learnt another legend, or from other scenes than those split off for training.
+        ModelError: The run has no model, or not for these bands.
+        SceneError: A scene's labels are not those that the data set records.
+        DiskError: Nothing can be written.
+    """
+    geometry = choose_geometry(run, tile=tile, halo=halo, batch=batch, device=runtime.device.type)
+    check_fit(run, dataset, split)
+    path, identity = run.counts_path(split), evaluation_identity(run, dataset, split, geometry, runtime.precision)
+    if is_evaluated(run, split, identity):
+        if split == "test":
+            note_look(run, dataset)
+        say(f"{run.name}: {split} is evaluated already; reused.")
+        return path
+    _warn_of_newer_labels(dataset, split)
+    forget_evaluation(run, split)
+    counts, dice = _count(run, dataset, split, geometry, runtime)
+    write_counts(path, counts)
+    rate = float(counts.megapixels.sum() / max(1e-9, float(counts.forward_s.sum())))
+    entry = {
+        "identity": identity,
+        "counts_sha256": sha256_file(path),
+        "tile": geometry.tile,
+        "halo": geometry.halo,
+        "batch": geometry.batch,
+        "precision": runtime.precision,
+        "device": runtime.device.type,
+        "megapixels_per_s": rate,
+        "loss": float(counts.loss_sum.sum() / max(1, int(counts.loss_pixels.sum()))),
+    }
+    note_evaluation(run, dataset, split, entry if dice is None else entry | {"dice_loss": dice})
+    score = float(miou(counts.counts.sum(axis=0), dataset.legend.counted, "official"))
+    say(f"{run.name}: {split} mIoU {score:.4f} over {len(counts.scenes)} scenes, {rate:.1f} megapixels/s.")
+    return path
+
+
+def check_fit(run: Run, dataset: Dataset, split: SplitName) -> None:
+    """Refuse a run that must not or cannot be judged on these scenes.
+
+    Args:
+        run: The run.
+        dataset: The scenes.
+        split: The split to judge it on.
+    Raises:
+        UnlikeError: The run learnt another legend, or from other scenes than those split off for training.
+        ModelError: The run holds masks only, or reads another number of bands.
+    """
+    card = run.card
+    if card["legend_sha256"] != dataset.legend.digest():
+        raise UnlikeError(
+            f"{run.name}: learnt another legend than {dataset.legend.name!r} of {dataset.folder}. "
+            "Evaluate it on the data it was trained on, or train it anew."
+        )
+    if card.get("train_sha256") not in (None, dataset.train_sha256):
+        raise UnlikeError(
+            f"{run.name}: learnt from other scenes or labels than the training and validation scenes of "
+            f"{dataset.folder}; they may be among the {split} scenes. Train it anew on this data set."
+        )
+    if not card.get("outputs"):
+        raise ModelError(
+            f"{run.name}: holds predicted masks and no model. Count them anew with levelground adopt --predictions."
+        )
+    if int(card["in_channels"]) != dataset.bands:
+        raise ModelError(
+            f"{run.name}: reads {card['in_channels']} bands, the scenes have {dataset.bands}. "
+            "Evaluate it on imagery with the same bands."
+        )
+
+
+def evaluation_identity(run: Run, dataset: Dataset, split: SplitName, geometry: TileGeometry, precision: str) -> str:
+    """The hash of all that decides an evaluation's counts: weights, scenes, labels, geometry and precision.
+
+    Raises:
+        WeightsError: The run has no weights.
+    """
+    weights = run.model_folder / "model.safetensors"
+    if not weights.exists():
+        raise WeightsError(f"{weights}: no weights. Train the run to its end first.")
+    return sha256_json(
+        {
+            "version": COUNTING,
+            "weights": sha256_file(weights),
+            "model": [run.card[key] for key in ("arch", "encoder", "outputs", "mean", "std")],
+            "scenes": dataset.digest((split,)),
+            "groups": [dataset.scene(name).group for name in dataset.ids(split)],
+            "split": dataset.split_sha256,
+            "tile": geometry.tile,
+            "halo": geometry.halo,
+            "precision": precision,
+            "boundary_px": BOUNDARY_PX,
+        }
+    )
+
+
+def _count(
+    run: Run, dataset: Dataset, split: SplitName, geometry: TileGeometry, runtime: Runtime
+) -> tuple[SceneCounts, float | None]:
+    """Score the scenes and write their masks; also the mean Dice loss where the recipe trains by it."""
+    ids, model = dataset.ids(split), load_model(run)
+    by_dice = (run.card.get("recipe") or {}).get("loss") == "smp-dice"
+    losses: dict[str, float] = {}
+
+    def keep(name: str, found: ScenePrediction) -> None:
+        write_mask(run.preds_folder(split) / f"{name}.png", found.preds, dataset.legend)
+        losses[name] = found.smp_dice or 0.0
+
+    with progress_bar(f"evaluate {run.name} on {split}", len(ids)) as bar:
+        counts = score_scenes(
+            runtime.place(model.network),
+            model.outputs,
+            model.mean,
+            model.std,
+            dataset,
+            ids,
+            tile=geometry.tile,
+            halo=geometry.halo,
+            batch=geometry.batch,
+            runtime=runtime,
+            details=True,
+            smp_dice=by_dice,
+            keep=keep,
+            progress=bar,
+        )
+    remove_other_masks(run.preds_folder(split), losses)
+    return counts, statistics.fmean(losses[name] for name in ids) if by_dice else None
+
+
+def _warn_of_newer_labels(dataset: Dataset, split: SplitName) -> None:
+    """Say which label file changed after the data were prepared: it is not what is counted against."""
+    prepared = (dataset.folder / DATASET_FILE).stat().st_mtime
+    for name in dataset.ids(split):
+        path = dataset.data / dataset.scene(name).labels
+        if path.exists() and path.stat().st_mtime > prepared:
+            say(f"Warning: {path} is newer than {DATASET_FILE}. Run levelground prepare again to count against it.")
+            return

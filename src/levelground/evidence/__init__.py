@@ -1,1 +1,0 @@
-"""Counts -> intervals, tests and verdicts, for runs and for architectures."""

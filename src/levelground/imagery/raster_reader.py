@@ -1,0 +1,145 @@
+"""A raster held open and read window by window; beside ``geotiff`` the only module here that imports rasterio."""
+
+import threading
+import warnings
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelground.errors import SceneError, first_line
+from levelground.imagery.geotiff import Pixels, RasterInfo, info_of, quietly
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+
+_LOOKS, _LOOK_PX = 4, 64  # a raster is looked at through 4 × 4 windows of 64 × 64 pixels
+
+
+class RasterReader:
+    """An open raster: one handle, safe to read from several threads, overviews left alone."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a raster.
+
+        Args:
+            path: A file that GDAL reads.
+        Raises:
+            SceneError: The file is damaged, or its bands have unlike types.
+        """
+        import rasterio
+
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            with quietly():
+                self._raster: DatasetReader = rasterio.open(path)
+            self.info: RasterInfo = info_of(self._raster, path)
+        except (rasterio.errors.RasterioError, rasterio.errors.CRSError) as error:
+            raise SceneError(f"{path}: is damaged or no raster that can be read. Replace the file.") from error
+
+    def __enter__(self) -> "RasterReader":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._raster.close()
+
+    @property
+    def wkt(self) -> str | None:
+        """The coordinate system in full: a code alone would lose a datum shift."""
+        return str(self._raster.crs.to_wkt()) if self._raster.crs else None
+
+    @property
+    def alpha_bands(self) -> tuple[int, ...]:
+        """The bands, from 1, that are tagged alpha."""
+        from rasterio.enums import ColorInterp
+
+        return tuple(n for n, kind in enumerate(self._raster.colorinterp, start=1) if kind == ColorInterp.alpha)
+
+    @property
+    def nodata(self) -> tuple[float | None, ...]:
+        """The nodata value of each band."""
+        with quietly():
+            return tuple(None if value is None else float(value) for value in self._raster.nodatavals)
+
+    @property
+    def in_strips(self) -> bool:
+        """Whether a stored block is as wide as the raster."""
+        return bool(self._raster.block_shapes[0][1] >= self.info.width)
+
+    def row_bytes(self, rows: int) -> int:
+        """The bytes of all stored blocks that ``rows`` rows of pixels may touch, over the raster's whole width."""
+        high, wide = self._raster.block_shapes[0]
+        blocks = -(-self.info.width // wide) * (-(-rows // high) + 1)
+        return int(blocks * high * wide * self.info.bands * np.dtype(self.info.dtype).itemsize)
+
+    def read(self, rows: slice, cols: slice, bands: Sequence[int]) -> Pixels:
+        """Read a window of some bands.
+
+        Args:
+            rows: Rows, within the raster.
+            cols: Columns, within the raster.
+            bands: Bands from 1, in the order wanted.
+        Returns:
+            ``(H, W, C)``, C-contiguous, in the raster's own type.
+        Raises:
+            SceneError: The file breaks off there.
+        """
+        import rasterio
+        from rasterio.windows import Window
+
+        height, width = rows.stop - rows.start, cols.stop - cols.start
+        pixels = np.empty((height, width, len(bands)), self.info.dtype)
+        try:
+            with self._lock, warnings.catch_warnings():
+                window = Window(cols.start, rows.start, width, height)
+                self._raster.read(list(bands), out=pixels.transpose(2, 0, 1), window=window)
+        except rasterio.errors.RasterioError as error:
+            raise SceneError(
+                f"{self.path}: breaks off in rows {rows.start} to {rows.stop} ({_innermost(error)}). "
+                "Copy the file again; rows finished before are kept."
+            ) from error
+        return pixels
+
+    def look(self, bands: Sequence[int]) -> NDArray[np.generic]:
+        """Pixels from all over the raster, ``(n, C)``, to tell what kind of values it holds.
+
+        Places where the file cannot be read are left out, unless there are no others.
+
+        Raises:
+            SceneError: The file cannot be read anywhere.
+        """
+        looks, error = [], None
+        for row, col in product(_spread(self.info.height), _spread(self.info.width)):
+            rows = slice(row, min(self.info.height, row + _LOOK_PX))
+            cols = slice(col, min(self.info.width, col + _LOOK_PX))
+            try:
+                looks.append(self.read(rows, cols, bands).reshape(-1, len(bands)))
+            except SceneError as broken:
+                error = broken
+        if not looks:
+            assert error is not None
+            raise error
+        return np.concatenate(looks)
+
+
+def _spread(side: int) -> list[int]:
+    """Where windows begin that are spread over one side of a raster."""
+    room = max(0, side - _LOOK_PX)
+    return sorted({room * k // (_LOOKS - 1) for k in range(_LOOKS)})
+
+
+def _innermost(error: BaseException) -> str:
+    """What GDAL said first: rasterio's own error only points at it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)

@@ -1,1 +1,0 @@
-"""Training: crops, losses' steps, the loop, exact resume, and planning what is to be trained."""

@@ -1,0 +1,238 @@
+"""Pixels to counts: the (K, K) confusion matrix of a scene and the histogram of its confidences.
+
+Everything here is a sum over pixels, so a scene may be counted whole, in bands of rows or in any order. Letters: K
+classes, B bins, H × W pixels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelground.errors import ClassIndexError, ConfigError, LevelgroundError, ShapeError
+from levelground.imagery.legend import LabelMap
+
+Counts = NDArray[np.int64]  # (K, K), counts[true, pred]; (S, K, K) per scene
+
+BINS = 15
+"""Bins of the confidence histogram, of equal width over [0, 1]: what Guo et al. 2017 and most later papers use."""
+
+_CHUNK = 1 << 18
+"""Pixels counted at a time: their 16-bit codes and numpy's 64-bit copy of them stay in the second-level cache."""
+
+_ROUNDING = 1e-3
+"""How far above 1 a blended float32 probability may lie: rounding of its weights, not a mistake of the caller."""
+
+
+class Confidences(NamedTuple):
+    """How sure a model was and how often it was right, by predicted class (rows) and bin of confidence (columns).
+
+    Attributes:
+        n: Pixels, ``(K, B)`` int64.
+        total: Sum of the confidences of these pixels, ``(K, B)`` float64.
+        correct: Those whose predicted class is the true one, ``(K, B)`` int64.
+    """
+
+    n: NDArray[np.int64]
+    total: NDArray[np.float64]
+    correct: NDArray[np.int64]
+
+
+def count_confusion(preds: LabelMap, labels: LabelMap, *, n_classes: int, ignore: int | None = None) -> Counts:
+    """Count pixels by true class (rows) and predicted class (columns).
+
+    Args:
+        preds: Predicted class of each pixel, ``(H, W)`` uint8 in ``[0, n_classes)``.
+        labels: True class of each pixel, ``(H, W)`` uint8, or ``ignore``.
+        n_classes: Number of classes K, at least 2.
+        ignore: Label value whose pixels are left out; ``None`` counts every pixel.
+    Returns:
+        ``(K, K)`` int64, in pixels; the sum is the number of pixels not ignored.
+    Raises:
+        ShapeError: ``preds`` and ``labels`` differ in shape.
+        ClassIndexError: A counted pixel lies outside ``[0, n_classes)``.
+    Source: rows true, columns predicted, as scikit-learn's ``confusion_matrix``.
+    Example:
+        >>> count_confusion(np.uint8([[0, 1], [1, 1]]), np.uint8([[0, 0], [1, 255]]), n_classes=2, ignore=255)
+        array([[1, 1],
+               [0, 1]])
+    """
+    check_maps(preds, labels, n_classes=n_classes)
+    by_value = value_table(preds, labels)
+    if ignore is not None and 0 <= ignore < 256:
+        by_value[ignore] = 0
+    _check_range(by_value, n_classes, ignore)
+    return by_value[:n_classes, :n_classes].copy()
+
+
+def confidence_counts(
+    confidence: NDArray[np.floating],
+    preds: LabelMap,
+    labels: LabelMap,
+    *,
+    n_classes: int,
+    bins: int = BINS,
+    ignore: int | None = None,
+) -> Confidences:
+    """Count pixels, their confidence and their hits by predicted class and bin of confidence.
+
+    Args:
+        confidence: Probability of the predicted class, ``(H, W)`` in ``[0, 1]``.
+        preds: Predicted class of each pixel, ``(H, W)`` uint8 in ``[0, n_classes)``.
+        labels: True class of each pixel, ``(H, W)`` uint8, or ``ignore``.
+        n_classes: Number of classes K, at least 2.
+        bins: Number of bins B, of equal width; a bin holds its lower edge, the last one 1 too.
+        ignore: Label value whose pixels are left out; ``None`` counts every pixel.
+    Returns:
+        Counts by predicted class and bin; the sum over classes is the usual reliability diagram.
+    Raises:
+        ShapeError: The three arrays differ in shape.
+        ClassIndexError: A counted prediction lies outside ``[0, n_classes)``.
+        LevelgroundError: A counted confidence lies outside ``[0, 1]`` or is no number.
+    Source: Guo, Pleiss, Sun & Weinberger 2017, On Calibration of Modern Neural Networks, eq. 3 and 5; theirs puts a
+    value on an edge into the lower bin. By predicted class: Gupta & Ramdas 2022, Top-label Calibration.
+    Example:
+        >>> found = confidence_counts(np.array([[0.9, 0.6]]), np.uint8([[0, 1]]), np.uint8([[0, 0]]),
+        ...                           n_classes=2, bins=2)
+        >>> found.n.tolist(), found.correct.tolist()
+        ([[0, 1], [0, 1]], [[0, 1], [0, 0]])
+    """
+    check_maps(preds, labels, n_classes=n_classes)
+    if confidence.shape != labels.shape:
+        raise ShapeError(f"confidence is {confidence.shape}, labels are {labels.shape}; both must be (H, W).")
+    size = n_classes * bins  # one cell more gathers the ignored pixels
+    n, total, correct = np.zeros(size + 1, np.int64), np.zeros(size + 1), np.zeros(size + 1, np.int64)
+    flat_sure, flat_preds, flat_labels = confidence.ravel(), preds.ravel(), labels.ravel()
+    for start in range(0, flat_labels.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        sure, guess, true = flat_sure[part], flat_preds[part], flat_labels[part]
+        if ignore is not None:
+            sure = np.where(true == ignore, 0, sure)
+        _check_confidence(sure, guess if ignore is None else guess[true != ignore], n_classes)
+        cell = np.minimum((sure * bins).astype(np.intp), bins - 1) + guess.astype(np.intp) * bins
+        if ignore is not None:
+            cell[true == ignore] = size
+        n += np.bincount(cell, minlength=size + 1)
+        total += np.bincount(cell, weights=sure, minlength=size + 1)
+        correct += np.bincount(cell[guess == true], minlength=size + 1)
+    shape = (n_classes, bins)
+    return Confidences(n[:size].reshape(shape), total[:size].reshape(shape), correct[:size].reshape(shape))
+
+
+def value_table(preds: LabelMap, labels: LabelMap) -> NDArray[np.int64]:
+    """Count pixels by value of ``labels`` (rows) and of ``preds`` (columns), whatever the values.
+
+    Args:
+        preds: uint8 values.
+        labels: uint8 values in the same shape.
+    Returns:
+        ``(256, 256)`` int64.
+    """
+    flat_preds, flat_labels = preds.ravel(), labels.ravel()
+    table = np.zeros(256 * 256, np.int64)
+    for start in range(0, flat_labels.size, _CHUNK):
+        codes = flat_labels[start : start + _CHUNK].astype(np.uint16)
+        codes <<= 8
+        codes |= flat_preds[start : start + _CHUNK]
+        table += np.bincount(codes, minlength=table.size)
+    return table.reshape(256, 256)
+
+
+def check_maps(preds: LabelMap, labels: LabelMap, *, n_classes: int) -> None:
+    """Refuse two maps that cannot be compared pixel by pixel.
+
+    Args:
+        preds: Predicted classes.
+        labels: True classes.
+        n_classes: Number of classes K.
+    Raises:
+        ShapeError: The maps differ in shape or are not ``(H, W)``.
+        ClassIndexError: A map is not of type uint8, or K is not from 2 to 255.
+    """
+    if preds.shape != labels.shape or labels.ndim != 2:
+        raise ShapeError(f"preds are {preds.shape}, labels are {labels.shape}; both must be (H, W) of the same scene.")
+    for name, array in (("preds", preds), ("labels", labels)):
+        if array.dtype != np.uint8:
+            raise ClassIndexError(f"{name} have type {array.dtype}, expected uint8 class indices. Convert them first.")
+    if not 2 <= n_classes <= 255:
+        raise ClassIndexError(f"n_classes is {n_classes}, expected 2 to 255.")
+
+
+def _check_confidence(sure: NDArray[np.floating], guess: LabelMap, n_classes: int) -> None:
+    """Refuse what is no probability or no class."""
+    if sure.size and not (sure.min() >= 0 and sure.max() <= 1 + _ROUNDING):
+        raise LevelgroundError(
+            f"confidences range from {sure.min()} to {sure.max()}, expected 0 to 1. Give probabilities, not logits."
+        )
+    if guess.size and guess.max() >= n_classes:
+        raise ClassIndexError(f"preds hold class {guess.max()}, expected 0 to {n_classes - 1}. Map outputs to classes.")
+
+
+def _check_range(by_value: NDArray[np.int64], n_classes: int, ignore: int | None) -> None:
+    """Name the first class index outside the legend in a (256, 256) table of values."""
+    for name, found in (("labels", by_value.sum(axis=1)), ("preds", by_value.sum(axis=0))):
+        if found[n_classes:].any():
+            value = n_classes + int(np.flatnonzero(found[n_classes:])[0])
+            raise ClassIndexError(
+                f"{name} hold class {value} at {found[value]} pixels, expected 0 to {n_classes - 1}"
+                f"{'' if ignore is None else f' (or {ignore} in labels, which is ignored)'}. "
+                "Check the legend, or map the outputs to its classes."
+            )
+
+
+def boundary_counts(
+    preds: LabelMap, labels: LabelMap, *, n_classes: int, distance_px: int, ignore: int | None = None
+) -> NDArray[np.int64]:
+    """Count the pixels near class borders, by class: in both maps alike, in ``preds``, in ``labels``.
+
+    A pixel belongs to the boundary of its class where another class lies at most ``distance_px`` rows and columns
+    away. Ignored pixels (in either map) and the scene's edge make no boundary.
+
+    Args:
+        preds: Predicted class of each pixel, ``(H, W)`` uint8 in ``[0, n_classes)``.
+        labels: True class of each pixel, ``(H, W)`` uint8, or ``ignore``.
+        n_classes: Number of classes K, at least 2.
+        distance_px: Reach of a border in pixels, 1 to 127.
+        ignore: Label value whose pixels are left out; ``None`` counts every pixel. To leave out the classes that the
+            legend does not count too, set their labels to ``ignore`` first.
+    Returns:
+        ``(K, 3)`` int64 in pixels: intersection, predicted boundary, true boundary. Boundary IoU of a class is
+        ``intersection / (predicted + true - intersection)``.
+    Raises:
+        ShapeError: ``preds`` and ``labels`` differ in shape.
+        ClassIndexError: A counted pixel lies outside ``[0, n_classes)``.
+        ConfigError: ``distance_px`` is out of range.
+    Source: Cheng, Girshick, Dollár, Berg & Kirillov 2021, Boundary IoU, eq. 2; as in their code the distance is the
+    larger of rows and columns (a square of 2d + 1 pixels). Departure: theirs counts the image's edge as a border.
+    Example:
+        >>> preds, labels = np.uint8([[0, 0, 0, 1, 1]]), np.uint8([[0, 0, 1, 1, 1]])
+        >>> boundary_counts(preds, labels, n_classes=2, distance_px=1).tolist()
+        [[0, 1, 1], [0, 1, 1]]
+        >>> boundary_counts(preds, labels, n_classes=2, distance_px=2).tolist()
+        [[1, 2, 2], [1, 2, 2]]
+    """
+    check_maps(preds, labels, n_classes=n_classes)
+    if not 1 <= distance_px <= 127:
+        raise ConfigError(f"distance_px is {distance_px}, expected 1 to 127 pixels.")
+    valid = np.ones(labels.shape, bool) if ignore is None else labels != ignore
+    near = [_near_border(np.where(valid, classes, 0), valid, distance_px, n_classes) for classes in (preds, labels)]
+    table = value_table(*near)
+    chosen = table[:n_classes, :n_classes].diagonal(), table.sum(axis=0)[:n_classes], table.sum(axis=1)[:n_classes]
+    return np.stack(chosen, axis=-1)
+
+
+def _near_border(classes: LabelMap, valid: NDArray[np.bool_], distance_px: int, n_classes: int) -> LabelMap:
+    """The class where another one lies within the square, 255 elsewhere.
+
+    Another one does where the square's largest or smallest valid class is not the pixel's own.
+    """
+    import cv2  # a quarter of a second that `compare`, which needs no pixels, does not pay
+
+    if classes.size and classes.max() >= n_classes:
+        raise ClassIndexError(
+            f"a map holds class {classes.max()}, expected 0 to {n_classes - 1}. Check legend and ignored value."
+        )
+    square = np.ones((2 * distance_px + 1, 2 * distance_px + 1), np.uint8)
+    highest = cv2.dilate(classes, square)
+    lowest = cv2.erode(np.where(valid, classes, np.uint8(255)), square)
+    return np.where(valid & ((highest != classes) | (lowest != classes)), classes, np.uint8(255))

@@ -1,0 +1,281 @@
+"""ONNX files, ours or anyone's, as a function of tensors: run by onnxruntime, on the CPU or a CUDA device.
+
+What an unknown file eats and gives is told from its shapes and from a run over noise: bands first or last, tiles of
+one size or of any, probabilities or logits.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from levelground.errors import ModelError, WeightsError, first_line
+from levelground.inference.sliding_window import Forward
+from levelground.records import sha256_file, sha256_json
+
+if TYPE_CHECKING:
+    import onnx
+
+    from levelground.runtime import Runtime
+
+
+def parse_onnx(path: Path) -> "onnx.ModelProto":
+    """Read a file without the weights that lie beside it.
+
+    Raises:
+        ModelError: The library is missing.
+        WeightsError: It is no ONNX file.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise missing_runtime(path) from error
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except (OSError, DecodeError) as error:
+        raise WeightsError(f"{path}: no ONNX file ({first_line(error)}). Give the file that was exported.") from error
+
+
+def missing_runtime(path: Path) -> ModelError:
+    """What to say where a library of the extra is missing."""
+    return ModelError(f"{path}: onnxruntime, which runs it, is not installed. pip install 'levelground[export]'")
+
+
+def external_files(model: "onnx.ModelProto", path: Path) -> list[Path]:
+    """The files that hold weights of a model beside it.
+
+    Raises:
+        WeightsError: One lies outside the model's folder, or is not there.
+    """
+    folder, found = path.resolve().parent, {}
+    for tensor in _tensors(model):
+        if tensor.data_location != tensor.EXTERNAL:
+            continue
+        place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+        file = (folder / place).resolve()
+        if not place or Path(place).is_absolute() or not file.is_relative_to(folder):
+            raise WeightsError(f"{path}: names weights outside its folder ({place!r}). Save it as one file.")
+        if not file.is_file():
+            raise WeightsError(f"{path}: its weights {place!r} are not beside it. Copy them there, or save one file.")
+        found[place] = file
+    return [found[place] for place in sorted(found)]
+
+
+def _tensors(model: "onnx.ModelProto") -> Iterator["onnx.TensorProto"]:
+    """Every tensor stored in a model, those of inner graphs and functions included."""
+    yield from _graph_tensors(model.graph)
+    for function in model.functions:
+        yield from _node_tensors(function.node)
+    for training in model.training_info:
+        for graph in (training.initialization, training.algorithm):
+            yield from _graph_tensors(graph)
+
+
+def _graph_tensors(graph: "onnx.GraphProto") -> Iterator["onnx.TensorProto"]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Iterable["onnx.NodeProto"]) -> Iterator["onnx.TensorProto"]:
+    for node in nodes:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _graph_tensors(graph)
+
+
+Layout = Literal["NCHW", "NHWC"]
+Run = Callable[[NDArray[np.generic]], NDArray[np.float32]]  # one batch in the file's layout -> its first output
+Side = int | str | None  # a dimension of an ONNX shape: a number, or a name where any will do
+
+INPUT_TYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
+"""Types of input that can be given, by onnxruntime's names."""
+
+MOST_BANDS = 32
+"""A dimension up to this that stands last, after larger ones, is taken for bands."""
+
+PROBE_TILE = 256
+"""Side of the noise that a file of any tile size is tried with, px."""
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """A loaded ONNX file."""
+
+    forward: Forward
+    activated: bool
+    bands: int
+    n_outputs: int
+    tile: int | None
+    """The only tile side it takes, px; ``None`` takes any."""
+    max_batch: int | None
+    """The only number of tiles it takes at a time; ``None`` takes any."""
+    metadata: Mapping[str, str]
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Ports:
+    """What a file's input asks for."""
+
+    layout: Layout
+    kind: type[np.generic]
+    bands: int
+    tile: int | None
+    batch: int | None
+
+
+def open_onnx(path: Path, runtime: "Runtime") -> OnnxModel:
+    """Load an ONNX file and find out what it eats and gives.
+
+    Args:
+        path: The file; weights beside it are read where they lie in its folder or below.
+        runtime: Threads, and whether to run on CUDA.
+    Raises:
+        ModelError: onnxruntime is missing, or the file is no segmentation network of one image.
+        WeightsError: The file is damaged, or names weights outside its folder.
+    """
+    files = [path, *external_files(parse_onnx(path), path)]
+    session = _session(path, runtime)
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1:
+        raise ModelError(f"{path}: has {len(inputs)} inputs, expected one image. Export it with one.")
+    ports = _ports(path, list(inputs[0].shape), inputs[0].type)
+    name, output = inputs[0].name, outputs[0].name
+    if "float" not in outputs[0].type and "double" not in outputs[0].type:
+        raise ModelError(
+            f"{path}: gives {outputs[0].type}, expected probabilities or logits. Export it without the argmax."
+        )
+
+    def run(batch: NDArray[np.generic]) -> NDArray[np.float32]:
+        try:
+            (found,) = session.run([output], {name: batch})
+        except Exception as error:
+            # onnxruntime's errors share no class; whatever it says, this file cannot run this tile.
+            raise ModelError(
+                f"{path}: cannot run a tile of {batch.shape} ({_reason(error)}). Give another --tile."
+            ) from error
+        return np.asarray(found, np.float32)
+
+    layout, activation, n = _probe(path, run, ports)
+    return OnnxModel(
+        forward=_forward(run, ports, layout, activation),
+        activated=activation != "logits",
+        bands=ports.bands,
+        n_outputs=max(2, n),
+        tile=ports.tile,
+        max_batch=ports.batch,
+        metadata=dict(session.get_modelmeta().custom_metadata_map),
+        digest=sha256_json([sha256_file(file) for file in files]),
+    )
+
+
+def _session(path: Path, runtime: "Runtime") -> Any:
+    """An onnxruntime session; on CUDA where both the runtime and this onnxruntime know it."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing_runtime(path) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = runtime.threads, 1
+    options.log_severity_level = 3
+    # Its threads would go on spinning while torch blends and others read and write.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = ["CPUExecutionProvider"]
+    if runtime.device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        providers.insert(0, "CUDAExecutionProvider")
+    try:
+        return onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers)
+    except Exception as error:
+        # Its errors share no class: a damaged file, an unknown operator, a newer format.
+        raise WeightsError(f"{path}: onnxruntime cannot load it ({_reason(error)}). Export it anew.") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error of onnxruntime without its codes and the file's name, which the user has."""
+    text = first_line(error, limit=1000)
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed: *)?", "", text)
+    return text[:160].strip(" :.")
+
+
+def _ports(path: Path, shape: list[Side], kind: str) -> _Ports:
+    """Layout, bands, tile and batch of an input, from its shape."""
+    if kind not in INPUT_TYPES or len(shape) != 4:
+        raise ModelError(f"{path}: eats {kind} {shape}, expected float (N, C, H, W). Export it for images.")
+    batch, first, middle, last = (side if isinstance(side, int) and side > 0 else None for side in shape)
+    bands_last = last is not None and last <= MOST_BANDS and (first is None or first > last)
+    bands, sides = (last, (first, middle)) if bands_last else (first, (middle, last))
+    if bands is None:
+        raise ModelError(f"{path}: its input {shape} names no number of bands. Export it with a fixed one.")
+    known = {side for side in sides if side is not None}
+    if len(known) > 1:
+        raise ModelError(f"{path}: eats tiles of {sides[0]} × {sides[1]} px, expected squares. Export it for squares.")
+    tile = known.pop() if known else None
+    return _Ports("NHWC" if bands_last else "NCHW", INPUT_TYPES[kind], bands, tile, batch)
+
+
+Activation = Literal["probabilities", "shares", "logits"]
+"""What outputs are: add up to 1; each in 0 to 1 on its own, as after a sigmoid; anything."""
+
+
+def _probe(path: Path, run: Run, ports: _Ports) -> tuple[Layout, Activation, int]:
+    """Run noise through a model: layout, meaning and number of its outputs."""
+    side, rng = ports.tile or PROBE_TILE, np.random.default_rng(0)
+    shape = (ports.batch or 1, *((side, side, ports.bands) if ports.layout == "NHWC" else (ports.bands, side, side)))
+    noise = [rng.random(shape), 4 * rng.standard_normal(shape)]
+    found = [run((one * 255 if ports.kind is np.uint8 else one).astype(ports.kind)) for one in noise]
+    size = found[0].shape
+    if len(size) == 4 and size[-2:] == (side, side):
+        layout: Layout = "NCHW"
+    elif len(size) == 4 and size[1:3] == (side, side):
+        layout = "NHWC"
+    else:
+        raise ModelError(
+            f"{path}: makes {size} of a tile of {side} px, expected classes for each pixel, (N, K, {side}, {side}). "
+            "Give a segmentation network."
+        )
+    axis = 1 if layout == "NCHW" else 3
+    if not all(one.min() >= 0 and one.max() <= 1 for one in found):
+        return layout, "logits", size[axis]
+    whole = size[axis] > 1 and all(np.allclose(one.sum(axis), 1, atol=1e-2) for one in found)
+    return layout, "probabilities" if whole else "shares", size[axis]
+
+
+def _forward(run: Run, ports: _Ports, layout: Layout, activation: Activation) -> Forward:
+    """A function of tensors around a session; one output becomes two classes, the first of them the rest."""
+
+    def batches(image: torch.Tensor) -> Iterator[NDArray[np.float32]]:
+        ordered = image.permute(0, 2, 3, 1) if ports.layout == "NHWC" else image
+        values = ordered.detach().to("cpu", torch.float32).contiguous().numpy()
+        whole = values.round().clip(0, 255) if ports.kind is np.uint8 else values
+        step = ports.batch or len(values)
+        for first in range(0, len(values), step):
+            part = whole[first : first + step].astype(ports.kind, copy=False)
+            padded = np.concatenate([part, np.repeat(part[-1:], step - len(part), axis=0)])
+            yield run(padded if len(part) < step else part)[: len(part)]
+
+    def forward(image: torch.Tensor) -> torch.Tensor:
+        found = torch.from_numpy(np.concatenate(list(batches(image)))).to(image.device)
+        found = found.permute(0, 3, 1, 2) if layout == "NHWC" else found
+        if found.shape[1] == 1:
+            rest = torch.zeros_like(found) if activation == "logits" else 1 - found
+            return torch.cat([rest, found], dim=1)
+        return found / found.sum(1, keepdim=True).clamp_min(1e-12) if activation == "shares" else found
+
+    return forward

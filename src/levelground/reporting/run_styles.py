@@ -1,0 +1,213 @@
+"""The runs of a comparison as charts and tables show them: order, names, marks, colours, and where a value stands."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from levelground.comparison.text import metric_words
+from levelground.records import Record
+
+_HUES: tuple[tuple[float, float, float, float], ...] = (
+    (250, 0.14, 0.48, 0.67),  # blue
+    (45, 0.16, 0.40, 0.62),  # vermilion
+    (168, 0.11, 0.60, 0.88),  # bluish green
+    (345, 0.16, 0.40, 0.62),  # purple
+    (85, 0.13, 0.54, 0.83),  # ochre
+    (215, 0.10, 0.53, 0.72),  # sky
+    (305, 0.14, 0.41, 0.86),  # violet
+)
+# Hue in degrees, chroma, lightness on light and on dark ground. The lightnesses were searched for the largest least
+# distance (OKLab) between the first three, four, five and all, to normal, protanope and deuteranope eyes.
+
+_LIGHT_GROUND, _DARK_GROUND = (0.34, 0.63), (0.60, 0.92)
+# Lightness that keeps a contrast of 3:1 against the page.
+
+_SPREAD = 0.10
+# How far the runs of one hue may go from its lightness, either way.
+
+_SHAPES: tuple[tuple[str, str], ...] = (
+    ("M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z", "o"),
+    ("M-3.6-3.6h7.2v7.2h-7.2z", "s"),
+    ("M0-4.8L4.6 3.4H-4.6z", "^"),
+    ("M0-5L5 0 0 5-5 0z", "D"),
+    ("M0 4.8L4.6-3.4H-4.6z", "v"),
+    ("M-1.6-4.6h3.2v3h3v3.2h-3v3h-3.2v-3h-3v-3.2h3z", "P"),
+    ("M-4.8 0L3.4-4.6V4.6z", "<"),
+    ("M4.8 0L-3.4-4.6V4.6z", ">"),
+)
+_DASHES: tuple[tuple[float, ...], ...] = ((), (6, 3), (2, 2), (8, 2, 2, 2), (12, 3))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The look of one run: ``light`` and ``dark`` are its colours on that ground, ``#rrggbb``."""
+
+    light: str
+    dark: str
+    shape: str
+    marker: str
+    dash: tuple[float, ...]
+
+    @property
+    def dash_array(self) -> str | None:
+        """The dash as SVG writes it; ``None`` for a solid line."""
+        return " ".join(f"{part:g}" for part in self.dash) or None
+
+
+def assign_marks(archs: Sequence[str]) -> list[Mark]:
+    """Give every run its look.
+
+    Args:
+        archs: The architecture of each run, in the order of the runs.
+    Returns:
+        One mark a run; no two are equal, and no two colours are.
+
+    Example:
+        >>> a, b, c = assign_marks(["unet", "unet", "fpn"])
+        >>> a.marker, b.marker, c.marker, len({a.light, b.light, c.light})
+        ('o', 's', '^', 3)
+    """
+    order = {arch: number for number, arch in enumerate(dict.fromkeys(archs))}
+    hues = [order[arch] % len(_HUES) for arch in archs]
+    sizes, seen = Counter(hues), Counter[int]()
+    marks = []
+    for number, hue in enumerate(hues):
+        nth, n = seen[hue], sizes[hue]
+        seen[hue] += 1
+        shape, marker = _SHAPES[number % len(_SHAPES)]
+        marks.append(
+            Mark(
+                light=_colour(hue, _HUES[hue][2], _LIGHT_GROUND, nth, n),
+                dark=_colour(hue, _HUES[hue][3], _DARK_GROUND, nth, n),
+                shape=shape,
+                marker=marker,
+                dash=_DASHES[nth % len(_DASHES)],
+            )
+        )
+    return marks
+
+
+def _colour(hue: int, middle: float, ground: tuple[float, float], nth: int, n: int) -> str:
+    """The nth of n colours of a hue, spread around its lightness."""
+    degrees, chroma = _HUES[hue][:2]
+    darkest, lightest = max(ground[0], middle - _SPREAD), min(ground[1], middle + _SPREAD)
+    lightness = middle if n == 1 else darkest + (lightest - darkest) * nth / (n - 1)
+    return oklch_hex(lightness, chroma, degrees)
+
+
+def oklch_hex(lightness: float, chroma: float, degrees: float) -> str:
+    """Turn a colour of OKLCH into ``#rrggbb``, clipped to what a screen shows.
+
+    Args:
+        lightness: 0 (black) to 1 (white).
+        chroma: 0 (grey) to about 0.3.
+        degrees: Hue.
+    Source: Ottosson, "A perceptual color space for image processing", 2020; its matrices.
+
+    Example:
+        >>> oklch_hex(1, 0, 0), oklch_hex(0, 0, 0)
+        ('#ffffff', '#000000')
+    """
+    a, b = chroma * math.cos(math.radians(degrees)), chroma * math.sin(math.radians(degrees))
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    middle = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    linear = (
+        4.0767416621 * long - 3.3077115913 * middle + 0.2309699292 * short,
+        -1.2684380046 * long + 2.6097574011 * middle - 0.3413193965 * short,
+        -0.0041960863 * long - 0.7034186147 * middle + 1.7076147010 * short,
+    )
+    return "#" + "".join(f"{_gamma(value):02x}" for value in linear)
+
+
+def _gamma(value: float) -> int:
+    """A linear channel as sRGB's 0–255."""
+    value = min(max(value, 0.0), 1.0)
+    return round(255 * (12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055))
+
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class RunLook:
+    """A run on the page: its number (class ``r<number>``), names, look and record."""
+
+    number: int
+    name: str
+    label: str
+    mark: Mark
+    record: Record
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """Its run card; empty where there is none."""
+        return self.record.get("card") or {}
+
+    def scores(self, scoring: str) -> Mapping[str, Any]:
+        """Its scores under a scoring; empty where there are none."""
+        return (self.record.get("scores") or {}).get(scoring) or {}
+
+    def folder(self, study_folder: Path) -> Path:
+        """Its run folder: where the record says it lies, seen from the comparison, or among the study's runs."""
+        return study_folder / (self.record.get("folder") or f"runs/{self.name}")
+
+
+def run_looks(record: Record) -> list[RunLook]:
+    """The runs, best first by the primary metric; ties keep the record's order, runs without a value come last."""
+    values = {run["name"]: value_of(record, run) for run in record["runs"]}
+    runs = sorted(record["runs"], key=lambda run: -(values[run["name"]] or -1.0))
+    marks = assign_marks([run.get("arch") or run["name"] for run in runs])
+    return [
+        RunLook(number, run["name"], run.get("label") or run["name"], mark, run)
+        for number, (run, mark) in enumerate(zip(runs, marks, strict=True))
+    ]
+
+
+def primary_scoring(record: Record) -> str:
+    """The scoring of the primary metric; the first one where the metric has none of its own."""
+    scoring = str(record["metric"]).partition(".")[0]
+    return scoring if scoring in record["scorings"] else str(record["scorings"][0])
+
+
+def value_of(record: Record, run: Mapping[str, Any]) -> float | None:
+    """A run's value of the primary metric."""
+    if "value" in run:
+        return number_or_none(run["value"])
+    scoring, _, name = str(record["metric"]).partition(".")
+    return number_or_none(((run.get("scores") or {}).get(scoring) or {}).get(name))
+
+
+def value_interval(record: Record, run: Mapping[str, Any]) -> Interval | None:
+    """The interval of a run's value of the primary metric."""
+    if "interval" in run:
+        return interval_of(run)
+    scoring, _, name = str(record["metric"]).partition(".")
+    return interval_of((run.get("scores") or {}).get(scoring)) if name == "miou" else None
+
+
+def interval_of(holder: Mapping[str, Any] | None, key: str = "interval") -> Interval | None:
+    """An interval of a record, or ``None`` where it has none."""
+    value = (holder or {}).get(key)
+    if not isinstance(value, Sequence) or len(value) != 2 or None in value:
+        return None
+    return float(value[0]), float(value[1])
+
+
+def number_or_none(value: object) -> float | None:
+    """A number of a record, or ``None``."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def throughput_of(look: RunLook) -> float | None:
+    """Predicted megapixels a second, measured on the scenes compared, else on the run's card."""
+    measured = (look.record.get("throughput") or {}).get("predict_megapixels_per_s")
+    return number_or_none(measured or (look.card.get("speed") or {}).get("infer_megapixels_per_s"))
+
+
+def metric_title(record: Record) -> str:
+    """The primary metric in words."""
+    return metric_words(str(record["metric"]), record["scorings"])

@@ -1,0 +1,1 @@
+"""Statistics on counts: intervals, tests and verdicts, for runs and for architectures."""

@@ -1,0 +1,283 @@
+"""Differences of architectures, with seeds and groups both in the interval.
+
+Letters: V_g the jackknife variance over groups of the difference of seed means; V_a, V_b the sample variances over
+seeds of each side's score; n_a, n_b the numbers of seeds. See :mod:`levelground.statistics.architectures`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr
+
+from levelground.errors import ShapeError
+from levelground.metrics.named import Metric
+from levelground.metrics.scores import AnyCounts, Counted, Scores
+from levelground.statistics.intervals import ends, jackknife_se, known, t_interval
+from levelground.statistics.pairs import RESAMPLES, Ends, Groups, Verdict, all_pairs, decide
+from levelground.statistics.permutation import holm
+from levelground.statistics.power import Design
+from levelground.statistics.resampling import CountsMetric, GroupSums, bootstrap_values, group_sums
+
+
+@dataclass(frozen=True)
+class ArchitectureScore:
+    """The score of one architecture.
+
+    Attributes:
+        name: As given with the runs.
+        runs: Indices of its runs.
+        value: Mean of their scores.
+        interval: 95 % interval; ``None`` with one seed ("seed variance unknown") or fewer than two groups.
+        se: Standard error, or ``None`` as above.
+        df: Degrees of freedom, or ``None`` as above.
+        se_groups: The part that groups contribute; ``None`` with fewer than two.
+        se_seeds: The part that seeds contribute, √(V/n); ``None`` with one seed.
+        ranked_first: Share of resamples (of groups, and of seeds where there are several) in which its mean is the
+            highest, ties shared; ``None`` with fewer than two groups.
+    """
+
+    name: str
+    runs: tuple[int, ...]
+    value: float
+    interval: Ends
+    se: float | None
+    df: float | None
+    se_groups: float | None
+    se_seeds: float | None
+    ranked_first: float | None
+
+    @property
+    def n_seeds(self) -> int:
+        """The number of seeds."""
+        return len(self.runs)
+
+
+@dataclass(frozen=True, eq=False)
+class SeedMeans:
+    """Runs averaged by architecture, in the order in which the names first stand.
+
+    Attributes:
+        names: The architectures, A of them.
+        runs: Indices of each one's runs, its seeds.
+        values: Mean score, ``(A,)``.
+        left_out: Mean score without each group, ``(A, G)``.
+        variances: Sample variance of the score over seeds, ``(A,)``; NaN with one seed.
+    """
+
+    names: tuple[str, ...]
+    runs: tuple[tuple[int, ...], ...]
+    values: Scores
+    left_out: Scores
+    variances: Scores
+
+
+def architecture_scores(
+    counts: AnyCounts,
+    groups: Groups,
+    archs: Sequence[str],
+    metric: Metric | CountsMetric,
+    counted: Counted,
+    *,
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[ArchitectureScore]:
+    """The score of each architecture with its interval and its share of first ranks.
+
+    Args:
+        counts: ``(R, S, K, K)``, one row of scenes a run.
+        groups: The group of each scene, ``(S,)``.
+        archs: The architecture of each run, ``(R,)``; runs of one architecture are its seeds.
+        metric: A named metric, or any function from ``(..., K, K)`` counts to ``(...)`` scores.
+        counted: Which classes of the legend count, ``(K,)``.
+        n_resamples: Resamples for the share of first ranks.
+        seed: Fixes them.
+    Returns:
+        One score an architecture, in the order in which the names first stand in ``archs``.
+    Raises:
+        ShapeError: The arrays do not fit together.
+    """
+    sums = group_sums(counts, groups, metric, counted)
+    found = seed_means(sums, archs)
+    shares = _ranked_first(sums, found.runs, n_resamples, seed=seed)
+    scores = []
+    for number, name in enumerate(found.names):
+        v_groups, v_seeds = known(float(jackknife_se(found.left_out[number])) ** 2), known(found.variances[number])
+        n_seeds = len(found.runs[number])
+        value = float(found.values[number])
+        se, df, interval = None, None, None
+        if v_groups is not None and v_seeds is not None:
+            design = Design(v_groups, sums.n_groups, (v_seeds,), (n_seeds,))
+            se, df = design.se(), design.df()
+            interval = ends(t_interval(np.array(value), np.array(se), df))
+        score = ArchitectureScore(
+            name=name,
+            runs=found.runs[number],
+            value=value,
+            interval=interval,
+            se=se,
+            df=df,
+            se_groups=None if v_groups is None else float(np.sqrt(v_groups)),
+            se_seeds=None if v_seeds is None else float(np.sqrt(v_seeds / n_seeds)),
+            ranked_first=None if shares is None else float(shares[number]),
+        )
+        scores.append(score)
+    return scores
+
+
+def seed_means(sums: GroupSums, archs: Sequence[str]) -> SeedMeans:
+    """Average runs over seeds.
+
+    Args:
+        sums: Sums by run and group.
+        archs: The architecture of each run, ``(R,)``.
+    Returns:
+        The means, and how the runs scatter around them.
+    Raises:
+        ShapeError: Another number of names than of runs.
+    """
+    if len(archs) != sums.n_runs:
+        raise ShapeError(f"{len(archs)} architecture names for {sums.n_runs} runs, expected one a run.")
+    names = tuple(dict.fromkeys(archs))
+    runs = tuple(tuple(number for number, arch in enumerate(archs) if arch == name) for name in names)
+    values, left_out = sums.values(), sums.left_out()
+    return SeedMeans(
+        names,
+        runs,
+        np.array([values[list(members)].mean() for members in runs]),
+        np.array([left_out[list(members)].mean(axis=0) for members in runs]),
+        np.array([values[list(members)].var(ddof=1) if len(members) > 1 else np.nan for members in runs]),
+    )
+
+
+def _ranked_first(sums: GroupSums, runs: Sequence[tuple[int, ...]], n_resamples: int, *, seed: int) -> Scores | None:
+    """Share of resamples of groups and seeds in which each architecture's mean is the highest."""
+    if sums.n_groups < 2:
+        return None
+    resampled = bootstrap_values(sums, n_resamples, seed=seed)
+    generator = np.random.Generator(np.random.Philox([seed, 1]))  # not the stream that drew the groups
+    means = np.empty((len(runs), n_resamples))
+    for number, members in enumerate(runs):
+        chosen = np.array(members)[generator.integers(0, len(members), (len(members), n_resamples))]
+        means[number] = resampled[chosen, np.arange(n_resamples)].mean(axis=0)
+    first = means == means.max(axis=0)
+    ties = first.sum(axis=0)
+    decided: NDArray[np.bool_] = ties > 0  # a resample without any true pixel ranks nobody
+    if not decided.any():
+        return None
+    return np.asarray((first[:, decided] / ties[decided]).mean(axis=1))
+
+
+@dataclass(frozen=True)
+class ArchitecturePair:
+    """The difference of two architectures, a − b.
+
+    Attributes:
+        a: Name of the first.
+        b: Name of the second.
+        delta: Score of a minus score of b.
+        se: Standard error; ``None`` where a side has one seed, or with fewer than two groups.
+        df: Satterthwaite's degrees of freedom, or ``None`` as ``se``.
+        interval: 95 % interval, or ``None`` as ``se``.
+        p: Two-sided p of the same t, or ``None`` as ``se``.
+        p_holm: Adjusted for all pairs of architectures that have a p.
+        verdict: What may be said of the architectures; ``undecided`` where there is no interval.
+        v_groups: Variance of the difference over groups; ``None`` with fewer than two.
+        v_a: Variance of a's score over seeds; ``None`` with one.
+        v_b: Variance of b's score over seeds; ``None`` with one.
+        n_a: Seeds of a.
+        n_b: Seeds of b.
+        n_groups: Groups.
+    """
+
+    a: str
+    b: str
+    delta: float
+    se: float | None
+    df: float | None
+    interval: Ends
+    p: float | None
+    p_holm: float | None
+    verdict: Verdict
+    v_groups: float | None
+    v_a: float | None
+    v_b: float | None
+    n_a: int
+    n_b: int
+    n_groups: int
+
+    def design(self) -> Design | None:
+        """What :func:`levelground.statistics.power.power` asks for; ``None`` where a variance is unknown."""
+        if self.v_groups is None or self.v_a is None or self.v_b is None:
+            return None
+        return Design(self.v_groups, self.n_groups, (self.v_a, self.v_b), (self.n_a, self.n_b))
+
+
+def compare_architectures(
+    counts: AnyCounts,
+    groups: Groups,
+    archs: Sequence[str],
+    metric: Metric | CountsMetric,
+    counted: Counted,
+    *,
+    delta: float = 0.01,
+) -> list[ArchitecturePair]:
+    """Compare all pairs of architectures: ``Δ ± t·√(V_g + V_a/n_a + V_b/n_b)``.
+
+    Args:
+        counts: ``(R, S, K, K)``, one row of scenes a run.
+        groups: The group of each scene, ``(S,)``.
+        archs: The architecture of each run, ``(R,)``.
+        metric: A named metric, or any function from ``(..., K, K)`` counts to ``(...)`` scores.
+        counted: Which classes of the legend count, ``(K,)``.
+        delta: Differences below this do not matter.
+    Returns:
+        One result a pair, in the order of names as they first stand in ``archs``.
+    Raises:
+        ShapeError: The arrays do not fit together.
+    """
+    sums = group_sums(counts, groups, metric, counted)
+    means = seed_means(sums, archs)
+    pairs = [_compare(means, a, b, sums.n_groups) for a, b in all_pairs(len(means.names))]
+    adjusted = holm(np.array([np.nan if pair.p is None else pair.p for pair in pairs]))
+    judged = []
+    for pair, value in zip(pairs, adjusted, strict=True):
+        p_holm = known(value)
+        judged.append(replace(pair, p_holm=p_holm, verdict=decide(pair.interval, p_holm, delta=delta)))
+    return judged
+
+
+def _compare(means: SeedMeans, a: int, b: int, n_groups: int) -> ArchitecturePair:
+    """The difference of two architectures; its p is adjusted and judged by the caller."""
+    delta = float(means.values[a] - means.values[b])
+    pair = ArchitecturePair(
+        a=means.names[a],
+        b=means.names[b],
+        delta=delta,
+        se=None,
+        df=None,
+        interval=None,
+        p=None,
+        p_holm=None,
+        verdict=Verdict("undecided", False),
+        v_groups=known(float(jackknife_se(means.left_out[a] - means.left_out[b])) ** 2),
+        v_a=known(means.variances[a]),
+        v_b=known(means.variances[b]),
+        n_a=len(means.runs[a]),
+        n_b=len(means.runs[b]),
+        n_groups=n_groups,
+    )
+    design = pair.design()
+    if design is None:
+        return pair
+    se, df = design.se(), design.df()
+    interval = ends(t_interval(np.array(delta), np.array(se), df))
+    return replace(pair, se=se, df=df, interval=interval, p=_t_test(delta, se, df))
+
+
+def _t_test(delta: float, se: float, df: float) -> float:
+    """Two-sided p of Student's t; identical scores without any variance have p = 1."""
+    if se == 0:
+        return 1.0 if delta == 0 else 0.0
+    return float(2 * stdtr(df, -abs(delta) / se))

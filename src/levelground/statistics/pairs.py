@@ -1,0 +1,280 @@
+"""Runs and pairs of runs on the same scenes: estimates, intervals, tests, verdicts.
+
+Statements here are about *these weights*: what other scenes of the same kind would show of them. Statements about
+architectures need several seeds: :mod:`levelground.statistics.architectures`. Letters: R runs, S scenes, K classes,
+G groups, P pairs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelground.errors import ConfigError
+from levelground.metrics.named import Metric
+from levelground.metrics.scores import AnyCounts, Counted, Scores
+from levelground.statistics.intervals import bca_interval, ends, jackknife_se, known, percentile_interval, t_interval
+from levelground.statistics.permutation import holm, smallest_p, swap_p_values
+from levelground.statistics.resampling import CountsMetric, bootstrap_values, group_sums
+
+VerdictWord = Literal["equal", "better", "worse", "undecided"]
+
+ALPHA = 0.05
+"""The adjusted p at which a difference counts as shown."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What may be said of a difference a − b.
+
+    Attributes:
+        word: ``equal``: smaller than δ either way. ``better`` / ``worse``: a scores higher / lower. Else ``undecided``.
+        excludes_zero: Whether the interval leaves 0 out; with ``equal``: measurably different, by less than δ.
+    """
+
+    word: VerdictWord
+    excludes_zero: bool
+
+
+def decide(interval: tuple[float, float] | None, p_holm: float | None, *, delta: float) -> Verdict:
+    """Say what holds of a difference, the first of: equal, better or worse, undecided.
+
+    Args:
+        interval: The 95 % interval of a − b, or ``None`` where there is none.
+        p_holm: The adjusted p of the difference, or ``None`` where there is none.
+        delta: Differences below this do not matter (``--delta``).
+    Returns:
+        The verdict.
+    Example:
+        >>> decide((0.002, 0.008), 0.01, delta=0.01)
+        Verdict(word='equal', excludes_zero=True)
+        >>> [decide(ends, 0.01, delta=0.01).word for ends in ((0.02, 0.08), (-0.08, -0.02), (-0.02, 0.08))]
+        ['better', 'worse', 'undecided']
+        >>> decide((0.02, 0.08), 0.2, delta=0.01).word
+        'undecided'
+    """
+    if interval is None:
+        return Verdict("undecided", False)
+    low, high = interval
+    excludes_zero = low > 0 or high < 0
+    if -delta < low and high < delta:
+        return Verdict("equal", excludes_zero)
+    if excludes_zero and p_holm is not None and p_holm <= ALPHA:
+        return Verdict("better" if low > 0 else "worse", True)
+    return Verdict("undecided", excludes_zero)
+
+
+Groups = Sequence[str] | NDArray[np.str_]
+Ends = tuple[float, float] | None
+
+RESAMPLES = 10_000
+"""Resamples of a bootstrap and of a swap test: the Monte-Carlo error of p = .05 is then .002."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its jackknife interval.
+
+    Attributes:
+        value: The figure; NaN where no class of the metric has true pixels.
+        se: Its standard error over groups; ``None`` with fewer than two groups, or where a class scored alone lies in
+            one group only.
+        df: Degrees of freedom, G − 1; ``None`` as ``se``.
+        interval: 95 % interval; ``None`` as ``se``.
+    """
+
+    value: float
+    se: float | None
+    df: float | None
+    interval: Ends
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """The difference of two runs, a − b.
+
+    Attributes:
+        a: Index of the first run.
+        b: Index of the second run.
+        delta: Metric of a minus metric of b.
+        se: Its jackknife standard error, or ``None`` where there is none.
+        df: Degrees of freedom, G − 1.
+        interval: Jackknife interval: the one that decides.
+        percentile: Percentile bootstrap interval.
+        bca: BCa bootstrap interval.
+        p: Two-sided p by swapping groups; ``None`` with fewer than two groups.
+        p_holm: The same, adjusted for all pairs of the call.
+        p_min: The smallest ``p_holm`` that any difference could have reached.
+        verdict: What may be said.
+    """
+
+    a: int
+    b: int
+    delta: float
+    se: float | None
+    df: float | None
+    interval: Ends
+    percentile: Ends
+    bca: Ends
+    p: float | None
+    p_holm: float | None
+    p_min: float
+    verdict: Verdict
+
+
+def run_intervals(counts: AnyCounts, groups: Groups, metric: Metric | CountsMetric, counted: Counted) -> list[Estimate]:
+    """The metric of each run with its interval.
+
+    Args:
+        counts: ``(R, S, K, K)``, or boundary counts ``(R, S, K, 3)`` for a ``boundary`` metric.
+        groups: The group of each scene, ``(S,)``.
+        metric: A named metric, or any function from ``(..., K, K)`` counts to ``(...)`` scores.
+        counted: Which classes of the legend count, ``(K,)``.
+    Returns:
+        One estimate a run.
+    Raises:
+        ShapeError: The arrays do not fit together.
+    Example:
+        >>> from levelground.metrics.named import parse_metric
+        >>> counts = np.array([[[[8, 2], [1, 9]], [[5, 5], [2, 8]], [[9, 1], [1, 9]]]])
+        >>> both = np.array([True, True])
+        >>> found = run_intervals(counts, ["s1", "s2", "s3"], parse_metric("official.miou", ("a", "b"), both), both)
+        >>> round(found[0].value, 3), round(found[0].se, 3), found[0].df
+        (0.666, 0.111, 2.0)
+    """
+    sums = group_sums(counts, groups, metric, counted)
+    return _estimates(sums.values(), sums.left_out())
+
+
+def differences(
+    counts: AnyCounts,
+    groups: Groups,
+    metric: Metric | CountsMetric,
+    counted: Counted,
+    *,
+    pairs: Sequence[tuple[int, int]] | None = None,
+) -> list[Estimate]:
+    """Differences of pairs with their intervals and no test: for the metrics that only describe.
+
+    Args:
+        counts: As :func:`run_intervals`.
+        groups: The group of each scene, ``(S,)``.
+        metric: As :func:`run_intervals`.
+        counted: Which classes of the legend count, ``(K,)``.
+        pairs: Indices of the runs compared; ``None`` for all, in the order of :func:`all_pairs`.
+    Returns:
+        One estimate of a − b for each pair (a, b).
+    """
+    chosen = all_pairs(counts.shape[0]) if pairs is None else pairs
+    sums = group_sums(counts, groups, metric, counted)
+    first, second = _columns(chosen)
+    values, left_out = sums.values(), sums.left_out()
+    return _estimates(values[first] - values[second], left_out[first] - left_out[second])
+
+
+def compare_pairs(
+    counts: AnyCounts,
+    groups: Groups,
+    metric: Metric | CountsMetric,
+    counted: Counted,
+    *,
+    delta: float = 0.01,
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[PairResult]:
+    """Compare all pairs of runs by the one metric named in advance.
+
+    Args:
+        counts: As :func:`run_intervals`, the same scenes with the same truth for all runs.
+        groups: The group of each scene, ``(S,)``.
+        metric: As :func:`run_intervals`.
+        counted: Which classes of the legend count, ``(K,)``.
+        delta: Differences below this do not matter.
+        n_resamples: Resamples of the bootstraps and of the swap test.
+        seed: Fixes both draws.
+    Returns:
+        One result a pair (a, b), a < b, in the order of :func:`all_pairs`.
+    Raises:
+        ShapeError: The arrays do not fit together.
+        ConfigError: ``delta`` is negative or ``n_resamples`` under 100.
+    """
+    if not delta >= 0 or n_resamples < 100:
+        raise ConfigError(f"delta is {delta}, n_resamples {n_resamples}; expected at least 0 and at least 100.")
+    pairs = all_pairs(counts.shape[0])
+    if not pairs:
+        return []
+    sums = group_sums(counts, groups, metric, counted)
+    first, second = _columns(pairs)
+    values, left_out = sums.values(), sums.left_out()
+    found, without = values[first] - values[second], left_out[first] - left_out[second]
+    resampled = bootstrap_values(sums, n_resamples, seed=seed)
+    drawn = resampled[first] - resampled[second]
+    many = sums.n_groups >= 2
+    p = swap_p_values(sums, pairs, n_resamples, seed=seed) if many else np.full(len(pairs), np.nan)
+    return _pair_results(
+        pairs,
+        _estimates(found, without),
+        percentile_interval(drawn) if many else np.full((len(pairs), 2), np.nan),
+        bca_interval(drawn, found, without) if many else np.full((len(pairs), 2), np.nan),
+        p,
+        smallest_p(sums.n_groups, n_resamples, len(pairs)),
+        delta=delta,
+    )
+
+
+def all_pairs(n_runs: int) -> list[tuple[int, int]]:
+    """All pairs of runs, ``(0, 1), (0, 2) … (1, 2) …``."""
+    return list(combinations(range(n_runs), 2))
+
+
+def _pair_results(
+    pairs: Sequence[tuple[int, int]],
+    estimates: Sequence[Estimate],
+    percentile: Scores,
+    bca: Scores,
+    p: Scores,
+    p_min: float,
+    *,
+    delta: float,
+) -> list[PairResult]:
+    """Put the parts of each pair together."""
+    adjusted = holm(p)
+    results = []
+    for number, ((a, b), found) in enumerate(zip(pairs, estimates, strict=True)):
+        p_holm = known(adjusted[number])
+        result = PairResult(
+            a=a,
+            b=b,
+            delta=found.value,
+            se=found.se,
+            df=found.df,
+            interval=found.interval,
+            percentile=ends(percentile[number]),
+            bca=ends(bca[number]),
+            p=known(p[number]),
+            p_holm=p_holm,
+            p_min=p_min,
+            verdict=decide(found.interval, p_holm, delta=delta),
+        )
+        results.append(result)
+    return results
+
+
+def _estimates(values: Scores, left_out: Scores) -> list[Estimate]:
+    """Values ``(P,)`` and their values without each group ``(P, G)`` as estimates."""
+    df = float(left_out.shape[-1] - 1)
+    errors = jackknife_se(left_out)
+    intervals = t_interval(values, errors, max(df, 1.0))
+    return [
+        Estimate(float(value), known(se), df if known(se) is not None else None, ends(interval))
+        for value, se, interval in zip(values, errors, intervals, strict=True)
+    ]
+
+
+def _columns(pairs: Sequence[tuple[int, int]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First and second members of pairs."""
+    table = np.array(pairs, np.intp).reshape(-1, 2)
+    return table[:, 0], table[:, 1]

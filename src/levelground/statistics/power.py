@@ -1,0 +1,178 @@
+"""What a comparison can show: the smallest difference it detects, and how many groups or seeds would be enough.
+
+A design is judged by its variances and by δ, the difference that matters, never by the difference observed: the power
+at the observed difference is a function of its p and says nothing new (Hoenig & Heisey 2001). Letters: V_g the
+variance of a difference over groups, V_a and V_b the variances of one training over seeds, G groups, n_a and n_b seeds.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import nctdtrinc, stdtrit
+
+from levelground.statistics.pairs import ALPHA
+
+POWER = 0.8
+"""The share of repetitions in which a true difference should be seen: the usual convention (Cohen 1988)."""
+
+_MOST_GROUPS, _MOST_SEEDS = 1_000_000, 1_000
+"""Where more would be needed, the answer is none."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What the variance of a difference is made of.
+
+    Attributes:
+        v_groups: Its jackknife variance with the groups at hand.
+        n_groups: Their number G.
+        v_seeds: Variance over seeds of each side's score; empty where the question is about these weights.
+        n_seeds: Seeds of each side; empty too.
+    """
+
+    v_groups: float
+    n_groups: int
+    v_seeds: tuple[float, ...] = ()
+    n_seeds: tuple[int, ...] = ()
+
+    def se(self) -> float:
+        """``√(V_g + V_a/n_a + V_b/n_b)``."""
+        return float(np.sqrt(sum(variance for variance, _ in self._parts())))
+
+    def df(self) -> float:
+        """Satterthwaite's degrees of freedom; G − 1 without seeds."""
+        return satterthwaite(self._parts())
+
+    def with_groups(self, n_groups: int) -> "Design":
+        """The same with another number of groups of the same kind."""
+        return replace(self, v_groups=self.v_groups * self.n_groups / n_groups, n_groups=n_groups)
+
+    def with_seeds(self, n_seeds: int) -> "Design":
+        """The same with another number of seeds on each side."""
+        return replace(self, n_seeds=(n_seeds,) * len(self.v_seeds))
+
+    def _parts(self) -> list[tuple[float, int]]:
+        """Variances and their degrees of freedom."""
+        seeds = zip(self.v_seeds, self.n_seeds, strict=True)
+        return [(self.v_groups, self.n_groups - 1), *((variance / n, n - 1) for variance, n in seeds)]
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a design can and could show.
+
+    Attributes:
+        delta: The difference that matters, δ.
+        alpha: Level of one test: .05 shared among all pairs tested.
+        detectable: The smallest true difference shown in 80 % of repetitions.
+        groups_needed: Groups, with the seeds at hand, that bring ``detectable`` to δ; ``None``: no number does.
+        seeds_needed: Seeds on each side, with the groups at hand, that do; ``None``: no number does, or the question
+            is about these weights.
+        groups_for_equal: Groups with which a true difference of 0 is called ``equal`` in 80 % of repetitions.
+        seeds_for_equal: Seeds that do; as ``seeds_needed``.
+    """
+
+    delta: float
+    alpha: float
+    detectable: float
+    groups_needed: int | None
+    seeds_needed: int | None
+    groups_for_equal: int | None
+    seeds_for_equal: int | None
+
+
+def satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of estimated variances: ``(Σ v)² / Σ v²/df``.
+
+    Args:
+        parts: Each variance with its own degrees of freedom.
+    Returns:
+        The degrees of freedom; where all variances are 0, the sum of theirs.
+    Source: Satterthwaite 1946, An Approximate Distribution of Estimates of Variance Components, eq. 17.
+    Example:
+        >>> satterthwaite([(1.0, 80), (1.0, 2), (1.0, 2)])
+        8.8888...
+    """
+    total = sum(variance for variance, _ in parts)
+    if total == 0:
+        return float(sum(df for _, df in parts))
+    return float(total**2 / sum(variance**2 / df for variance, df in parts if variance > 0))
+
+
+def detectable_difference(se: float, df: float, *, alpha: float = ALPHA, power: float = POWER) -> float:
+    """The smallest true difference that a two-sided t test shows in a share ``power`` of repetitions.
+
+    Args:
+        se: Standard error of the difference.
+        df: Its degrees of freedom.
+        alpha: Level of the test.
+        power: The share wanted.
+    Returns:
+        ``c · SE``, c the noncentrality at which T exceeds t(1 - α/2, df) with probability ``power``; the other tail
+        has less than 1e-6.
+    Example:
+        >>> round(detectable_difference(1.0, 1e6), 3), round(detectable_difference(1.0, 4.0), 3)
+        (2.802, 3.761)
+    """
+    return float(nctdtrinc(df, 1 - power, stdtrit(df, 1 - alpha / 2)) * se)
+
+
+def equal_margin(se: float, df: float, *, power: float = POWER) -> float:
+    """The smallest δ for which a true difference of 0 is called ``equal`` in a share ``power`` of repetitions.
+
+    The interval ``Δ ± t(.975)·SE`` lies inside ±δ where ``|Δ| < δ - t(.975)·SE``.
+
+    Args:
+        se: Standard error of the difference.
+        df: Its degrees of freedom.
+        power: The share wanted.
+    Returns:
+        ``(t(.975, df) + t((1 + power)/2, df)) · SE``.
+    """
+    return float((stdtrit(df, 0.975) + stdtrit(df, (1 + power) / 2)) * se)
+
+
+def power(design: Design, *, delta: float, n_pairs: int = 1) -> Power:
+    """Say what a design can show and what it would take to show δ.
+
+    Args:
+        design: The variances at hand; at least two groups and, where seeds are asked about, two seeds a side.
+        delta: The difference that matters, δ > 0.
+        n_pairs: Pairs tested together; Holm's first step divides the level by it.
+    Returns:
+        The answers.
+    Example:
+        >>> found = power(Design(v_groups=0.01**2, n_groups=81), delta=0.01)
+        >>> round(found.detectable, 4), found.groups_needed, found.groups_for_equal
+        (0.0284, 638, 854)
+    """
+    alpha = ALPHA / n_pairs
+
+    def shows(tried: Design) -> bool:
+        return detectable_difference(tried.se(), tried.df(), alpha=alpha) <= delta
+
+    def equals(tried: Design) -> bool:
+        return equal_margin(tried.se(), tried.df()) <= delta
+
+    seeds = bool(design.v_seeds)
+    return Power(
+        delta=delta,
+        alpha=alpha,
+        detectable=detectable_difference(design.se(), design.df(), alpha=alpha),
+        groups_needed=_fewest(lambda n: shows(design.with_groups(n)), _MOST_GROUPS),
+        seeds_needed=_fewest(lambda n: shows(design.with_seeds(n)), _MOST_SEEDS) if seeds else None,
+        groups_for_equal=_fewest(lambda n: equals(design.with_groups(n)), _MOST_GROUPS),
+        seeds_for_equal=_fewest(lambda n: equals(design.with_seeds(n)), _MOST_SEEDS) if seeds else None,
+    )
+
+
+def _fewest(enough: Callable[[int], bool], most: int) -> int | None:
+    """The smallest number from 2 on that is enough, by bisection; ``None`` where ``most`` is not."""
+    if not enough(most):
+        return None
+    low, high = 1, most  # one group or one seed has no variance, so it is never enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high

@@ -1,0 +1,184 @@
+"""Groups of scenes, left out, drawn again or swapped: what intervals and tests are made of.
+
+Letters: R runs, S scenes, G groups, B resamples. A metric is a function of sums over groups, so a resample of groups
+is a row of whole-number weights and all resamples are one matrix product. The sums are whole numbers below 2^53, so
+the product is exact and its order changes nothing.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelground.errors import ShapeError
+from levelground.metrics.named import Metric
+from levelground.metrics.scores import AnyCounts, Counted, Scores
+
+CountsMetric = Callable[[Scores], Scores]  # any vectorised (..., K, K) -> (...)
+
+_CHUNK_BYTES = 48 << 20
+"""Memory for the sums of the resamples at hand; the arrays derived from them take about as much again."""
+
+
+@dataclass(frozen=True, eq=False)
+class GroupSums:
+    """What a metric is a function of, by run and group.
+
+    Attributes:
+        sums: ``(..., R, G)``; the leading axes are the metric's own.
+        groups: Names of the groups, sorted.
+        score: The metric: sums ``(..., *any)`` to ``(*any)``.
+    """
+
+    sums: Scores
+    groups: tuple[str, ...]
+    score: CountsMetric
+
+    @property
+    def n_runs(self) -> int:
+        """The number of runs R."""
+        return int(self.sums.shape[-2])
+
+    @property
+    def n_groups(self) -> int:
+        """The number of groups G."""
+        return int(self.sums.shape[-1])
+
+    def totals(self) -> Scores:
+        """Sums over all groups, ``(..., R)``."""
+        return np.asarray(self.sums.sum(axis=-1))
+
+    def values(self) -> Scores:
+        """The metric of each run on all groups, ``(R,)``."""
+        return self.score(self.totals())
+
+    def left_out(self) -> Scores:
+        """The metric of each run without each group, ``(R, G)``; its class set is that of the remaining groups."""
+        return self.score(self.totals()[..., None] - self.sums)
+
+    def weighted(self, weights: Scores) -> Scores:
+        """The sums under each column of weights ``(G, B)``, ``(..., R, B)``."""
+        flat = self.sums.reshape(-1, self.n_groups) @ weights
+        return flat.reshape(*self.sums.shape[:-1], weights.shape[1])
+
+    def chunk(self) -> int:
+        """How many resamples are held at a time."""
+        return max(64, int(_CHUNK_BYTES / 8 / max(1, self.sums.size // self.n_groups)))
+
+
+def group_sums(
+    counts: AnyCounts, groups: Sequence[str] | NDArray[np.str_], metric: Metric | CountsMetric, counted: Counted
+) -> GroupSums:
+    """Add scenes up to groups.
+
+    Args:
+        counts: ``(R, S, K, K)``, or boundary counts ``(R, S, K, 3)`` for a ``boundary`` metric.
+        groups: The group of each scene, ``(S,)``.
+        metric: A named metric, or any function from ``(..., K, K)`` counts to ``(...)`` scores.
+        counted: Which classes of the legend count, ``(K,)``; a function ignores it.
+    Returns:
+        The sums, by run and by group in the order of their names.
+    Raises:
+        ShapeError: Counts and groups speak of another number of scenes, or there is no scene.
+    Example:
+        >>> counts = np.arange(8).reshape(1, 2, 2, 2)
+        >>> accuracy = lambda c: c[..., [0, 1], [0, 1]].sum(-1) / c.sum((-2, -1))
+        >>> group_sums(counts, ["east", "east"], accuracy, np.array([True, True])).values().round(2)
+        array([0.5])
+    """
+    if counts.ndim != 4 or counts.shape[1] != len(groups) or not len(groups):
+        raise ShapeError(f"counts are {counts.shape} for {len(groups)} scenes, expected (runs, scenes, K, K).")
+    score: CountsMetric
+    if isinstance(metric, Metric):
+        per_scene, score = metric.sums(counts, counted), metric.score
+    else:
+        per_scene, score = np.moveaxis(counts, (2, 3), (0, 1)).astype(np.float64), _trailing(metric)
+    names, membership = group_membership(groups)
+    flat = per_scene.reshape(-1, len(groups)) @ membership
+    return GroupSums(flat.reshape(*per_scene.shape[:-1], len(names)), names, score)
+
+
+def group_membership(groups: Sequence[str] | NDArray[np.str_]) -> tuple[tuple[str, ...], Scores]:
+    """The groups' names, sorted, and which scene belongs to which: ``(S, G)`` of 0 and 1.
+
+    Example:
+        >>> group_membership(["b", "a", "b"])
+        (('a', 'b'), array([[0., 1.],
+                            [1., 0.],
+                            [0., 1.]]))
+    """
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    return tuple(names.tolist()), np.asarray(np.arange(len(names)) == index[:, None], dtype=np.float64)
+
+
+def bootstrap_weights(n_groups: int, n_resamples: int, *, seed: int, chunk: int) -> Iterator[Scores]:
+    """Draw groups with replacement: how often each group stands in each resample.
+
+    Args:
+        n_groups: Number of groups G.
+        n_resamples: Number of resamples B.
+        seed: Fixes the draw, whatever the chunk.
+        chunk: Resamples at a time.
+    Yields:
+        ``(G, chunk)`` whole numbers, each column of sum G; the last one may be narrower.
+    """
+    generator = np.random.Generator(np.random.Philox(seed))
+    for start in range(0, n_resamples, chunk):
+        width = min(chunk, n_resamples - start)
+        drawn = generator.integers(0, n_groups, (width, n_groups))
+        cells = drawn + np.arange(width)[:, None] * n_groups
+        flat = np.bincount(cells.ravel(), minlength=width * n_groups)
+        yield np.ascontiguousarray(flat.reshape(width, n_groups).T, dtype=np.float64)
+
+
+def bootstrap_values(sums: GroupSums, n_resamples: int, *, seed: int) -> Scores:
+    """The metric of each run in each resample of groups, the same resamples for all runs.
+
+    Args:
+        sums: Sums by run and group.
+        n_resamples: Number of resamples B.
+        seed: Fixes the draw.
+    Returns:
+        ``(R, B)``; NaN where a resample holds no true pixel of any class scored.
+    """
+    drawn = bootstrap_weights(sums.n_groups, n_resamples, seed=seed, chunk=sums.chunk())
+    return np.concatenate([sums.score(sums.weighted(weights)) for weights in drawn], axis=-1)
+
+
+def swap_weights(n_groups: int, n_resamples: int, *, seed: int, chunk: int) -> Iterator[NDArray[np.float64]]:
+    """Choose the groups whose two matrices change places: all choices where they are few, else a draw.
+
+    Args:
+        n_groups: Number of groups G.
+        n_resamples: Number of choices drawn, B.
+        seed: Fixes the draw.
+        chunk: Choices at a time.
+    Yields:
+        ``(G, chunk)`` of 0 (stays) and 1 (swapped). Where ``exact_swaps(G, B)``, each choice and its opposite, which
+        has the same absolute difference, is yielded once.
+    """
+    if exact_swaps(n_groups, n_resamples):
+        total = 1 << (n_groups - 1)
+        for start in range(0, total, chunk):
+            codes = np.arange(start, min(start + chunk, total))
+            yield (codes >> np.arange(n_groups)[:, None] & 1).astype(np.float64)
+        return
+    generator = np.random.Generator(np.random.Philox(seed))
+    for start in range(0, n_resamples, chunk):
+        width = min(chunk, n_resamples - start)
+        yield np.ascontiguousarray(generator.integers(0, 2, (width, n_groups)).T, dtype=np.float64)
+
+
+def exact_swaps(n_groups: int, n_resamples: int) -> bool:
+    """Whether all 2^G choices are no more than the B that would be drawn."""
+    return n_groups < 63 and 1 << n_groups <= n_resamples
+
+
+def _trailing(metric: CountsMetric) -> CountsMetric:
+    """A metric of ``(..., K, K)`` as one of ``(K, K, ...)``."""
+
+    def score(sums: Scores) -> Scores:
+        return np.asarray(metric(np.moveaxis(sums, (0, 1), (-2, -1))))
+
+    return score

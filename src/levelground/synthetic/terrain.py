@@ -1,0 +1,192 @@
+"""The ground of generated scenes: what lies where, before anything is painted or labelled."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from levelground.synthetic.noise import (
+    Field,
+    Flags,
+    distance_to,
+    floats,
+    fractal_noise,
+    jittered_grid,
+    nearest_point,
+    smooth_noise,
+    stream,
+)
+from levelground.synthetic.parcels import Parcels, cut_parcels
+
+URBAN, AGRICULTURE, RANGELAND, FOREST, WATER, BARREN, UNKNOWN = range(7)
+"""Indices of the ``deepglobe`` legend."""
+
+_LAND: Final = np.array([URBAN, AGRICULTURE, RANGELAND, FOREST, BARREN], np.uint8)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of landscape: shares of urban, agriculture, rangeland, forest and barren land, and its water."""
+
+    shares: tuple[float, float, float, float, float]
+    water: Literal["none", "canal", "river", "coast"] = "none"
+    ponds: int = 0
+    disorder: float = 0.3
+    roads: int = 1
+    cloud: bool = False
+
+
+KINDS: Final = (
+    Kind((0.03, 0.93, 0.02, 0.02, 0.00), "canal", disorder=0.05, roads=2),
+    Kind((0.05, 0.88, 0.03, 0.04, 0.00), ponds=3, disorder=0.4),
+    Kind((0.04, 0.86, 0.05, 0.05, 0.00), disorder=0.15, cloud=True),
+    Kind((0.05, 0.70, 0.12, 0.10, 0.03), "river", disorder=0.5),
+    Kind((0.04, 0.72, 0.08, 0.11, 0.05), "river", ponds=2, roads=0, cloud=True),
+    Kind((0.22, 0.66, 0.08, 0.04, 0.00), ponds=1, roads=2),
+    Kind((0.62, 0.12, 0.14, 0.04, 0.08), "canal", disorder=0.1, roads=2),
+    Kind((0.03, 0.16, 0.17, 0.60, 0.04), disorder=0.9),
+    Kind((0.04, 0.50, 0.10, 0.30, 0.06), ponds=1, disorder=0.7),
+    Kind((0.04, 0.36, 0.42, 0.08, 0.10), ponds=2, disorder=0.6),
+    Kind((0.05, 0.28, 0.15, 0.02, 0.50), disorder=0.6, roads=2),
+    Kind((0.07, 0.47, 0.12, 0.16, 0.10), "coast", disorder=0.4),
+)
+"""Twelve kinds; every twelve scenes in a row hold each once, so that shares come out alike for every seed."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What lies where. Distances in pixels."""
+
+    kind: Kind
+    cover: NDArray[np.uint8]  # (H, W), a class of the legend without UNKNOWN
+    natural: Field  # noise that natural boundaries follow
+    parcels: Parcels
+    shore: Field  # distance to the nearest water
+    depth: Field  # distance to the nearest land
+    road: Field  # distance to the nearest main road's middle
+    road_px: float  # half the width of main roads
+    old_fields: Flags  # (P,) parcels of rangeland or bare ground that were fields once
+
+
+def scene_kind(seed: int, index: int) -> Kind:
+    """The kind of a scene: a shuffled deck of :data:`KINDS`, shuffled anew every twelve scenes."""
+    deck = stream(seed, index // len(KINDS), 1).permutation(len(KINDS))
+    return KINDS[deck[index % len(KINDS)]]
+
+
+def lay_ground(seed: int, index: int, size: int) -> Ground:
+    """Lay out one scene, ``(size, size)``."""
+    kind = scene_kind(seed, index)
+    rng = stream(seed, index, 10)
+    parcels = cut_parcels(
+        rng,
+        size,
+        estate_px=rng.uniform(150, 240) * (size / 512) ** 0.3,
+        length_px=rng.uniform(60, 120),
+        width_px=rng.uniform(28, 56),
+        disorder=kind.disorder,
+    )
+    natural = fractal_noise(stream(seed, index, 11), size, 60, 5)
+    cover = _land(stream(seed, index, 12), size, kind, parcels, natural)
+    water = _water(stream(seed, index, 13), size, kind, natural)
+    shore = distance_to(water)
+    _banks(stream(seed, index, 14), size, kind, cover, shore)
+    cover[water] = WATER
+    rng = stream(seed, index, 15)
+    road_px = float(rng.uniform(2.0, 4.0))
+    lines = [_line(rng, size, bends=rng.uniform(2, 14)) for _ in range(kind.roads)]
+    return Ground(
+        kind=kind,
+        cover=cover,
+        natural=natural,
+        parcels=parcels,
+        shore=shore,
+        depth=distance_to(~water),
+        road=_distance_to_lines(lines, size),
+        road_px=road_px,
+        old_fields=rng.random(parcels.n) < rng.choice([0.1, 0.5]),
+    )
+
+
+def _land(rng: np.random.Generator, size: int, kind: Kind, parcels: Parcels, natural: Field) -> NDArray[np.uint8]:
+    """Zones with natural borders; fields and towns take whole parcels."""
+    zone_px = 150 * (size / 512) ** 0.5
+    margin = int(zone_px) + 60
+    sites = jittered_grid(rng, size, zone_px, margin=zone_px)
+    zones = nearest_point(sites, size, margin=margin)
+    rows, cols = np.mgrid[:size, :size].astype(np.float32) + np.float32(margin)
+    rows += 9 * natural + 16 * smooth_noise(rng, size, 110)
+    cols += 9 * fractal_noise(rng, size, 50, 4) + 16 * smooth_noise(rng, size, 110)
+    last = zones.shape[0] - 1
+    zones = zones[np.clip(rows, 0, last).astype(np.int32), np.clip(cols, 0, last).astype(np.int32)]
+    # Systematic draws along the sites in random order: each scene comes close to its kind's shares.
+    ranks = (rng.permutation(len(sites)) + rng.random()) / len(sites)
+    limits = np.cumsum(kind.shares) / np.sum(kind.shares)
+    zone_class = _LAND[np.minimum(np.searchsorted(limits, ranks), len(_LAND) - 1)]
+    cover = zone_class[zones]
+    votes = np.bincount((parcels.parcel * 8 + cover).ravel(), minlength=8 * parcels.n).reshape(-1, 8)
+    major = votes.argmax(axis=1).astype(np.uint8)
+    hamlet = (major == AGRICULTURE) & (rng.random(parcels.n) < 0.025)
+    major[hamlet] = URBAN
+    settled = major[parcels.parcel]
+    by_parcel = (settled <= AGRICULTURE) | (cover <= AGRICULTURE)
+    return np.asarray(np.where(by_parcel, settled, cover), np.uint8)
+
+
+def _line(rng: np.random.Generator, size: int, *, bends: float) -> NDArray[np.float32]:
+    """A line across the whole scene, ``(N, 2)`` column and row; ``bends`` is the sway in pixels."""
+    angle = rng.uniform(0, np.pi)
+    along = np.linspace(-1.1 * size, 1.1 * size, 400)
+    sway = rng.uniform(-0.3, 0.3) * size + np.zeros_like(along)
+    for length, height in ((420, 1.0), (230, 0.55), (110, 0.12)):
+        sway += bends * height * np.sin(2 * np.pi * along / (length * rng.uniform(0.8, 1.25)) + rng.uniform(0, 7))
+    across = np.array([-np.sin(angle), np.cos(angle)])
+    line = size / 2 + along[:, None] * np.array([np.cos(angle), np.sin(angle)]) + sway[:, None] * across
+    return floats(line)
+
+
+def _distance_to_lines(lines: list[NDArray[np.float32]], size: int) -> Field:
+    canvas = np.zeros((size, size), np.uint8)
+    cv2.polylines(canvas, [np.round(line).astype(np.int32) for line in lines], isClosed=False, color=1)
+    return distance_to(canvas > 0) if lines else np.full((size, size), 1e4, np.float32)
+
+
+def _water(rng: np.random.Generator, size: int, kind: Kind, natural: Field) -> Flags:
+    """River, canal or sea, and ponds."""
+    water = np.zeros((size, size), np.bool_)
+    rows, cols = np.mgrid[:size, :size].astype(np.float32)
+    if kind.water == "canal":
+        distance = _distance_to_lines([_line(rng, size, bends=rng.uniform(0, 12))], size)
+        water |= distance < rng.uniform(3.5, 6.0)
+    elif kind.water == "river":
+        distance = _distance_to_lines([_line(rng, size, bends=rng.uniform(25, 60))], size)
+        half = rng.uniform(9, 22) * (size / 512) ** 0.4
+        water |= distance + 0.6 * natural < half * (1 + 0.18 * smooth_noise(rng, size, 130))
+    elif kind.water == "coast":
+        angle = rng.uniform(0, 2 * np.pi)
+        seaward = np.cos(angle) * (cols - size / 2) + np.sin(angle) * (rows - size / 2)
+        bays = 0.09 * size * smooth_noise(rng, size, 0.45 * size) + 10 * smooth_noise(rng, size, 80)
+        water |= seaward + bays + 1.5 * natural > rng.uniform(0.16, 0.3) * size
+    for _ in range(round(kind.ponds * (size / 512))):
+        row, col = rng.uniform(0.05, 0.95, 2) * size
+        radius, flat, turn = rng.uniform(9, 30), rng.uniform(0.5, 1), rng.uniform(0, np.pi)
+        x = np.cos(turn) * (cols - col) + np.sin(turn) * (rows - row)
+        y = np.cos(turn) * (rows - row) - np.sin(turn) * (cols - col)
+        water |= np.hypot(x * np.float32(flat), y) < radius * (1 + 0.22 * natural)
+    return water
+
+
+def _banks(rng: np.random.Generator, size: int, kind: Kind, cover: NDArray[np.uint8], shore: Field) -> None:
+    """What grows or lies along the water, in place: meadow, wood or sand by the stretch; a beach by the sea."""
+    if kind.water == "none":
+        return
+    wide = {"canal": 5.0, "river": 20.0, "coast": 14.0}[kind.water] * rng.uniform(0.7, 1.4)
+    width = wide * (1 + 0.5 * smooth_noise(rng, size, 90))
+    stretch = smooth_noise(rng, size, 140)
+    bank = np.where(stretch > 0.5, FOREST, np.where(stretch < -0.9, BARREN, RANGELAND)).astype(np.uint8)
+    if kind.water == "coast":
+        bank[stretch < 0.8] = BARREN
+    near = (shore < width) & (cover != URBAN)
+    cover[near] = bank[near]

@@ -1,0 +1,1 @@
+"""Training: run specs, crops, losses, the step and the loop, checkpoints and exact resume."""

@@ -1,0 +1,200 @@
+"""The pixels of drawn crops, cut from the cache, resized and turned; loaded by processes beside the network."""
+
+import contextlib
+import warnings
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from levelground.datasets.dataset import Dataset
+from levelground.errors import LevelgroundError
+from levelground.imagery.legend import IGNORE
+from levelground.training.sampling import MAX_TRIES, Draw, Sampler
+
+MIN_VALID_SHARE = 0.05
+"""A crop with a smaller share of valid pixels is drawn again."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch before it goes to the device."""
+
+    images: NDArray[Any]
+    """``(N, H, W, C)`` in the type of the cache."""
+    targets: NDArray[np.uint8]
+    """``(N, H, W)``, output index or 255."""
+    gains: NDArray[np.float32]
+    """``(N, C)``."""
+    shifts: NDArray[np.float32]
+    """``(N, C)``."""
+    scenes: tuple[int, ...]
+    """Place of each crop's scene in the training list."""
+
+
+def cut(pixels: NDArray[Any], draw: Draw, tile: int, *, nearest: bool, fill: int | None = None) -> NDArray[Any]:
+    """Cut a drawn square, resize it to the tile and turn it.
+
+    Args:
+        pixels: ``(H, W)`` or ``(H, W, C)``; a memory map is read only where the square lies.
+        draw: The square and its symmetry.
+        tile: Side of the result, px; 0 takes all of ``pixels``, padded to a multiple of 32.
+        nearest: Resize by nearest neighbour (labels); else by area means when shrinking and bilinear when growing.
+        fill: Value for what lies beyond the scene; ``None`` reflects the scene there.
+    Returns:
+        ``(T, T)`` or ``(T, T, C)``, contiguous.
+    """
+    if tile == 0:
+        square = np.asarray(pixels)
+        tall, wide = -square.shape[0] % 32, -square.shape[1] % 32
+    else:
+        square = np.asarray(pixels[draw.row : draw.row + draw.side, draw.col : draw.col + draw.side])
+        tall, wide = draw.side - square.shape[0], draw.side - square.shape[1]
+    if tall or wide:
+        square = _pad(square, tall, wide, fill)
+    if tile and draw.side != tile:
+        shrink = cv2.INTER_AREA if draw.side > tile else cv2.INTER_LINEAR
+        square = _resize(square, tile, cv2.INTER_NEAREST_EXACT if nearest else shrink)
+    if draw.symmetry >= 4:
+        square = square[:, ::-1]
+    return np.ascontiguousarray(np.rot90(square, draw.symmetry % 4))
+
+
+def _resize(square: NDArray[Any], tile: int, how: int) -> NDArray[Any]:
+    bands = 1 if square.ndim == 2 else square.shape[2]
+    if bands <= 4:
+        return cv2.resize(square, (tile, tile), interpolation=how).reshape(tile, tile, *square.shape[2:])
+    # OpenCV averages areas of at most four bands at a time.
+    parts = [_resize(square[..., band : band + 4], tile, how) for band in range(0, bands, 4)]
+    return np.concatenate(parts, axis=2)
+
+
+def _pad(square: NDArray[Any], tall: int, wide: int, fill: int | None) -> NDArray[Any]:
+    widths = ((0, tall), (0, wide), (0, 0))[: square.ndim]
+    if fill is not None:
+        return np.pad(square, widths, constant_values=fill)
+    return np.pad(square, widths, mode="symmetric")
+
+
+def target_table(outputs: Sequence[int]) -> NDArray[np.uint8]:
+    """Legend index -> output index, ``(256,)``; indices without an output and 255 become 255.
+
+    Example:
+        >>> target_table([0, 2])[[0, 1, 2, 255]]
+        array([  0, 255,   1, 255], dtype=uint8)
+    """
+    table = np.full(256, IGNORE, np.uint8)
+    table[np.asarray(outputs, np.intp)] = np.arange(len(outputs), dtype=np.uint8)
+    return table
+
+
+class BatchSource(TorchDataset[Batch]):
+    """Batches by step, for a data loader; reads the cache and nothing else."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        ids: Sequence[str],
+        sampler: Sampler,
+        outputs: Sequence[int],
+        slots: range | None = None,
+    ) -> None:
+        """Batches of a training list.
+
+        Args:
+            dataset: The scenes.
+            ids: Those to cut from, in the order that the sampler means.
+            sampler: Draws the crops.
+            outputs: Legend index of each output.
+            slots: The crops of each batch that this process takes; ``None`` takes all.
+        """
+        self.slots = range(sampler.batch) if slots is None else slots
+        self.sampler = sampler
+        self.ids = tuple(ids)
+        self._dataset = dataset
+        self._table = target_table(outputs)
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of a step."""
+        cv2.setNumThreads(0)
+        parts = [self._crop(step, slot) for slot in self.slots]
+        return Batch(
+            images=np.stack([image for _, image, _ in parts]),
+            targets=np.stack([target for _, _, target in parts]),
+            gains=np.array([draw.gains for draw, _, _ in parts], np.float32),
+            shifts=np.array([draw.shifts for draw, _, _ in parts], np.float32),
+            scenes=tuple(draw.scene for draw, _, _ in parts),
+        )
+
+    def scenes(self, step: int) -> list[str]:
+        """The scenes that a step's crops come from, those of all processes."""
+        drawn = {self._crop(step, slot)[0].scene for slot in range(self.sampler.batch)}
+        return sorted(self.ids[scene] for scene in drawn)
+
+    def _crop(self, step: int, slot: int) -> tuple[Draw, NDArray[Any], NDArray[np.uint8]]:
+        for attempt in range(MAX_TRIES):
+            draw = self.sampler.draw(step, slot, attempt)
+            scene = self._dataset.open(self.ids[draw.scene])
+            assert scene.labels is not None
+            labels = cut(scene.labels, draw, self.sampler.tile, nearest=True, fill=IGNORE)
+            targets = self._table[labels]
+            if self.sampler.tile == 0 or np.count_nonzero(targets != IGNORE) >= MIN_VALID_SHARE * targets.size:
+                break
+        return draw, cut(scene.pixels, draw, self.sampler.tile, nearest=False), targets
+
+
+def load_batches(source: BatchSource, steps: range, *, workers: int, pin: bool = False) -> Iterator[Batch]:
+    """Load the batches of ``steps`` in order; workers only make it faster.
+
+    Raises:
+        RecordError: A cached scene is missing or damaged.
+    """
+    # Closed before an error goes on its way: loaders that are left to the collector of garbage end seconds late.
+    with contextlib.closing(_load(source, steps, workers, pin)) as batches:
+        for batch in batches:
+            if isinstance(batch, LevelgroundError):
+                raise batch
+            yield batch
+
+
+def _load(
+    source: BatchSource, steps: range, workers: int, pin: bool
+) -> Generator[Batch | LevelgroundError, None, None]:
+    options: Mapping[str, Any] = {"prefetch_factor": 4, "persistent_workers": False} if workers else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice about the number of cores; the user chose
+        batches = iter(
+            DataLoader(
+                _Told(source),
+                batch_size=None,
+                sampler=steps,
+                num_workers=workers,
+                pin_memory=pin,
+                collate_fn=_as_is,
+                **options,
+            )
+        )
+    yield from batches
+
+
+class _Told(TorchDataset[Batch | LevelgroundError]):
+    """Batches, or what is wrong with one: raised in a loader process, it would come back as a page of text."""
+
+    def __init__(self, source: BatchSource) -> None:
+        self._source = source
+
+    def __getitem__(self, step: int) -> Batch | LevelgroundError:
+        """The batch of a step, or the error."""
+        try:
+            return self._source[step]
+        except LevelgroundError as error:
+            return error
+
+
+def _as_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,260 @@
+"""The training loop: steps, validation, the selected weights, history, and a state to go on from exactly."""
+
+import math
+import statistics
+import time
+from dataclasses import dataclass, field
+from typing import Never
+
+import torch
+
+from levelground.console import Bar, progress_bar, say
+from levelground.errors import TrainingError
+from levelground.models.build import save_model
+from levelground.records import Record
+from levelground.runs import append_history, truncate_history, write_card
+from levelground.runtime import peak_memory_mib
+from levelground.signals import GRACE_S, stop_signals
+from levelground.training.batches import Batch, load_batches
+from levelground.training.checkpoint import load_state, remove_states, save_state
+from levelground.training.run_spec import Plan, make_stepper, validation_steps
+from levelground.training.step import rate_factor
+from levelground.training.validation import validate
+
+FLUSH_S = 1.0
+"""How often losses are read back from the device, checked and written to the history."""
+
+MAX_STEP_LINES = 2000
+"""About how many steps the history of a run keeps; every step up to this many."""
+
+
+@dataclass
+class Progress:
+    """What changes while a run goes on; together with weights and optimiser it is the training state."""
+
+    step: int = 0
+    validated: int = 0
+    """The last step after which the validation scenes were scored."""
+    best_value: float | None = None
+    best_step: int | None = None
+    train_s: float = 0.0
+    wall_s: float = 0.0
+    megapixels: float = 0.0
+    val_losses: list[float] = field(default_factory=list)
+    """Training losses since the last validation."""
+
+
+class _StopNowError(Exception):
+    """A signal came in a validation or a long step; either is left, and done again when the run goes on."""
+
+
+def train(plan: Plan, card: Record) -> Record:
+    """Train a run to its end, from its state where there is one.
+
+    Args:
+        plan: What to train.
+        card: The run card, already on disk with status ``training``.
+    Returns:
+        The finished card, already on disk.
+    Raises:
+        TrainingError: The loss became no number; the last good state stays.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; what was learnt is saved.
+    """
+    return _Loop(plan, card).run()
+
+
+class _Loop:
+    """One run's loop; the state is weights, optimiser and :class:`Progress`."""
+
+    def __init__(self, plan: Plan, card: Record) -> None:
+        self.plan, self.card = plan, card
+        self.stepper = make_stepper(plan)
+        self.model = self.stepper.model
+        self.progress = Progress()
+        self.pending: list[tuple[int, torch.Tensor]] = []
+        self.stopping = self.validating = False
+        self.asked_at = 0.0
+        self.stepper.look = self._leave_long_step
+        self.saved_at = self.flushed_at = time.monotonic()
+
+    def run(self) -> Record:
+        plan = self.plan
+        self._restore()
+        self.stepper.align(self.progress.step)
+        validations = validation_steps(plan.validations, plan.steps, plan.steps_per_epoch)
+        with progress_bar(f"train {plan.folder.name}", plan.steps) as bar, stop_signals(self._ask_to_stop):
+            bar.advance(self.progress.step)
+            if self.progress.step in validations and self.progress.validated < self.progress.step:
+                self._validate(bar)  # where it was stopped in the middle of it
+            steps = range(self.progress.step, plan.steps)
+            batches = load_batches(plan.source, steps, workers=plan.workers, pin=plan.runtime.device.type == "cuda")
+            self.flushed_at = self.saved_at = time.monotonic()
+            for step, batch in zip(steps, batches, strict=True):
+                loss = self._step(step, batch, bar)
+                self.progress.step = step + 1
+                self.progress.megapixels += batch.targets.size * plan.runtime.processes / 1e6
+                self.pending.append((step + 1, loss))
+                due = step + 1 in validations
+                if due or self.stopping or time.monotonic() - self.flushed_at > FLUSH_S:
+                    self._flush(bar)
+                if due and not self.stopping:
+                    self._validate(bar)
+                if self.stopping:
+                    self._stop()
+                if time.monotonic() - self.saved_at > plan.save_every_s:
+                    self._save()
+        card = self._finish()
+        if self.stopping:  # asked after the last step: this run is done, others may not be
+            raise KeyboardInterrupt
+        return card
+
+    def _step(self, step: int, batch: Batch, bar: Bar) -> torch.Tensor:
+        """One step, unless it is to be left in its middle."""
+        try:
+            loss = self.stepper.gradients(step, batch)
+        except _StopNowError:  # weights are those of the step before
+            self._flush(bar)
+            self._stop()
+        self.stepper.update()
+        return loss
+
+    def _leave_long_step(self) -> None:
+        if self.stopping and time.monotonic() - self.asked_at > GRACE_S:
+            raise _StopNowError
+
+    def _flush(self, bar: Bar) -> None:
+        """Read the losses back, check them and write them down."""
+        if not self.pending:
+            return
+        losses = torch.stack([loss for _, loss in self.pending]).float().tolist()
+        now = time.monotonic()
+        seconds, self.flushed_at = now - self.flushed_at, now
+        rate = len(self.pending) * self.plan.recipe.batch / max(seconds, 1e-9)
+        self.progress.train_s += seconds
+        self.progress.wall_s += seconds
+        every = max(1, self.plan.steps // MAX_STEP_LINES)
+        lines: list[dict[str, object]] = []
+        for (step, _), loss in zip(self.pending, losses, strict=True):
+            if not math.isfinite(loss):
+                append_history(self.plan.folder, lines)
+                self._fail(step, f"the loss is {loss}")
+            if step % every == 0:
+                lr = self.plan.recipe.lr * rate_factor(self.plan.recipe, step - 1, self.plan.steps)
+                epoch = step / self.plan.steps_per_epoch
+                line = {"kind": "step", "step": step, "epoch": epoch, "train_loss": loss, "lr": lr}
+                lines.append(line | {"images_per_s": rate})
+        self.progress.val_losses += losses
+        append_history(self.plan.folder, lines)
+        bar.advance(len(losses), note=f"loss {losses[-1]:.3f} · {rate:.1f} images/s")
+        self.pending.clear()
+
+    def _fail(self, step: int, what: str) -> Never:
+        names = ", ".join(self.plan.source.scenes(step - 1))
+        self._write_card("failed")
+        raise TrainingError(
+            f"{self.plan.folder.name}: {what} at step {step}, on scenes {names}. "
+            "The last good state is kept; lower --lr or look at those scenes, then train anew."
+        )
+
+    def _check_weights(self) -> None:
+        """Refuse weights that are no numbers: a loss may be one and its gradient none."""
+        if not all(torch.isfinite(value).all() for value in self.model.network.parameters()):
+            self._fail(self.progress.step, "a weight is no number")
+
+    def _validate(self, bar: Bar) -> None:
+        started = time.monotonic()
+        bar.advance(0, note="validation")
+        self._check_weights()
+        try:
+            self.validating = True
+            scored = validate(self.plan, self.model)
+            self.validating = False
+        except _StopNowError:
+            self._stop()
+        progress, recipe = self.progress, self.plan.recipe
+        line = scored.line(self.plan.dataset.legend.counted)
+        train_loss = statistics.fmean(progress.val_losses) if progress.val_losses else math.nan
+        progress.val_losses, progress.validated = [], progress.step
+        epoch = progress.step / self.plan.steps_per_epoch
+        loss = line["val_loss"] if scored.smp_dice is None else scored.smp_dice
+        value = loss if recipe.select == "val_loss" else line["val_miou"]
+        progress.wall_s += time.monotonic() - started
+        append_history(
+            self.plan.folder,
+            [
+                {"kind": "val", "step": progress.step, "epoch": epoch, "train_loss": train_loss, **line}
+                | {"time_s": progress.wall_s}
+            ],
+        )
+        if self._is_best(value):
+            progress.best_value, progress.best_step = value, progress.step
+            save_model(self.model, self.plan.folder / "model")
+        self.flushed_at = time.monotonic()
+
+    def _is_best(self, value: float) -> bool:
+        select, best = self.plan.recipe.select, self.progress.best_value
+        if select == "last":
+            return self.progress.step == self.plan.steps
+        if best is None or math.isnan(best):
+            return True
+        return value < best if select == "val_loss" else value > best
+
+    def _save(self) -> None:
+        if self.pending:
+            return  # unchecked losses: the next round saves
+        self._check_weights()
+        state = {
+            "network": self.model.network.state_dict(),
+            "optimiser": self.stepper.optimiser.state_dict(),
+            "identity": str(self.card["identity"]),
+            "progress": dict(vars(self.progress)),
+        }
+        save_state(self.plan.folder, state)
+        self.saved_at = time.monotonic()
+
+    def _restore(self) -> None:
+        state = load_state(self.plan.folder)
+        if state is None or state["identity"] != self.card["identity"]:
+            truncate_history(self.plan.folder, 0)
+            return
+        self.model.network.load_state_dict(state["network"])
+        self.stepper.optimiser.load_state_dict(state["optimiser"])
+        self.progress = Progress(**state["progress"])
+        truncate_history(self.plan.folder, self.progress.step, last_validation=self.progress.validated)
+        say(f"{self.plan.folder.name}: goes on at step {self.progress.step} of {self.plan.steps}.")
+
+    def _ask_to_stop(self) -> None:
+        self.stopping, self.asked_at = True, time.monotonic()
+        if self.validating:  # it may take minutes, and is done again when the run goes on
+            self.validating = False
+            raise _StopNowError
+
+    def _stop(self) -> Never:
+        self._save()
+        self._write_card("stopped")
+        say(
+            f"{self.plan.folder.name}: stopped at step {self.progress.step} of {self.plan.steps}; "
+            "all is saved, the same command goes on from here."
+        )
+        raise KeyboardInterrupt
+
+    def _finish(self) -> Record:
+        self._write_card("finished")
+        remove_states(self.plan.folder)
+        return self.card
+
+    def _write_card(self, status: str) -> None:
+        progress, recipe = self.progress, self.plan.recipe
+        images = progress.step * recipe.batch
+        self.card |= {
+            "status": status,
+            "steps_done": progress.step,
+            "images_seen": images,
+            "megapixels_seen": progress.megapixels,
+            "train_s": progress.train_s,
+            "wall_s": progress.wall_s,
+            "peak_memory_mib": peak_memory_mib(self.plan.runtime.device),
+            "selection": {"rule": recipe.select, "step": progress.best_step, "value": progress.best_value},
+            "speed": {"train_images_per_s": images / progress.train_s if progress.train_s else None},
+        }
+        write_card(self.plan.folder, self.card)

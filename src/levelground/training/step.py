@@ -1,0 +1,221 @@
+"""One optimiser step: batch in, loss out. The loop, the timing of ``--minutes`` and the sanity check share it."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from levelground.config import Recipe
+from levelground.errors import ConfigError, first_line
+from levelground.models.build import SegmentationModel, with_network
+from levelground.runtime import Runtime
+from levelground.signals import look_between_layers
+from levelground.training.batches import Batch
+from levelground.training.losses import make_loss
+from levelground.training.sampling import generator
+
+
+def to_device(batch: Batch, model: SegmentationModel, runtime: Runtime) -> tuple[torch.Tensor, torch.Tensor]:
+    """Move a batch to the device, change its colours and normalise it.
+
+    With stored value x, band mean m and deviation s, gain g and shift b: x' = ((x − m)·g)/s + b, which is x·a + c with
+    a = g/s and c = b − m·a, so each value is touched once.
+
+    Args:
+        batch: Crops as stored.
+        model: Gives means and deviations.
+        runtime: Gives the device.
+    Returns:
+        Images ``(N, C, H, W)`` float32, channels last where that is faster; targets ``(N, H, W)`` int64.
+    """
+    factors = batch.gains / np.asarray(model.std, np.float32)
+    offsets = batch.shifts - np.asarray(model.mean, np.float32) * factors
+    images = torch.from_numpy(batch.images).to(runtime.device, non_blocking=True).permute(0, 3, 1, 2)
+    scale = torch.from_numpy(factors).to(runtime.device)[:, :, None, None]
+    offset = torch.from_numpy(offsets).to(runtime.device)[:, :, None, None]
+    normalised = torch.addcmul(offset, images.float(), scale)
+    if not runtime.channels_last:
+        normalised = normalised.contiguous()
+    return normalised, torch.from_numpy(batch.targets).to(runtime.device, non_blocking=True).long()
+
+
+def make_optimiser(model: SegmentationModel, recipe: Recipe) -> torch.optim.Optimizer:
+    """Make the optimiser over the trainable parameters.
+
+    Kernels decay, biases and normalisation layers do not; an encoder with weights learns at ``encoder_lr_factor``.
+    """
+    factor = 1.0 if model.weights_source == "none" else recipe.encoder_lr_factor
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.network.named_parameters():
+        if parameter.requires_grad:
+            rate = recipe.lr * (factor if name.startswith("encoder.") else 1.0)
+            decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    options = [
+        {"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
+    # The fused form does one pass over memory; it is the same arithmetic on CPU and CUDA.
+    kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
+    return kind(options, lr=recipe.lr, fused=True)
+
+
+def rate_factor(recipe: Recipe, step: int, steps: int) -> float:
+    """The factor of the learning rate at a step.
+
+    Args:
+        recipe: Gives warm-up and schedule.
+        step: From 0.
+        steps: All steps of the run.
+    Returns:
+        A factor in (0, 1]: a linear rise over the warm-up, then constant or half a cosine down to almost 0.
+    """
+    warm = math.ceil(recipe.warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    if recipe.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warm + 0.5) / max(1, steps - warm)))
+
+
+def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's learning rate to ``factor`` times its first."""
+    for group in optimiser.param_groups:
+        group["lr"] = factor * group["initial_lr"]
+
+
+def class_weights(recipe: Recipe, class_pixels: Sequence[int], outputs: Sequence[int]) -> torch.Tensor | None:
+    """Weights of classes from their shares among the training pixels, with a mean of 1 over pixels.
+
+    Args:
+        recipe: ``none``, ``sqrt`` (1 over the root of the share) or ``inverse`` (1 over the share).
+        class_pixels: Pixels of each legend class in the training scenes, ``(K,)``.
+        outputs: Legend index of each output.
+    Returns:
+        ``(len(outputs),)`` float32, or ``None`` for ``none``; a class without pixels weighs 0.
+    """
+    if recipe.class_weights == "none":
+        return None
+    pixels = np.asarray(class_pixels, np.float64)[list(outputs)]
+    shares = pixels / max(1.0, pixels.sum())
+    power = 0.5 if recipe.class_weights == "sqrt" else 1.0
+    weights = np.divide(1.0, shares**power, out=np.zeros_like(shares), where=shares > 0)
+    return torch.tensor(weights / max(1e-12, float((weights * shares).sum())), dtype=torch.float32)
+
+
+TORCH_STREAM = 2**33
+"""Slot of the generator that seeds torch; no slot of a batch, so it meets no crop's stream."""
+
+SHORT_S = 0.5
+"""A step this short can always be waited for: from then on nothing looks between its layers, which costs some per cent
+of the steps of a tiny network."""
+
+
+class Stepper:
+    """A network with its optimiser, ready to take steps of a run."""
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        recipe: Recipe,
+        runtime: Runtime,
+        *,
+        seed: int,
+        steps: int,
+        class_pixels: Sequence[int],
+    ) -> None:
+        """Place the network on the device and make its optimiser.
+
+        Args:
+            model: The network; it is moved, not copied.
+            recipe: Names loss, optimiser and schedule.
+            runtime: Where to compute.
+            seed: The run's seed.
+            steps: All steps of the run, which the schedule spans.
+            class_pixels: Pixels of each legend class in the training scenes, ``(K,)``.
+        """
+        self.model = with_network(model, runtime.place(model.network))
+        self.optimiser = make_optimiser(self.model, recipe)
+        self._network, self._optimiser = runtime.fabric.setup(self.model.network, self.optimiser)
+        self._loss = make_loss(recipe.loss, weights=class_weights(recipe, class_pixels, model.outputs))
+        self._recipe, self._runtime, self._seed, self._steps = recipe, runtime, seed, steps
+        self.look: Callable[[], None] = lambda: None
+        """Called between the layers of :meth:`gradients` on a CPU while steps are long; where it raises, nothing has
+        changed."""
+        self._look_no_more: Callable[[], None] | None = None
+        if runtime.device.type == "cpu":  # elsewhere steps are short
+            self._look_no_more = look_between_layers(self.model.network, lambda: self.look())
+
+    def step(self, number: int, batch: Batch) -> torch.Tensor:
+        """Take step ``number`` (from 0) on its batch and return the loss, still on the device."""
+        loss = self.gradients(number, batch)
+        self.update()
+        return loss
+
+    def align(self, step: int = 0) -> int:
+        """Give every process the first one's weights, optimiser and step.
+
+        Args:
+            step: The step to go on at; only the first process's counts.
+        Returns:
+            The first process's ``step``.
+        """
+        if self._runtime.processes == 1:
+            return step
+        first = self._runtime.rank == 0
+        state = (step, self.model.network.state_dict(), self.optimiser.state_dict()) if first else None
+        given = self._runtime.fabric.broadcast(state)
+        assert given is not None  # the first process's
+        step, weights, optimiser = given
+        if not first:
+            self.model.network.load_state_dict(weights)
+            self.optimiser.load_state_dict(optimiser)
+        return step
+
+    def gradients(self, number: int, batch: Batch) -> torch.Tensor:
+        """The first and long part of a step: forward and backward. Weights stay as they are."""
+        if self._look_no_more is None:
+            return self._gradients(number, batch)
+        before = [buffer.clone() for buffer in self.model.network.buffers()]
+        started = time.monotonic()
+        try:
+            loss = self._gradients(number, batch)
+        except BaseException:
+            # Running means and variances are the one thing that a forward pass changes.
+            for buffer, value in zip(self.model.network.buffers(), before, strict=True):
+                buffer.copy_(value)
+            raise
+        if self._recipe.tile and time.monotonic() - started < SHORT_S:  # whole scenes may be of unlike sizes
+            self._look_no_more()
+            self._look_no_more = None
+        return loss
+
+    def _gradients(self, number: int, batch: Batch) -> torch.Tensor:
+        # Dropout draws from torch's generator: tied to (seed, step), it needs no random state to resume.
+        stream = generator(self._seed, number, TORCH_STREAM + self._runtime.rank)
+        torch.manual_seed(int(stream.integers(2**62)))
+        set_rate(self.optimiser, rate_factor(self._recipe, number, self._steps))
+        images, targets = to_device(batch, self.model, self._runtime)
+        self._network.train()
+        try:
+            loss: torch.Tensor = self._loss(self._network(images), targets)
+            self._optimiser.zero_grad(set_to_none=True)
+            self._runtime.fabric.backward(loss)
+        except RuntimeError as error:
+            if "deterministic implementation" not in str(error):
+                raise
+            raise ConfigError(
+                f"--deterministic: {self.model.arch} cannot be trained so ({first_line(error)}). Leave it out."
+            ) from error
+        mean = self._runtime.fabric.all_reduce(loss.detach(), reduce_op="mean")
+        assert isinstance(mean, torch.Tensor)
+        return mean
+
+    def update(self) -> None:
+        """The second part of a step: clip the gradients and move the weights."""
+        if self._recipe.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.network.parameters(), self._recipe.clip)
+        self._optimiser.step()

@@ -1,0 +1,69 @@
+"""Validation scenes scored while a run goes on: what the history keeps, and what chooses the weights."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelground.evaluation.score_scenes import ScenePrediction, score_scenes
+from levelground.metrics.counts_file import SceneCounts
+from levelground.metrics.scores import miou, pixel_accuracy
+from levelground.models.build import SegmentationModel
+from levelground.training.run_spec import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """Validation scenes scored with the weights of a step."""
+
+    counts: SceneCounts
+    smp_dice: float | None
+    """Mean over scenes of the origin recipe's Dice loss; ``None`` under other losses."""
+
+    def line(self, counted: NDArray[np.bool_]) -> dict[str, float]:
+        """What the history keeps: loss, mIoU (macro, official scoring) and pixel accuracy.
+
+        The loss is cross-entropy per counted pixel; where the recipe's loss is ``smp-dice`` that stands beside it.
+        """
+        counts = self.counts.counts.sum(axis=0)
+        line = {
+            "val_loss": float(self.counts.loss_sum.sum() / max(1, int(self.counts.loss_pixels.sum()))),
+            "val_miou": float(miou(counts, counted, "official")),
+            "val_pixel_accuracy": float(pixel_accuracy(counts, counted, "official")),
+        }
+        return line if self.smp_dice is None else line | {"val_dice_loss": self.smp_dice}
+
+
+def validate(plan: Plan, model: SegmentationModel, ids: Sequence[str] | None = None) -> Validation:
+    """Score validation scenes with the weights as they are.
+
+    Args:
+        plan: Gives data, geometry and runtime.
+        model: The model, on the device.
+        ids: Scenes; ``None`` takes the validation split.
+    Returns:
+        Counts by scene, and the Dice loss where the recipe trains by it.
+    """
+    smp_dice = plan.recipe.loss == "smp-dice"
+    losses: dict[str, float] = {}
+
+    def keep(scene: str, found: ScenePrediction) -> None:
+        losses[scene] = found.smp_dice or 0.0
+
+    counts = score_scenes(
+        model.network,
+        model.outputs,
+        model.mean,
+        model.std,
+        plan.dataset,
+        plan.dataset.ids("val") if ids is None else ids,
+        tile=plan.recipe.tile,
+        halo=plan.recipe.halo,
+        batch=plan.recipe.batch,
+        runtime=plan.runtime,
+        smp_dice=smp_dice,
+        keep=keep if smp_dice else None,
+    )
+    return Validation(counts, statistics.fmean(losses[i] for i in sorted(losses)) if smp_dice else None)

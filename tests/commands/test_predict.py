@@ -1,0 +1,119 @@
+"""``levelground predict``: end to end, stopped from outside, and gone on with."""
+
+import hashlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mapping_builder import pixels_of, save
+from PIL import Image
+from study_builder import add_run, build_study
+
+from levelground.cli import main
+from levelground.commands.predict import PredictConfig, predict
+from levelground.config import DeviceOptions
+from levelground.errors import ModelError
+from levelground.imagery.geotiff import read_info, read_window
+from levelground.inference.sliding_window import sweep
+from levelground.models.build import load_model
+from levelground.prediction.predict import UNFINISHED_FILE
+from levelground.runs import Run
+from levelground.runtime import make_runtime
+
+FLAGS = ["--device", "cpu", "--precision", "fp32", "--threads", "1"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run with an untrained network."""
+    return add_run(build_study(tmp_path), dtype="uint8", gsd_m=None, tile=64, halo=8)
+
+
+def test_a_run_maps_rasters_and_images(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for each input says size, speed and shares; the map is the most probable class of the sweep."""
+    pixels = pixels_of(100, 140)
+    save(tmp_path / "in/a.tif", pixels)
+    Image.fromarray(pixels[:50].astype(np.uint8)).save(tmp_path / "in/b.png")
+    assert main(["predict", str(run.folder), str(tmp_path / "in"), "--out", str(tmp_path / "out"), *FLAGS]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    share = r"\w+ \d+\.\d%( \(\d+\.\d\d ha\))?"
+    for line, name in zip(lines[-2:], ("a.tif", "b_mask.png"), strict=True):
+        expected = rf"{tmp_path / 'out' / name}: 0\.0 megapixels, \d+\.\d\d megapixels/s; {share}(, {share})*\."
+        assert re.fullmatch(expected, line)
+    model, whole = load_model(run), np.zeros((100, 140), np.uint8)
+    runtime = make_runtime("cpu", "fp32", threads=1)
+    network = runtime.place(model.network)
+    for block in sweep(network, pixels, mean=model.mean, std=model.std, tile=64, halo=8, batch=256, runtime=runtime):
+        whole[block.place] = np.array(model.outputs, np.uint8)[block.probs.argmax(dim=0).numpy()]
+    assert np.array_equal(read_window(tmp_path / "out/a.tif")[..., 0], whole)
+
+
+def test_the_door_is_a_function_too(run: Run, tmp_path: Path) -> None:
+    """It returns what became of each input."""
+    source = save(tmp_path / "a.tif", pixels_of(70, 80))
+    config = PredictConfig(
+        model=run.folder,
+        inputs=(str(source),),
+        out=tmp_path / "out",
+        tile=32,
+        halo=4,
+        probs="uint8",
+        tta="d4",
+        computing=DeviceOptions(device="cpu", precision="fp32", threads=1),
+    )
+    (mapped,) = predict(config)
+    assert mapped.megapixels == pytest.approx(0.0056)
+    assert sum(mapped.shares) == pytest.approx(1)
+    assert read_info(tmp_path / "out/a_probs.tif").bands == 3
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    """The three kinds of models are named."""
+    config = PredictConfig(model=tmp_path, inputs=("a.tif",), out=tmp_path / "out")
+    with pytest.raises(ModelError, match=rf"^{tmp_path}: no model\. Give a run folder"):
+        predict(config)
+
+
+def digest(path: Path) -> str:
+    """The hash of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def rows_done(out: Path) -> int:
+    """How far the journal of the map is."""
+    journal = out / ".a.tif.scratch/journal.json"
+    return int(json.loads(journal.read_text())["rows"]) if journal.exists() else 0
+
+
+def test_a_job_that_was_killed_goes_on_and_gives_the_same_file(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL within the second input: finished rows and inputs are kept, the bytes are those of one go."""
+    save(tmp_path / "in/a.tif", pixels_of(1100, 160))
+    save(tmp_path / "in/0.tif", pixels_of(64, 64))
+    flags = ["predict", str(run.folder), str(tmp_path / "in"), "--batch", "2", "--probs", "uint8", *FLAGS]
+    assert main([*flags, "--out", str(tmp_path / "whole")]) == 0
+    out = tmp_path / "out"
+    command = [*flags, "--out", str(out)]
+    process = subprocess.Popen([sys.executable, "-m", "levelground", *command], stderr=subprocess.DEVNULL)
+    while rows_done(out) < 2 and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert rows_done(out) >= 2
+    assert (out / UNFINISHED_FILE).exists()
+    assert not (out / "a.tif").exists()
+    capsys.readouterr()
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert f"{out}: 1 of 2 inputs are finished already and kept." in said
+    assert re.search(r"a\.tif: goes on at row \d+ of 1100\.", said)
+    for name in ("a.tif", "a_probs.tif", "0.tif"):
+        assert digest(out / name) == digest(tmp_path / "whole" / name)
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in (tmp_path / "whole").iterdir())

@@ -1,0 +1,69 @@
+"""The study command on generated scenes: all stages, reuse, adopted runs, and refusals before data are read."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from levelground.cli import main
+from levelground.metrics.counts_file import read_counts
+from levelground.records import read_json
+from levelground.synthetic.scenes import write_scenes
+
+SMALL = ("--tile", "64", "--halo", "8", "--batch", "2", "--steps", "2", "--validations", "1", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight generated scenes."""
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder, n=8, size=128, seed=0)
+    return folder
+
+
+def study(scenes: Path, out: Path, *more: str) -> int:
+    """Run the command."""
+    return main(["study", "--data", str(scenes), "--out", str(out), "--cache", str(out / "cache"), *SMALL, *more])
+
+
+def test_a_study_goes_through_all_stages_and_reuses_them(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One command leaves records, tables, figures and page; a second one trains and looks at nothing anew."""
+    assert study(scenes, tmp_path, "--archs", "pspnet", "fpn") == 0
+    left = {path.name for path in tmp_path.iterdir()}
+    wanted = {"study.json", "dataset.json", "report.html", "figures", "runs", "test_looks.jsonl"}
+    assert wanted | {f"comparison.{suffix}" for suffix in ("json", "csv", "md", "tex")} <= left
+    looks = (tmp_path / "test_looks.jsonl").read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert study(scenes, tmp_path, "--archs", "pspnet", "fpn") == 0
+    said = capsys.readouterr().err
+    assert said.count("trained already") == 2 and said.count("reused") >= 4
+    assert (tmp_path / "test_looks.jsonl").read_text(encoding="utf-8") == looks
+
+
+def test_workers_change_no_count(scenes: Path, tmp_path: Path) -> None:
+    """0, 1 and 3 loader processes end with the same counts."""
+    found = []
+    for workers in ("0", "1", "3"):
+        out = tmp_path / workers
+        assert study(scenes, out, "--archs", "pspnet", "--workers", workers) == 0
+        found.append(read_counts(next(out.glob("runs/*/counts-test.npz"))).counts)
+    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+
+
+def test_twins_ask_the_architecture_question(scenes: Path, tmp_path: Path) -> None:
+    """Two seeds a side of one architecture under two names: a pair of architectures, and a finding about it."""
+    assert study(scenes, tmp_path, "--archs", "pspnet", "--seeds", "0", "1", "--twins") == 0
+    record = read_json(tmp_path / "comparison.json", kind="comparison")
+    assert len(record["runs"]) == 4
+    assert [row["twin_of"] for row in record["architectures"]].count(None) == 1
+    assert len(record["architecture_pairs"]) == 1
+    assert "twins" in {finding["code"] for finding in record["findings"]}
+
+
+def test_impossible_wishes_stop_before_data_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that does not exist is not even looked for."""
+    assert study(tmp_path / "nowhere", tmp_path / "out", "--archs", "dpt", "--encoder", "resnet18") == 2
+    assert "Give one of timm's: --encoder tu-tf_efficientnet_lite0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

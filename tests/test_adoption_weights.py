@@ -1,0 +1,122 @@
+import re
+
+import pytest
+import torch
+
+import levelground.adoption.weights
+from levelground.adoption.weights import (
+    _encoders,
+    count_outputs,
+    expected_state,
+    first_difference,
+    guess_arch,
+    guess_encoder,
+    unwrap,
+)
+from levelground.errors import ModelError, WeightsError
+from levelground.models.build import arch_names
+from levelground.models.pretrained import State
+
+
+def state_of(arch: str, encoder: str, *, classes: int = 7, bands: int = 3) -> State:
+    """Names and shapes of a network's tensors, without values."""
+    state = expected_state(arch, encoder, bands=bands, n_outputs=classes)
+    assert state is not None
+    return state
+
+
+@pytest.mark.parametrize("arch", sorted(set(arch_names()) - {"dpt"}))
+@pytest.mark.parametrize("encoder", ["resnet50", "tu-tf_efficientnet_lite0"])
+def test_the_architecture_is_told_by_its_decoder(arch: str, encoder: str) -> None:
+    """Whatever the file is called and the encoder is."""
+    assert guess_arch(state_of(arch, encoder), source="weights.pth") == arch
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "resnet34", "efficientnet-b0", "mobilenet_v2", "vgg11"])
+def test_the_encoder_is_told_by_all_tensors(encoder: str) -> None:
+    """Encoders that the library lists are tried until one fits in names and shapes."""
+    state = state_of("unet", encoder)
+    assert guess_arch(state, source="best.pth") == "unet"
+    assert guess_encoder(state, "unet", source="best.pth") == encoder
+
+
+def test_an_encoder_that_the_file_names_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among many, the longest name that occurs; it may be one that cannot be built without values."""
+    monkeypatch.setattr(levelground.adoption.weights, "_FIRST_TRIED", ())
+    assert _encoders("unet_mit_b0_mit_b1_best.pth")[:2] == ["mit_b0", "mit_b1"]
+    assert _encoders("unet-EfficientNet-B1.pth")[0] == "efficientnet-b1"
+    assert guess_encoder(state_of("fpn", "mit_b0"), "fpn", source="fpn_mit_b0.pth") == "mit_b0"
+
+
+def test_an_encoder_of_timm_is_told_where_the_file_names_it_or_a_package_carries_it() -> None:
+    """There are eight hundred of them: not all are tried."""
+    assert (
+        guess_encoder(state_of("fpn", "tu-tf_efficientnet_lite0"), "fpn", source="a.pth") == "tu-tf_efficientnet_lite0"
+    )
+
+
+def test_other_bands_are_no_hindrance() -> None:
+    """The first convolution says how many there are."""
+    assert guess_encoder(state_of("unet", "resnet34", bands=4), "unet", source="a.pth") == "resnet34"
+
+
+def test_what_no_encoder_fits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remedy is to name it."""
+    monkeypatch.setattr(levelground.adoption.weights, "_encoders", lambda _source: ["resnet18", "resnet34", "mit_b0"])
+    state = state_of("unet", "resnet18") | {"encoder.layer1.0.conv1.weight": torch.empty(64, 64, 5, 5)}
+    text = "a.pth: no encoder of segmentation_models_pytorch fits unet. Pass --encoder, such as tu-NAME."
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        guess_encoder(state, "unet", source="a.pth")
+
+
+def test_another_librarys_decoder_is_refused() -> None:
+    """The message lists what is known and names the other way."""
+    state = {"segmentation_head.0.weight": torch.empty(7, 16, 3, 3), "neck.0.weight": torch.empty(1)}
+    text = (
+        f"a.pth: its decoder is none of {', '.join(arch_names())}. Pass --arch if it is one, or adopt the network's "
+        "masks with --predictions."
+    )
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        guess_arch(state, source="a.pth")
+
+
+def test_the_last_convolution_tells_the_classes() -> None:
+    """Linknet's and others' heads are numbered alike."""
+    assert count_outputs(state_of("linknet", "resnet18", classes=5), source="a.pth") == 5
+
+
+def test_a_network_without_a_segmentation_head_is_refused() -> None:
+    """A classifier's weights, for one."""
+    text = (
+        "r18.pth: no tensor segmentation_head.….weight, so this is no network of segmentation_models_pytorch. "
+        "Give the state dict of such a network, or its masks with --predictions."
+    )
+    with pytest.raises(WeightsError, match=f"^{re.escape(text)}$"):
+        count_outputs({"fc.weight": torch.empty(10, 3)}, source="r18.pth")
+
+
+def test_prefixes_of_wrappers_are_taken_away() -> None:
+    """Data-parallel, Lightning and torch.compile put names before names; a mixture is left alone."""
+    one = torch.ones(1)
+    assert list(unwrap({"_orig_mod.module.encoder.a": one})) == ["encoder.a"]
+    assert list(unwrap({"module.a": one, "b": one})) == ["module.a", "b"]
+    assert unwrap({}) == {}
+
+
+def test_the_first_difference_is_named() -> None:
+    """Missing, of another shape, or one too many, in the order of the network."""
+    expected = {"a": torch.empty(2), "b.num_batches_tracked": torch.empty(()), "c": torch.empty(3)}
+    assert first_difference({"a": torch.ones(2), "c": torch.ones(3)}, expected) is None
+    assert first_difference({"c": torch.ones(3)}, expected) == "a is missing"
+    assert first_difference({"a": torch.ones(4), "c": torch.ones(3)}, expected) == "a is (4,), expected (2,)"
+    assert first_difference(expected | {"z": torch.ones(1)}, expected) == "z is not expected"
+
+
+def test_dpt_is_told_too() -> None:
+    """Its decoder's names are its own; it needs an encoder of timm."""
+    assert guess_arch(state_of("dpt", "tu-tf_efficientnet_lite0", classes=3), source="x.pth") == "dpt"
+
+
+def test_a_pair_that_does_not_exist_has_no_tensors() -> None:
+    """Such as a dilated VGG."""
+    assert expected_state("deeplabv3", "vgg11", bands=3, n_outputs=2) is None

@@ -1,0 +1,94 @@
+"""Runs are gathered under names of their own; legend, data set and looks are those of the counts."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_builder import LEGEND, build_dataset, build_run, noisy_counts, scene_counts
+
+from levelground.comparison.inputs import find_dataset, gather, legend_of, looks_at_test, separated_groups, truth_block
+from levelground.errors import ConfigError, RecordError
+from levelground.records import write_json
+
+COUNTS = noisy_counts(3, 0.2, seed=1)
+
+
+def test_scenes_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    """Whatever the order on disk, row i means the same scene in all runs, in every array."""
+    counts = scene_counts(COUNTS[::-1], scenes=["c", "b", "a"], groups=["g2", "g1", "g1"])
+    object.__setattr__(counts, "forward_s", np.array([3.0, 2.0, 1.0]))
+    found = gather([build_run(tmp_path, "unet-s0", counts)], "test")[0].counts
+    assert found.scenes.tolist() == ["a", "b", "c"]
+    assert found.groups.tolist() == ["g1", "g1", "g2"]
+    assert found.forward_s.tolist() == [1.0, 2.0, 3.0]
+    assert (found.counts == COUNTS).all()
+
+
+def test_runs_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    """The same run name in two studies of the same name."""
+    runs = [build_run(tmp_path / place / "study", "unet-s0", COUNTS) for place in ("here", "there")]
+    with pytest.raises(ConfigError, match=r"^two runs are called study/unet-s0\. Rename one of the folders\.$"):
+        gather(runs, "test")
+
+
+def test_counts_without_scenes_are_refused(tmp_path: Path) -> None:
+    """An empty split compares nothing."""
+    empty = scene_counts(COUNTS)
+    arrays = {name: value[:0] for name, value in vars(empty).items() if isinstance(value, np.ndarray)}
+    run = build_run(tmp_path, "unet-s0", replace(empty, **arrays))
+    with pytest.raises(RecordError, match=r"^unet-s0: counts of test hold no scene\."):
+        gather([run], "test")
+
+
+def test_the_legend_comes_from_a_card_that_fits_the_counts(tmp_path: Path) -> None:
+    """A card without its legend is passed over; none at all is a damaged record."""
+    bare = build_run(tmp_path, "theirs", COUNTS, card={"legend": None})
+    full = build_run(tmp_path, "unet-s0", COUNTS)
+    assert legend_of(gather([bare, full], "test")) == LEGEND
+    with pytest.raises(RecordError, match=r"^theirs: its card does not hold the legend that its 3 classes were"):
+        legend_of(gather([bare], "test"))
+
+
+def test_the_dataset_is_that_of_the_counts(tmp_path: Path) -> None:
+    """Only a dataset.json with the same split and legend is believed."""
+    evaluated = gather([build_run(tmp_path, "unet-s0", COUNTS)], "test")
+    assert find_dataset(evaluated) is None
+    build_dataset(tmp_path, {"train": ["a"], "val": ["b"], "test": ["c"]})
+    found = find_dataset(evaluated)
+    assert found is not None
+    assert found["layout"] == "kaggle"
+    write_json(tmp_path / "dataset.json", {"scenes": []}, kind="dataset")
+    with pytest.raises(RecordError, match=r"dataset\.json: lacks 'split'\. Prepare the data again\.$"):
+        find_dataset(evaluated)
+
+
+def test_a_group_across_train_is_named_before_one_across_val(tmp_path: Path) -> None:
+    """One line a group; training is the worse leak; groups wholly inside a set are no leak."""
+    build_dataset(
+        tmp_path,
+        {"train": ["a", "b"], "val": ["c", "d"], "test": ["e", "f", "g"]},
+        {"a": "one", "c": "one", "e": "one", "d": "two", "f": "two"},
+    )
+    dataset = find_dataset(gather([build_run(tmp_path, "unet-s0", COUNTS)], "test"))
+    assert separated_groups(dataset, "test") == [
+        {"group": "one", "test": ["e"], "other": ["a"], "other_split": "train"},
+        {"group": "two", "test": ["f"], "other": ["d"], "other_split": "val"},
+    ]
+    assert [entry["group"] for entry in separated_groups(dataset, "val")] == ["one"]
+    assert separated_groups(None, "test") == []
+
+
+def test_truth_without_pixels_divides_by_nothing() -> None:
+    """Scenes without any label have shares of zero."""
+    block = truth_block(scene_counts(COUNTS * 0))
+    assert block["class_share"].tolist() == [0, 0, 0]
+    assert not block["present"].any()
+
+
+def test_looks_of_two_studies_add(tmp_path: Path) -> None:
+    """Each study keeps its own list; a study without one adds nothing."""
+    runs = [build_run(tmp_path / place, f"unet-{place}", COUNTS) for place in ("first", "second", "third")]
+    for place in ("first", "second"):
+        (tmp_path / place / "test_looks.jsonl").write_text('{"run": "x"}\n', encoding="utf-8")
+    assert looks_at_test(gather(runs, "test")) == {"total": 2, "by": [{"run": "x"}, {"run": "x"}]}

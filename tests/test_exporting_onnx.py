@@ -1,0 +1,142 @@
+"""The exported ONNX file: one file that clients run as it is."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from onnx_files import read_metadata
+from study_builder import LEGEND
+
+from levelground.errors import ModelError
+from levelground.exporting.onnx import client_metadata, write_onnx
+from levelground.exporting.parity import compare_models, gather_tiles
+from levelground.models.build import SegmentationModel, load_model
+from levelground.models.metadata import Passport, run_passport
+from levelground.models.model import open_predictor
+from levelground.records import sha256_file
+from levelground.runs import Run
+from levelground.runtime import make_runtime
+
+RUNTIME = make_runtime("cpu", "fp32", threads=1)
+ALWAYS = ("pspnet", "upernet")
+"""Architectures exported whenever tests run, beside the fixture's linknet: torch's older exporter failed on these."""
+
+
+def test_one_file_of_the_shape_that_clients_read(exported: Run) -> None:
+    """Tile size stands in the input's shape, the number of tiles is free, and there is no second file of weights."""
+    path = exported.folder / "export" / "model.onnx"
+    model = onnx.load(str(path), load_external_data=False)
+    onnx.checker.check_model(model)
+    (image,), (probs,) = model.graph.input, model.graph.output
+    sides = [
+        [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim] for value in (image, probs)
+    ]
+    assert sides == [["batch", 3, 64, 64], ["batch", 3, 64, 64]]
+    assert image.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert {entry.name for entry in path.parent.iterdir()} == {"model.onnx", "parity.json", ".lock"}
+    assert not any(tensor.data_location == tensor.EXTERNAL for tensor in model.graph.initializer)
+
+
+def test_the_metadata_are_those_that_deepness_and_geodeep_read(exported: Run) -> None:
+    """Every value is JSON; classes are numbered by output, the resolution is in centimetres."""
+    found = {key: json.loads(value) for key, value in read_metadata(exported.folder / "export" / "model.onnx").items()}
+    passport = found.pop("levelground")
+    assert found == {
+        "model_type": "Segmentor",
+        "class_names": {"0": "Field", "1": "Wood", "2": "Water"},
+        "resolution": 50.0,
+        "tile_size": 64,
+        "tiles_size": 64,
+        "tiles_overlap": 25,
+        "seg_thresh": 0,
+        "seg_small_segment": 0,
+        "standardization_mean": [0.0, 0.0, 0.0],
+        "standardization_std": [1.0, 1.0, 1.0],
+    }
+    assert (passport["schema"], passport["outputs"], passport["gsd_m"]) == (1, [0, 2, 3], 0.5)
+    assert passport["legend"] == LEGEND.to_json()
+
+
+def test_an_unknown_ground_sample_distance_is_geodeeps_default(exported: Run) -> None:
+    """10 cm a pixel: no raster of that or coarser is shrunk."""
+    passport = run_passport(exported)
+    assert passport.gsd_m is None
+    assert json.loads(client_metadata(passport)["resolution"]) == 10
+
+
+def test_the_file_names_no_folder_of_this_machine(exported: Run) -> None:
+    """The exporter notes lines of source beside each operation; they are removed."""
+    content = (exported.folder / "export" / "model.onnx").read_bytes()
+    assert b".py" not in content
+    assert os.fsencode(os.path.dirname(smp.__file__)) not in content  # noqa: PTH120 - bytes of a path
+
+
+def test_it_gives_the_networks_probabilities_for_values_from_0_to_1(exported: Run) -> None:
+    """Normalisation and softmax are in the graph; any number of tiles goes through at once."""
+    found = open_predictor(exported.folder / "export" / "model.onnx", RUNTIME)
+    assert (found.activated, found.mean, found.std) == (True, (0.0,) * 3, (255.0,) * 3)
+    assert (found.tile, found.halo, found.fixed_tile, found.max_batch, found.dtype) == (64, 8, True, None, "uint8")
+    assert (found.outputs, found.legend, found.gsd_m, found.name) == ((0, 2, 3), LEGEND, 0.5, exported.name)
+    model, stored = load_model(exported), torch.randint(0, 256, (5, 3, 64, 64)).float()
+    with torch.inference_mode():
+        wanted = model.network((stored - 100) / 60).softmax(1)
+    torch.testing.assert_close(found.forward(stored / 255), wanted, rtol=0, atol=1e-5)
+
+
+def test_the_parity_report_speaks_of_the_file(exported: Run) -> None:
+    """Figures, limits, tiles and the file's hash."""
+    report = json.loads((exported.folder / "export" / "parity.json").read_text())
+    entry = report["onnx"]
+    assert (report["schema"], report["kind"], entry["holds"]) == (1, "parity", True)
+    assert entry["max_difference"] < 1e-5
+    assert entry["equal_classes"] > 0.999
+    assert (entry["tiles"], entry["source"]) == (2, "the study's validation scenes")
+    assert entry["sha256"] == sha256_file(exported.folder / "export" / "model.onnx")
+    assert {"torch", "onnxruntime", "onnxscript"} <= set(entry["versions"])
+
+
+def test_what_the_exporter_cannot_follow_is_one_line(
+    exported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its errors are long; the first line, and the form that always works, are enough."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("cannot follow\nmany lines")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    message = (
+        r"linknet-s0: torch cannot export linknet with encoder tu-test_resnet as ONNX \(cannot follow\)\. "
+        r"Export it with --to smp\."
+    )
+    with pytest.raises(ModelError, match=message):
+        write_onnx(load_model(exported), run_passport(exported), tmp_path / "m.onnx")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(
+        ModelError, match=r"--to onnx: onnxscript is not installed\. pip install 'levelground\[export\]'"
+    ):
+        write_onnx(load_model(exported), run_passport(exported), tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("arch", sorted(smp.MODEL_ARCHITECTURES_MAPPING))
+def test_every_architecture_exports(exported: Run, tmp_path: Path, arch: str) -> None:
+    """All twelve say as ONNX what they say as a network; most of them on request."""
+    if arch not in ALWAYS and not os.environ.get("LEVELGROUND_ALL_ARCHS"):
+        pytest.skip("some seconds each: set LEVELGROUND_ALL_ARCHS=1")
+    torch.manual_seed(0)
+    encoder = "tu-test_resnet"
+    options = {"decoder_readout": "ignore"} if arch == "dpt" else {}
+    network = smp.create_model(arch, encoder, encoder_weights=None, classes=3, **options).eval()
+    model = SegmentationModel(network, arch, encoder, (0, 2, 3), (100.0,) * 3, (60.0,) * 3, "none")
+    passport = Passport("x", arch, encoder, LEGEND, (0, 2, 3), model.mean, model.std, "uint8", 0.5, 128, 16)
+    path = tmp_path / "m.onnx"
+    write_onnx(model, passport, path)
+    tiles = gather_tiles(exported, passport, n=2)
+    parity = compare_models(model, open_predictor(path, RUNTIME), tiles, RUNTIME)
+    assert parity.holds, parity.text()
+    assert np.isfinite(parity.mean_difference)

@@ -1,0 +1,259 @@
+"""Files that appear whole, folders with one writer, full disks."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from levelground import files as disk
+from levelground.errors import BusyError, DiskError
+from levelground.files import append_text, atomic_path, command_line, is_full, one_writer, remove_leftovers, writing
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_atomic_path_renames_when_the_block_ends_well(tmp_path: Path) -> None:
+    """The file appears under its name, in a folder made for it, and nothing else does."""
+    path = tmp_path / "new" / "a.txt"
+    with atomic_path(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_atomic_path_keeps_the_suffix(tmp_path: Path) -> None:
+    """Writers that choose a format by suffix see the right one."""
+    with atomic_path(tmp_path / "a.npz") as temporary:
+        assert temporary.suffix == ".npz"
+        assert temporary.parent == tmp_path
+
+
+def test_atomic_path_leaves_the_old_file_when_the_block_fails(tmp_path: Path) -> None:
+    """A failure in the middle changes nothing and leaves no temporary file."""
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="half way"), atomic_path(path) as temporary:
+        temporary.write_text("new, but")
+        raise ValueError("half way")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+WORDS = {
+    "the system's": FULL,
+    "NumPy's": OSError("4000 requested and 96 written"),
+    "safetensors'": OSError("Error while serializing: I/O error: No space left on device (os error 28)"),
+}
+
+
+@pytest.mark.parametrize("error", WORDS.values(), ids=WORDS)
+def test_atomic_path_says_that_the_disk_is_full(tmp_path: Path, error: OSError) -> None:
+    """A full disk is one clear line, whoever met it."""
+    message = r"a\.txt: cannot be written \(No space left on device\)\. Free space or choose another --out\.$"
+    with pytest.raises(DiskError, match=message), atomic_path(tmp_path / "a.txt"):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_atomic_path_names_another_remedy(tmp_path: Path) -> None:
+    """Where --out would not help."""
+    message = r"a\.txt: cannot be written \(No space left on device\)\. Choose another cache\.$"
+    with pytest.raises(DiskError, match=message), atomic_path(tmp_path / "a.txt", "Choose another cache"):
+        raise FULL
+
+
+def test_atomic_path_says_that_a_folder_is_a_file(tmp_path: Path) -> None:
+    """A folder that cannot be made is one clear line."""
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(DiskError, match=r"a\.txt: cannot be written \((Not a directory|File exists)\)\."),
+        atomic_path(tmp_path / "file" / "a.txt"),
+    ):
+        pass
+
+
+def test_writing_lets_other_errors_through(tmp_path: Path) -> None:
+    """Only the system's words against writing are turned."""
+    with pytest.raises(ZeroDivisionError), writing(tmp_path):
+        raise ZeroDivisionError
+
+
+def test_a_full_disk_is_known_by_its_number() -> None:
+    """Disk, quota and size of a file; not a missing file."""
+    assert [is_full(OSError(number, "")) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)] == [True] * 3
+    assert not is_full(OSError(errno.ENOENT, ""))
+    assert not is_full(ValueError("No space left on device"))
+
+
+def test_lines_are_appended(tmp_path: Path) -> None:
+    """One behind the other."""
+    append_text(tmp_path / "a", "1\n")
+    append_text(tmp_path / "a", "2\n", durable=True)
+    assert (tmp_path / "a").read_text() == "1\n2\n"
+
+
+@contextmanager
+def file_size_limit(limit: int) -> Iterator[None]:
+    """Let no file of this process grow beyond some bytes."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_lines_that_do_not_fit_leave_no_half_line(tmp_path: Path) -> None:
+    """The file is what it was, to the byte: half a line in the middle would make it unreadable later."""
+    path = tmp_path / "a"
+    append_text(path, "x" * 90 + "\n")
+    message = r"a: cannot be written \(File too large\)\. Free space or choose another --out\.$"
+    with file_size_limit(100), pytest.raises(DiskError, match=message):
+        append_text(path, "y" * 90 + "\n")
+    append_text(path, "z\n")
+    assert path.read_text() == "x" * 90 + "\nz\n"
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from levelground.files import one_writer
+with one_writer(Path(sys.argv[1])):
+    if sys.argv[2:]:
+        import multiprocessing
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        print(child.pid, flush=True)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def holder(folder: Path, *more: str) -> Iterator[tuple[int, list[str]]]:
+    """A process that holds a folder: its id, and what it printed first."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder), *more], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        said = [process.stdout.readline().strip() for _ in range(1 + len(more))]
+        yield process.pid, said
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_one_writer_names_the_process_that_holds_the_folder(tmp_path: Path) -> None:
+    """Which process, on which machine, since when, doing what; when it is killed the folder is free."""
+    with holder(tmp_path) as (pid, said):
+        assert said == ["held"]
+        message = (
+            rf"held by process {pid} on \S+ since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d \(-c .+\)\. "
+            r"Wait for it to end, or choose another --out\.$"
+        )
+        with pytest.raises(BusyError, match=message), one_writer(tmp_path):
+            pass
+    with one_writer(tmp_path):
+        pass
+
+
+def test_a_child_that_outlives_its_killed_parent_holds_nothing(tmp_path: Path) -> None:
+    """Loader processes are forked and end some seconds after their parent was killed: the folder is free at once."""
+    with holder(tmp_path, "with a child") as (_, said):
+        child = int(said[0])
+    try:
+        os.kill(child, 0)  # it is still there
+        with one_writer(tmp_path):
+            pass
+    finally:
+        os.kill(child, 9)
+
+
+def test_a_forked_child_that_goes_on_does_not_close_what_it_does_not_hold(tmp_path: Path) -> None:
+    """It ends the block like its parent, which still holds the folder then."""
+    with one_writer(tmp_path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python's: of libraries' threads, which are idle here
+            child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                with one_writer(tmp_path / "own"):
+                    status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        with pytest.raises(BusyError), one_writer(tmp_path):
+            pass
+
+
+def test_one_writer_may_be_taken_again(tmp_path: Path) -> None:
+    """A lock that was let go is free."""
+    for _ in range(2):
+        with one_writer(tmp_path / "study"):
+            pass
+    assert not disk._held
+
+
+def test_one_writer_says_that_it_cannot_write(tmp_path: Path) -> None:
+    """A folder that cannot be made is one clear line."""
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(DiskError, match=r"file: cannot be written \(File exists\)\. Choose another --out\.$"),
+        one_writer(tmp_path / "file"),
+    ):
+        pass
+
+
+def test_a_disk_without_locks_is_not_taken_for_a_busy_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network disks know none."""
+
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(disk.fcntl, "flock", none)
+    text = r": cannot be locked \(No locks available\)\. Choose an --out on a disk that knows file locks\.$"
+    with pytest.raises(DiskError, match=text), one_writer(tmp_path):
+        pass
+
+
+def test_the_lock_names_a_long_command_in_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand file names are no help to a person."""
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/levelground", "compare", *["x" * 50] * 20])
+    assert command_line().startswith("levelground compare xxx")
+    with one_writer(tmp_path):
+        text = (tmp_path / ".lock").read_text(encoding="utf-8")
+    assert text.endswith("x…)")
+    assert len(text) < 400
+
+
+def test_what_killed_processes_left_is_removed_and_what_is_written_stays(tmp_path: Path) -> None:
+    """Old temporary files go; young ones, ones that are being written, and files of the user's stay."""
+    old = time.time() - disk.STALE_S - 1
+    run = tmp_path / "runs" / "unet-s0"
+    run.mkdir(parents=True)
+    for path in (tmp_path / ".a.json.x1.part.json", run / ".b.ckpt.x2.part.ckpt", run / ".c.x3.part", tmp_path / "d"):
+        path.write_text("half")
+        if path.name != ".c.x3.part":
+            os.utime(path, (old, old))
+    with atomic_path(run / "e.bin") as temporary:
+        temporary.write_bytes(b"much")
+        os.utime(temporary, (old, old))
+        with one_writer(tmp_path):
+            left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {".c.x3.part", "d", ".lock", temporary.name}
+    assert (run / "e.bin").read_bytes() == b"much"
+    assert remove_leftovers(tmp_path / "nowhere") == 0

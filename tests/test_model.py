@@ -1,0 +1,301 @@
+"""Runs, SMP folders and ONNX files opened as one thing to run."""
+
+import dataclasses
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from onnx_files import write_onnx
+from study_builder import ENCODER, LEGEND, add_run, build_study
+
+from levelground.datasets.dataset import Dataset
+from levelground.errors import ConfigError, LegendError, ModelError, RecordError, WeightsError
+from levelground.exporting.model_card import write_model_card
+from levelground.models.build import load_model
+from levelground.models.metadata import run_passport
+from levelground.models.model import fit_pixels, open_predictor
+from levelground.runs import Run, write_card
+from levelground.runtime import make_runtime
+
+RUNTIME = make_runtime("cpu", "fp32", threads=1)
+LEGEND_FILE = """
+[[class]]
+index = 0
+name = "Rest"
+colour = "000000"
+[[class]]
+index = 1
+name = "Unknown"
+colour = "111111"
+counted = false
+[[class]]
+index = 2
+name = "Roof"
+colour = "FF0000"
+"""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A prepared study."""
+    return build_study(tmp_path_factory.mktemp("predictors"))
+
+
+@pytest.fixture
+def run(dataset: Dataset, request: pytest.FixtureRequest) -> Run:
+    """A run of its own for each test."""
+    return add_run(dataset, f"run-{abs(hash(request.node.name))}", gsd_m=0.5)
+
+
+def save_foreign(folder: Path, *, bands: int = 3, classes: int = 2, activation: str | None = None) -> Path:
+    """A folder that segmentation_models_pytorch wrote and we did not."""
+    torch.manual_seed(0)
+    network = smp.create_model("linknet", ENCODER, encoder_weights=None, in_channels=bands, classes=classes)
+    network.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"activation": activation}))
+    return folder
+
+
+def change_config(folder: Path, **changes: object) -> None:
+    """Write other values into ``config.json``; ``None`` removes the key."""
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+def test_a_run_brings_all_it_needs(run: Run) -> None:
+    """Legend, outputs, normalisation, tile and ground sample distance come from the card; the study tells the type."""
+    found = open_predictor(run.folder, RUNTIME)
+    assert (found.name, found.outputs, found.legend) == (run.name, (0, 2, 3), LEGEND)
+    assert (found.mean, found.std, found.bands) == ((100.0,) * 3, (60.0,) * 3, 3)
+    assert (found.dtype, found.gsd_m, found.tile, found.halo) == ("uint8", 0.5, 64, 8)
+    assert (found.activated, found.fixed_tile, found.max_batch, found.rescale) == (False, False, None, False)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(found.forward(image), load_model(run).network(image))
+
+
+def test_the_model_folder_of_a_run_is_the_run(run: Run) -> None:
+    """Pointing at the weights is as good as pointing at the run."""
+    assert open_predictor(run.folder / "model", RUNTIME).digest == open_predictor(run.folder, RUNTIME).digest
+
+
+def test_a_model_folder_that_left_its_run_still_knows_everything(run: Run, tmp_path: Path) -> None:
+    """The passport beside the weights says what the card said."""
+    write_model_card(run)
+    folder = shutil.copytree(run.folder / "model", tmp_path / "moved")
+    alone, home = open_predictor(folder, RUNTIME), open_predictor(run.folder, RUNTIME)
+    same = ("name", "outputs", "legend", "mean", "std", "bands", "dtype", "gsd_m", "tile", "halo", "activated")
+    assert {name: getattr(alone, name) for name in same} == {name: getattr(home, name) for name in same}
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(alone.forward(image), home.forward(image))
+
+
+def test_the_digest_follows_all_that_decides_the_output(run: Run) -> None:
+    """Other means give another digest, another name does not."""
+    first = open_predictor(run.folder, RUNTIME).digest
+    write_card(run.folder, run.card | {"gsd_m": 2.0})
+    assert open_predictor(run.folder, RUNTIME).digest == first
+    write_card(run.folder, run.card | {"mean": [1.0, 2.0, 3.0]})
+    assert open_predictor(run.folder, RUNTIME).digest != first
+
+
+def test_what_a_model_knows_is_not_overruled(run: Run, tmp_path: Path) -> None:
+    """A legend or a mean for a model of ours is a mistake."""
+    with pytest.raises(ConfigError, match=r"--legend: .+ brings its own\. Leave --legend away\."):
+        open_predictor(run.folder, RUNTIME, legend=tmp_path / "l.toml")
+    with pytest.raises(ConfigError, match=r"--mean: .+ brings its own\. Leave --mean away\."):
+        open_predictor(run.folder, RUNTIME, mean=[1.0])
+
+
+def test_masks_are_no_model(dataset: Dataset, tmp_path: Path) -> None:
+    """A run of adopted masks, an empty folder and a study are refused."""
+    run = add_run(dataset, "masks-only", outputs=[])
+    with pytest.raises(
+        ModelError, match=r"masks-only: holds predicted masks and no model\. Give a run that was trained"
+    ):
+        open_predictor(run.folder, RUNTIME)
+    with pytest.raises(ModelError, match=r"no model\. Give a run folder \(run\.json\), a folder with config\.json and"):
+        open_predictor(tmp_path, RUNTIME)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RecordError, match=r"run\.json: unreadable run record"):
+        open_predictor(tmp_path, RUNTIME)
+
+
+def test_a_foreign_smp_folder_takes_the_encoders_normalisation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its classes are numbered, its inputs normalised as the encoder's published weights; both are said."""
+    found = open_predictor(save_foreign(tmp_path / "theirs"), RUNTIME)
+    assert found.legend.names == ("class 0", "class 1")
+    assert found.mean == pytest.approx((123.675, 116.28, 103.53))
+    assert (found.dtype, found.tile, found.rescale) == (None, 512, True)
+    said = capsys.readouterr().err
+    assert "theirs: does not name its 2 classes; they are numbered. Pass --legend to name them." in said
+    assert f"theirs: inputs are normalised as {ENCODER}'s published weights; or pass --mean and --std." in said
+
+
+def test_a_legend_names_all_outputs_or_the_counted_ones(tmp_path: Path) -> None:
+    """Two outputs for three classes, two of them counted, are the counted ones; any other number is refused."""
+    legend = tmp_path / "l.toml"
+    legend.write_text(LEGEND_FILE)
+    found = open_predictor(save_foreign(tmp_path / "two"), RUNTIME, legend=legend)
+    assert (found.outputs, found.legend.names) == ((0, 2), ("Rest", "Unknown", "Roof"))
+    found = open_predictor(save_foreign(tmp_path / "three", classes=3), RUNTIME, legend=legend)
+    assert found.outputs == (0, 1, 2)
+    message = (
+        r"l\.toml: has 3 classes, 2 of them counted; .+four has 4 outputs\. Give a legend with one class an output"
+    )
+    with pytest.raises(ConfigError, match=message):
+        open_predictor(save_foreign(tmp_path / "four", classes=4), RUNTIME, legend=legend)
+
+
+def test_one_output_of_an_smp_network_is_one_of_two_classes(tmp_path: Path) -> None:
+    """Its sigmoid is the second class's probability."""
+    folder = save_foreign(tmp_path / "one", classes=1, activation="sigmoid")
+    found = open_predictor(folder, RUNTIME)
+    plain = smp.from_pretrained(folder).eval()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(found.forward(image).softmax(1)[:, 1:], plain(image))
+    assert found.outputs == (0, 1)
+
+
+def test_other_bands_need_their_normalisation(tmp_path: Path) -> None:
+    """Published means are for three bands; one number given holds for all bands."""
+    folder = save_foreign(tmp_path / "four", bands=4)
+    with pytest.raises(ConfigError, match=r"four: reads 4 bands and does not say how .+ Pass --mean and --std\."):
+        open_predictor(folder, RUNTIME)
+    found = open_predictor(folder, RUNTIME, mean=[1.0, 2.0, 3.0, 4.0], std=[10.0])
+    assert (found.mean, found.std, found.rescale) == ((1.0, 2.0, 3.0, 4.0), (10.0,) * 4, False)
+    with pytest.raises(ConfigError, match=r"--mean 1 2: .+ reads 4 bands\. Give 4 numbers or one\."):
+        open_predictor(folder, RUNTIME, mean=[1.0, 2.0])
+    with pytest.raises(ConfigError, match=r"--std 0: .+ reads 4 bands\. Give 4 numbers or one, above 0\."):
+        open_predictor(folder, RUNTIME, std=[0.0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"encoder_name": None},
+            r"config\.json: lacks 'encoder_name', expected str\. Save the model with save_pretrain",
+        ),
+        ({"classes": "7"}, r"config\.json: lacks 'classes', expected int\."),
+        (
+            {"encoder_name": "tu-hf-hub:a/b"},
+            r"config\.json: 'tu-hf-hub:a/b' is no encoder's name\. Save the model with",
+        ),
+        ({"encoder_name": "resnet0"}, r"its network cannot be built \(.*resnet0.*\)\. Save it anew\."),
+        ({"classes": 0}, r"config\.json: 0 classes of 3 bands, expected 1 to 255 and 1 to 1024\."),
+        ({"_model_class": "Path"}, r"'Path' is no architecture\. Known: DPT, DeepLabV3, "),
+        ({"activation": "argmax"}, r"has the activation 'argmax'\. Save it with activation=None\."),
+        ({"activation": "sigmoid"}, r"2 outputs after a sigmoid do not exclude each other\. Give one with a softmax\."),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_one_line(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    """Nothing is built or fetched of a configuration that names no network."""
+    folder = save_foreign(tmp_path / "m")
+    change_config(folder, **changes)
+    with pytest.raises(ModelError, match=message):
+        open_predictor(folder, RUNTIME)
+
+
+def test_pickled_and_unfitting_weights_are_refused(tmp_path: Path) -> None:
+    """Only safetensors are read, and only those of the very network."""
+    folder = save_foreign(tmp_path / "m")
+    change_config(folder, _model_class="FPN")
+    with pytest.raises(WeightsError, match=r"m: lacks decoder\..+, which the network needs\."):
+        open_predictor(folder, RUNTIME)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match=r"m: no model\.safetensors\. Save the model with save_pretrained; pickles"):
+        open_predictor(folder, RUNTIME)
+    (folder / "config.json").write_text("{")
+    (folder / "pytorch_model.bin").rename(folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"config\.json: unreadable \(.+\)\. Save the model with save_pretrained\."):
+        open_predictor(folder, RUNTIME)
+
+
+def test_pixels_of_other_types_are_taken_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes are divided by 255; for others that is taken back, once they are known, and said."""
+    found = open_predictor(write_onnx(tmp_path / "m.onnx"), RUNTIME)
+    assert (found.mean, found.std) == ((0.0,) * 3, (255.0,) * 3)
+    assert fit_pixels(found, "uint8") is found
+    capsys.readouterr()
+    assert fit_pixels(found, "uint16").std == (1.0,) * 3
+    said = "m.onnx: uint16 values are taken as they are. Where it needs others, pass --mean and --std."
+    assert said in capsys.readouterr().err
+    known = dataclasses.replace(found, rescale=False)
+    assert fit_pixels(known, "float32") is known
+
+
+@pytest.mark.parametrize(
+    ("metadata", "names"),
+    [
+        ({"class_names": '{"0": "Rest", "1": "Roof"}'}, ("Rest", "Roof")),
+        ({"class_names": "{0: 'Rest', 1: 'Roof'}"}, ("Rest", "Roof")),
+        ({"class_names": '[{"0": "Rest", "1": "Roof"}]'}, ("Rest", "Roof")),
+        ({"names": '["Rest", "Roof"]'}, ("Rest", "Roof")),
+        ({"class_names": '{"1": "Roof"}'}, ("class 0", "Roof")),
+        ({"class_names": "open('x')"}, ("class 0", "class 1")),
+        ({}, ("class 0", "class 1")),
+    ],
+)
+def test_class_names_of_an_onnx_file(tmp_path: Path, metadata: dict[str, str], names: tuple[str, ...]) -> None:
+    """JSON, a Python dictionary in text or a list; the rest are numbered, and no code of a file is run."""
+    path = write_onnx(tmp_path / "m.onnx", n_outputs=2, metadata={"resolution": "50", **metadata})
+    found = open_predictor(path, RUNTIME)
+    assert (found.legend.names, found.gsd_m) == (names, 0.5)
+
+
+def test_class_names_that_name_nothing_need_a_legend(tmp_path: Path) -> None:
+    """Two classes of one name cannot be told apart on a map."""
+    path = write_onnx(tmp_path / "m.onnx", n_outputs=2, metadata={"class_names": '["Roof", "Roof"]'})
+    with pytest.raises(LegendError, match=r"m\.onnx: .+ twice or empty\. Name each class\. Or pass --legend\."):
+        open_predictor(path, RUNTIME)
+    legend = tmp_path / "l.toml"
+    legend.write_text(LEGEND_FILE)
+    assert open_predictor(path, RUNTIME, legend=legend).outputs == (0, 2)
+
+
+def test_a_passport_of_another_model_is_refused(run: Run, tmp_path: Path) -> None:
+    """A file of four outputs cannot have the passport of three; a resolution that is no number is none."""
+    passport = json.dumps(run_passport(run).to_json())
+    path = write_onnx(tmp_path / "m.onnx", n_outputs=4, metadata={"levelground": passport})
+    message = r"m\.onnx: has 3 bands and 4 outputs, its passport says 3 and 3\. Export it anew\."
+    with pytest.raises(ModelError, match=message):
+        open_predictor(path, RUNTIME)
+    path = write_onnx(tmp_path / "m.onnx", metadata={"resolution": "fine"})
+    assert open_predictor(path, RUNTIME).gsd_m is None
+
+
+def test_a_fixed_tile_is_the_models_own(tmp_path: Path) -> None:
+    """A file of one tile size and one tile at a time says so."""
+    found = open_predictor(write_onnx(tmp_path / "m.onnx", batch=1, sides=(96, 96)), RUNTIME)
+    assert (found.tile, found.halo, found.fixed_tile, found.max_batch) == (96, 12, True, 1)
+
+
+@pytest.mark.parametrize("model", ["4b_l1c", "6b_l2a"])
+def test_the_real_network_of_ukis_csmask_says_what_onnxruntime_says(model: str) -> None:
+    """A trained U-Net with EfficientNet-B4, another project's ONNX file, over a tile of four or six bands."""
+    spec = importlib.util.find_spec("ukis_csmask")
+    if spec is None or spec.origin is None:
+        pytest.skip("ukis-csmask (145 MB) is not installed; docs/export.md has the command")
+    import onnxruntime
+
+    path = Path(spec.origin).parent / f"model_{model}.onnx"
+    trained = json.loads(path.with_suffix(".json").read_text())["data"]["dataset_statistics"]["img"]
+    found = open_predictor(path, RUNTIME, mean=trained[0], std=trained[1])
+    bands = int(model[0])
+    assert (found.bands, found.tile, found.fixed_tile, found.outputs) == (bands, 256, True, (0, 1, 2))
+    assert not found.activated
+    image = np.random.default_rng(0).standard_normal((2, bands, 256, 256)).astype(np.float32)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (wanted,) = session.run(None, {"input": image})
+    torch.testing.assert_close(found.forward(torch.from_numpy(image)), torch.from_numpy(wanted), rtol=1e-4, atol=1e-4)
