@@ -16,7 +16,7 @@ from levelground.metrics.named import Metric
 from levelground.metrics.scores import Counted
 from levelground.records import Record
 from levelground.statistics.architectures import ArchitecturePair, architecture_scores, compare_architectures
-from levelground.statistics.pairs import ALPHA, Ends, PairResult, compare_pairs, differences
+from levelground.statistics.pairs import ALPHA, Ends, PairEstimate, compare_pairs, differences
 from levelground.statistics.permutation import smallest_p
 from levelground.statistics.power import POWER, Design, power
 
@@ -50,7 +50,7 @@ def run_pairs(evaluated: Sequence[Evaluated], counted: Counted, metric: Metric, 
     ]
 
 
-def _pair_block(pair: PairResult, names: Sequence[str], metric: Metric) -> Record:
+def _pair_block(pair: PairEstimate, names: Sequence[str], metric: Metric) -> Record:
     return asdict(pair) | {
         "a": names[pair.a],
         "b": names[pair.b],
@@ -73,7 +73,7 @@ def _per_class(
     return rows
 
 
-def _weights_power(pair: PairResult, n_groups: int, delta: float, n_pairs: int) -> Record | None:
+def _weights_power(pair: PairEstimate, n_groups: int, delta: float, n_pairs: int) -> Record | None:
     if pair.se is None or delta <= 0:
         return None
     found = _power_block(Design(pair.se**2, n_groups), delta, n_pairs)

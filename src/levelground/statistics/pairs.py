@@ -93,7 +93,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class PairResult:
+class PairEstimate:
     """The difference of two runs, a − b.
 
     Attributes:
@@ -184,7 +184,7 @@ def compare_pairs(
     delta: float = 0.01,
     n_resamples: int = RESAMPLES,
     seed: int = 0,
-) -> list[PairResult]:
+) -> list[PairEstimate]:
     """Compare all pairs of runs by the one metric named in advance.
 
     Args:
@@ -239,13 +239,13 @@ def _pair_results(
     p_min: float,
     *,
     delta: float,
-) -> list[PairResult]:
+) -> list[PairEstimate]:
     """Put the parts of each pair together."""
     adjusted = holm(p)
     results = []
     for number, ((a, b), found) in enumerate(zip(pairs, estimates, strict=True)):
         p_holm = known(adjusted[number])
-        result = PairResult(
+        result = PairEstimate(
             a=a,
             b=b,
             delta=found.value,

@@ -1,0 +1,460 @@
+"""``comparison.json``: what a comparison found, typed, with one reader and one writer.
+
+:class:`Comparison` holds everything that tables, report page, figures and model card show; nothing but order and sign
+is computed here. Letters: K classes, S scenes.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass as plain_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    Field,
+    JsonValue,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+
+from levelground.comparison.results import (
+    BLOCK,
+    ArchitecturePairResult,
+    ArchitectureResult,
+    Count,
+    Finding,
+    MetricRow,
+    OpenPairPower,
+    PairResult,
+    PowerAnalysis,
+    RunPairResult,
+    RunResult,
+)
+from levelground.errors import LegendError, RecordError, one_line
+from levelground.imagery.legend import Legend
+from levelground.metrics.scores import Scoring
+from levelground.records import SCHEMAS, Record, read_json, write_json
+
+FILE = "comparison.json"
+"""The record's name in a study folder."""
+
+
+def _legend(value: object) -> Legend:
+    """A legend from its JSON object."""
+    if isinstance(value, Legend):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError("Input should be an object")
+    try:
+        return Legend.from_json(value)
+    except LegendError as error:
+        raise ValueError(str(error)) from error
+
+
+def _empty(value: object) -> bool:
+    """Whether a list that the earliest records lack is left out of the file."""
+    return value == ()
+
+
+LegendField = Annotated[
+    Legend,
+    PlainValidator(_legend),
+    PlainSerializer(Legend.to_json),
+    WithJsonSchema({"type": "object", "description": "The classes, as a legend file holds them (docs/legends.md)."}),
+]
+
+
+@dataclass(frozen=True, config=BLOCK)
+class SplitRule:
+    """How the split came about."""
+
+    kind: str
+    """Its rule."""
+    seed: int | None
+    """The seed of a random one."""
+    left_out: tuple[str, ...]
+    """Scenes in no set."""
+    text: str
+    """The rule in words."""
+
+
+@dataclass(frozen=True, config=BLOCK)
+class DatasetFinding:
+    """Something worth saying about the data set."""
+
+    severity: str
+    """``error``, ``warning`` or ``note``."""
+    code: str
+    """What kind of finding it is."""
+    text: str
+    """The finding in words."""
+    scene: str | None = None
+    """The scene that it is about."""
+
+
+@dataclass(frozen=True, config=BLOCK)
+class DatasetSummary:
+    """Sizes and origin of the data set; ``None`` where no ``dataset.json`` was at hand."""
+
+    scenes: int | None
+    """All scenes."""
+    train: int | None
+    """Training scenes."""
+    val: int | None
+    """Validation scenes."""
+    test: int | None
+    """Test scenes."""
+    layout: str | None
+    """The layout of its folder."""
+    n_test_groups: Annotated[int | None, Field(alias="n_groups_test")]
+    """Groups of test scenes; ``None`` where another split was scored."""
+    findings: tuple[DatasetFinding, ...]
+    """What ``prepare`` found."""
+
+
+@dataclass(frozen=True, config=BLOCK)
+class SceneRow:
+    """One scene that was scored."""
+
+    id: str
+    """Scene id."""
+    group: str
+    """Its group, the resampling unit."""
+    height: int | None
+    """Height in pixels, where it is known."""
+    width: int | None
+    """Width in pixels, where it is known."""
+    labels_sha256: str
+    """Hash of its labels."""
+    class_pixels: tuple[Count, ...]
+    """True pixels of each class, ``(K,)``."""
+
+
+@dataclass(frozen=True, config=BLOCK)
+class GroundTruth:
+    """The true pixels of all scenes."""
+
+    class_pixels: tuple[Count, ...]
+    """Pixels of each class, ``(K,)``."""
+    class_share: tuple[float, ...]
+    """Their shares, ``(K,)``."""
+    present: tuple[bool, ...]
+    """Whether the class has true pixels, ``(K,)``."""
+    groups: Annotated[tuple[Count, ...], Field(exclude_if=_empty)] = ()
+    """Groups with true pixels of each class, ``(K,)``; empty in the earliest records."""
+
+
+@dataclass(frozen=True, config=BLOCK)
+class SeparatedGroup:
+    """A group with scenes in the split that was scored and in another one."""
+
+    group: str
+    """The group."""
+    scored: Annotated[tuple[str, ...], Field(alias="test")]
+    """Its scenes in the split that was scored."""
+    other: tuple[str, ...]
+    """Its scenes in the other split."""
+    other_split: str
+    """The other split."""
+
+
+@dataclass(frozen=True, config=BLOCK)
+class LoggedEvaluation:
+    """One evaluation on the test scenes, as the study's log holds it."""
+
+    time: str | None = None
+    """When."""
+    run: str | None = None
+    """Of which run."""
+    command: str | None = None
+    """By which command."""
+    counts_sha256: str | None = None
+    """Hash of the counts it wrote."""
+
+
+@dataclass(frozen=True, config=BLOCK)
+class EvaluationLog:
+    """How often the test scenes were scored."""
+
+    total: Count
+    """Number of evaluations."""
+    evaluations: Annotated[tuple[LoggedEvaluation, ...], Field(alias="by")]
+    """Each of them."""
+
+
+@dataclass(frozen=True, config=BLOCK)
+class ProtocolDifference:
+    """A field of the training protocol in which runs differ."""
+
+    field: str
+    """The field."""
+    values: Mapping[str, JsonValue]
+    """Its value by run."""
+
+
+@plain_dataclass(frozen=True)
+class RankedEntry:
+    """What a comparison ranks: an architecture or a run, with its value of the primary metric."""
+
+    name: str
+    label: str
+    value: float | None
+
+
+@dataclass(frozen=True, config=BLOCK)
+class Comparison:
+    """Runs that were scored on the same scenes, compared by one metric named in advance."""
+
+    version: str
+    """The levelground that compared."""
+    created: str
+    """When, in UTC."""
+    split: str
+    """The split that was scored."""
+    scorings: Annotated[tuple[Scoring, ...], Field(min_length=1)]
+    """The scorings that differ."""
+    legend: LegendField
+    """The classes."""
+    legend_sha256: str
+    """Hash of the legend."""
+    split_sha256: str
+    """Hash of the split."""
+    split_rule: SplitRule | None
+    """How the split came about; ``None`` where no ``dataset.json`` was at hand."""
+    dataset: DatasetSummary
+    """Sizes and origin of the data set."""
+    scenes: tuple[SceneRow, ...]
+    """The scenes, by id."""
+    n_groups: Count
+    """Their groups."""
+    truth: GroundTruth
+    """Their true pixels."""
+    separated_groups: Annotated[tuple[SeparatedGroup, ...], Field(alias="separated")]
+    """Groups that the split separates."""
+    test_evaluations: Annotated[EvaluationLog, Field(alias="test_looks")]
+    """Evaluations on the test scenes of the runs' studies."""
+    metric: str
+    """The primary metric."""
+    delta: float
+    """The difference that counts as none, δ."""
+    protocol: Mapping[str, JsonValue]
+    """The training protocol by field: ``None`` where runs differ, ``unknown`` where one cannot tell."""
+    protocol_differences: Annotated[tuple[ProtocolDifference, ...], Field(alias="unlike")]
+    """The fields that differ."""
+    runs: Annotated[tuple[RunResult, ...], Field(min_length=1)]
+    """The runs, in the order given."""
+    pairs: tuple[RunPairResult, ...]
+    """Pairs of runs."""
+    groups_for_p: int
+    """The fewest groups with which the pairs asked about can reach p ≤ .05."""
+    architectures: tuple[ArchitectureResult, ...]
+    """The architectures, twins last."""
+    architecture_pairs: tuple[ArchitecturePairResult, ...]
+    """Pairs of architectures that have two or more seeds each."""
+    metric_sensitivity: Annotated[tuple[MetricRow, ...], Field(alias="multiverse")]
+    """Every run under every metric."""
+    pareto_front: Annotated[tuple[str, ...], Field(alias="pareto")]
+    """Names of the runs that no other beats in both score and speed."""
+    power: OpenPairPower | None
+    """What would decide the leader's open pair; ``None`` where none is open."""
+    findings: tuple[Finding, ...]
+    """What to say of all this, the headline first."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Comparison":
+        for where, problem in _contradictions(self):
+            raise ValueError(f"{where}: {problem}")
+        return self
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The label of each run, by name."""
+        return {run.name: run.label for run in self.runs}
+
+    @property
+    def candidates(self) -> tuple[ArchitectureResult, ...]:
+        """The architectures that are compared; a twin, the negative control, is none of them."""
+        return tuple(entry for entry in self.architectures if entry.twin_of is None)
+
+    @property
+    def candidate_runs(self) -> dict[str, tuple[RunResult, ...]]:
+        """The runs of each candidate, under the name that the comparison gives it."""
+        runs = {run.name: run for run in self.runs}
+        return {entry.name: tuple(runs[name] for name in entry.runs) for entry in self.candidates}
+
+    @property
+    def ranked_runs(self) -> tuple[RunResult, ...]:
+        """The runs by the primary metric, best first; runs without a value come last, ties by name."""
+        return tuple(sorted(self.runs, key=lambda run: _rank_key(run.value, run.name)))
+
+    @property
+    def primary_scoring(self) -> Scoring:
+        """The scoring of the primary metric; the first one where the metric has none of its own."""
+        name = self.metric.split(".", maxsplit=1)[0]
+        return next((scoring for scoring in self.scorings if scoring == name), self.scorings[0])
+
+    @property
+    def about_architectures(self) -> bool:
+        """Whether the verdicts are about architectures: two or more of them, each with two or more seeds."""
+        return len(self.candidates) >= 2 and all(entry.seeds >= 2 for entry in self.candidates)
+
+    @property
+    def ranking(self) -> tuple[RankedEntry, ...]:
+        """What is ranked, best first: architectures where each has seeds or there is only one, else runs."""
+        if self.about_architectures or len(self.candidates) == 1:
+            entries = [RankedEntry(entry.name, entry.name, entry.value) for entry in self.candidates]
+        else:
+            runs = [run for members in self.candidate_runs.values() for run in members]
+            entries = [RankedEntry(run.name, run.label, run.value) for run in runs]
+        return tuple(sorted(entries, key=lambda entry: _rank_key(entry.value, entry.name)))
+
+    @property
+    def decisive_pairs(self) -> tuple[PairResult, ...]:
+        """The pairs that carry the verdicts: of architectures where there are seeds, else of runs.
+
+        With one candidate there are none: its seeds are not compared, and neither is its negative control.
+        """
+        if len(self.candidates) < 2:
+            return ()
+        pairs: tuple[PairResult, ...] = self.architecture_pairs if self.about_architectures else self.pairs
+        return tuple(pair for pair in pairs if not pair.negative_control)
+
+    def oriented_pair(self, a: str, b: str) -> PairResult:
+        """Return the decisive pair of two names with ``a`` first: the difference is a − b, the verdict about a.
+
+        Raises:
+            KeyError: There is no such pair.
+        """
+        for pair in self.decisive_pairs:
+            if (pair.a, pair.b) == (a, b):
+                return pair
+            if (pair.a, pair.b) == (b, a):
+                return pair.flipped()
+        raise KeyError((a, b))
+
+
+def _rank_key(value: float | None, name: str) -> tuple[bool, float, str]:
+    return value is None, -(value or 0.0), name
+
+
+def _contradictions(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """Fields that do not fit the legend, the scenes or the runs, each with what is wrong."""
+    n_classes, n_scenes = comparison.legend.n_classes, len(comparison.scenes)
+    for where, size in _class_axes(comparison):
+        if size != n_classes:
+            yield where, f"{size} values for {n_classes} classes"
+    for number, run in enumerate(comparison.runs):
+        if len(run.scene_miou) != n_scenes:
+            yield f"runs.{number}.scene_miou", f"{len(run.scene_miou)} values for {n_scenes} scenes"
+        if any(scoring not in run.scores for scoring in comparison.scorings):
+            yield f"runs.{number}.scores", f"expected all of {', '.join(comparison.scorings)}"
+    runs, architectures = ([item.name for item in items] for items in (comparison.runs, comparison.architectures))
+    for where, names in (("runs", runs), ("architectures", architectures)):
+        if len(set(names)) < len(names):
+            yield where, "a name is used twice"
+    for where, name in _run_references(comparison):
+        if name not in runs:
+            yield where, f"no run is called {name!r}"
+    for number, pair in enumerate(comparison.architecture_pairs):
+        if not {pair.a, pair.b} <= set(architectures):
+            yield f"architecture_pairs.{number}", f"no such architectures as {pair.a!r} and {pair.b!r}"
+
+
+def _class_axes(comparison: Comparison) -> Iterator[tuple[str, int]]:
+    """The length of everything that has one value a class."""
+    truth = comparison.truth
+    yield "truth.class_pixels", len(truth.class_pixels)
+    yield "truth.class_share", len(truth.class_share)
+    yield "truth.present", len(truth.present)
+    if truth.groups:
+        yield "truth.groups", len(truth.groups)
+    for number, scene in enumerate(comparison.scenes):
+        yield f"scenes.{number}.class_pixels", len(scene.class_pixels)
+    for number, run in enumerate(comparison.runs):
+        for scoring, scores in run.scores.items():
+            for kind in ("iou", "f1", "precision", "recall"):
+                yield f"runs.{number}.scores.{scoring}.{kind}", len(getattr(scores, kind))
+        for row in (run.counts, *run.counts):
+            yield f"runs.{number}.counts", len(row)
+        if run.boundary is not None:
+            yield f"runs.{number}.boundary_iou.per_class", len(run.boundary.per_class)
+        if run.calibration is not None:
+            yield f"runs.{number}.calibration.per_class", len(run.calibration.per_class)
+    pairs: tuple[PairResult, ...] = (*comparison.pairs, *comparison.architecture_pairs)
+    for pair in pairs:
+        if any(entry.class_index >= comparison.legend.n_classes for entry in pair.per_class):
+            yield f"pair of {pair.a} and {pair.b}, per_class", max(entry.class_index for entry in pair.per_class) + 1
+
+
+def _run_references(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """Everything that names a run."""
+    for number, entry in enumerate(comparison.architectures):
+        for name in entry.runs:
+            yield f"architectures.{number}.runs", name
+    for number, pair in enumerate(comparison.pairs):
+        yield f"pairs.{number}.a", pair.a
+        yield f"pairs.{number}.b", pair.b
+    for number, row in enumerate(comparison.metric_sensitivity):
+        for name in (*row.values, *row.ranks, *(name for flip in row.flips for name in flip)):
+            yield f"multiverse.{number}", name
+    for name in comparison.pareto_front:
+        yield "pareto", name
+
+
+_COMPARISON = TypeAdapter(Comparison)
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Read ``comparison.json``.
+
+    Args:
+        path: The file, or the folder that holds it.
+    Raises:
+        RecordError: It is missing, damaged, of another schema, or contradicts itself; the message names the field.
+    """
+    path = path if path.suffix == ".json" else path / FILE
+    record = read_json(path, kind="comparison")
+    try:
+        return _COMPARISON.validate_json(json.dumps(record), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = one_line(".".join(str(part) for part in first["loc"]))
+        what = one_line(first["msg"].removeprefix("Value error, "))
+        raise RecordError(f"{path}: {where + ': ' if where else ''}{what}. Run `levelground compare` again.") from error
+
+
+def comparison_json(comparison: Comparison) -> Record:
+    """Return a comparison as the JSON object that ``comparison.json`` holds, without schema and kind."""
+    content: Record = _COMPARISON.dump_python(comparison, mode="json")
+    return content
+
+
+def write_record(comparison: Comparison, path: Path) -> None:
+    """Write ``comparison.json`` atomically.
+
+    Raises:
+        DiskError: The file cannot be written.
+    """
+    write_json(path, comparison_json(comparison), kind="comparison")
+
+
+def comparison_schema() -> dict[str, Any]:
+    """Return the JSON Schema of ``comparison.json``."""
+    schema = _COMPARISON.json_schema(mode="serialization")
+    parts = ((RunPairResult, PairResult), (ArchitecturePairResult, PairResult), (OpenPairPower, PowerAnalysis))
+    for part, base in parts:
+        # Pydantic takes descriptions from a class's own source alone, so those of the class above it are added.
+        above = TypeAdapter(base).json_schema(mode="serialization")["properties"]
+        own = schema["$defs"][part.__name__]["properties"]
+        schema["$defs"][part.__name__]["properties"] = {name: above.get(name, {}) | own[name] for name in own}
+    head = {"schema": {"const": SCHEMAS["comparison"]}, "kind": {"const": "comparison"}}
+    return schema | {
+        "properties": head | schema["properties"],
+        "required": [*head, *schema["required"]],
+    }
