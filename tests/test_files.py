@@ -7,14 +7,29 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
+import numpy as np
 import pytest
 
 from levelground import files as disk
 from levelground.errors import BusyError, DiskError
-from levelground.files import append_text, atomic_path, command_line, is_full, one_writer, remove_leftovers, writing
+from levelground.files import (
+    append_text,
+    atomic_path,
+    command_line,
+    is_full,
+    one_writer,
+    open_for_blocks,
+    read_at,
+    remove_leftovers,
+    set_room_aside,
+    write_at,
+    writing,
+)
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -140,10 +155,10 @@ with one_writer(Path(sys.argv[1])):
 
 
 @contextmanager
-def holder(folder: Path, *more: str) -> Iterator[tuple[int, list[str]]]:
+def holder(folder: Path, *more: str, script: str = HOLD) -> Iterator[tuple[int, list[str]]]:
     """A process that holds a folder: its id, and what it printed first."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder), *more], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", script, str(folder), *more], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
         assert process.stdout is not None
@@ -221,10 +236,11 @@ def test_one_writer_says_that_it_cannot_write(tmp_path: Path) -> None:
 def test_a_disk_without_locks_is_not_taken_for_a_busy_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some network disks know none."""
 
-    def none(*_: object) -> None:
+    def none(*_: object, blocking: bool) -> bool:
+        assert not blocking
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(disk.fcntl, "flock", none)
+    monkeypatch.setattr(filelock, "lock_descriptor", none)
     text = r": cannot be locked \(No locks available\)\. Choose an --out on a disk that knows file locks\.$"
     with pytest.raises(DiskError, match=text), one_writer(tmp_path):
         pass
@@ -257,3 +273,58 @@ def test_what_killed_processes_left_is_removed_and_what_is_written_stays(tmp_pat
     assert left == {".c.x3.part", "d", ".lock", temporary.name}
     assert (run / "e.bin").read_bytes() == b"much"
     assert remove_leftovers(tmp_path / "nowhere") == 0
+
+
+@pytest.fixture(params=["with the system's calls", "without them"])
+def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once as it is here, once as it is where ``pwrite`` and its like are missing."""
+    if request.param == "without them":
+        for name in ("pwrite", "preadv", "posix_fallocate"):
+            monkeypatch.delattr(os, name)
+
+
+@pytest.mark.usefixtures("system")
+def test_blocks_are_written_and_read_at_their_place(tmp_path: Path) -> None:
+    """In any order, by several threads, with a hole of zeros between; the end of the file gives fewer bytes."""
+    values = np.arange(40, dtype=np.int16).reshape(10, 4)
+    handle = open_for_blocks(tmp_path / "blocks")
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            written = list(pool.map(lambda k: write_at(handle, values[k].data, 8 * k), (9, 0, 4, 3, 1, 2, 8, 7, 6)))
+            assert written == [8] * 9
+            found = np.full((10, 4), -1, np.int16)
+            assert list(pool.map(lambda k: read_at(handle, found[k].data, 8 * k), range(10))) == [8] * 10
+        np.testing.assert_array_equal(found[5], 0)
+        np.testing.assert_array_equal(np.delete(found, 5, 0), np.delete(values, 5, 0))
+        assert read_at(handle, found.data, 76) == 4
+        np.testing.assert_array_equal(found[0], [38, 39, 2, 3])
+    finally:
+        os.close(handle)
+
+
+@pytest.mark.usefixtures("system")
+@pytest.mark.parametrize("size", [1, 3 << 20, (1 << 20) + 5])
+def test_room_is_set_aside_before_it_is_used(tmp_path: Path, size: int) -> None:
+    """The file has its size and its blocks on the disk, and holds zeros; what does not fit is an error at once."""
+    with (tmp_path / "room").open("wb") as file:
+        set_room_aside(file, size)
+    status = (tmp_path / "room").stat()
+    assert status.st_size == size
+    assert status.st_blocks * 512 >= size
+    assert not any((tmp_path / "room").read_bytes())
+    with (tmp_path / "more").open("wb") as file, file_size_limit(size - 1), pytest.raises(OSError, match="too large"):
+        set_room_aside(file, size)
+
+
+def test_a_system_without_locks_has_one_writer_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The holder is named; a file that a killed process left is taken over; nothing is left in the end."""
+    monkeypatch.setattr(filelock, "has_fcntl", False)
+    hold = "import filelock; filelock.has_fcntl = False\n" + HOLD
+    with holder(tmp_path, script=hold) as (pid, said):
+        assert said == ["held"]
+        with pytest.raises(BusyError, match=rf"held by process {pid} on \S+ since "), one_writer(tmp_path):
+            pass
+    assert (tmp_path / ".lock.pid").exists()
+    with one_writer(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]

@@ -1,21 +1,24 @@
-"""Files that appear whole or not at all, and folders with one writer.
+"""Write files that appear whole or not at all, and let one process at a time write into a folder.
 
 A file is written under a temporary name, flushed to the disk and renamed, so a reader sees the old content or the new
-one and never a half. Locks are the kernel's: they go with the process that holds them, whatever ends it.
+one and never a half. Locks are the kernel's, taken through filelock: they go with the process that holds them, whatever
+ends it. What only some systems have (locks that are not mandatory, reads and writes at a position, room set aside)
+is asked for here and nowhere else.
 """
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import shlex
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from levelground.errors import BusyError, DiskError, first_line
 
@@ -25,16 +28,23 @@ STALE_S = 600.0
 """Temporary files untouched for so long, and held by no process, were left by one that was killed."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_POSIX = os.name == "posix"
+"""Whether locks leave other handles of a file alone, and open files may be renamed and removed."""
+
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows would turn line ends in what is written
+_SIGN_AT = 0 if _POSIX else 1  # where the holder's name stands in a lock: on Windows nobody else can read byte 0
+_position = threading.Lock()  # where a read or write at a position has to move to it first
 _held: set[int] = set()  # descriptors of this process's locks
 
 
-def _let_go() -> None:
+def _release_inherited_locks() -> None:
     """Close the locks that a forked child inherits: a loader that outlives its killed parent must hold nothing."""
     while _held:
         os.close(_held.pop())
 
 
-os.register_at_fork(after_in_child=_let_go)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_inherited_locks)
 
 
 @contextlib.contextmanager
@@ -87,12 +97,15 @@ def atomic_path(path: Path, remedy: str = REMEDY) -> Iterator[Path]:
     with writing(path, remedy), contextlib.ExitStack() as after:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=f".part{path.suffix}")
-        after.callback(_close, handle)
         _held.add(handle)
+        after.callback(_close, handle)
         temporary = Path(name)
         after.callback(temporary.unlink, missing_ok=True)
-        with contextlib.suppress(OSError):  # where there are no locks, nothing is swept away either
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _POSIX:
+            with contextlib.suppress(OSError):  # where there are no locks, nothing is swept away either
+                _try_lock(handle)
+        else:
+            _close(handle)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -124,6 +137,65 @@ def append_text(path: Path, text: str, *, durable: bool = False) -> None:
             raise
 
 
+def read_at(handle: int, buffer: memoryview, offset: int) -> int:
+    """Fill a buffer from a position of an open file; safe from several threads.
+
+    Args:
+        handle: The file's descriptor.
+        buffer: Bytes to fill.
+        offset: Position of the first byte in the file.
+    Returns:
+        How many bytes were read; fewer than asked for at the end of the file.
+    """
+    if hasattr(os, "preadv"):
+        return os.preadv(handle, [buffer], offset)
+    with _position:
+        os.lseek(handle, offset, os.SEEK_SET)
+        content = os.read(handle, buffer.nbytes)
+    buffer.cast("B")[: len(content)] = content
+    return len(content)
+
+
+def write_at(handle: int, data: memoryview, offset: int) -> int:
+    """Write at a position of an open file, beyond its end too; safe from several threads.
+
+    Args:
+        handle: The file's descriptor.
+        data: Bytes to write.
+        offset: Position of the first byte in the file.
+    Returns:
+        How many bytes were written; fewer than given on a disk that is nearly full.
+    """
+    if hasattr(os, "pwrite"):
+        return os.pwrite(handle, data, offset)
+    with _position:
+        os.lseek(handle, offset, os.SEEK_SET)
+        return os.write(handle, data)
+
+
+def open_for_blocks(path: Path) -> int:
+    """Open a file for :func:`read_at` and :func:`write_at`, made where it is missing; ``os.close`` closes it."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o644)
+
+
+def set_room_aside(file: IO[bytes], size: int) -> None:
+    """Give an empty file its whole size on the disk, so that a full disk is met now and not in a memory map.
+
+    Args:
+        file: The file, open for writing.
+        size: Its size in bytes.
+    Raises:
+        OSError: The disk has not that much room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    zeros = bytes(1 << 20)
+    for start in range(0, size, len(zeros)):
+        file.write(zeros[: size - start])
+    file.flush()
+
+
 @contextlib.contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
     """Hold a folder for this process, and clear what killed ones left half-written in it.
@@ -134,37 +206,73 @@ def one_writer(folder: Path) -> Iterator[None]:
         BusyError: Another process holds it; the message says which, where, since when, and its command.
         DiskError: The folder cannot be made, written or locked.
     """
-    with writing(folder, "Choose another --out"):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    _held.add(handle)
-    try:
-        _lock(handle, folder)
+    with contextlib.ExitStack() as after:
+        with writing(folder, "Choose another --out"):
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = open_for_blocks(folder / LOCK_FILE)
+        _held.add(handle)
+        after.callback(_close, handle)
+        _lock(handle, folder, after)
         remove_leftovers(folder)
         remove_leftovers(folder / "runs", deep=True)
         yield
-    finally:
-        _close(handle)
 
 
-def _lock(handle: int, folder: Path) -> None:
-    """Take the lock or say who has it; write down who has it now."""
+def _lock(handle: int, folder: Path, after: contextlib.ExitStack) -> None:
+    """Take the lock of a folder or say who has it; write down who has it now."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        known = os.pread(handle, 1000, 0).decode("utf-8", "replace").strip() or "another process"
-        raise BusyError(f"{folder}: held by {known}. Wait for it to end, or choose another --out.") from error
+        free = _try_lock(handle) if _kernel_locks() else _try_soft_lock(folder, after)
     except OSError as error:
         raise DiskError(
             f"{folder}: cannot be locked ({reason(error)}). Choose an --out on a disk that knows file locks."
         ) from error
+    if not free:
+        known = bytearray(1000)
+        length = read_at(handle, memoryview(known), _SIGN_AT)
+        holder = known[:length].decode("utf-8", "replace").strip() or "another process"
+        raise BusyError(f"{folder}: held by {holder}. Wait for it to end, or choose another --out.")
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     command = command_line()
     command = command if len(command) <= 200 else command[:199] + "…"
     text = f"process {os.getpid()} on {socket.gethostname()} since {since} ({command})"
     with contextlib.suppress(OSError):  # the lock holds on a full disk too, it only has no name
         os.ftruncate(handle, 0)
-        os.pwrite(handle, text.encode("utf-8", "replace"), 0)
+        write_at(handle, memoryview(text.encode("utf-8", "replace")), _SIGN_AT)
+
+
+def _kernel_locks() -> bool:
+    """Whether this Python can lock an open file."""
+    import filelock  # a tenth of a second, which --help need not wait for
+
+    return filelock.has_fcntl or sys.platform == "win32"
+
+
+def _try_lock(handle: int) -> bool:
+    """Lock an open file for this process; false where another one has it.
+
+    Raises:
+        OSError: The disk or this Python knows no locks.
+    """
+    import filelock
+
+    return filelock.lock_descriptor(handle, blocking=False)
+
+
+def _try_soft_lock(folder: Path, after: contextlib.ExitStack) -> bool:
+    """Lock a folder by a file that names this process, for systems without locks; one of a dead process is taken over.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    import filelock
+
+    lock = filelock.SoftFileLock(folder / f"{LOCK_FILE}.pid", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        return False
+    after.callback(lock.release)
+    return True
 
 
 def _close(handle: int) -> None:
@@ -197,9 +305,11 @@ def remove_leftovers(folder: Path, *, deep: bool = False) -> int:
 
 def _remove_stale(path: Path) -> bool:
     """Remove one temporary file unless it is young or some process holds it."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        if time.time() - os.fstat(file.fileno()).st_mtime > STALE_S:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
-            return True
+    with contextlib.suppress(OSError):
+        if time.time() - path.stat().st_mtime <= STALE_S:
+            return False
+        with path.open("rb") if _POSIX else contextlib.nullcontext() as file:
+            if file is None or _try_lock(file.fileno()):  # Windows removes no file that is open
+                path.unlink()
+                return True
     return False

@@ -226,11 +226,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def peak_memory_mib(device: torch.device) -> float:
-    """The most memory that was in use so far: the device's where it has its own, else the process's, MiB."""
+def peak_memory_mib(device: torch.device) -> float | None:
+    """The most memory that was in use so far, MiB: the device's where it has its own, else the process's.
+
+    ``None`` where the system does not say, as on Windows.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    import resource
-
+    try:
+        import resource
+    except ImportError:
+        return None
     unit = 1 if platform.system() == "Darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

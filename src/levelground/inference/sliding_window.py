@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from levelground.errors import DiskError, ShapeError
+from levelground.files import read_at, write_at
 from levelground.inference.tiling import Axis, pad_tile, plan_axis
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class SpilledEdges:
     def __setitem__(self, column: int, edge: torch.Tensor) -> None:
         values = edge.contiguous().cpu().numpy()
         try:
-            if os.pwrite(self._file.fileno(), values.data, column * self._slot) < values.nbytes:
+            if write_at(self._file.fileno(), values.data, column * self._slot) < values.nbytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise DiskError(
@@ -55,7 +56,7 @@ class SpilledEdges:
 
     def __getitem__(self, column: int) -> torch.Tensor:
         values = np.empty(self._shapes[column], np.float32)
-        os.preadv(self._file.fileno(), [values.data], column * self._slot)
+        read_at(self._file.fileno(), values.data, column * self._slot)
         return torch.from_numpy(values).to(self._device)
 
 

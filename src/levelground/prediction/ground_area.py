@@ -4,7 +4,6 @@ The only module of this package that imports rasterio.
 """
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import DiskError, first_line
+from levelground.files import set_room_aside
 from levelground.imagery.geotiff import RasterInfo, quietly, raster_writer
 from levelground.imagery.legend import IGNORE, LabelMap
 from levelground.imagery.raster_reader import RasterReader
@@ -152,7 +152,7 @@ def merge_small(classes: Path, folder: Path, *, smallest_px: int, tick: Callable
                     tick()
     try:
         with merged.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, info.height * info.width)
+            set_room_aside(file, info.height * info.width)
         result = np.memmap(merged, np.uint8, "r+", shape=(info.height, info.width))
         with quietly():
             source, known = rasterio.open(classes), rasterio.open(mask)

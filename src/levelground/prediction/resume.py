@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import DiskError, RecordError
+from levelground.files import open_for_blocks, read_at, write_at
 from levelground.inference.tiling import Axis
 from levelground.records import read_json, write_json
 
@@ -37,7 +38,7 @@ class Layer:
         """
         self.path, self.planes, self.dtype = path, planes, np.dtype(dtype)
         self._rows, self._cols = rows, cols
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file = open_for_blocks(path)
 
     def close(self) -> None:
         """Close the file."""
@@ -51,7 +52,7 @@ class Layer:
         """
         data = np.ascontiguousarray(block, self.dtype).reshape(-1).view(np.uint8).data
         try:
-            if os.pwrite(self._file, data, self._place(r, c)) < len(data):
+            if write_at(self._file, data, self._place(r, c)) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise DiskError(
@@ -77,7 +78,7 @@ class Layer:
 
     def _block(self, r: int, c: int) -> NDArray[np.generic]:
         block = np.empty((self.planes, self._rows.finished(r), self._cols.finished(c)), self.dtype)
-        os.preadv(self._file, [block.reshape(-1).view(np.uint8).data], self._place(r, c))
+        read_at(self._file, block.reshape(-1).view(np.uint8).data, self._place(r, c))
         return block
 
     def _place(self, r: int, c: int) -> int:
