@@ -15,7 +15,7 @@ from levelground.comparison.record import (
     read_comparison,
     write_record,
 )
-from levelground.comparison.results import Finding, RunPairResult
+from levelground.comparison.results import Finding, RunPairResult, ScoreSet
 from levelground.errors import RecordError
 
 DATA = Path(__file__).parent / "data"
@@ -62,6 +62,8 @@ def changed(tmp_path: Path, *keys: str | int, to: Any) -> Path:
         (("runs",), [], "runs: Tuple should have at least 1 item after validation, not 0"),
         (("runs", 0, "value"), "much", "runs.0.value: Input should be a valid number"),
         (("runs", 1, "scores", "kept", "iou"), [0.5], "runs.1.scores.kept.iou: 1 values for 7 classes"),
+        (("runs", 1, "scores", "kept", "recall"), [0.5], "runs.1.scores.kept.recall: 1 values for 7 classes"),
+        (("runs", 1, "scores", "kept", "mf1"), "a", "runs.1.scores.kept.mf1.*: Input should be a valid number"),
         (("runs", 0, "counts", 2), [1, 2], "runs.0.counts: 2 values for 7 classes"),
         (("runs", 0, "counts", 2, 1), -1, "runs.0.counts.2.1: Input should be greater than or equal to 0"),
         (("runs", 2, "scores", "kept"), KeyError, "runs.2.scores: expected all of official, kept, all"),
@@ -93,6 +95,20 @@ def test_an_unknown_schema_is_refused(tmp_path: Path) -> None:
     """A record of another version is not guessed at."""
     with pytest.raises(RecordError, match="comparison record of schema 9, this version reads 1"):
         read_comparison(changed(tmp_path, "schema", to=9))
+
+
+def test_scores_by_kind(comparison: Comparison) -> None:
+    """Kinds that a record does not hold have no score; a kind that this version does not know is kept."""
+    scores = comparison.runs[0].scores["official"]
+    assert scores.overall("miou") == scores.miou
+    assert scores.overall("pixel_accuracy") == pytest.approx(0.5029, abs=1e-4)
+    assert (scores.overall("iou"), scores.overall("mine")) == (None, None)
+    assert scores.per_class("iou") == scores.iou
+    assert len(scores.per_class("recall")) == 7
+    assert (scores.per_class("miou"), scores.per_class("mine")) == ((), ())
+    more = ScoreSet.model_validate(scores.model_dump() | {"mine": float("nan"), "of_class": (0.5,) * 7})
+    assert (more.overall("mine"), more.per_class("of_class")) == (None, (0.5,) * 7)
+    assert more.model_dump()["of_class"] == (0.5,) * 7
 
 
 def test_figures_that_do_not_exist_are_null(comparison: Comparison) -> None:

@@ -378,8 +378,8 @@ def _class_axes(comparison: Comparison) -> Iterator[tuple[str, int]]:
         yield f"scenes.{number}.class_pixels", len(scene.class_pixels)
     for number, run in enumerate(comparison.runs):
         for scoring, scores in run.scores.items():
-            for kind in ("iou", "f1", "precision", "recall"):
-                yield f"runs.{number}.scores.{scoring}.{kind}", len(getattr(scores, kind))
+            for kind, size in scores.class_axes().items():
+                yield f"runs.{number}.scores.{scoring}.{kind}", size
         for row in (run.counts, *run.counts):
             yield f"runs.{number}.counts", len(row)
         if run.boundary is not None:

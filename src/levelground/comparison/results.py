@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, computed_field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, computed_field
 from pydantic.dataclasses import dataclass
 
 from levelground.metrics.scores import Scoring
@@ -55,9 +55,14 @@ def _absent(value: object) -> bool:
     return value is None
 
 
-@dataclass(frozen=True, config=BLOCK)
-class ScoreSet:
-    """The scores of one run under one scoring."""
+class ScoreSet(BaseModel):
+    """The scores of one run under one scoring, by kind of metric (:mod:`levelground.metrics.named`).
+
+    Which kinds there are is for the metrics to say, so all but two are read and written as they come.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Value | tuple[Value, ...]]
 
     miou: Value
     """Mean IoU over the class set."""
@@ -67,16 +72,21 @@ class ScoreSet:
     """Its standard error over groups."""
     iou: tuple[Value, ...]
     """IoU of each class, ``(K,)``."""
-    f1: tuple[Value, ...]
-    """F1 of each class, ``(K,)``."""
-    mf1: Value
-    """Mean F1 over the class set."""
-    pixel_accuracy: Value
-    """Share of pixels that are right."""
-    precision: tuple[Value, ...]
-    """Precision of each class, ``(K,)``."""
-    recall: tuple[Value, ...]
-    """Recall of each class, ``(K,)``."""
+
+    def overall(self, kind: str) -> float | None:
+        """Return the score of a kind of metric over all classes; ``None`` where it does not exist or is not held."""
+        value = self.miou if kind == "miou" else self.__pydantic_extra__.get(kind)
+        return None if isinstance(value, tuple) else value
+
+    def per_class(self, kind: str) -> tuple[float | None, ...]:
+        """Return the scores of a kind of metric of each class, ``(K,)``; empty where they are not held."""
+        values = self.iou if kind == "iou" else self.__pydantic_extra__.get(kind)
+        return values if isinstance(values, tuple) else ()
+
+    def class_axes(self) -> dict[str, int]:
+        """Return the length of everything that has one value a class, by kind."""
+        held = {"iou": self.iou} | self.__pydantic_extra__
+        return {kind: len(values) for kind, values in held.items() if isinstance(values, tuple)}
 
 
 @dataclass(frozen=True, config=BLOCK)
