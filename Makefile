@@ -45,6 +45,8 @@ test: .venv/ready-dev
 
 docs: .venv/ready-dev
 	$(BIN)/python docs/flags.py --check
+	$(BIN)/python docs/architecture.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: .venv/ready-dev
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --quick || true; done
@@ -55,4 +57,4 @@ gold: .venv/ready-dev
 check: lint types test docs
 
 clean:
-	rm -rf .venv demo .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv demo site .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
