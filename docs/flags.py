@@ -48,6 +48,11 @@ def flag_name(field: dataclasses.Field[Any], hint: Any) -> str:
     return "--" + (renamed or field.name).replace("_", "-")
 
 
+def help_of(hint: Any) -> str:
+    """The text of a flag that is computed, such as the list of all metrics."""
+    return next((m.help for m in getattr(hint, "__metadata__", ()) if getattr(m, "help", None)), "")
+
+
 def default_text(field: dataclasses.Field[Any]) -> str:
     """A field's default for a table cell."""
     default = field.default
@@ -72,7 +77,8 @@ def rows(cls: type) -> list[tuple[str, str, str]]:
         if dataclasses.is_dataclass(bare(hint)):
             table += rows(bare(hint))
         else:
-            table.append((flag_name(field, hint), default_text(field), docs.get(field.name, "")))
+            text = docs.get(field.name) or help_of(hint)
+            table.append((flag_name(field, hint), default_text(field), text))
     return table
 
 

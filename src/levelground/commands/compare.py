@@ -8,6 +8,7 @@ import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from levelground.metrics.named import metric_names
 from levelground.records import Record
 from levelground.runs import Run
 
@@ -22,9 +23,13 @@ class CompareConfig:
     """Folder for comparison.json, .csv, .md and .tex; None takes the study that all runs belong to."""
     split: Literal["val", "test"] = "test"
     """Split whose counts are compared."""
-    metric: str = "official.miou"
-    """Primary metric, the one that is tested; name it before you look. VIEW.KIND or VIEW.KIND:CLASS, with views
-    official, kept, all, boundary and kinds miou, mf1, pixel_accuracy, or of one class iou, f1, precision, recall."""
+    metric: Annotated[
+        str,
+        tyro.conf.arg(
+            help="Primary metric, the one that is tested; name it before you look. VIEW.KIND or VIEW.KIND:CLASS, with "
+            f"views official, kept, all, boundary and kinds {metric_names()}."
+        ),
+    ] = "official.miou"
     delta: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Differences below this do not matter, as a fraction; runs shown to lie closer are called equal."""
     allow_unlike: bool = False

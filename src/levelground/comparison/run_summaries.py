@@ -12,19 +12,15 @@ from numpy.typing import NDArray
 
 from levelground.comparison.compatibility import Evaluated
 from levelground.metrics.counts_file import SceneCounts
-from levelground.metrics.named import Metric, mean_metrics, parse_metric
-from levelground.metrics.scores import (
-    Counted,
-    boundary_iou,
-    class_f1,
-    class_iou,
-    mf1,
-    miou,
-    pixel_accuracy,
-    precision,
-    recall,
-    scorings,
+from levelground.metrics.named import (
+    Metric,
+    class_kinds,
+    class_scores,
+    mean_metrics,
+    overall_metrics,
+    parse_metric,
 )
+from levelground.metrics.scores import Counted, boundary_iou, miou, scorings
 from levelground.records import Record
 from levelground.runs import Run, read_history
 from levelground.statistics.calibration import calibration_error
@@ -63,7 +59,8 @@ def score_blocks(evaluated: Sequence[Evaluated], counted: Counted, names: Sequen
         counted: Which classes of the legend count, ``(K,)``.
         names: The legend's class names.
     Returns:
-        One object a run, by scoring: ``miou`` with ``interval`` and ``se``, and the scores without interval.
+        One object a run, by scoring: every metric over all classes and of each class, by kind; ``interval`` and
+        ``se`` are those of ``miou``.
     """
     counts, groups = stack(evaluated), evaluated[0].counts.groups
     blocks: list[Record] = [{} for _ in evaluated]
@@ -71,15 +68,10 @@ def score_blocks(evaluated: Sequence[Evaluated], counted: Counted, names: Sequen
         found = run_intervals(counts, groups, parse_metric(f"{scoring}.miou", names, counted), counted)
         for block, estimate, total in zip(blocks, found, counts.sum(axis=1), strict=True):
             block[scoring] = {
-                "miou": estimate.value,
                 "interval": estimate.interval,
                 "se": estimate.se,
-                "iou": class_iou(total, counted, scoring),
-                "f1": class_f1(total, counted, scoring),
-                "mf1": float(mf1(total, counted, scoring)),
-                "pixel_accuracy": float(pixel_accuracy(total, counted, scoring)),
-                "precision": precision(total, counted, scoring),
-                "recall": recall(total, counted, scoring),
+                **{one.kind: float(one.score(one.sums(total, counted))) for one in overall_metrics(scoring)},
+                **{kind: class_scores(kind, total, counted, scoring) for kind in class_kinds(scoring)},
             }
     return blocks
 

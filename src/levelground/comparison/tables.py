@@ -8,9 +8,11 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from levelground.comparison.text import between, count_of, metric_words, p_number, score, signed
 from levelground.comparison.views import primary_scoring, ranked_runs
+from levelground.metrics.named import METRICS, class_kinds, overall_metrics
 from levelground.records import Record
 
 
@@ -54,15 +56,19 @@ def scores_table(record: Record) -> TextTable:
         "run": lambda run: str(run["label"]),
         words: lambda run: score(run["value"]),
         "95 % interval": lambda run: between(run["interval"]),
-        "mIoU": lambda run: score(run["scores"][scoring]["miou"]),
-        "mean F1": lambda run: score(run["scores"][scoring]["mf1"]),
-        "pixel accuracy": lambda run: score(run["scores"][scoring]["pixel_accuracy"]),
-        "loss": lambda run: score(run["loss"]),
     }
+    for metric in overall_metrics(scoring, columns=True):
+        if metric.name != record["metric"]:
+            columns[METRICS[metric.kind].words] = partial(_score_cell, scoring=scoring, kind=metric.kind)
+    columns["loss"] = lambda run: score(run["loss"])
     rows = tuple(tuple(cell(run) for cell in columns.values()) for run in ranked_runs(record))
     scenes = count_of(len(record["scenes"]), "scene")
     groups = count_of(record["n_groups"], "group")
     return TextTable(f"Scores on {record['split']} ({scenes}, {groups}, {scoring} scoring)", tuple(columns), rows)
+
+
+def _score_cell(run: Record, *, scoring: str, kind: str) -> str:
+    return score(run["scores"][scoring].get(kind))
 
 
 def classes_table(record: Record) -> TextTable:
@@ -144,12 +150,12 @@ def _csv_scores(record: Record) -> Iterator[tuple[object, ...]]:
         yield ("run", run["name"], None, "loss", None, run["loss"], *nothing)
         for scoring, scores in run["scores"].items():
             low, high = scores["interval"] or (None, None)
-            yield ("run", run["name"], None, f"{scoring}.miou", None, scores["miou"], low, high, None, None, None)
-            for metric in ("mf1", "pixel_accuracy"):
-                yield ("run", run["name"], None, f"{scoring}.{metric}", None, scores[metric], *nothing)
-            for metric in ("iou", "f1", "precision", "recall"):
-                for name, value in zip(names, scores[metric], strict=True):
-                    yield ("run", run["name"], None, f"{scoring}.{metric}", name, value, *nothing)
+            for metric in overall_metrics(scoring):
+                beside = (low, high, None, None, None) if metric.kind == "miou" else nothing
+                yield ("run", run["name"], None, metric.name, None, scores[metric.kind], *beside)
+            for kind in class_kinds(scoring):
+                for name, value in zip(names, scores[kind], strict=True):
+                    yield ("run", run["name"], None, f"{scoring}.{kind}", name, value, *nothing)
     for entry in record["architectures"]:
         low, high = entry["interval"] or (None, None)
         kind = "architecture"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from levelground.metrics.named import METRICS
 from levelground.records import Record
 
 MISSING = "–"
@@ -171,17 +172,6 @@ def class_word(name: str) -> str:
     return name[:1].lower() + name[1:] if name[1:2].islower() else name
 
 
-_METRIC_WORDS = {
-    "miou": "mIoU",
-    "mf1": "mean F1",
-    "pixel_accuracy": "pixel accuracy",
-    "iou": "IoU",
-    "f1": "F1",
-    "precision": "precision",
-    "recall": "recall",
-}
-
-
 def metric_words(metric: str, scorings: Sequence[str]) -> str:
     """A metric's name in prose; the scoring is named only where there are several.
 
@@ -197,7 +187,7 @@ def metric_words(metric: str, scorings: Sequence[str]) -> str:
         return metric
     scoring, _, rest = metric.partition(".")
     kind, _, name = rest.partition(":")
-    words = _METRIC_WORDS.get(kind, kind)
+    words = METRICS[kind].words if kind in METRICS else kind
     if scoring == "boundary":
         words = "boundary IoU"
     if name:

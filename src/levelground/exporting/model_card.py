@@ -12,6 +12,7 @@ from levelground.comparison.text import MISSING, between, count_of, listing, per
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import LevelgroundError
 from levelground.imagery.legend import hex_colour
+from levelground.metrics.named import METRICS, class_kinds, overall_metrics
 from levelground.models.metadata import PASSPORT_FILE, Passport, run_passport, write_passport
 from levelground.records import Record, atomic_path
 from levelground.runs import Run
@@ -193,9 +194,9 @@ def _evaluation(record: Record | None) -> list[str]:
     split = {"test": "test", "val": "validation"}[record["split"]]
     where = f"{count_of(len(record['scenes']), f'{split} scene')} in {count_of(record['n_groups'], 'group')}"
     rows = [
-        f"| mIoU | {score(found['miou'])} | {between(found['interval'])} |",
-        f"| mean F1 | {score(found['mf1'])} | {MISSING} |",
-        f"| pixel accuracy | {score(found['pixel_accuracy'])} | {MISSING} |",
+        f"| {METRICS[one.kind].words} | {score(found.get(one.kind))} | "
+        f"{between(found['interval']) if one.kind == 'miou' else MISSING} |"
+        for one in overall_metrics("official", columns=True)
     ]
     if boundary:
         distance = f"boundary IoU, {boundary['distance_px']} px"
@@ -203,17 +204,17 @@ def _evaluation(record: Record | None) -> list[str]:
     shares, classes = record["truth"]["class_share"], record["legend"]["class"]
     by_class = [
         f"| {c['name']} | {per_cent(shares[k])} | "
-        + " | ".join(score(found[key][k]) for key in ("iou", "f1", "precision", "recall"))
+        + " | ".join(score(found[kind][k]) for kind in class_kinds("official"))
         + " |"
         for k, c in enumerate(classes)
         if c["counted"]
     ]
-    head = "| class | share of pixels | IoU | F1 | precision | recall |"
+    head = " | ".join(["| class | share of pixels", *(METRICS[kind].words for kind in class_kinds("official"))]) + " |"
     return [
         "## Scores",
         f"On {where}, over counted classes, from pixels summed over scenes (scoring: official).",
         _table("| score | value | 95 % interval |", "|---|---:|---:|", rows),
-        _table(head, "|---|---:|---:|---:|---:|---:|", by_class),
+        _table(head, "|---|---:|" + "---:|" * len(class_kinds("official")), by_class),
     ]
 
 

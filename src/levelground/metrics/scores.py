@@ -145,6 +145,56 @@ def pixel_accuracy(counts: AnyCounts, counted: Counted, scoring: Scoring = "offi
         return np.asarray(np.where(entering > 0, right / entering, np.nan))
 
 
+def fwiou(counts: AnyCounts, counted: Counted, scoring: Scoring = "official") -> Scores:
+    """Frequency-weighted IoU: the mean of :func:`class_iou` weighted by each class's true pixels, ``(...)``.
+
+        FWIoU = Σ T · IoU / Σ T        over the class set
+
+    Args:
+        counts: ``(..., K, K)``, true by predicted class.
+        counted: Which classes of the legend count, ``(K,)``.
+        scoring: See the module.
+    Returns:
+        Fractions; NaN where the class set is empty.
+    Source: Long, Shelhamer & Darrell 2015, Fully Convolutional Networks for Semantic Segmentation, section 5,
+    "frequency weighted IU". Departure: the weights are those of the class set, after the scoring has left out what it
+    leaves out.
+    Example:
+        >>> round(float(fwiou(np.array([[6, 2], [1, 1]]), np.array([True, True]))), 4)  # (8 · 6/9 + 2 · 1/4) / 10
+        0.5833
+    """
+    return fwiou_of(margins(counts, counted, scoring), axis=-1)
+
+
+def kappa(counts: AnyCounts, counted: Counted, scoring: Scoring = "official") -> Scores:
+    """Cohen's kappa: the agreement of prediction and truth beyond what their class shares alone would give, ``(...)``.
+
+        κ = (p_o - p_e) / (1 - p_e),    p_o = Σ TP / N,    p_e = Σ T · P / N²,    N = Σ T
+
+    ``official``: over the true pixels of counted classes; a prediction of a class that is not counted agrees with
+    none. ``all``: over all pixels. ``kept`` has no kappa: the false positives that it adds have no true class in the
+    class set, so chance agreement is not defined.
+
+    Args:
+        counts: ``(..., K, K)``, true by predicted class.
+        counted: Which classes of the legend count, ``(K,)``.
+        scoring: ``official`` or ``all``.
+    Returns:
+        From -1 to 1, 0 for chance; NaN without pixels, and where both hold one and the same class alone.
+    Raises:
+        ConfigError: The scoring is ``kept``.
+    Source: Cohen 1960, A Coefficient of Agreement for Nominal Scales, eq. 1; for maps Congalton 1991,
+    A Review of Assessing the Accuracy of Classifications of Remotely Sensed Data (there KHAT). Pontius & Millones 2011,
+    Death to Kappa, say why accuracy should stand beside it.
+    Example:
+        >>> round(float(kappa(np.array([[45, 15], [25, 15]]), np.array([True, True]))), 4)
+        0.1304
+    """
+    if scoring == "kept":
+        raise ConfigError("kappa has no scoring 'kept', expected one of official, all.")
+    return kappa_of(margins(counts, counted, scoring), axis=-1)
+
+
 def boundary_iou(boundary: AnyCounts) -> Scores:
     """Boundary IoU of each class from boundary counts ``(..., K, 3)``; NaN where a class has no true boundary.
 
@@ -188,6 +238,22 @@ def macro(scores: Scores, *, axis: int) -> Scores:
         return np.asarray(scores.mean(axis=axis))
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(missing, 0.0, scores).sum(axis=axis) / (~missing).sum(axis=axis))
+
+
+def fwiou_of(parts: Margins, *, axis: int) -> Scores:
+    """The formula of :func:`fwiou` on margins whose classes lie along an axis."""
+    weighted = np.where(parts.true > 0, parts.true * ratio("iou", parts), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(weighted.sum(axis=axis) / parts.true.sum(axis=axis))
+
+
+def kappa_of(parts: Margins, *, axis: int) -> Scores:
+    """The formula of :func:`kappa` on margins whose classes lie along an axis."""
+    n = parts.true.sum(axis=axis)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        observed = parts.tp.sum(axis=axis) / n
+        by_chance = (parts.true * parts.pred).sum(axis=axis) / n**2
+        return np.asarray((observed - by_chance) / (1 - by_chance))
 
 
 def accuracy_parts(counts: AnyCounts, counted: Counted, scoring: Scoring) -> tuple[Scores, Scores]:

@@ -89,6 +89,7 @@ def page_view(record: Record, legend: Legend, looks: Sequence[RunLook]) -> dict[
         "standing": answer.standing(record, looks),
         "run_forest": answer.run_forest(record, looks),
         "scores": answer.score_rows(record, looks),
+        "other_columns": answer.other_columns(record),
         **_pairs_view(record, legend, looks),
         "classes": classwise.class_chart(record, looks, legend),
         "confusions": classwise.confusion_tables(looks, legend),

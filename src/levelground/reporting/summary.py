@@ -6,6 +6,7 @@ from typing import Any
 
 from levelground.comparison.text import MISSING, between, count_of, per_cent, score
 from levelground.comparison.views import speaks_of_architectures
+from levelground.metrics.named import METRICS, metric_range, overall_metrics
 from levelground.records import Record
 from levelground.reporting import svg_charts as charts
 from levelground.reporting.run_styles import (
@@ -87,7 +88,7 @@ def standing(record: Record, looks: Sequence[RunLook]) -> Block:
         rows: list[_Row] = [(None, e["name"], _architecture_value(e), interval_of(e), e) for e in ranked]
     else:
         rows = _run_rows(record, looks)
-    return {**_forest(rows, looks), "of": "architectures" if rows and rows[0][0] is None else "runs"}
+    return {**_forest(rows, looks, record), "of": "architectures" if rows and rows[0][0] is None else "runs"}
 
 
 def ranked_architectures(record: Record) -> list[str]:
@@ -98,7 +99,7 @@ def ranked_architectures(record: Record) -> list[str]:
 
 def run_forest(record: Record, looks: Sequence[RunLook]) -> Block:
     """Each run with its interval."""
-    return {**_forest(_run_rows(record, looks), looks), "of": "runs"}
+    return {**_forest(_run_rows(record, looks), looks, record), "of": "runs"}
 
 
 def architecture_rows(record: Record) -> list[list[str]]:
@@ -131,8 +132,7 @@ def score_rows(record: Record, looks: Sequence[RunLook]) -> list[Block]:
                     {"value": score(block.get("miou")), "interval": interval_text(interval_of(block))}
                     for block in map(look.scores, record["scorings"])
                 ],
-                "accuracy": score(own.get("pixel_accuracy")),
-                "f1": score(own.get("mf1")),
+                "others": [score(own.get(kind)) for kind in _other_kinds(record)],
                 "boundary": score((look.record.get("boundary_iou") or {}).get("mean")),
                 "loss": score(look.record.get("loss")),
                 "speed": rate(throughput_of(look)),
@@ -140,6 +140,16 @@ def score_rows(record: Record, looks: Sequence[RunLook]) -> list[Block]:
             }
         )
     return rows
+
+
+def other_columns(record: Record) -> list[str]:
+    """Return the words of the score table's columns beside mIoU."""
+    return [METRICS[kind].words for kind in _other_kinds(record)]
+
+
+def _other_kinds(record: Record) -> list[str]:
+    shown = overall_metrics(primary_scoring(record), columns=True)
+    return [metric.kind for metric in shown if metric.kind != "miou"]
 
 
 def interval_text(ends: Interval | None) -> str:
@@ -182,10 +192,11 @@ def _architecture_value(entry: Mapping[str, Any]) -> float | None:
     return number_or_none(entry.get("value", entry.get("miou")))
 
 
-def _forest(rows: Sequence[_Row], looks: Sequence[RunLook]) -> Block:
+def _forest(rows: Sequence[_Row], looks: Sequence[RunLook], record: Record) -> Block:
     """Rows of values with intervals over one scale."""
     scale = scale_over(
-        [end for _, _, value, ends, _ in rows for end in (value, *(ends or ())) if end is not None], within=(0, 1)
+        [end for _, _, value, ends, _ in rows for end in (value, *(ends or ())) if end is not None],
+        within=metric_range(record["metric"]),
     )
     ticks = scale.ticks(4)
     drawn = []

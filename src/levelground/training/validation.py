@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from levelground.evaluation.score_scenes import ScenePrediction, score_scenes
 from levelground.metrics.counts_file import SceneCounts
-from levelground.metrics.scores import miou, pixel_accuracy
+from levelground.metrics.named import validation_scores
 from levelground.models.build import SegmentationModel
 from levelground.training.run_spec import Plan
 
@@ -23,15 +23,14 @@ class Validation:
     """Mean over scenes of the origin recipe's Dice loss; ``None`` under other losses."""
 
     def line(self, counted: NDArray[np.bool_]) -> dict[str, float]:
-        """What the history keeps: loss, mIoU (macro, official scoring) and pixel accuracy.
+        """What the history keeps: the loss, and the scores that their entries in ``METRICS`` put into a history.
 
         The loss is cross-entropy per counted pixel; where the recipe's loss is ``smp-dice`` that stands beside it.
         """
         counts = self.counts.counts.sum(axis=0)
         line = {
             "val_loss": float(self.counts.loss_sum.sum() / max(1, int(self.counts.loss_pixels.sum()))),
-            "val_miou": float(miou(counts, counted, "official")),
-            "val_pixel_accuracy": float(pixel_accuracy(counts, counted, "official")),
+            **validation_scores(counts, counted),
         }
         return line if self.smp_dice is None else line | {"val_dice_loss": self.smp_dice}
 
