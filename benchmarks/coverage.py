@@ -33,7 +33,7 @@ from levelground.statistics.calibration import calibration_error
 from levelground.statistics.intervals import bca_interval, percentile_interval
 from levelground.statistics.pairs import decide, differences, run_intervals
 from levelground.statistics.permutation import swap_p_values
-from levelground.statistics.power import detectable_difference
+from levelground.statistics.power_analysis import detectable_difference
 from levelground.statistics.resampling import bootstrap_values, group_sums
 
 LOW, HIGH = 0.925, 0.98  # coverage wanted of a 95 % interval at 81 groups and more

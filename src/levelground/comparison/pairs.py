@@ -1,7 +1,7 @@
 """Pairs of runs and of architectures in a comparison: differences, intervals, verdicts, and what would decide them.
 
 The figures come from :mod:`levelground.statistics.pairs`, :mod:`levelground.statistics.architectures` and
-:mod:`levelground.statistics.power`; here they get their names. Letters: K classes, G groups.
+:mod:`levelground.statistics.power_analysis`; here they get their names. Letters: K classes, G groups.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from levelground.records import Record
 from levelground.statistics.architectures import ArchitecturePair, architecture_scores, compare_architectures
 from levelground.statistics.pairs import ALPHA, Ends, PairEstimate, compare_pairs, differences
 from levelground.statistics.permutation import smallest_p
-from levelground.statistics.power import POWER, Design, power
+from levelground.statistics.power_analysis import POWER, Design, power
 
 Interval = tuple[float | None, Ends]  # a difference and its interval
 

@@ -25,7 +25,7 @@ from levelground.records import Record
 from levelground.runs import Run, read_history
 from levelground.statistics.calibration import calibration_error
 from levelground.statistics.intervals import ends, jackknife_se, t_interval
-from levelground.statistics.metric_sensitivity import multiverse, ranks
+from levelground.statistics.metric_sensitivity import rank_under_metrics, ranks
 from levelground.statistics.pairs import run_intervals
 
 LEARNT_SHARE = 0.95
@@ -203,7 +203,7 @@ def multiverse_rows(
     if primary.name not in {metric.name for metric in metrics}:
         metrics.insert(0, primary)
     boundary = stack(evaluated, boundary=True)
-    found = multiverse(stack(evaluated), metrics, counted, primary=primary, boundary=boundary)
+    found = rank_under_metrics(stack(evaluated), metrics, counted, primary=primary, boundary=boundary)
     runs = [item.name for item in evaluated]
     rows: list[Record] = [
         {

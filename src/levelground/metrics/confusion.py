@@ -25,7 +25,7 @@ _ROUNDING = 1e-3
 
 
 class Confidences(NamedTuple):
-    """How sure a model was and how often it was right, by predicted class (rows) and bin of confidence (columns).
+    """Confidence and hits of a model, by predicted class (rows) and bin of confidence (columns).
 
     Attributes:
         n: Pixels, ``(K, B)`` int64.
@@ -88,7 +88,7 @@ def confidence_counts(
     Raises:
         ShapeError: The three arrays differ in shape.
         ClassIndexError: A counted prediction lies outside ``[0, n_classes)``.
-        LevelgroundError: A counted confidence lies outside ``[0, 1]`` or is no number.
+        LevelgroundError: A counted confidence lies outside ``[0, 1]`` or is not a number.
     Source: Guo, Pleiss, Sun & Weinberger 2017, On Calibration of Modern Neural Networks, eq. 3 and 5; theirs puts a
     value on an edge into the lower bin. By predicted class: Gupta & Ramdas 2022, Top-label Calibration.
     Example:
@@ -159,7 +159,7 @@ def check_maps(preds: LabelMap, labels: LabelMap, *, n_classes: int) -> None:
 
 
 def _check_confidence(sure: NDArray[np.floating], guess: LabelMap, n_classes: int) -> None:
-    """Refuse what is no probability or no class."""
+    """Refuse confidences that are not probabilities and predictions that are not classes."""
     if sure.size and not (sure.min() >= 0 and sure.max() <= 1 + _ROUNDING):
         raise LevelgroundError(
             f"confidences range from {sure.min()} to {sure.max()}, expected 0 to 1. Give probabilities, not logits."
@@ -222,9 +222,9 @@ def boundary_counts(
 
 
 def _near_border(classes: LabelMap, valid: NDArray[np.bool_], distance_px: int, n_classes: int) -> LabelMap:
-    """The class where another one lies within the square, 255 elsewhere.
+    """Return the class of pixels near another class, 255 elsewhere.
 
-    Another one does where the square's largest or smallest valid class is not the pixel's own.
+    A pixel is near another class where the largest or the smallest valid class in the square around it is not its own.
     """
     import cv2  # a quarter of a second that `compare`, which needs no pixels, does not pay
 

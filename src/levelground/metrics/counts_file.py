@@ -1,4 +1,4 @@
-"""``counts-<split>.npz``: what one run got right and wrong in each scene, and nothing else a comparison needs.
+"""``counts-<split>.npz``: the confusion counts of one run, scene by scene; all that a comparison needs of it.
 
 Letters: S scenes, K classes of the legend, B bins of confidence.
 """
@@ -19,7 +19,7 @@ Words = NDArray[np.str_]
 
 @dataclass(frozen=True, eq=False)
 class SceneCounts:
-    """One run's evaluation of one split, scene by scene. Where something was not measured its pixels are 0.
+    """One run's evaluation of one split, scene by scene; the pixels of what was not measured are 0.
 
     Attributes:
         scenes: Ids, ``(S,)``.
@@ -118,7 +118,7 @@ def read_counts(path: Path) -> SceneCounts:
 
 
 def _load(path: Path) -> dict[str, NDArray[np.generic]]:
-    """All arrays of an npz file; objects (pickles) are refused."""
+    """Load all arrays of an npz file; refuse objects (pickles)."""
     try:
         # The file is opened here, since np.load leaves open what it cannot read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:

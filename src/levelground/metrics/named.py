@@ -84,7 +84,7 @@ def accuracy_sums(counts: AnyCounts, counted: Counted, view: View, classes: Clas
 
 
 def _mean_of(kind: ClassKind) -> Formula:
-    """The macro mean over classes of a ratio of TP, P and T."""
+    """Make the formula of a macro mean over classes of a ratio of TP, P and T."""
 
     def formula(sums: Scores) -> Scores:
         return macro(ratio(kind, Margins(*sums)), axis=0)
@@ -93,7 +93,7 @@ def _mean_of(kind: ClassKind) -> Formula:
 
 
 def _entries() -> dict[str, MetricKind]:
-    """All metrics, in the order of tables."""
+    """Make all entries, in the order of tables."""
     every: tuple[View, ...] = get_args(View)
     entries = (
         MetricKind("miou", "mIoU", class_sums, _mean_of("iou"), every, column=True, in_history=True),

@@ -32,7 +32,7 @@ Counted = NDArray[np.bool_]  # (K,), the legend's counted classes
 
 
 class Margins(NamedTuple):
-    """What every score of a class is a function of; each part adds over scenes.
+    """TP, P and T of each class, of which its scores are functions; each part adds over scenes.
 
     Attributes:
         tp: Pixels of the class predicted as the class, ``(..., K)``.
@@ -46,7 +46,7 @@ class Margins(NamedTuple):
 
 
 def scorings(counted: Counted) -> tuple[Scoring, ...]:
-    """The scorings that differ: three, or only ``official`` where every class counts.
+    """Return the scorings that differ: three, or only ``official`` where every class counts.
 
     Example:
         >>> scorings(np.array([True, True])), scorings(np.array([True, True, False]))
@@ -66,7 +66,7 @@ def margins(counts: AnyCounts, counted: Counted, scoring: Scoring) -> Margins:
         Three ``(..., K)`` float64 arrays (exact up to 2^53 pixels), zero for classes outside the scoring.
     Raises:
         ShapeError: ``counts`` are not ``(..., K, K)`` for the K of ``counted``.
-        ConfigError: ``scoring`` is none of the three.
+        ConfigError: ``scoring`` is not one of the three.
     """
     _check_counts(counts, counted)
     if scoring not in get_args(Scoring):
@@ -82,7 +82,7 @@ def margins(counts: AnyCounts, counted: Counted, scoring: Scoring) -> Margins:
 
 
 def class_iou(counts: AnyCounts, counted: Counted, scoring: Scoring = "official") -> Scores:
-    """Intersection over union of each class, NaN outside the class set.
+    """Compute the intersection over union of each class, NaN outside the class set.
 
     Args:
         counts: ``(..., K, K)``, true by predicted class.
@@ -98,22 +98,22 @@ def class_iou(counts: AnyCounts, counted: Counted, scoring: Scoring = "official"
 
 
 def class_f1(counts: AnyCounts, counted: Counted, scoring: Scoring = "official") -> Scores:
-    """F1 (= Dice) of each class, ``(..., K)``, NaN outside the class set; arguments as :func:`class_iou`."""
+    """Compute F1 (= Dice) of each class, ``(..., K)``, NaN outside the class set; arguments as :func:`class_iou`."""
     return ratio("f1", margins(counts, counted, scoring))
 
 
 def precision(counts: AnyCounts, counted: Counted, scoring: Scoring = "official") -> Scores:
-    """Share of a class's predictions that are right, ``(..., K)``; NaN also where a class was never predicted."""
+    """Compute the share of right pixels among a class's predictions, ``(..., K)``; NaN also without predictions."""
     return ratio("precision", margins(counts, counted, scoring))
 
 
 def recall(counts: AnyCounts, counted: Counted, scoring: Scoring = "official") -> Scores:
-    """Share of a class's true pixels that were found, ``(..., K)``, NaN outside the class set."""
+    """Compute the share of found pixels among a class's true ones, ``(..., K)``, NaN outside the class set."""
     return ratio("recall", margins(counts, counted, scoring))
 
 
 def miou(counts: AnyCounts, counted: Counted, scoring: Scoring = "official") -> Scores:
-    """Macro mean of :func:`class_iou` over the class set, ``(...)``; NaN where the set is empty.
+    """Compute the macro mean of :func:`class_iou` over the class set, ``(...)``; NaN where the set is empty.
 
     Example:
         >>> counts = np.array([[3, 1, 0], [1, 1, 0], [2, 0, 0]])
@@ -124,12 +124,12 @@ def miou(counts: AnyCounts, counted: Counted, scoring: Scoring = "official") -> 
 
 
 def mf1(counts: AnyCounts, counted: Counted, scoring: Scoring = "official") -> Scores:
-    """Macro mean of :func:`class_f1` over the class set, ``(...)``; NaN where the set is empty."""
+    """Compute the macro mean of :func:`class_f1` over the class set, ``(...)``; NaN where the set is empty."""
     return macro(class_f1(counts, counted, scoring), axis=-1)
 
 
 def pixel_accuracy(counts: AnyCounts, counted: Counted, scoring: Scoring = "official") -> Scores:
-    """Share of pixels that are right among those that enter the IoU of any class of the scoring, ``(...)``.
+    """Compute the share of right pixels among those that enter the IoU of any class of the scoring, ``(...)``.
 
     ``official``: of the true pixels of counted classes. ``kept``: true pixels of other classes count as wrong where
     they were taken for a counted class, and not at all elsewhere. ``all``: of all pixels.
@@ -146,7 +146,7 @@ def pixel_accuracy(counts: AnyCounts, counted: Counted, scoring: Scoring = "offi
 
 
 def fwiou(counts: AnyCounts, counted: Counted, scoring: Scoring = "official") -> Scores:
-    """Frequency-weighted IoU: the mean of :func:`class_iou` weighted by each class's true pixels, ``(...)``.
+    """Compute frequency-weighted IoU: the mean of :func:`class_iou` weighted by true pixels, ``(...)``.
 
         FWIoU = Σ T · IoU / Σ T        over the class set
 
@@ -167,7 +167,7 @@ def fwiou(counts: AnyCounts, counted: Counted, scoring: Scoring = "official") ->
 
 
 def kappa(counts: AnyCounts, counted: Counted, scoring: Scoring = "official") -> Scores:
-    """Cohen's kappa: the agreement of prediction and truth beyond what their class shares alone would give, ``(...)``.
+    """Compute Cohen's kappa: agreement beyond what the class shares alone would give by chance, ``(...)``.
 
         κ = (p_o - p_e) / (1 - p_e),    p_o = Σ TP / N,    p_e = Σ T · P / N²,    N = Σ T
 
@@ -196,7 +196,7 @@ def kappa(counts: AnyCounts, counted: Counted, scoring: Scoring = "official") ->
 
 
 def boundary_iou(boundary: AnyCounts) -> Scores:
-    """Boundary IoU of each class from boundary counts ``(..., K, 3)``; NaN where a class has no true boundary.
+    """Compute Boundary IoU of each class from boundary counts ``(..., K, 3)``; NaN without a true boundary.
 
     Example:
         >>> boundary_iou(np.array([[1, 2, 3], [0, 5, 0]]))
@@ -206,7 +206,7 @@ def boundary_iou(boundary: AnyCounts) -> Scores:
 
 
 def ratio(kind: ClassKind, parts: Margins) -> Scores:
-    """A class's score from its margins, NaN for a class without true pixels (the absent-class rule).
+    """Compute a class's score from its margins, NaN for a class without true pixels (the absent-class rule).
 
     Args:
         kind: ``iou``, ``f1``, ``precision`` or ``recall``.
@@ -232,7 +232,7 @@ def ratio(kind: ClassKind, parts: Margins) -> Scores:
 
 
 def macro(scores: Scores, *, axis: int) -> Scores:
-    """The mean over the class axis of those classes that have a score; NaN where none has."""
+    """Average over the class axis the classes that have a score; NaN where none has."""
     missing = np.isnan(scores)
     if not missing.any():
         return np.asarray(scores.mean(axis=axis))
@@ -241,14 +241,14 @@ def macro(scores: Scores, *, axis: int) -> Scores:
 
 
 def fwiou_of(parts: Margins, *, axis: int) -> Scores:
-    """The formula of :func:`fwiou` on margins whose classes lie along an axis."""
+    """Compute :func:`fwiou` from margins whose classes lie along an axis."""
     weighted = np.where(parts.true > 0, parts.true * ratio("iou", parts), 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(weighted.sum(axis=axis) / parts.true.sum(axis=axis))
 
 
 def kappa_of(parts: Margins, *, axis: int) -> Scores:
-    """The formula of :func:`kappa` on margins whose classes lie along an axis."""
+    """Compute :func:`kappa` from margins whose classes lie along an axis."""
     n = parts.true.sum(axis=axis)
     with np.errstate(divide="ignore", invalid="ignore"):
         observed = parts.tp.sum(axis=axis) / n
@@ -257,7 +257,7 @@ def kappa_of(parts: Margins, *, axis: int) -> Scores:
 
 
 def accuracy_parts(counts: AnyCounts, counted: Counted, scoring: Scoring) -> tuple[Scores, Scores]:
-    """Right and entering pixels of :func:`pixel_accuracy`, ``(...)`` each; both add over scenes."""
+    """Count right and entering pixels of :func:`pixel_accuracy`, ``(...)`` each; both add over scenes."""
     tp, _, true = margins(counts, counted, scoring)
     entering = true.sum(axis=-1)
     if scoring == "kept":
@@ -266,7 +266,7 @@ def accuracy_parts(counts: AnyCounts, counted: Counted, scoring: Scoring) -> tup
 
 
 def boundary_margins(boundary: AnyCounts) -> Margins:
-    """Boundary counts ``(..., K, 3)`` as margins, so that Boundary IoU is an IoU like any other.
+    """Turn boundary counts ``(..., K, 3)`` into margins, so that Boundary IoU is an IoU like any other.
 
     Raises:
         ShapeError: The last axis is not of length 3.

@@ -17,7 +17,7 @@ from levelground.metrics.scores import AnyCounts, Counted, Scores
 from levelground.statistics.intervals import ends, jackknife_se, known, t_interval
 from levelground.statistics.pairs import RESAMPLES, Ends, Groups, Verdict, all_pairs, decide
 from levelground.statistics.permutation import holm
-from levelground.statistics.power import Design
+from levelground.statistics.power_analysis import Design
 from levelground.statistics.resampling import CountsMetric, GroupSums, bootstrap_values, group_sums
 
 
@@ -56,7 +56,7 @@ class ArchitectureScore:
 
 @dataclass(frozen=True, eq=False)
 class SeedMeans:
-    """Runs averaged by architecture, in the order in which the names first stand.
+    """Runs averaged by architecture, in the order of the names' first occurrence.
 
     Attributes:
         names: The architectures, A of them.
@@ -83,7 +83,7 @@ def architecture_scores(
     n_resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[ArchitectureScore]:
-    """The score of each architecture with its interval and its share of first ranks.
+    """Score each architecture, with its interval and its share of first ranks.
 
     Args:
         counts: ``(R, S, K, K)``, one row of scenes a run.
@@ -94,9 +94,19 @@ def architecture_scores(
         n_resamples: Resamples for the share of first ranks.
         seed: Fixes them.
     Returns:
-        One score an architecture, in the order in which the names first stand in ``archs``.
+        One score an architecture, in the order of first occurrence in ``archs``.
     Raises:
         ShapeError: The arrays do not fit together.
+    Example:
+        Two architectures with two seeds each, on three groups.
+
+        >>> seeds = [[[8, 2], [3, 7]], [[7, 3], [2, 8]], [[9, 1], [1, 9]], [[9, 1], [2, 8]]]
+        >>> counts = np.array([[seed] * 3 for seed in seeds])
+        >>> accuracy = lambda c: np.trace(c, axis1=-2, axis2=-1) / c.sum(axis=(-2, -1))
+        >>> archs, both = ["unet", "unet", "fpn", "fpn"], np.array([True, True])
+        >>> found = architecture_scores(counts, ["s1", "s2", "s3"], archs, accuracy, both)
+        >>> [(one.name, one.n_seeds, round(one.value, 3)) for one in found]
+        [('unet', 2, 0.75), ('fpn', 2, 0.875)]
     """
     sums = group_sums(counts, groups, metric, counted)
     found = seed_means(sums, archs)
@@ -152,7 +162,7 @@ def seed_means(sums: GroupSums, archs: Sequence[str]) -> SeedMeans:
 
 
 def _ranked_first(sums: GroupSums, runs: Sequence[tuple[int, ...]], n_resamples: int, *, seed: int) -> Scores | None:
-    """Share of resamples of groups and seeds in which each architecture's mean is the highest."""
+    """Compute the share of resamples (of groups and seeds) in which each architecture's mean is the highest."""
     if sums.n_groups < 2:
         return None
     resampled = bootstrap_values(sums, n_resamples, seed=seed)
@@ -163,7 +173,7 @@ def _ranked_first(sums: GroupSums, runs: Sequence[tuple[int, ...]], n_resamples:
         means[number] = resampled[chosen, np.arange(n_resamples)].mean(axis=0)
     first = means == means.max(axis=0)
     ties = first.sum(axis=0)
-    decided: NDArray[np.bool_] = ties > 0  # a resample without any true pixel ranks nobody
+    decided: NDArray[np.bool_] = ties > 0  # a resample without any true pixel has no ranks
     if not decided.any():
         return None
     return np.asarray((first[:, decided] / ties[decided]).mean(axis=1))
@@ -182,7 +192,7 @@ class ArchitecturePair:
         interval: 95 % interval, or ``None`` as ``se``.
         p: Two-sided p of the same t, or ``None`` as ``se``.
         p_holm: Adjusted for all pairs of architectures that have a p.
-        verdict: What may be said of the architectures; ``undecided`` where there is no interval.
+        verdict: What can be said of the architectures; ``undecided`` where there is no interval.
         v_groups: Variance of the difference over groups; ``None`` with fewer than two.
         v_a: Variance of a's score over seeds; ``None`` with one.
         v_b: Variance of b's score over seeds; ``None`` with one.
@@ -208,7 +218,7 @@ class ArchitecturePair:
     n_groups: int
 
     def design(self) -> Design | None:
-        """What :func:`levelground.statistics.power.power` asks for; ``None`` where a variance is unknown."""
+        """Return the variances for :func:`levelground.statistics.power`; ``None`` where one is unknown."""
         if self.v_groups is None or self.v_a is None or self.v_b is None:
             return None
         return Design(self.v_groups, self.n_groups, (self.v_a, self.v_b), (self.n_a, self.n_b))
@@ -233,9 +243,17 @@ def compare_architectures(
         counted: Which classes of the legend count, ``(K,)``.
         delta: Differences below this do not matter.
     Returns:
-        One result a pair, in the order of names as they first stand in ``archs``.
+        One result a pair, in the order of the names' first occurrence in ``archs``.
     Raises:
         ShapeError: The arrays do not fit together.
+    Example:
+        >>> seeds = [[[8, 2], [3, 7]], [[7, 3], [2, 8]], [[9, 1], [1, 9]], [[9, 1], [2, 8]]]
+        >>> counts = np.array([[seed] * 3 for seed in seeds])
+        >>> accuracy = lambda c: np.trace(c, axis1=-2, axis2=-1) / c.sum(axis=(-2, -1))
+        >>> archs, both = ["unet", "unet", "fpn", "fpn"], np.array([True, True])
+        >>> (pair,) = compare_architectures(counts, ["s1", "s2", "s3"], archs, accuracy, both)
+        >>> pair.a, pair.b, round(pair.delta, 3), pair.n_a, pair.verdict.word
+        ('unet', 'fpn', -0.125, 2, 'undecided')
     """
     sums = group_sums(counts, groups, metric, counted)
     means = seed_means(sums, archs)
@@ -249,7 +267,7 @@ def compare_architectures(
 
 
 def _compare(means: SeedMeans, a: int, b: int, n_groups: int) -> ArchitecturePair:
-    """The difference of two architectures; its p is adjusted and judged by the caller."""
+    """Compare two architectures; the caller adjusts p and gives the verdict."""
     delta = float(means.values[a] - means.values[b])
     pair = ArchitecturePair(
         a=means.names[a],
@@ -277,7 +295,7 @@ def _compare(means: SeedMeans, a: int, b: int, n_groups: int) -> ArchitecturePai
 
 
 def _t_test(delta: float, se: float, df: float) -> float:
-    """Two-sided p of Student's t; identical scores without any variance have p = 1."""
+    """Compute the two-sided p of Student's t; identical scores without any variance have p = 1."""
     if se == 0:
         return 1.0 if delta == 0 else 0.0
     return float(2 * stdtr(df, -abs(delta) / se))

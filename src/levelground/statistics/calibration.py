@@ -1,4 +1,4 @@
-"""Whether a model that says 80 % is right 80 % of the time, with intervals over groups.
+"""Calibration: is a model that says 80 % right 80 % of the time? With intervals over groups.
 
 Letters: S scenes, G groups, K classes, B bins; n_b, conf_b and right_b are a bin's pixels, sum of confidences and hits.
 
@@ -99,7 +99,7 @@ def calibration_error(
 
 
 def _estimate(sums: Scores) -> CalibrationError:
-    """The error of sums ``(3, B, G)``."""
+    """Estimate the error of sums ``(3, B, G)``."""
     total = sums.sum(axis=-1)
     plain, n_groups = float(_ece(total)), sums.shape[-1]
     left_out = _ece(total[..., None] - sums)
@@ -112,14 +112,14 @@ def _estimate(sums: Scores) -> CalibrationError:
 
 
 def _ece(sums: Scores) -> Scores:
-    """Expected calibration error of sums ``(3, B, ...)``; NaN without pixels."""
+    """Compute the expected calibration error of sums ``(3, B, ...)``; NaN without pixels."""
     n, confidence, correct = sums
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.abs(correct - confidence).sum(axis=0) / n.sum(axis=0))
 
 
 def _bins(sums: Scores) -> tuple[ReliabilityBin, ...]:
-    """The reliability diagram of sums ``(3, B)``."""
+    """Make the reliability diagram of sums ``(3, B)``."""
     n, confidence, correct = sums
     with np.errstate(divide="ignore", invalid="ignore"):
         means, shares = confidence / n, correct / n

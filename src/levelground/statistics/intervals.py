@@ -1,4 +1,4 @@
-"""Intervals: delete-one-group jackknife with Student's t, and two bootstraps that stand beside it.
+"""Intervals: delete-one-group jackknife with Student's t, and two bootstraps beside it.
 
 Letters: G groups, B resamples, P estimates treated at once; θ the estimate, θ_(g) the estimate without group g, θ_(·)
 their mean.
@@ -17,7 +17,7 @@ LEVEL = 0.95
 
 
 def jackknife_se(left_out: Scores) -> Scores:
-    """The standard error of estimates from their values without each group.
+    """Compute the standard error of estimates from their values without each group.
 
     ``SE² = (G - 1)/G · Σ_g (θ_(g) - θ_(·))²``
 
@@ -40,7 +40,7 @@ def jackknife_se(left_out: Scores) -> Scores:
 
 
 def t_interval(estimate: Scores, se: Scores, df: Scores | float, *, level: float = LEVEL) -> Scores:
-    """``θ ± t(1 - (1 - level)/2, df) · SE``.
+    """Compute Student's t interval ``θ ± t(1 - (1 - level)/2, df) · SE``.
 
     Args:
         estimate: θ, ``(...)``.
@@ -59,7 +59,7 @@ def t_interval(estimate: Scores, se: Scores, df: Scores | float, *, level: float
 
 
 def percentile_interval(resampled: Scores, *, level: float = LEVEL) -> Scores:
-    """The middle share of the resampled estimates.
+    """Compute the percentile interval: the middle share of the resampled estimates.
 
     Args:
         resampled: Estimates in each resample, ``(P, B)``; NaN where one does not exist.
@@ -73,7 +73,7 @@ def percentile_interval(resampled: Scores, *, level: float = LEVEL) -> Scores:
 
 
 def bca_interval(resampled: Scores, estimate: Scores, left_out: Scores, *, level: float = LEVEL) -> Scores:
-    """The bias-corrected and accelerated bootstrap interval.
+    """Compute the bias-corrected and accelerated bootstrap interval.
 
     With z0 = Φ⁻¹(share of resamples below θ, ties by half) and a = Σd³ / (6 (Σd²)^1.5) for d_g = θ_(·) - θ_(g), an end
     is the quantile Φ(z0 + (z0 + z)/(1 - a (z0 + z))) of the resampled estimates, z = Φ⁻¹ of the tail's share.
@@ -102,17 +102,17 @@ def bca_interval(resampled: Scores, estimate: Scores, left_out: Scores, *, level
 
 
 def ends(interval: Scores) -> tuple[float, float] | None:
-    """One interval ``(2,)`` as numbers, ``None`` where it does not exist."""
+    """Return one interval ``(2,)`` as numbers, ``None`` where it does not exist."""
     return (float(interval[0]), float(interval[1])) if bool(np.isfinite(interval).all()) else None
 
 
 def known(value: float) -> float | None:
-    """A number, ``None`` for NaN."""
+    """Return a number, ``None`` for NaN."""
     return None if np.isnan(value) else float(value)
 
 
 def _quantiles(ordered: Scores, levels: Scores) -> Scores:
-    """Quantiles of each row ``(P, B)``, NaN last, at its own levels ``(P, Q)``, linear between the values."""
+    """Compute quantiles of each row ``(P, B)``, NaN last, at its own levels ``(P, Q)``, linear between the values."""
     size = (~np.isnan(ordered)).sum(axis=-1, keepdims=True)
     rows = np.arange(len(ordered))[:, None]
     known = ~np.isnan(levels) & (size > 0)

@@ -1,4 +1,4 @@
-"""Every run under every metric: does who wins depend on the definition?"""
+"""Metric sensitivity: every run under every metric, to see whether the ranking depends on the definition."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ TIE = 1e-12
 
 
 @dataclass(frozen=True)
-class MultiverseRow:
+class MetricRanking:
     """All runs under one metric.
 
     Attributes:
@@ -31,29 +31,29 @@ class MultiverseRow:
     flips: tuple[tuple[int, int], ...]
 
 
-def multiverse(
+def rank_under_metrics(
     counts: AnyCounts,
     metrics: Sequence[Metric],
     counted: Counted,
     *,
     primary: Metric,
     boundary: AnyCounts | None = None,
-) -> list[MultiverseRow]:
-    """Score and rank all runs under each metric and mark where the order turns round.
+) -> list[MetricRanking]:
+    """Score and rank all runs under each metric and find the pairs whose order is reversed.
 
     Args:
         counts: ``(R, S, K, K)``.
         metrics: Rows of the table.
         counted: Which classes of the legend count, ``(K,)``.
-        primary: The metric whose order the others are held against; it need not be one of ``metrics``.
+        primary: The metric that the others are compared with; it need not be one of ``metrics``.
         boundary: ``(R, S, K, 3)``, needed only for ``boundary`` metrics; without it they are left out.
     Returns:
-        One row a metric. Ties turn nothing round.
+        One row a metric. Ties reverse nothing.
     Example:
         >>> from levelground.metrics.named import mean_metrics
         >>> both = np.array([True, True])
         >>> counts = np.array([[[[90, 0], [10, 0]]], [[[75, 15], [4, 6]]]])
-        >>> miou, _, accuracy = multiverse(counts, mean_metrics(both), both, primary=mean_metrics(both)[0])
+        >>> miou, _, accuracy = rank_under_metrics(counts, mean_metrics(both), both, primary=mean_metrics(both)[0])
         >>> miou.ranks, accuracy.ranks, accuracy.flips
         ((2, 1), (1, 2), ((1, 0),))
     """
@@ -63,12 +63,12 @@ def multiverse(
         if metric.view == "boundary" and boundary is None:
             continue
         values = _values(metric, counts, counted, boundary)
-        rows.append(MultiverseRow(metric.name, tuple(values.tolist()), ranks(values), _flips(reference, values)))
+        rows.append(MetricRanking(metric.name, tuple(values.tolist()), ranks(values), _flips(reference, values)))
     return rows
 
 
 def ranks(values: Scores) -> tuple[int | None, ...]:
-    """Competition ranks of scores, 1 for the highest.
+    """Rank scores, 1 for the highest; equal scores share the better rank.
 
     Example:
         >>> ranks(np.array([0.5, 0.7, 0.5, np.nan]))
@@ -78,7 +78,7 @@ def ranks(values: Scores) -> tuple[int | None, ...]:
 
 
 def _values(metric: Metric, counts: AnyCounts, counted: Counted, boundary: AnyCounts | None) -> Scores:
-    """The metric of each run on all scenes, ``(R,)``."""
+    """Compute the metric of each run on all scenes, ``(R,)``."""
     if metric.view != "boundary":
         return metric.score(metric.sums(counts.sum(axis=1), counted))
     if boundary is None:
@@ -87,7 +87,7 @@ def _values(metric: Metric, counts: AnyCounts, counted: Counted, boundary: AnyCo
 
 
 def _flips(reference: Scores, values: Scores) -> tuple[tuple[int, int], ...]:
-    """Pairs that stand one way in the reference and the other way here, the reference's better one first."""
+    """Find the pairs whose order differs from the reference's, the reference's better one first."""
     found = []
     for a, b in combinations(range(len(values)), 2):
         before, now = reference[a] - reference[b], values[a] - values[b]

@@ -28,7 +28,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """What may be said of a difference a − b.
+    """What can be said of a difference a − b.
 
     Attributes:
         word: ``equal``: smaller than δ either way. ``better`` / ``worse``: a scores higher / lower. Else ``undecided``.
@@ -40,7 +40,7 @@ class Verdict:
 
 
 def decide(interval: tuple[float, float] | None, p_holm: float | None, *, delta: float) -> Verdict:
-    """Say what holds of a difference, the first of: equal, better or worse, undecided.
+    """Decide what can be said of a difference, the first that holds of: equal, better or worse, undecided.
 
     Args:
         interval: The 95 % interval of a − b, or ``None`` where there is none.
@@ -108,7 +108,7 @@ class PairEstimate:
         p: Two-sided p by swapping groups; ``None`` with fewer than two groups.
         p_holm: The same, adjusted for all pairs of the call.
         p_min: The smallest ``p_holm`` that any difference could have reached.
-        verdict: What may be said.
+        verdict: What can be said.
     """
 
     a: int
@@ -126,7 +126,7 @@ class PairEstimate:
 
 
 def run_intervals(counts: AnyCounts, groups: Groups, metric: Metric | CountsMetric, counted: Counted) -> list[Estimate]:
-    """The metric of each run with its interval.
+    """Compute the metric of each run with its interval.
 
     Args:
         counts: ``(R, S, K, K)``, or boundary counts ``(R, S, K, 3)`` for a ``boundary`` metric.
@@ -157,7 +157,7 @@ def differences(
     *,
     pairs: Sequence[tuple[int, int]] | None = None,
 ) -> list[Estimate]:
-    """Differences of pairs with their intervals and no test: for the metrics that only describe.
+    """Compute differences of pairs with their intervals and no test: for the metrics that only describe.
 
     Args:
         counts: As :func:`run_intervals`.
@@ -167,6 +167,11 @@ def differences(
         pairs: Indices of the runs compared; ``None`` for all, in the order of :func:`all_pairs`.
     Returns:
         One estimate of a − b for each pair (a, b).
+    Example:
+        >>> counts = np.array([[[[8, 2], [1, 9]], [[5, 5], [2, 8]]], [[[9, 1], [1, 9]], [[8, 2], [2, 8]]]])
+        >>> accuracy = lambda c: np.trace(c, axis1=-2, axis2=-1) / c.sum(axis=(-2, -1))
+        >>> round(differences(counts, ["s1", "s2"], accuracy, np.array([True, True]))[0].value, 3)
+        -0.1
     """
     chosen = all_pairs(counts.shape[0]) if pairs is None else pairs
     sums = group_sums(counts, groups, metric, counted)
@@ -200,6 +205,14 @@ def compare_pairs(
     Raises:
         ShapeError: The arrays do not fit together.
         ConfigError: ``delta`` is negative or ``n_resamples`` under 100.
+    Example:
+        >>> from levelground.metrics.named import parse_metric
+        >>> worse, better = [[6, 4], [4, 6]], [[9, 1], [1, 9]]
+        >>> both, groups = np.array([True, True]), [f"group {number}" for number in range(8)]
+        >>> miou = parse_metric("official.miou", ("a", "b"), both)
+        >>> (pair,) = compare_pairs(np.array([[worse] * 8, [better] * 8]), groups, miou, both)
+        >>> round(pair.delta, 3), pair.p, pair.verdict.word
+        (-0.39, 0.0078125, 'worse')
     """
     if not delta >= 0 or n_resamples < 100:
         raise ConfigError(f"delta is {delta}, n_resamples {n_resamples}; expected at least 0 and at least 100.")
@@ -226,7 +239,7 @@ def compare_pairs(
 
 
 def all_pairs(n_runs: int) -> list[tuple[int, int]]:
-    """All pairs of runs, ``(0, 1), (0, 2) … (1, 2) …``."""
+    """Return all pairs of runs, ``(0, 1), (0, 2) … (1, 2) …``."""
     return list(combinations(range(n_runs), 2))
 
 
@@ -240,7 +253,7 @@ def _pair_results(
     *,
     delta: float,
 ) -> list[PairEstimate]:
-    """Put the parts of each pair together."""
+    """Put the estimates, intervals and p values of each pair together."""
     adjusted = holm(p)
     results = []
     for number, ((a, b), found) in enumerate(zip(pairs, estimates, strict=True)):
@@ -264,7 +277,7 @@ def _pair_results(
 
 
 def _estimates(values: Scores, left_out: Scores) -> list[Estimate]:
-    """Values ``(P,)`` and their values without each group ``(P, G)`` as estimates."""
+    """Make estimates of values ``(P,)`` and their values without each group ``(P, G)``."""
     df = float(left_out.shape[-1] - 1)
     errors = jackknife_se(left_out)
     intervals = t_interval(values, errors, max(df, 1.0))
@@ -275,6 +288,6 @@ def _estimates(values: Scores, left_out: Scores) -> list[Estimate]:
 
 
 def _columns(pairs: Sequence[tuple[int, int]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """First and second members of pairs."""
+    """Return the first and the second members of pairs."""
     table = np.array(pairs, np.intp).reshape(-1, 2)
     return table[:, 0], table[:, 1]

@@ -1,4 +1,4 @@
-"""Swapping two runs' matrices group by group: how surprising a difference is if the names did not matter.
+"""Permutation tests: two runs' matrices are swapped group by group, as if the names did not matter.
 
 Letters: R runs, G groups, B swaps, P pairs. Under the null hypothesis the two runs are exchangeable within each group,
 so each of the 2^G ways to swap their matrices is as likely as the one seen.
@@ -17,7 +17,7 @@ _TIE = 1e-12
 
 
 def swap_p_values(sums: GroupSums, pairs: Sequence[tuple[int, int]], n_resamples: int, *, seed: int) -> Scores:
-    """Two-sided p of each pair's difference by swapping its two runs' groups.
+    """Compute the two-sided p of each pair's difference by swapping its two runs' groups.
 
     ``p = (1 + b)/(1 + B)`` with b the swaps drawn whose absolute difference reaches the one seen; where 2^G ≤ B, all
     are tried and ``p = b / 2^G``, the unswapped one included.
@@ -47,7 +47,9 @@ def swap_p_values(sums: GroupSums, pairs: Sequence[tuple[int, int]], n_resamples
 
 
 def smallest_p(n_groups: int, n_resamples: int, n_pairs: int) -> float:
-    """The smallest Holm-adjusted p that any difference could reach: the number of pairs times max(2/2^G, 1/(1 + B)).
+    """Return the smallest Holm-adjusted p that any difference could reach.
+
+    It is the number of pairs times max(2/2^G, 1/(1 + B)).
 
     Args:
         n_groups: G.
@@ -71,7 +73,7 @@ def holm(p_values: Scores) -> Scores:
     The i-th smallest of m becomes the largest of (m - j + 1) p_(j) over j ≤ i, at most 1.
 
     Args:
-        p_values: ``(P,)``; NaN is no member of the family.
+        p_values: ``(P,)``; NaN is not a member of the family.
     Returns:
         Adjusted values in the same order.
     Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.

@@ -1,4 +1,4 @@
-"""Groups of scenes, left out, drawn again or swapped: what intervals and tests are made of.
+"""Resampling of groups of scenes: left out one by one, drawn with replacement, or swapped between two runs.
 
 Letters: R runs, S scenes, G groups, B resamples. A metric is a function of sums over groups, so a resample of groups
 is a row of whole-number weights and all resamples are one matrix product. The sums are whole numbers below 2^53, so
@@ -23,7 +23,7 @@ _CHUNK_BYTES = 48 << 20
 
 @dataclass(frozen=True, eq=False)
 class GroupSums:
-    """What a metric is a function of, by run and group.
+    """Sums by run and group, of which a metric is a function.
 
     Attributes:
         sums: ``(..., R, G)``; the leading axes are the metric's own.
@@ -46,24 +46,24 @@ class GroupSums:
         return int(self.sums.shape[-1])
 
     def totals(self) -> Scores:
-        """Sums over all groups, ``(..., R)``."""
+        """Add all groups, ``(..., R)``."""
         return np.asarray(self.sums.sum(axis=-1))
 
     def values(self) -> Scores:
-        """The metric of each run on all groups, ``(R,)``."""
+        """Compute the metric of each run on all groups, ``(R,)``."""
         return self.score(self.totals())
 
     def left_out(self) -> Scores:
-        """The metric of each run without each group, ``(R, G)``; its class set is that of the remaining groups."""
+        """Compute the metric of each run without each group, ``(R, G)``, on the class set of the remaining groups."""
         return self.score(self.totals()[..., None] - self.sums)
 
     def weighted(self, weights: Scores) -> Scores:
-        """The sums under each column of weights ``(G, B)``, ``(..., R, B)``."""
+        """Weight the sums by each column of weights ``(G, B)``: ``(..., R, B)``."""
         flat = self.sums.reshape(-1, self.n_groups) @ weights
         return flat.reshape(*self.sums.shape[:-1], weights.shape[1])
 
     def chunk(self) -> int:
-        """How many resamples are held at a time."""
+        """Return how many resamples are held in memory at a time."""
         return max(64, int(_CHUNK_BYTES / 8 / max(1, self.sums.size // self.n_groups)))
 
 
@@ -100,7 +100,7 @@ def group_sums(
 
 
 def group_membership(groups: Sequence[str] | NDArray[np.str_]) -> tuple[tuple[str, ...], Scores]:
-    """The groups' names, sorted, and which scene belongs to which: ``(S, G)`` of 0 and 1.
+    """Return the groups' names, sorted, and which scene belongs to which: ``(S, G)`` of 0 and 1.
 
     Example:
         >>> group_membership(["b", "a", "b"])
@@ -113,7 +113,7 @@ def group_membership(groups: Sequence[str] | NDArray[np.str_]) -> tuple[tuple[st
 
 
 def bootstrap_weights(n_groups: int, n_resamples: int, *, seed: int, chunk: int) -> Iterator[Scores]:
-    """Draw groups with replacement: how often each group stands in each resample.
+    """Draw groups with replacement: how often each group occurs in each resample.
 
     Args:
         n_groups: Number of groups G.
@@ -133,7 +133,7 @@ def bootstrap_weights(n_groups: int, n_resamples: int, *, seed: int, chunk: int)
 
 
 def bootstrap_values(sums: GroupSums, n_resamples: int, *, seed: int) -> Scores:
-    """The metric of each run in each resample of groups, the same resamples for all runs.
+    """Compute the metric of each run in each resample of groups, the same resamples for all runs.
 
     Args:
         sums: Sums by run and group.
@@ -147,7 +147,7 @@ def bootstrap_values(sums: GroupSums, n_resamples: int, *, seed: int) -> Scores:
 
 
 def swap_weights(n_groups: int, n_resamples: int, *, seed: int, chunk: int) -> Iterator[NDArray[np.float64]]:
-    """Choose the groups whose two matrices change places: all choices where they are few, else a draw.
+    """Choose the groups whose two matrices are swapped: all choices where they are few, else a draw.
 
     Args:
         n_groups: Number of groups G.
@@ -171,12 +171,12 @@ def swap_weights(n_groups: int, n_resamples: int, *, seed: int, chunk: int) -> I
 
 
 def exact_swaps(n_groups: int, n_resamples: int) -> bool:
-    """Whether all 2^G choices are no more than the B that would be drawn."""
+    """Tell whether all 2^G choices are no more than the B that would be drawn."""
     return n_groups < 63 and 1 << n_groups <= n_resamples
 
 
 def _trailing(metric: CountsMetric) -> CountsMetric:
-    """A metric of ``(..., K, K)`` as one of ``(K, K, ...)``."""
+    """Turn a metric of ``(..., K, K)`` into one of ``(K, K, ...)``."""
 
     def score(sums: Scores) -> Scores:
         return np.asarray(metric(np.moveaxis(sums, (0, 1), (-2, -1))))

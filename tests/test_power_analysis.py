@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from levelground.statistics.power import Design, detectable_difference, equal_margin, power, satterthwaite
+from levelground.statistics.power_analysis import Design, detectable_difference, equal_margin, power, satterthwaite
 
 
 @pytest.mark.parametrize("df", [1.5, 4.0, 80.0, 1e5])

@@ -1,4 +1,4 @@
-"""What a comparison can show: the smallest difference it detects, and how many groups or seeds would be enough.
+"""Power analysis: the smallest difference that a comparison detects, and how many groups or seeds are enough.
 
 A design is judged by its variances and by δ, the difference that matters, never by the difference observed: the power
 at the observed difference is a function of its p and says nothing new (Hoenig & Heisey 2001). Letters: V_g the
@@ -22,7 +22,7 @@ _MOST_GROUPS, _MOST_SEEDS = 1_000_000, 1_000
 
 @dataclass(frozen=True)
 class Design:
-    """What the variance of a difference is made of.
+    """The parts of the variance of a difference: over groups and over seeds.
 
     Attributes:
         v_groups: Its jackknife variance with the groups at hand.
@@ -37,30 +37,30 @@ class Design:
     n_seeds: tuple[int, ...] = ()
 
     def se(self) -> float:
-        """``√(V_g + V_a/n_a + V_b/n_b)``."""
+        """Compute the standard error ``√(V_g + V_a/n_a + V_b/n_b)``."""
         return float(np.sqrt(sum(variance for variance, _ in self._parts())))
 
     def df(self) -> float:
-        """Satterthwaite's degrees of freedom; G − 1 without seeds."""
+        """Compute Satterthwaite's degrees of freedom; G − 1 without seeds."""
         return satterthwaite(self._parts())
 
     def with_groups(self, n_groups: int) -> "Design":
-        """The same with another number of groups of the same kind."""
+        """Return the design with another number of groups of the same kind."""
         return replace(self, v_groups=self.v_groups * self.n_groups / n_groups, n_groups=n_groups)
 
     def with_seeds(self, n_seeds: int) -> "Design":
-        """The same with another number of seeds on each side."""
+        """Return the design with another number of seeds on each side."""
         return replace(self, n_seeds=(n_seeds,) * len(self.v_seeds))
 
     def _parts(self) -> list[tuple[float, int]]:
-        """Variances and their degrees of freedom."""
+        """List the variances and their degrees of freedom."""
         seeds = zip(self.v_seeds, self.n_seeds, strict=True)
         return [(self.v_groups, self.n_groups - 1), *((variance / n, n - 1) for variance, n in seeds)]
 
 
 @dataclass(frozen=True)
 class Power:
-    """What a design can and could show.
+    """What a design can show, and what it would take to show δ.
 
     Attributes:
         delta: The difference that matters, δ.
@@ -83,7 +83,7 @@ class Power:
 
 
 def satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
-    """Degrees of freedom of a sum of estimated variances: ``(Σ v)² / Σ v²/df``.
+    """Compute degrees of freedom of a sum of estimated variances: ``(Σ v)² / Σ v²/df``.
 
     Args:
         parts: Each variance with its own degrees of freedom.
@@ -101,7 +101,7 @@ def satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
 
 
 def detectable_difference(se: float, df: float, *, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The smallest true difference that a two-sided t test shows in a share ``power`` of repetitions.
+    """Compute the smallest true difference that a two-sided t test shows in a share ``power`` of repetitions.
 
     Args:
         se: Standard error of the difference.
@@ -119,7 +119,7 @@ def detectable_difference(se: float, df: float, *, alpha: float = ALPHA, power: 
 
 
 def equal_margin(se: float, df: float, *, power: float = POWER) -> float:
-    """The smallest δ for which a true difference of 0 is called ``equal`` in a share ``power`` of repetitions.
+    """Compute the smallest δ for which equal scores are called ``equal`` in a share ``power`` of repetitions.
 
     The interval ``Δ ± t(.975)·SE`` lies inside ±δ where ``|Δ| < δ - t(.975)·SE``.
 
@@ -134,7 +134,7 @@ def equal_margin(se: float, df: float, *, power: float = POWER) -> float:
 
 
 def power(design: Design, *, delta: float, n_pairs: int = 1) -> Power:
-    """Say what a design can show and what it would take to show δ.
+    """Compute what a design can show and what it would take to show δ.
 
     Args:
         design: The variances at hand; at least two groups and, where seeds are asked about, two seeds a side.
@@ -168,7 +168,7 @@ def power(design: Design, *, delta: float, n_pairs: int = 1) -> Power:
 
 
 def _fewest(enough: Callable[[int], bool], most: int) -> int | None:
-    """The smallest number from 2 on that is enough, by bisection; ``None`` where ``most`` is not."""
+    """Find the smallest number from 2 on that is enough, by bisection; ``None`` where ``most`` is not."""
     if not enough(most):
         return None
     low, high = 1, most  # one group or one seed has no variance, so it is never enough
