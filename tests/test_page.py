@@ -103,15 +103,15 @@ def test_policy_names_style_and_script_by_hash(html: str) -> None:
 
 
 def test_sections_stand_in_order(html: str) -> None:
-    """The answer comes first, how it was made and the terms last."""
+    """The summary comes first, the protocol and the terms last."""
     ids = re.findall(r'<section id="(\w+)">', html)
     assert ids == [
-        "answer", "scores", "verdicts", "classes", "curves", "confusion", "scenes", "speed", "metrics", "ledger",
-        "calibration", "findings", "made", "glossary",
+        "summary", "scores", "verdicts", "classes", "curves", "confusion", "scenes", "speed", "metrics", "cost",
+        "calibration", "findings", "protocol", "glossary",
     ]  # fmt: skip
 
 
-def test_answer_opens_with_the_headline(html: str, study: FakeStudy) -> None:
+def test_summary_opens_with_the_headline(html: str, study: FakeStudy) -> None:
     """The title is the headline's first sentence, and the rest of it follows."""
     headline = next(item["text"] for item in study.record["findings"] if item["severity"] == "headline")
     title = re.search(r"<h1>(.*?)</h1>", html)
@@ -121,7 +121,7 @@ def test_answer_opens_with_the_headline(html: str, study: FakeStudy) -> None:
 
 
 def test_every_finding_is_said(html: str, study: FakeStudy) -> None:
-    """Each finding stands on the page once or more; warnings beside the answer and among the findings."""
+    """Each finding stands on the page once or more; warnings in the summary and among the findings."""
     for item in study.record["findings"]:
         if item["severity"] != "headline":
             assert escape(item["text"]) in html
@@ -228,7 +228,7 @@ def test_one_run_alone_makes_a_page(tmp_path: Path) -> None:
     """One run on one group: no pair, no interval, and the page says so."""
     study = build_study(tmp_path, archs={"unet": 0.2}, seeds=1, groups=["one"] * 6)
     page = report_html(study.record, tmp_path, scenes=study)
-    assert "there is no pair to judge" in page
+    assert "there is no pair to compare" in page
     assert "No interval and no test" in page
     assert _Outline(page).faults == []
 
@@ -250,8 +250,8 @@ def test_adopted_run_without_history_or_card_is_drawn_like_any_other(tmp_path: P
     study = build_study(tmp_path, seeds=1, adopted="sam-of-another-tool")
     page = report_html(study.record, tmp_path, scenes=study)
     assert "3 of 4 runs" in page
-    assert "sam-of-another-tool" in _section(page, "ledger")
-    assert "adopted" in _section(page, "made")
+    assert "sam-of-another-tool" in _section(page, "cost")
+    assert "adopted" in _section(page, "protocol")
 
 
 def test_twenty_runs_with_long_names_unfold(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_scenes_that_are_gone_are_named(study: FakeStudy) -> None:
     """Without a data set beside it the page still stands."""
     page = report_html(study.record, study.folder)
     ids = ", ".join(scene["id"] for scene in study.record["scenes"])
-    assert f"Not shown, because image, labels or cache are not at hand: {ids}." in page
+    assert f"Not shown, because image, labels or cache are missing: {ids}." in page
     assert _Outline(page).faults == []
 
 

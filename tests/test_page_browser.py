@@ -227,7 +227,7 @@ def test_page_reads_without_script(browser: Browser, report: Path, size: dict[st
     page = context.new_page()
     page.goto(report.as_uri())
     assert not page.locator("#viewer").is_visible()
-    for part in ("#answer .forest", "#scores table", "#curves svg.area", "#speed svg.area", "details.scene img"):
+    for part in ("#summary .forest", "#scores table", "#curves svg.area", "#speed svg.area", "details.scene img"):
         assert page.locator(part).first.is_visible()
     assert page.locator(".confusion .by-row").first.is_visible()
     page.locator('label[for="by-count"]').click()

@@ -1,7 +1,7 @@
-"""Scenes and label maps as small pictures inside the page, photographs and label maps both as WebP.
+"""Thumbnails of scenes and label maps: reduced size, display colours, error maps, WebP data URIs.
 
-Label maps are reduced by nearest neighbour, never blended, so every colour on the page is a colour of the legend; no
-data is transparent. A scene's layers are cut by the same rows and columns and lie exactly on each other.
+Label maps are reduced by nearest neighbour, never blended, so every colour is a colour of the legend; no data is
+transparent. Image and label maps of a scene are reduced at the same rows and columns and cover each other exactly.
 """
 
 import base64
@@ -21,11 +21,11 @@ RIGHT, WRONG, UNSCORED = 0, 1, 2
 """Values of an error map."""
 
 ERROR_COLOURS: tuple[tuple[int, int, int], ...] = ((236, 236, 232), (150, 30, 20), (150, 160, 170))
-"""Right, wrong, not scored: apart in lightness, so that they read without hue."""
+"""Right, wrong, not scored: distinct in lightness, so that they do not depend on colour vision."""
 
 
 def display_rgb(pixels: Pixels) -> Picture:
-    """Make a picture to look at: the first three bands, other types stretched from the 2nd to the 98th percentile.
+    """Make a picture of the first three bands; types other than uint8 are stretched between the percentiles 2 and 98.
 
     Args:
         pixels: ``(H, W, C)``; one or two bands give a grey picture, bands after the third are left out.
@@ -43,7 +43,7 @@ def display_rgb(pixels: Pixels) -> Picture:
 
 
 def reduced_size(height: int, width: int, side: int) -> tuple[int, int]:
-    """The size of a scene's pictures: as it is, or with its longer side reduced to ``side``.
+    """Return the height and width of a scene's pictures, with the longer side at most ``side``.
 
     Example:
         >>> reduced_size(2448, 2448, 512), reduced_size(90, 120, 512), reduced_size(4000, 10, 100)
@@ -72,7 +72,7 @@ def reduce_labels(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
 
 
 def error_map(preds: LabelMap, labels: LabelMap, counted: Sequence[bool]) -> LabelMap:
-    """Where a prediction is right, wrong, or not scored (no data, or a true class that does not count).
+    """Mark each pixel as right, wrong, or not scored (no data, or a true class that does not count).
 
     Args:
         preds: Predicted classes, ``(H, W)``.
@@ -85,7 +85,7 @@ def error_map(preds: LabelMap, labels: LabelMap, counted: Sequence[bool]) -> Lab
 
 
 def reduce_picture(picture: Picture, size: tuple[int, int]) -> Picture:
-    """A photograph at a smaller size; each pixel is the mean of those it stands for.
+    """Reduce a picture; each pixel is the mean of the pixels that it covers.
 
     Args:
         picture: ``(H, W, 3)``.
@@ -98,33 +98,33 @@ def reduce_picture(picture: Picture, size: tuple[int, int]) -> Picture:
 
 
 def reduced_scene(pixels: Pixels, labels: LabelMap, side: int) -> tuple[Picture, LabelMap]:
-    """A scene's picture and labels with the longer side at most ``side``, cut by the same rows and columns."""
+    """Reduce a scene's image and labels to a longer side of at most ``side``, at the same rows and columns."""
     size = reduced_size(labels.shape[0], labels.shape[1], side)
     return reduce_picture(display_rgb(np.asarray(pixels)), size), reduce_labels(np.asarray(labels), size)
 
 
 def coloured(labels: LabelMap, legend: Legend) -> Picture:
-    """Labels in their legend's colours, ``(H, W, 3)``; what the legend does not hold is grey."""
+    """Paint labels in the legend's colours, ``(H, W, 3)``; values outside the legend are grey."""
     palette = np.full((256, 3), 128, np.uint8)
     palette[: legend.n_classes] = legend.colours
     return palette[labels]
 
 
 def photo_uri(picture: Picture, *, quality: int = 76) -> str:
-    """A photograph ``(H, W, 3)`` as a data URI, WebP of that quality."""
+    """Encode a picture ``(H, W, 3)`` as a WebP data URI of that quality."""
     return _uri(Image.fromarray(picture), quality=quality, method=4)
 
 
 def labels_uri(labels: LabelMap, legend: Legend) -> str:
-    """A label map in its legend's colours as a data URI; no data is transparent."""
+    """Encode a label map in its legend's colours as a data URI; no data is transparent."""
     return palette_uri(labels, [entry.colour for entry in legend.classes])
 
 
 def palette_uri(values: LabelMap, colours: Sequence[tuple[int, int, int]]) -> str:
-    """A map of small numbers as a data URI, lossless WebP: two thirds of the size of a palette PNG.
+    """Encode a map of palette indices as a lossless WebP data URI, two thirds of the size of a palette PNG.
 
     Args:
-        values: ``(H, W)``, indices of ``colours``; all other values, no data among them, are transparent.
+        values: ``(H, W)``, indices of ``colours``; all other values, such as no data, are transparent.
         colours: The palette, at most 255.
     """
     palette = np.zeros((256, 4), np.uint8)

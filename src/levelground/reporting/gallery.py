@@ -1,6 +1,6 @@
-"""The test scenes of a study as the page shows them: photograph, truth, and each run's prediction and errors."""
+"""Pictures of the scenes in the report: image, true classes, and each run's prediction and errors."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -24,32 +24,32 @@ from levelground.imagery.thumbnails import (
 )
 
 SIDES = (1024, 768, 640, 512, 448, 384, 320, 256, 192, 128)
-"""Longer side of a picture in px, the best first."""
+"""Longer side of a picture in px, from the largest."""
 
 THUMB = 192
-"""Longer side of an error map in px; the slider draws them anew, as fine as its pictures."""
+"""Longer side of an error map in px; the slider computes errors at the size of the pictures."""
 
 BUDGET_BYTES = 20_000_000
-"""What all pictures of the page may take; charts and tables need a few more."""
+"""Size limit of all pictures of the page together."""
 
 
 class OpenScene(Protocol):
-    """A scene at hand: ``pixels`` ``(H, W, C)`` and ``labels`` ``(H, W)`` or ``None``."""
+    """An open scene: ``pixels`` ``(H, W, C)`` and ``labels`` ``(H, W)`` or ``None``."""
 
     @property
     def pixels(self) -> NDArray[np.generic]:
-        """The image."""
+        """Return the image."""
 
     @property
     def labels(self) -> LabelMap | None:
-        """The true classes."""
+        """Return the true classes."""
 
 
 class SceneSource(Protocol):
-    """What gives scenes by their ids; a :class:`levelground.datasets.dataset.Dataset` does."""
+    """Anything that opens scenes by id, such as a :class:`levelground.datasets.dataset.Dataset`."""
 
     def open(self, scene_id: str, /) -> OpenScene:
-        """The scene of that id."""
+        """Open the scene of that id."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ class ScenePictures:
 
     @property
     def n_bytes(self) -> int:
-        """What they take on the page."""
+        """Size on the page."""
         return sum(map(len, (self.image, self.truth, *self.preds.values(), *self.errors.values())))
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """All scenes that could be opened, the side their pictures were reduced to, and what could not be shown."""
+    """Pictures of all scenes that could be opened, their longer side in px, and the ids that could not be opened."""
 
     scenes: tuple[ScenePictures, ...]
     side: int
@@ -88,15 +88,15 @@ def make_gallery(
     budget_bytes: int = BUDGET_BYTES,
     split: str = "test",
 ) -> Gallery:
-    """Make every scene's pictures, as large as the page's budget allows.
+    """Make the pictures of every scene, as large as the size limit allows.
 
     Args:
         scene_ids: The scenes.
         run_folders: Folder of each run; its predictions lie in ``preds-<split>/<id>.png``.
         legend: Classes and colours.
-        source: Gives images and labels.
-        budget_bytes: What the pictures may take altogether.
-        split: Of which split.
+        source: Opens images and labels.
+        budget_bytes: Size limit of all pictures together.
+        split: The split of the scenes.
     """
     folders = [folder / f"preds-{split}" for folder in run_folders]
     side = _fitting_side(scene_ids, folders, legend, source, budget_bytes)
@@ -111,7 +111,7 @@ def make_gallery(
 
 
 def study_scenes(study_folder: Path, run_folders: Sequence[Path]) -> SceneSource | None:
-    """The scenes of a study's data set, or of the study that the runs belong to; ``None`` where none is at hand."""
+    """Open the data set of a study, or of the study that the runs belong to; ``None`` where there is none."""
     from levelground.datasets.dataset import read_dataset
 
     for folder in dict.fromkeys([study_folder, *(run.parent.parent for run in run_folders)]):
@@ -126,9 +126,9 @@ def read_preds(folder: Path, scene_id: str, shape: tuple[int, int]) -> LabelMap 
     """Read a run's prediction of a scene.
 
     Args:
-        folder: Where a run's predictions lie.
+        folder: Folder of the run's predictions.
         scene_id: The scene; an id that would lead out of the folder has no prediction.
-        shape: The scene's height and width; a prediction of another size is not shown.
+        shape: The scene's height and width; a prediction of another size is left out.
     """
     path = folder / f"{scene_id}.png"
     if "\0" in scene_id or not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
@@ -142,7 +142,7 @@ def read_preds(folder: Path, scene_id: str, shape: tuple[int, int]) -> LabelMap 
 
 
 def open_scene(source: SceneSource, scene_id: str) -> OpenScene | None:
-    """A scene with its labels, or ``None`` where image, labels or cache are no longer at hand."""
+    """Open a scene; ``None`` where image, labels or cache are missing."""
     try:
         opened = source.open(scene_id)
     except (LevelgroundError, OSError, KeyError, ValueError):
@@ -153,28 +153,20 @@ def open_scene(source: SceneSource, scene_id: str) -> OpenScene | None:
 def _fitting_side(
     scene_ids: Sequence[str], folders: Sequence[Path], legend: Legend, source: SceneSource, budget_bytes: int
 ) -> int:
-    """The best side at which a few scenes, taken for all, keep to the budget."""
+    """Return the largest side at which all pictures fit the size limit, estimated from up to three scenes."""
     probes = list(dict.fromkeys(scene_ids[n] for n in (0, len(scene_ids) // 2, -1))) if scene_ids else []
     for side in SIDES:
-        sizes = [made.n_bytes for made in _all(probes, folders, legend, source, side)]
+        pictures = (_pictures(scene_id, folders, legend, source, side) for scene_id in probes)
+        sizes = [made.n_bytes for made in pictures if made is not None]
         if not sizes or len(scene_ids) * sum(sizes) / len(sizes) <= budget_bytes:
             return side
     return SIDES[-1]
 
 
-def _all(
-    scene_ids: Sequence[str], folders: Sequence[Path], legend: Legend, source: SceneSource, side: int
-) -> Iterator[ScenePictures]:
-    for scene_id in scene_ids:
-        made = _pictures(scene_id, folders, legend, source, side)
-        if made is not None:
-            yield made
-
-
 def _pictures(
     scene_id: str, folders: Sequence[Path], legend: Legend, source: SceneSource, side: int
 ) -> ScenePictures | None:
-    """One scene's pictures."""
+    """Make the pictures of one scene; ``None`` where it cannot be opened."""
     opened = open_scene(source, scene_id)
     if opened is None or opened.labels is None:
         return None

@@ -1,56 +1,96 @@
-"""What the page shows class by class: IoU of every run, and each run's confusion matrix."""
+"""Classes of the report: IoU of every run in each class, confusion matrices, and scores of single scenes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from levelground.comparison.text import MISSING, per_cent, score
 from levelground.imagery.legend import Legend, LegendClass
 from levelground.records import Record
-from levelground.reporting import svg_charts as charts
-from levelground.reporting.run_styles import RunLook, number_or_none, primary_scoring
-from levelground.reporting.summary import Block
-from levelground.reporting.svg_charts import Scale, Spot
+from levelground.reporting.run_styles import StyledRun, number_or_none, primary_scoring
+from levelground.reporting.svg_charts import DataPoint, Scale, axis_strip, lane_strip
 
 FULL_IOU = Scale(0.0, 1.0)
 
 MOST_CLASSES = 30
-"""Rows of a confusion matrix; more could not be read."""
+"""Rows of a confusion matrix; a larger one is not readable."""
 
 
-def class_chart(record: Record, looks: Sequence[RunLook], legend: Legend) -> Block:
-    """Each class's IoU in each run, under the primary metric's scoring, with the class's share of the true pixels."""
+@dataclass(frozen=True)
+class ClassRow:
+    """IoU of all runs in one class; ``share`` is the class's share of the true pixels."""
+
+    entry: LegendClass
+    share: str
+    strip: Markup
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClassChart:
+    """A dot chart of IoU by class; ``absent`` are the classes without an IoU."""
+
+    rows: tuple[ClassRow, ...]
+    absent: tuple[LegendClass, ...]
+    axis: Markup
+    scoring: str
+
+
+@dataclass(frozen=True)
+class ConfusionCell:
+    """Pixels of one cell, as count, share of the true class and share of the predicted class.
+
+    ``row_level`` and ``column_level`` are shades from 0 to 10; ``right`` marks the diagonal.
+    """
+
+    count: str
+    row: str
+    column: str
+    row_level: int
+    column_level: int
+    right: bool
+
+
+@dataclass(frozen=True)
+class ConfusionTable:
+    """A run's confusion matrix: each true class with its cells."""
+
+    run: StyledRun
+    classes: tuple[LegendClass, ...]
+    rows: tuple[tuple[LegendClass, tuple[ConfusionCell, ...]], ...]
+
+
+def class_chart(record: Record, runs: Sequence[StyledRun], legend: Legend) -> ClassChart:
+    """Draw each class's IoU in each run, under the primary metric's scoring."""
     scoring = primary_scoring(record)
     shares = (record.get("truth") or {}).get("class_share") or []
-    ious = [look.scores(scoring).get("iou") or [] for look in looks]
+    ious = [run.scores(scoring).get("iou") or [] for run in runs]
     ticks = FULL_IOU.ticks(5)
     rows, absent = [], []
     for entry in legend.classes:
         values = [number_or_none(row[entry.index]) if entry.index < len(row) else None for row in ious]
-        spots = [
-            Spot(look.number, look.label, look.mark, value, 0.0, text=f"{look.label}: {score(value)}")
-            for look, value in zip(looks, values, strict=True)
+        points = [
+            DataPoint(run.label, run.style, value, 0.0, text=f"{run.label}: {score(value)}")
+            for run, value in zip(runs, values, strict=True)
             if value is not None
         ]
-        if not spots:
+        if not points:
             absent.append(entry)
             continue
-        words = f"IoU of {entry.name}: {', '.join(spot.text for spot in spots)}"
-        rows.append(
-            {
-                "entry": entry,
-                "share": per_cent(shares[entry.index]) if entry.index < len(shares) else "",
-                "strip": charts.lane_strip(FULL_IOU, spots, ticks, text=words),
-                "cells": [score(value) for value in values],
-            }
-        )
-    return {"rows": rows, "absent": absent, "axis": charts.axis_strip(FULL_IOU, ticks), "scoring": scoring}
+        text = f"IoU of {entry.name}: {', '.join(point.text for point in points)}"
+        share = per_cent(shares[entry.index]) if entry.index < len(shares) else ""
+        strip = lane_strip(FULL_IOU, points, ticks, text=text)
+        rows.append(ClassRow(entry, share, strip, tuple(map(score, values))))
+    return ClassChart(tuple(rows), tuple(absent), axis_strip(FULL_IOU, ticks), scoring)
 
 
-def shown_classes(looks: Sequence[RunLook], legend: Legend) -> list[LegendClass]:
-    """The classes of the confusion matrices: all, or of a long legend the :data:`MOST_CLASSES` with most pixels."""
+def shown_classes(runs: Sequence[StyledRun], legend: Legend) -> list[LegendClass]:
+    """Return the classes of the confusion matrices: all, or the :data:`MOST_CLASSES` with most pixels."""
     if legend.n_classes <= MOST_CLASSES:
         return list(legend.classes)
     pixels = [0] * legend.n_classes
-    for counts in (look.record.get("counts") or [] for look in looks):
+    for counts in (run.result.get("counts") or [] for run in runs):
         for true, row in enumerate(counts):
             pixels[true] += sum(row)
             for pred, value in enumerate(row):
@@ -59,35 +99,35 @@ def shown_classes(looks: Sequence[RunLook], legend: Legend) -> list[LegendClass]
     return [legend.classes[k] for k in sorted(most) if pixels[k]]
 
 
-def confusion_tables(looks: Sequence[RunLook], legend: Legend) -> list[Block]:
-    """Each run's confusion matrix: pixels, shares of the true class, shares of the predicted class."""
+def confusion_tables(runs: Sequence[StyledRun], legend: Legend) -> list[ConfusionTable]:
+    """Return each run's confusion matrix."""
     tables = []
-    classes = shown_classes(looks, legend)
-    for look in looks:
-        counts = look.record.get("counts")
+    classes = tuple(shown_classes(runs, legend))
+    for run in runs:
+        counts = run.result.get("counts")
         if not counts:
             continue
         columns = [sum(row[k] for row in counts) for k in range(legend.n_classes)]
-        rows = [
-            {"entry": one, "cells": [_cell(counts[one.index], k.index, columns, one.index) for k in classes]}
-            for one in classes
-        ]
-        tables.append({"look": look, "rows": rows, "classes": classes})
+        rows = tuple(
+            (true, tuple(_cell(counts[true.index], pred.index, columns, true.index) for pred in classes))
+            for true in classes
+        )
+        tables.append(ConfusionTable(run, classes, rows))
     return tables
 
 
-def scene_scores(record: Record, looks: Sequence[RunLook]) -> dict[tuple[int, str], str]:
-    """Each scene's own mIoU in each run, by the run's number and the scene's id."""
+def scene_scores(record: Record, runs: Sequence[StyledRun]) -> dict[tuple[int, str], str]:
+    """Return the mIoU of each scene in each run, by the run's number and the scene's id."""
     ids = [scene["id"] for scene in record.get("scenes") or []]
     return {
-        (look.number, scene): score(number_or_none(value))
-        for look in looks
-        for scene, value in zip(ids, look.record.get("scene_miou") or (), strict=False)
+        (run.number, scene): score(number_or_none(value))
+        for run in runs
+        for scene, value in zip(ids, run.result.get("scene_miou") or (), strict=False)
     }
 
 
 def compact(value: float) -> str:
-    """A count in at most four characters and a letter.
+    """Format a count with at most three digits and a letter.
 
     Example:
         >>> compact(0), compact(950), compact(12_345), compact(5_900_000), compact(3.2e9)
@@ -99,25 +139,25 @@ def compact(value: float) -> str:
     return f"{value:.0f}"
 
 
-def _cell(row: Sequence[int], k: int, columns: Sequence[int], true: int) -> Block:
-    total = sum(row)
-    return {
-        "count": compact(row[k]),
-        "row": _share(row[k], total),
-        "column": _share(row[k], columns[k]),
-        "level_row": _level(row[k], total),
-        "level_column": _level(row[k], columns[k]),
-        "right": k == true,
-    }
+def _cell(row: Sequence[int], pred: int, columns: Sequence[int], true: int) -> ConfusionCell:
+    value, total, column = row[pred], sum(row), columns[pred]
+    return ConfusionCell(
+        count=compact(value),
+        row=_share(value, total),
+        column=_share(value, column),
+        row_level=_level(value, total),
+        column_level=_level(value, column),
+        right=pred == true,
+    )
 
 
 def _share(value: float, total: float) -> str:
-    """A share of a row or column as whole per cent; a dot where there is nothing."""
+    """Format a share of a row or column as whole per cent; a dot for zero."""
     if not total:
         return MISSING
     return "·" if value == 0 else "<1" if value < 0.005 * total else f"{100 * value / total:.0f}"
 
 
 def _level(value: float, total: float) -> int:
-    """One of eleven shades, 0 to 10."""
+    """Return one of eleven shades, 0 to 10."""
     return round(10 * value / total) if total else 0

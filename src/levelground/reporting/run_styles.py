@@ -1,4 +1,4 @@
-"""The runs of a comparison as charts and tables show them: order, names, marks, colours, and where a value stands."""
+"""Styles of the runs in charts and tables (colour, marker, dash), and the runs in the order of the report."""
 
 import math
 from collections import Counter
@@ -9,6 +9,7 @@ from typing import Any
 
 from levelground.comparison.text import metric_words
 from levelground.records import Record
+from levelground.reporting.svg_charts import Interval, Style
 
 _HUES: tuple[tuple[float, float, float, float], ...] = (
     (250, 0.14, 0.48, 0.67),  # blue
@@ -42,56 +43,47 @@ _DASHES: tuple[tuple[float, ...], ...] = ((), (6, 3), (2, 2), (8, 2, 2, 2), (12,
 
 
 @dataclass(frozen=True)
-class Mark:
-    """The look of one run: ``light`` and ``dark`` are its colours on that ground, ``#rrggbb``."""
+class RunStyle(Style):
+    """Style of one run: ``light`` and ``dark`` are its colours on that background, ``#rrggbb``.
 
-    light: str
-    dark: str
-    shape: str
-    marker: str
-    dash: tuple[float, ...]
+    ``number`` is its place in the report, from 0 for the best; ``marker`` is matplotlib's name of ``shape``.
+    """
 
-    @property
-    def dash_array(self) -> str | None:
-        """The dash as SVG writes it; ``None`` for a solid line."""
-        return " ".join(f"{part:g}" for part in self.dash) or None
+    number: int = 0
+    light: str = "#000000"
+    dark: str = "#ffffff"
+    marker: str = "o"
 
 
-def assign_marks(archs: Sequence[str]) -> list[Mark]:
-    """Give every run its look.
+def assign_styles(archs: Sequence[str]) -> list[RunStyle]:
+    """Give every run a style; runs of one architecture share a hue and differ in lightness.
 
     Args:
         archs: The architecture of each run, in the order of the runs.
     Returns:
-        One mark a run; no two are equal, and no two colours are.
+        One style for each run; no two have the same colour.
 
     Example:
-        >>> a, b, c = assign_marks(["unet", "unet", "fpn"])
+        >>> a, b, c = assign_styles(["unet", "unet", "fpn"])
         >>> a.marker, b.marker, c.marker, len({a.light, b.light, c.light})
         ('o', 's', '^', 3)
     """
     order = {arch: number for number, arch in enumerate(dict.fromkeys(archs))}
     hues = [order[arch] % len(_HUES) for arch in archs]
     sizes, seen = Counter(hues), Counter[int]()
-    marks = []
+    styles = []
     for number, hue in enumerate(hues):
         nth, n = seen[hue], sizes[hue]
         seen[hue] += 1
         shape, marker = _SHAPES[number % len(_SHAPES)]
-        marks.append(
-            Mark(
-                light=_colour(hue, _HUES[hue][2], _LIGHT_GROUND, nth, n),
-                dark=_colour(hue, _HUES[hue][3], _DARK_GROUND, nth, n),
-                shape=shape,
-                marker=marker,
-                dash=_DASHES[nth % len(_DASHES)],
-            )
-        )
-    return marks
+        light = _colour(hue, _HUES[hue][2], _LIGHT_GROUND, nth, n)
+        dark = _colour(hue, _HUES[hue][3], _DARK_GROUND, nth, n)
+        styles.append(RunStyle(f"r{number}", shape, _DASHES[nth % len(_DASHES)], number, light, dark, marker))
+    return styles
 
 
 def _colour(hue: int, middle: float, ground: tuple[float, float], nth: int, n: int) -> str:
-    """The nth of n colours of a hue, spread around its lightness."""
+    """Return the nth of n colours of a hue, spread around its lightness."""
     degrees, chroma = _HUES[hue][:2]
     darkest, lightest = max(ground[0], middle - _SPREAD), min(ground[1], middle + _SPREAD)
     lightness = middle if n == 1 else darkest + (lightest - darkest) * nth / (n - 1)
@@ -99,7 +91,7 @@ def _colour(hue: int, middle: float, ground: tuple[float, float], nth: int, n: i
 
 
 def oklch_hex(lightness: float, chroma: float, degrees: float) -> str:
-    """Turn a colour of OKLCH into ``#rrggbb``, clipped to what a screen shows.
+    """Convert an OKLCH colour to ``#rrggbb``, clipped to the sRGB range.
 
     Args:
         lightness: 0 (black) to 1 (white).
@@ -124,57 +116,66 @@ def oklch_hex(lightness: float, chroma: float, degrees: float) -> str:
 
 
 def _gamma(value: float) -> int:
-    """A linear channel as sRGB's 0–255."""
+    """Convert a linear channel to sRGB, 0–255."""
     value = min(max(value, 0.0), 1.0)
     return round(255 * (12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055))
 
 
-Interval = tuple[float, float]
-
-
 @dataclass(frozen=True)
-class RunLook:
-    """A run on the page: its number (class ``r<number>``), names, look and record."""
+class StyledRun:
+    """A run of the comparison with its style."""
 
-    number: int
-    name: str
-    label: str
-    mark: Mark
-    record: Record
+    style: RunStyle
+    result: Record
+
+    @property
+    def number(self) -> int:
+        """The place in the report, from 0 for the best; CSS class ``r<number>``."""
+        return self.style.number
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return str(self.result["name"])
+
+    @property
+    def label(self) -> str:
+        """The name in charts and tables."""
+        return str(self.result.get("label") or self.name)
 
     @property
     def card(self) -> Mapping[str, Any]:
         """Its run card; empty where there is none."""
-        return self.record.get("card") or {}
+        return self.result.get("card") or {}
 
     def scores(self, scoring: str) -> Mapping[str, Any]:
-        """Its scores under a scoring; empty where there are none."""
-        return (self.record.get("scores") or {}).get(scoring) or {}
+        """Return its scores under a scoring; empty where there are none."""
+        return (self.result.get("scores") or {}).get(scoring) or {}
 
     def folder(self, study_folder: Path) -> Path:
-        """Its run folder: where the record says it lies, seen from the comparison, or among the study's runs."""
-        return study_folder / (self.record.get("folder") or f"runs/{self.name}")
+        """Return its run folder: the recorded one, relative to the comparison, or the one among the study's runs."""
+        return study_folder / (self.result.get("folder") or f"runs/{self.name}")
 
 
-def run_looks(record: Record) -> list[RunLook]:
-    """The runs, best first by the primary metric; ties keep the record's order, runs without a value come last."""
+def styled_runs(record: Record) -> list[StyledRun]:
+    """Return the runs with styles, best first by the primary metric.
+
+    Ties keep the order of the record; runs without a value come last.
+    """
     values = {run["name"]: value_of(record, run) for run in record["runs"]}
     runs = sorted(record["runs"], key=lambda run: -(values[run["name"]] or -1.0))
-    marks = assign_marks([run.get("arch") or run["name"] for run in runs])
-    return [
-        RunLook(number, run["name"], run.get("label") or run["name"], mark, run)
-        for number, (run, mark) in enumerate(zip(runs, marks, strict=True))
-    ]
+    styles = assign_styles([run.get("arch") or run["name"] for run in runs])
+    return [StyledRun(style, run) for run, style in zip(runs, styles, strict=True)]
 
 
 def primary_scoring(record: Record) -> str:
-    """The scoring of the primary metric; the first one where the metric has none of its own."""
+    """Return the scoring of the primary metric; the first one where the metric has none of its own."""
     scoring = str(record["metric"]).partition(".")[0]
     return scoring if scoring in record["scorings"] else str(record["scorings"][0])
 
 
 def value_of(record: Record, run: Mapping[str, Any]) -> float | None:
-    """A run's value of the primary metric."""
+    """Return a run's value of the primary metric."""
     if "value" in run:
         return number_or_none(run["value"])
     scoring, _, name = str(record["metric"]).partition(".")
@@ -182,7 +183,7 @@ def value_of(record: Record, run: Mapping[str, Any]) -> float | None:
 
 
 def value_interval(record: Record, run: Mapping[str, Any]) -> Interval | None:
-    """The interval of a run's value of the primary metric."""
+    """Return the interval of a run's value of the primary metric."""
     if "interval" in run:
         return interval_of(run)
     scoring, _, name = str(record["metric"]).partition(".")
@@ -190,7 +191,7 @@ def value_interval(record: Record, run: Mapping[str, Any]) -> Interval | None:
 
 
 def interval_of(holder: Mapping[str, Any] | None, key: str = "interval") -> Interval | None:
-    """An interval of a record, or ``None`` where it has none."""
+    """Return an interval of a record, or ``None`` where it has none."""
     value = (holder or {}).get(key)
     if not isinstance(value, Sequence) or len(value) != 2 or None in value:
         return None
@@ -198,16 +199,16 @@ def interval_of(holder: Mapping[str, Any] | None, key: str = "interval") -> Inte
 
 
 def number_or_none(value: object) -> float | None:
-    """A number of a record, or ``None``."""
+    """Return a number of a record, or ``None``."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def throughput_of(look: RunLook) -> float | None:
-    """Predicted megapixels a second, measured on the scenes compared, else on the run's card."""
-    measured = (look.record.get("throughput") or {}).get("predict_megapixels_per_s")
-    return number_or_none(measured or (look.card.get("speed") or {}).get("infer_megapixels_per_s"))
+def throughput_of(run: StyledRun) -> float | None:
+    """Return the predicted megapixels per second, measured on the scenes compared, else on the run's card."""
+    measured = (run.result.get("throughput") or {}).get("predict_megapixels_per_s")
+    return number_or_none(measured or (run.card.get("speed") or {}).get("infer_megapixels_per_s"))
 
 
 def metric_title(record: Record) -> str:
-    """The primary metric in words."""
+    """Return the primary metric in words."""
     return metric_words(str(record["metric"]), record["scorings"])

@@ -1,6 +1,7 @@
-"""Charts over two axes: learning curves, score against speed, reliability. Numbers in, SVG out.
+"""SVG charts from plain numbers, without dependencies: forest plots, dot charts, lines, scatter, reliability.
 
-They are as wide as their place and draw a run as :mod:`levelground.reporting.svg_charts` does.
+Charts are as wide as their container. Positions are per cent of it, colours and strokes come from CSS classes, and
+every chart has a text for screen readers.
 """
 
 import itertools
@@ -10,14 +11,57 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from levelground.reporting.run_styles import Mark
+Interval = tuple[float, float]
+Point = tuple[float, float]
 
-Value = str | float | None
+AttributeValue = str | float | None
 """An attribute's value; ``None`` leaves the attribute out."""
 
 
-def element(name: str, *content: str | Markup, **attributes: Value) -> Markup:
-    """Write one element; text and attributes are escaped, markup in ``content`` is taken as it is.
+@dataclass(frozen=True)
+class Style:
+    """How a series is drawn; by default as a circle in the text colour.
+
+    ``css_class`` gives the colour, ``shape`` is the path of the marker around (0, 0), ``dash`` the pattern of the line.
+    """
+
+    css_class: str = ""
+    shape: str = "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z"
+    dash: tuple[float, ...] = ()
+
+    @property
+    def dash_array(self) -> str | None:
+        """The dash pattern as an SVG attribute; ``None`` for a solid line."""
+        return " ".join(f"{part:g}" for part in self.dash) or None
+
+
+NEUTRAL = Style()
+
+
+@dataclass(frozen=True)
+class DataPoint:
+    """One point with intervals across and upwards, where there are any; ``text`` or ``name`` is its tooltip."""
+
+    name: str
+    style: Style
+    x: float
+    y: float
+    x_interval: Interval | None = None
+    y_interval: Interval | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line through points; ``name`` is its tooltip."""
+
+    name: str
+    style: Style
+    points: tuple[Point, ...]
+
+
+def element(name: str, *content: str | Markup, **attributes: AttributeValue) -> Markup:
+    """Write one element; text and attributes are escaped, markup in ``content`` is not.
 
     Args:
         name: The element's name.
@@ -39,11 +83,6 @@ def element(name: str, *content: str | Markup, **attributes: Value) -> Markup:
     return Markup(f"{opening}>{''.join(escape(part) for part in content)}</{name}>")  # noqa: S704
 
 
-def joined(parts: Sequence[Markup]) -> Markup:
-    """Put elements one after the other."""
-    return Markup("").join(parts)
-
-
 @dataclass(frozen=True)
 class Scale:
     """A linear scale from ``low`` to ``high``; ``low < high``."""
@@ -52,11 +91,11 @@ class Scale:
     high: float
 
     def share(self, value: float) -> float:
-        """Where a value lies, 0 at ``low`` and 1 at ``high``; never beyond the edge."""
+        """Return the position of a value, 0 at ``low`` and 1 at ``high``, cut at the edges."""
         return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
     def at(self, value: float) -> str:
-        """Where a value lies, in per cent, across.
+        """Return the position of a value from the left, in per cent.
 
         Example:
             >>> Scale(0, 2).at(0.5)
@@ -65,11 +104,11 @@ class Scale:
         return percent(self.share(value))
 
     def above(self, value: float) -> str:
-        """Where a value lies, in per cent from the top."""
+        """Return the position of a value from the top, in per cent."""
         return percent(1 - self.share(value))
 
     def ticks(self, n: int = 5) -> list[float]:
-        """About ``n`` round values inside the scale.
+        """Return about ``n`` round values inside the scale.
 
         Example:
             >>> Scale(0.28, 0.61).ticks(4)
@@ -89,14 +128,14 @@ def scale_over(
     zero: bool = False,
     within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Scale:
-    """A scale that holds all values with some room.
+    """Make a scale that holds all values, with a margin.
 
     Args:
-        values: What it must hold; none gives 0 to 1.
-        margin: Room at each end, as a share of the range.
-        least: The least range, so that equal values do not blow up.
-        zero: Whether 0 must lie on it.
-        within: What the values can be at all; values beyond, such as the ends of a very wide interval, are cut there.
+        values: The values; none gives 0 to 1.
+        margin: Margin at each end, as a share of the range.
+        least: The least range, so that equal values do not fill the axis.
+        zero: Whether the scale must hold 0.
+        within: Limits of the quantity; values beyond them, such as the ends of a very wide interval, are cut.
 
     Example:
         >>> scale_over([], margin=0)
@@ -115,7 +154,7 @@ def scale_over(
 
 
 def round_step(step: float) -> float:
-    """The next 1, 2 or 5 times a power of ten at or above a step.
+    """Round a step up to 1, 2 or 5 times a power of ten.
 
     Example:
         >>> round_step(0.083), round_step(3)
@@ -126,7 +165,7 @@ def round_step(step: float) -> float:
 
 
 def tick_text(value: float, ticks: Sequence[float]) -> str:
-    """A tick's text with as many decimals as the step needs and no more.
+    """Format a tick with as many decimals as the step needs.
 
     Example:
         >>> tick_text(0.5, [0.4, 0.45, 0.5]), tick_text(20000.0, [0, 20000.0]), tick_text(-1.0, [-1.0, 0.0])
@@ -138,45 +177,27 @@ def tick_text(value: float, ticks: Sequence[float]) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as SVG's per cent, with two decimals at most."""
+    """Format a share as per cent for SVG, with at most two decimals."""
     return f"{round(100 * share, 2):g}%"
 
 
 def marker(x: str, y: str, shape: str, class_: str, title: str | None = None) -> Markup:
-    """A small shape around a point given in per cent.
+    """Draw a marker at a point given in per cent.
 
     Args:
-        x: Across.
-        y: Down.
+        x: From the left.
+        y: From the top.
         shape: A path around (0, 0).
-        class_: Its classes.
-        title: What a pointer that rests on it shows.
+        class_: Its CSS classes.
+        title: Its tooltip.
     """
     path = element("path", *([element("title", title)] if title else []), d=shape, class_=class_)
     return element("svg", path, x=x, y=y, overflow="visible")
 
 
-def _plain(value: Value) -> str:
-    """A number without needless digits."""
+def _plain(value: AttributeValue) -> str:
+    """Format an attribute's value, a number without trailing zeros."""
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-Interval = tuple[float, float]
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Spot:
-    """One point with intervals across and upwards, where there are any."""
-
-    number: int
-    name: str
-    mark: Mark
-    x: float
-    y: float
-    x_interval: Interval | None = None
-    y_interval: Interval | None = None
-    text: str = ""
 
 
 def interval_strip(
@@ -184,108 +205,98 @@ def interval_strip(
     value: float | None,
     interval: Interval | None,
     *,
-    mark: Mark,
-    number: int | None,
     ticks: Sequence[float],
     text: str,
+    style: Style = NEUTRAL,
     zone: Interval | None = None,
 ) -> Markup:
-    """One row of a forest plot: the interval as a line, the value as a marker, grid lines behind.
+    """Draw one row of a forest plot: the interval as a line, the value as a marker, grid lines behind.
 
     Args:
         scale: From left to right.
-        value: Where the marker stands; ``None`` draws the grid only.
+        value: Position of the marker; ``None`` draws the grid only.
         interval: Its ends; ``None`` draws no line.
-        mark: The marker's shape.
-        number: The run's number for its colour; ``None`` for the neutral one.
-        ticks: Where grid lines stand; the one at 0 is heavier.
-        text: The row in words.
+        ticks: Positions of the grid lines; the one at 0 is heavier.
+        text: Description for screen readers.
+        style: Colour and marker.
         zone: A band behind the row, such as ±δ.
     """
-    class_ = "run" if number is None else f"run r{number}"
     parts = []
     if zone is not None:
         low, high = scale.share(zone[0]), scale.share(zone[1])
         parts.append(element("rect", x=percent(low), y="0", width=percent(high - low), height="100%", class_="zone"))
-    parts += [_down(scale.at(tick), "zero" if tick == 0 else "grid") for tick in ticks]
+    parts += _grid(scale, ticks)
     if interval is not None:
-        parts.append(_whisker(scale.at(interval[0]), scale.at(interval[1]), class_))
+        low_end, high_end = scale.at(interval[0]), scale.at(interval[1])
+        parts.append(line(low_end, "50%", high_end, "50%", _classes("whisker run", style)))
     if value is not None:
-        parts.append(marker(scale.at(value), "50%", mark.shape, f"mark {class_}"))
+        parts.append(marker(scale.at(value), "50%", style.shape, _classes("mark run", style)))
     return element("svg", *parts, class_="strip", role="img", aria_label=text)
 
 
 def axis_strip(scale: Scale, ticks: Sequence[float]) -> Markup:
-    """The axis below rows of :func:`interval_strip`."""
+    """Draw the axis below rows of :func:`interval_strip`."""
     texts = [element("text", tick_text(tick, ticks), x=scale.at(tick), y="14", class_="tick mid") for tick in ticks]
     return element("svg", *texts, class_="strip axis", aria_hidden="true")
 
 
-def lane_strip(scale: Scale, spots: Sequence[Spot], ticks: Sequence[float], *, text: str) -> Markup:
-    """One row of a dot chart: a marker for each run, each on a lane of its own so that none hides another.
+def lane_strip(scale: Scale, points: Sequence[DataPoint], ticks: Sequence[float], *, text: str) -> Markup:
+    """Draw one row of a dot chart: each marker has a lane of its own, so that none hides another.
 
     Args:
         scale: From left to right.
-        spots: The runs' values (``x``), from the top; a spot's interval is drawn where it has one.
-        ticks: Where grid lines stand.
-        text: The row in words.
+        points: The values (``x``), from the top; a point's interval is drawn where it has one.
+        ticks: Positions of the grid lines.
+        text: Description for screen readers.
     """
-    lane = 11 if len(spots) <= 8 else 7
-    parts = [_down(scale.at(tick), "zero" if tick == 0 else "grid") for tick in ticks]
-    for number, spot in enumerate(spots):
-        y = percent((number + 0.5) / len(spots))
-        if spot.x_interval is not None:
-            low, high = (scale.at(end) for end in spot.x_interval)
-            parts.append(_whisker(low, high, f"run r{spot.number}", y=y))
-        title = spot.text or spot.name
-        parts.append(marker(scale.at(spot.x), y, spot.mark.shape, f"mark r{spot.number}", title))
-    return element("svg", *parts, class_="strip", height=f"{lane * len(spots) + 12}", role="img", aria_label=text)
+    lane = 11 if len(points) <= 8 else 7
+    parts = _grid(scale, ticks)
+    for number, point in enumerate(points):
+        y = percent((number + 0.5) / len(points))
+        if point.x_interval is not None:
+            low, high = (scale.at(end) for end in point.x_interval)
+            parts.append(line(low, y, high, y, _classes("whisker run", point.style)))
+        title = point.text or point.name
+        parts.append(marker(scale.at(point.x), y, point.style.shape, _classes("mark", point.style), title))
+    return element("svg", *parts, class_="strip", height=f"{lane * len(points) + 12}", role="img", aria_label=text)
 
 
-def key_symbol(number: int, mark: Mark, *, stroke: bool = False) -> Markup:
-    """The symbol of a run for a legend or a table: its marker, on a piece of its line where asked."""
+def key_symbol(style: Style, *, stroke: bool = False) -> Markup:
+    """Draw the symbol of a series for a legend or a table: its marker, on a piece of its line if ``stroke``."""
     width = 32 if stroke else 14
-    shape = element("path", d=mark.shape, transform=f"translate({width // 2} 7)", class_=f"mark r{number}")
+    shape = element("path", d=style.shape, transform=f"translate({width // 2} 7)", class_=_classes("mark", style))
     through = element(
-        "line", x1="0", y1="7", x2="32", y2="7", class_=f"curve r{number}", stroke_dasharray=mark.dash_array
+        "line", x1="0", y1="7", x2="32", y2="7", class_=_classes("curve", style), stroke_dasharray=style.dash_array
     )
     parts = [through, shape] if stroke else [shape]
     return element("svg", *parts, class_="key", width=f"{width}", height="14", aria_hidden="true")
 
 
 def line(x1: str, y1: str, x2: str, y2: str, class_: str) -> Markup:
-    """A straight line between two points given in per cent."""
+    """Draw a straight line between two points given in per cent."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
-def _down(x: str, class_: str) -> Markup:
-    return line(x, "0", x, "100%", class_)
+def _grid(scale: Scale, ticks: Sequence[float]) -> list[Markup]:
+    """Draw vertical grid lines."""
+    return [line(scale.at(tick), "0", scale.at(tick), "100%", "zero" if tick == 0 else "grid") for tick in ticks]
 
 
-def _whisker(low: str, high: str, class_: str, *, y: str = "50%") -> Markup:
-    return line(low, y, high, y, f"whisker {class_}")
-
-
-@dataclass(frozen=True)
-class Series:
-    """One run's line: its class ``r<number>``, look and points; ``name`` is shown under the pointer."""
-
-    number: int
-    name: str
-    mark: Mark
-    points: tuple[Point, ...]
+def _classes(names: str, style: Style) -> str:
+    """Return CSS classes with that of the style's colour."""
+    return f"{names} {style.css_class}".rstrip()
 
 
 def line_chart(
     series: Sequence[Series], *, text: str, x_title: str, y_scale: Scale | None = None, height: int = 240
 ) -> Markup:
-    """Lines over a common axis, with markers at up to twelve of their points.
+    """Draw lines over a common axis, with markers at up to twelve of their points.
 
     Args:
         series: The lines, each with at least one point, in the order of x.
-        text: The chart in words.
-        x_title: What runs across.
-        y_scale: The scale upwards; by default what holds all points.
+        text: Description for screen readers.
+        x_title: Title of the horizontal axis.
+        y_scale: The vertical scale; by default it holds all points.
         height: In pixels.
     """
     points = [point for one in series for point in one.points]
@@ -296,43 +307,43 @@ def line_chart(
 
 
 def scatter_chart(
-    spots: Sequence[Spot], *, text: str, x_title: str, front: Sequence[Point] = (), height: int = 300
+    points: Sequence[DataPoint], *, text: str, x_title: str, front: Sequence[Point] = (), height: int = 300
 ) -> Markup:
-    """Points with intervals both ways.
+    """Draw points with intervals in both directions.
 
     Args:
-        spots: The points.
-        text: The chart in words.
-        x_title: What runs across; it starts at 0.
-        front: Points of the front, from left to right, joined by steps.
+        points: The points.
+        text: Description for screen readers.
+        x_title: Title of the horizontal axis, which starts at 0.
+        front: Points of the Pareto front, from left to right, joined by steps.
         height: In pixels.
     """
-    x_scale = scale_over([end for spot in spots for end in (spot.x, *(spot.x_interval or ()))], zero=True)
-    y_scale = scale_over([end for spot in spots for end in (spot.y, *(spot.y_interval or ()))])
+    x_scale = scale_over([end for point in points for end in (point.x, *(point.x_interval or ()))], zero=True)
+    y_scale = scale_over([end for point in points for end in (point.y, *(point.y_interval or ()))])
     parts = list(_frame(x_scale, y_scale, x_title))
     for (x0, y0), (x1, y1) in itertools.pairwise(front):
         parts.append(line(x_scale.at(x0), y_scale.above(y0), x_scale.at(x0), y_scale.above(y1), "front"))
         parts.append(line(x_scale.at(x0), y_scale.above(y1), x_scale.at(x1), y_scale.above(y1), "front"))
-    for spot in spots:
-        class_ = f"run r{spot.number}"
-        x, y = x_scale.at(spot.x), y_scale.above(spot.y)
-        if spot.x_interval is not None:
-            low, high = (x_scale.at(end) for end in spot.x_interval)
-            parts.append(line(low, y, high, y, f"whisker {class_}"))
-        if spot.y_interval is not None:
-            low, high = (y_scale.above(end) for end in spot.y_interval)
-            parts.append(line(x, low, x, high, f"whisker {class_}"))
-        parts.append(marker(x, y, spot.mark.shape, f"mark {class_}", spot.text or spot.name))
+    for point in points:
+        x, y = x_scale.at(point.x), y_scale.above(point.y)
+        if point.x_interval is not None:
+            low, high = (x_scale.at(end) for end in point.x_interval)
+            parts.append(line(low, y, high, y, _classes("whisker run", point.style)))
+        if point.y_interval is not None:
+            low, high = (y_scale.above(end) for end in point.y_interval)
+            parts.append(line(x, low, x, high, _classes("whisker run", point.style)))
+        title = point.text or point.name
+        parts.append(marker(x, y, point.style.shape, _classes("mark run", point.style), title))
     return element("svg", *parts, class_="area", height=f"{height}", role="img", aria_label=text)
 
 
 def reliability_chart(bins: Series, sizes: Sequence[float], *, text: str, height: int = 200) -> Markup:
-    """A reliability diagram: accuracy over confidence, the diagonal, and how many pixels stand behind each bin.
+    """Draw a reliability diagram: accuracy over confidence, the diagonal, and the share of pixels of each bin.
 
     Args:
         bins: Confidence and accuracy of each bin that holds pixels.
-        sizes: Each bin's share of pixels, 0 to 1, drawn as bars from the bottom.
-        text: The chart in words.
+        sizes: Share of pixels of each bin, 0 to 1, drawn as bars from the bottom.
+        text: Description for screen readers.
         height: In pixels.
     """
     scale = Scale(0.0, 1.0)
@@ -346,30 +357,30 @@ def reliability_chart(bins: Series, sizes: Sequence[float], *, text: str, height
 
 
 def _curves(series: Sequence[Series], x_scale: Scale, y_scale: Scale) -> list[Markup]:
-    """Lines, stretched to the area while their strokes keep their width, and markers on them."""
+    """Draw lines, stretched to the area while their strokes keep their width, and markers on them."""
     curves = [
         element(
             "polyline",
             points=" ".join(
                 f"{1000 * x_scale.share(x):.1f},{1000 * (1 - y_scale.share(y)):.1f}" for x, y in one.points
             ),
-            class_=f"curve thin r{one.number}",
-            stroke_dasharray=one.mark.dash_array,
+            class_=_classes("curve thin", one.style),
+            stroke_dasharray=one.style.dash_array,
             vector_effect="non-scaling-stroke",
         )
         for one in series
     ]
     canvas = element("svg", *curves, viewBox="0 0 1000 1000", preserveAspectRatio="none", width="100%", height="100%")
-    marks = [
-        marker(x_scale.at(x), y_scale.above(y), one.mark.shape, f"mark r{one.number}", f"{one.name}: {y:.3g}")
+    markers = [
+        marker(x_scale.at(x), y_scale.above(y), one.style.shape, _classes("mark", one.style), f"{one.name}: {y:.3g}")
         for one in series
         for x, y in _few(one.points)
     ]
-    return [canvas, *marks]
+    return [canvas, *markers]
 
 
 def _frame(x_scale: Scale, y_scale: Scale, x_title: str) -> list[Markup]:
-    """Grid lines, ticks and the title of the axis across."""
+    """Draw grid lines, tick labels and the title of the horizontal axis."""
     x_ticks, y_ticks = x_scale.ticks(4), y_scale.ticks(5)
     parts = [line("0", y_scale.above(tick), "100%", y_scale.above(tick), "grid") for tick in y_ticks]
     for tick in y_ticks:
@@ -383,7 +394,7 @@ def _frame(x_scale: Scale, y_scale: Scale, x_title: str) -> list[Markup]:
 
 
 def _few(points: Sequence[Point], n: int = 12) -> list[Point]:
-    """At most ``n`` of the points, evenly, the last one among them."""
+    """Return at most ``n`` of the points, evenly spaced, with the last one."""
     if len(points) <= n:
         return list(points)
     return [points[round((k + 1) * (len(points) - 1) / n)] for k in range(n)]
