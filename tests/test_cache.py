@@ -140,7 +140,7 @@ def test_missing_or_damaged_entry_is_one_line(cache: Cache, scene: SceneFile) ->
 
 def test_scene_that_cannot_be_decoded_leaves_nothing(cache: Cache, scene: SceneFile) -> None:
     """Neither image nor labels."""
-    with pytest.raises(LabelColourError, match="is no class of 'two'"):
+    with pytest.raises(LabelColourError, match="is not a class of 'two'"):
         cache.store(scene, TWO)
     assert not cache.folder.exists()
 

@@ -7,12 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from levelground.datasets.dataset import Dataset, SceneRecord, read_dataset, stays_inside, write_dataset
+from levelground.datasets.dataset import (
+    Dataset,
+    SceneRecord,
+    dataset_schema,
+    read_dataset,
+    stays_inside,
+    write_dataset,
+)
 from levelground.datasets.splits import Split
 from levelground.errors import RecordError
 from levelground.imagery.cache import Cache
@@ -67,6 +75,26 @@ def test_the_file_has_the_keys_that_other_tools_rely_on(tmp_path: Path) -> None:
     assert record["legend_sha256"] == DEEPGLOBE.digest()
     assert record["scenes"][0]["class_pixels"] == [10, 20, 30, 1, 2, 3, 0]
     assert record["findings"][0] == {"severity": "note", "code": "touches", "text": "x touches y", "scene": "s0"}
+
+
+def test_the_schema_describes_the_file(tmp_path: Path) -> None:
+    """Every key of the file and of its parts is described, in the order of the file, and no other."""
+    record = json.loads(write_dataset(dataset(tmp_path), tmp_path).read_text())
+    schema = dataset_schema()
+    jsonschema.validate(record, schema)
+    assert list(schema["properties"]) == list(record)
+    parts = {
+        "SceneRecord": record["scenes"][0],
+        "Finding": record["findings"][0],
+        "SplitDescription": record["split_rule"],
+    }
+    for name, part in parts.items():
+        assert list(schema["$defs"][name]["properties"]) == list(part)
+        assert all(one["description"] for one in schema["$defs"][name]["properties"].values())
+    with pytest.raises(jsonschema.ValidationError, match="is not of type 'integer'"):
+        jsonschema.validate(record | {"bands": "3"}, schema)
+    with pytest.raises(jsonschema.ValidationError, match="'8429F' does not match"):
+        jsonschema.validate(record | {"legend": {"class": [{"index": 0, "name": "a", "colour": "8429F"}]}}, schema)
 
 
 def test_hashes_change_with_what_they_stand_for(tmp_path: Path) -> None:
@@ -131,7 +159,7 @@ DAMAGE = {
         change("data", to="/a/../b"),
         "data is '/a/../b', expected an absolute path. Run prepare",
     ),
-    "a doubled scene": (change("scenes", 1, "id", to="s0"), "scene 's0' stands there twice. Run prepare again."),
+    "a doubled scene": (change("scenes", 1, "id", to="s0"), "scene 's0' is listed twice. Run prepare again."),
     "an edited split": (
         change("split", "train", to=["s0", "a b/с"]),
         "the split was changed after it was written. Run prepare again.",
@@ -146,7 +174,7 @@ DAMAGE = {
     ),
     "a stranger left out": (
         change("split_rule", "left_out", to=["x"]),
-        "the split names scene 'x', which is none of its scenes. Run prepare again.",
+        "the split names scene 'x', which is not one of its scenes. Run prepare again.",
     ),
     "an edited legend": (
         change("legend", "class", 0, "name", to="Town"),
@@ -154,7 +182,7 @@ DAMAGE = {
     ),
     "a wrong legend": (
         change("legend", "class", to=[]),
-        "the legend has no [[class]] entries. Give one for each",
+        "legend: the legend has no [[class]] entries. Give one for each class, with index, name, colour. Run prepare",
     ),
     "a missing size": (
         change("scenes", 0, "height", to=None),
@@ -168,7 +196,7 @@ DAMAGE = {
         change("scenes", 0, "class_pixels", to=[1, 2]),
         "scene 's0' counts 2 classes, the legend has 7. Run prepare again.",
     ),
-    "a mean of fewer bands": (change("mean", to=[1.0]), "mean and std are no 3 finite numbers. Run prepare again."),
+    "a mean of fewer bands": (change("mean", to=[1.0]), "mean and std are not 3 finite numbers. Run prepare again."),
     "a deviation of zero": (change("std", 0, to=0), "std.0: Input should be greater than 0. Run prepare again."),
     "another layout": (
         change("layout", to="zip"),

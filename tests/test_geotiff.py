@@ -104,7 +104,7 @@ def test_damaged_raster_is_one_line(tmp_path: Path) -> None:
     """Truncated within its pixels, and no raster at all."""
     whole = save_raster(tmp_path / "a.tif", noise(100, 100, 3)).read_bytes()
     (tmp_path / "cut.tif").write_bytes(whole[: len(whole) // 2])
-    text = r"cut\.tif: is damaged or no raster that can be read\. Replace the file\.$"
+    text = r"cut\.tif: is damaged or is not a raster that can be read\. Replace the file\.$"
     with pytest.raises(SceneError, match=text):
         read_window(tmp_path / "cut.tif")
     (tmp_path / "cut.tif").write_bytes(b"II*\0")

@@ -71,7 +71,7 @@ def test_long_metadata_before_the_frame_is_no_obstacle(tmp_path: Path) -> None:
         (b"", r"a\.jpg: is empty \(0 bytes\)\. Copy the file again\.$"),
         (
             b"hello\nworld",
-            r"a\.jpg: is no JPEG, PNG or TIFF \(begins with b'hello\\nworld'\)\. Replace or convert the file\.$",
+            r"a\.jpg: is not a JPEG, PNG or TIFF \(begins with b'hello\\nworld'\)\. Replace or convert the file\.$",
         ),
         (b"\xff\xd8\xff\xe0\0\x10JFIF", r"a\.jpg: JPEG is truncated or damaged \(.*\)\. Copy the file again\.$"),
         (b"\x89PNG\r\n\x1a\n\0\0", r"a\.jpg: PNG is truncated after 10 bytes\. Copy the file again\.$"),
@@ -79,7 +79,7 @@ def test_long_metadata_before_the_frame_is_no_obstacle(tmp_path: Path) -> None:
             png_of_size(3, 3).replace(b"\x08\x02\0\0\0", b"\x08\x05\0\0\0"),
             r"PNG is damaged \(colour type 5, 8 bits\)\.",
         ),
-        (b"II*\0nothing", r"a\.jpg: is damaged or no raster that can be read\. Replace the file\.$"),
+        (b"II*\0nothing", r"a\.jpg: is damaged or is not a raster that can be read\. Replace the file\.$"),
         (png_of_size(0, 3), r"a\.jpg: has 0 × 3 pixels in 3 bands\. Replace the file\.$"),
         (
             png_of_size(100_000, 100_000),

@@ -187,7 +187,7 @@ def test_png_whose_data_do_not_inflate_is_refused(tmp_path: Path) -> None:
     start, size = whole.index(b"IDAT"), int.from_bytes(whole[whole.index(b"IDAT") - 4 : whole.index(b"IDAT")], "big")
     data = b"IDAT" + b"\x78\x9c" + b"\xff" * (size - 2)
     path.write_bytes(whole[:start] + data + struct.pack(">I", zlib.crc32(data)) + whole[start + 8 + size :])
-    with pytest.raises(SceneError, match=r"a\.png: is damaged or no raster"):
+    with pytest.raises(SceneError, match=r"a\.png: is damaged or is not a raster"):
         read_image(path)
 
 

@@ -29,7 +29,7 @@ def test_files_are_listed_below_the_folder_in_order(tmp_path: Path) -> None:
 
 def test_missing_folder_is_one_line(tmp_path: Path) -> None:
     """A file is no folder either."""
-    with pytest.raises(SceneError, match=r"none: is no folder\. Give the folder with the scenes as --data\.$"):
+    with pytest.raises(SceneError, match=r"none: is not a folder\. Give the folder with the scenes as --data\.$"):
         list_files(tmp_path / "none")
 
 

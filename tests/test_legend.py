@@ -152,8 +152,8 @@ def test_legend_that_contradicts_itself_is_refused(changes: dict[str, object], t
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("[[class", r"legend\.toml: is no TOML \(.*\)\. See docs/legends\.md for the form\.$"),
-        (b"\xff\xfe", r"legend\.toml: is no TOML \(.*\)\."),
+        ("[[class", r"legend\.toml: is not TOML \(.*\)\. See docs/legends\.md for the form\.$"),
+        (b"\xff\xfe", r"legend\.toml: is not TOML \(.*\)\."),
         (
             "",
             r"\.toml: the legend has no \[\[class\]\] entries\. Give one for each class, with index, name, colour\.$",
@@ -218,7 +218,7 @@ def test_unknown_colour_is_counted_and_its_first_pixel_named() -> None:
     rgb[1, 3] = rgb[2, 0] = rgb[2, 4] = (1, 255, 254)
     rgb[0, 2] = (9, 9, 9)
     text = (
-        r"^8456_mask\.png: 3 pixels have colour \(1, 255, 254\), which is no class of 'two' \(first at row 1, "
+        r"^8456_mask\.png: 3 pixels have colour \(1, 255, 254\), which is not a class of 'two' \(first at row 1, "
         r"column 3; 2 such colours\)\. Fix the file or add it to the legend\.$"
     )
     with pytest.raises(LabelColourError, match=text):
@@ -241,7 +241,9 @@ def test_snapping_goes_to_ignored_colours_too() -> None:
 
 def test_threshold_rule_without_a_class_for_a_corner_refuses_it() -> None:
     """Red is no DeepGlobe class."""
-    with pytest.raises(LabelColourError, match=r"1 pixel has colour \(255, 0, 0\), which is no class of 'deepglobe'"):
+    with pytest.raises(
+        LabelColourError, match=r"1 pixel has colour \(255, 0, 0\), which is not a class of 'deepglobe'"
+    ):
         decode_colours(np.uint8([[[255, 0, 0]]]), DEEPGLOBE, source="m")
 
 
@@ -268,7 +270,7 @@ def test_empty_mask_gives_empty_labels() -> None:
 
 def test_encoding_refuses_an_index_outside_the_legend() -> None:
     """The largest is named."""
-    with pytest.raises(ClassIndexError, match=r"^label 9 is no class of 'deepglobe', expected 0 to 6\.$"):
+    with pytest.raises(ClassIndexError, match=r"^label 9 is not a class of 'deepglobe', expected 0 to 6\.$"):
         encode_colours(np.uint8([[0, 7, 9]]), DEEPGLOBE)
 
 

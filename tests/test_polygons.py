@@ -227,7 +227,9 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_map_is_one_line(tmp_path: Path) -> None:
     """The reader's own."""
     (tmp_path / "a.tif").write_bytes(b"II*\0nothing")
-    with pytest.raises(SceneError, match=r"a\.tif: is damaged or no raster that can be read\. Replace the file\.$"):
+    with pytest.raises(
+        SceneError, match=r"a\.tif: is damaged or is not a raster that can be read\. Replace the file\.$"
+    ):
         write_polygons(tmp_path / "a.tif", LEGEND, tmp_path / "a.gpkg")
 
 

@@ -244,7 +244,7 @@ def test_a_raster_in_strips_gets_a_cache_for_a_row_of_tiles(tmp_path: Path) -> N
 def test_a_damaged_raster_is_one_line(tmp_path: Path) -> None:
     """As every reader says it."""
     (tmp_path / "a.tif").write_bytes(b"II*\0nonsense")
-    text = f"{tmp_path / 'a.tif'}: is damaged or no raster that can be read. Replace the file."
+    text = f"{tmp_path / 'a.tif'}: is damaged or is not a raster that can be read. Replace the file."
     refused(tmp_path / "a.tif", SceneError, text)
 
 

@@ -251,7 +251,7 @@ def test_groups_from_a_table(data: Path) -> None:
     assert dataset.split.sizes == (2, 2, 2)
     (data / "groups.csv").unlink()
     with pytest.raises(
-        DataError, match=r"groups\.csv: no such file, expected columns id,group\. Write it or choose other"
+        DataError, match=r"groups\.csv: does not exist, expected columns id,group\. Write it or choose other"
     ):
         prepare(data, groups="file")
 

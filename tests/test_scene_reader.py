@@ -100,7 +100,7 @@ def test_value_outside_the_legend_is_refused(tmp_path: Path, value: float, dtype
     values[4, 7] = values[5, 0] = value
     image, mask = save_raster(tmp_path / "a.tif", noise(6, 9)), save_raster(tmp_path / "m.tif", values)
     text = (
-        rf"m\.tif: {{}} a value that is no class index of 'default' \(first {value} at row 4, column 7\), "
+        rf"m\.tif: {{}} a value that is not a class index of 'default' \(first {value} at row 4, column 7\), "
         r"expected 0 to 2, or 255 for no data\. Fix the mask or the legend\.$"
     )
     with pytest.raises(SceneError, match=text.format("2 pixels hold")):

@@ -72,7 +72,7 @@ def test_legend_named_by_flag_wins(tmp_path: Path) -> None:
     (tmp_path / "data/legend.toml").write_text("nonsense")
     (tmp_path / "mine.toml").write_text(TOML.replace('"two"', '"mine"'))
     assert find_scenes(tmp_path / "data", legend=tmp_path / "mine.toml").legend.name == "mine"
-    with pytest.raises(LegendError, match=r"data/legend\.toml: is no TOML"):
+    with pytest.raises(LegendError, match=r"data/legend\.toml: is not TOML"):
         find_scenes(tmp_path / "data")
 
 

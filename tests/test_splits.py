@@ -86,7 +86,7 @@ def test_lists_pass_over_scenes_known_to_be_unusable(tmp_path: Path) -> None:
 LIST_ERRORS = {
     "unknown": (
         {"train": ["1", "8_sat.jpg", "9"], "val": ["2"], "test": ["3"]},
-        "train.txt: names '8_sat.jpg' and 1 more, no such scene in the data. Correct the list or --data.",
+        "train.txt: names '8_sat.jpg' and 1 more, not among the scenes of the data. Correct the list or --data.",
     ),
     "two sets": (
         {"train": ["1", "2"], "val": ["2"], "test": ["3"]},
@@ -98,7 +98,7 @@ LIST_ERRORS = {
     ),
     "twice": (
         {"train": ["1", "1_sat.jpg"], "val": ["2"], "test": ["3"]},
-        "train.txt: '1_sat.jpg' stands there twice, expected once. Remove one line.",
+        "train.txt: '1_sat.jpg' is listed twice, expected once. Remove one line.",
     ),
     "missing": (
         {"train": ["1"], "test": ["3"]},

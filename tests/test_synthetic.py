@@ -357,7 +357,7 @@ def test_a_file_of_someone_else_is_not_overwritten(tmp_path: Path, name: str) ->
     """A file that carries no stamp stops the run, before anything is written."""
     Image.new("RGB", (8, 8)).save(tmp_path / name)
     before = files(tmp_path)
-    with pytest.raises(SceneError, match=rf"{name}: is there and is no generated scene; .* Choose another folder\."):
+    with pytest.raises(SceneError, match=rf"{name}: exists and is not a generated scene; .* Choose another folder\."):
         write_scenes(tmp_path, n=1, size=64, seed=1)
     assert files(tmp_path) == before
 

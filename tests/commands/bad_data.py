@@ -73,7 +73,7 @@ FILES = {
     "truncated TIFF": Case(
         rasters,
         cut("data/1.tif", 0.7),
-        r"SceneError: \S+/1\.tif: is damaged or no raster that can be read\. Replace the file\." + SKIP,
+        r"SceneError: \S+/1\.tif: is damaged or is not a raster that can be read\. Replace the file\." + SKIP,
     ),
     "empty TIFF": Case(
         rasters,
@@ -83,13 +83,13 @@ FILES = {
     "text named .jpg": Case(
         kaggle,
         content("data/1_sat.jpg", "Not Found\n"),
-        r"SceneError: \S+1_sat\.jpg: is no JPEG, PNG or TIFF \(begins with b'Not Found\\n'\)\. Replace or convert the file\."
+        r"SceneError: \S+1_sat\.jpg: is not a JPEG, PNG or TIFF \(begins with b'Not Found\\n'\)\. Replace or convert the file\."
         + SKIP,
     ),
     "text named .tif": Case(
         rasters,
         content("data/1_label.tif", "<html>"),
-        r"SceneError: \S+/1_label\.tif: is no JPEG, PNG or TIFF \(begins with b'<html>'\)\. .+" + SKIP,
+        r"SceneError: \S+/1_label\.tif: is not a JPEG, PNG or TIFF \(begins with b'<html>'\)\. .+" + SKIP,
     ),
     "CMYK JPEG": Case(
         kaggle, picture("data/1_sat.jpg", noise(20, 30), "CMYK"), r"SceneError: \S+1_sat\.jpg: .*CMYK.*" + SKIP
@@ -220,9 +220,9 @@ FILES = {
 
 FOLDERS = {
     "no such folder": Case(
-        None, None, r"SceneError: \S+/data: is no folder\. Give the folder with the scenes as --data\."
+        None, None, r"SceneError: \S+/data: is not a folder\. Give the folder with the scenes as --data\."
     ),
-    "a file for a folder": Case(None, content("data", "x"), r"SceneError: \S+/data: is no folder\. .+"),
+    "a file for a folder": Case(None, content("data", "x"), r"SceneError: \S+/data: is not a folder\. .+"),
     "empty folder": Case(
         None,
         lambda root: (root / "data").mkdir(),
@@ -273,13 +273,13 @@ LEGENDS = {
     "colours of no class, exact": Case(
         colours,
         picture("data/masks/1.png", np.full((16, 16, 3), 77, np.uint8)),
-        r"LabelColourError: \S+masks/1\.png: 256 pixels have colour \(77, 77, 77\), which is no class of 'legend' "
+        r"LabelColourError: \S+masks/1\.png: 256 pixels have colour \(77, 77, 77\), which is not a class of 'legend' "
         r"\(first at row 0, column 0\)\. Fix the file or add it to the legend\." + SKIP,
     ),
     "colours of no class, binarised": Case(
         kaggle,
         picture("data/1_mask.png", stripes((0, 255, 255), (255, 0, 0))),
-        r"LabelColourError: \S+1_mask\.png: 300 pixels have colour \(255, 0, 0\), which is no class of 'deepglobe' "
+        r"LabelColourError: \S+1_mask\.png: 300 pixels have colour \(255, 0, 0\), which is not a class of 'deepglobe' "
         r"\(first at row 1, column 0\)\. Fix the file or add it to the legend\." + SKIP,
     ),
     "class indices for colours": Case(
@@ -291,7 +291,7 @@ LEGENDS = {
     "index out of range": Case(
         indices,
         picture("data/masks/1.png", np.full((16, 16), 7, np.uint8)),
-        r"SceneError: \S+masks/1\.png: 256 pixels hold a value that is no class index of 'legend' \(first 7 at row 0, column 0\), "
+        r"SceneError: \S+masks/1\.png: 256 pixels hold a value that is not a class index of 'legend' \(first 7 at row 0, column 0\), "
         r"expected 0 to 1, or 255 for no data\. Fix the mask or the legend\." + SKIP,
     ),
     "an index beyond 254 without a legend": Case(
@@ -332,7 +332,7 @@ LEGENDS = {
     "no TOML": Case(
         indices,
         content("data/legend.toml", "name = "),
-        r"LegendError: \S+legend\.toml: is no TOML \(.+\)\. See docs/legends\.md for the form\.",
+        r"LegendError: \S+legend\.toml: is not TOML \(.+\)\. See docs/legends\.md for the form\.",
     ),
     "an unknown key": Case(
         indices,
@@ -354,7 +354,7 @@ SPLITS = {
         both(
             lists("0 1", "2 77 88", "3"),
         ),
-        r"SplitError: lists/val\.txt: names '77' and 1 more, no such scene in the data\. Correct the list or --data\.",
+        r"SplitError: lists/val\.txt: names '77' and 1 more, not among the scenes of the data\. Correct the list or --data\.",
         LISTED,
     ),
     "a scene in two splits": Case(
@@ -366,7 +366,7 @@ SPLITS = {
     "a scene twice in a list": Case(
         kaggle,
         lists("0 1 0", "2", "3"),
-        r"SplitError: lists/train\.txt: '0' stands there twice, expected once\. Remove one line\.",
+        r"SplitError: lists/train\.txt: '0' is listed twice, expected once\. Remove one line\.",
         LISTED,
     ),
     "an empty split": Case(

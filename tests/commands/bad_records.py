@@ -269,7 +269,7 @@ FLAGS = {
         r"ConfigError: mine\.toml: batch = 'many' should be a valid integer, .+\. Mend the recipe\.",
         RECIPE,
     ),
-    "a recipe that is no TOML": Case(
+    "a recipe that is not TOML": Case(
         study, content("mine.toml", "lr = "), r"ConfigError: mine\.toml: no TOML \(.+\)\. Mend the file\.", RECIPE
     ),
     "a recipe that is no text": Case(

@@ -39,14 +39,17 @@ def test_a_folder_is_prepared_from_the_command_line(data: Path, capsys: pytest.C
 
 
 REFUSED = {
-    "no such folder": (["--data", "/no/such"], "/no/such: is no folder. Give the folder with the scenes as --data."),
+    "no such folder": (["--data", "/no/such"], "/no/such: is not a folder. Give the folder with the scenes as --data."),
     "a seed below zero": (
         ["--split-seed", "-1"],
         "ConfigError: --split-seed -1: should be greater than or equal to",
     ),
     "a list that is missing": (["--split", "lists"], "ConfigError: --lists: no folder given, expected one with"),
     "an impossible split": (["--split", "folders"], "SplitError: split 'folders': no labelled scene below train/ or"),
-    "a table that is missing": (["--groups", "file"], "groups.csv: no such file, expected columns id,group. Write it"),
+    "a table that is missing": (
+        ["--groups", "file"],
+        "groups.csv: does not exist, expected columns id,group. Write it",
+    ),
 }
 
 

@@ -1,54 +1,130 @@
 """The record of a prepared data set: which scenes, what they hold by hash, how they are split, what was found.
 
-``dataset.json`` is read by every later command. Nothing in it is believed before it is checked: hashes must fit, and no
-path leaves its folder.
+``dataset.json`` is read by every later command. :class:`DatasetRecord` is the file, field by field, with one reader
+and one writer; :class:`Dataset` is what the commands work with. Nothing in the file is believed before it is checked:
+hashes must fit, and no path leaves its folder.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
-from levelground.datasets.splits import SPLIT_NAMES, Split, SplitName, Window
-from levelground.errors import LegendError, RecordError, SplitError, one_line
+from levelground.datasets.splits import SPLIT_NAMES, Split, SplitName
+from levelground.errors import RecordError, SplitError, one_line
 from levelground.imagery.cache import Cache, CachedScene
-from levelground.imagery.legend import Legend
+from levelground.imagery.geotiff import Window
+from levelground.imagery.legend import JsonLegend, Legend
 from levelground.imagery.scenes import Finding, Layout
-from levelground.records import Record, read_json, sha256_json, write_json
+from levelground.records import SCHEMAS, read_json, sha256_json, write_json
 
 DATASET_FILE = "dataset.json"
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Size = Annotated[int, Field(ge=1)]
+_CONFIG = ConfigDict(use_attribute_docstrings=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class SceneRecord:
     """One labelled scene: where it lies below the data folder, its size, group, hashes and pixels of each class."""
 
     id: str
+    """Name of the scene, unique in the data set."""
     image: str
+    """Path of the image below the data folder."""
     labels: str
+    """Path of the mask below the data folder."""
     height: Size
+    """Height in pixels."""
     width: Size
+    """Width in pixels."""
     group: str
+    """Scenes of one group are not independent; intervals resample groups."""
     image_sha256: Digest
+    """Hash of the image file, and of the window in it."""
     labels_sha256: Digest
+    """Hash of the decoded labels."""
     image_key: Digest
+    """Key of the decoded image in the cache."""
     labels_key: Digest
+    """Key of the decoded labels in the cache."""
     class_pixels: tuple[Count, ...]
+    """Pixels of each class."""
     ignored_pixels: Count
+    """Pixels without data."""
     window: Window | None = None
+    """Row, column, height and width of a block of a large raster."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
+class SplitDescription:
+    """How the split came about."""
+
+    kind: str
+    """Name of the rule."""
+    seed: int | None
+    """Seed of a random split."""
+    left_out: tuple[str, ...]
+    """Ids of scenes in no set."""
+    text: str
+    """The rule in words."""
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class DatasetRecord:
+    """The content of ``dataset.json``, in the order of the file; one that contradicts itself is a ``ValueError``."""
+
+    data: str
+    """Folder with the scenes, absolute."""
+    cache: str
+    """Folder with the decoded scenes, absolute."""
+    layout: Layout
+    """How the data folder is laid out."""
+    legend: JsonLegend
+    """The classes."""
+    legend_sha256: Digest
+    """Hash of the legend."""
+    bands: Size
+    """Bands of every image."""
+    dtype: Annotated[str, Field(pattern=r"^(uint8|uint16|int16|float32)$")]
+    """Type of the stored values."""
+    gsd_m: Annotated[float, Field(gt=0)] | None
+    """Ground sampling distance in metres, where it is known."""
+    mean: tuple[float, ...]
+    """Mean of each band over the labelled pixels of the training scenes, in stored units."""
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    """Standard deviation of each band over the labelled pixels of the training scenes, in stored units."""
+    groups_from: str
+    """Where groups come from."""
+    split: dict[SplitName, tuple[str, ...]]
+    """Ids of the scenes of each set."""
+    split_rule: SplitDescription
+    """How the split came about."""
+    split_sha256: Digest
+    """Hash of the three sets."""
+    findings: tuple[Finding, ...]
+    """What is worth saying about the data."""
+    scenes: tuple[SceneRecord, ...]
+    """All labelled scenes."""
+
+    def __post_init__(self) -> None:
+        """Refuse a record that contradicts itself."""
+        problem = _contradiction(self)
+        if problem:
+            raise ValueError(problem)
+
+
+@plain_dataclass(frozen=True)
 class Dataset:
-    """A prepared data set.
+    """A prepared data set: the record, and the folder that it was read from.
 
     ``folder`` holds the record; ``data`` and ``cache`` are absolute. ``mean`` and ``std`` are those of the training
     scenes' labelled pixels, by band, in stored units.
@@ -67,14 +143,14 @@ class Dataset:
     groups_from: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    findings: tuple[Finding, ...] = field(default=())
+    findings: tuple[Finding, ...] = ()
 
     @cached_property
     def _by_id(self) -> Mapping[str, SceneRecord]:
         return {scene.id: scene for scene in self.scenes}
 
     def scene(self, scene_id: str) -> SceneRecord:
-        """The record of one scene.
+        """Return the record of one scene.
 
         Raises:
             RecordError: No scene has this id.
@@ -88,16 +164,16 @@ class Dataset:
             ) from error
 
     def ids(self, split_name: SplitName) -> tuple[str, ...]:
-        """Scene ids of one set."""
+        """Return the scene ids of one set."""
         return self.split.ids(split_name)
 
     def open(self, scene_id: str) -> CachedScene:
-        """Pixels and labels of one scene as memory maps, from the cache."""
+        """Open pixels and labels of one scene as memory maps, from the cache."""
         scene = self.scene(scene_id)
         return Cache(self.cache).open(scene.image_key, scene.labels_key)
 
     def digest(self, split_names: Sequence[SplitName] = ("train", "val")) -> str:
-        """SHA-256 over ids, image and label hashes of some sets and over the legend; order plays no part."""
+        """Hash ids, images and labels of some sets and the legend with SHA-256; order plays no part."""
         content = {
             name: [[one.id, one.image_sha256, one.labels_sha256] for one in map(self.scene, sorted(self.ids(name)))]
             for name in split_names
@@ -106,17 +182,17 @@ class Dataset:
 
     @property
     def train_sha256(self) -> str:
-        """What a run learnt from: training and validation scenes."""
+        """Hash of what a run learns from: training and validation scenes."""
         return self.digest()
 
     @property
     def test_sha256(self) -> str:
-        """What a run is judged on: the test scenes."""
+        """Hash of what a run is judged on: the test scenes."""
         return self.digest(("test",))
 
     @property
     def split_sha256(self) -> str:
-        """The split, by ids alone."""
+        """Hash of the split, by ids alone."""
         return self.split.digest()
 
 
@@ -124,7 +200,7 @@ def write_dataset(dataset: Dataset, folder: Path) -> Path:
     """Write ``dataset.json``.
 
     Args:
-        dataset: The record; its own ``folder`` plays no part.
+        dataset: The data set; its own ``folder`` plays no part.
         folder: Where to write.
     Returns:
         The file.
@@ -132,62 +208,30 @@ def write_dataset(dataset: Dataset, folder: Path) -> Path:
         DiskError: It cannot be written.
     """
     split = dataset.split
-    content = {
-        "data": dataset.data,
-        "cache": dataset.cache,
-        "layout": dataset.layout,
-        "legend": dataset.legend.to_json(),
-        "legend_sha256": dataset.legend.digest(),
-        "bands": dataset.bands,
-        "dtype": dataset.dtype,
-        "gsd_m": dataset.gsd_m,
-        "mean": dataset.mean,
-        "std": dataset.std,
-        "groups_from": dataset.groups_from,
-        "split": {name: split.ids(name) for name in SPLIT_NAMES},
-        "split_rule": {"kind": split.rule, "seed": split.seed, "left_out": split.left_out, "text": split.text},
-        "split_sha256": split.digest(),
-        "findings": [asdict(finding) for finding in dataset.findings],
-        "scenes": [asdict(scene) for scene in dataset.scenes],
-    }
+    record = DatasetRecord(
+        data=str(dataset.data),
+        cache=str(dataset.cache),
+        layout=dataset.layout,
+        legend=dataset.legend,
+        legend_sha256=dataset.legend.digest(),
+        bands=dataset.bands,
+        dtype=dataset.dtype,
+        gsd_m=dataset.gsd_m,
+        mean=dataset.mean,
+        std=dataset.std,
+        groups_from=dataset.groups_from,
+        split={name: split.ids(name) for name in SPLIT_NAMES},
+        split_rule=SplitDescription(split.rule, split.seed, split.left_out, split.text),
+        split_sha256=split.digest(),
+        findings=dataset.findings,
+        scenes=dataset.scenes,
+    )
     path = folder / DATASET_FILE
-    write_json(path, content, kind="dataset")
+    write_json(path, _RECORD.dump_python(record, mode="json"), kind="dataset")
     return path
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """``split_rule`` as it stands in the file."""
-
-    kind: str
-    seed: int | None
-    left_out: tuple[str, ...]
-    text: str
-
-
-@dataclass(frozen=True)
-class _Content:
-    """``dataset.json`` as it stands, for the checks of types."""
-
-    data: str
-    cache: str
-    layout: Layout
-    legend: dict[str, Any]
-    legend_sha256: Digest
-    bands: Size
-    dtype: Annotated[str, Field(pattern=r"^(uint8|uint16|int16|float32)$")]
-    gsd_m: Annotated[float, Field(gt=0)] | None
-    mean: tuple[float, ...]
-    std: tuple[Annotated[float, Field(gt=0)], ...]
-    groups_from: str
-    split: dict[SplitName, tuple[str, ...]]
-    split_rule: _Rule
-    split_sha256: Digest
-    findings: tuple[Finding, ...]
-    scenes: tuple[SceneRecord, ...]
-
-
-_CONTENT: TypeAdapter[_Content] = TypeAdapter(_Content)
+_RECORD = TypeAdapter(DatasetRecord)
 
 
 def read_dataset(folder: Path) -> Dataset:
@@ -199,61 +243,70 @@ def read_dataset(folder: Path) -> Dataset:
         RecordError: It is missing, damaged, of another schema, contradicts itself, or a path in it leaves its folder.
     """
     path = folder if folder.suffix == ".json" else folder / DATASET_FILE
-    record = read_json(path, kind="dataset")
-    content = _typed(path, record)
+    content = read_json(path, kind="dataset")
     try:
-        legend = Legend.from_json(content.legend)
-        rule = content.split_rule
-        train, val, test = (content.split.get(name, ()) for name in SPLIT_NAMES)
-        split = Split(train, val, test, rule.kind, rule.left_out, rule.seed, rule.text)
-    except (LegendError, SplitError) as error:
-        raise RecordError(f"{path}: {error}") from error
-    problem = _contradiction(content, legend, split)
-    if problem:
-        raise RecordError(f"{path}: {problem}. Run prepare again.")
+        record = _RECORD.validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = one_line("".join(f"{part}." for part in first["loc"])).removesuffix(".")
+        what = one_line(first["msg"].removeprefix("Value error, ").removesuffix("."))
+        raise RecordError(f"{path}: {where}{': ' if where else ''}{what}. Run prepare again.") from error
     return Dataset(
-        path.parent,
-        Path(content.data),
-        Path(content.cache),
-        content.layout,
-        legend,
-        content.bands,
-        content.dtype,
-        content.gsd_m,
-        content.scenes,
-        split,
-        content.groups_from,
-        content.mean,
-        content.std,
-        content.findings,
+        folder=path.parent,
+        data=Path(record.data),
+        cache=Path(record.cache),
+        layout=record.layout,
+        legend=record.legend,
+        bands=record.bands,
+        dtype=record.dtype,
+        gsd_m=record.gsd_m,
+        scenes=record.scenes,
+        split=_split(record),
+        groups_from=record.groups_from,
+        mean=record.mean,
+        std=record.std,
+        findings=record.findings,
     )
 
 
-def _typed(path: Path, record: Record) -> _Content:
-    """The record with its types checked; the first wrong one is named."""
+def dataset_schema() -> dict[str, JsonValue]:
+    """Return the JSON Schema of ``dataset.json``."""
+    schema = _RECORD.json_schema(mode="serialization")
+    head = {"schema": {"const": SCHEMAS["dataset"]}, "kind": {"const": "dataset"}}
+    return schema | {"properties": head | schema["properties"], "required": [*head, *schema["required"]]}
+
+
+def _split(record: DatasetRecord) -> Split:
+    """Put the sets of a record and their rule together.
+
+    Raises:
+        SplitError: A set is empty, or a scene is in two of them.
+    """
+    rule = record.split_rule
+    train, val, test = (record.split.get(name, ()) for name in SPLIT_NAMES)
+    return Split(train, val, test, rule.kind, rule.left_out, rule.seed, rule.text)
+
+
+def _contradiction(content: DatasetRecord) -> str | None:
+    """Say what contradicts itself in a record, if anything does."""
     try:
-        return _CONTENT.validate_python(record)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = one_line(".".join(str(part) for part in first["loc"])) or "the record"
-        raise RecordError(f"{path}: {where}: {first['msg']}. Run prepare again.") from error
-
-
-def _contradiction(content: _Content, legend: Legend, split: Split) -> str | None:
-    """What contradicts itself in a record, if anything."""
+        split = _split(content)
+    except SplitError as error:
+        return str(error)
+    legend = content.legend
     if legend.digest() != content.legend_sha256:
         return "the legend was changed after it was written"
     if split.digest() != content.split_sha256:
         return "the split was changed after it was written"
     if not (len(content.mean) == len(content.std) == content.bands and all(map(math.isfinite, content.mean))):
-        return f"mean and std are no {content.bands} finite numbers"
+        return f"mean and std are not {content.bands} finite numbers"
     for name, value in (("data", content.data), ("cache", content.cache)):
         if not Path(value).is_absolute() or ".." in Path(value).parts:
             return f"{name} is {value!r}, expected an absolute path"
     known: set[str] = set()
     for scene in content.scenes:
         if scene.id in known:
-            return f"scene {scene.id!r} stands there twice"
+            return f"scene {scene.id!r} is listed twice"
         known.add(scene.id)
         for what, value in (("id", scene.id), ("image", scene.image), ("labels", scene.labels)):
             if not stays_inside(value):
@@ -262,12 +315,12 @@ def _contradiction(content: _Content, legend: Legend, split: Split) -> str | Non
             return f"scene {scene.id!r} counts {len(scene.class_pixels)} classes, the legend has {legend.n_classes}"
     for scene_id in (*split.train, *split.val, *split.test, *split.left_out):
         if scene_id not in known:
-            return f"the split names scene {scene_id!r}, which is none of its scenes"
+            return f"the split names scene {scene_id!r}, which is not one of its scenes"
     return None
 
 
 def stays_inside(path: str) -> bool:
-    """Whether a path can be joined to a folder without leaving it, and names something.
+    """Check that a path names something and can be joined to a folder without leaving it.
 
     Example:
         >>> [stays_inside(path) for path in ("a/b.jpg", "../a.jpg", "/a.jpg", "a/..", "")]

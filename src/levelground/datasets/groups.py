@@ -61,7 +61,9 @@ def read_groups(path: Path, ids: Iterable[str]) -> dict[str, str]:
                 if named.setdefault(scene, group) != group:
                     raise DataError(f"{path}: scene {scene!r} is in two groups, expected one. Remove a line.")
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file, expected columns id,group. Write it or choose other groups.") from error
+        raise DataError(
+            f"{path}: does not exist, expected columns id,group. Write it or choose other groups."
+        ) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{path}: unreadable table of groups ({error}). Expected UTF-8 with columns id,group."

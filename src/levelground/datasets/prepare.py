@@ -275,7 +275,7 @@ def _tell(dataset: Dataset, grouping: Grouping, *, looked: bool) -> None:
     few = f"; {n_test} test group{'s' * (n_test > 1)} decide little" if n_test < FEW_GROUPS else ""
     say(f"split {dataset.split.rule}{chosen}: {sizes}; {dataset.split.text}{few}")
     say_table("Class shares", ("class", "all", *SPLIT_NAMES, "scenes"), _class_rows(dataset))
-    rows = [(f"{one.severity}: {one.text}", one.code) for one in dataset.findings[:SHOWN]]
+    rows: list[tuple[str, str]] = [(f"{one.severity}: {one.text}", one.code) for one in dataset.findings[:SHOWN]]
     if len(dataset.findings) > SHOWN:
         rows.append((f"… {len(dataset.findings) - SHOWN} more in {DATASET_FILE}", ""))
     say_table("Findings", ("finding", "kind"), rows or [("none", "")])

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import SplitError
+from levelground.imagery.geotiff import Window
 from levelground.records import sha256_json
 
 Content = NDArray[np.int64]  # (groups, classes + 1): pixels of each class, then the number of scenes
@@ -124,7 +125,6 @@ def _unevenness(sums: Sequence[NDArray[np.int64]], counts: Sequence[int]) -> NDA
 
 
 SplitName = Literal["train", "val", "test"]
-Window = tuple[int, int, int, int]  # row, col, height, width
 
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 LIST_FILES: dict[SplitName, tuple[str, ...]] = {
@@ -271,12 +271,14 @@ def _listed(path: Path, by_name: Mapping[str, list[str]], gone: Mapping[str, lis
         if not matches:
             unknown.append(line)
         elif matches[0] in scenes:
-            raise SplitError(f"{path}: {line!r} stands there twice, expected once. Remove one line.")
+            raise SplitError(f"{path}: {line!r} is listed twice, expected once. Remove one line.")
         else:
             scenes.append(matches[0])
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        raise SplitError(f"{path}: names {unknown[0]!r}{more}, no such scene in the data. Correct the list or --data.")
+        raise SplitError(
+            f"{path}: names {unknown[0]!r}{more}, not among the scenes of the data. Correct the list or --data."
+        )
     return scenes
 
 

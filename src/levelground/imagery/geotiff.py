@@ -100,7 +100,7 @@ def _opened(source: Path | bytes, shown: Path) -> Iterator["DatasetReader"]:
         with raster:
             yield raster
     except (rasterio.errors.RasterioError, rasterio.errors.CRSError) as error:
-        raise SceneError(f"{shown}: is damaged or no raster that can be read. Replace the file.") from error
+        raise SceneError(f"{shown}: is damaged or is not a raster that can be read. Replace the file.") from error
     finally:
         if memory:
             memory.close()

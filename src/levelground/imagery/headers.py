@@ -84,7 +84,7 @@ def read_header(path: Path) -> ImageHeader:
         )
     if not start:
         raise SceneError(f"{path}: is empty (0 bytes). Copy the file again.")
-    raise SceneError(f"{path}: is no JPEG, PNG or TIFF (begins with {start[:12]!r}). Replace or convert the file.")
+    raise SceneError(f"{path}: is not a JPEG, PNG or TIFF (begins with {start[:12]!r}). Replace or convert the file.")
 
 
 def check_size(path: Path, height: int, width: int, bands: int = 1) -> None:

@@ -9,12 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
 from levelground.errors import SceneError
 
 Naming = Literal["kaggle", "folders", "suffix"]
 """How masks are told from images: by ``_sat`` and ``_mask``, by folder, or by ``_label`` behind a raster's name."""
 
 Severity = Literal["note", "warning", "error"]
+
+FindingCode = Literal[
+    "name", "link", "ambiguous", "missing-image", "missing-mask", "unreadable", "unlike-bands",
+    "no-mask", "turned", "alpha", "palette", "empty-blocks",
+    "duplicate", "touches", "overlaps", "repeats", "no-overlap-search", "no-labels", "impure-colours",
+    "absent-class", "untrained-class", "untested-class", "unvalidated-class",
+    "separated-group", "few-test-groups", "one-raster", "left-out",
+]  # fmt: skip
+"""Kinds of findings: of files, of how images are read, of scenes that repeat, of classes, of the split."""
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label")
@@ -24,14 +36,18 @@ _KAGGLE = re.compile(r"(?P<id>.+)_(?P<part>sat|mask)", re.IGNORECASE)
 _LABEL = re.compile(r"(?P<base>.+?)[_-](labels?|masks?|gt)", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config=ConfigDict(use_attribute_docstrings=True))
 class Finding:
-    """Something worth saying about the data; an ``error`` keeps its scene from being used."""
+    """Something worth saying about the data."""
 
     severity: Severity
-    code: str
+    """An ``error`` keeps its scene from being used."""
+    code: FindingCode
+    """What kind of finding it is."""
     text: str
+    """The finding in words."""
     scene: str | None = None
+    """The scene that it is about, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,7 @@ def list_files(data: Path) -> tuple[tuple[PurePosixPath, ...], tuple[Finding, ..
         SceneError: ``data`` or a folder below it is missing or cannot be listed.
     """
     if not data.is_dir():
-        raise SceneError(f"{data}: is no folder. Give the folder with the scenes as --data.")
+        raise SceneError(f"{data}: is not a folder. Give the folder with the scenes as --data.")
     root = data.resolve()
     files: list[PurePosixPath] = []
     findings: list[Finding] = []

@@ -1,14 +1,19 @@
-"""Legends: what the classes are, which of them count, and how a mask's colours name them."""
+"""Legends: what the classes are, which of them count, and how the colours of a mask name them.
+
+A legend is read from TOML (a user's file) or JSON (our records) by :meth:`Legend.from_json`; its errors name class and
+key.
+"""
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue, PlainSerializer, PlainValidator, WithJsonSchema
 
 from levelground.errors import ClassIndexError, LabelColourError, LegendError, ShapeError
 from levelground.imagery.colours import (
@@ -26,38 +31,6 @@ from levelground.imagery.colours import (
 from levelground.records import sha256_json
 
 T = TypeVar("T")
-
-
-def only_keys(content: Mapping[str, Any], known: set[str], where: str) -> None:
-    """Refuse keys that nothing reads."""
-    for key in content:
-        if key not in known:
-            raise LegendError(f"{where} has the unknown key {key!r}, expected {', '.join(sorted(known))}.")
-
-
-def typed_field(content: Mapping[str, Any], key: str, kind: type[T], where: str, default: T | None = None) -> T:
-    """Read a key of a given type."""
-    value = content.get(key, default)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise LegendError(f"{where}: {key} is {value!r}, expected {kind.__name__}.")
-    return value
-
-
-def read_colour(value: object, where: str) -> RGB:
-    """Read ``"8429F6"``, ``"#8429f6"`` or ``[132, 41, 246]``."""
-    if isinstance(value, str):
-        digits = value.removeprefix("#")
-        if len(digits) == 6 and all(digit in "0123456789abcdefABCDEF" for digit in digits):
-            return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
-    elif isinstance(value, list | tuple) and len(value) == 3 and all(type(part) is int for part in value):
-        return value[0], value[1], value[2]
-    raise LegendError(f'{where}: colour is {value!r}, expected "8429F6" or [132, 41, 246].')
-
-
-def hex_colour(colour: RGB) -> str:
-    """Six hexadecimal digits."""
-    return "{:02X}{:02X}{:02X}".format(*colour)
-
 
 IGNORE: int = NO_MATCH
 """The label of pixels without data; they enter no loss and no count."""
@@ -88,14 +61,14 @@ class Legend:
     Pixels of ``ignored_colours`` become :data:`IGNORE`.
 
     Raises:
-        LegendError: Indices are no 0…K−1, two colours are equal (under ``threshold``: after binarising), a name is
-            empty or used twice, a colour is no colour, or no class counts.
+        LegendError: Indices are not 0…K−1, two colours are equal (under ``threshold``: after binarising), a name is
+            empty or used twice, a colour is not a colour, or no class counts.
     """
 
     name: str
     classes: tuple[LegendClass, ...]
     rule: Rule = "exact"
-    ignored_colours: tuple[RGB, ...] = field(default=())
+    ignored_colours: tuple[RGB, ...] = ()
 
     def __post_init__(self) -> None:
         _check_classes(self)
@@ -131,21 +104,17 @@ class Legend:
         """The SHA-256 of what makes scores comparable: indices, names, colours and which classes count."""
         return sha256_json([[c.index, c.name, c.colour, c.counted] for c in self.classes])
 
-    def to_json(self) -> dict[str, Any]:
-        """The legend as a JSON object, read back by :meth:`from_json`; colours as six hexadecimal digits."""
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return the legend as a JSON object, read back by :meth:`from_json`; colours as six hexadecimal digits."""
         return {
             "name": self.name,
             "rule": self.rule,
             "ignored": [hex_colour(colour) for colour in self.ignored_colours],
-            "class": [
-                {"index": c.index, "name": c.name, "colour": hex_colour(c.colour), "counted": c.counted}
-                | ({} if c.name_ru is None else {"name_ru": c.name_ru})
-                for c in self.classes
-            ],
+            "class": [_class_to_json(entry) for entry in self.classes],
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Legend":
+    def from_json(cls, content: Mapping[str, object]) -> "Legend":
         """Read a legend from a JSON or TOML object.
 
         Args:
@@ -153,7 +122,7 @@ class Legend:
         Raises:
             LegendError: A key is unknown, missing or of the wrong type, or the legend contradicts itself.
         """
-        only_keys(content, {"name", "rule", "ignored", "class"}, "the legend")
+        _only_keys(content, {"name", "rule", "ignored", "class"}, "the legend")
         entries = content.get("class")
         if not isinstance(entries, list) or not entries:
             raise LegendError("the legend has no [[class]] entries. Give one for each class, with index, name, colour.")
@@ -162,10 +131,156 @@ class Legend:
         if not isinstance(ignored, list):
             raise LegendError(f'ignored is {ignored!r}, expected a list of colours such as ["000000"].')
         rule = content.get("rule", "exact")
-        if rule not in get_args(Rule):
+        if rule != "exact" and rule != "threshold":
             raise LegendError(f'rule is {rule!r}, expected "exact" or "threshold".')
-        name = typed_field(content, "name", str, "the legend", default="legend")
-        return cls(name, tuple(classes), rule, tuple(read_colour(value, "ignored") for value in ignored))
+        name = _typed_field(content, "name", str, "the legend", default="legend")
+        return cls(name, tuple(classes), rule, tuple(_read_colour(value, "ignored") for value in ignored))
+
+
+def hex_colour(colour: RGB) -> str:
+    """Write a colour as six hexadecimal digits.
+
+    Example:
+        >>> hex_colour((132, 41, 246))
+        '8429F6'
+    """
+    return "{:02X}{:02X}{:02X}".format(*colour)
+
+
+def _only_keys(content: Mapping[str, object], known: set[str], where: str) -> None:
+    """Refuse keys that no legend has."""
+    for key in content:
+        if key not in known:
+            raise LegendError(f"{where} has the unknown key {key!r}, expected {', '.join(sorted(known))}.")
+
+
+def _typed_field(content: Mapping[str, object], key: str, kind: type[T], where: str, default: T | None = None) -> T:
+    """Return the value of a key, which must have the given type."""
+    value = content.get(key, default)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise LegendError(f"{where}: {key} is {value!r}, expected {kind.__name__}.")
+    return value
+
+
+def _read_colour(value: object, where: str) -> RGB:
+    """Read ``"8429F6"``, ``"#8429f6"`` or ``[132, 41, 246]``."""
+    if isinstance(value, str):
+        digits = value.removeprefix("#")
+        if len(digits) == 6 and all(digit in "0123456789abcdefABCDEF" for digit in digits):
+            return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
+    elif isinstance(value, list | tuple) and len(value) == 3 and all(type(part) is int for part in value):
+        return value[0], value[1], value[2]
+    raise LegendError(f'{where}: colour is {value!r}, expected "8429F6" or [132, 41, 246].')
+
+
+def _class_to_json(entry: LegendClass) -> JsonValue:
+    """Write one ``[[class]]`` entry; a Russian name only where there is one."""
+    colour = hex_colour(entry.colour)
+    content: dict[str, JsonValue] = {
+        "index": entry.index,
+        "name": entry.name,
+        "colour": colour,
+        "counted": entry.counted,
+    }
+    return content if entry.name_ru is None else content | {"name_ru": entry.name_ru}
+
+
+def _class_from_json(entry: object) -> LegendClass:
+    """Read one ``[[class]]`` entry."""
+    if not isinstance(entry, Mapping):
+        raise LegendError(f"a class is {entry!r}, expected index, name and colour.")
+    where = f"class {entry['index']!r}" if "index" in entry else "a class without index"
+    _only_keys(entry, {"index", "name", "colour", "counted", "name_ru"}, where)
+    return LegendClass(
+        index=_typed_field(entry, "index", int, where),
+        name=_typed_field(entry, "name", str, where),
+        colour=_read_colour(entry.get("colour"), where),
+        counted=_typed_field(entry, "counted", bool, where, default=True),
+        name_ru=_typed_field(entry, "name_ru", str, where) if "name_ru" in entry else None,
+    )
+
+
+def _check_classes(legend: Legend) -> None:
+    """Check indices and names, and that a class counts."""
+    indices = [entry.index for entry in legend.classes]
+    if not 1 <= len(indices) <= MAX_CLASSES:
+        raise LegendError(f"legend {legend.name!r} has {len(indices)} classes, expected 1 to {MAX_CLASSES}.")
+    for expected, index in enumerate(indices):
+        if index != expected:
+            raise LegendError(
+                f"legend {legend.name!r} has class index {index} where {expected} was expected. "
+                f"Number the classes 0 to {len(indices) - 1} without a gap or a double."
+            )
+    for text in (legend.name, *legend.names, *(entry.name_ru or "" for entry in legend.classes)):
+        if not text.isprintable():
+            raise LegendError(f"legend name {text!r} has a line break or another character that is not printed.")
+    seen: set[str] = set()
+    for name in legend.names:
+        if not name.strip() or name in seen:
+            raise LegendError(f"legend {legend.name!r} has the class name {name!r} twice or empty. Name each class.")
+        seen.add(name)
+    if not legend.counted.any():
+        raise LegendError(f"legend {legend.name!r} counts no class. Set counted = true for those that are scored.")
+
+
+def _check_colours(legend: Legend) -> None:
+    """Check that every colour is one, and names one thing only."""
+    seen: dict[RGB | int, str] = {}
+    named = [(entry.colour, entry.name) for entry in legend.classes]
+    for colour, name in named + [(colour, "ignored") for colour in legend.ignored_colours]:
+        if len(colour) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in colour):
+            raise LegendError(f"legend {legend.name!r}: colour of {name} is {colour}, expected three numbers 0 to 255.")
+        key = threshold_code(colour) if legend.rule == "threshold" else colour
+        if key in seen:
+            same = "the same colour after binarising at 128" if legend.rule == "threshold" else f"colour {colour}"
+            raise LegendError(f"legend {legend.name!r}: {seen[key]} and {name} have {same}. Give each its own.")
+        seen[key] = name
+
+
+def _validate_legend(value: object) -> Legend:
+    """Read a legend that is part of a record."""
+    if isinstance(value, Legend):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError("Input should be an object")
+    try:
+        return Legend.from_json(value)
+    except LegendError as error:
+        raise ValueError(str(error)) from error
+
+
+_HEX = {"type": "string", "pattern": "^#?[0-9a-fA-F]{6}$"}
+_CLASS_KEYS = {
+    "index": {"type": "integer", "minimum": 0, "maximum": MAX_CLASSES - 1},
+    "name": {"type": "string"},
+    "colour": _HEX,
+    "counted": {"type": "boolean", "default": True},
+    "name_ru": {"type": "string"},
+}
+_LEGEND_KEYS = {
+    "name": {"type": "string"},
+    "rule": {"enum": ["exact", "threshold"]},
+    "ignored": {"type": "array", "items": _HEX, "description": "Colours of pixels without data."},
+    "class": {
+        "type": "array",
+        "minItems": 1,
+        "items": {"type": "object", "properties": _CLASS_KEYS, "required": ["index", "name", "colour"]},
+    },
+}
+JsonLegend = Annotated[
+    Legend,
+    PlainValidator(_validate_legend),
+    PlainSerializer(Legend.to_json),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "The classes, as a legend file holds them (docs/legends.md).",
+            "properties": _LEGEND_KEYS,
+            "required": ["class"],
+        }
+    ),
+]
+"""A legend as a field of a record, with its JSON form."""
 
 
 def default_legend(n_classes: int) -> Legend:
@@ -192,14 +307,14 @@ def read_legend(path: Path) -> Legend:
             data) and one ``[[class]]`` each with ``index``, ``name``, ``colour`` (``"8429F6"`` or ``[132, 41, 246]``),
             ``counted`` (default true) and ``name_ru``.
     Raises:
-        LegendError: The file is missing or no TOML, or the legend contradicts itself; the message names the file.
+        LegendError: The file is missing or is not TOML, or the legend contradicts itself; the message names the file.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise LegendError(f"{path}: cannot be read ({error.strerror}). Give a legend file with --legend.") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise LegendError(f"{path}: is no TOML ({error}). See docs/legends.md for the form.") from error
+        raise LegendError(f"{path}: is not TOML ({error}). See docs/legends.md for the form.") from error
     try:
         return Legend.from_json({"name": path.stem} | content)
     except LegendError as error:
@@ -212,13 +327,13 @@ def decode_colours(rgb: NDArray[np.uint8], legend: Legend, *, snap: int = 0, sou
     Args:
         rgb: The mask, ``(H, W, 3)``, red first.
         legend: Its colours and the rule to read them by.
-        snap: A colour that is no class becomes the nearest one where no channel differs by more than this.
+        snap: A colour that is not a class becomes the nearest one where no channel differs by more than this.
         source: The file's name, for the error.
     Returns:
         ``(H, W)``; :data:`IGNORE` where the colour is one of ``legend.ignored_colours``.
     Raises:
-        ShapeError: ``rgb`` is no ``(H, W, 3)`` of uint8.
-        LabelColourError: A colour is no class; the message counts its pixels and names the first.
+        ShapeError: ``rgb`` is not ``(H, W, 3)`` of uint8.
+        LabelColourError: A colour is not a class; the message counts its pixels and names the first.
 
     Example:
         >>> decode_colours(np.uint8([[[0, 255, 255], [250, 10, 240]]]), DEEPGLOBE, source="119_mask.png")
@@ -264,7 +379,7 @@ def encode_colours(labels: LabelMap, legend: Legend) -> NDArray[np.uint8]:
     known[: legend.n_classes] = known[IGNORE] = True
     if not known[labels].all():
         worst = int(labels[~known[labels]].max())
-        raise ClassIndexError(f"label {worst} is no class of {legend.name!r}, expected 0 to {legend.n_classes - 1}.")
+        raise ClassIndexError(f"label {worst} is not a class of {legend.name!r}, expected 0 to {legend.n_classes - 1}.")
     palette = np.zeros((256, 3), np.uint8)
     palette[: legend.n_classes] = legend.colours
     palette[IGNORE] = legend.ignored_colours[0] if legend.ignored_colours else (0, 0, 0)
@@ -296,62 +411,10 @@ def _settle_unmatched(
         more = f"; {foreign.size} such colours" if foreign.size > 1 else ""
         remedy = f"pass --snap-colours {max(8, gap)}" if gap <= 32 else "add it to the legend"
         raise LabelColourError(
-            f"{source}: {sizes[worst]} {have} colour {colour}, which is no class of {legend.name!r} (first at row "
+            f"{source}: {sizes[worst]} {have} colour {colour}, which is not a class of {legend.name!r} (first at row "
             f"{rows[at]}, column {columns[at]}{more}). Fix the file or {remedy}."
         )
     labels[rows, columns] = values[inverse]
-
-
-def _check_classes(legend: Legend) -> None:
-    """Check indices and names, and that a class counts."""
-    indices = [entry.index for entry in legend.classes]
-    if not 1 <= len(indices) <= MAX_CLASSES:
-        raise LegendError(f"legend {legend.name!r} has {len(indices)} classes, expected 1 to {MAX_CLASSES}.")
-    for expected, index in enumerate(indices):
-        if index != expected:
-            raise LegendError(
-                f"legend {legend.name!r} has class index {index} where {expected} was expected. "
-                f"Number the classes 0 to {len(indices) - 1} without a gap or a double."
-            )
-    for text in (legend.name, *legend.names, *(entry.name_ru or "" for entry in legend.classes)):
-        if not text.isprintable():
-            raise LegendError(f"legend name {text!r} has a line break or another character that is not printed.")
-    seen: set[str] = set()
-    for name in legend.names:
-        if not name.strip() or name in seen:
-            raise LegendError(f"legend {legend.name!r} has the class name {name!r} twice or empty. Name each class.")
-        seen.add(name)
-    if not legend.counted.any():
-        raise LegendError(f"legend {legend.name!r} counts no class. Set counted = true for those that are scored.")
-
-
-def _check_colours(legend: Legend) -> None:
-    """Check that every colour is one, and names one thing only."""
-    seen: dict[RGB | int, str] = {}
-    named = [(entry.colour, entry.name) for entry in legend.classes]
-    for colour, name in named + [(colour, "ignored") for colour in legend.ignored_colours]:
-        if len(colour) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in colour):
-            raise LegendError(f"legend {legend.name!r}: colour of {name} is {colour}, expected three numbers 0 to 255.")
-        key = threshold_code(colour) if legend.rule == "threshold" else colour
-        if key in seen:
-            same = "the same colour after binarising at 128" if legend.rule == "threshold" else f"colour {colour}"
-            raise LegendError(f"legend {legend.name!r}: {seen[key]} and {name} have {same}. Give each its own.")
-        seen[key] = name
-
-
-def _class_from_json(entry: object) -> LegendClass:
-    """Read one ``[[class]]`` entry."""
-    if not isinstance(entry, Mapping):
-        raise LegendError(f"a class is {entry!r}, expected index, name and colour.")
-    where = f"class {entry['index']!r}" if "index" in entry else "a class without index"
-    only_keys(entry, {"index", "name", "colour", "counted", "name_ru"}, where)
-    return LegendClass(
-        index=typed_field(entry, "index", int, where),
-        name=typed_field(entry, "name", str, where),
-        colour=read_colour(entry.get("colour"), where),
-        counted=typed_field(entry, "counted", bool, where, default=True),
-        name_ru=typed_field(entry, "name_ru", str, where) if "name_ru" in entry else None,
-    )
 
 
 DEEPGLOBE = Legend(

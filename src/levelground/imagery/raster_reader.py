@@ -41,7 +41,7 @@ class RasterReader:
                 self._raster: DatasetReader = rasterio.open(path)
             self.info: RasterInfo = info_of(self._raster, path)
         except (rasterio.errors.RasterioError, rasterio.errors.CRSError) as error:
-            raise SceneError(f"{path}: is damaged or no raster that can be read. Replace the file.") from error
+            raise SceneError(f"{path}: is damaged or is not a raster that can be read. Replace the file.") from error
 
     def __enter__(self) -> "RasterReader":
         return self

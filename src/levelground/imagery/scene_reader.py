@@ -140,7 +140,7 @@ def _check_indices(values: Pixels, nodata: float | None, legend: Legend, scene: 
         row, column = (int(part) for part in np.argwhere(wrong)[0])
         top, left = scene.window[:2] if scene.window else (0, 0)
         raise SceneError(
-            f"{scene.labels}: {_pixels(int(wrong.sum()))} a value that is no class index of {legend.name!r} (first "
+            f"{scene.labels}: {_pixels(int(wrong.sum()))} a value that is not a class index of {legend.name!r} (first "
             f"{values[row, column]} at row {top + row}, column {left + column}), expected 0 to "
             f"{legend.n_classes - 1}, or 255 for no data. Fix the mask or the legend."
         )

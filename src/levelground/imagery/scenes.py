@@ -9,7 +9,7 @@ from typing import Literal
 from levelground.errors import ConfigError, SceneError
 from levelground.imagery.geotiff import read_info
 from levelground.imagery.headers import ImageHeader, check_type, read_header
-from levelground.imagery.layouts import Finding, Naming, Pair, Pairs, find_pairs, list_files
+from levelground.imagery.layouts import Finding, FindingCode, Naming, Pair, Pairs, find_pairs, list_files
 from levelground.imagery.legend import DEEPGLOBE, Legend, default_legend
 from levelground.imagery.mask_coding import cut_blocks, given_legend, largest_index, refuse_colours, tell_coding
 from levelground.imagery.scene_reader import Coding, SceneFile, check_partners, read_labels, read_pixels, read_scene
@@ -228,7 +228,7 @@ def _notes(pairs: tuple[Pair, ...], headers: dict[Path, ImageHeader]) -> tuple[F
     turned = [pair for pair in pairs if headers[pair.image].orientation > 1]
     alpha = [pair for pair in pairs if headers[pair.image].alpha]
     palette = [pair for pair in pairs if headers[pair.image].palette]
-    cases = (
+    cases: tuple[tuple[FindingCode, str, list[Pair]], ...] = (
         ("no-mask", "without a mask: neither trained nor tested on", bare),
         ("turned", "turned upright by their EXIF orientation", turned),
         ("alpha", "with an alpha band: it is dropped, and pixels of alpha 0 become no data", alpha),

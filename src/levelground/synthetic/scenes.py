@@ -276,7 +276,7 @@ def _is_there(folder: Path, name: str, stamp: str) -> bool:
         found = _read_stamp(path) if path.exists() else ""
         if found is None:
             raise SceneError(
-                f"{path}: is there and is no generated scene; it is not overwritten. Choose another folder."
+                f"{path}: exists and is not a generated scene; it is not overwritten. Choose another folder."
             )
         stamps.append(found)
     return stamps == [stamp, stamp]
