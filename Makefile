@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint types test docs bench gold check clean
+.PHONY: help setup demo lint types test docs pictures bench gold check clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -47,6 +47,9 @@ docs: .venv/ready-dev
 	$(BIN)/python docs/flags.py --check
 	$(BIN)/python docs/architecture.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+pictures: demo .venv/ready-dev
+	$(BIN)/python docs/pictures.py --study demo --notebooks
 
 bench: .venv/ready-dev
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --quick || true; done

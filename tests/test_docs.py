@@ -160,6 +160,16 @@ def test_measures_count_what_they_say(tmp_path: Path) -> None:
     assert measures.measure_lengths(modules).holds
 
 
+def test_pictures_are_shown_and_small() -> None:
+    """Every picture is on a page with words for those who cannot see it; together they stay under 2 MB."""
+    pictures = {path.name for path in (DOCS / "images").iterdir()}
+    pages = [ROOT / "README.md", ROOT / "README.ru.md", *DOCS.rglob("*.md")]
+    shown = [m for page in pages for m in re.findall(r"!\[([^\]]*)\]\(\S*?images/([^)\s]+)\)", page.read_text("utf-8"))]
+    assert {name for _, name in shown} == pictures
+    assert [name for words, name in shown if len(words) < 20] == []
+    assert sum((DOCS / "images" / name).stat().st_size for name in pictures) < 2_000_000
+
+
 def test_notebooks_become_pages(tmp_path: Path) -> None:
     """Text, code and outputs follow each other; backticks in an output do not end its block."""
     cells = [
