@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import jsonschema
 import pytest
 import yaml
 
@@ -17,6 +18,13 @@ from levelground.cli import COMMANDS
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PACKAGE = ROOT / "src" / "levelground"
+RECORDS = {
+    "comparison": "comparison.json",
+    "dataset": "dataset.json",
+    "model": "levelground.json",
+    "run": "run.json",
+    "study": "study.json",
+}
 
 
 def load(name: str) -> ModuleType:
@@ -93,6 +101,17 @@ def test_issue_templates_ask_for_something() -> None:
             content = yaml.safe_load(form.read_text(encoding="utf-8"))
             assert content["name"] and content["description"]
             assert any(field.get("validations", {}).get("required") for field in content["body"])
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "schemas").glob("*.json")), ids=lambda path: path.stem)
+def test_records_of_the_first_version_fit_the_schemas(path: Path) -> None:
+    """Each published schema is one, and the records of a study that 0.1.0 wrote fit it."""
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    records = sorted((ROOT / "tests" / "data" / "study-0.1.0").rglob(RECORDS[path.stem]))
+    assert records
+    for record in records:
+        jsonschema.validate(json.loads(record.read_text(encoding="utf-8")), schema)
 
 
 @pytest.mark.parametrize(
