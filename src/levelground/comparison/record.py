@@ -14,11 +14,8 @@ from typing import Annotated, Any
 from pydantic import (
     Field,
     JsonValue,
-    PlainSerializer,
-    PlainValidator,
     TypeAdapter,
     ValidationError,
-    WithJsonSchema,
     model_validator,
 )
 from pydantic.dataclasses import dataclass
@@ -36,8 +33,8 @@ from levelground.comparison.results import (
     RunPairResult,
     RunResult,
 )
-from levelground.errors import LegendError, RecordError, one_line
-from levelground.imagery.legend import Legend
+from levelground.errors import RecordError, one_line
+from levelground.imagery.legend import JsonLegend
 from levelground.metrics.scores import Scoring
 from levelground.records import SCHEMAS, Record, read_json, write_json
 
@@ -45,29 +42,9 @@ FILE = "comparison.json"
 """The record's name in a study folder."""
 
 
-def _legend(value: object) -> Legend:
-    """A legend from its JSON object."""
-    if isinstance(value, Legend):
-        return value
-    if not isinstance(value, Mapping):
-        raise ValueError("Input should be an object")
-    try:
-        return Legend.from_json(value)
-    except LegendError as error:
-        raise ValueError(str(error)) from error
-
-
 def _empty(value: object) -> bool:
     """Whether a list that the earliest records lack is left out of the file."""
     return value == ()
-
-
-LegendField = Annotated[
-    Legend,
-    PlainValidator(_legend),
-    PlainSerializer(Legend.to_json),
-    WithJsonSchema({"type": "object", "description": "The classes, as a legend file holds them (docs/legends.md)."}),
-]
 
 
 @dataclass(frozen=True, config=BLOCK)
@@ -219,7 +196,7 @@ class Comparison:
     """The split that was scored."""
     scorings: Annotated[tuple[Scoring, ...], Field(min_length=1)]
     """The scorings that differ."""
-    legend: LegendField
+    legend: JsonLegend
     """The classes."""
     legend_sha256: str
     """Hash of the legend."""
