@@ -22,7 +22,7 @@ from levelground.datasets.groups import pixel_links
 from levelground.datasets.near_duplicates import THUMB, Traits
 from levelground.datasets.prepare import decode_all
 from levelground.imagery.cache import Cache
-from levelground.imagery.scenes import find_scenes
+from levelground.imagery.data_folder import find_scenes
 from levelground.synthetic.scenes import write_scenes
 
 SCENES, SIDE, TARGET_S = 803, 2448, 600.0

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from levelground.imagery.cache import Cache
+from levelground.imagery.data_folder import find_scenes
 from levelground.imagery.legend import DEEPGLOBE, LabelMap
-from levelground.imagery.scenes import SceneFile, find_scenes, read_scene
+from levelground.imagery.scene_pixels import SceneFile, read_scene
 
 DECODE_TARGET, CROP_TARGET = 12.0, 500.0
 CROP_PX = 512

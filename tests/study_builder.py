@@ -11,7 +11,7 @@ from levelground.datasets.dataset import Dataset, SceneRecord, read_dataset, wri
 from levelground.datasets.splits import Split
 from levelground.imagery.cache import Cache
 from levelground.imagery.legend import IGNORE, Legend, LegendClass, encode_colours
-from levelground.imagery.scene_reader import SceneFile
+from levelground.imagery.scene_pixels import SceneFile
 from levelground.models.build import SegmentationModel, build_model, save_model
 from levelground.runs import Run, read_run, write_card
 

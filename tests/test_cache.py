@@ -17,7 +17,7 @@ from levelground.errors import DiskError, LabelColourError, RecordError, SceneEr
 from levelground.imagery import cache as cache_module
 from levelground.imagery.cache import Cache, default_cache_folder
 from levelground.imagery.legend import DEEPGLOBE, IGNORE, default_legend
-from levelground.imagery.scene_reader import SceneFile, read_pixels
+from levelground.imagery.scene_pixels import SceneFile, read_pixels
 from levelground.records import sha256_array, sha256_file
 
 

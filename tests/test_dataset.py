@@ -24,8 +24,8 @@ from levelground.datasets.dataset import (
 from levelground.datasets.splits import Split
 from levelground.errors import RecordError
 from levelground.imagery.cache import Cache
+from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import DEEPGLOBE
-from levelground.imagery.scenes import Finding
 
 HASHES = [digit * 64 for digit in "abcdef0123456789"]
 

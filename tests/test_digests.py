@@ -14,7 +14,7 @@ from levelground.datasets.dataset import Dataset, read_dataset, write_dataset
 from levelground.datasets.prepare import prepare_dataset
 from levelground.imagery.cache import Cache
 from levelground.imagery.legend import DEEPGLOBE, default_legend
-from levelground.imagery.scenes import SceneFile
+from levelground.imagery.scene_pixels import SceneFile
 
 STUDY = Path(__file__).parent / "data" / "study-0.1.0"
 

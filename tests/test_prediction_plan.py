@@ -265,4 +265,4 @@ def test_a_raster_that_can_be_read_nowhere_is_refused_at_once(tmp_path: Path) ->
         first = min(int(raster.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", 1)) for x in (0, 1) for y in (0, 1))
         source.write_bytes(source.read_bytes()[: first + 10])
         with pytest.raises(SceneError, match=r"a\.tif: breaks off in rows \d+ to \d+ \(.*\)\. Copy the file again"):
-            reader.look((1, 2, 3))
+            reader.sample((1, 2, 3))

@@ -233,6 +233,9 @@ class RunOptions:
 
 
 GroupsFrom = Literal["auto", "pixels", "folders", "file", "none"]
+Layout = Literal["kaggle", "folders", "index", "geotiff", "raster"]
+"""How a data folder is laid out: how masks are told from images, and what they hold."""
+
 SplitRule = Literal["auto", "origin", "lists", "random", "grouped", "folders"]
 
 
@@ -246,7 +249,7 @@ class PrepareOptions:
     data: Path | None = None
     """Folder with the scenes; may be left out with --download."""
 
-    layout: Literal["auto", "kaggle", "folders", "index", "geotiff", "raster"] = "auto"
+    layout: Literal["auto", Layout] = "auto"
     """How the folder is laid out; auto looks and says what it found."""
 
     legend: Path | None = None

@@ -27,7 +27,7 @@ from levelground.evaluation.evaluate import write_mask
 from levelground.files import append_text
 from levelground.imagery.cache import Cache
 from levelground.imagery.legend import DEEPGLOBE
-from levelground.imagery.scene_reader import SceneFile
+from levelground.imagery.scene_pixels import SceneFile
 from levelground.metrics.counts_file import write_counts
 from levelground.models.build import save_model
 from levelground.records import write_json

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scene_files import noise, save, save_palette, save_raster
 
 from levelground.errors import SceneError
-from levelground.imagery.headers import read_header
-from levelground.imagery.images import read_colours, read_image_and_gaps, read_indices
+from levelground.imagery.image_headers import read_header
+from levelground.imagery.image_pixels import read_colours, read_image_with_nodata, read_indices
 
 FORMS = ("jpeg", "png", "palette", "tiff")
 
@@ -41,7 +41,7 @@ def test_changed_bytes_end_in_pixels_or_in_one_line(
             content[min(int(place * len(content)), len(content) - 1)] = value
     path = tmp_path / "a.img"
     path.write_bytes(content)
-    for read in (read_image_and_gaps, read_colours, read_indices):
+    for read in (read_image_with_nodata, read_colours, read_indices):
         try:
             result = read(path)
         except SceneError as error:

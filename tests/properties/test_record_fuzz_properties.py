@@ -30,7 +30,7 @@ from levelground.datasets.splits import lists_split
 from levelground.errors import LevelgroundError
 from levelground.imagery.cache import Cache
 from levelground.imagery.legend import DEEPGLOBE, default_legend, read_legend
-from levelground.imagery.scene_reader import SceneFile, read_labels
+from levelground.imagery.scene_pixels import SceneFile, read_labels
 from levelground.metrics.counts_file import read_counts
 from levelground.models.pretrained import read_state
 from levelground.runs import read_history, read_run

@@ -10,8 +10,8 @@ import numpy as np
 from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.datasets.splits import SplitName
 from levelground.errors import SceneError
-from levelground.imagery.headers import read_header
-from levelground.imagery.images import read_colours, read_indices
+from levelground.imagery.image_headers import read_header
+from levelground.imagery.image_pixels import read_colours, read_indices
 from levelground.imagery.legend import IGNORE, LabelMap, decode_colours
 from levelground.imagery.mask_coding import tell_coding
 

@@ -17,12 +17,13 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from levelground.config import Layout
 from levelground.datasets.splits import SPLIT_NAMES, Split, SplitName
 from levelground.errors import RecordError, SplitError, one_line
 from levelground.imagery.cache import Cache, CachedScene
 from levelground.imagery.geotiff import Window
+from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import JsonLegend, Legend
-from levelground.imagery.scenes import Finding, Layout
 from levelground.records import SCHEMAS, read_json, sha256_json, write_json
 
 DATASET_FILE = "dataset.json"

@@ -29,8 +29,10 @@ from levelground.datasets.split_selection import Grouping, check_choices, choose
 from levelground.datasets.splits import SPLIT_NAMES
 from levelground.errors import ConfigError, DataError, DiskError, RecordError, SceneError
 from levelground.imagery.cache import Cache, CacheEntry, default_cache_folder
+from levelground.imagery.data_folder import Found, find_scenes
+from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import Legend
-from levelground.imagery.scenes import Finding, Found, SceneFile, find_scenes
+from levelground.imagery.scene_pixels import SceneFile
 
 HANDLE = "balraj98/deepglobe-land-cover-classification-dataset"
 BY_HAND = (

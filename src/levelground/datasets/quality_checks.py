@@ -7,8 +7,9 @@ import numpy as np
 from levelground.datasets.dataset import SceneRecord
 from levelground.datasets.groups import NamedLink
 from levelground.datasets.splits import SPLIT_NAMES, Split, separated_groups
+from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import Legend
-from levelground.imagery.scenes import Finding, SceneFile
+from levelground.imagery.scene_pixels import SceneFile
 
 FEW_GROUPS = 30  # below, intervals over test groups are wide; REFERENCE.md's splits have 81 to 207 test scenes
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from levelground.config import GroupsFrom, SplitRule
+from levelground.config import GroupsFrom, Layout, SplitRule
 from levelground.datasets.dataset import SceneRecord
 from levelground.datasets.groups import (
     GROUPS_FILE,
@@ -29,7 +29,7 @@ from levelground.datasets.splits import (
 )
 from levelground.errors import ConfigError
 from levelground.imagery.geotiff import read_info
-from levelground.imagery.scenes import Layout, SceneFile
+from levelground.imagery.scene_pixels import SceneFile
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Decode once: scenes as memory maps on disk, found by the hash of their files and of all that decoding depends on.
+"""Decode each scene once: memory maps on disk, found by the hash of the files and of all that decoding depends on.
 
 An image is one ``.npy`` file. Labels are a ``.npy`` file and a small JSON beside it with their figures, so that a
-second look opens neither array. Files appear whole or not at all; two processes may fill one cache.
+later call opens neither array. Files appear whole or not at all; two processes may fill one cache.
 """
 
 import json
@@ -17,9 +17,9 @@ import numpy as np
 from levelground.errors import RecordError, SceneError
 from levelground.files import atomic_path, remove_leftovers
 from levelground.imagery.geotiff import Pixels
-from levelground.imagery.headers import TYPES
+from levelground.imagery.image_headers import TYPES
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
-from levelground.imagery.scene_reader import SceneFile, read_scene
+from levelground.imagery.scene_pixels import SceneFile, read_scene
 from levelground.records import sha256_array, sha256_file, sha256_json
 
 DECODING = 1
@@ -46,10 +46,10 @@ class CachedScene:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """What the cache knows of a scene; without labels, their keys are None and their counts empty.
+    """Keys, sizes, hashes and counts of a cached scene; without labels, their keys are None and their counts empty.
 
     ``class_pixels`` counts each class of the legend, ``ignored_pixels`` those without data, ``impure_pixels`` those
-    whose colour is read as a class without being one exactly.
+    whose colour is read as a class but is not exactly one.
     """
 
     image_key: str
@@ -76,7 +76,7 @@ class _LabelFigures:
 
 
 def default_cache_folder() -> Path:
-    """``$LEVELGROUND_CACHE``, else ``levelground`` below ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Return ``$LEVELGROUND_CACHE``, else ``levelground`` below ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     chosen = os.environ.get("LEVELGROUND_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -85,13 +85,10 @@ def default_cache_folder() -> Path:
 
 
 class Cache:
-    """A folder of decoded scenes, ``<key[:2]>/<key>.npy``.
-
-    Args:
-        folder: Where entries lie; made with the first one.
-    """
+    """A folder of decoded scenes, ``<key[:2]>/<key>.npy``."""
 
     def __init__(self, folder: Path) -> None:
+        """Use ``folder``; it is made with the first entry."""
         self.folder = folder
 
     def store(self, scene: SceneFile, legend: Legend, snap: int = 0) -> CacheEntry:
@@ -105,7 +102,7 @@ class Cache:
             Keys, sizes, hashes and counts.
         Raises:
             SceneError: A file is damaged, or image and mask do not fit; nothing is stored.
-            LabelColourError: The mask holds a colour that is no class; nothing is stored.
+            LabelColourError: The mask holds a colour that is not a class; nothing is stored.
             DiskError: The cache cannot be written.
         """
         image_sha256 = _file_sha256(scene.image)
@@ -147,7 +144,7 @@ class Cache:
         remove_leftovers(self.folder, deep=True)
 
     def path(self, key: str) -> Path:
-        """Where the array of a key lies."""
+        """Return the path of the array of a key."""
         return self.folder / key[:2] / f"{key}.npy"
 
     def _map(self, key: str) -> Pixels:
@@ -167,7 +164,7 @@ class Cache:
             raise RecordError(f"{path}: cached scene is missing or damaged. Run levelground prepare again.") from error
 
     def _shape(self, key: str) -> tuple[tuple[int, int, int], str] | None:
-        """Shape and type of a cached image, or ``None`` where it is missing or damaged."""
+        """Return shape and type of a cached image, or ``None`` where it is missing or damaged."""
         try:
             image = self._map(key)
         except RecordError:
@@ -178,7 +175,7 @@ class Cache:
         return (height, width, bands), str(image.dtype)
 
     def _figures(self, key: str, image: tuple[tuple[int, int, int], str]) -> _LabelFigures | None:
-        """The figures of cached labels, or ``None`` where they are missing, damaged or of another size."""
+        """Return the figures of cached labels, or ``None`` where they are missing, damaged or of another size."""
         try:
             content = json.loads(self.path(key).with_suffix(".json").read_text(encoding="utf-8"))
             figures = _LabelFigures(**content | {"class_pixels": tuple(content["class_pixels"])})
@@ -217,7 +214,7 @@ class Cache:
 
 
 def _labels_key(scene: SceneFile, legend: Legend, snap: int, image_sha256: str) -> str | None:
-    """The key of labels: mask and image (whose gaps become IGNORE), legend, rule, snap, window and version."""
+    """Make the key of labels from mask, image (whose nodata pixels become IGNORE), legend, rule, snap and window."""
     if scene.labels is None:
         return None
     classes = [legend.digest(), legend.rule, legend.ignored_colours]
@@ -236,5 +233,5 @@ def _file_sha256(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _hashed(path: Path, size: int, time_ns: int) -> str:
-    """Size and time stand in the arguments so that a changed file is hashed anew."""
+    """Hash a file; size and time are arguments so that a changed file is hashed anew."""
     return sha256_file(path)

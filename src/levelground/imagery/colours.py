@@ -1,4 +1,4 @@
-"""Colours of a mask to table values and back, as whole-array steps without a loop over classes or pixels."""
+"""Map colours of a mask to table values and back, in whole-array steps without a loop over classes or pixels."""
 
 from functools import lru_cache
 
@@ -19,7 +19,7 @@ NO_MATCH = 255
 
 
 def threshold_code(colour: RGB) -> int:
-    """The 3-bit code of a colour whose channels are binarised at 128: 4 for red, 2 for green, 1 for blue.
+    """Return the 3-bit code of a colour whose channels are binarised at 128: 4 for red, 2 for green, 1 for blue.
 
     Example:
         >>> threshold_code((0, 255, 255)), threshold_code((127, 128, 0))
@@ -30,12 +30,12 @@ def threshold_code(colour: RGB) -> int:
 
 
 def threshold_codes(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The codes of :func:`threshold_code` of many colours, ``(N, 3)`` to ``(N,)``."""
+    """Return the codes of :func:`threshold_code` of many colours, ``(N, 3)`` to ``(N,)``."""
     return np.asarray((colours >= 128) @ np.array([4, 2, 1]), np.int64)
 
 
 def pack_colours(rgb: Image, bits: int = 0xFFFFFF) -> NDArray[np.uint32]:
-    """Give each pixel's colour as one number, red in the lowest byte.
+    """Pack each pixel's colour into one number, red in the lowest byte.
 
     Args:
         rgb: Colours, ``(H, W, 3)``.
@@ -51,12 +51,12 @@ def pack_colours(rgb: Image, bits: int = 0xFFFFFF) -> NDArray[np.uint32]:
 
 
 def pack_colour(colour: RGB) -> int:
-    """The number of one colour as :func:`pack_colours` gives it."""
+    """Return the number of one colour as :func:`pack_colours` gives it."""
     return colour[0] | colour[1] << 8 | colour[2] << 16
 
 
 def unpack_colours(packed: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """The colours of numbers of :func:`pack_colours`, ``(N, 3)``.
+    """Turn numbers of :func:`pack_colours` back into colours, ``(N, 3)``.
 
     Example:
         >>> unpack_colours(np.uint32([pack_colour((1, 255, 254))])).tolist()
@@ -67,7 +67,7 @@ def unpack_colours(packed: NDArray[np.uint32]) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=4)
 def _filled(table: Table, bits: int) -> NDArray[np.uint8]:
-    """One entry for each of the 2²⁴ colours."""
+    """Make a table with one entry for each of the 2²⁴ colours."""
     lut = np.full(1 << 24, NO_MATCH, np.uint8)
     for colour, value in table:
         lut[pack_colour(colour) & bits] = value
@@ -102,17 +102,17 @@ def nearest_colours(colours: NDArray[np.uint8], table: Table) -> tuple[Codes, ND
         table: Pairs of colour and value, at least one.
     Returns:
         The value and the largest difference of a channel, ``(N,)`` each; among equals the smaller sum of squares wins,
-        then the one that stands first.
+        then the first of the table.
     """
     values = np.zeros(len(colours), np.uint8)
-    gaps = np.full(len(colours), 256, np.int64)
+    distances = np.full(len(colours), 256, np.int64)
     squares = np.zeros(len(colours), np.int64)
     for entry, value in table:
         apart = np.abs(colours.astype(np.int64) - np.array(entry))
-        gap, square = apart.max(axis=-1), (apart**2).sum(axis=-1)
-        nearer = (gap < gaps) | ((gap == gaps) & (square < squares))
-        values[nearer], gaps[nearer], squares[nearer] = value, gap[nearer], square[nearer]
-    return values, gaps
+        distance, square = apart.max(axis=-1), (apart**2).sum(axis=-1)
+        nearer = (distance < distances) | ((distance == distances) & (square < squares))
+        values[nearer], distances[nearer], squares[nearer] = value, distance[nearer], square[nearer]
+    return values, distances
 
 
 _SAFE: tuple[RGB, ...] = (
@@ -123,7 +123,7 @@ _SAFE: tuple[RGB, ...] = (
 
 
 def distinct_colours(n: int) -> tuple[RGB, ...]:
-    """Give ``n`` unlike colours, the first eight of them safe for colour-blind eyes.
+    """Return ``n`` unlike colours, the first eight of them safe for colour-blind eyes.
 
     Args:
         n: How many, at least 0; beyond eight, hues a golden angle apart at three lightnesses follow.

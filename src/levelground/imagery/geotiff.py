@@ -1,4 +1,4 @@
-"""Reading and writing of rasters through GDAL; beside ``windowed`` the only module here that imports rasterio."""
+"""Read and write rasters through GDAL; beside ``raster_reader`` the only module here that imports rasterio."""
 
 import threading
 import warnings
@@ -26,14 +26,13 @@ _quiet = threading.Lock()  # warning filters belong to the whole process
 CACHE_BYTES = 64 * 2**20
 """GDAL's cache of blocks while maps are read and written; its own default grows with the machine's memory."""
 
-
 MAX_TILE_BYTES = 2**30
 """The largest tile or strip of a file, decoded: GDAL takes room for all of it, however small the window read."""
 
 
 @dataclass(frozen=True)
 class RasterInfo:
-    """What a raster's header says.
+    """The header of a raster.
 
     ``transform`` holds GDAL's six numbers in rasterio's order (a, b, c, d, e, f): x = a·column + b·row + c,
     y = d·column + e·row + f. It is ``None`` where the raster is not georeferenced.
@@ -49,7 +48,7 @@ class RasterInfo:
 
     @property
     def gsd_m(self) -> float | None:
-        """The ground sampling distance in metres, where the raster is georeferenced in metres."""
+        """Ground sampling distance in metres, where the raster is georeferenced in metres."""
         from rasterio.crs import CRS
 
         if self.transform is None or self.crs is None:
@@ -63,7 +62,7 @@ class RasterInfo:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Leave out rasterio's warnings that a raster has no place on the ground, or a nodata value beyond its type."""
+    """Silence rasterio's warnings that a raster is not georeferenced or has a nodata value beyond its type."""
     import rasterio
 
     with _quiet, warnings.catch_warnings():
@@ -119,7 +118,7 @@ def read_info(path: Path) -> RasterInfo:
 
 
 def info_of(raster: "DatasetReader", shown: Path) -> RasterInfo:
-    """What an open raster's header says.
+    """Return the header of an open raster.
 
     Raises:
         SceneError: Its bands have unlike types, or a tile of the file would fill the memory.
@@ -216,7 +215,7 @@ def raster_writer(
     predictor: int = 1,
     level: int = 6,
 ) -> Iterator[RasterWriter]:
-    """Write a tiled, compressed GeoTIFF bit by bit; it appears under its name when the block ends well.
+    """Write a tiled, compressed GeoTIFF piece by piece; it appears under its name when the block ends well.
 
     Args:
         path: The file to appear.
@@ -268,7 +267,7 @@ def write_raster(path: Path, pixels: Pixels, info: RasterInfo, *, palette: NDArr
 
 
 def copy_to_cog(source: Path, target: Path, *, overviews: Literal["mode", "average"], predictor: int = 1) -> None:
-    """Copy a finished GeoTIFF to a cloud-optimised one, which GDAL can only make by copying.
+    """Copy a finished GeoTIFF to a cloud-optimised one, which GDAL makes by copying only.
 
     Args:
         source: The finished GeoTIFF.

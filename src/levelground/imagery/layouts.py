@@ -1,4 +1,4 @@
-"""Find images and their masks below a folder, by name and place only: no pixel is read here."""
+"""Find images and their masks below a folder by name and place only; no pixel is read here."""
 
 import os
 import re
@@ -12,10 +12,21 @@ from typing import Literal
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from levelground.config import Layout
 from levelground.errors import SceneError
 
 Naming = Literal["kaggle", "folders", "suffix"]
 """How masks are told from images: by ``_sat`` and ``_mask``, by folder, or by ``_label`` behind a raster's name."""
+
+NAMINGS: Mapping[Layout | None, tuple[Naming, ...]] = {
+    None: ("kaggle", "folders", "suffix"),
+    "kaggle": ("kaggle",),
+    "folders": ("folders",),
+    "index": ("folders", "kaggle", "suffix"),
+    "geotiff": ("folders", "suffix", "kaggle"),
+    "raster": ("suffix", "folders", "kaggle"),
+}
+"""The namings that are tried for each layout, in this order; ``None`` where the layout is told from the files."""
 
 Severity = Literal["note", "warning", "error"]
 
@@ -62,7 +73,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairs:
-    """All pairs that one naming finds, and what is wrong with the rest."""
+    """All pairs that one naming finds, and findings about the other files."""
 
     naming: Naming
     pairs: tuple[Pair, ...]
@@ -70,7 +81,7 @@ class Pairs:
 
     @property
     def labelled(self) -> int:
-        """How many images have a mask."""
+        """Number of images with a mask."""
         return sum(pair.mask is not None for pair in self.pairs)
 
 
@@ -115,7 +126,7 @@ def find_pairs(data: Path, files: Iterable[PurePosixPath], naming: Naming) -> Pa
         The pairs in the order of their images' paths; findings for masks without an image, and for images whose mask
         is missing or ambiguous.
     """
-    images, masks = _NAMINGS[naming](tuple(files))
+    images, masks = _PAIRINGS[naming](tuple(files))
     findings: list[Finding] = []
     ids = _short_ids(images) if naming == "kaggle" else {key: str(key) for key in images}
     parents = {_group(key): None for key in images}
@@ -137,8 +148,8 @@ def find_pairs(data: Path, files: Iterable[PurePosixPath], naming: Naming) -> Pa
 Keyed = dict[PurePosixPath, list[PurePosixPath]]
 
 
-def _kaggle(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
-    """``119_sat.jpg`` and ``119_mask.png`` in one folder."""
+def _pair_by_id(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
+    """Find ``119_sat.jpg`` and ``119_mask.png`` in one folder."""
     parts: dict[str, Keyed] = {"sat": defaultdict(list), "mask": defaultdict(list)}
     for path in files:
         match = _KAGGLE.fullmatch(path.stem)
@@ -147,8 +158,8 @@ def _kaggle(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
     return parts["sat"], parts["mask"]
 
 
-def _folders(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
-    """``images/a.jpg`` and ``masks/a.png`` below one parent; the mask's name may end in ``_mask`` or ``_label``."""
+def _pair_by_folder(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
+    """Find ``images/a.jpg`` and ``masks/a.png`` below one parent; the mask may end in ``_mask`` or ``_label``."""
     images: Keyed = defaultdict(list)
     masks: Keyed = defaultdict(list)
     for path in files:
@@ -164,8 +175,8 @@ def _folders(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
     return images, masks
 
 
-def _suffix(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
-    """``area_label.tif`` beside ``area.tif`` or ``area_rgbn.tif``."""
+def _pair_by_suffix(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
+    """Find ``area_label.tif`` beside ``area.tif`` or ``area_rgbn.tif``."""
     rasters = [path for path in files if path.suffix.lower() in (".tif", ".tiff")]
     labels = {path: match["base"] for path in rasters if (match := _LABEL.fullmatch(path.stem))}
     images: Keyed = defaultdict(list)
@@ -183,28 +194,28 @@ def _suffix(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
     return images, masks
 
 
-_NAMINGS: Mapping[Naming, Callable[[tuple[PurePosixPath, ...]], tuple[Keyed, Keyed]]] = {
-    "kaggle": _kaggle,
-    "folders": _folders,
-    "suffix": _suffix,
+_PAIRINGS: Mapping[Naming, Callable[[tuple[PurePosixPath, ...]], tuple[Keyed, Keyed]]] = {
+    "kaggle": _pair_by_id,
+    "folders": _pair_by_folder,
+    "suffix": _pair_by_suffix,
 }
 
 
 def _short_ids(images: Keyed) -> dict[PurePosixPath, str]:
-    """The numbers alone where no two scenes share one, else with their folders."""
+    """Name scenes by their numbers alone where no two share one, else with their folders."""
     names = Counter(key.name for key in images)
     unique = all(count == 1 for count in names.values())
     return {key: key.name if unique else str(key) for key in images}
 
 
 def _group(key: PurePosixPath) -> str:
-    """The folder that a scene shares with others, without folders that are named after a split."""
+    """Return the folder that a scene shares with others, without folders that are named after a split."""
     parts = [part for part in key.parent.parts if part.lower() not in _SPLIT_FOLDERS]
     return "/".join(parts)
 
 
 def _ambiguous(images: list[PurePosixPath], masks: list[PurePosixPath]) -> str | None:
-    """Say what is doubled, if anything."""
+    """Say which files there are twice, if any."""
     for kind, paths in (("images", images), ("masks", masks)):
         if len(paths) > 1:
             return f"{len(paths)} {kind} fit each other ({', '.join(map(str, paths))}). Keep one of them."

@@ -399,17 +399,17 @@ def _settle_unmatched(
     packed = pack_colours(rgb[rows, columns][None])[0]
     found, first, inverse, sizes = np.unique(packed, return_index=True, return_inverse=True, return_counts=True)
     colours = unpack_colours(found)
-    values, gaps = nearest_colours(colours, legend.table)
+    values, distances = nearest_colours(colours, legend.table)
     if legend.rule == "threshold":
         ignored = np.isin(threshold_codes(colours), [threshold_code(colour) for colour in legend.ignored_colours])
-        values[ignored], gaps[ignored] = IGNORE, 0
-    foreign = np.flatnonzero(gaps > snap)
+        values[ignored], distances[ignored] = IGNORE, 0
+    foreign = np.flatnonzero(distances > snap)
     if foreign.size:
         worst = foreign[np.lexsort((first[foreign], -sizes[foreign]))[0]]
-        colour, gap, at = tuple(colours[worst].tolist()), int(gaps[worst]), int(first[worst])
+        colour, distance, at = tuple(colours[worst].tolist()), int(distances[worst]), int(first[worst])
         have = "pixel has" if sizes[worst] == 1 else "pixels have"
         more = f"; {foreign.size} such colours" if foreign.size > 1 else ""
-        remedy = f"pass --snap-colours {max(8, gap)}" if gap <= 32 else "add it to the legend"
+        remedy = f"pass --snap-colours {max(8, distance)}" if distance <= 32 else "add it to the legend"
         raise LabelColourError(
             f"{source}: {sizes[worst]} {have} colour {colour}, which is not a class of {legend.name!r} (first at row "
             f"{rows[at]}, column {columns[at]}{more}). Fix the file or {remedy}."

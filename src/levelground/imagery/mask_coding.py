@@ -1,20 +1,21 @@
-"""What a set of masks holds: colours or class indices, by which legend, and where a large raster has labels."""
+"""Tell what masks hold (colours or class indices, of which legend), and which blocks of a label raster have labels."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from levelground.config import Layout
 from levelground.errors import LegendError, SceneError
-from levelground.imagery.colours import RGB, pack_colours, unpack_colours
+from levelground.imagery.colours import RGB, pack_colour, pack_colours, unpack_colours
 from levelground.imagery.geotiff import Pixels, Window
-from levelground.imagery.headers import ImageHeader
-from levelground.imagery.images import read_colours, read_indices, used_palette
+from levelground.imagery.image_headers import ImageHeader
+from levelground.imagery.image_pixels import read_colours, read_indices, used_palette
 from levelground.imagery.legend import IGNORE, MAX_CLASSES, Legend, read_legend
-from levelground.imagery.scene_reader import Coding
+from levelground.imagery.scene_pixels import Coding
 
 LEGEND_FILE = "legend.toml"
-_LOOKED_AT = 8  # masks opened to guess at palettes and colours
+_SAMPLED = 8  # masks opened to tell palettes and colours
 _EXAMPLES = 12  # colours named in an example
 _STRIP_PIXELS = 1 << 24
 
@@ -31,30 +32,35 @@ def given_legend(data: Path, path: Path | None) -> tuple[Legend, Path] | None:
     return read_legend(chosen), chosen
 
 
-def tell_coding(masks: Mapping[Path, ImageHeader], legend: Legend | None) -> Coding:
+def tell_coding(masks: Mapping[Path, ImageHeader], legend: Legend | None, layout: Layout | None = None) -> Coding:
     """Tell whether masks hold colours or class indices.
 
     Args:
         masks: Headers by file.
         legend: The legend given, if any.
+        layout: The layout that the user names; ``kaggle`` and ``folders`` have colours, ``index`` has indices.
     Returns:
-        ``colour`` where a mask has three bands, or where all colours used by the palettes stand in the legend;
-        ``index`` where all masks have one band.
+        Without such a layout: ``colour`` where a mask has three bands, or where all colours used by the palettes are in
+        the legend; ``index`` where all masks have one band.
     """
+    if layout == "index":
+        return "index"
+    if layout in ("kaggle", "folders"):
+        return "colour"
     if any(header.image_bands >= 3 and not header.palette for header in masks.values()):
         return "colour"
     palettes = [path for path, header in masks.items() if header.palette]
     if legend is None or not palettes:
         return "index"
     known = {colour for colour, _ in legend.table}
-    return "colour" if all(used_palette(path) <= known for path in palettes[:_LOOKED_AT]) else "index"
+    return "colour" if all(used_palette(path) <= known for path in palettes[:_SAMPLED]) else "index"
 
 
 def largest_index(path: Path, header: ImageHeader) -> int:
     """Find the largest class index of an index mask, -1 where it has no data at all.
 
     Raises:
-        SceneError: A value is no class index.
+        SceneError: A value is not a class index.
     """
     largest = -1
     for window in _strips(header):
@@ -72,10 +78,10 @@ def largest_index(path: Path, header: ImageHeader) -> int:
     return largest
 
 
-def refuse_colours(data: Path, masks: Iterable[Path]) -> LegendError:
-    """Make the error for colour masks without a legend: it shows a legend with the colours found."""
+def colours_without_legend(data: Path, masks: Iterable[Path]) -> LegendError:
+    """Make the error for colour masks without a legend; it shows a legend with the colours found."""
     counts: dict[RGB, int] = {}
-    for mask in list(masks)[:_LOOKED_AT]:
+    for mask in list(masks)[:_SAMPLED]:
         try:
             values, sizes = np.unique(pack_colours(read_colours(mask)), return_counts=True)
         except SceneError:  # what matters more is that there is no legend for any mask
@@ -94,10 +100,10 @@ def refuse_colours(data: Path, masks: Iterable[Path]) -> LegendError:
     )
 
 
-def cut_blocks(
+def labelled_blocks(
     path: Path, header: ImageHeader, *, block: int, coding: Coding, legend: Legend
 ) -> tuple[tuple[Window, ...], int]:
-    """Cut a label raster into blocks, and leave out those without a label.
+    """Find the blocks of a label raster that hold a label.
 
     Args:
         path: The label raster.
@@ -110,10 +116,10 @@ def cut_blocks(
     """
     windows: list[Window] = []
     n = 0
-    for row, height in _parts(header.height, block):
+    for row, height in _block_sides(header.height, block):
         strip = (row, 0, height, header.width)
         labelled = _has_label(path, strip, header.nodata, coding, legend)
-        for col, width in _parts(header.width, block):
+        for col, width in _block_sides(header.width, block):
             n += 1
             if labelled[:, col : col + width].any():
                 windows.append((row, col, height, width))
@@ -121,16 +127,16 @@ def cut_blocks(
 
 
 def _has_label(path: Path, window: Window, nodata: float | None, coding: Coding, legend: Legend) -> Pixels:
-    """Where a part of a label raster says anything, ``(H, W)`` bool."""
+    """Find the labelled pixels of a part of a label raster, ``(H, W)`` bool."""
     if coding == "index":
         values = read_indices(path, window)
         return np.asarray((values != IGNORE) & (values != nodata))
     packed = pack_colours(read_colours(path, window))
-    return ~np.isin(packed, [red | green << 8 | blue << 16 for red, green, blue in legend.ignored_colours])
+    return ~np.isin(packed, [pack_colour(colour) for colour in legend.ignored_colours])
 
 
-def _parts(length: int, block: int) -> Iterator[tuple[int, int]]:
-    """Starts and lengths of blocks along one side."""
+def _block_sides(length: int, block: int) -> Iterator[tuple[int, int]]:
+    """Yield start and length of each block along one side."""
     n = max(1, length // block + (length % block >= block / 2))
     for number in range(n):
         start = number * block
@@ -138,7 +144,7 @@ def _parts(length: int, block: int) -> Iterator[tuple[int, int]]:
 
 
 def _strips(header: ImageHeader) -> Iterator[Window | None]:
-    """Windows that keep memory flat; only TIFF is read in parts."""
+    """Yield windows that keep memory flat; only TIFF is read in parts, other files whole (``None``)."""
     if header.format != "tiff":
         yield None
         return

@@ -1,4 +1,4 @@
-"""A raster held open and read window by window; beside ``geotiff`` the only module here that imports rasterio."""
+"""Read an open raster window by window; beside ``geotiff`` the only module here that imports rasterio."""
 
 import threading
 import warnings
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 
-_LOOKS, _LOOK_PX = 4, 64  # a raster is looked at through 4 × 4 windows of 64 × 64 pixels
+_SAMPLES, _SAMPLE_PX = 4, 64  # a raster is sampled in 4 × 4 windows of 64 × 64 pixels
 
 
 class RasterReader:
@@ -55,19 +55,19 @@ class RasterReader:
 
     @property
     def wkt(self) -> str | None:
-        """The coordinate system in full: a code alone would lose a datum shift."""
+        """Coordinate system in full: a code alone would lose a datum shift."""
         return str(self._raster.crs.to_wkt()) if self._raster.crs else None
 
     @property
     def alpha_bands(self) -> tuple[int, ...]:
-        """The bands, from 1, that are tagged alpha."""
+        """Bands, from 1, that are tagged alpha."""
         from rasterio.enums import ColorInterp
 
         return tuple(n for n, kind in enumerate(self._raster.colorinterp, start=1) if kind == ColorInterp.alpha)
 
     @property
     def nodata(self) -> tuple[float | None, ...]:
-        """The nodata value of each band."""
+        """Nodata value of each band."""
         with quietly():
             return tuple(None if value is None else float(value) for value in self._raster.nodatavals)
 
@@ -77,7 +77,7 @@ class RasterReader:
         return bool(self._raster.block_shapes[0][1] >= self.info.width)
 
     def row_bytes(self, rows: int) -> int:
-        """The bytes of all stored blocks that ``rows`` rows of pixels may touch, over the raster's whole width."""
+        """Count the bytes of all stored blocks that ``rows`` rows of pixels may touch, over the whole width."""
         high, wide = self._raster.block_shapes[0]
         blocks = -(-self.info.width // wide) * (-(-rows // high) + 1)
         return int(blocks * high * wide * self.info.bands * np.dtype(self.info.dtype).itemsize)
@@ -110,36 +110,36 @@ class RasterReader:
             ) from error
         return pixels
 
-    def look(self, bands: Sequence[int]) -> NDArray[np.generic]:
-        """Pixels from all over the raster, ``(n, C)``, to tell what kind of values it holds.
+    def sample(self, bands: Sequence[int]) -> NDArray[np.generic]:
+        """Read pixels from all over the raster, ``(n, C)``, to tell what kind of values it holds.
 
         Places where the file cannot be read are left out, unless there are no others.
 
         Raises:
             SceneError: The file cannot be read anywhere.
         """
-        looks, error = [], None
+        samples, error = [], None
         for row, col in product(_spread(self.info.height), _spread(self.info.width)):
-            rows = slice(row, min(self.info.height, row + _LOOK_PX))
-            cols = slice(col, min(self.info.width, col + _LOOK_PX))
+            rows = slice(row, min(self.info.height, row + _SAMPLE_PX))
+            cols = slice(col, min(self.info.width, col + _SAMPLE_PX))
             try:
-                looks.append(self.read(rows, cols, bands).reshape(-1, len(bands)))
+                samples.append(self.read(rows, cols, bands).reshape(-1, len(bands)))
             except SceneError as broken:
                 error = broken
-        if not looks:
+        if not samples:
             assert error is not None
             raise error
-        return np.concatenate(looks)
+        return np.concatenate(samples)
 
 
 def _spread(side: int) -> list[int]:
-    """Where windows begin that are spread over one side of a raster."""
-    room = max(0, side - _LOOK_PX)
-    return sorted({room * k // (_LOOKS - 1) for k in range(_LOOKS)})
+    """Return where windows begin that are spread over one side of a raster."""
+    room = max(0, side - _SAMPLE_PX)
+    return sorted({room * k // (_SAMPLES - 1) for k in range(_SAMPLES)})
 
 
 def _innermost(error: BaseException) -> str:
-    """What GDAL said first: rasterio's own error only points at it."""
+    """Return what GDAL said first: rasterio's own error only points at it."""
     while error.__cause__ is not None:
         error = error.__cause__
     return first_line(error)

@@ -15,7 +15,7 @@ import torch
 from levelground.console import progress_bar, say
 from levelground.errors import ModelError
 from levelground.evaluation.score_scenes import most_probable
-from levelground.imagery.images import Gaps
+from levelground.imagery.image_pixels import NodataMask
 from levelground.imagery.legend import IGNORE
 from levelground.inference.sliding_window import Block, Forward, sweep
 from levelground.inference.tiling import Axis, TileGeometry
@@ -112,7 +112,7 @@ def run_job(work: Work, source: Source, scratch: Scratch, rows: Axis, cols: Axis
     row_numbers = {start: r for r, start in enumerate(rows.starts)}
     col_numbers = {start: c for c, start in enumerate(cols.starts)}
 
-    def write(r: int, c: int, kept: "_Kept", gaps: Gaps | None) -> None:
+    def write(r: int, c: int, kept: "_Kept", gaps: NodataMask | None) -> None:
         classes, probs = _fetch(kept, table, gaps, work.name)
         layers.classes.write(r, c, classes[None])
         if layers.probs is not None and probs is not None:
@@ -193,7 +193,7 @@ def _keep(block: Block, kind: ProbsKind) -> _Kept:
 
 
 def _fetch(
-    kept: _Kept, table: np.ndarray[tuple[int], np.dtype[np.uint8]], gaps: Gaps | None, name: str
+    kept: _Kept, table: np.ndarray[tuple[int], np.dtype[np.uint8]], gaps: NodataMask | None, name: str
 ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None]:
     """Bring a block into main memory: legend indices, and probabilities; no data where there are none."""
     if not bool(torch.isfinite(kept.sound)):

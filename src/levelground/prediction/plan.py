@@ -11,7 +11,7 @@ import numpy as np
 from levelground.console import say
 from levelground.errors import ConfigError, DiskError, SceneError, UnlikeError
 from levelground.imagery.geotiff import CACHE_BYTES, RasterInfo
-from levelground.imagery.headers import MAX_PIXELS, TYPES, ImageHeader, read_header
+from levelground.imagery.image_headers import MAX_PIXELS, TYPES, ImageHeader, read_header
 from levelground.imagery.raster_reader import RasterReader
 from levelground.inference.tiling import Axis, TileGeometry, check_geometry, plan_axis, tiles_at_once
 from levelground.models.model import Predictor, fit_pixels
@@ -140,7 +140,7 @@ def choose_validity(reader: RasterReader, bands: Sequence[int], wishes: Wishes) 
     nodata = tuple(_stored(reader.nodata[band - 1], info.dtype) for band in bands)
     spare = [band for band in reader.alpha_bands if band not in bands]
     alpha = spare[-1] if spare and wishes.alpha else None
-    seen = reader.look(bands if alpha is None else (*bands, alpha))
+    seen = reader.sample(bands if alpha is None else (*bands, alpha))
     if alpha is not None:
         values = seen[:, -1]
         full = np.iinfo(info.dtype).max if values.dtype.kind in "iu" else 1

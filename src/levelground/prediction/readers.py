@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.imagery.geotiff import Pixels
-from levelground.imagery.images import Gaps, read_image_and_gaps
+from levelground.imagery.image_pixels import NodataMask, read_image_with_nodata
 from levelground.imagery.raster_reader import RasterReader
 from levelground.inference.sliding_window import Block
 
@@ -66,7 +66,9 @@ def plan_taps(wanted: slice, n_in: int, n_out: int) -> Taps:
     return Taps(np.clip(places, 0, n_in - 1).astype(np.intp), weights.astype(np.float32))
 
 
-def resample(pixels: NDArray[np.generic], gaps: Gaps | None, rows: Taps, cols: Taps) -> tuple[Floats, Gaps | None]:
+def resample(
+    pixels: NDArray[np.generic], gaps: NodataMask | None, rows: Taps, cols: Taps
+) -> tuple[Floats, NodataMask | None]:
     """Resample a window.
 
     Args:
@@ -109,7 +111,7 @@ class Grid(Protocol):
         """Rows, columns, bands."""
         ...
 
-    def read(self, rows: slice, cols: slice) -> tuple[Pixels, Gaps | None]:
+    def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
         """Pixels ``(H, W, C)`` and where they have no data ``(H, W)``; ``None`` where all have."""
         ...
 
@@ -139,7 +141,7 @@ class RasterGrid:
         self._reader, self._bands, self._validity = reader, tuple(bands), validity
         self.shape = (reader.info.height, reader.info.width, len(self._bands))
 
-    def read(self, rows: slice, cols: slice) -> tuple[Pixels, Gaps | None]:
+    def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
         """Read a window; see :class:`Grid`."""
         alpha = self._validity.alpha
         stored = self._reader.read(rows, cols, self._bands if alpha is None else (*self._bands, alpha))
@@ -155,7 +157,7 @@ class ImageGrid:
 
     def __init__(self, path: Path, bands: Sequence[int], *, zero: bool) -> None:
         """Decode ``path`` and take ``bands``, from 1; ``zero`` takes pixels that are 0 in every band for gaps."""
-        pixels, gaps = read_image_and_gaps(path)
+        pixels, gaps = read_image_with_nodata(path)
         chosen = [band - 1 for band in bands]
         self._pixels = pixels if chosen == list(range(pixels.shape[-1])) else pixels[..., chosen]
         self._gaps = gaps
@@ -164,7 +166,7 @@ class ImageGrid:
             self._gaps = empty if gaps is None else gaps | empty
         self.shape = (*self._pixels.shape[:2], len(bands))
 
-    def read(self, rows: slice, cols: slice) -> tuple[Pixels, Gaps | None]:
+    def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
         """Cut a window; see :class:`Grid`."""
         return self._pixels[rows, cols].copy(), None if self._gaps is None else self._gaps[rows, cols]
 
@@ -178,7 +180,7 @@ class ResampledGrid:
         height, width, bands = grid.shape
         self.shape = (max(1, round(height / factor)), max(1, round(width / factor)), bands)
 
-    def read(self, rows: slice, cols: slice) -> tuple[Pixels, Gaps | None]:
+    def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
         """Resample a window; see :class:`Grid`."""
         height, width, _ = self._grid.shape
         down, across = plan_taps(rows, height, self.shape[0]), plan_taps(cols, width, self.shape[1])
@@ -193,7 +195,7 @@ class Source:
         self.shape = grid.shape
         self._grid, self._mean = grid, np.asarray(mean, np.float64)
         self._lock = threading.Lock()
-        self._gaps: dict[tuple[int, int], Gaps] = {}
+        self._gaps: dict[tuple[int, int], NodataMask] = {}
 
     def __getitem__(self, key: tuple[slice, slice], /) -> NDArray[np.generic]:
         """The pixels of a tile, ``(rows, columns, bands)``, and its gaps kept for :meth:`take_gaps`."""
@@ -205,7 +207,7 @@ class Source:
                 self._gaps[rows.start, cols.start] = gaps
         return pixels
 
-    def take_gaps(self, block: Block) -> Gaps | None:
+    def take_gaps(self, block: Block) -> NodataMask | None:
         """Where a finished block has no data, ``(H, W)``; ``None`` where all have. Earlier tiles are forgotten."""
         with self._lock:
             gaps = self._gaps.get((block.row, block.col))
@@ -217,7 +219,7 @@ class Source:
         return gaps[:height, :width]
 
 
-def find_gaps(stored: Pixels, validity: Validity) -> Gaps | None:
+def find_gaps(stored: Pixels, validity: Validity) -> NodataMask | None:
     """Find the pixels of a window that have no data.
 
     Args:
@@ -243,7 +245,7 @@ def find_gaps(stored: Pixels, validity: Validity) -> Gaps | None:
         found.append(np.asarray(~np.all(np.isfinite(values), axis=-1)))
     if not found:
         return None
-    gaps: Gaps = np.any(found, axis=0)
+    gaps: NodataMask = np.any(found, axis=0)
     return gaps if gaps.any() else None
 
 

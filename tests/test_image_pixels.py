@@ -12,7 +12,13 @@ from PIL import Image, ImageOps
 from scene_files import PLACE, noise, save, save_palette, save_raster
 
 from levelground.errors import SceneError
-from levelground.imagery.images import read_colours, read_image, read_image_and_gaps, read_indices, used_palette
+from levelground.imagery.image_pixels import (
+    read_colours,
+    read_image,
+    read_image_with_nodata,
+    read_indices,
+    used_palette,
+)
 
 
 @pytest.mark.parametrize("bands", [1, 3])
@@ -45,7 +51,7 @@ def test_alpha_is_dropped_and_pixels_of_alpha_0_have_no_data(tmp_path: Path) -> 
     """They are set to 0."""
     pixels = noise(5, 6, 4)
     pixels[2, 3, 3] = 0
-    image, gaps = read_image_and_gaps(save(tmp_path / "a.png", pixels))
+    image, gaps = read_image_with_nodata(save(tmp_path / "a.png", pixels))
     assert gaps is not None
     assert np.argwhere(gaps).tolist() == [[2, 3]]
     expected = pixels[..., :3].copy()
@@ -65,7 +71,7 @@ def test_raster_without_nodata_tag_has_gaps_where_all_bands_are_zero(tmp_path: P
     pixels = noise(6, 6, 4)
     pixels[0, 0] = 0
     pixels[1, 1, :3] = 0
-    image, gaps = read_image_and_gaps(save_raster(tmp_path / "a.tif", pixels))
+    image, gaps = read_image_with_nodata(save_raster(tmp_path / "a.tif", pixels))
     assert gaps is not None
     assert np.argwhere(gaps).tolist() == [[0, 0]]
     assert np.array_equal(image, pixels)
@@ -79,7 +85,7 @@ def test_nodata_tag_says_which_pixels_have_no_data(tmp_path: Path, dtype: str, n
     pixels[0, 0] = 0
     pixels[3, 4] = nodata
     pixels[5, 5, 1] = nodata
-    image, gaps = read_image_and_gaps(save_raster(tmp_path / "a.tif", pixels, nodata=nodata))
+    image, gaps = read_image_with_nodata(save_raster(tmp_path / "a.tif", pixels, nodata=nodata))
     assert gaps is not None
     assert np.argwhere(gaps).tolist() == [[3, 4]]
     assert image[3, 4].tolist() == [0, 0]
@@ -89,7 +95,7 @@ def test_values_that_are_no_numbers_are_gaps(tmp_path: Path) -> None:
     """NaN and infinities, in any band; float64 is read as float32, and what overflows there is a gap too."""
     pixels = noise(6, 6, 2, dtype="float64")
     pixels[1, 2, 0], pixels[3, 3, 1], pixels[4, 4, 0] = np.nan, np.inf, 1e300
-    image, gaps = read_image_and_gaps(save_raster(tmp_path / "a.tif", pixels, nodata=float("nan")))
+    image, gaps = read_image_with_nodata(save_raster(tmp_path / "a.tif", pixels, nodata=float("nan")))
     assert gaps is not None
     assert np.argwhere(gaps).tolist() == [[1, 2], [3, 3], [4, 4]]
     assert image.dtype == np.float32
@@ -118,7 +124,7 @@ def test_fourth_band_tagged_alpha_is_a_band(tmp_path: Path) -> None:
     with rasterio.open(tmp_path / "a.tif", "w", crs="EPSG:26917", transform=Affine(*PLACE), **form) as raster:
         raster.write(pixels.transpose(2, 0, 1))
         assert raster.colorinterp[3].name == "alpha"
-    image, gaps = read_image_and_gaps(tmp_path / "a.tif")
+    image, gaps = read_image_with_nodata(tmp_path / "a.tif")
     assert gaps is None
     assert np.array_equal(image, pixels)
 

@@ -1,4 +1,4 @@
-"""The pixels and labels of one scene, checked against each other and against the legend."""
+"""Decode the pixels and labels of one scene, and check them against each other and against the legend."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +8,8 @@ import numpy as np
 
 from levelground.errors import SceneError
 from levelground.imagery.geotiff import Pixels, Window
-from levelground.imagery.headers import ImageHeader, read_header
-from levelground.imagery.images import Gaps, read_colours, read_image, read_image_and_gaps, read_indices
+from levelground.imagery.image_headers import ImageHeader, read_header
+from levelground.imagery.image_pixels import NodataMask, read_colours, read_image, read_image_with_nodata, read_indices
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, count_impure, decode_colours
 
 Coding = Literal["colour", "index"]
@@ -18,7 +18,7 @@ Coding = Literal["colour", "index"]
 
 @dataclass(frozen=True)
 class SceneFile:
-    """Where a scene's image and labels lie; ``window`` is a block of a large raster."""
+    """Files of a scene's image and labels; ``window`` is a block of a large raster."""
 
     id: str
     image: Path
@@ -30,7 +30,7 @@ class SceneFile:
 
 @dataclass(frozen=True)
 class SceneArrays:
-    """A decoded scene; ``impure_pixels`` have a colour that is read as a class but is none exactly."""
+    """A decoded scene; ``impure_pixels`` have a colour that is read as a class but is not exactly one."""
 
     pixels: Pixels
     labels: LabelMap | None
@@ -56,30 +56,30 @@ def read_labels(scene: SceneFile, legend: Legend, *, snap: int = 0) -> LabelMap:
     Args:
         scene: The scene; it has labels.
         legend: The classes.
-        snap: Colours that are no class become the nearest where no channel differs by more than this.
+        snap: Colours that are not a class become the nearest where no channel differs by more than this.
     Returns:
         ``(H, W)`` class indices; :data:`~levelground.imagery.legend.IGNORE` where the mask or the image has no data.
     Raises:
         SceneError: The mask is missing, damaged, of another size or place than its image, or holds an index outside
             the legend.
-        LabelColourError: The mask holds a colour that is no class.
+        LabelColourError: The mask holds a colour that is not a class.
     """
     header = read_header(scene.image)
-    may_have_gaps = header.format == "tiff" or header.alpha
-    gaps = read_image_and_gaps(scene.image, scene.window)[1] if may_have_gaps else None
-    return _labels(scene, legend, snap, gaps)[0]
+    may_lack_data = header.format == "tiff" or header.alpha
+    nodata = read_image_with_nodata(scene.image, scene.window)[1] if may_lack_data else None
+    return _decode_labels(scene, legend, snap, nodata)[0]
 
 
 def read_scene(scene: SceneFile, legend: Legend, *, snap: int = 0) -> SceneArrays:
     """Decode image and labels, each file once; arguments and errors as :func:`read_pixels` and :func:`read_labels`."""
-    pixels, gaps = read_image_and_gaps(scene.image, scene.window)
+    pixels, nodata = read_image_with_nodata(scene.image, scene.window)
     if scene.labels is None:
         return SceneArrays(pixels, None)
-    return SceneArrays(pixels, *_labels(scene, legend, snap, gaps))
+    return SceneArrays(pixels, *_decode_labels(scene, legend, snap, nodata))
 
 
 def check_partners(image: Path, image_header: ImageHeader, mask: Path, mask_header: ImageHeader) -> None:
-    """Refuse a mask that does not lie on its image.
+    """Refuse a mask that does not cover its image.
 
     Raises:
         SceneError: They differ in size, or in their place on the ground.
@@ -104,8 +104,8 @@ def check_partners(image: Path, image_header: ImageHeader, mask: Path, mask_head
             )
 
 
-def _labels(scene: SceneFile, legend: Legend, snap: int, gaps: Gaps | None) -> tuple[LabelMap, int]:
-    """Decode the mask, set gaps to IGNORE, and count impure pixels."""
+def _decode_labels(scene: SceneFile, legend: Legend, snap: int, nodata: NodataMask | None) -> tuple[LabelMap, int]:
+    """Decode the mask, set pixels without image data to IGNORE, and count impure pixels."""
     if scene.labels is None:
         raise SceneError(f"{scene.image}: has no mask. Add it, or leave the scene out.")
     header = read_header(scene.labels)
@@ -120,8 +120,8 @@ def _labels(scene: SceneFile, legend: Legend, snap: int, gaps: Gaps | None) -> t
         labels = decode_colours(rgb, legend, snap=snap, source=str(scene.labels))
         if legend.rule == "threshold" or snap:  # else every colour was exact
             impure = count_impure(rgb, legend)
-    if gaps is not None:
-        labels[gaps] = IGNORE
+    if nodata is not None:
+        labels[nodata] = IGNORE
     return labels, impure
 
 
@@ -148,7 +148,7 @@ def _check_indices(values: Pixels, nodata: float | None, legend: Legend, scene: 
 
 
 def _pixels(n: int) -> str:
-    """A number of pixels and its verb."""
+    """Return a number of pixels with its verb."""
     return "1 pixel holds" if n == 1 else f"{n} pixels hold"
 
 

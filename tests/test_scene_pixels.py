@@ -11,7 +11,7 @@ from scene_files import PLACE, TWO, kaggle_pair, noise, random_labels, save, sav
 from levelground.errors import SceneError
 from levelground.imagery.geotiff import RasterInfo, write_raster
 from levelground.imagery.legend import DEEPGLOBE, IGNORE, Legend, LegendClass, default_legend, encode_colours
-from levelground.imagery.scene_reader import SceneFile, read_labels, read_pixels, read_scene
+from levelground.imagery.scene_pixels import SceneFile, read_labels, read_pixels, read_scene
 
 DUBAI = Legend(
     "dubai",

@@ -9,7 +9,7 @@ from PIL import Image
 from scene_files import noise, png_of_size, save, save_palette, save_raster
 
 from levelground.errors import SceneError
-from levelground.imagery.headers import MAX_PIXELS, ImageHeader, check_size, check_type, png_chunks, read_header
+from levelground.imagery.image_headers import MAX_PIXELS, ImageHeader, check_size, check_type, png_chunks, read_header
 
 
 def _oriented(path: Path, orientation: int, *, order: str = "MM") -> Path:

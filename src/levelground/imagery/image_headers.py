@@ -1,4 +1,4 @@
-"""What an image file's header says, read without decoding: JPEG, PNG and TIFF, told apart by content, not by suffix."""
+"""Read the headers of image files without decoding: JPEG, PNG and TIFF, told apart by content, not by suffix."""
 
 import struct
 import zlib
@@ -28,7 +28,7 @@ _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange rows and column
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a file's header says; height and width are those of the upright image.
+    """The header of an image file; height and width are those of the upright image.
 
     ``bands`` counts what is stored: 4 for RGB with alpha, 1 for a palette. ``depth`` is the bits a PNG stores of each.
     """
@@ -48,7 +48,7 @@ class ImageHeader:
 
     @property
     def image_bands(self) -> int:
-        """The bands of the image as it is read: a palette becomes three, a PNG's alpha is dropped."""
+        """Number of bands of the image as it is read: a palette becomes three, a PNG's alpha is dropped."""
         return 3 if self.palette and self.format == "png" else self.bands - self.alpha
 
 
@@ -58,7 +58,7 @@ def read_header(path: Path) -> ImageHeader:
     Args:
         path: A JPEG, PNG or TIFF.
     Raises:
-        SceneError: The file cannot be read, is empty, truncated within its header, no image, a CMYK JPEG, or larger
+        SceneError: The file cannot be read, is empty, truncated within its header, not an image, a CMYK JPEG, or larger
             than :data:`MAX_PIXELS` (a TIFF may be larger: see :func:`check_size`).
     """
     try:
@@ -103,10 +103,10 @@ def check_size(path: Path, height: int, width: int, bands: int = 1) -> None:
 
 
 def check_type(path: Path, header: ImageHeader) -> None:
-    """Refuse types of pixels that no image has here.
+    """Refuse pixels of a type that is not read here.
 
     Raises:
-        SceneError: The type is none of :data:`TYPES`.
+        SceneError: The type is not one of :data:`TYPES`.
     """
     if header.dtype not in TYPES:
         raise SceneError(f"{path}: pixels are {header.dtype}, expected {', '.join(TYPES)}. Convert the file.")

@@ -1,4 +1,4 @@
-"""The pixels of one image or mask file, and where it has no data."""
+"""Decode the pixels of one image or mask file, and find the pixels without data."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from levelground.errors import SceneError
 from levelground.imagery.colours import RGB
 from levelground.imagery.geotiff import Pixels, Window, read_memory, read_window
-from levelground.imagery.headers import ImageHeader, check_size, check_type, png_chunks, read_header
+from levelground.imagery.image_headers import ImageHeader, check_size, check_type, png_chunks, read_header
 
-Gaps = NDArray[np.bool_]  # (H, W), true where an image has no data
+NodataMask = NDArray[np.bool_]  # (H, W), true where an image has no data
 
 
 def read_image(path: Path, window: Window | None = None) -> Pixels:
@@ -24,30 +24,30 @@ def read_image(path: Path, window: Window | None = None) -> Pixels:
         Alpha is dropped from PNG only: TIFFs often tag near infrared as alpha.
     Raises:
         SceneError: The file is damaged or of a form that is not read; see
-        :func:`levelground.imagery.headers.read_header`.
+        :func:`levelground.imagery.image_headers.read_header`.
     """
-    return read_image_and_gaps(path, window)[0]
+    return read_image_with_nodata(path, window)[0]
 
 
-def read_image_and_gaps(path: Path, window: Window | None = None) -> tuple[Pixels, Gaps | None]:
-    """Decode an image as :func:`read_image` does, and tell where it has no data.
+def read_image_with_nodata(path: Path, window: Window | None = None) -> tuple[Pixels, NodataMask | None]:
+    """Decode an image as :func:`read_image` does, and find the pixels without data.
 
     Returns:
         The pixels, and ``(H, W)`` true where there are no data, or ``None`` where every pixel has some: alpha 0 in a
-        PNG; in a TIFF its nodata value in every band (zero where the file names none), or a value that is no number.
+        PNG; in a TIFF its nodata value in every band (zero where the file names none), or a value that is not a number.
     Raises:
         SceneError: As :func:`read_image`.
     """
     header = read_header(path)
     check_type(path, header)
-    gaps: Gaps | None = None
+    nodata: NodataMask | None = None
     if header.format == "tiff":
         stored = _read_tiff(path, header, window)
-        with np.errstate(over="ignore"):  # what overflows is infinite, and so a gap
+        with np.errstate(over="ignore"):  # what overflows is infinite, and so no data
             pixels = stored.astype(np.float32) if stored.dtype == np.float64 else stored
-        gaps = _raster_gaps(stored, header.nodata)
+        nodata = _find_nodata(stored, header.nodata)
         if pixels.dtype.kind == "f":
-            gaps |= ~np.isfinite(pixels.astype(np.float32, copy=False)).all(-1)
+            nodata |= ~np.isfinite(pixels.astype(np.float32, copy=False)).all(-1)
     elif header.format == "jpeg":
         pixels = _decode_jpeg(path, header)
     else:
@@ -55,12 +55,12 @@ def read_image_and_gaps(path: Path, window: Window | None = None) -> tuple[Pixel
         if header.palette:
             pixels = palette[pixels[..., 0]]
         elif header.alpha:
-            gaps = pixels[..., -1] == 0
+            nodata = pixels[..., -1] == 0
             pixels = np.ascontiguousarray(pixels[..., :-1])
-    if gaps is None or not gaps.any():
+    if nodata is None or not nodata.any():
         return pixels, None
-    pixels[gaps] = 0
-    return pixels, gaps
+    pixels[nodata] = 0
+    return pixels, nodata
 
 
 def read_colours(path: Path, window: Window | None = None) -> NDArray[np.uint8]:
@@ -91,7 +91,7 @@ def read_colours(path: Path, window: Window | None = None) -> NDArray[np.uint8]:
 
 
 def read_indices(path: Path, window: Window | None = None) -> Pixels:
-    """Read the one band of an index mask, ``(H, W)`` in the file's type; a palette is not looked at.
+    """Read the one band of an index mask, ``(H, W)`` in the file's type, without its palette.
 
     Args:
         path: A PNG or TIFF of one band (a PNG's alpha is dropped).
@@ -112,7 +112,7 @@ def read_indices(path: Path, window: Window | None = None) -> Pixels:
 
 
 def used_palette(path: Path) -> set[RGB]:
-    """The colours of a palette PNG that its pixels use."""
+    """Return the colours of a palette PNG that its pixels use."""
     pixels, palette = _decode_png(path)
     return {(int(red), int(green), int(blue)) for red, green, blue in palette[np.unique(pixels)]}
 
@@ -123,18 +123,18 @@ def _read_tiff(path: Path, header: ImageHeader, window: Window | None) -> Pixels
     return read_window(path, window)
 
 
-def _raster_gaps(pixels: Pixels, nodata: float | None) -> Gaps:
-    """Find the pixels of a raster without data."""
-    gaps: Gaps = np.zeros(pixels.shape[:2], np.bool_)
-    empty = np.float64(0 if nodata is None else nodata)
+def _find_nodata(pixels: Pixels, value: float | None) -> NodataMask:
+    """Find the pixels of a raster that have its nodata value (or zero, where it names none) in every band."""
+    found: NodataMask = np.zeros(pixels.shape[:2], np.bool_)
+    empty = np.float64(0 if value is None else value)
     if np.isfinite(empty):
         with np.errstate(over="ignore", invalid="ignore"):
             stored = empty.astype(pixels.dtype)
         if pixels.dtype.kind == "f" or stored == empty:
-            gaps = pixels[..., 0] == stored
+            found = pixels[..., 0] == stored
             for band in range(1, pixels.shape[2]):
-                gaps &= pixels[..., band] == stored
-    return gaps
+                found &= pixels[..., band] == stored
+    return found
 
 
 def _decode_jpeg(path: Path, header: ImageHeader) -> NDArray[np.uint8]:

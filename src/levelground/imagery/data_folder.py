@@ -1,40 +1,38 @@
-"""Find the scenes of a data folder: which layout it has, which legend, and which scenes are sound."""
+"""Find the scenes of a data folder: tell its layout and legend, check all headers, cut large rasters into blocks.
+
+Files are paired by name in :mod:`~levelground.imagery.layouts`; what masks hold is told in
+:mod:`~levelground.imagery.mask_coding`; pixels are decoded later, by :mod:`~levelground.imagery.scene_pixels`.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from levelground.config import Layout
 from levelground.errors import ConfigError, SceneError
 from levelground.imagery.geotiff import read_info
-from levelground.imagery.headers import ImageHeader, check_type, read_header
-from levelground.imagery.layouts import Finding, FindingCode, Naming, Pair, Pairs, find_pairs, list_files
+from levelground.imagery.image_headers import ImageHeader, check_type, read_header
+from levelground.imagery.layouts import NAMINGS, Finding, FindingCode, Pair, Pairs, find_pairs, list_files
 from levelground.imagery.legend import DEEPGLOBE, Legend, default_legend
-from levelground.imagery.mask_coding import cut_blocks, given_legend, largest_index, refuse_colours, tell_coding
-from levelground.imagery.scene_reader import Coding, SceneFile, check_partners, read_labels, read_pixels, read_scene
-
-__all__ = ["Finding", "Found", "Layout", "SceneFile", "find_scenes", "read_labels", "read_pixels", "read_scene"]
-
-Layout = Literal["kaggle", "folders", "index", "geotiff", "raster"]
+from levelground.imagery.mask_coding import (
+    colours_without_legend,
+    given_legend,
+    labelled_blocks,
+    largest_index,
+    tell_coding,
+)
+from levelground.imagery.scene_pixels import Coding, SceneFile, check_partners
 
 MIN_SIDE = 4
 """The least height and width of a scene, px: one cell of what decoders put out. Smaller files are placeholders."""
 
 _SHOWN = 3
-_NAMINGS: dict[Layout | None, tuple[Naming, ...]] = {
-    None: ("kaggle", "folders", "suffix"),
-    "kaggle": ("kaggle",),
-    "folders": ("folders",),
-    "index": ("folders", "kaggle", "suffix"),
-    "geotiff": ("folders", "suffix", "kaggle"),
-    "raster": ("suffix", "folders", "kaggle"),
-}
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a data folder holds.
+    """The scenes of a data folder, its layout and its legend.
 
     ``lines`` say it for a person; ``findings`` of severity ``error`` name scenes that are not among ``scenes``.
     Scenes without a mask are among ``scenes``, with ``labels`` None.
@@ -49,11 +47,11 @@ class Found:
 
 
 def find_scenes(data: Path, *, layout: Layout | None = None, legend: Path | None = None, block: int = 256) -> Found:
-    """Find the scenes of a folder and check their headers; no scene is decoded but index masks without a legend.
+    """Find the scenes of a folder and check their headers; only index masks without a legend are decoded.
 
     Args:
         data: The folder.
-        layout: Its layout; ``None`` looks.
+        layout: Its layout; ``None`` tells it from the files.
         legend: A legend file; ``None`` takes ``legend.toml`` in ``data``, then what the layout implies.
         block: Side in pixels of the blocks that a large raster is cut into.
     Returns:
@@ -73,37 +71,38 @@ def find_scenes(data: Path, *, layout: Layout | None = None, legend: Path | None
     if not masks:
         raise SceneError(_no_scene(data, findings))
     chosen = given_legend(data, legend)
-    coding = _coding(layout, masks, chosen[0] if chosen else None)
+    coding = tell_coding(masks, chosen[0] if chosen else None, layout)
     if chosen:
         classes, told = chosen[0], f"from {chosen[1]}"
     elif coding == "colour" and pairs.naming == "kaggle":
         classes, told = DEEPGLOBE, "built in"
     elif coding == "colour":
-        raise refuse_colours(data, masks)
+        raise colours_without_legend(data, masks)
     else:
-        classes, sound, bad = _default_legend(sound, headers)
+        classes, sound, bad = _numbered_legend(sound, headers)
         findings += bad
         told = "no legend file: the classes are numbered, 255 = no data"
-    seen = layout or _look(pairs, sound, headers, coding)
-    if seen == "raster":
-        scenes, findings, line = _cut(sound, headers, coding, classes, block, findings)
+    told_layout = layout or _tell_layout(pairs, sound, headers, coding)
+    if told_layout == "raster":
+        scenes, more, line = _cut_rasters(sound, headers, coding, classes, block)
+        findings += more
     else:
         scenes = tuple(SceneFile(p.id, p.image, p.mask, None, p.group, coding) for p in sound)
-        line = _count(sound)
+        line = _count_scenes(sound)
     if not any(scene.labels for scene in scenes):
         raise SceneError(_no_scene(data, findings))
     lines = (
-        f"layout {seen}{'' if layout else ' (found by looking; --layout overrides)'}: {line}; masks hold "
+        f"layout {told_layout}{'' if layout else ' (found by looking; --layout overrides)'}: {line}; masks hold "
         f"{'colours' if coding == 'colour' else 'class indices'}",
         f"legend {classes.name}, {classes.n_classes} classes, {int(classes.counted.sum())} counted ({told})",
     )
-    return Found(seen, scenes, classes, lines, findings + _notes(sound, headers), _gsd(sound, headers))
+    return Found(told_layout, scenes, classes, lines, findings + _notes(sound, headers), _gsd(sound, headers))
 
 
 def _find_pairs(data: Path, layout: Layout | None) -> tuple[Pairs, tuple[Finding, ...]]:
-    """Try the namings in turn; the first that pairs anything is taken."""
+    """Try the namings of the layout in turn, and take the first that pairs anything."""
     files, findings = list_files(data)
-    tried = [find_pairs(data, files, naming) for naming in _NAMINGS[layout]]
+    tried = [find_pairs(data, files, naming) for naming in NAMINGS[layout]]
     found = next((pairs for pairs in tried if pairs.labelled), tried[0])
     return found, findings + found.findings
 
@@ -140,7 +139,7 @@ def _read_headers(pairs: Iterable[Pair]) -> tuple[dict[Path, ImageHeader], tuple
 
 
 def _check_side(path: Path, header: ImageHeader) -> None:
-    """Refuse scenes of next to no pixels."""
+    """Refuse scenes of fewer than :data:`MIN_SIDE` pixels a side."""
     if min(header.height, header.width) < MIN_SIDE:
         raise SceneError(
             f"{path}: has {header.width} × {header.height} pixels, expected at least {MIN_SIDE} each way. "
@@ -148,17 +147,10 @@ def _check_side(path: Path, header: ImageHeader) -> None:
         )
 
 
-def _coding(layout: Layout | None, masks: dict[Path, ImageHeader], legend: Legend | None) -> Coding:
-    """What the masks hold: as the layout says, else by looking."""
-    if layout == "index":
-        return "index"
-    return "colour" if layout in ("kaggle", "folders") else tell_coding(masks, legend)
-
-
-def _default_legend(
+def _numbered_legend(
     pairs: tuple[Pair, ...], headers: dict[Path, ImageHeader]
 ) -> tuple[Legend, tuple[Pair, ...], tuple[Finding, ...]]:
-    """Number the classes from 0 to the largest index of all masks; drop scenes whose mask is no index mask."""
+    """Number the classes from 0 to the largest index of all masks; drop scenes whose mask is not an index mask."""
     largest = 1  # a legend of one class leaves nothing to tell apart
     sound: list[Pair] = []
     findings: list[Finding] = []
@@ -171,8 +163,8 @@ def _default_legend(
     return default_legend(largest + 1), tuple(sound), tuple(findings)
 
 
-def _look(pairs: Pairs, sound: tuple[Pair, ...], headers: dict[Path, ImageHeader], coding: Coding) -> Layout:
-    """Name the layout by what was found."""
+def _tell_layout(pairs: Pairs, sound: tuple[Pair, ...], headers: dict[Path, ImageHeader], coding: Coding) -> Layout:
+    """Tell the layout from the naming, the file formats and what the masks hold."""
     labelled = [pair for pair in sound if pair.mask]
     if all(headers[pair.image].format == "tiff" for pair in labelled):
         return "raster" if len(labelled) == 1 else "geotiff"
@@ -181,16 +173,16 @@ def _look(pairs: Pairs, sound: tuple[Pair, ...], headers: dict[Path, ImageHeader
     return "kaggle" if pairs.naming == "kaggle" else "folders"
 
 
-def _cut(
-    pairs: tuple[Pair, ...],
-    headers: dict[Path, ImageHeader],
-    coding: Coding,
-    legend: Legend,
-    block: int,
-    findings: tuple[Finding, ...],
+def _cut_rasters(
+    pairs: tuple[Pair, ...], headers: dict[Path, ImageHeader], coding: Coding, legend: Legend, block: int
 ) -> tuple[tuple[SceneFile, ...], tuple[Finding, ...], str]:
-    """Cut rasters into blocks; blocks of one raster alone are each their own group."""
+    """Make a scene of each labelled block of each raster; blocks of a single raster are each their own group.
+
+    Returns:
+        The scenes, what there is to say about rasters and blocks without a label, and a line for a person.
+    """
     scenes: list[SceneFile] = []
+    findings: list[Finding] = []
     empty = 0
     labelled = [(pair, pair.mask) for pair in pairs if pair.mask]
     for pair, mask in labelled:
@@ -200,9 +192,9 @@ def _cut(
             )
             raise SceneError(text)
         try:
-            windows, left_out = cut_blocks(mask, headers[mask], block=block, coding=coding, legend=legend)
+            windows, left_out = labelled_blocks(mask, headers[mask], block=block, coding=coding, legend=legend)
         except SceneError as error:
-            findings += (Finding("error", "unreadable", str(error), pair.id),)
+            findings.append(Finding("error", "unreadable", str(error), pair.id))
             continue
         empty += left_out
         for window in windows:
@@ -212,18 +204,18 @@ def _cut(
     line = f"{len(labelled)} raster{'s' * (len(labelled) != 1)} cut into blocks of {block} px: {len(scenes)} blocks"
     if empty:
         line += f", {empty} more without a valid label pixel left out"
-        findings += (Finding("note", "empty-blocks", f"{empty} blocks have no valid label pixel and are left out."),)
-    return tuple(scenes), findings, line
+        findings.append(Finding("note", "empty-blocks", f"{empty} blocks have no valid label pixel and are left out."))
+    return tuple(scenes), tuple(findings), line
 
 
-def _count(pairs: tuple[Pair, ...]) -> str:
-    """How many scenes, with and without masks."""
+def _count_scenes(pairs: tuple[Pair, ...]) -> str:
+    """Say how many scenes there are, with and without masks."""
     bare = [pair.id for pair in pairs if pair.mask is None]
     return f"{len(pairs) - len(bare)} scenes with a mask" + (f", {len(bare)} without" if bare else "")
 
 
 def _notes(pairs: tuple[Pair, ...], headers: dict[Path, ImageHeader]) -> tuple[Finding, ...]:
-    """What is done to some images, and which scenes have no mask: one note each, with a few names."""
+    """Note what is done to some images and which scenes have no mask, with a few names each."""
     bare = [pair for pair in pairs if pair.mask is None]
     turned = [pair for pair in pairs if headers[pair.image].orientation > 1]
     alpha = [pair for pair in pairs if headers[pair.image].alpha]
@@ -243,12 +235,12 @@ def _notes(pairs: tuple[Pair, ...], headers: dict[Path, ImageHeader]) -> tuple[F
 
 
 def _gsd(pairs: tuple[Pair, ...], headers: dict[Path, ImageHeader]) -> float | None:
-    """The ground sampling distance of the first image, where it is georeferenced in metres."""
+    """Return the ground sampling distance of the first image, where it is georeferenced in metres."""
     return next((read_info(p.image).gsd_m for p in pairs if headers[p.image].format == "tiff"), None)
 
 
 def _no_scene(data: Path, findings: tuple[Finding, ...]) -> str:
-    """Say why there is nothing to read: the first error, else the layouts that are known."""
+    """Say why there is no scene: the first error, else the layouts that are known."""
     errors = [finding.text for finding in findings if finding.severity == "error"]
     if errors:
         return errors[0] + (f" ({len(errors)} problems in all, and no scene is left.)" if len(errors) > 1 else "")

@@ -7,11 +7,13 @@ import pytest
 from PIL import Image
 from scene_files import TWO, kaggle_pair, noise, png_of_size, random_labels, save, save_palette, save_raster
 
+from levelground.config import Layout
 from levelground.errors import ConfigError, LegendError, SceneError
-from levelground.imagery.headers import read_header
+from levelground.imagery.data_folder import Found, find_scenes
+from levelground.imagery.image_headers import read_header
 from levelground.imagery.legend import DEEPGLOBE, default_legend, encode_colours
 from levelground.imagery.mask_coding import largest_index
-from levelground.imagery.scenes import Found, Layout, find_scenes, read_labels, read_pixels
+from levelground.imagery.scene_pixels import read_labels, read_pixels
 
 TOML = """name = "two"
 ignored = ["000000"]
