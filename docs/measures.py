@@ -62,7 +62,7 @@ FINITE_LIST = """
 """
 FINITE = set(FINITE_LIST.split())
 CLAUSE_END = re.compile(
-    r"[,;:(—–]|\s-\s|\.\s|\b(?:that|which|who|whose|where|when|while|if|as|because|until|so|how|whether)\b"
+    r"[,;:(—–]|\s-\s|\.\s|\b(?:that|which|who|whose|where|when|while|if|as|because|until|so|how|whether|it|they|before|after|than)\b"
 )
 
 
