@@ -140,13 +140,13 @@ def main() -> int:
         with rasterio.open(folder / "maps" / "raster.tif") as file:
             channel = np.full(256, 255, np.uint8)
             channel[list(ours.outputs)] = np.arange(len(ours.outputs))
-            mapped = median_filter(channel[file.read(1)], 5, mode=said.edges)
+            predicted = median_filter(channel[file.read(1)], 5, mode=said.edges)
     print(f"{run.name}: {n} single tiles of {exported.tile} px, 5 x 5 median over both ({said.edges} at the border)")
     print(f"agreement on single tiles, lowest: {min(shares):.5f} (target {TARGET})")
     print(f"agreement on single tiles, mean: {sum(shares) / n:.5f} (target {TARGET})")
-    side = mapped.shape[0]
-    print(f"agreement over a raster of {side} x {side} px: {(mapped == said.classes[-1]).mean():.5f} (no target)")
-    print(f"classes on the raster: {len(np.unique(mapped))} ours, {len(np.unique(said.classes[-1]))} geodeep's")
+    side = predicted.shape[0]
+    print(f"agreement over a raster of {side} x {side} px: {(predicted == said.classes[-1]).mean():.5f} (no target)")
+    print(f"classes on the raster: {len(np.unique(predicted))} ours, {len(np.unique(said.classes[-1]))} geodeep's")
     met = min(shares) >= TARGET
     print("verdict:", "met" if met else "short")
     return 0 if met else 1

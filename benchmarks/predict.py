@@ -1,4 +1,4 @@
-"""``predict`` on whole rasters: speed beside the bare network and other ways, memory, place, going on after SIGKILL.
+"""``predict`` on whole rasters: speed beside the bare network and other ways, memory, place on the map, resume.
 
 Run from the project's root: ``python benchmarks/predict.py [--quick] [--folder DIR] [--no-geodeep]
 [--geodeep-python PYTHON]``.
@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from torch import nn
 
+from levelground.config import PredictOptions
 from levelground.imagery.geotiff import read_info, read_window
 from levelground.imagery.legend import Legend, LegendClass
 from levelground.inference.sliding_window import Normaliser
@@ -46,9 +47,9 @@ from levelground.inference.tiling import plan_axis
 from levelground.models.build import SegmentationModel
 from levelground.models.metadata import Passport
 from levelground.models.model import Predictor, open_predictor
-from levelground.prediction.plan import Settings, Wishes, choose_tiles
+from levelground.prediction.plan import choose_tiles
 from levelground.prediction.predict import predict_maps
-from levelground.prediction.resume import JOURNAL_FILE
+from levelground.prediction.resume import STATE_FILE
 from levelground.runtime import Runtime, make_runtime
 
 TARGET_SHARE, TARGET_SPREAD, TARGET_MIB = 0.90, 0.10, 64.0
@@ -65,7 +66,7 @@ def brightest(image: torch.Tensor) -> torch.Tensor:
     return image * 3.0
 
 
-def predictor(name: str, forward: Callable[[torch.Tensor], torch.Tensor]) -> Predictor:
+def toy_model(name: str, forward: Callable[[torch.Tensor], torch.Tensor]) -> Predictor:
     """A model of three bands and three classes."""
     digest = hashlib.sha256(name.encode()).hexdigest()
     return Predictor(
@@ -131,8 +132,8 @@ def measure_speed(folder: Path, side: int, rounds: int, geodeep: Path | None) ->
     network = smp.create_model("unet", encoder_name="resnet18", encoder_weights=None, classes=3).eval()
     raster, exported = make_raster(folder / "speed.tif", side), export(network, folder / "unet.onnx")
     placed = runtime.place(network)
-    model, foreign = predictor("unet", placed), open_predictor(exported, runtime)
-    geometry = choose_tiles(model, Settings(), runtime.device.type)
+    model, foreign = toy_model("unet", placed), open_predictor(exported, runtime)
+    geometry = choose_tiles(model, PredictOptions(), runtime.device.type)
     n_tiles = len(plan_axis(side, tile=TILE, halo=HALO).starts) ** 2
     stored = torch.from_numpy(np.stack([read_window(raster, (0, 0, TILE, TILE))] * geometry.batch))
     resident = Normaliser(MEAN, STD, runtime.device)(stored.to(runtime.device))
@@ -143,14 +144,14 @@ def measure_speed(folder: Path, side: int, rounds: int, geodeep: Path | None) ->
             with runtime.autocast():
                 placed(resident[: min(geometry.batch, n_tiles - first)])
 
-    def mapped(by: Predictor) -> None:
-        predict_maps(by, [str(raster)], folder / "speed", settings=Settings(overwrite=True), runtime=runtime)
+    def predict_with(by: Predictor) -> None:
+        predict_maps(by, [str(raster)], folder / "speed", PredictOptions(overwrite=True), runtime)
 
     works: dict[str, Callable[[], object]] = {
         "bare": bare,
-        "predict": lambda: mapped(model),
+        "predict": lambda: predict_with(model),
         "plain": lambda: plain_way(placed, raster, folder / "plain.tif", runtime.device),
-        "onnx": lambda: mapped(foreign),
+        "onnx": lambda: predict_with(foreign),
     }
     timed: dict[str, Callable[[], float]] = {
         name: functools.partial(seconds, work, runtime) for name, work in works.items()
@@ -207,10 +208,10 @@ def geodeep_python(flags: argparse.Namespace, folder: Path) -> Path | None:
 
 
 def child(raster: Path, out: Path) -> None:
-    """Map one raster with a network of one multiplication and print this process's peak memory."""
+    """Predict one raster with a network of one multiplication and print this process's peak memory."""
     runtime = make_runtime("cpu", "fp32")
     before, started = peak_mib(), time.perf_counter()
-    predict_maps(predictor("brightest", brightest), [str(raster)], out, settings=Settings(), runtime=runtime)
+    predict_maps(toy_model("brightest", brightest), [str(raster)], out, PredictOptions(), runtime)
     found = {"before_mib": before, "peak_mib": peak_mib(), "time_s": time.perf_counter() - started}
     print(json.dumps(found))
 
@@ -227,7 +228,7 @@ def peak_mib() -> float:
 
 
 def start_child(raster: Path, out: Path) -> "subprocess.Popen[bytes]":
-    """Map a raster in a process of its own."""
+    """Predict a raster in a process of its own."""
     command = [sys.executable, __file__, "--child", str(raster), str(out)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
@@ -268,27 +269,27 @@ def measure_memory(folder: Path, sides: tuple[int, ...]) -> bool:
     return met and exact
 
 
-def check_place(raster: Path, mapped: Path) -> bool:
+def check_place(raster: Path, classes: Path) -> bool:
     """Whether a map lies on its raster pixel by pixel and is a sound COG; printed."""
     from rio_cogeo import cog_validate
 
-    one, other = read_info(raster), read_info(mapped)
+    one, other = read_info(raster), read_info(classes)
     same = (one.crs, one.transform, one.height, one.width) == (other.crs, other.transform, other.height, other.width)
-    valid, errors, _ = cog_validate(mapped)
-    print(f"place of {mapped.name}: {'the same' if same else 'ANOTHER'} CRS, transform and shape (target: the same)")
+    valid, errors, _ = cog_validate(classes)
+    print(f"place of {classes.name}: {'the same' if same else 'ANOTHER'} CRS, transform and shape (target: the same)")
     print(f"COG by rio-cogeo: {'valid' if valid else f'NOT VALID: {errors}'} (target: valid)")
     return same and valid
 
 
-def check_classes(raster: Path, mapped: Path, windows: int = 24, size: int = 1000) -> bool:
+def check_classes(raster: Path, classes: Path, windows: int = 24, size: int = 1000) -> bool:
     """Whether a map of :func:`brightest` says what it must, across tiles; printed."""
     info, rng = read_info(raster), np.random.default_rng(0)
     wrong = 0
     for row, col in rng.integers(0, [info.height - size, info.width - size], (windows, 2), endpoint=True).tolist():
         window = (row, col, size, size)
-        wrong += np.count_nonzero(read_window(mapped, window)[..., 0] != read_window(raster, window).argmax(axis=-1))
+        wrong += np.count_nonzero(read_window(classes, window)[..., 0] != read_window(raster, window).argmax(axis=-1))
     print(f"classes: {wrong} of {windows * size**2} pixels in {windows} windows are wrong (target 0)")
-    return check_place(raster, mapped) and wrong == 0
+    return check_place(raster, classes) and wrong == 0
 
 
 def measure_restart(folder: Path, side: int) -> bool:
@@ -296,12 +297,12 @@ def measure_restart(folder: Path, side: int) -> bool:
     raster = make_raster(folder / "restart.tif", side)
     finish(start_child(raster, folder / "whole"))
     rows = len(plan_axis(side, tile=TILE, halo=HALO).starts)
-    journal = folder / "killed" / f".{raster.name}.scratch" / JOURNAL_FILE
+    state = folder / "killed" / f".{raster.name}.scratch" / STATE_FILE
     process, done = start_child(raster, folder / "killed"), 0
     while process.poll() is None and done < rows // 2:
         time.sleep(0.005)
-        if journal.exists():
-            done = int(json.loads(journal.read_text(encoding="utf-8"))["rows"])
+        if state.exists():
+            done = int(json.loads(state.read_text(encoding="utf-8"))["rows"])
     os.kill(process.pid, signal.SIGKILL)
     killed = process.wait() == -signal.SIGKILL and not (folder / "killed" / raster.name).exists()
     finish(start_child(raster, folder / "killed"))
@@ -321,9 +322,8 @@ def check_naip(folder: Path) -> bool:
     if not raster.exists():
         print("NAIP: skipped, LEVELGROUND_DATA names no folder with naip/")
         return True
-    settings = Settings(wishes=Wishes(bands=(1, 2, 3)))
-    runtime = make_runtime("cpu", "fp32")
-    predict_maps(predictor("brightest", brightest), [str(raster)], folder / "naip", settings=settings, runtime=runtime)
+    model, runtime = toy_model("brightest", brightest), make_runtime("cpu", "fp32")
+    predict_maps(model, [str(raster)], folder / "naip", PredictOptions(bands=(1, 2, 3)), runtime)
     return check_place(raster, folder / "naip" / raster.name)
 
 

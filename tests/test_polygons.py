@@ -9,29 +9,20 @@ import pyogrio
 import pytest
 import rasterio.features
 from numpy.typing import NDArray
+from prediction_builder import HALF_METRE, write_class_map
 from pyproj import Geod, Transformer
 from study_builder import LEGEND
 
 from levelground.errors import ClassIndexError, ConfigError, DiskError, SceneError
-from levelground.imagery.geotiff import RasterInfo, write_raster
 from levelground.prediction.polygons import PolygonCount, break_long, write_polygons
 from levelground.prediction.vectorize import Rings
 
-UTM = (0.5, 0.0, 500000.0, 0.0, -0.5, 5600000.0)
 RING = np.uint8([[0, 0, 0, 0], [0, 2, 2, 0], [0, 2, 3, 0], [0, 0, 0, 255]])
 """Class 0 around class 2 and, touching it by a corner, no data; one pixel of class 3."""
 
 
-def save(
-    path: Path, labels: NDArray[np.uint8], crs: str | None = "EPSG:32633", place: tuple[float, ...] | None = UTM
-) -> Path:
-    """Write a class map."""
-    write_raster(path, labels, RasterInfo(0, 0, 0, "", 255, crs, place))  # type: ignore[arg-type]
-    return path
-
-
 def blobs(height: int, width: int, *, seed: int = 0) -> NDArray[np.uint8]:
-    """Patches of several sizes of classes 0, 2 and 3, some pixels without data."""
+    """Components of several sizes of classes 0, 2 and 3, some pixels without data."""
     rng = np.random.default_rng(seed)
     coarse = rng.choice(np.uint8([0, 2, 3]), (height // 8 + 1, width // 8 + 1)).repeat(8, 0).repeat(8, 1)
     labels = coarse[:height, :width].copy()
@@ -67,7 +58,7 @@ def signed_area(ring: NDArray[np.float64]) -> float:
 
 def test_geopackage_has_the_maps_system_names_and_areas(tmp_path: Path) -> None:
     """Read by GDAL: three polygons, the middle one a hole in the first."""
-    count = write_polygons(save(tmp_path / "a.tif", RING), LEGEND, tmp_path / "a.gpkg")
+    count = write_polygons(write_class_map(tmp_path / "a.tif", RING), LEGEND, tmp_path / "a.gpkg")
     meta, features = read_back(tmp_path / "a.gpkg")
     assert count == PolygonCount(3, 0)
     assert (meta["crs"], meta["geometry_type"], list(meta["fields"])) == (
@@ -86,20 +77,22 @@ def test_geopackage_has_the_maps_system_names_and_areas(tmp_path: Path) -> None:
 def test_polygons_lie_on_their_pixels(tmp_path: Path) -> None:
     """Burnt back by GDAL they give the map."""
     labels = blobs(90, 70)
-    write_polygons(save(tmp_path / "a.tif", labels), LEGEND, tmp_path / "a.gpkg")
+    write_polygons(write_class_map(tmp_path / "a.tif", labels), LEGEND, tmp_path / "a.gpkg")
     _, features = read_back(tmp_path / "a.gpkg")
     shapes = [({"type": "Polygon", "coordinates": [r.tolist() for r in f["rings"]]}, f["class"]) for f in features]
-    burnt = rasterio.features.rasterize(shapes, labels.shape, fill=255, transform=rasterio.Affine(*UTM), dtype="uint8")
+    burnt = rasterio.features.rasterize(
+        shapes, labels.shape, fill=255, transform=rasterio.Affine(*HALF_METRE), dtype="uint8"
+    )
     assert np.array_equal(burnt, labels)
 
 
 @pytest.mark.parametrize("ending", ["gpkg", "geojson"])
-@pytest.mark.parametrize(("crs", "place"), [("EPSG:32633", UTM), (None, None)])
+@pytest.mark.parametrize(("crs", "place"), [("EPSG:32633", HALF_METRE), (None, None)])
 def test_outer_rings_run_counter_clockwise_and_holes_clockwise(
     tmp_path: Path, ending: str, crs: str | None, place: tuple[float, ...] | None
 ) -> None:
     """RFC 7946, 3.1.6; in the file's own axes."""
-    write_polygons(save(tmp_path / "a.tif", blobs(40, 40), crs, place), LEGEND, tmp_path / f"a.{ending}")
+    write_polygons(write_class_map(tmp_path / "a.tif", blobs(40, 40), crs, place), LEGEND, tmp_path / f"a.{ending}")
     _, features = read_back(tmp_path / f"a.{ending}")
     assert any(len(feature["rings"]) > 1 for feature in features)
     for feature in features:
@@ -110,7 +103,7 @@ def test_outer_rings_run_counter_clockwise_and_holes_clockwise(
 
 def test_geojson_is_in_degrees(tmp_path: Path) -> None:
     """No crs member; the corners where PROJ has them, the area on the ellipsoid that of the plane but for its scale."""
-    write_polygons(save(tmp_path / "a.tif", np.full((60, 80), 2, np.uint8)), LEGEND, tmp_path / "a.geojson")
+    write_polygons(write_class_map(tmp_path / "a.tif", np.full((60, 80), 2, np.uint8)), LEGEND, tmp_path / "a.geojson")
     content = json.loads((tmp_path / "a.geojson").read_text(encoding="utf-8"))
     assert list(content) == ["type", "features"]
     (feature,) = content["features"]
@@ -137,7 +130,7 @@ def test_long_pieces_have_points_on_them_where_maps_bend() -> None:
 
 def test_without_a_system_polygons_are_in_columns_and_rows(tmp_path: Path) -> None:
     """And have no areas but pixels."""
-    write_polygons(save(tmp_path / "a.tif", RING, None, None), LEGEND, tmp_path / "a.gpkg")
+    write_polygons(write_class_map(tmp_path / "a.tif", RING, None, None), LEGEND, tmp_path / "a.gpkg")
     meta, features = read_back(tmp_path / "a.gpkg")
     assert list(meta["fields"]) == ["class", "name", "pixels"]
     (water,) = [feature for feature in features if feature["name"] == "Water"]
@@ -147,17 +140,17 @@ def test_without_a_system_polygons_are_in_columns_and_rows(tmp_path: Path) -> No
 def test_areas_in_degrees_are_those_of_the_ellipsoid(tmp_path: Path) -> None:
     """PROJ's geodesic polygon is the outside reference."""
     place = (1e-5, 0.0, 10.0, 0.0, -1e-5, 60.0)
-    write_polygons(save(tmp_path / "a.tif", RING, "EPSG:4326", place), LEGEND, tmp_path / "a.geojson")
+    write_polygons(write_class_map(tmp_path / "a.tif", RING, "EPSG:4326", place), LEGEND, tmp_path / "a.geojson")
     _, features = read_back(tmp_path / "a.geojson")
     for feature in features:
         areas = [Geod(ellps="WGS84").polygon_area_perimeter(*ring.T)[0] for ring in feature["rings"]]
         assert feature["area_m2"] == pytest.approx(sum(areas), rel=1e-4)
 
 
-def test_small_patches_join_their_largest_neighbour(tmp_path: Path) -> None:
+def test_small_polygons_join_their_largest_neighbour(tmp_path: Path) -> None:
     """2 m² are 8 pixels: no smaller polygon is left, none is lost, and no data stays as it is."""
     labels = blobs(120, 100)
-    source = save(tmp_path / "a.tif", labels)
+    source = write_class_map(tmp_path / "a.tif", labels)
     count = write_polygons(source, LEGEND, tmp_path / "a.gpkg", smallest=2.0)
     _, features = read_back(tmp_path / "a.gpkg")
     sizes = np.array([feature["pixels"] for feature in features])
@@ -168,17 +161,19 @@ def test_small_patches_join_their_largest_neighbour(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gpkg", "a.tif", "b.gpkg"]
 
 
-def test_small_patches_that_have_no_large_neighbour_are_left_out(tmp_path: Path) -> None:
+def test_small_polygons_that_have_no_large_neighbour_are_left_out(tmp_path: Path) -> None:
     """An islet in no data, and two small ones that have only each other."""
     labels = np.full((12, 12), 255, np.uint8)
     labels[:5, :5], labels[8, 8], labels[10, :2], labels[10, 2:4] = 2, 0, 0, 3
-    count = write_polygons(save(tmp_path / "a.tif", labels, None, None), LEGEND, tmp_path / "a.gpkg", smallest=10)
+    count = write_polygons(
+        write_class_map(tmp_path / "a.tif", labels, None, None), LEGEND, tmp_path / "a.gpkg", smallest=10
+    )
     assert count == PolygonCount(1, 3)
 
 
 def test_a_smallest_area_beyond_the_map_leaves_nothing(tmp_path: Path) -> None:
     """A file without polygons, that can be opened."""
-    source = save(tmp_path / "a.tif", RING)
+    source = write_class_map(tmp_path / "a.tif", RING)
     assert write_polygons(source, LEGEND, tmp_path / "a.gpkg", smallest=1e9) == PolygonCount(0, 3)
     assert read_back(tmp_path / "a.gpkg")[1] == []
     assert write_polygons(source, LEGEND, tmp_path / "a.geojson", smallest=1e9) == PolygonCount(0, 3)
@@ -187,13 +182,13 @@ def test_a_smallest_area_beyond_the_map_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_map_without_data_has_no_polygons(tmp_path: Path) -> None:
     """Two strips of nothing."""
-    source = save(tmp_path / "a.tif", np.full((600, 20), 255, np.uint8))
+    source = write_class_map(tmp_path / "a.tif", np.full((600, 20), 255, np.uint8))
     assert write_polygons(source, LEGEND, tmp_path / "a.gpkg") == PolygonCount(0, 0)
 
 
 def test_strips_do_not_cut_polygons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same polygons whether a strip is seven rows or all of them."""
-    source = save(tmp_path / "a.tif", blobs(130, 90))
+    source = write_class_map(tmp_path / "a.tif", blobs(130, 90))
     write_polygons(source, LEGEND, tmp_path / "a.gpkg")
     monkeypatch.setattr("levelground.prediction.polygons.STRIP_PX", 7 * 90)
     write_polygons(source, LEGEND, tmp_path / "b.gpkg")
@@ -208,7 +203,7 @@ def test_strips_do_not_cut_polygons(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_class_beyond_the_legend_leaves_no_file(tmp_path: Path) -> None:
     """The message names it; nothing half-written stays."""
-    source = save(tmp_path / "a.tif", np.uint8([[0, 9]]))
+    source = write_class_map(tmp_path / "a.tif", np.uint8([[0, 9]]))
     text = f"{source}: holds class 9, which is none of 'land', expected 0 to 3. Give the legend that it was made with."
     for ending in ("gpkg", "geojson"):
         with pytest.raises(ClassIndexError, match=f"^{re.escape(text)}$"):
@@ -240,7 +235,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise pyogrio.errors.FeatureError("disk I/O error\nmore")
 
     monkeypatch.setattr("pyogrio.raw.write", full)
-    source = save(tmp_path / "a.tif", RING)
+    source = write_class_map(tmp_path / "a.tif", RING)
     text = f"{tmp_path}/a.gpkg: cannot be written (disk I/O error). Free space or choose another --out."
     with pytest.raises(DiskError, match=f"^{re.escape(text)}$"):
         write_polygons(source, LEGEND, tmp_path / "a.gpkg")

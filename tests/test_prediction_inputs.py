@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from levelground.config import PredictOptions
 from levelground.errors import ConfigError, SceneError
-from levelground.prediction.inputs import find_targets
+from levelground.prediction.inputs import find_inputs
 
 
 def touch(*paths: Path) -> None:
@@ -18,8 +19,8 @@ def touch(*paths: Path) -> None:
 
 def found(*inputs: Path | str, out: Path) -> list[tuple[str, str]]:
     """Name and map of each input."""
-    targets = find_targets([str(given) for given in inputs], out)
-    return [(target.name, target.classes.relative_to(out).as_posix()) for target in targets]
+    files = find_inputs([str(given) for given in inputs], out, PredictOptions())
+    return [(file.name, file.outputs.classes.relative_to(out).as_posix()) for file in files]
 
 
 def test_rasters_become_geotiffs_and_images_pngs(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_two_inputs_for_one_map_are_refused(tmp_path: Path) -> None:
     touch(tmp_path / "x/a.tif", tmp_path / "y/a.tif")
     text = (
         f"{tmp_path}/x/a.tif and {tmp_path}/y/a.tif: both would become {tmp_path}/o/a.tif. "
-        "Give the folder that holds both, or map them into two folders."
+        "Give the folder that holds both, or write their maps into two folders."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         found(tmp_path / "x/a.tif", tmp_path / "y/a.tif", out=tmp_path / "o")

@@ -1,27 +1,40 @@
 """What is refused before anything is run, and what says that a pixel has no data."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
-from mapping_builder import PLACE, UTM, expected_classes, map_one, model, pixels_of, save
 from numpy.typing import NDArray
+from prediction_builder import (
+    PLACE,
+    RUNTIME,
+    UTM,
+    draw_pixels,
+    expected_classes,
+    predict_one,
+    toy_model,
+    toy_plan,
+    write_pixels,
+)
 from rasterio.enums import ColorInterp
 
+from levelground.config import PredictOptions, ReadOptions
 from levelground.errors import ConfigError, LevelgroundError, SceneError
 from levelground.imagery.geotiff import RasterInfo, read_window
 from levelground.imagery.raster_reader import RasterReader
-from levelground.prediction.inputs import find_targets
-from levelground.prediction.plan import Settings, Wishes, choose_tiles, choose_validity, plan_maps
-from levelground.prediction.readers import Validity, find_gaps
+from levelground.inference.tiling import TileGeometry
+from levelground.prediction.inputs import find_inputs
+from levelground.prediction.plan import choose_nodata_rule, choose_tiles, plan_predictions
+from levelground.prediction.readers import NodataRule, nodata_mask
 
 
-def refused(source: Path, error: type[LevelgroundError], text: str, **wishes: object) -> None:
+def refused(source: Path, error: type[LevelgroundError], text: str, **options: object) -> None:
     """The whole line is expected."""
     with pytest.raises(error, match=f"^{re.escape(text)}$"):
-        map_one(source, source.parent / "out", settings=Settings(wishes=Wishes(**wishes)))  # type: ignore[arg-type]
+        predict_one(source, source.parent / "out", **options)
 
 
 def with_alpha(path: Path, pixels: NDArray[np.generic]) -> Path:
@@ -38,7 +51,10 @@ def with_alpha(path: Path, pixels: NDArray[np.generic]) -> Path:
 
 def test_other_bands_are_refused_with_a_remedy(tmp_path: Path) -> None:
     """More bands can be chosen from, fewer cannot."""
-    five, two = save(tmp_path / "5.tif", pixels_of(40, 40, 5)), save(tmp_path / "2.tif", pixels_of(40, 40, 2))
+    five, two = (
+        write_pixels(tmp_path / "5.tif", draw_pixels(40, 40, 5)),
+        write_pixels(tmp_path / "2.tif", draw_pixels(40, 40, 2)),
+    )
     refused(five, SceneError, f"{five}: has 5 bands, toy reads 3. Choose with --bands, such as --bands 1 2 3.")
     refused(two, SceneError, f"{two}: has 2 bands, toy reads 3. Give imagery with the same bands.")
     refused(five, ConfigError, "--bands 1 2: toy reads 3 bands. Give 3 numbers.", bands=(1, 2))
@@ -47,23 +63,23 @@ def test_other_bands_are_refused_with_a_remedy(tmp_path: Path) -> None:
 
 def test_bands_are_read_in_the_order_asked_for(tmp_path: Path) -> None:
     """Also one band twice."""
-    pixels = pixels_of(40, 50, 5)
-    source = save(tmp_path / "a.tif", pixels)
-    mapped = map_one(source, tmp_path / "out", settings=Settings(wishes=Wishes(bands=(5, 2, 4))))
-    assert np.array_equal(read_window(mapped.classes)[..., 0], expected_classes(pixels[..., [4, 1, 3]]))
+    pixels = draw_pixels(40, 50, 5)
+    source = write_pixels(tmp_path / "a.tif", pixels)
+    predicted = predict_one(source, tmp_path / "out", bands=(5, 2, 4))
+    assert np.array_equal(read_window(predicted.classes)[..., 0], expected_classes(pixels[..., [4, 1, 3]]))
 
 
-def test_pixels_of_another_type_are_refused(tmp_path: Path) -> None:
+def test_draw_pixels_another_type_are_refused(tmp_path: Path) -> None:
     """Their values mean something else; floats of two widths are alike."""
-    source = save(tmp_path / "a.tif", pixels_of(40, 40, dtype="uint16"))
+    source = write_pixels(tmp_path / "a.tif", draw_pixels(40, 40, dtype="uint16"))
     text = (
         f"{source}: pixels are uint16, toy learnt from uint8. "
         "Convert the file to uint8 with the scale of the training images."
     )
     refused(source, SceneError, text)
-    wide = save(tmp_path / "b.tif", pixels_of(40, 40, dtype="float64"))
-    assert map_one(wide, tmp_path / "out", model(dtype="float32")).classes.exists()
-    strange = save(tmp_path / "c.tif", pixels_of(40, 40).astype(np.complex64))
+    wide = write_pixels(tmp_path / "b.tif", draw_pixels(40, 40, dtype="float64"))
+    assert predict_one(wide, tmp_path / "out", toy_model(dtype="float32")).classes.exists()
+    strange = write_pixels(tmp_path / "c.tif", draw_pixels(40, 40).astype(np.complex64))
     text = f"{strange}: pixels are complex64, expected uint8, uint16, int16, float32, float64. Convert the file."
     refused(strange, SceneError, text)
 
@@ -71,32 +87,32 @@ def test_pixels_of_another_type_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32", "float64"])
 def test_any_type_is_read_where_the_model_names_none(tmp_path: Path, dtype: str) -> None:
     """Foreign models do not say what they learnt from."""
-    pixels = pixels_of(40, 50, dtype=dtype)
-    mapped = map_one(save(tmp_path / "a.tif", pixels), tmp_path / "out", model(dtype=None))
-    assert np.array_equal(read_window(mapped.classes)[..., 0], expected_classes(pixels))
+    pixels = draw_pixels(40, 50, dtype=dtype)
+    predicted = predict_one(write_pixels(tmp_path / "a.tif", pixels), tmp_path / "out", toy_model(dtype=None))
+    assert np.array_equal(read_window(predicted.classes)[..., 0], expected_classes(pixels))
 
 
-def test_an_alpha_band_that_is_not_read_marks_gaps(tmp_path: Path) -> None:
+def test_an_alpha_band_that_is_not_read_is_a_nodata_mask(tmp_path: Path) -> None:
     """The default where there is one band more than the model reads; it can be left aside."""
-    pixels = pixels_of(40, 50, 4)
+    pixels = draw_pixels(40, 50, 4)
     pixels[..., 3] = 255
     pixels[:, :20, 3] = 0
     source = with_alpha(tmp_path / "a.tif", pixels)
-    classes = read_window(map_one(source, tmp_path / "out").classes)[..., 0]
+    classes = read_window(predict_one(source, tmp_path / "out").classes)[..., 0]
     assert (classes[:, :20] == 255).all()
     assert np.array_equal(classes[:, 20:], expected_classes(pixels)[:, 20:])
-    whole = map_one(source, tmp_path / "whole", settings=Settings(wishes=Wishes(alpha=False)))
+    whole = predict_one(source, tmp_path / "whole", alpha=False)
     assert np.array_equal(read_window(whole.classes)[..., 0], expected_classes(pixels))
 
 
 def test_a_band_that_is_read_is_never_a_mask(tmp_path: Path) -> None:
     """Whatever its tag: near infrared is often tagged alpha."""
-    pixels = pixels_of(40, 50, 4)
+    pixels = draw_pixels(40, 50, 4)
     pixels[:, :20, 3] = 0
     source = with_alpha(tmp_path / "a.tif", pixels)
-    four = model(lambda image: image[:, :3] * 3, bands=4, mean=(120,) * 4, std=(60,) * 4)
+    four = toy_model(lambda image: image[:, :3] * 3, bands=4, mean=(120,) * 4, std=(60,) * 4)
     assert np.array_equal(
-        read_window(map_one(source, tmp_path / "out", four).classes)[..., 0], expected_classes(pixels)
+        read_window(predict_one(source, tmp_path / "out", four).classes)[..., 0], expected_classes(pixels)
     )
 
 
@@ -104,58 +120,58 @@ def test_near_infrared_that_is_tagged_alpha_and_not_read_is_no_mask_either(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A mask holds 0 and the largest value; this band holds others, which is said."""
-    pixels = pixels_of(40, 50, 4)
+    pixels = draw_pixels(40, 50, 4)
     pixels[:, :20, 3] = 0
     source = with_alpha(tmp_path / "a.tif", pixels)
-    mapped = map_one(source, tmp_path / "out", settings=Settings(wishes=Wishes(bands=(1, 2, 3))))
-    assert np.array_equal(read_window(mapped.classes)[..., 0], expected_classes(pixels))
+    predicted = predict_one(source, tmp_path / "out", bands=(1, 2, 3))
+    assert np.array_equal(read_window(predicted.classes)[..., 0], expected_classes(pixels))
     said = capsys.readouterr().err
-    assert f"{source}: band 4 is tagged alpha and holds other values, so it is taken for no mask." in said
+    assert f"{source}: band 4 is tagged alpha but holds other values, so it is not used as a mask." in said
 
 
 def test_the_all_zero_rule_is_the_user_s_and_its_use_is_suggested(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Off unless set; a raster with many zeros and no other mark is asked about."""
-    pixels = pixels_of(40, 50)
+    pixels = draw_pixels(40, 50)
     pixels[:20] = 0
     pixels[30, 30, 0] = 0
-    source = save(tmp_path / "a.tif", pixels)
-    off = read_window(map_one(source, tmp_path / "off").classes)[..., 0]
+    source = write_pixels(tmp_path / "a.tif", pixels)
+    off = read_window(predict_one(source, tmp_path / "off").classes)[..., 0]
     assert not (off == 255).any()
     assert (
-        f"{source}: 50% of the pixels looked at are 0 in every band and are mapped like others. "
-        "Where they are empty, pass --zero-is-nodata."
+        f"{source}: 50% of the pixels sampled are 0 in every band and are predicted like others. "
+        "If they are empty, pass --zero-is-nodata."
     ) in capsys.readouterr().err
-    on = read_window(map_one(source, tmp_path / "on", settings=Settings(wishes=Wishes(zero=True))).classes)[..., 0]
+    on = read_window(predict_one(source, tmp_path / "on", zero_is_nodata=True).classes)[..., 0]
     assert np.array_equal(on == 255, (pixels == 0).all(axis=-1))
     assert "zero-is-nodata" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("dtype", "every"), [("uint8", True), ("uint16", True), ("int16", False), ("float32", False)])
-def test_nodata_in_one_band_is_a_gap_where_it_can_be_no_value(tmp_path: Path, dtype: str, every: bool) -> None:
+def test_nodata_in_one_band_suffices_where_it_can_be_no_value(tmp_path: Path, dtype: str, every: bool) -> None:
     """0 in blue alone is a dark pixel; −9999 in one band is a pixel that is not known."""
     nodata = 0 if every else -9999
-    pixels = pixels_of(20, 30, dtype=dtype)
+    pixels = draw_pixels(20, 30, dtype=dtype)
     pixels[0] = nodata
     pixels[5, :, 2] = nodata
-    with RasterReader(save(tmp_path / "a.tif", pixels, nodata=nodata)) as reader:
-        validity = choose_validity(reader, (1, 2, 3), Wishes())
-    gaps = find_gaps(pixels, validity)
-    assert gaps is not None
-    assert gaps[0].all()
-    assert gaps[5].all() == (not every)
-    assert not gaps[6:].any()
+    with RasterReader(write_pixels(tmp_path / "a.tif", pixels, nodata=nodata)) as reader:
+        rule = choose_nodata_rule(reader, (1, 2, 3), ReadOptions())
+    mask = nodata_mask(pixels, rule)
+    assert mask is not None
+    assert mask[0].all()
+    assert mask[5].all() == (not every)
+    assert not mask[6:].any()
 
 
-def test_values_that_are_no_numbers_are_gaps() -> None:
+def test_values_that_are_not_numbers_are_nodata() -> None:
     """NaN in any band; a nodata value of NaN needs no rule of its own."""
     pixels = np.ones((4, 4, 3), np.float32)
     pixels[1, 2, 0] = np.nan
-    gaps = find_gaps(pixels, Validity((None,) * 3, every_band=False))
-    assert gaps is not None
-    assert np.argwhere(gaps).tolist() == [[1, 2]]
-    assert find_gaps(np.ones((4, 4, 3), np.float32), Validity((None,) * 3, every_band=False)) is None
+    mask = nodata_mask(pixels, NodataRule((None,) * 3, every_band=False))
+    assert mask is not None
+    assert np.argwhere(mask).tolist() == [[1, 2]]
+    assert nodata_mask(np.ones((4, 4, 3), np.float32), NodataRule((None,) * 3, every_band=False)) is None
 
 
 @pytest.mark.parametrize(
@@ -163,7 +179,7 @@ def test_values_that_are_no_numbers_are_gaps() -> None:
 )
 def test_a_nodata_value_that_pixels_cannot_hold_is_left_aside(tmp_path: Path, dtype: str, nodata: str) -> None:
     """Files name such values; nothing equals them."""
-    save(tmp_path / "a.tif", pixels_of(20, 30, dtype=dtype))
+    write_pixels(tmp_path / "a.tif", draw_pixels(20, 30, dtype=dtype))
     gdal = {"uint8": "Byte", "float32": "Float32"}[dtype]
     bands = "".join(
         f'<VRTRasterBand dataType="{gdal}" band="{band}"><NoDataValue>{nodata}</NoDataValue><SimpleSource>'
@@ -173,10 +189,10 @@ def test_a_nodata_value_that_pixels_cannot_hold_is_left_aside(tmp_path: Path, dt
     )
     (tmp_path / "b.vrt").write_text(f'<VRTDataset rasterXSize="30" rasterYSize="20">{bands}</VRTDataset>')
     with RasterReader(tmp_path / "b.vrt") as reader:
-        assert choose_validity(reader, (1, 2, 3), Wishes()).nodata == (None, None, None)
+        assert choose_nodata_rule(reader, (1, 2, 3), ReadOptions()).values == (None, None, None)
 
 
-def test_gaps_are_read_as_the_band_s_mean(tmp_path: Path) -> None:
+def test_pixels_without_data_are_read_as_the_band_s_mean(tmp_path: Path) -> None:
     """A border of the data looks like even ground: pixels beside a gap keep their class."""
     seen: list[NDArray[np.float32]] = []
 
@@ -184,47 +200,95 @@ def test_gaps_are_read_as_the_band_s_mean(tmp_path: Path) -> None:
         seen.append(image.numpy().copy())  # type: ignore[attr-defined]
         return image
 
-    pixels = pixels_of(64, 64)
+    pixels = draw_pixels(64, 64)
     pixels[:32] = 0
-    map_one(save(tmp_path / "a.tif", pixels, nodata=0), tmp_path / "out", model(watch))  # type: ignore[arg-type]
+    predict_one(write_pixels(tmp_path / "a.tif", pixels, nodata=0), tmp_path / "out", toy_model(watch))  # type: ignore[arg-type]
     assert np.abs(seen[0][0, :, :32]).max() < 1e-6
 
 
 def test_resampling_needs_both_ground_sample_distances(tmp_path: Path) -> None:
     """The one that is missing is named."""
-    degrees = save(tmp_path / "a.tif", pixels_of(40, 40), crs="EPSG:4326", transform=(1e-5, 0, 10, 0, -1e-5, 50))
+    degrees = write_pixels(
+        tmp_path / "a.tif", draw_pixels(40, 40), crs="EPSG:4326", transform=(1e-5, 0, 10, 0, -1e-5, 50)
+    )
     text = (
         f"--resample: {degrees} has no ground sample distance in metres. "
         "Reproject it to a system in metres, or leave --resample away."
     )
     refused(degrees, ConfigError, text, resample=True)
-    source = save(tmp_path / "b.tif", pixels_of(40, 40))
+    source = write_pixels(tmp_path / "b.tif", draw_pixels(40, 40))
     text = "--resample: toy has no ground sample distance in metres. Leave --resample away."
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
-        map_one(source, tmp_path / "out", model(gsd_m=None), Settings(wishes=Wishes(resample=True)))
+        predict_one(source, tmp_path / "out", toy_model(gsd_m=None), resample=True)
 
 
 def test_tiles_are_the_model_s_unless_asked_otherwise() -> None:
     """With another tile the halo is an eighth of it; a file may fix tile and batch."""
-    toy = model()
-    own = choose_tiles(toy, Settings(), "cpu")
+    toy = toy_model()
+    own = choose_tiles(toy, PredictOptions(), "cpu")
     assert (own.tile, own.halo, own.batch) == (64, 8, 256)
-    other = choose_tiles(toy, Settings(tile=128, batch=3), "cpu")
+    other = choose_tiles(toy, PredictOptions(tile=128, batch=3), "cpu")
     assert (other.tile, other.halo, other.batch) == (128, 16, 3)
-    assert choose_tiles(model(max_batch=1, fixed_tile=True, tile=100, halo=12), Settings(), "cpu").batch == 1
+    assert choose_tiles(toy_model(max_batch=1, fixed_tile=True, tile=100, halo=12), PredictOptions(), "cpu").batch == 1
     with pytest.raises(ConfigError, match=r"^--tile 128: toy takes tiles of 64 only\. Leave --tile away\.$"):
-        choose_tiles(model(fixed_tile=True), Settings(tile=128), "cpu")
+        choose_tiles(toy_model(fixed_tile=True), PredictOptions(tile=128), "cpu")
     with pytest.raises(ConfigError, match=r"^--halo 40: twice the halo leaves no step"):
-        choose_tiles(toy, Settings(halo=40), "cpu")
+        choose_tiles(toy, PredictOptions(halo=40), "cpu")
 
 
 def test_a_large_raster_is_not_run_in_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take memory by its size."""
     monkeypatch.setattr("levelground.prediction.plan.MAX_PIXELS", 1000)
-    source = save(tmp_path / "a.tif", pixels_of(40, 40))
+    source = write_pixels(tmp_path / "a.tif", draw_pixels(40, 40))
     text = f"--tile 0: {source} has 40 × 40 pixels, at most 1000 are run in one piece. Give a tile."
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
-        map_one(source, tmp_path / "out", settings=Settings(tile=0))
+        predict_one(source, tmp_path / "out", tile=0)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "changes", "identity"),
+    [
+        (TileGeometry(64, 8, 2), {}, "1434f652487dabc2b948209a299e2f35a954807c607de5eb1f77782282e1ed86"),
+        (
+            TileGeometry(32, 4, 5),
+            {
+                "bands": (3, 2, 1),
+                "nodata": NodataRule((7.0,) * 3, every_band=True, zero=True),
+                "options": PredictOptions(tta="d4", probs="uint8"),
+            },
+            "134d419399c50c75593f9f975ef262db9e91466ce8c8047cec713804af8f6b91",
+        ),
+    ],
+)
+def test_the_identity_of_a_job_is_that_of_the_first_release(
+    geometry: TileGeometry, changes: dict[str, object], identity: str
+) -> None:
+    """Written down from 0.1.0: a checkpoint that it left is resumed as long as nothing that decides the map changes."""
+    info = RasterInfo(150, 90, 3, "uint8", 7.0, None, PLACE)
+    nodata = NodataRule((7.0,) * 3, every_band=True)
+    plan = toy_plan(info, geometry, **{"nodata": nodata, **changes})  # type: ignore[arg-type]
+    assert plan.identity == identity
+
+
+def test_all_that_decides_the_map_is_in_the_identity() -> None:
+    """Other bands, options, geometry, file or model: another job; a cache of another size is the same job."""
+    info, geometry = RasterInfo(150, 90, 3, "uint8", None, None, PLACE), TileGeometry(64, 8, 2)
+    plan = toy_plan(info, geometry)
+    others = [
+        toy_plan(info, geometry, bands=(2, 1, 3)),
+        toy_plan(info, geometry, nodata=NodataRule((None,) * 3, every_band=True, zero=True)),
+        toy_plan(info, geometry, options=PredictOptions(tta="d4")),
+        toy_plan(info, geometry, options=PredictOptions(probs="float32")),
+        toy_plan(info, TileGeometry(64, 8, 3)),
+        toy_plan(info, TileGeometry(64, 12, 2)),
+        toy_plan(info, geometry, scale=2.0),
+        toy_plan(info, geometry, model=toy_model(digest="e" * 64)),
+        toy_plan(info, geometry, model=toy_model(mean=(1.0, 2.0, 3.0))),
+        toy_plan(info, geometry, input=dataclasses.replace(plan.input, modified_ns=1)),
+        toy_plan(info, geometry, input=dataclasses.replace(plan.input, size_bytes=1)),
+    ]
+    assert len({other.identity for other in [plan, *others]}) == 1 + len(others)
+    assert toy_plan(info, geometry, cache_bytes=1).identity == plan.identity
 
 
 def test_a_raster_in_strips_gets_a_cache_for_a_row_of_tiles(tmp_path: Path) -> None:
@@ -235,10 +299,11 @@ def test_a_raster_in_strips_gets_a_cache_for_a_row_of_tiles(tmp_path: Path) -> N
             tmp_path / f"{name}.tif", "w", sparse_ok=True, crs=UTM, transform=rasterio.Affine(*PLACE), **shape, **more
         ):
             pass
-    targets = find_targets([str(tmp_path / "strips.tif"), str(tmp_path / "tiles.tif")], tmp_path / "out")
-    strips, tiles = plan_maps(model(), targets, Settings(tile=1024), device="cpu", precision="fp32")
-    assert strips.cache > 1024 * 40000 * 3
-    assert tiles.cache == 64 * 2**20
+    options = PredictOptions(tile=1024)
+    inputs = find_inputs([str(tmp_path / "strips.tif"), str(tmp_path / "tiles.tif")], tmp_path / "out", options)
+    strips, tiles = plan_predictions(toy_model(), inputs, options, RUNTIME)
+    assert strips.cache_bytes > 1024 * 40000 * 3
+    assert tiles.cache_bytes == 64 * 2**20
 
 
 def test_a_damaged_raster_is_one_line(tmp_path: Path) -> None:
@@ -250,7 +315,7 @@ def test_a_damaged_raster_is_one_line(tmp_path: Path) -> None:
 
 def test_info_is_of_the_whole_file(tmp_path: Path) -> None:
     """A reader tells what the header says, and the coordinate system in full."""
-    with RasterReader(save(tmp_path / "a.tif", pixels_of(30, 40), nodata=7)) as reader:
+    with RasterReader(write_pixels(tmp_path / "a.tif", draw_pixels(30, 40), nodata=7)) as reader:
         assert reader.info == RasterInfo(30, 40, 3, "uint8", 7.0, UTM, PLACE)
         assert reader.nodata == (7.0, 7.0, 7.0)
         assert reader.alpha_bands == ()
@@ -260,7 +325,7 @@ def test_info_is_of_the_whole_file(tmp_path: Path) -> None:
 
 def test_a_raster_that_can_be_read_nowhere_is_refused_at_once(tmp_path: Path) -> None:
     """Its header is whole, its pixels are gone."""
-    source = save(tmp_path / "a.tif", pixels_of(300, 300))
+    source = write_pixels(tmp_path / "a.tif", draw_pixels(300, 300))
     with RasterReader(source) as reader, rasterio.open(source) as raster:
         first = min(int(raster.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", 1)) for x in (0, 1) for y in (0, 1))
         source.write_bytes(source.read_bytes()[: first + 10])

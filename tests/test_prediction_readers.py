@@ -4,26 +4,26 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from levelground.prediction.readers import plan_taps, resample
+from levelground.prediction.readers import resample, resampling_weights
 
 
 def whole(
-    pixels: NDArray[np.generic], height: int, width: int, gaps: NDArray[np.bool_] | None = None
+    pixels: NDArray[np.generic], height: int, width: int, mask: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
     """Resample all of it at once."""
     rows, cols = (
-        plan_taps(slice(0, height), pixels.shape[0], height),
-        plan_taps(slice(0, width), pixels.shape[1], width),
+        resampling_weights(slice(0, height), pixels.shape[0], height),
+        resampling_weights(slice(0, width), pixels.shape[1], width),
     )
-    return resample(pixels, gaps, rows, cols)
+    return resample(pixels, mask, rows, cols)
 
 
 def test_larger_pixels_are_means_over_their_area() -> None:
     """By hand: 3 pixels become 2, the middle one shared."""
     pixels = np.float32([[[0], [3], [9]]])
-    mean, gaps = whole(pixels, 1, 2)
+    mean, mask = whole(pixels, 1, 2)
     assert mean[0, :, 0].tolist() == pytest.approx([(0 + 1.5) / 1.5, (1.5 + 9) / 1.5])
-    assert gaps is None
+    assert mask is None
 
 
 def test_smaller_pixels_lie_on_lines_between_centres() -> None:
@@ -42,8 +42,8 @@ def test_even_ground_stays_even(size: tuple[int, int]) -> None:
 def test_pixels_without_data_weigh_nothing() -> None:
     """What remains of the area counts; less than half of it is a gap."""
     pixels = np.float32([[[4], [100], [6], [100], [100], [100]]])
-    gaps = np.array([[False, True, False, True, True, True]])
-    mean, empty = whole(pixels, 1, 2, gaps)
+    mask = np.array([[False, True, False, True, True, True]])
+    mean, empty = whole(pixels, 1, 2, mask)
     assert mean[0, 0, 0] == pytest.approx(5)
     assert empty is not None
     assert empty.tolist() == [[False, True]]

@@ -4,16 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
+from prediction_builder import ArrayReader, write_class_map
 from study_builder import LEGEND
 
-from levelground.imagery.geotiff import RasterInfo, write_raster
 from levelground.prediction.previews import (
     add_names,
     draw_overlay,
     reduced_classes,
-    reduced_photograph,
+    reduced_image,
     write_colours,
     write_overlay,
 )
@@ -21,28 +20,9 @@ from levelground.prediction.previews import (
 LABELS = np.uint8([[0, 0, 2], [3, 255, 2]])
 
 
-class Held:
-    """An image in memory; pixels that are 0 in every band have no data."""
-
-    def __init__(self, pixels: NDArray[np.generic]) -> None:
-        self._pixels = pixels
-        self.shape = pixels.shape
-
-    def read(self, rows: slice, cols: slice) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """A window."""
-        window = self._pixels[rows, cols].copy()
-        return window, np.asarray((window == 0).all(axis=-1))
-
-
-def save(path: Path, labels: NDArray[np.uint8]) -> Path:
-    """Write a class map."""
-    write_raster(path, labels, RasterInfo(0, 0, 0, "", 255))
-    return path
-
-
 def test_colours_are_the_legends_and_no_data_is_transparent(tmp_path: Path) -> None:
     """Pixel by pixel, in a palette, with the names in the file's text."""
-    write_colours(save(tmp_path / "a.tif", LABELS), LEGEND, tmp_path / "a.png", side=100)
+    write_colours(write_class_map(tmp_path / "a.tif", LABELS), LEGEND, tmp_path / "a.png", side=100)
     with Image.open(tmp_path / "a.png") as image:
         assert (image.mode, image.text["Legend"].splitlines()[2]) == ("P", "2 00C800 Wood")
         rgba = np.asarray(image.convert("RGBA"))
@@ -54,7 +34,7 @@ def test_colours_are_the_legends_and_no_data_is_transparent(tmp_path: Path) -> N
 def test_a_reduced_map_takes_the_nearest_pixel(tmp_path: Path) -> None:
     """1300 rows over three strips to 13: the middle of each hundred; no colour is mixed."""
     labels = np.repeat(np.arange(1300) // 50 % 4, 7).reshape(1300, 7).astype(np.uint8)
-    found = reduced_classes(save(tmp_path / "a.tif", labels), 13)
+    found = reduced_classes(write_class_map(tmp_path / "a.tif", labels), 13)
     assert found.shape == (13, 1)
     assert found[:, 0].tolist() == labels[50::100, 0].tolist()
 
@@ -64,7 +44,7 @@ def test_a_reduced_image_is_the_mean_of_what_has_data(monkeypatch: pytest.Monkey
     pixels = np.random.default_rng(0).integers(1, 4000, (120, 90, 4)).astype(np.uint16)
     pixels[:20, :10] = 0
     pixels[40:50, :15] = 0
-    found = reduced_photograph(Held(pixels), (12, 9))
+    found = reduced_image(ArrayReader(pixels), (12, 9))
     assert found[0, 0].tolist() == found[1, 0].tolist() == [120, 120, 120]
     values = np.ma.masked_equal(pixels[..., :3], 0).reshape(12, 10, 9, 10, 3).mean(axis=(1, 3))
     low, high = np.percentile(values.compressed().reshape(-1, 3), (2, 98), axis=0)
@@ -72,22 +52,22 @@ def test_a_reduced_image_is_the_mean_of_what_has_data(monkeypatch: pytest.Monkey
     assert np.array_equal(found[~values.mask[..., 0]], expected.data[~values.mask[..., 0]])
     monkeypatch.setattr("levelground.prediction.previews.STRIP_ROWS", 31)
     monkeypatch.setattr("levelground.prediction.previews._WIDE", 17)
-    assert np.array_equal(reduced_photograph(Held(pixels), (12, 9)), found)
+    assert np.array_equal(reduced_image(ArrayReader(pixels), (12, 9)), found)
 
 
 @pytest.mark.parametrize("bands", [1, 2])
 def test_fewer_than_three_bands_are_grey(bands: int) -> None:
     """The first of them."""
     pixels = np.random.default_rng(0).random((20, 20, bands)).astype(np.float32) + 1
-    found = reduced_photograph(Held(pixels), (20, 20))
+    found = reduced_image(ArrayReader(pixels), (20, 20))
     assert (found == found[..., :1]).all()
     assert found.std() > 30
 
 
 def test_an_image_of_one_value_or_of_nothing_is_drawn(recwarn: pytest.WarningsRecorder) -> None:
     """No division by nothing."""
-    assert reduced_photograph(Held(np.full((5, 5, 3), 7, np.uint8)), (5, 5)).max() == 0
-    assert reduced_photograph(Held(np.zeros((5, 5, 3), np.uint8)), (5, 5)).min() == 120
+    assert reduced_image(ArrayReader(np.full((5, 5, 3), 7, np.uint8)), (5, 5)).max() == 0
+    assert reduced_image(ArrayReader(np.zeros((5, 5, 3), np.uint8)), (5, 5)).min() == 120
     assert not recwarn.list
 
 
@@ -124,8 +104,8 @@ def test_an_overlay_file_holds_image_and_names(tmp_path: Path) -> None:
     """As large as the map where that is small, and a strip higher."""
     labels = np.full((300, 400), 2, np.uint8)
     labels[:, 200:] = 255
-    photograph = Held(np.random.default_rng(0).integers(1, 255, (300, 400, 3)).astype(np.uint8))
-    write_overlay(save(tmp_path / "a.tif", labels), photograph, LEGEND, tmp_path / "a.png", side=1000)
+    image = ArrayReader(np.random.default_rng(0).integers(1, 255, (300, 400, 3)).astype(np.uint8))
+    write_overlay(write_class_map(tmp_path / "a.tif", labels), image, LEGEND, tmp_path / "a.png", side=1000)
     with Image.open(tmp_path / "a.png") as image:
         found = np.asarray(image)
     assert found.shape[1:] == (400, 3)

@@ -281,3 +281,61 @@ class PrepareOptions:
 
     download: Literal["kaggle"] | None = None
     """Fetch DeepGlobe with kagglehub first, where you have access."""
+
+
+ProbsFormat = Literal["none", "uint8", "float32"]
+PolygonFormat = Literal["none", "gpkg", "geojson"]
+
+
+@dataclass(frozen=True, config=_NO_EXTRAS)
+class ReadOptions:
+    """How `predict` reads its inputs: bands, pixels without data, ground sample distance."""
+
+    bands: tuple[int, ...] = ()
+    """Bands to read, from 1, in the model's order; none takes them all where the raster has as many."""
+    alpha: bool = True
+    """Zeros of an alpha band that the model does not read are no data."""
+    zero_is_nodata: bool = False
+    """Pixels that are 0 in every band are no data."""
+    resample: bool = False
+    """Bring pixels to the ground sample distance the model was trained at; the map stays on the input's grid."""
+    any_gsd: bool = False
+    """Predict a raster as it is even if its ground sample distance is more than 4 times off."""
+
+
+@dataclass(frozen=True, config=_NO_EXTRAS)
+class PredictOptions(ReadOptions):
+    """How `predict` reads its inputs, runs the model and writes the maps."""
+
+    tile: Annotated[int, Field(ge=0, le=16384)] | None = None
+    """Side of a tile, px, a multiple of 32; 0 takes inputs whole; None takes the model's."""
+    halo: Annotated[int, Field(ge=0, le=4096)] | None = None
+    """Half of the overlap of neighbouring tiles, px; None takes the model's, or an eighth of another tile."""
+    batch: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Tiles run at a time; None fills about one megapixel on a CPU, eight on a GPU."""
+    tta: Literal["none", "d4"] = "none"
+    """Test-time augmentation; d4 takes the mean over the eight symmetries of the square, in eight times the time."""
+    probs: ProbsFormat = "none"
+    """Write probabilities, a band for each class; uint8 in steps of 1/254."""
+    polygons: PolygonFormat = "none"
+    """Write connected pixels of one class as polygons, with class, name and area."""
+    smallest_area: Annotated[float, Field(ge=0)] = 0.0
+    """Merge smaller polygons into their largest neighbour; m², or pixels where the ground is not known."""
+    picture: bool = False
+    """Write the map's colours as a PNG; no data is transparent."""
+    overlay: bool = False
+    """Write a PNG of the map over its image, with the names of its classes."""
+    picture_side: Annotated[int, Field(ge=16, le=16384)] = 4096
+    """Longest side of these PNGs at most, px."""
+    cog: bool = True
+    """Write cloud-optimised GeoTIFFs, with overviews; otherwise plain tiled ones."""
+    overwrite: bool = False
+    """Replace maps that exist already."""
+
+    def __post_init__(self) -> None:
+        """Refuse options that contradict each other."""
+        if self.smallest_area and self.polygons == "none":
+            raise ConfigError(
+                f"--smallest-area {self.smallest_area:g}: no polygons are asked for. Pass --polygons gpkg, or leave it "
+                "away."
+            )

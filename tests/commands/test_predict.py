@@ -11,18 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mapping_builder import pixels_of, save
 from PIL import Image
+from prediction_builder import draw_pixels, write_pixels
 from study_builder import add_run, build_study
 
 from levelground.cli import main
 from levelground.commands.predict import PredictConfig, predict
-from levelground.config import DeviceOptions
+from levelground.config import DeviceOptions, PredictOptions
 from levelground.errors import ModelError
 from levelground.imagery.geotiff import read_info, read_window
 from levelground.inference.sliding_window import sweep
 from levelground.models.build import load_model
-from levelground.prediction.predict import UNFINISHED_FILE
+from levelground.prediction.resume import STATE_FILE, UNFINISHED_FILE
 from levelground.runs import Run
 from levelground.runtime import make_runtime
 
@@ -37,8 +37,8 @@ def run(tmp_path: Path) -> Run:
 
 def test_a_run_maps_rasters_and_images(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line for each input says size, speed and shares; the map is the most probable class of the sweep."""
-    pixels = pixels_of(100, 140)
-    save(tmp_path / "in/a.tif", pixels)
+    pixels = draw_pixels(100, 140)
+    write_pixels(tmp_path / "in/a.tif", pixels)
     Image.fromarray(pixels[:50].astype(np.uint8)).save(tmp_path / "in/b.png")
     assert main(["predict", str(run.folder), str(tmp_path / "in"), "--out", str(tmp_path / "out"), *FLAGS]) == 0
     lines = capsys.readouterr().err.splitlines()
@@ -54,22 +54,19 @@ def test_a_run_maps_rasters_and_images(run: Run, tmp_path: Path, capsys: pytest.
     assert np.array_equal(read_window(tmp_path / "out/a.tif")[..., 0], whole)
 
 
-def test_the_door_is_a_function_too(run: Run, tmp_path: Path) -> None:
-    """It returns what became of each input."""
-    source = save(tmp_path / "a.tif", pixels_of(70, 80))
+def test_the_command_is_a_function_too(run: Run, tmp_path: Path) -> None:
+    """It returns the maps."""
+    source = write_pixels(tmp_path / "a.tif", draw_pixels(70, 80))
     config = PredictConfig(
         model=run.folder,
         inputs=(str(source),),
         out=tmp_path / "out",
-        tile=32,
-        halo=4,
-        probs="uint8",
-        tta="d4",
+        prediction=PredictOptions(tile=32, halo=4, probs="uint8", tta="d4"),
         computing=DeviceOptions(device="cpu", precision="fp32", threads=1),
     )
-    (mapped,) = predict(config)
-    assert mapped.megapixels == pytest.approx(0.0056)
-    assert sum(mapped.shares) == pytest.approx(1)
+    (predicted,) = predict(config)
+    assert predicted.megapixels == pytest.approx(0.0056)
+    assert sum(predicted.shares) == pytest.approx(1)
     assert read_info(tmp_path / "out/a_probs.tif").bands == 3
 
 
@@ -86,17 +83,17 @@ def digest(path: Path) -> str:
 
 
 def rows_done(out: Path) -> int:
-    """How far the journal of the map is."""
-    journal = out / ".a.tif.scratch/journal.json"
-    return int(json.loads(journal.read_text())["rows"]) if journal.exists() else 0
+    """How many rows of tiles the resume state says are finished."""
+    state = out / ".a.tif.scratch" / STATE_FILE
+    return int(json.loads(state.read_text())["rows"]) if state.exists() else 0
 
 
 def test_a_job_that_was_killed_goes_on_and_gives_the_same_file(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """SIGKILL within the second input: finished rows and inputs are kept, the bytes are those of one go."""
-    save(tmp_path / "in/a.tif", pixels_of(1100, 160))
-    save(tmp_path / "in/0.tif", pixels_of(64, 64))
+    write_pixels(tmp_path / "in/a.tif", draw_pixels(1100, 160))
+    write_pixels(tmp_path / "in/0.tif", draw_pixels(64, 64))
     flags = ["predict", str(run.folder), str(tmp_path / "in"), "--batch", "2", "--probs", "uint8", *FLAGS]
     assert main([*flags, "--out", str(tmp_path / "whole")]) == 0
     out = tmp_path / "out"

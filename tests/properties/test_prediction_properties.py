@@ -7,16 +7,24 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mapping_builder import RUNTIME, expected_classes, map_one, model, pixels_of, save, smooth
-from numpy.typing import NDArray
+from prediction_builder import (
+    ArrayReader,
+    draw_pixels,
+    expected_classes,
+    predict_one,
+    smooth,
+    toy_model,
+    toy_plan,
+    write_pixels,
+)
 
+from levelground.config import PredictOptions
 from levelground.imagery.geotiff import RasterInfo, read_window
 from levelground.inference.tiling import TileGeometry, plan_axis
-from levelground.prediction.pipeline import Work, run_job
-from levelground.prediction.plan import Settings
-from levelground.prediction.readers import Source, plan_taps, resample
-from levelground.prediction.resume import Scratch
-from levelground.prediction.write_raster import Canvas
+from levelground.prediction.pipeline import predict_missing_rows
+from levelground.prediction.readers import resample, resampling_weights
+from levelground.prediction.resume import Checkpoint
+from levelground.prediction.write_raster import OutputGrid
 
 SIZES = st.integers(1, 150)
 
@@ -27,24 +35,12 @@ def test_a_network_that_sees_one_pixel_maps_each_pixel_by_itself(
     height: int, width: int, geometry: tuple[int, int], batch: int
 ) -> None:
     """Exact at any size, tile, halo and batch."""
-    pixels = pixels_of(height, width, seed=height * width)
+    pixels = draw_pixels(height, width, seed=height * width)
     with tempfile.TemporaryDirectory() as folder:
-        source = save(Path(folder) / "a.tif", pixels)
-        chosen = Settings(tile=geometry[0], halo=geometry[1], batch=batch, cog=False)
-        mapped = map_one(source, Path(folder) / "out", settings=chosen)
-        assert np.array_equal(read_window(mapped.classes)[..., 0], expected_classes(pixels))
-
-
-class Grid:
-    """An array with gaps."""
-
-    def __init__(self, pixels: NDArray[np.generic], gaps: NDArray[np.bool_]) -> None:
-        self._pixels, self._gaps = pixels, gaps
-        self.shape = pixels.shape
-
-    def read(self, rows: slice, cols: slice) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
-        """A window."""
-        return self._pixels[rows, cols].copy(), self._gaps[rows, cols]
+        source = write_pixels(Path(folder) / "a.tif", pixels)
+        out, (tile, halo) = Path(folder) / "out", geometry
+        predicted = predict_one(source, out, tile=tile, halo=halo, batch=batch, cog=False)
+        assert np.array_equal(read_window(predicted.classes)[..., 0], expected_classes(pixels))
 
 
 @settings(deadline=None, max_examples=12)
@@ -53,19 +49,18 @@ def test_a_job_stopped_at_any_row_ends_with_the_same_bytes(
     height: int, width: int, geometry: tuple[int, int], batch: int, data: st.DataObject
 ) -> None:
     """Classes, probabilities and class counts; blocks beyond the last finished row may hold anything."""
-    tile, halo = geometry
     rng = np.random.default_rng(height * width)
-    pixels, gaps = pixels_of(height, width, seed=width), rng.random((height, width)) < 0.1
-    work = Work(
-        "a", smooth, False, (0, 2, 3), (120.0,) * 3, (60.0,) * 3, TileGeometry(tile, halo, batch), probs="float32"
-    )  # fmt: skip
-    rows, cols = plan_axis(height, tile=tile, halo=halo), plan_axis(width, tile=tile, halo=halo)
+    pixels, mask = draw_pixels(height, width, seed=width), rng.random((height, width)) < 0.1
+    plan = toy_plan(
+        RasterInfo(height, width, 3, "uint8"), TileGeometry(*geometry, batch), options=PredictOptions(probs="float32")
+    )
+    rows, cols = plan.rows, plan.cols
 
     def run(folder: Path) -> tuple[bytes, bytes, list[int]]:
-        with Scratch(folder, "job", rows, cols) as scratch:
-            run_job(work, Source(Grid(pixels, gaps), work.mean), scratch, rows, cols, RUNTIME)
-            assert scratch.done
-            counts = scratch.progress.counts.tolist()
+        with Checkpoint(folder, "job", rows, cols) as checkpoint:
+            predict_missing_rows(plan, ArrayReader(pixels, mask), checkpoint)
+            assert checkpoint.done
+            counts = checkpoint.state.counts.tolist()
         return (folder / "classes.raw").read_bytes(), (folder / "probs.raw").read_bytes(), counts
 
     with tempfile.TemporaryDirectory() as folder:
@@ -73,54 +68,54 @@ def test_a_job_stopped_at_any_row_ends_with_the_same_bytes(
         stop = data.draw(st.integers(0, len(rows.starts) - 1))
         parts = Path(folder) / "parts"
         run(parts)
-        with Scratch(parts, "job", rows, cols) as scratch:
-            layer = scratch.layer("classes", planes=1, dtype="uint8")
+        with Checkpoint(parts, "job", rows, cols) as checkpoint:
+            file = checkpoint.block_file("classes", planes=1, dtype="uint8")
             kept = np.zeros(256, np.int64)
             if stop:
-                kept = np.bincount(layer.read(slice(0, rows.starts[stop]), slice(0, width)).ravel(), minlength=256)
+                kept = np.bincount(file.read(slice(0, rows.starts[stop]), slice(0, width)).ravel(), minlength=256)
             for r in range(stop, len(rows.starts)):
                 for c in range(len(cols.starts)):
-                    layer.write(r, c, np.full((1, rows.finished(r), cols.finished(c)), 99))
-            scratch.commit(stop, kept)
+                    file.write(r, c, np.full((1, rows.finished(r), cols.finished(c)), 99))
+            checkpoint.commit(stop, kept)
         assert run(parts) == whole
-        assert whole[2][255] == int(gaps.sum())
+        assert whole[2][255] == int(mask.sum())
 
 
 @settings(deadline=None, max_examples=12)
 @given(st.integers(40, 110), st.integers(40, 110), st.integers(0, 2**31))
 def test_no_seam_shows_in_a_map(height: int, width: int, seed: int) -> None:
     """A translation-equivariant network of small reach: where it is sure, tiles decide nothing."""
-    pixels = pixels_of(height, width, seed=seed)
+    pixels = draw_pixels(height, width, seed=seed)
     image = torch.from_numpy((pixels.astype(np.float32) - 120) / 60).permute(2, 0, 1)[None]
     logits = smooth(image)[0].numpy()
     ordered = np.sort(logits, axis=0)
     sure = ordered[-1] - ordered[-2] > 0.5
     sure[[0, 1, -2, -1]] = sure[:, [0, 1, -2, -1]] = False
     with tempfile.TemporaryDirectory() as folder:
-        source = save(Path(folder) / "a.tif", pixels)
-        mapped = map_one(source, Path(folder) / "o", model(smooth), Settings(tile=32, halo=10, cog=False))
-        found = read_window(mapped.classes)[..., 0]
+        source = write_pixels(Path(folder) / "a.tif", pixels)
+        predicted = predict_one(source, Path(folder) / "o", toy_model(smooth), tile=32, halo=10, cog=False)
+        found = read_window(predicted.classes)[..., 0]
     assert np.array_equal(found[sure], np.array([0, 2, 3], np.uint8)[logits.argmax(axis=0)][sure])
 
 
 @settings(deadline=None, max_examples=40)
 @given(SIZES, SIZES, st.integers(1, 3), st.data())
-def test_any_window_of_a_layer_is_read_as_it_was_written(
+def test_any_window_of_a_block_file_is_read_as_it_was_written(
     height: int, width: int, planes: int, data: st.DataObject
 ) -> None:
     """Whatever blocks it touches."""
     rows, cols = plan_axis(height, tile=32, halo=5), plan_axis(width, tile=32, halo=5)
     whole = np.random.default_rng(height).integers(0, 256, (planes, height, width)).astype(np.uint8)
-    with tempfile.TemporaryDirectory() as folder, Scratch(Path(folder) / "s", "job", rows, cols) as scratch:
-        layer = scratch.layer("x", planes=planes, dtype="uint8")
+    with tempfile.TemporaryDirectory() as folder, Checkpoint(Path(folder) / "s", "job", rows, cols) as checkpoint:
+        file = checkpoint.block_file("x", planes=planes, dtype="uint8")
         for r, top in enumerate(rows.starts):
             for c, left in enumerate(cols.starts):
-                layer.write(r, c, whole[:, top : top + rows.finished(r), left : left + cols.finished(c)])
+                file.write(r, c, whole[:, top : top + rows.finished(r), left : left + cols.finished(c)])
         row, col = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
         window = slice(row, data.draw(st.integers(row + 1, height))), slice(col, data.draw(st.integers(col + 1, width)))
-        assert np.array_equal(layer.read(*window), whole[:, *window])
-        canvas = Canvas(RasterInfo(height, width, 1, "uint8"), (height, width))
-        assert np.array_equal(canvas.read(layer, *window), whole[:, *window])
+        assert np.array_equal(file.read(*window), whole[:, *window])
+        grid = OutputGrid(RasterInfo(height, width, 1, "uint8"), (height, width))
+        assert np.array_equal(grid.read(file, *window), whole[:, *window])
 
 
 @settings(deadline=None, max_examples=40)
@@ -128,15 +123,15 @@ def test_any_window_of_a_layer_is_read_as_it_was_written(
 def test_resampling_window_by_window_is_resampling_the_whole(
     height: int, width: int, tall: int, wide: int, data: st.DataObject
 ) -> None:
-    """To the last bit, gaps included: no seam between windows."""
+    """To the last bit, mask included: no seam between windows."""
     rng = np.random.default_rng(height * width)
-    pixels, gaps = rng.integers(0, 256, (height, width, 2)).astype(np.uint8), rng.random((height, width)) < 0.3
-    rows, cols = plan_taps(slice(0, tall), height, tall), plan_taps(slice(0, wide), width, wide)
-    whole, empty = resample(pixels, gaps, rows, cols)
+    pixels, mask = rng.integers(0, 256, (height, width, 2)).astype(np.uint8), rng.random((height, width)) < 0.3
+    rows, cols = resampling_weights(slice(0, tall), height, tall), resampling_weights(slice(0, wide), width, wide)
+    whole, empty = resample(pixels, mask, rows, cols)
     row, col = data.draw(st.integers(0, tall - 1)), data.draw(st.integers(0, wide - 1))
     window = slice(row, data.draw(st.integers(row + 1, tall))), slice(col, data.draw(st.integers(col + 1, wide)))
-    down, across = plan_taps(window[0], height, tall), plan_taps(window[1], width, wide)
-    part, none = resample(pixels[down.reach, across.reach], gaps[down.reach, across.reach], down, across)
+    down, across = resampling_weights(window[0], height, tall), resampling_weights(window[1], width, wide)
+    part, none = resample(pixels[down.window, across.window], mask[down.window, across.window], down, across)
     assert np.allclose(part, whole[window], atol=1e-4)
     if empty is not None and none is not None:
         assert np.array_equal(none, empty[window])

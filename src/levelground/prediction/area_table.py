@@ -1,4 +1,4 @@
-"""How much of a class map each class covers: pixels, share, and hectares where the ground is known."""
+"""Tables of areas by class: pixels, share, and hectares where the ground is known."""
 
 import csv
 import io
@@ -12,36 +12,36 @@ from numpy.typing import NDArray
 from levelground.errors import ClassIndexError
 from levelground.imagery.legend import IGNORE, Legend
 from levelground.imagery.raster_reader import RasterReader
-from levelground.prediction.ground_area import STRIP_ROWS, Basis, cell_areas, plane_stretch
+from levelground.prediction.ground_area import STRIP_ROWS, Basis, area_scale_factor, cell_areas
 from levelground.records import atomic_path
 
 COLUMNS = ("class", "name", "pixels", "share", "hectares", "basis")
-"""Columns of a table of areas; one of several inputs has ``input`` before them."""
+"""Columns of a table of areas; the joint table of several inputs has ``input`` before them."""
 
-_STRETCHED = 0.01  # from this departure on it is said that a projection shows other areas than the ground's
+_DISTORTED = 0.01  # beyond this departure a warning says that areas in the projection are not those on the ground
 
 
 @dataclass(frozen=True)
-class Areas:
-    """Areas of a map by class.
+class ClassAreas:
+    """Areas of a class map by class.
 
     Attributes:
         legend: The classes.
         pixels: Pixels of each class, ``(K,)`` int64.
-        empty: Pixels without data.
+        nodata_pixels: Pixels without data.
         square_metres: Area of each class, ``(K,)``; ``None`` where the ground is not known.
-        empty_square_metres: Area without data; 0 where the ground is not known.
-        basis: What areas are measured on: ``plane`` of the projection, ``ellipsoid`` (WGS84), or ``none``.
-        stretch: How many times the ground's area the projection shows at the map's middle.
+        nodata_square_metres: Area without data; 0 where the ground is not known.
+        basis: The surface that areas are measured on: ``plane`` of the projection, ``ellipsoid`` (WGS84), or ``none``.
+        scale_factor: Area in the projection divided by area on the ground, at the map's middle.
     """
 
     legend: Legend
     pixels: NDArray[np.int64]
-    empty: int
+    nodata_pixels: int
     square_metres: NDArray[np.float64] | None
-    empty_square_metres: float
+    nodata_square_metres: float
     basis: Basis
-    stretch: float
+    scale_factor: float
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -54,17 +54,17 @@ class Areas:
         return None if self.square_metres is None else self.square_metres / 1e4
 
     def warning(self, name: str) -> str | None:
-        """One line where the projection shows areas by more than 1 % other than they are on the ground."""
-        if self.basis != "plane" or abs(self.stretch - 1) <= _STRETCHED:
+        """Return one line if areas in the projection differ from those on the ground by more than 1 %."""
+        if self.basis != "plane" or abs(self.scale_factor - 1) <= _DISTORTED:
             return None
         return (
-            f"{name}: its projection shows {self.stretch:.3g} times the ground's area, and so do the hectares. "
+            f"{name}: its projection shows {self.scale_factor:.3g} times the ground's area, and so do the hectares. "
             "Reproject the map to UTM or an equal-area system for areas on the ground."
         )
 
 
-def class_areas(classes: Path, legend: Legend) -> Areas:
-    """Measure a class map, some rows at a time.
+def class_areas(classes: Path, legend: Legend) -> ClassAreas:
+    """Measure the area of each class in a class map, some rows at a time.
 
     Args:
         classes: One band of legend indices, 255 without data.
@@ -90,22 +90,22 @@ def class_areas(classes: Path, legend: Legend) -> Areas:
             f"{legend.n_classes - 1}. Give the legend that it was made with."
         )
     known = ground.basis != "none"
-    return Areas(
+    return ClassAreas(
         legend=legend,
         pixels=pixels[: legend.n_classes],
-        empty=int(pixels[IGNORE]),
+        nodata_pixels=int(pixels[IGNORE]),
         square_metres=area[: legend.n_classes] if known else None,
-        empty_square_metres=float(area[IGNORE]) if known else 0.0,
+        nodata_square_metres=float(area[IGNORE]) if known else 0.0,
         basis=ground.basis,
-        stretch=plane_stretch(info) if known else 1.0,
+        scale_factor=area_scale_factor(info) if known else 1.0,
     )
 
 
-def write_areas(path: Path, areas: Areas) -> None:
+def write_areas(path: Path, areas: ClassAreas) -> None:
     """Write one map's areas as CSV: a line for each class of the legend, and one for no data, which has no share.
 
     Args:
-        path: The file to appear; see :data:`COLUMNS`. ``hectares`` is empty where the ground is not known.
+        path: The file, with the columns :data:`COLUMNS`; ``hectares`` is empty where the ground is not known.
         areas: The areas.
     Raises:
         DiskError: The disk is full.
@@ -116,15 +116,15 @@ def write_areas(path: Path, areas: Areas) -> None:
         covered = "" if hectares is None else f"{hectares[entry.index]:.4f}"
         share = f"{shares[entry.index]:.6f}"
         rows.append([entry.index, entry.name, areas.pixels[entry.index], share, covered, areas.basis])
-    covered = f"{areas.empty_square_metres / 1e4:.4f}" if known else ""
-    rows.append([IGNORE, "no data", areas.empty, "", covered, areas.basis])
+    covered = f"{areas.nodata_square_metres / 1e4:.4f}" if known else ""
+    rows.append([IGNORE, "no data", areas.nodata_pixels, "", covered, areas.basis])
     _write(path, COLUMNS, rows)
 
 
 def join_areas(path: Path, tables: Sequence[tuple[str, Path]]) -> None:
-    """Put the tables of several inputs into one, with a first column ``input``.
+    """Join the tables of several inputs, with a first column ``input``.
 
-    Lines of other inputs that the file holds already are kept: it speaks of all maps of its folder.
+    Lines of other inputs that the file holds already are kept, so that it covers all maps of its folder.
 
     Args:
         path: The joint file.
@@ -142,7 +142,7 @@ def join_areas(path: Path, tables: Sequence[tuple[str, Path]]) -> None:
 
 
 def _read(path: Path) -> list[list[str]]:
-    """Lines below the header."""
+    """Read the lines below the header."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.reader(file))[1:]
 

@@ -1,22 +1,13 @@
-"""Where pixels lie on the ground, how much of it they cover, and GDAL's sieve.
-
-The only module of this package that imports rasterio.
-"""
+"""Ground coordinates of pixels and the area they cover, on a projection's plane or on the WGS84 ellipsoid."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.errors import DiskError, first_line
-from levelground.files import set_room_aside
-from levelground.imagery.geotiff import RasterInfo, quietly, raster_writer
-from levelground.imagery.legend import IGNORE, LabelMap
-from levelground.imagery.raster_reader import RasterReader
+from levelground.imagery.geotiff import RasterInfo
 
 Floats = NDArray[np.float64]
 Basis = Literal["plane", "ellipsoid", "none"]
@@ -24,16 +15,16 @@ Basis = Literal["plane", "ellipsoid", "none"]
 SEMI_MAJOR_M, FLATTENING = 6378137.0, 1 / 298.257223563  # WGS84, NIMA TR8350.2, table 3.1
 _ECCENTRICITY2 = FLATTENING * (2 - FLATTENING)
 STRIP_ROWS = 512
-"""Rows read at a time: those of one row of blocks of a map."""
-_STEP_PX = 8  # how far from the middle the stretch of a projection is measured
+"""Rows of a map that are read at a time: one row of its blocks."""
+_STEP_PX = 8  # how far from the middle a projection's scale is measured
 
 
 @dataclass(frozen=True)
 class CellAreas:
-    """How much ground a pixel covers.
+    """Ground area of one pixel of each row.
 
     Attributes:
-        basis: ``plane``: of the projection's plane. ``ellipsoid``: of the WGS84 ellipsoid. ``none``: unknown.
+        basis: The surface: ``plane`` of the projection, ``ellipsoid`` (WGS84), or ``none``: unknown.
         row_m2: Area of one pixel of each row, ``(H,)``, in m²; ones (pixels) where it is unknown.
     """
 
@@ -42,9 +33,9 @@ class CellAreas:
 
 
 def cell_areas(info: RasterInfo) -> CellAreas:
-    """How much ground the pixels of each row cover.
+    """Compute the ground area of the pixels of each row.
 
-    In a projected system that is the determinant of the transform times the square of its unit in metres; in a
+    In a projected system it is the determinant of the transform times the square of its unit in metres; in a
     geographic system the area of the cell between two parallels and two meridians.
 
     Args:
@@ -68,7 +59,7 @@ def cell_areas(info: RasterInfo) -> CellAreas:
 
 
 def zone_area(latitudes: Floats) -> Floats:
-    """Area of the WGS84 ellipsoid from the equator to parallels, in m² per radian of longitude; negative in the south.
+    """Compute the area of the WGS84 ellipsoid from the equator to parallels, in m² per radian; negative in the south.
 
     With a the semi-major axis, e the eccentricity and φ the geodetic latitude it is a²·q/2, where
     q = (1 − e²)·[sin φ / (1 − e²·sin² φ) + artanh(e·sin φ) / e].
@@ -86,10 +77,10 @@ def zone_area(latitudes: Floats) -> Floats:
     return np.asarray(SEMI_MAJOR_M**2 * q / 2)
 
 
-def plane_stretch(info: RasterInfo) -> float:
-    """How many times the ground's area a projection shows, at the raster's middle; 1 where there is no projection.
+def area_scale_factor(info: RasterInfo) -> float:
+    """Compute area in the projection divided by area on the ground, at the raster's middle; 1 without a projection.
 
-    Web Mercator shows 1 / cos² of the latitude times the ground; UTM between 0.999 and 1.002 times.
+    In Web Mercator it is 1 / cos² of the latitude; in UTM it lies between 0.999 and 1.002.
     """
     if cell_areas(info).basis != "plane" or info.transform is None or info.crs is None:
         return 1.0
@@ -108,57 +99,14 @@ def plane_stretch(info: RasterInfo) -> float:
 def to_map(
     info: RasterInfo, rows: Floats | NDArray[np.int64], cols: Floats | NDArray[np.int64]
 ) -> tuple[Floats, Floats]:
-    """Map coordinates of places on the pixel grid; without a place on the ground, columns and rows themselves."""
+    """Convert rows and columns of the pixel grid to map coordinates; without a transform, to columns and rows."""
     a, b, c, d, e, f = info.transform or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     return a * cols + b * rows + c, d * cols + e * rows + f
 
 
 def to_degrees(crs: str, xs: Floats, ys: Floats) -> tuple[Floats, Floats]:
-    """Longitudes and latitudes on WGS84, in degrees, of coordinates of another system."""
+    """Convert map coordinates to longitudes and latitudes on WGS84, in degrees."""
     from rasterio.warp import transform
 
     lon, lat = transform(crs, "EPSG:4326", xs, ys)
     return np.asarray(lon, np.float64), np.asarray(lat, np.float64)
-
-
-def merge_small(classes: Path, folder: Path, *, smallest_px: int, tick: Callable[[], None] | None = None) -> LabelMap:
-    """Give patches that are too small to the largest of their neighbours, by GDAL's sieve.
-
-    The sieve holds a few tens of bytes for each patch and some rows of pixels; its result lies in a file that is mapped
-    into memory, which the system writes out as it needs room. Pixels without data are neighbours of nobody; a patch
-    that no chain of largest neighbours leads out of stays.
-
-    Args:
-        classes: A class raster.
-        folder: Where the result, a byte a pixel, and a mask are put.
-        smallest_px: Patches of fewer pixels, which touch by their sides, are merged.
-        tick: Called after each strip of the mask.
-    Returns:
-        The merged classes, ``(H, W)``, over a file in ``folder``.
-    Raises:
-        DiskError: The disk is full.
-    """
-    import rasterio
-    from rasterio import features
-
-    mask, merged = folder / "mask.tif", folder / "merged.raw"
-    with RasterReader(classes) as reader:
-        info = RasterInfo(reader.info.height, reader.info.width, 1, "uint8")
-        with raster_writer(mask, info, tile=512) as writer:
-            for row in range(0, info.height, STRIP_ROWS):
-                strip = slice(row, min(info.height, row + STRIP_ROWS))
-                writer.write(row, 0, (reader.read(strip, slice(0, info.width), [1]) != IGNORE).astype(np.uint8))
-                if tick:
-                    tick()
-    try:
-        with merged.open("wb") as file:
-            set_room_aside(file, info.height * info.width)
-        result = np.memmap(merged, np.uint8, "r+", shape=(info.height, info.width))
-        with quietly():
-            source, known = rasterio.open(classes), rasterio.open(mask)
-        with source, known:
-            size = min(smallest_px, info.height * info.width)  # rasterio refuses more
-            features.sieve(rasterio.band(source, 1), size, out=result, mask=rasterio.band(known, 1), connectivity=4)
-    except (OSError, rasterio.errors.RasterioError) as error:
-        raise DiskError(f"{merged}: cannot be written ({first_line(error)}). Free space there.") from error
-    return result

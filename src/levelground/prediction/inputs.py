@@ -1,4 +1,4 @@
-"""Which files a prediction eats, and which files it makes of them."""
+"""Which files a prediction reads, and which files it writes for each of them."""
 
 import glob
 from collections.abc import Iterator, Sequence
@@ -6,76 +6,125 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from levelground.config import PredictOptions
 from levelground.errors import ConfigError, SceneError
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg"})
-"""Suffixes of pictures: one palette PNG is made of each."""
+"""Suffixes of images, whose class maps are palette PNGs."""
 
 RASTERS = frozenset({".tif", ".tiff", ".vrt", ".img", ".jp2"})
-"""Suffixes of rasters that are looked for in folders; a file that is named may have any."""
+"""Suffixes of the rasters that a folder is searched for; a file given by name may have any suffix."""
+
+_SKIPPED_ENDINGS = ("_mask", "_label", "_labels", "_probs", "_colours", "_overlay")
 
 
 @dataclass(frozen=True)
-class Target:
-    """One input and the files that come of it.
+class OutputPaths:
+    """The files that are written for one input; ``None`` for those that the options leave out.
 
     Attributes:
-        source: The input.
-        kind: ``raster``: its map is a GeoTIFF; ``image``: its map is a PNG.
-        name: Its name for people: the path below the folder that was given.
-        classes: Where the class map goes.
-        probs: Where probabilities go, if they are asked for.
+        classes: The class map, a GeoTIFF or PNG.
+        areas: The table of areas by class.
+        probs: The probabilities, a GeoTIFF.
+        polygons: The polygons, a GeoPackage or GeoJSON file.
+        picture: The map in the legend's colours.
+        overlay: The map drawn over its image.
     """
 
-    source: Path
+    classes: Path
+    areas: Path
+    probs: Path | None = None
+    polygons: Path | None = None
+    picture: Path | None = None
+    overlay: Path | None = None
+
+    @property
+    def all(self) -> list[Path]:
+        """The files that will be written."""
+        paths = (self.classes, self.probs, self.areas, self.polygons, self.picture, self.overlay)
+        return [path for path in paths if path is not None]
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A raster or image to predict.
+
+    Attributes:
+        path: The file.
+        kind: ``raster``: the class map is a GeoTIFF. ``image``: the class map is a PNG.
+        name: The path below the folder that was given, for messages.
+        size_bytes: Size of the file.
+        modified_ns: When the file was last changed, in nanoseconds.
+        outputs: The files written for it.
+    """
+
+    path: Path
     kind: Literal["raster", "image"]
     name: str
-    classes: Path
-    probs: Path
+    size_bytes: int
+    modified_ns: int
+    outputs: OutputPaths
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of the unfinished prediction."""
+        classes = self.outputs.classes
+        return classes.with_name(f".{classes.name}.scratch")
 
 
-def find_targets(inputs: Sequence[str], out: Path) -> list[Target]:
-    """Find the input files and plan where their maps go.
+def find_inputs(given: Sequence[str], out: Path, options: PredictOptions) -> list[InputFile]:
+    """Find the input files and decide where their outputs go.
 
     Args:
-        inputs: Files, folders (taken with all below them) and patterns such as ``scenes/*.tif``.
-        out: Folder of the maps; names below a folder, or below a pattern's fixed part, are kept in it.
+        given: Files, folders (searched with all their subfolders) and patterns such as ``scenes/*.tif``.
+        out: Folder of the outputs; subfolders below a given folder, or below a pattern's fixed part, are kept in it.
+        options: Which outputs are written.
     Returns:
-        The inputs in the order given, those of a folder by name.
+        The inputs in the order given, the files of a folder sorted by name.
     Raises:
-        SceneError: An input is not there, or a folder or pattern holds none.
-        ConfigError: Two inputs would write one file, or a map would replace its input.
+        SceneError: An input does not exist, or a folder or pattern holds none.
+        ConfigError: Two inputs would write the same class map, or a map would replace its input.
     """
-    targets: dict[Path, Target] = {}
-    sources = set()
-    for given in inputs:
-        for source, name in _expand(given, out):
-            if source.resolve() in sources:
+    inputs: dict[Path, InputFile] = {}
+    seen = set()
+    for item in given:
+        for path, name in _expand(item, out):
+            if path.resolve() in seen:
                 continue
-            sources.add(source.resolve())
-            target = _target(source, name, out)
-            other = targets.setdefault(target.classes, target)
-            if other is not target:
+            seen.add(path.resolve())
+            file = _input_file(path, name, out, options)
+            other = inputs.setdefault(file.outputs.classes, file)
+            if other is not file:
                 raise ConfigError(
-                    f"{other.source} and {target.source}: both would become {target.classes}. "
-                    "Give the folder that holds both, or map them into two folders."
+                    f"{other.path} and {file.path}: both would become {file.outputs.classes}. "
+                    "Give the folder that holds both, or write their maps into two folders."
                 )
-    written = {target.classes.resolve(): target for target in targets.values()}
-    for source in sources & set(written):
-        raise ConfigError(f"{source}: would be replaced by its own map. Choose another --out.")
-    return list(targets.values())
+    for path in seen & {classes.resolve() for classes in inputs}:
+        raise ConfigError(f"{path}: would be replaced by its own map. Choose another --out.")
+    return list(inputs.values())
 
 
-def _target(source: Path, name: Path, out: Path) -> Target:
-    if source.suffix.lower() in IMAGES:
-        classes = out / name.with_name(f"{name.stem}_mask.png")
-        return Target(source, "image", name.as_posix(), classes, classes.with_name(f"{name.stem}_probs.tif"))
-    classes = out / name.with_suffix(".tif")
-    return Target(source, "raster", name.as_posix(), classes, classes.with_name(f"{name.stem}_probs.tif"))
+def _input_file(path: Path, name: Path, out: Path, options: PredictOptions) -> InputFile:
+    kind: Literal["raster", "image"] = "image" if path.suffix.lower() in IMAGES else "raster"
+    classes = out / (name.with_name(f"{name.stem}_mask.png") if kind == "image" else name.with_suffix(".tif"))
+
+    def beside(ending: str, wanted: bool) -> Path | None:
+        return classes.with_name(f"{name.stem}_{ending}") if wanted else None
+
+    outputs = OutputPaths(
+        classes=classes,
+        areas=classes.with_name(f"{name.stem}_areas.csv"),
+        probs=beside("probs.tif", options.probs != "none"),
+        polygons=beside(f"polygons.{options.polygons}", options.polygons != "none"),
+        picture=beside("colours.png", options.picture),
+        overlay=beside("overlay.png", options.overlay),
+    )
+    stat = path.stat()
+    return InputFile(path, kind, name.as_posix(), stat.st_size, stat.st_mtime_ns, outputs)
 
 
 def _expand(given: str, out: Path) -> Iterator[tuple[Path, Path]]:
-    """Each file of one input with its name below OUT."""
+    """Yield each file of one given input with its path below the folder of outputs."""
     path = Path(given)
     if path.is_dir():
         found = [(file, file.relative_to(path)) for file in sorted(path.rglob("*")) if _is_input(file, out)]
@@ -94,7 +143,7 @@ def _expand(given: str, out: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """The folders of a pattern before the first part with a wildcard.
+    """Return the folders of a pattern before the first part with a wildcard.
 
     Example:
         >>> _fixed_part(Path("a/b/*/c*.tif")).as_posix()
@@ -109,11 +158,11 @@ def _fixed_part(pattern: Path) -> Path:
 
 
 def _is_input(file: Path, out: Path) -> bool:
-    """Whether a file found in a folder is one to map: not hidden, not a mask, not what an earlier call made."""
+    """Tell whether a file found in a folder is an input: not hidden, not a mask, not an output of an earlier call."""
     return (
         file.suffix.lower() in IMAGES | RASTERS
         and not file.name.startswith(".")
-        and not file.stem.endswith(("_mask", "_label", "_labels", "_probs", "_colours", "_overlay"))
+        and not file.stem.endswith(_SKIPPED_ENDINGS)
         and file.is_file()
         and not file.resolve().is_relative_to(out.resolve())
     )

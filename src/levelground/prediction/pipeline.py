@@ -1,30 +1,29 @@
-"""Run a network over a source and put what it says into a scratch folder, row of tiles by row of tiles.
+"""Predict the rows of tiles that a checkpoint lacks: three stages at once, joined by queues.
 
-Three things go on at once: a thread reads the tiles ahead, the network runs, and a thread writes finished blocks.
+A thread reads the tiles ahead, the network runs, and a thread writes finished blocks to the checkpoint folder.
 """
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from levelground.config import ProbsFormat
 from levelground.console import progress_bar, say
 from levelground.errors import ModelError
 from levelground.evaluation.score_scenes import most_probable
 from levelground.imagery.image_pixels import NodataMask
 from levelground.imagery.legend import IGNORE
-from levelground.inference.sliding_window import Block, Forward, sweep
-from levelground.inference.tiling import Axis, TileGeometry
-from levelground.prediction.readers import Source
-from levelground.prediction.resume import Layer, Scratch
-from levelground.runtime import Runtime
+from levelground.inference.sliding_window import Block, average_d4, sweep
+from levelground.prediction.plan import PredictionPlan
+from levelground.prediction.readers import FilledPixels, PixelReader, ResampledPixels
+from levelground.prediction.resume import BlockFile, Checkpoint
 from levelground.signals import stop_signals
-
-ProbsKind = Literal["none", "uint8", "float32"]
 
 PROBS_STEPS = 254
 """A probability of 1 as uint8; 255 is no data."""
@@ -35,33 +34,8 @@ _SPILL_BYTES = 16 * 2**20  # a lower edge larger than this goes to a file where 
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is to be run.
-
-    Attributes:
-        name: The input's name for people.
-        forward: The network, on the runtime's device.
-        activated: Whether it gives probabilities.
-        outputs: Legend index of each output.
-        mean: Band means, in stored units.
-        std: Band deviations, in stored units.
-        geometry: Tile, halo and batch.
-        probs: Whether and how probabilities are kept.
-    """
-
-    name: str
-    forward: Forward
-    activated: bool
-    outputs: tuple[int, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    geometry: TileGeometry
-    probs: ProbsKind = "none"
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Pixels that were run, and the seconds that took."""
+class Throughput:
+    """Pixels that were predicted, and the seconds that took."""
 
     pixels: int
     seconds: float
@@ -73,150 +47,192 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class _Layers:
-    classes: Layer
-    probs: Layer | None
+class BlockFiles:
+    """The raw files of a prediction: classes, and probabilities if they are asked for."""
+
+    classes: BlockFile
+    probs: BlockFile | None
 
 
-def open_layers(scratch: Scratch, work: Work) -> _Layers:
-    """The raw files of a job."""
-    classes = scratch.layer("classes", planes=1, dtype="uint8")
-    if work.probs == "none":
-        return _Layers(classes, None)
-    return _Layers(classes, scratch.layer("probs", planes=len(work.outputs), dtype=work.probs))
+def open_block_files(plan: PredictionPlan, checkpoint: Checkpoint) -> BlockFiles:
+    """Open the raw files of a prediction."""
+    classes = checkpoint.block_file("classes", planes=1, dtype="uint8")
+    if plan.options.probs == "none":
+        return BlockFiles(classes, None)
+    probs = checkpoint.block_file("probs", planes=len(plan.model.outputs), dtype=plan.options.probs)
+    return BlockFiles(classes, probs)
 
 
-def run_job(work: Work, source: Source, scratch: Scratch, rows: Axis, cols: Axis, runtime: Runtime) -> Pace:
-    """Run what the scratch folder lacks.
+def predict_missing_rows(plan: PredictionPlan, reader: PixelReader, checkpoint: Checkpoint) -> Throughput:
+    """Predict the tile rows that are not in the checkpoint folder yet.
 
     Args:
-        work: What to run.
-        source: The pixels.
-        scratch: Where finished rows go; rows that are there are not run again.
-        rows: Tiles along the rows.
-        cols: Tiles along the columns.
-        runtime: Device and precision.
+        plan: How the input is predicted.
+        reader: The input's pixels, at their own resolution.
+        checkpoint: Where finished rows go.
     Returns:
-        What was run, and how long it took.
+        What was predicted, and how long it took.
     Raises:
-        SceneError: The source breaks off; finished rows are kept.
-        ModelError: The network's outputs do not fit, or are no numbers.
+        SceneError: The input is truncated; finished rows are kept.
+        ModelError: The network's outputs do not fit, or are not numbers.
         DiskError: The disk is full; finished rows are kept.
         KeyboardInterrupt: Ctrl-C or SIGTERM; finished rows are kept.
     """
-    first = scratch.progress.rows
+    name, rows, first = plan.input.name, plan.rows, checkpoint.state.rows
     if first:
-        say(f"{work.name}: goes on at row {rows.starts[first]} of {rows.length}.")
-    layers, counts = open_layers(scratch, work), scratch.progress.counts.copy()
-    table = np.append(np.array(work.outputs, np.uint8), np.zeros(256 - len(work.outputs), np.uint8))
-    row_numbers = {start: r for r, start in enumerate(rows.starts)}
-    col_numbers = {start: c for c, start in enumerate(cols.starts)}
-
-    def write(r: int, c: int, kept: "_Kept", gaps: NodataMask | None) -> None:
-        classes, probs = _fetch(kept, table, gaps, work.name)
-        layers.classes.write(r, c, classes[None])
-        if layers.probs is not None and probs is not None:
-            layers.probs.write(r, c, probs)
-        np.add(counts, np.bincount(classes.reshape(-1), minlength=256), out=counts)
-        if c + 1 == len(cols.starts):
-            scratch.commit(r + 1, counts)
-
-    edge = 4 * len(work.outputs) * cols.length * max(rows.overlap(r) for r in range(len(rows.starts)))
-    blocks = sweep(
-        work.forward,
-        source,
-        mean=work.mean,
-        std=work.std,
-        tile=work.geometry.tile,
-        halo=work.geometry.halo,
-        batch=work.geometry.batch,
-        runtime=runtime,
-        activated=work.activated,
-        first_row=first,
-        spill=scratch.folder if runtime.device.type == "cpu" and edge > _SPILL_BYTES else None,
-    )
-    stop: list[bool] = []
-    started, waiting = time.perf_counter(), deque[Future[None]]()
+        say(f"{name}: goes on at row {rows.starts[first]} of {rows.length}.")
+    missing = (rows.length - rows.starts[first]) * plan.cols.length
+    pixels = FilledPixels(reader if plan.scale == 1 else ResampledPixels(reader, plan.scale), plan.model.mean)
+    blocks, stop = _sweep(plan, pixels, checkpoint), list[bool]()
+    started = time.perf_counter()
     with (
         stop_signals(lambda: stop.append(True)),
-        ThreadPoolExecutor(1, thread_name_prefix="map") as pool,
-        Meter(work.name, (rows.length - rows.starts[first]) * cols.length) as meter,
+        _BlockWriter(plan, checkpoint) as writer,
+        _ThroughputBar(name, missing) as bar,
     ):
         for block in blocks:
-            if block.probs.shape[0] != len(work.outputs):
-                raise ModelError(
-                    f"the network has {block.probs.shape[0]} outputs, its card names {len(work.outputs)} classes. "
-                    "Train, adopt or export it anew."
-                )
-            kept, gaps = _keep(block, work.probs), source.take_gaps(block)
-            place = row_numbers[block.row], col_numbers[block.col]
-            waiting.append(pool.submit(write, *place, kept, gaps))
-            if len(waiting) > _WAITING:
-                waiting.popleft().result()
-            meter.advance(block.probs.shape[1] * block.probs.shape[2])
+            writer.submit(block, pixels.take_mask(block))
+            bar.advance(block.probs.shape[1] * block.probs.shape[2])
             if stop:
                 blocks.close()  # type: ignore[attr-defined]
                 break
-        while waiting:
-            waiting.popleft().result()
-    if stop and not scratch.done:
-        say(f"{work.name}: stopped at row {rows.starts[scratch.progress.rows]} of {rows.length}.")
+        writer.finish()
+    if stop and not checkpoint.done:
+        say(f"{name}: stopped at row {rows.starts[checkpoint.state.rows]} of {rows.length}.")
         raise KeyboardInterrupt
-    return Pace((rows.length - rows.starts[first]) * cols.length, time.perf_counter() - started)
+    return Throughput(missing, time.perf_counter() - started)
+
+
+def _sweep(plan: PredictionPlan, pixels: FilledPixels, checkpoint: Checkpoint) -> Iterator[Block]:
+    """Run the network over the rows that the checkpoint lacks."""
+    model, runtime, rows = plan.model, plan.runtime, plan.rows
+    forward, activated = model.forward, model.activated
+    if plan.options.tta == "d4":
+        forward = average_d4(forward, activated=activated, channels_last=runtime.channels_last)
+        activated = True
+    edge = 4 * len(model.outputs) * plan.cols.length * max(rows.overlap(r) for r in range(len(rows.starts)))
+    return sweep(
+        forward,
+        pixels,
+        mean=model.mean,
+        std=model.std,
+        tile=plan.geometry.tile,
+        halo=plan.geometry.halo,
+        batch=plan.geometry.batch,
+        runtime=runtime,
+        activated=activated,
+        first_row=checkpoint.state.rows,
+        spill=checkpoint.folder if runtime.device.type == "cpu" and edge > _SPILL_BYTES else None,
+    )
+
+
+class _BlockWriter:
+    """Writes finished blocks to a checkpoint in a thread of its own, and records each finished row of tiles."""
+
+    def __init__(self, plan: PredictionPlan, checkpoint: Checkpoint) -> None:
+        """Open the checkpoint's raw files."""
+        self._plan, self._checkpoint = plan, checkpoint
+        self._files = open_block_files(plan, checkpoint)
+        self._counts = checkpoint.state.counts.copy()
+        outputs = plan.model.outputs
+        self._class_of = np.append(np.array(outputs, np.uint8), np.zeros(256 - len(outputs), np.uint8))
+        self._row_numbers = {start: r for r, start in enumerate(plan.rows.starts)}
+        self._col_numbers = {start: c for c, start in enumerate(plan.cols.starts)}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="blocks")
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> "_BlockWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def submit(self, block: Block, mask: NodataMask | None) -> None:
+        """Hand over a block; waits where the disk is slower than the network.
+
+        Raises:
+            ModelError: The block has more or fewer classes than the model names.
+            DiskError: The disk is full.
+        """
+        n_outputs = block.probs.shape[0]
+        if n_outputs != len(self._plan.model.outputs):
+            raise ModelError(
+                f"the network has {n_outputs} outputs, its card names {len(self._plan.model.outputs)} classes. "
+                "Train, adopt or export it anew."
+            )
+        reduced = _reduce(block, self._plan.options.probs)
+        place = self._row_numbers[block.row], self._col_numbers[block.col]
+        self._waiting.append(self._pool.submit(self._write, *place, reduced, mask))
+        if len(self._waiting) > _WAITING:
+            self._waiting.popleft().result()
+
+    def finish(self) -> None:
+        """Wait until all blocks are written."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def _write(self, r: int, c: int, reduced: "_ReducedBlock", mask: NodataMask | None) -> None:
+        classes, probs = _to_arrays(reduced, self._class_of, mask, self._plan.input.name)
+        self._files.classes.write(r, c, classes[None])
+        if self._files.probs is not None and probs is not None:
+            self._files.probs.write(r, c, probs)
+        np.add(self._counts, np.bincount(classes.reshape(-1), minlength=256), out=self._counts)
+        if c + 1 == len(self._plan.cols.starts):
+            self._checkpoint.commit(r + 1, self._counts)
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _ReducedBlock:
     """What is kept of a block, on the runtime's device.
 
     Attributes:
         best: The first most probable output, ``(rows, columns)``.
-        sound: A number, or NaN where any probability is none.
+        check: A number, or NaN if any probability is NaN.
         probs: Probabilities in the type that is stored.
     """
 
     best: torch.Tensor
-    sound: torch.Tensor
+    check: torch.Tensor
     probs: torch.Tensor | None
 
 
 @torch.inference_mode()
-def _keep(block: Block, kind: ProbsKind) -> _Kept:
-    """Reduce a block where it lies."""
+def _reduce(block: Block, kind: ProbsFormat) -> _ReducedBlock:
+    """Reduce a block on the device where it lies."""
     highest, best = most_probable(block.probs)
     probs = None
     if kind == "uint8":
         probs = block.probs.mul(PROBS_STEPS).round_().to(torch.uint8)
     elif kind == "float32":
         probs = block.probs
-    return _Kept(best, highest.sum(), probs)
+    return _ReducedBlock(best, highest.sum(), probs)
 
 
-def _fetch(
-    kept: _Kept, table: np.ndarray[tuple[int], np.dtype[np.uint8]], gaps: NodataMask | None, name: str
-) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None]:
-    """Bring a block into main memory: legend indices, and probabilities; no data where there are none."""
-    if not bool(torch.isfinite(kept.sound)):
+def _to_arrays(
+    reduced: _ReducedBlock, class_of: NDArray[np.uint8], mask: NodataMask | None, name: str
+) -> tuple[NDArray[np.uint8], NDArray[np.generic] | None]:
+    """Bring a block into main memory: legend indices and probabilities, with no data under the mask."""
+    if not bool(torch.isfinite(reduced.check)):
         raise ModelError(f"{name}: the network gives no numbers (NaN). Its weights are damaged: make it anew.")
-    classes = table[kept.best.cpu().numpy()]
-    probs = None if kept.probs is None else kept.probs.cpu().numpy()
-    if gaps is not None:
-        classes[gaps] = IGNORE
+    classes = class_of[reduced.best.cpu().numpy()]
+    probs: NDArray[np.generic] | None = None if reduced.probs is None else reduced.probs.cpu().numpy()
+    if mask is not None:
+        classes[mask] = IGNORE
         if probs is not None:
-            probs = np.where(gaps, np.float32(np.nan) if probs.dtype.kind == "f" else np.uint8(255), probs)
+            probs = np.where(mask, np.float32(np.nan) if probs.dtype.kind == "f" else np.uint8(255), probs)
     return classes, probs
 
 
-class Meter:
-    """Megapixels a second and time left: a bar where somebody watches, else a line a minute."""
+class _ThroughputBar:
+    """Shows megapixels a second and the time left: a bar on a terminal, otherwise a line a minute."""
 
     def __init__(self, name: str, pixels: int) -> None:
-        """Count ``pixels``."""
+        """Count up to ``pixels``."""
         self._name, self._pixels, self._done = name, pixels, 0
         self._started = self._said = time.perf_counter()
-        self._context = progress_bar(f"map {name}", max(1, round(pixels / 1e6)))
+        self._context = progress_bar(f"predict {name}", max(1, round(pixels / 1e6)))
 
-    def __enter__(self) -> "Meter":
+    def __enter__(self) -> "_ThroughputBar":
         self._bar = self._context.__enter__()
         return self
 
@@ -224,7 +240,7 @@ class Meter:
         self._context.__exit__(*error)  # type: ignore[arg-type]
 
     def advance(self, pixels: int) -> None:
-        """Move on."""
+        """Count pixels as done."""
         before, now = self._done, time.perf_counter()
         self._done += pixels
         rate = self._done / 1e6 / max(1e-9, now - self._started)

@@ -1,7 +1,7 @@
-"""Patches of a class map as polygons in a GeoPackage or GeoJSON file, written as they are found.
+"""Polygons of a class map in a GeoPackage or GeoJSON file, written as they are found.
 
-A polygon is one patch: pixels of one class that touch by their sides (4-connected, as GDAL's polygonize has it; patches
-that meet by corners only would make polygons that touch themselves). Its border follows the pixels.
+A polygon is one connected component: pixels of one class that touch by their sides (4-connected, as GDAL's polygonize
+has it; components joined by corners would make polygons that touch themselves). Its border follows the pixels.
 """
 
 import json
@@ -20,24 +20,165 @@ from numpy.typing import NDArray
 
 from levelground.console import Bar, progress_bar
 from levelground.errors import ClassIndexError, ConfigError, DiskError, first_line
-from levelground.imagery.geotiff import RasterInfo, bounded_cache
-from levelground.imagery.legend import LabelMap, Legend
+from levelground.files import set_room_aside
+from levelground.imagery.geotiff import RasterInfo, bounded_cache, quietly, raster_writer
+from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.imagery.raster_reader import RasterReader
-from levelground.prediction.ground_area import STRIP_ROWS, CellAreas, cell_areas, merge_small, to_degrees, to_map
-from levelground.prediction.vectorize import Patches, Rings, trace_patches
+from levelground.prediction.ground_area import STRIP_ROWS, CellAreas, cell_areas, to_degrees, to_map
+from levelground.prediction.vectorize import Components, Rings, find_components
 from levelground.records import atomic_path
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Fields = dict[str, NDArray[Any]]
+Append = Callable[[Rings, Fields], None]
+
+STRIP_PX = 2**21
+"""Pixels that are traced at a time."""
+
+_BREAK_PX = 64  # an edge this long, bent by another projection, leaves its chord by under a hundredth of a pixel
+_LAYER, _DECIMALS = "classes", 7  # 7 decimals of a degree are 1 cm
+_HELD_POINTS = 2**20  # points that are collected before they are written
+
+
+@dataclass(frozen=True)
+class PolygonCount:
+    """How many polygons were written, and how many components were too small and had no large neighbour."""
+
+    written: int
+    left_out: int
+
+
+def write_polygons(classes: Path, legend: Legend, out: Path, *, smallest: float = 0.0) -> PolygonCount:
+    """Write the connected components of a class map as polygons; the file appears when it is complete.
+
+    A GeoPackage is in the map's own coordinate system, GeoJSON in longitude and latitude on WGS84 as RFC 7946 requires;
+    without a coordinate system both hold the map's own coordinates, or columns and rows. Fields: ``class``, ``name``,
+    ``pixels``, and where the ground is known ``area_m2`` and ``area_ha``. Pixels without data belong to no polygon.
+
+    Memory holds a strip of the map, the components that reach over its lower edge, and polygons that wait to be
+    written; with ``smallest`` also some tens of bytes for each component.
+
+    Args:
+        classes: The class map: one band of legend indices, 255 without data.
+        legend: Its classes.
+        out: The file, ``.gpkg`` or ``.geojson``.
+        smallest: Components smaller than this are merged into the largest of their neighbours, or left out if all of
+            those are too small as well; in m², or in pixels if areas are unknown.
+    Raises:
+        ConfigError: The file's suffix is neither.
+        ClassIndexError: The map holds a value that is no class.
+        SceneError: The map is damaged.
+        DiskError: The disk is full.
+    """
+    opened = {".gpkg": _geopackage, ".geojson": _geojson}.get(out.suffix.lower())
+    if opened is None:
+        raise ConfigError(f"{out}: polygons are written to .gpkg or .geojson. Give a name that ends so.")
+    with RasterReader(classes) as reader:
+        info, wkt = reader.info, reader.wkt
+    areas = cell_areas(info)
+    smallest_px = math.ceil(smallest / float(np.median(areas.row_m2)) - 1e-9)
+    steps = math.ceil(info.height / STRIP_ROWS) * (2 if smallest_px > 1 else 1)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name[:80]}.") as folder,
+        progress_bar(f"polygons {out.name}", steps) as bar,
+        bounded_cache(),
+    ):
+        merged = None
+        if smallest_px > 1:
+            merged = _merge_small(classes, Path(folder), smallest_px=smallest_px, tick=bar.advance)
+        with opened(out, info, wkt) as append:
+            found = find_components(_strips(classes, merged, bar), areas.row_m2)
+            return _write_all(found, legend, areas, smallest_px, append, shown=classes)
+
+
+def _write_all(
+    found: Iterator[Components], legend: Legend, areas: CellAreas, smallest_px: int, append: Append, *, shown: Path
+) -> PolygonCount:
+    """Write components as they are found."""
+    written = left_out = 0
+    names = np.array(legend.names, np.object_)
+    for complete in found:
+        components = complete.take(complete.pixels >= smallest_px)
+        written += len(components.label)
+        left_out += len(complete.label) - len(components.label)
+        if not len(components.label):
+            continue
+        if components.label.max() >= legend.n_classes:
+            raise ClassIndexError(
+                f"{shown}: holds class {components.label.max()}, which is none of {legend.name!r}, expected 0 to "
+                f"{legend.n_classes - 1}. Give the legend that it was made with."
+            )
+        fields: Fields = {"class": components.label.astype(np.int16), "name": names[components.label]}
+        fields["pixels"] = components.pixels
+        if areas.basis != "none":
+            fields |= {"area_m2": components.area, "area_ha": components.area / 1e4}
+        append(components.rings, fields)
+    return PolygonCount(written, left_out)
+
+
+def _strips(classes: Path, merged: LabelMap | None, bar: Bar) -> Iterator[LabelMap]:
+    """Yield the rows of a class map, or of the merged one if there is one, some at a time."""
+    with RasterReader(classes) as reader:
+        height, width = reader.info.height, reader.info.width
+        some = max(1, STRIP_PX // width)
+        for row in range(0, height, STRIP_ROWS):
+            rows = slice(row, min(height, row + STRIP_ROWS))
+            read = reader.read(rows, slice(0, width), [1])[..., 0] if merged is None else merged[rows]
+            yield from (read[first : first + some].astype(np.uint8) for first in range(0, len(read), some))
+            bar.advance()
+
+
+def _merge_small(classes: Path, folder: Path, *, smallest_px: int, tick: Callable[[], None]) -> LabelMap:
+    """Merge components that are too small into the largest of their neighbours, by GDAL's sieve.
+
+    The sieve holds a few tens of bytes for each component and some rows of pixels; its result lies in a file that is
+    mapped into memory, which the system writes out as it needs room. Pixels without data are not neighbours; a
+    component stays if no chain of largest neighbours leads to a large one.
+
+    Args:
+        classes: A class raster.
+        folder: Where the result, a byte a pixel, and a mask are written.
+        smallest_px: Components of fewer pixels are merged.
+        tick: Called after each strip of the mask.
+    Returns:
+        The merged classes, ``(H, W)``, over a file in ``folder``.
+    Raises:
+        DiskError: The disk is full.
+    """
+    import rasterio
+    from rasterio import features
+
+    mask, merged = folder / "mask.tif", folder / "merged.raw"
+    with RasterReader(classes) as reader:
+        info = RasterInfo(reader.info.height, reader.info.width, 1, "uint8")
+        with raster_writer(mask, info, tile=512) as writer:
+            for row in range(0, info.height, STRIP_ROWS):
+                strip = slice(row, min(info.height, row + STRIP_ROWS))
+                writer.write(row, 0, (reader.read(strip, slice(0, info.width), [1]) != IGNORE).astype(np.uint8))
+                tick()
+    try:
+        with merged.open("wb") as file:
+            set_room_aside(file, info.height * info.width)
+        result = np.memmap(merged, np.uint8, "r+", shape=(info.height, info.width))
+        with quietly():
+            source, known = rasterio.open(classes), rasterio.open(mask)
+        with source, known:
+            size = min(smallest_px, info.height * info.width)  # rasterio refuses more
+            features.sieve(rasterio.band(source, 1), size, out=result, mask=rasterio.band(known, 1), connectivity=4)
+    except (OSError, rasterio.errors.RasterioError) as error:
+        raise DiskError(f"{merged}: cannot be written ({first_line(error)}). Free space there.") from error
+    return result
 
 
 @dataclass(frozen=True)
 class Polygons:
-    """Polygons, their outer rings first; rings are closed: the first point stands at the end too.
+    """Polygons, each with its outer ring first; the first point of a ring is repeated at the end.
 
     Attributes:
-        rings: Where each polygon's rings begin, ``(P + 1,)``.
-        points: Where each ring's points begin, ``(R + 1,)``.
+        rings: Index of each polygon's first ring, ``(P + 1,)``.
+        points: Index of each ring's first point, ``(R + 1,)``.
         xy: Coordinates, ``(N, 2)``.
     """
 
@@ -47,9 +188,9 @@ class Polygons:
 
 
 def break_long(rings: Rings, longest: int) -> Rings:
-    """Put points on pieces longer than ``longest`` pixels.
+    """Add points to edges longer than ``longest`` pixels.
 
-    A straight piece of one map is bent on another; its points are where they should be, its middle is not.
+    An edge that is straight in one projection is bent in another: its ends are where they should be, its middle is not.
     """
     count = len(rings.row)
     after = np.arange(1, count + 1)
@@ -65,13 +206,13 @@ def break_long(rings: Rings, longest: int) -> Rings:
 
 
 def make_polygons(rings: Rings, x: Floats, y: Floats, *, reverse: bool) -> Polygons:
-    """Close rings and turn them.
+    """Close rings and give them their direction.
 
     Args:
         rings: Rings of polygons 0…P−1, clockwise on the screen.
         x: Coordinate of each of their points, ``(N,)``.
         y: The other coordinate, ``(N,)``.
-        reverse: Whether to run through them backwards.
+        reverse: Whether to reverse the order of their points.
     """
     sizes = np.diff(rings.first)
     points = np.concatenate([[0], np.cumsum(sizes + 1)])
@@ -84,7 +225,7 @@ def make_polygons(rings: Rings, x: Floats, y: Floats, *, reverse: bool) -> Polyg
 
 
 def to_wkb(polygons: Polygons) -> NDArray[np.object_]:
-    """Each polygon as well-known binary, little-endian (OGC 06-103r4, 8.2).
+    """Encode each polygon as well-known binary, little-endian (OGC 06-103r4, 8.2).
 
     Returns:
         ``(P,)`` of bytes.
@@ -108,7 +249,7 @@ def to_wkb(polygons: Polygons) -> NDArray[np.object_]:
 
 
 def to_lists(polygons: Polygons, *, decimals: int) -> list[list[list[list[float]]]]:
-    """Each polygon's coordinates as GeoJSON nests them: polygon, ring, point, number."""
+    """Nest each polygon's coordinates as GeoJSON does: polygon, ring, point, number."""
     xy = polygons.xy.round(decimals).tolist()
     points, rings = polygons.points.tolist(), polygons.rings.tolist()
     parts = [xy[start:end] for start, end in pairwise(points)]
@@ -116,113 +257,13 @@ def to_lists(polygons: Polygons, *, decimals: int) -> list[list[list[list[float]
 
 
 def _scatter(content: NDArray[np.uint8], at: Ints, values: NDArray[np.generic]) -> None:
-    """Write each row of ``values`` into a string of bytes at the places given."""
+    """Write each row of ``values`` into a string of bytes at the offsets given."""
     octets = np.ascontiguousarray(values).view(np.uint8).reshape(len(at), -1)
     content[at[:, None] + np.arange(octets.shape[1])] = octets
 
 
-STRIP_PX = 2**21
-"""Pixels that are traced at a time."""
-
-_BREAK_PX = 64  # a piece this long, bent by another projection, leaves its chord by under a hundredth of a pixel
-_LAYER, _DECIMALS = "classes", 7  # 7 decimals of a degree are 1 cm
-_HELD_POINTS = 2**20  # points that are gathered before they are written
-
-Fields = dict[str, NDArray[Any]]
-Append = Callable[[Rings, Fields], None]
-
-
-@dataclass(frozen=True)
-class PolygonCount:
-    """How many polygons were written, and how many patches were too small and had no large neighbour to merge into."""
-
-    written: int
-    left_out: int
-
-
-def write_polygons(classes: Path, legend: Legend, out: Path, *, smallest: float = 0.0) -> PolygonCount:
-    """Write the patches of a class map as polygons; the file appears when it is whole.
-
-    A GeoPackage is in the map's own coordinate system, GeoJSON in longitude and latitude on WGS84 as RFC 7946 wants it;
-    without a coordinate system both hold the map's own coordinates, or columns and rows. Fields: ``class``, ``name``,
-    ``pixels``, and where the ground is known ``area_m2`` and ``area_ha``. Pixels without data belong to no polygon.
-
-    Memory holds a strip of the map, the patches that reach over its lower edge, and what waits to be written; with
-    ``smallest`` some tens of bytes for each patch as well.
-
-    Args:
-        classes: The class map: one band of legend indices, 255 without data.
-        legend: Its classes.
-        out: The file, ``.gpkg`` or ``.geojson``.
-        smallest: Patches smaller than this are merged into the largest of their neighbours, or left out where all of
-            those are too small as well; in m², or in pixels where areas are unknown.
-    Raises:
-        ConfigError: The file's suffix is neither.
-        ClassIndexError: The map holds a value that is no class.
-        SceneError: The map is damaged.
-        DiskError: The disk is full.
-    """
-    opened = {".gpkg": _geopackage, ".geojson": _geojson}.get(out.suffix.lower())
-    if opened is None:
-        raise ConfigError(f"{out}: polygons are written to .gpkg or .geojson. Give a name that ends so.")
-    with RasterReader(classes) as reader:
-        info, wkt = reader.info, reader.wkt
-    areas = cell_areas(info)
-    smallest_px = math.ceil(smallest / float(np.median(areas.row_m2)) - 1e-9)
-    steps = math.ceil(info.height / STRIP_ROWS) * (2 if smallest_px > 1 else 1)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name[:80]}.") as folder,
-        progress_bar(f"polygons {out.name}", steps) as bar,
-        bounded_cache(),
-    ):
-        merged = None
-        if smallest_px > 1:
-            merged = merge_small(classes, Path(folder), smallest_px=smallest_px, tick=bar.advance)
-        with opened(out, info, wkt) as append:
-            lots = trace_patches(_strips(classes, merged, bar), areas.row_m2)
-            return _write_all(lots, legend, areas, smallest_px, append, shown=classes)
-
-
-def _write_all(
-    lots: Iterator[Patches], legend: Legend, areas: CellAreas, smallest_px: int, append: Append, *, shown: Path
-) -> PolygonCount:
-    """Write patches as they come."""
-    written = left_out = 0
-    names = np.array(legend.names, np.object_)
-    for found in lots:
-        patches = found.take(found.pixels >= smallest_px)
-        written += len(patches.label)
-        left_out += len(found.label) - len(patches.label)
-        if not len(patches.label):
-            continue
-        if patches.label.max() >= legend.n_classes:
-            raise ClassIndexError(
-                f"{shown}: holds class {patches.label.max()}, which is none of {legend.name!r}, expected 0 to "
-                f"{legend.n_classes - 1}. Give the legend that it was made with."
-            )
-        fields: Fields = {"class": patches.label.astype(np.int16), "name": names[patches.label]}
-        fields["pixels"] = patches.pixels
-        if areas.basis != "none":
-            fields |= {"area_m2": patches.area, "area_ha": patches.area / 1e4}
-        append(patches.rings, fields)
-    return PolygonCount(written, left_out)
-
-
-def _strips(classes: Path, merged: LabelMap | None, bar: Bar) -> Iterator[LabelMap]:
-    """The rows of a class map, or of one in memory instead, some at a time."""
-    with RasterReader(classes) as reader:
-        height, width = reader.info.height, reader.info.width
-        some = max(1, STRIP_PX // width)
-        for row in range(0, height, STRIP_ROWS):
-            rows = slice(row, min(height, row + STRIP_ROWS))
-            read = reader.read(rows, slice(0, width), [1])[..., 0] if merged is None else merged[rows]
-            yield from (read[first : first + some].astype(np.uint8) for first in range(0, len(read), some))
-            bar.advance()
-
-
 class _GeoPackage:
-    """A layer of polygons that is written some thousands at a time: each opening of the file costs."""
+    """A layer of polygons, written some thousands at a time because each opening of the file takes time."""
 
     def __init__(self, path: Path, info: RasterInfo, wkt: str | None) -> None:
         """Begin a file at ``path``, with an empty layer."""
@@ -237,14 +278,14 @@ class _GeoPackage:
 
     def append(self, rings: Rings, fields: Fields) -> None:
         """Add polygons."""
-        self._shapes.append(to_wkb(_placed(rings, self._info)))
+        self._shapes.append(to_wkb(_polygons_on_map(rings, self._info)))
         self._fields.append(fields)
         self._points += len(rings.row)
         if self._points > _HELD_POINTS:
             self.flush()
 
     def flush(self, *, append: bool = True) -> None:
-        """Write what is held."""
+        """Write the polygons collected."""
         from pyogrio.raw import write
 
         if not self._fields:
@@ -289,7 +330,7 @@ def _geojson(out: Path, info: RasterInfo, _: str | None) -> Iterator[Append]:
 
         def append(rings: Rings, fields: Fields) -> None:
             nonlocal lead
-            shapes = to_lists(_placed_in_degrees(rings, info), decimals=_DECIMALS)
+            shapes = to_lists(_polygons_in_degrees(rings, info), decimals=_DECIMALS)
             columns = {name: values.tolist() for name, values in fields.items()}
             for shape, *values in zip(shapes, *columns.values(), strict=True):
                 feature = {
@@ -304,22 +345,22 @@ def _geojson(out: Path, info: RasterInfo, _: str | None) -> Iterator[Append]:
         file.write("\n]}\n")
 
 
-def _placed(rings: Rings, info: RasterInfo) -> Polygons:
-    """Polygons in the map's own coordinates, outer rings counter-clockwise."""
+def _polygons_on_map(rings: Rings, info: RasterInfo) -> Polygons:
+    """Convert rings to polygons in the map's own coordinates, outer rings counter-clockwise."""
     x, y = to_map(info, rings.row, rings.col)
     return make_polygons(rings, x, y, reverse=_mirrored(info))
 
 
-def _placed_in_degrees(rings: Rings, info: RasterInfo) -> Polygons:
-    """Polygons in longitude and latitude, where there is a coordinate system."""
+def _polygons_in_degrees(rings: Rings, info: RasterInfo) -> Polygons:
+    """Convert rings to polygons in longitude and latitude, if there is a coordinate system."""
     if info.crs is None:
-        return _placed(rings, info)
+        return _polygons_on_map(rings, info)
     rings = break_long(rings, _BREAK_PX)
     lon, lat = to_degrees(info.crs, *to_map(info, rings.row, rings.col))
     return make_polygons(rings, lon, lat, reverse=_mirrored(info))
 
 
 def _mirrored(info: RasterInfo) -> bool:
-    """Whether the map's second axis points up where rows go down, as nearly always, so that turns go the other way."""
+    """Tell whether the map's second axis points up while rows go down, as nearly always, which reverses the rings."""
     a, b, _, d, e, _ = info.transform or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     return a * e - b * d < 0

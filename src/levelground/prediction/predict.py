@@ -1,58 +1,45 @@
-"""``predict``: a model over images and rasters -> class maps, and what else is asked for.
+"""Predict class maps of images and rasters, and write what else is asked for.
 
-Every input goes the same way: rows of tiles into a scratch folder, from there a plain GeoTIFF, from that the products,
-and last the map under its name. A job that was stopped goes on with the same command: a record of the folder says which
-inputs are finished, a scratch folder which rows of the one that was being mapped.
+Every input takes the same way: rows of tiles into a checkpoint folder, from there a plain GeoTIFF, from that the other
+outputs, and last the map under its name. A job that was stopped is resumed by the same command: a record in the folder
+of outputs says which inputs are finished, a checkpoint folder which rows of the unfinished one are.
 """
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from levelground import __version__
+from levelground.config import PredictOptions
 from levelground.console import say
-from levelground.errors import ConfigError, RecordError, SceneError
-from levelground.imagery.geotiff import bounded_cache, copy_to_cog
-from levelground.imagery.raster_reader import RasterReader
-from levelground.inference.sliding_window import average_d4
+from levelground.errors import ConfigError, SceneError
+from levelground.imagery.geotiff import bounded_cache
 from levelground.models.model import Predictor
-from levelground.prediction.area_table import Areas, join_areas
-from levelground.prediction.inputs import find_targets
-from levelground.prediction.outputs import AREAS_FILE, product_files, write_products
-from levelground.prediction.pipeline import Pace, Work, open_layers, run_job
-from levelground.prediction.plan import Plan, Settings, bytes_needed, check_room, plan_maps
-from levelground.prediction.readers import Grid, ImageGrid, RasterGrid, ResampledGrid, Source
-from levelground.prediction.resume import Scratch
-from levelground.prediction.write_raster import (
-    Canvas,
-    write_category_names,
-    write_class_raster,
-    write_mask_png,
-    write_probs_raster,
-)
-from levelground.records import one_writer, read_json, write_json
+from levelground.prediction.area_table import ClassAreas, join_areas
+from levelground.prediction.inputs import find_inputs
+from levelground.prediction.outputs import JOINT_AREAS_FILE, write_outputs
+from levelground.prediction.pipeline import Throughput, open_block_files, predict_missing_rows
+from levelground.prediction.plan import PredictionPlan, bytes_needed, check_free_space, plan_predictions
+from levelground.prediction.resume import Checkpoint, FinishedInputs
+from levelground.prediction.write_raster import publish_map, write_draft_map, write_probs
+from levelground.records import one_writer
 from levelground.runtime import Runtime
-
-UNFINISHED_FILE = ".unfinished.json"
-"""In the folder of maps, while a job is not done: which of its inputs are."""
 
 
 @dataclass(frozen=True)
-class Mapped:
-    """What became of one input.
+class PredictedMap:
+    """The finished map of one input.
 
     Attributes:
         classes: The class map.
         megapixels: Its size.
-        pace: What was run for it, and how fast; nothing where it was finished before.
+        throughput: How many pixels this call predicted, and how fast; none if an earlier call had predicted all.
         areas: Pixels of each class, and their areas on the ground.
     """
 
     classes: Path
     megapixels: float
-    pace: Pace
-    areas: Areas
+    throughput: Throughput
+    areas: ClassAreas
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -60,196 +47,123 @@ class Mapped:
         return tuple(self.areas.shares.tolist())
 
     @property
-    def empty(self) -> float:
+    def nodata_share(self) -> float:
         """Share of pixels without data."""
-        return self.areas.empty / max(1, self.areas.empty + int(self.areas.pixels.sum()))
+        nodata = self.areas.nodata_pixels
+        return nodata / max(1, nodata + int(self.areas.pixels.sum()))
 
 
 def predict_maps(
-    predictor: Predictor, inputs: Sequence[str], out: Path, *, settings: Settings, runtime: Runtime
-) -> list[Mapped]:
-    """Map images and rasters.
+    model: Predictor, inputs: Sequence[str], out: Path, options: PredictOptions, runtime: Runtime
+) -> list[PredictedMap]:
+    """Predict class maps of images and rasters.
 
     Args:
-        predictor: The model, on the runtime's device.
+        model: The model, on the runtime's device.
         inputs: Files, folders and patterns.
-        out: Folder of the maps.
-        settings: What else the user decides.
+        out: Folder of the outputs.
+        options: How inputs are read, predicted and written.
         runtime: Device and precision.
     Returns:
-        What became of each input, in the order of the inputs; those that an earlier call finished are left out.
+        The maps in the order of the inputs; maps that an earlier call finished are left out.
     Raises:
-        SceneError: An input is not there, does not fit the model, or broke off; the others are mapped.
-        ConfigError: A map is there already, or flags cannot work.
+        SceneError: An input does not exist, does not fit the model, or is truncated; the others are predicted.
+        ConfigError: A map exists already, or options cannot work.
         DiskError: The disk is too small or full.
-        KeyboardInterrupt: It was stopped; the same call goes on.
+        KeyboardInterrupt: The job was stopped; the same call resumes it.
     """
-    targets = find_targets(inputs, out)
-    plans = plan_maps(predictor, targets, settings, device=runtime.device.type, precision=runtime.precision)
+    plans = plan_predictions(model, find_inputs(inputs, out, options), options, runtime)
     with one_writer(out):
-        ledger = _Ledger(out, settings)
-        todo = [plan for plan in plans if not ledger.holds(plan)]
+        finished = FinishedInputs(out)
+        todo = [plan for plan in plans if not finished.holds(plan.input, plan.identity)]
         if len(todo) < len(plans):
             say(f"{out}: {len(plans) - len(todo)} of {len(plans)} inputs are finished already and kept.")
-        _check_absent(todo, settings)
-        check_room(out, bytes_needed(todo, settings))
-        mapped, broken = [], []
-        for plan in todo:
-            try:
-                mapped.append(_map(plan, settings, runtime))
-            except SceneError as error:
-                if len(plans) == 1:
-                    raise
-                say(str(error))
-                broken.append(plan.target.name)
-                continue
-            except KeyboardInterrupt:
-                say("The same command goes on from there.")
-                raise
-            ledger.add(plan)
-            say(summary(mapped[-1], plan))
-        if broken:
-            raise SceneError(
-                f"{len(broken)} of {len(plans)} inputs broke off, the first {broken[0]}; the others are mapped. "
-                "Mend them and give the same command."
-            )
+        _check_new(todo)
+        check_free_space(out, bytes_needed(todo))
+        maps = _predict_all(todo, finished, total=len(plans))
         if len(plans) > 1:
-            tables = [product_files(plan.target, settings.products).areas for plan in plans]
-            join_areas(out / AREAS_FILE, [(plan.target.name, table) for plan, table in zip(plans, tables, strict=True)])
-        ledger.remove()
-    return mapped
+            join_areas(out / JOINT_AREAS_FILE, [(plan.input.name, plan.input.outputs.areas) for plan in plans])
+        finished.remove()
+    return maps
 
 
-def summary(mapped: Mapped, plan: Plan) -> str:
-    """One line about a finished map."""
-    hectares = mapped.areas.hectares
-    named = [
-        f"{name} {mapped.shares[index]:.1%}" + ("" if hectares is None else f" ({hectares[index]:,.2f} ha)")
-        for index, name in enumerate(plan.predictor.legend.names)
-        if mapped.shares[index]
-    ]
-    empty = [f"no data {mapped.empty:.1%}"] if mapped.empty else []
-    rate = f", {mapped.pace.megapixels_per_s:.2f} megapixels/s" if mapped.pace.pixels else ""
-    return f"{mapped.classes}: {mapped.megapixels:.1f} megapixels{rate}; {', '.join(named + empty)}."
-
-
-def outputs(plan: Plan, settings: Settings) -> list[Path]:
-    """The files that an input becomes."""
-    probs = [plan.target.probs] if settings.probs != "none" else []
-    return [plan.target.classes, *probs, *product_files(plan.target, settings.products).all]
-
-
-def _check_absent(plans: Sequence[Plan], settings: Settings) -> None:
-    """Refuse to replace maps unasked."""
-    written: dict[Path, Plan] = {}
+def _predict_all(plans: Sequence[PredictionPlan], finished: FinishedInputs, *, total: int) -> list[PredictedMap]:
+    """Predict one input after the other; of several, those that are truncated are left out and named at the end."""
+    maps, broken = [], []
     for plan in plans:
-        for path in outputs(plan, settings):
+        try:
+            predicted = _predict_input(plan)
+        except SceneError as error:
+            if total == 1:
+                raise
+            say(str(error))
+            broken.append(plan.input.name)
+            continue
+        except KeyboardInterrupt:
+            say("The same command goes on from there.")
+            raise
+        finished.add(plan.input, plan.identity)
+        say(summary(predicted, plan))
+        maps.append(predicted)
+    if broken:
+        raise SceneError(
+            f"{len(broken)} of {total} inputs broke off, the first {broken[0]}; the others are predicted. "
+            "Mend them and give the same command."
+        )
+    return maps
+
+
+def summary(predicted: PredictedMap, plan: PredictionPlan) -> str:
+    """Describe a finished map in one line."""
+    hectares = predicted.areas.hectares
+    named = [
+        f"{name} {predicted.shares[index]:.1%}" + ("" if hectares is None else f" ({hectares[index]:,.2f} ha)")
+        for index, name in enumerate(plan.model.legend.names)
+        if predicted.shares[index]
+    ]
+    nodata = [f"no data {predicted.nodata_share:.1%}"] if predicted.nodata_share else []
+    throughput = predicted.throughput
+    rate = f", {throughput.megapixels_per_s:.2f} megapixels/s" if throughput.pixels else ""
+    return f"{predicted.classes}: {predicted.megapixels:.1f} megapixels{rate}; {', '.join(named + nodata)}."
+
+
+def _check_new(plans: Sequence[PredictionPlan]) -> None:
+    """Refuse two inputs that would write the same file, and to replace files unasked."""
+    written: dict[Path, PredictionPlan] = {}
+    for plan in plans:
+        for path in plan.input.outputs.all:
             other = written.setdefault(path, plan)
             if other is not plan:
                 raise ConfigError(
-                    f"{other.target.source} and {plan.target.source}: both would become {path}. "
-                    "Map them into two folders."
+                    f"{other.input.path} and {plan.input.path}: both would become {path}. "
+                    "Write their maps into two folders."
                 )
-    # Where there are scratch files and no map yet, other files are what the unfinished job wrote before it was stopped.
-    begun = {plan.target.classes for plan in plans if plan.scratch.exists() and not plan.target.classes.exists()}
-    there = [path for path, plan in written.items() if path.exists() and plan.target.classes not in begun]
-    if there and not settings.overwrite:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise ConfigError(f"{there[0]}{more}: exists already. Pass --overwrite, or choose another --out.")
+    # If there is a checkpoint and no map yet, the unfinished job wrote the other files before it was stopped.
+    begun = [plan.input for plan in plans if plan.input.checkpoint.exists() and not plan.input.outputs.classes.exists()]
+    existing = [path for path, plan in written.items() if path.exists() and plan.input not in begun]
+    if existing and not plans[0].options.overwrite:
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise ConfigError(f"{existing[0]}{more}: exists already. Pass --overwrite, or choose another --out.")
 
 
-def _map(plan: Plan, settings: Settings, runtime: Runtime) -> Mapped:
-    """Map one input."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(bounded_cache(plan.cache, threads=runtime.device.type != "cpu"))
-        scratch = stack.enter_context(Scratch(plan.scratch, plan.identity, plan.rows, plan.cols))
-        if scratch.replaced:
-            say(f"{plan.target.name}: rows of another job (model, input or settings) are thrown away.")
-        work = _work(plan, settings, runtime)
-        pace = Pace(0, 0.0)
-        if not scratch.done:
-            grid = _open_grid(plan, stack)
-            source = Source(grid if plan.factor == 1 else ResampledGrid(grid, plan.factor), plan.predictor.mean)
-            pace = run_job(work, source, scratch, plan.rows, plan.cols, runtime)
-        areas = _write(plan, settings, scratch, work)
-    scratch.remove()
-    return Mapped(
-        classes=plan.target.classes,
-        megapixels=plan.info.height * plan.info.width / 1e6,
-        pace=pace,
-        areas=areas,
-    )
-
-
-def _work(plan: Plan, settings: Settings, runtime: Runtime) -> Work:
-    model = plan.predictor
-    forward, activated = model.forward, model.activated
-    if settings.symmetries:
-        forward = average_d4(forward, activated=activated, channels_last=runtime.channels_last)
-        activated = True
-    return Work(
-        plan.target.name, forward, activated, model.outputs, model.mean, model.std, plan.geometry, settings.probs
-    )
-
-
-def _open_grid(plan: Plan, stack: contextlib.ExitStack) -> Grid:
-    if plan.target.kind == "image":
-        return ImageGrid(plan.target.source, plan.bands, zero=plan.validity.zero)
-    return RasterGrid(stack.enter_context(RasterReader(plan.target.source)), plan.bands, plan.validity)
-
-
-def _write(plan: Plan, settings: Settings, scratch: Scratch, work: Work) -> Areas:
-    """Make the files of a finished scratch folder; the class map comes last, so that where it is all is."""
-    legend, target = plan.predictor.legend, plan.target
-    canvas, layers = Canvas(plan.info, plan.made), open_layers(scratch, work)
-    tags = {"TIFFTAG_SOFTWARE": f"levelground {__version__}", "MODEL": plan.predictor.name}
-    tags["MODEL_SHA256"] = plan.predictor.digest
-    with bounded_cache(threads=True), contextlib.ExitStack() as stack:
-        photograph = _open_grid(plan, stack) if settings.products.overlay else None
-        if layers.probs is not None:
-            names = [legend.names[index] for index in work.outputs]
-            plain = scratch.folder / "probs.tif" if settings.cog else target.probs
-            write_probs_raster(plain, layers.probs, canvas, names, tags, draft=settings.cog)
-            if settings.cog:
-                predictor = 2 if settings.probs == "uint8" else 3
-                copy_to_cog(plain, target.probs, overviews="average", predictor=predictor)
-                plain.unlink()
-        if target.kind == "image":
-            plain = scratch.folder / "classes.png"
-            write_mask_png(plain, layers.classes, canvas, legend)
-            areas = write_products(plain, photograph, legend, target, settings.products)
-            plain.replace(target.classes)
-            return areas
-        plain = scratch.folder / "classes.tif"
-        write_class_raster(plain, layers.classes, canvas, legend, tags, draft=settings.cog)
-        areas = write_products(plain, photograph, legend, target, settings.products)
-        if settings.cog:
-            copy_to_cog(plain, target.classes, overviews="mode")
-        else:
-            plain.replace(target.classes)
-        write_category_names(target.classes, legend)
-    return areas
-
-
-class _Ledger:
-    """Which inputs of a job are finished; it goes when the job is done."""
-
-    def __init__(self, out: Path, settings: Settings) -> None:
-        self._path, self._settings = out / UNFINISHED_FILE, settings
-        self._finished: dict[str, str] = {}
-        with contextlib.suppress(RecordError):
-            self._finished = dict(read_json(self._path, kind="prediction")["finished"])
-
-    def holds(self, plan: Plan) -> bool:
-        """Whether an earlier call with the same settings finished an input."""
-        there = all(path.exists() for path in outputs(plan, self._settings))
-        return there and self._finished.get(str(plan.target.classes)) == plan.identity
-
-    def add(self, plan: Plan) -> None:
-        """Note that an input is finished."""
-        self._finished[str(plan.target.classes)] = plan.identity
-        write_json(self._path, {"finished": self._finished}, kind="prediction")
-
-    def remove(self) -> None:
-        """The job is done."""
-        self._path.unlink(missing_ok=True)
+def _predict_input(plan: PredictionPlan) -> PredictedMap:
+    """Predict one input and write its outputs; the class map comes last, so that where it exists all others do."""
+    throughput = Throughput(0, 0.0)
+    with (
+        bounded_cache(plan.cache_bytes, threads=plan.runtime.device.type != "cpu"),
+        Checkpoint(plan.input.checkpoint, plan.identity, plan.rows, plan.cols) as checkpoint,
+    ):
+        if checkpoint.replaced:
+            say(f"{plan.input.name}: rows of another job (model, input or settings) are thrown away.")
+        if not checkpoint.done:
+            with plan.open_pixels() as reader:
+                throughput = predict_missing_rows(plan, reader, checkpoint)
+        with bounded_cache(threads=True):
+            files = open_block_files(plan, checkpoint)
+            if files.probs is not None:
+                write_probs(plan, files.probs, checkpoint.folder)
+            draft = write_draft_map(plan, files.classes, checkpoint.folder)
+            areas = write_outputs(plan, draft)
+            publish_map(plan, draft)
+    checkpoint.remove()
+    return PredictedMap(plan.input.outputs.classes, plan.info.height * plan.info.width / 1e6, throughput, areas)

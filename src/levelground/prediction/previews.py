@@ -1,13 +1,12 @@
-"""Pictures of a class map: its colours alone, and laid over the image that it was made of.
+"""Pictures of a class map: in the legend's colours alone, and drawn over its image.
 
-Both are reduced to a longest side. Of classes the nearest pixel is taken, never a mean, so that every colour is one of
-the legend's; of the image the mean. They are read window by window.
+Both are reduced to a longest side. Classes are reduced by the nearest pixel, never by a mean, so that every colour is
+one of the legend's; the image is reduced by the mean. Both are read window by window.
 """
 
 import importlib.util
 from itertools import product
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from levelground.imagery.legend import IGNORE, LabelMap, Legend, hex_colour
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.thumbnails import Picture, reduced_size
 from levelground.prediction.ground_area import STRIP_ROWS
+from levelground.prediction.readers import PixelReader
 from levelground.records import atomic_path
 
 _WIDE = 4096  # columns of the image read at a time
@@ -25,34 +25,19 @@ _LOW, _HIGH = 2.0, 98.0  # percentiles that become black and white
 _PAPER, _INK, _EMPTY = (255, 255, 255), (30, 30, 30), (120, 120, 120)
 
 
-class Photograph(Protocol):
-    """An image that is read window by window, such as the grids of :mod:`levelground.prediction.readers`."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Rows, columns, bands."""
-        ...
-
-    def read(self, rows: slice, cols: slice) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
-        """Pixels ``(H, W, C)`` and where they have no data; ``None`` where all have."""
-        ...
-
-
 def write_colours(classes: Path, legend: Legend, out: Path, *, side: int) -> None:
-    """Write a class map as a palette PNG in its legend's colours; no data is transparent.
+    """Write a class map as a palette PNG in the legend's colours; no data is transparent.
 
     Args:
         classes: One band of legend indices, 255 without data.
-        legend: Its classes; their names and colours stand in the file's text ``Legend``.
-        out: The PNG to appear.
+        legend: Its classes; the file's text ``Legend`` lists their names and colours.
+        out: The PNG.
         side: Its longest side at most, in pixels.
     Raises:
         DiskError: The disk is full.
     """
     image = Image.fromarray(reduced_classes(classes, side))
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: legend.n_classes] = legend.colours
-    image.putpalette(palette.tobytes())
+    image.putpalette(_palette(legend).tobytes())
     text = PngImagePlugin.PngInfo()
     names = [f"{entry.index} {hex_colour(entry.colour)} {entry.name}" for entry in legend.classes]
     text.add_itxt("Legend", "\n".join(names))
@@ -60,27 +45,27 @@ def write_colours(classes: Path, legend: Legend, out: Path, *, side: int) -> Non
         image.save(temporary, "PNG", transparency=IGNORE, pnginfo=text)
 
 
-def write_overlay(classes: Path, photograph: Photograph, legend: Legend, out: Path, *, side: int) -> None:
-    """Write the image with its classes over it, half transparent and outlined, and the classes' names below.
+def write_overlay(classes: Path, image: PixelReader, legend: Legend, out: Path, *, side: int) -> None:
+    """Write the image with its classes drawn over it, half transparent and outlined, and the classes' names below.
 
     Args:
         classes: One band of legend indices, 255 without data.
-        photograph: The image, of the same height and width; its first three bands are shown, or the first alone in
-            grey, each from its 2nd to its 98th percentile.
+        image: The image, of the same height and width; its first three bands are shown, or the first alone in grey,
+            each from its 2nd to its 98th percentile.
         legend: The classes.
-        out: The PNG to appear.
+        out: The PNG.
         side: Longest side of the image in it at most, in pixels.
     Raises:
         DiskError: The disk is full.
     """
     labels = reduced_classes(classes, side)
-    picture = draw_overlay(reduced_photograph(photograph, (labels.shape[0], labels.shape[1])), labels, legend)
+    picture = draw_overlay(reduced_image(image, (labels.shape[0], labels.shape[1])), labels, legend)
     with atomic_path(out) as temporary:
         Image.fromarray(add_names(picture, labels, legend)).save(temporary, "PNG")
 
 
 def reduced_classes(classes: Path, side: int) -> LabelMap:
-    """A class map with its longest side at most ``side``: the nearest pixel's class, ``(H, W)``."""
+    """Reduce a class map to a longest side of at most ``side`` by the nearest pixel, ``(H, W)``."""
     with RasterReader(classes) as reader:
         full = (reader.info.height, reader.info.width)
         size = reduced_size(*full, side)
@@ -94,16 +79,16 @@ def reduced_classes(classes: Path, side: int) -> LabelMap:
     return labels
 
 
-def reduced_photograph(photograph: Photograph, size: tuple[int, int]) -> Picture:
-    """An image at a smaller size, stretched: each pixel is the mean of those it stands for that have data.
+def reduced_image(image: PixelReader, size: tuple[int, int]) -> Picture:
+    """Reduce an image to a smaller size and stretch its values: each pixel is the mean of its pixels with data.
 
     Args:
-        photograph: The image, at least as large.
+        image: The image, at least as large.
         size: Height and width of the result.
     Returns:
         ``(H, W, 3)``; grey where nothing has data.
     """
-    height, width, bands = photograph.shape
+    height, width, bands = image.shape
     shown = 3 if bands >= 3 else 1
     # Pixels row_edges[i] to row_edges[i + 1] of the image become pixel i.
     row_edges, col_edges = (np.arange(n + 1) * of // n for n, of in zip(size, (height, width), strict=True))
@@ -111,20 +96,20 @@ def reduced_photograph(photograph: Photograph, size: tuple[int, int]) -> Picture
     sums, counts = np.zeros((*size, shown)), np.zeros(size)
     for top, left in product(range(0, size[0], some_rows), range(0, size[1], some_cols)):
         down, across = row_edges[top : top + some_rows + 1], col_edges[left : left + some_cols + 1]
-        pixels, gaps = photograph.read(slice(int(down[0]), int(down[-1])), slice(int(across[0]), int(across[-1])))
+        pixels, mask = image.read(slice(int(down[0]), int(down[-1])), slice(int(across[0]), int(across[-1])))
         values = pixels[..., :shown].astype(np.float64 if pixels.dtype.kind == "f" else np.int64)
-        there = np.ones(values.shape[:2], np.int64)
-        if gaps is not None:
-            values[gaps], there[gaps] = 0, 0
+        known = np.ones(values.shape[:2], np.int64)
+        if mask is not None:
+            values[mask], known[mask] = 0, 0
         place = slice(top, top + some_rows), slice(left, left + some_cols)
         starts = down[:-1] - down[0], across[:-1] - across[0]
         sums[place] = np.add.reduceat(np.add.reduceat(values, starts[0], axis=0), starts[1], axis=1)
-        counts[place] = np.add.reduceat(np.add.reduceat(there, starts[0], axis=0), starts[1], axis=1)
+        counts[place] = np.add.reduceat(np.add.reduceat(known, starts[0], axis=0), starts[1], axis=1)
     return _stretched(sums / np.maximum(counts, 1)[..., None], counts > 0)
 
 
 def _stretched(values: NDArray[np.float64], valid: NDArray[np.bool_]) -> Picture:
-    """Values ``(H, W, 1 or 3)`` as colours, each band from its 2nd to its 98th percentile; grey without data."""
+    """Convert values ``(H, W, 1 or 3)`` to colours, each band from its 2nd to 98th percentile; grey without data."""
     if valid.any():
         low, high = np.percentile(values[valid], (_LOW, _HIGH), axis=0)
         values = 255 * (values - low) / np.maximum(high - low, 1e-9)
@@ -133,16 +118,15 @@ def _stretched(values: NDArray[np.float64], valid: NDArray[np.bool_]) -> Picture
     return picture
 
 
-def draw_overlay(photograph: Picture, labels: LabelMap, legend: Legend) -> Picture:
-    """Lay classes over an image: their colours half transparent, and whole where two classes meet.
+def draw_overlay(image: Picture, labels: LabelMap, legend: Legend) -> Picture:
+    """Draw classes over an image: their colours half transparent, and opaque where two classes meet.
 
     Args:
-        photograph: ``(H, W, 3)``.
-        labels: ``(H, W)``; nothing is laid where they have no data.
+        image: ``(H, W, 3)``.
+        labels: ``(H, W)``; nothing is drawn where they have no data.
         legend: The classes' colours.
     """
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: legend.n_classes] = legend.colours
+    palette = _palette(legend)
     meets = np.zeros(labels.shape, np.bool_)
     across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
     meets[:, 1:] |= across
@@ -150,23 +134,23 @@ def draw_overlay(photograph: Picture, labels: LabelMap, legend: Legend) -> Pictu
     meets[1:] |= down
     meets[:-1] |= down
     weight = np.where(meets, 1.0, _SHOWN) * (labels != IGNORE)
-    mixed = photograph + (palette[labels].astype(np.float64) - photograph) * weight[..., None]
+    mixed = image + (palette[labels].astype(np.float64) - image) * weight[..., None]
     return np.asarray(mixed.round(), np.uint8)
 
 
 def add_names(picture: Picture, labels: LabelMap, legend: Legend) -> Picture:
-    """Put a strip below a picture: a patch of colour and the name of each class that is in it, and of no data.
+    """Add a legend below a picture: a square of colour and the name of each class that is in it, and of no data.
 
     Args:
         picture: ``(H, W, 3)``.
-        labels: ``(H, W)``, what it shows.
+        labels: ``(H, W)``, the classes it shows.
         legend: The classes.
     Returns:
-        A higher picture, and a wider one where a name would not fit.
+        A higher picture, also wider if a name would not fit.
     """
-    there = np.bincount(labels.ravel(), minlength=256)
-    entries = [(entry.colour, entry.name) for entry in legend.classes if there[entry.index]]
-    entries += [(_EMPTY, "no data")] if there[IGNORE] else []
+    counts = np.bincount(labels.ravel(), minlength=256)
+    entries = [(entry.colour, entry.name) for entry in legend.classes if counts[entry.index]]
+    entries += [(_EMPTY, "no data")] if counts[IGNORE] else []
     size = int(np.clip(picture.shape[1] // 48, 12, 48))
     font, gap = _font(size), size // 2
     lengths = [size + gap // 2 + round(font.getlength(name)) for _, name in entries]
@@ -188,8 +172,15 @@ def add_names(picture: Picture, labels: LabelMap, legend: Legend) -> Picture:
     return np.asarray(whole)
 
 
+def _palette(legend: Legend) -> NDArray[np.uint8]:
+    """Return colours for all 256 values, ``(256, 3)``: the legend's, else black."""
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: legend.n_classes] = legend.colours
+    return palette
+
+
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font that comes with matplotlib, which is not imported for it: Pillow's own has no Cyrillic."""
+    """Load the font that comes with matplotlib, without importing it: Pillow's own font has no Cyrillic."""
     found = importlib.util.find_spec("matplotlib")
     if found is not None and found.origin is not None:
         path = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"

@@ -1,13 +1,14 @@
-"""The pixels that a map is made of: read window by window, gaps found, at the model's ground sample distance.
+"""Readers of an input's pixels, window by window: nodata masks, resampling, band means where there are no data.
 
-A :class:`Grid` reads pixels and tells where they have no data. There are three: a raster held open, an image in
-memory, and either of them at another resolution. :class:`Source` is what the network reads: it puts each band's mean
-where there are no data, so that a border of the data looks like even ground and not like a cliff, and remembers the
-gaps until the block that covers them is finished.
+Three readers share the interface :class:`PixelReader`: :class:`RasterPixels` reads an open raster, :class:`ImagePixels`
+an image in memory, and :class:`ResampledPixels` either of them at another resolution. :class:`FilledPixels` is what the
+network reads: it replaces pixels without data by each band's mean, so that the border of the data looks like even
+ground, and keeps each tile's nodata mask until the tile's block is finished.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,88 +23,58 @@ from levelground.inference.sliding_window import Block
 
 Floats = NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class Taps:
-    """What output pixels are made of along one side.
-
-    Attributes:
-        places: Input pixels, ``(n, T)``.
-        weights: Their weights, ``(n, T)``; each row adds up to 1.
-    """
-
-    places: NDArray[np.intp]
-    weights: Floats
-
-    @property
-    def reach(self) -> slice:
-        """The input pixels that are needed."""
-        return slice(int(self.places.min()), int(self.places.max()) + 1)
-
-
-def plan_taps(wanted: slice, n_in: int, n_out: int) -> Taps:
-    """Plan output pixels along one side.
-
-    Args:
-        wanted: Output pixels.
-        n_in: Input pixels of the whole side.
-        n_out: Output pixels of the whole side.
-    Example:
-        >>> plan_taps(slice(1, 2), 8, 4).weights[:, :2].tolist()
-        [[0.5, 0.5]]
-    """
-    step = n_in / n_out
-    number = np.arange(wanted.start, wanted.stop, dtype=np.float64)[:, None]
-    if step > 1:
-        low, high = number * step, (number + 1) * step
-        places = np.floor(low) + np.arange(int(np.ceil(step)) + 1)
-        weights = np.clip(np.minimum(high, places + 1) - np.maximum(low, places), 0, None)
-    else:
-        centre = (number + 0.5) * step - 0.5
-        places = np.floor(centre) + np.arange(2)
-        weights = np.clip(1 - np.abs(centre - places), 0, None)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return Taps(np.clip(places, 0, n_in - 1).astype(np.intp), weights.astype(np.float32))
-
-
-def resample(
-    pixels: NDArray[np.generic], gaps: NodataMask | None, rows: Taps, cols: Taps
-) -> tuple[Floats, NodataMask | None]:
-    """Resample a window.
-
-    Args:
-        pixels: The input pixels within ``rows.reach`` and ``cols.reach``, ``(H, W, C)``.
-        gaps: Where they have no data, ``(H, W)``; such pixels weigh nothing.
-        rows: Taps along the rows.
-        cols: Taps along the columns.
-    Returns:
-        ``(h, w, C)`` float32, and where less than half of a pixel has data; ``None`` where every pixel has some.
-    """
-    values = pixels.astype(np.float32)
-    if gaps is None or not gaps.any():
-        return _apply(values, rows, cols), None
-    values[gaps] = 0
-    known = _apply((~gaps)[..., None].astype(np.float32), rows, cols)
-    mean = _apply(values, rows, cols)
-    mean /= np.maximum(known, np.float32(1e-6))
-    return mean, known[..., 0] < 0.5
-
-
-def _apply(values: Floats, rows: Taps, cols: Taps) -> Floats:
-    tall = np.zeros((len(rows.places), *values.shape[1:]), np.float32)
-    for place, weight in zip((rows.places - rows.reach.start).T, rows.weights.T, strict=True):
-        tall += weight[:, None, None] * values[place]
-    whole = np.zeros((len(tall), len(cols.places), values.shape[2]), np.float32)
-    for place, weight in zip((cols.places - cols.reach.start).T, cols.weights.T, strict=True):
-        whole += weight[None, :, None] * tall[:, place]
-    return whole
-
-
 _READ_AS = {"float64": "float32", "int32": "float32", "uint32": "float32", "int8": "int16"}
 """Types that torch or the network cannot take as they are."""
 
 
-class Grid(Protocol):
+@dataclass(frozen=True)
+class NodataRule:
+    """Decides which pixels of a raster have no data.
+
+    Attributes:
+        values: The nodata value of each band that is read, or ``None``.
+        every_band: Whether all bands must hold their nodata value; otherwise one band suffices.
+        alpha: The band, from 1, whose zeros mark pixels without data; never a band that the model reads.
+        zero: Whether pixels that are 0 in every band have no data.
+    """
+
+    values: tuple[float | None, ...]
+    every_band: bool
+    alpha: int | None = None
+    zero: bool = False
+
+
+def nodata_mask(stored: Pixels, rule: NodataRule) -> NodataMask | None:
+    """Find the pixels of a window that have no data.
+
+    Args:
+        stored: ``(H, W, C)`` in the raster's own type; the rule's alpha band last, if it has one.
+        rule: The rule.
+    Returns:
+        ``(H, W)``, true where there are no data; ``None`` if every pixel has data.
+    """
+    image = stored if rule.alpha is None else stored[..., :-1]
+    found: list[NDArray[np.bool_]] = []
+    marked = [image[..., n] == value for n, value in enumerate(rule.values) if value is not None]
+    if marked and not rule.every_band:
+        found.append(np.asarray(np.any(marked, axis=0)))
+    elif len(marked) == image.shape[-1]:
+        found.append(np.asarray(np.all(marked, axis=0)))
+    if rule.alpha is not None:
+        found.append(np.equal(stored[..., -1], 0))
+    if rule.zero:
+        found.append(np.asarray(np.all(image == 0, axis=-1)))
+    if image.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # a value that overflows becomes infinite, and so has no data
+            values = image.astype(np.float32, copy=False)
+        found.append(np.asarray(~np.all(np.isfinite(values), axis=-1)))
+    if not found:
+        return None
+    mask: NodataMask = np.any(found, axis=0)
+    return mask if mask.any() else None
+
+
+class PixelReader(Protocol):
     """Pixels that can be read window by window."""
 
     @property
@@ -112,145 +83,194 @@ class Grid(Protocol):
         ...
 
     def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
-        """Pixels ``(H, W, C)`` and where they have no data ``(H, W)``; ``None`` where all have."""
+        """Read the pixels of a window, ``(H, W, C)``, and its nodata mask, ``None`` if all have data."""
         ...
 
 
-@dataclass(frozen=True)
-class Validity:
-    """What says that a pixel has no data.
+@contextmanager
+def open_pixels(path: Path, bands: Sequence[int], rule: NodataRule, *, image: bool) -> Iterator[PixelReader]:
+    """Open an input for reading.
 
-    Attributes:
-        nodata: The nodata value of each band that is read, or ``None``.
-        every_band: Whether all bands must hold it; else any.
-        alpha: The band, from 1, whose zeros mark pixels without data; never one that the model reads.
-        zero: Whether a pixel that is 0 in every band has no data.
+    Args:
+        path: The file.
+        bands: Bands to read, from 1.
+        rule: Which pixels have no data; of an image, which brings its own mask, only ``zero`` counts.
+        image: Whether it is an image, not a raster.
+    Raises:
+        SceneError: The file is damaged.
     """
+    if image:
+        yield ImagePixels(path, bands, zero=rule.zero)
+        return
+    with RasterReader(path) as reader:
+        yield RasterPixels(reader, bands, rule)
 
-    nodata: tuple[float | None, ...]
-    every_band: bool
-    alpha: int | None = None
-    zero: bool = False
 
-
-class RasterGrid:
+class RasterPixels:
     """Some bands of an open raster."""
 
-    def __init__(self, reader: RasterReader, bands: Sequence[int], validity: Validity) -> None:
+    def __init__(self, reader: RasterReader, bands: Sequence[int], rule: NodataRule) -> None:
         """Read ``bands``, from 1, of ``reader``."""
-        self._reader, self._bands, self._validity = reader, tuple(bands), validity
+        self._reader, self._bands, self._rule = reader, tuple(bands), rule
         self.shape = (reader.info.height, reader.info.width, len(self._bands))
 
     def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
-        """Read a window; see :class:`Grid`."""
-        alpha = self._validity.alpha
+        """Read a window; see :class:`PixelReader`."""
+        alpha = self._rule.alpha
         stored = self._reader.read(rows, cols, self._bands if alpha is None else (*self._bands, alpha))
-        gaps = find_gaps(stored, self._validity)
+        mask = nodata_mask(stored, self._rule)
         stored = stored if alpha is None else np.ascontiguousarray(stored[..., :-1])
-        kind = _READ_AS.get(str(stored.dtype))
+        dtype = _READ_AS.get(str(stored.dtype))
         with np.errstate(over="ignore", invalid="ignore"):
-            return (stored.astype(kind) if kind else stored), gaps
+            return (stored.astype(dtype) if dtype else stored), mask
 
 
-class ImageGrid:
-    """An image, decoded whole: its format knows no windows."""
+class ImagePixels:
+    """An image, decoded whole because its format cannot be read in windows."""
 
     def __init__(self, path: Path, bands: Sequence[int], *, zero: bool) -> None:
-        """Decode ``path`` and take ``bands``, from 1; ``zero`` takes pixels that are 0 in every band for gaps."""
-        pixels, gaps = read_image_with_nodata(path)
+        """Decode ``path`` and take ``bands``, from 1; with ``zero``, pixels that are 0 in every band have no data."""
+        pixels, mask = read_image_with_nodata(path)
         chosen = [band - 1 for band in bands]
         self._pixels = pixels if chosen == list(range(pixels.shape[-1])) else pixels[..., chosen]
-        self._gaps = gaps
+        self._mask = mask
         if zero:
             empty = (self._pixels == 0).all(axis=-1)
-            self._gaps = empty if gaps is None else gaps | empty
+            self._mask = empty if mask is None else mask | empty
         self.shape = (*self._pixels.shape[:2], len(bands))
 
     def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
-        """Cut a window; see :class:`Grid`."""
-        return self._pixels[rows, cols].copy(), None if self._gaps is None else self._gaps[rows, cols]
+        """Copy a window; see :class:`PixelReader`."""
+        return self._pixels[rows, cols].copy(), None if self._mask is None else self._mask[rows, cols]
 
 
-class ResampledGrid:
-    """Another grid with larger or smaller pixels, its outer edges the same."""
+class ResampledPixels:
+    """The pixels of another reader made larger or smaller, the outer edges the same."""
 
-    def __init__(self, grid: Grid, factor: float) -> None:
-        """Make pixels of ``grid`` larger by ``factor``, rounded so that whole pixels fill it."""
-        self._grid = grid
-        height, width, bands = grid.shape
-        self.shape = (max(1, round(height / factor)), max(1, round(width / factor)), bands)
+    def __init__(self, reader: PixelReader, scale: float) -> None:
+        """Make the pixels of ``reader`` larger by ``scale``, rounded so that whole pixels fill the raster."""
+        self._reader = reader
+        height, width, bands = reader.shape
+        self.shape = (max(1, round(height / scale)), max(1, round(width / scale)), bands)
 
     def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
-        """Resample a window; see :class:`Grid`."""
-        height, width, _ = self._grid.shape
-        down, across = plan_taps(rows, height, self.shape[0]), plan_taps(cols, width, self.shape[1])
-        return resample(*self._grid.read(down.reach, across.reach), down, across)
+        """Resample a window; see :class:`PixelReader`."""
+        height, width, _ = self._reader.shape
+        down = resampling_weights(rows, height, self.shape[0])
+        across = resampling_weights(cols, width, self.shape[1])
+        return resample(*self._reader.read(down.window, across.window), down, across)
 
 
-class Source:
-    """A grid as the network reads it; satisfies ``networks.inference.Pixels``."""
+@dataclass(frozen=True)
+class ResamplingWeights:
+    """The input pixels that each output pixel along one side is a weighted mean of.
 
-    def __init__(self, grid: Grid, mean: Sequence[float]) -> None:
-        """Read ``grid``; gaps get ``mean``, in stored units."""
-        self.shape = grid.shape
-        self._grid, self._mean = grid, np.asarray(mean, np.float64)
-        self._lock = threading.Lock()
-        self._gaps: dict[tuple[int, int], NodataMask] = {}
+    Attributes:
+        indices: Input pixels, ``(n, T)``.
+        weights: Their weights, ``(n, T)``; each row adds up to 1.
+    """
 
-    def __getitem__(self, key: tuple[slice, slice], /) -> NDArray[np.generic]:
-        """The pixels of a tile, ``(rows, columns, bands)``, and its gaps kept for :meth:`take_gaps`."""
-        rows, cols = key
-        pixels, gaps = self._grid.read(rows, cols)
-        if gaps is not None and gaps.any():
-            pixels[gaps] = _as_type(self._mean, pixels.dtype)
-            with self._lock:
-                self._gaps[rows.start, cols.start] = gaps
-        return pixels
+    indices: NDArray[np.intp]
+    weights: Floats
 
-    def take_gaps(self, block: Block) -> NodataMask | None:
-        """Where a finished block has no data, ``(H, W)``; ``None`` where all have. Earlier tiles are forgotten."""
-        with self._lock:
-            gaps = self._gaps.get((block.row, block.col))
-            for place in [place for place in self._gaps if place <= (block.row, block.col)]:
-                del self._gaps[place]
-        if gaps is None:
-            return None
-        height, width = block.probs.shape[1:]
-        return gaps[:height, :width]
+    @property
+    def window(self) -> slice:
+        """The input pixels that are needed."""
+        return slice(int(self.indices.min()), int(self.indices.max()) + 1)
 
 
-def find_gaps(stored: Pixels, validity: Validity) -> NodataMask | None:
-    """Find the pixels of a window that have no data.
+def resampling_weights(wanted: slice, n_in: int, n_out: int) -> ResamplingWeights:
+    """Compute the weights of input pixels along one side: area means to larger pixels, linear to smaller ones.
 
     Args:
-        stored: ``(H, W, C)`` in the raster's own type; the alpha band last, where there is one.
-        validity: What says so.
-    Returns:
-        ``(H, W)``, or ``None`` where every pixel has data.
+        wanted: Output pixels.
+        n_in: Input pixels of the whole side.
+        n_out: Output pixels of the whole side.
+    Example:
+        >>> resampling_weights(slice(1, 2), 8, 4).weights[:, :2].tolist()
+        [[0.5, 0.5]]
     """
-    image = stored if validity.alpha is None else stored[..., :-1]
-    found: list[NDArray[np.bool_]] = []
-    marked = [image[..., n] == value for n, value in enumerate(validity.nodata) if value is not None]
-    if marked and not validity.every_band:
-        found.append(np.asarray(np.any(marked, axis=0)))
-    elif len(marked) == image.shape[-1]:
-        found.append(np.asarray(np.all(marked, axis=0)))
-    if validity.alpha is not None:
-        found.append(np.equal(stored[..., -1], 0))
-    if validity.zero:
-        found.append(np.asarray(np.all(image == 0, axis=-1)))
-    if image.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # what overflows is infinite, and so a gap
-            values = image.astype(np.float32, copy=False)
-        found.append(np.asarray(~np.all(np.isfinite(values), axis=-1)))
-    if not found:
-        return None
-    gaps: NodataMask = np.any(found, axis=0)
-    return gaps if gaps.any() else None
+    step = n_in / n_out
+    number = np.arange(wanted.start, wanted.stop, dtype=np.float64)[:, None]
+    if step > 1:
+        low, high = number * step, (number + 1) * step
+        indices = np.floor(low) + np.arange(int(np.ceil(step)) + 1)
+        weights = np.clip(np.minimum(high, indices + 1) - np.maximum(low, indices), 0, None)
+    else:
+        centre = (number + 0.5) * step - 0.5
+        indices = np.floor(centre) + np.arange(2)
+        weights = np.clip(1 - np.abs(centre - indices), 0, None)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return ResamplingWeights(np.clip(indices, 0, n_in - 1).astype(np.intp), weights.astype(np.float32))
+
+
+def resample(
+    pixels: NDArray[np.generic], mask: NodataMask | None, rows: ResamplingWeights, cols: ResamplingWeights
+) -> tuple[Floats, NodataMask | None]:
+    """Resample a window.
+
+    Args:
+        pixels: The input pixels within ``rows.window`` and ``cols.window``, ``(H, W, C)``.
+        mask: Where they have no data, ``(H, W)``; such pixels get no weight.
+        rows: Weights along the rows.
+        cols: Weights along the columns.
+    Returns:
+        ``(h, w, C)`` float32, and a mask of the pixels of which less than half has data; ``None`` without ``mask``.
+    """
+    values = pixels.astype(np.float32)
+    if mask is None or not mask.any():
+        return _weighted_means(values, rows, cols), None
+    values[mask] = 0
+    known = _weighted_means((~mask)[..., None].astype(np.float32), rows, cols)
+    means = _weighted_means(values, rows, cols)
+    means /= np.maximum(known, np.float32(1e-6))
+    return means, known[..., 0] < 0.5
+
+
+def _weighted_means(values: Floats, rows: ResamplingWeights, cols: ResamplingWeights) -> Floats:
+    tall = np.zeros((len(rows.indices), *values.shape[1:]), np.float32)
+    for index, weight in zip((rows.indices - rows.window.start).T, rows.weights.T, strict=True):
+        tall += weight[:, None, None] * values[index]
+    whole = np.zeros((len(tall), len(cols.indices), values.shape[2]), np.float32)
+    for index, weight in zip((cols.indices - cols.window.start).T, cols.weights.T, strict=True):
+        whole += weight[None, :, None] * tall[:, index]
+    return whole
+
+
+class FilledPixels:
+    """A reader whose pixels without data hold the band means; satisfies ``inference.sliding_window.Pixels``."""
+
+    def __init__(self, reader: PixelReader, mean: Sequence[float]) -> None:
+        """Read ``reader``; pixels without data get ``mean``, in stored units."""
+        self.shape = reader.shape
+        self._reader, self._mean = reader, np.asarray(mean, np.float64)
+        self._lock = threading.Lock()
+        self._masks: dict[tuple[int, int], NodataMask] = {}
+
+    def __getitem__(self, key: tuple[slice, slice], /) -> NDArray[np.generic]:
+        """Read the pixels of a tile, ``(rows, columns, bands)``, and keep its mask for :meth:`take_mask`."""
+        rows, cols = key
+        pixels, mask = self._reader.read(rows, cols)
+        if mask is not None and mask.any():
+            pixels[mask] = _as_type(self._mean, pixels.dtype)
+            with self._lock:
+                self._masks[rows.start, cols.start] = mask
+        return pixels
+
+    def take_mask(self, block: Block) -> NodataMask | None:
+        """Return the nodata mask of a finished block, ``(H, W)`` or ``None``, and drop those of tiles up to it."""
+        with self._lock:
+            mask = self._masks.get((block.row, block.col))
+            for place in [place for place in self._masks if place <= (block.row, block.col)]:
+                del self._masks[place]
+        if mask is None:
+            return None
+        height, width = block.probs.shape[1:]
+        return mask[:height, :width]
 
 
 def _as_type(values: NDArray[np.float64], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
-    """Values in a type of pixels, rounded and within its range."""
+    """Convert values to a type of pixels, rounded and within its range."""
     if dtype.kind == "f":
         return values.astype(dtype)
     limits = np.iinfo(dtype)  # type: ignore[type-var]

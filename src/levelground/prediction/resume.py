@@ -1,10 +1,12 @@
-"""Finished rows of a map in plain files, with a journal, so that a job that was killed goes on.
+"""Checkpoints of a prediction: finished blocks in plain files, so that a job that was killed can be resumed.
 
-A GeoTIFF whose writer was killed cannot be read, so blocks go to a raw file first. A block has its place there by its
-place in the grid of tiles: the blocks of one row of tiles lie side by side, each whole, after those of the rows above.
-The journal says how many rows are on the disk for certain, and of what job they are.
+A GeoTIFF whose writer was killed cannot be read, so blocks go to a raw file first. The position of a block in the file
+follows from its position in the grid of tiles: the blocks of one row of tiles lie side by side, each whole, after those
+of the rows above. A resume state beside the raw files says how many rows are on the disk for certain, and which job
+they belong to; another file in the folder of outputs says which inputs of a job are finished.
 """
 
+import contextlib
 import errno
 import os
 import shutil
@@ -18,13 +20,18 @@ from numpy.typing import NDArray
 from levelground.errors import DiskError, RecordError
 from levelground.files import open_for_blocks, read_at, write_at
 from levelground.inference.tiling import Axis
+from levelground.prediction.inputs import InputFile
 from levelground.records import read_json, write_json
 
-JOURNAL_FILE = "journal.json"
+STATE_FILE = "journal.json"
+"""The resume state, in a checkpoint folder."""
+
+UNFINISHED_FILE = ".unfinished.json"
+"""The finished inputs of a job, in the folder of outputs until the job is done."""
 
 
-class Layer:
-    """One raw file of blocks: classes, or probabilities."""
+class BlockFile:
+    """A raw file of blocks: classes, or probabilities."""
 
     def __init__(self, path: Path, rows: Axis, cols: Axis, *, planes: int, dtype: str) -> None:
         """Open or make the file.
@@ -52,7 +59,7 @@ class Layer:
         """
         data = np.ascontiguousarray(block, self.dtype).reshape(-1).view(np.uint8).data
         try:
-            if write_at(self._file, data, self._place(r, c)) < len(data):
+            if write_at(self._file, data, self._offset(r, c)) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise DiskError(
@@ -60,45 +67,45 @@ class Layer:
             ) from error
 
     def flush(self) -> None:
-        """Wait until the disk has what was written."""
+        """Wait until everything written is on the disk."""
         os.fsync(self._file)
 
     def read(self, rows: slice, cols: slice) -> NDArray[np.generic]:
         """Read a window of finished rows, ``(planes, rows, columns)``."""
         window = np.empty((self.planes, rows.stop - rows.start, cols.stop - cols.start), self.dtype)
-        for r in _touched(self._rows, rows):
-            for c in _touched(self._cols, cols):
+        for r in _overlapping_tiles(self._rows, rows):
+            for c in _overlapping_tiles(self._cols, cols):
                 block = self._block(r, c)
                 top, left = self._rows.starts[r], self._cols.starts[c]
                 inner = _overlap(rows, top, block.shape[1]), _overlap(cols, left, block.shape[2])
-                window[:, _moved(inner[0], rows.start), _moved(inner[1], cols.start)] = block[
-                    :, _moved(inner[0], top), _moved(inner[1], left)
+                window[:, _shifted(inner[0], rows.start), _shifted(inner[1], cols.start)] = block[
+                    :, _shifted(inner[0], top), _shifted(inner[1], left)
                 ]
         return window
 
     def _block(self, r: int, c: int) -> NDArray[np.generic]:
         block = np.empty((self.planes, self._rows.finished(r), self._cols.finished(c)), self.dtype)
-        read_at(self._file, block.reshape(-1).view(np.uint8).data, self._place(r, c))
+        read_at(self._file, block.reshape(-1).view(np.uint8).data, self._offset(r, c))
         return block
 
-    def _place(self, r: int, c: int) -> int:
+    def _offset(self, r: int, c: int) -> int:
         before = self._cols.length * self._rows.starts[r] + self._rows.finished(r) * self._cols.starts[c]
         return before * self.planes * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a job is: finished rows of tiles, and pixels of each class so far, ``(256,)`` int64."""
+class ResumeState:
+    """How far a prediction is: finished rows of tiles, and pixels of each class so far, ``(256,)`` int64."""
 
     rows: int
     counts: NDArray[np.int64]
 
 
-class Scratch:
-    """The folder of an unfinished map."""
+class Checkpoint:
+    """The folder of an unfinished prediction."""
 
     def __init__(self, folder: Path, identity: str, rows: Axis, cols: Axis) -> None:
-        """Open the folder, or begin one.
+        """Open the folder, or begin a new one.
 
         Args:
             folder: The folder; what another job left in it is removed.
@@ -106,71 +113,96 @@ class Scratch:
             rows: Tiles along the rows.
             cols: Tiles along the columns.
         Raises:
-            DiskError: It cannot be written.
+            DiskError: The folder cannot be made.
         """
         self.folder, self._identity = folder, identity
         self._rows, self._cols = rows, cols
-        self._layers: list[Layer] = []
+        self._files: list[BlockFile] = []
         self.replaced = False
-        """Whether rows of another job were thrown away."""
-        found = self._read()
+        """Whether rows of another job were removed."""
+        found = self._read_state()
         if found is None:
-            self.replaced = (folder / JOURNAL_FILE).exists()
+            self.replaced = (folder / STATE_FILE).exists()
             shutil.rmtree(folder, ignore_errors=True)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DiskError(f"{folder}: cannot be made ({error.strerror}). Choose another --out.") from error
-        self.progress = found or Progress(0, np.zeros(256, np.int64))
+        self.state = found or ResumeState(0, np.zeros(256, np.int64))
 
-    def __enter__(self) -> "Scratch":
+    def __enter__(self) -> "Checkpoint":
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        for layer in self._layers:
-            layer.close()
+        for file in self._files:
+            file.close()
 
     @property
     def done(self) -> bool:
         """Whether all rows are finished."""
-        return self.progress.rows == len(self._rows.starts)
+        return self.state.rows == len(self._rows.starts)
 
-    def layer(self, name: str, *, planes: int, dtype: str) -> Layer:
+    def block_file(self, name: str, *, planes: int, dtype: str) -> BlockFile:
         """Open a raw file of the folder."""
-        layer = Layer(self.folder / f"{name}.raw", self._rows, self._cols, planes=planes, dtype=dtype)
-        self._layers.append(layer)
-        return layer
+        file = BlockFile(self.folder / f"{name}.raw", self._rows, self._cols, planes=planes, dtype=dtype)
+        self._files.append(file)
+        return file
 
     def commit(self, rows: int, counts: NDArray[np.int64]) -> None:
-        """Note that ``rows`` rows of tiles are finished, once the disk has them.
+        """Record that ``rows`` rows of tiles are finished, once they are on the disk.
 
         Raises:
             DiskError: The disk is full.
         """
-        for layer in self._layers:
-            layer.flush()
-        self.progress = Progress(rows, counts.copy())
+        for file in self._files:
+            file.flush()
+        self.state = ResumeState(rows, counts.copy())
         record = {"identity": self._identity, "rows": rows, "counts": counts}
-        write_json(self.folder / JOURNAL_FILE, record, kind="prediction")
+        write_json(self.folder / STATE_FILE, record, kind="prediction")
 
     def remove(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _read(self) -> Progress | None:
+    def _read_state(self) -> ResumeState | None:
         try:
-            record = read_json(self.folder / JOURNAL_FILE, kind="prediction")
+            record = read_json(self.folder / STATE_FILE, kind="prediction")
             if record["identity"] != self._identity:
                 return None
             rows, counts = int(record["rows"]), np.array(record["counts"], np.int64)
         except (RecordError, KeyError, TypeError, ValueError):
             return None
         fits = 0 <= rows <= len(self._rows.starts) and counts.shape == (256,)
-        return Progress(rows, counts) if fits else None
+        return ResumeState(rows, counts) if fits else None
 
 
-def _touched(axis: Axis, wanted: slice) -> range:
-    """The tiles whose finished parts hold some of the pixels."""
+class FinishedInputs:
+    """The inputs of a job that are finished, on the disk until the job is done."""
+
+    def __init__(self, out: Path) -> None:
+        """Read what an earlier call finished in the folder of outputs."""
+        self._path = out / UNFINISHED_FILE
+        self._identities: dict[str, str] = {}
+        with contextlib.suppress(RecordError):
+            self._identities = dict(read_json(self._path, kind="prediction")["finished"])
+
+    def holds(self, file: InputFile, identity: str) -> bool:
+        """Tell whether an earlier call of the same job finished an input, and all its outputs exist."""
+        exist = all(path.exists() for path in file.outputs.all)
+        return exist and self._identities.get(str(file.outputs.classes)) == identity
+
+    def add(self, file: InputFile, identity: str) -> None:
+        """Record that an input is finished."""
+        self._identities[str(file.outputs.classes)] = identity
+        write_json(self._path, {"finished": self._identities}, kind="prediction")
+
+    def remove(self) -> None:
+        """Remove the record: the job is done."""
+        self._path.unlink(missing_ok=True)
+
+
+def _overlapping_tiles(axis: Axis, wanted: slice) -> range:
+    """Return the tiles whose finished parts hold some of the pixels."""
     starts = np.array(axis.starts)
     first = int(np.searchsorted(starts, wanted.start, side="right")) - 1
     return range(first, int(np.searchsorted(starts, wanted.stop, side="left")))
@@ -180,5 +212,5 @@ def _overlap(wanted: slice, start: int, size: int) -> slice:
     return slice(max(wanted.start, start), min(wanted.stop, start + size))
 
 
-def _moved(place: slice, origin: int) -> slice:
+def _shifted(place: slice, origin: int) -> slice:
     return slice(place.start - origin, place.stop - origin)

@@ -1,8 +1,8 @@
-"""From a class raster, strip by strip, to patches: pixels of one class that touch by their sides.
+"""Connected components of a class raster and their borders, strip by strip: pixels of one class that touch by sides.
 
-Memory holds one strip and the corners of the patches that reach its last row; a patch is given away in the strip in
-which it ends. Runs of equal pixels in a row are the nodes of a graph, whose connected components are the patches; the
-patches that a strip inherits from the one above are nodes too.
+Memory holds one strip and the corners of the components that reach its last row; a component is yielded with the strip
+in which it ends. Runs of equal pixels in a row are the nodes of a graph; components that reach the last row of the
+strip above are nodes too. Then the corners of each complete component are joined to closed rings.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,45 +20,12 @@ Flags = NDArray[np.bool_]  # (N,)
 
 
 @dataclass(frozen=True)
-class Corners:
-    """Places where the borders of patches turn, ``(N,)`` each.
-
-    A border runs with its patch on the right hand, seen on the screen. A place where two pixels of one patch meet by
-    their corners only is there twice.
-
-    Attributes:
-        owner: Number of the patch.
-        row: Row of the pixel grid's lines, from 0 to the raster's height.
-        col: Column of the pixel grid's lines, from 0 to the raster's width.
-        east: Whether the level piece of the border lies right of the corner, not left.
-        south: Whether the upright piece lies below the corner, not above.
-        level: Whether the border leaves the corner by its level piece.
-    """
-
-    owner: Ints
-    row: Ints
-    col: Ints
-    east: Flags
-    south: Flags
-    level: Flags
-
-    def take(self, which: NDArray[np.generic]) -> "Corners":
-        """Some of the corners, by a mask or by their numbers."""
-        return Corners(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
-
-    @classmethod
-    def join(cls, parts: "list[Corners]") -> "Corners":
-        """All corners of several lots."""
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
-
-
-@dataclass(frozen=True)
 class Rings:
-    """Closed rings, those of one patch side by side, its outer one first; points run clockwise on the screen.
+    """Closed rings, those of one component side by side, the outer one first; points run clockwise on the screen.
 
     Attributes:
-        owner: Patch of each ring, ascending, ``(R,)``.
-        first: Where each ring's points begin, ``(R + 1,)``.
+        owner: Component of each ring, ascending, ``(R,)``.
+        first: Index of each ring's first point, ``(R + 1,)``.
         row: Rows of the points, ``(N,)``; the first point is not repeated at the end.
         col: Columns of the points, ``(N,)``.
     """
@@ -69,67 +36,255 @@ class Rings:
     col: Ints
 
     def take(self, which: Ints) -> "Rings":
-        """Some of the rings, by their numbers, in that order."""
+        """Select rings by their numbers, in that order."""
         sizes = np.diff(self.first)[which]
         first = np.concatenate([[0], np.cumsum(sizes)])
         points = np.repeat(self.first[which] - first[:-1], sizes) + np.arange(first[-1])
         return Rings(self.owner[which], first, self.row[points], self.col[points])
 
 
-def close_rings(corners: Corners) -> Rings:
-    """Join the corners of complete patches to rings.
+@dataclass(frozen=True)
+class Components:
+    """Complete components, such as those that end in one strip.
 
-    Two pixels of one patch that meet by their corners only are kept apart by its rings: two rings touch there. So no
-    ring touches itself, and the polygons are valid (OGC 06-103r4, 6.1.11).
+    Attributes:
+        label: Class of each, ``(P,)`` uint8.
+        pixels: Size in pixels, ``(P,)``.
+        area: Sum of their pixels' areas, ``(P,)``, in the unit of the row areas given.
+        rings: Their borders; ``rings.owner`` holds numbers 0…P−1.
+    """
+
+    label: NDArray[np.uint8]
+    pixels: Ints
+    area: NDArray[np.float64]
+    rings: Rings
+
+    def take(self, which: NDArray[np.bool_]) -> "Components":
+        """Select components by a mask ``(P,)``, renumbered in their order."""
+        if which.all():
+            return self
+        rings = self.rings.take(np.flatnonzero(which[self.rings.owner]))
+        rings = Rings((np.cumsum(which) - 1)[rings.owner], rings.first, rings.row, rings.col)
+        return Components(self.label[which], self.pixels[which], self.area[which], rings)
+
+
+@dataclass(frozen=True)
+class Corners:
+    """Points where the borders of components turn, ``(N,)`` each.
+
+    A border runs with its component on the right hand, seen on the screen. A point where two pixels of one component
+    touch by their corners only is there twice.
+
+    Attributes:
+        owner: Number of the component.
+        row: Row of the pixel grid's lines, from 0 to the raster's height.
+        col: Column of the pixel grid's lines, from 0 to the raster's width.
+        east: Whether the horizontal edge of the border lies right of the corner, not left.
+        south: Whether the vertical edge lies below the corner, not above.
+        horizontal: Whether the border leaves the corner by its horizontal edge.
+    """
+
+    owner: Ints
+    row: Ints
+    col: Ints
+    east: Flags
+    south: Flags
+    horizontal: Flags
+
+    def take(self, which: NDArray[np.generic]) -> "Corners":
+        """Select corners by a mask or by their numbers."""
+        return Corners(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
+
+    @classmethod
+    def join(cls, parts: "list[Corners]") -> "Corners":
+        """Join several sets of corners."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """Components so far, those of :data:`IGNORE` included: class, pixels and area, ``(P,)`` each, and all corners."""
+
+    label: NDArray[np.uint8]
+    pixels: Ints
+    area: NDArray[np.float64]
+    corners: Corners
+
+
+def find_components(strips: Iterable[LabelMap], row_areas: NDArray[np.float64]) -> Iterator[Components]:
+    """Find the connected components of a class raster; each is yielded once, whole.
 
     Args:
-        corners: All corners of each patch, in any order.
+        strips: The raster's rows from the top, ``(rows, W)`` uint8 each; :data:`IGNORE` belongs to no component.
+        row_areas: Area of one pixel of each row, ``(H,)``.
+    Yields:
+        The components that end in a strip; with the last strip all that remain.
+    """
+    carried = _Carried(np.array([IGNORE], np.uint8), np.zeros(1, np.int64), np.zeros(1), _no_corners())
+    above, owner = np.empty((1, 0), np.uint8), np.empty(0, np.int64)
+    row = 0
+    for strip in strips:
+        if not row:  # a row without data above the raster, and one below it, close its border
+            above, owner = np.full((1, strip.shape[1]), IGNORE, np.uint8), np.zeros(strip.shape[1], np.int64)
+        carried, owner = _add_strip(carried, np.concatenate([above, strip]), owner, row, row_areas)
+        above, row = strip[-1:], row + len(strip)
+        continues = np.zeros(len(carried.label), np.bool_)
+        continues[owner] = True
+        yield _complete(carried, ~continues)
+        carried, owner = _select(carried, continues), (np.cumsum(continues) - 1)[owner]
+    if row:
+        below = np.concatenate([above, np.full_like(above, IGNORE)])
+        carried, _ = _add_strip(carried, below, owner, row, np.append(row_areas, 0.0))
+        yield _complete(carried, np.ones(len(carried.label), np.bool_))
+
+
+def _add_strip(
+    carried: _Carried, block: LabelMap, owner: Ints, row: int, row_areas: NDArray[np.float64]
+) -> tuple[_Carried, Ints]:
+    """Join a strip to the components above it.
+
+    Args:
+        carried: Components that reach the row above the strip.
+        block: That row and the strip's rows, ``(1 + rows, W)``.
+        owner: Component of each pixel of that row, ``(W,)``.
+        row: Number of the strip's first row in the raster.
+        row_areas: Area of one pixel of each row of the raster.
     Returns:
-        One outer ring and any number of holes for each patch.
+        All components, renumbered, and the component of each pixel of the last row.
+    """
+    width = block.shape[1]
+    begins = np.ones(block.shape, np.bool_)
+    np.not_equal(block[:, 1:], block[:, :-1], out=begins[:, 1:])
+    run = (np.cumsum(begins, dtype=np.int32) - 1).reshape(block.shape)
+    starts = np.flatnonzero(begins)
+    n_runs, n_above = len(starts), int(run[0, -1]) + 1
+    touch = (block[1:] == block[:-1]) & (begins[1:] | begins[:-1])
+    ends = np.concatenate([run[1:][touch], n_runs + owner[starts[:n_above]]])
+    beginnings = np.concatenate([run[:-1][touch], np.arange(n_above)])
+    size = n_runs + len(carried.label)
+    graph = coo_array((np.ones(len(ends), np.bool_), (beginnings, ends)), shape=(size, size))
+    count, component = connected_components(graph, directed=False)
+    of_run, of_carried = component[:n_runs].astype(np.int64), component[n_runs:].astype(np.int64)
+    lengths = np.diff(starts, append=block.size)
+    lengths[:n_above] = 0  # counted with the strip above
+    areas = lengths * row_areas[row - 1 + starts // width]
+    label = np.empty(count, np.uint8)
+    label[of_run] = block.ravel()[starts]
+    known = carried.corners
+    moved = Corners(of_carried[known.owner], known.row, known.col, known.east, known.south, known.horizontal)
+    together = _Carried(
+        label=label,
+        pixels=(_sums(of_run, lengths, count) + _sums(of_carried, carried.pixels, count)).astype(np.int64),
+        area=_sums(of_run, areas, count) + _sums(of_carried, carried.area, count),
+        corners=Corners.join([moved, _find_corners(block, run, of_run, row)]),
+    )
+    return together, of_run[run[-1]]
+
+
+def _sums(group: Ints, values: NDArray[np.generic], count: int) -> NDArray[np.float64]:
+    """Sum values by group, ``(count,)``; whole numbers stay exact."""
+    return np.asarray(np.bincount(group, values.astype(np.float64), minlength=count), np.float64)
+
+
+def _find_corners(block: LabelMap, run: NDArray[np.int32], component: Ints, row: int) -> Corners:
+    """Find the corners on the grid's lines between the rows of a block; ``row`` is the number of the first line."""
+    padded = np.pad(block, ((0, 0), (1, 1)), constant_values=IGNORE)
+    nw, ne, sw, se = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
+    i, j = np.nonzero(~(((nw == ne) & (sw == se)) | ((nw == sw) & (ne == se))))
+    pixels = {(down, right): padded[i + down, j + right] for down in (0, 1) for right in (0, 1)}
+    parts = [_no_corners()]
+    for (down, right), here in pixels.items():
+        beside, across = pixels[down, 1 - right] == here, pixels[1 - down, right] == here
+        opposite = pixels[1 - down, 1 - right] == here
+        outward = ~beside & ~across
+        which = np.flatnonzero((here != IGNORE) & (outward | (beside & across & ~opposite)))
+        turn = outward[which]  # an inward corner lies the other way round in all three
+        parts.append(
+            Corners(
+                owner=component[run[i[which] + down, j[which] + right - 1]],
+                row=i[which] + row,
+                col=j[which],
+                east=turn == bool(right),
+                south=turn == bool(down),
+                horizontal=turn == (right == down),
+            )
+        )
+    return Corners.join(parts)
+
+
+def _complete(carried: _Carried, which: NDArray[np.bool_]) -> Components:
+    """Return complete components with their rings, without those of no data."""
+    chosen = _select(carried, which & (carried.label != IGNORE))
+    return Components(chosen.label, chosen.pixels, chosen.area, trace_rings(chosen.corners))
+
+
+def _select(carried: _Carried, which: NDArray[np.bool_]) -> _Carried:
+    """Select components by a mask, renumbered in their order."""
+    some = carried.corners.take(which[carried.corners.owner])
+    number = np.cumsum(which) - 1
+    corners = Corners(number[some.owner], some.row, some.col, some.east, some.south, some.horizontal)
+    return _Carried(carried.label[which], carried.pixels[which], carried.area[which], corners)
+
+
+def _no_corners() -> Corners:
+    whole, flags = np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    return Corners(whole, whole, whole, flags, flags, flags)
+
+
+def trace_rings(corners: Corners) -> Rings:
+    """Join the corners of complete components to rings.
+
+    Where two pixels of one component touch by their corners only, two of its rings touch. So no ring touches itself,
+    and the polygons are valid (OGC 06-103r4, 6.1.11).
+
+    Args:
+        corners: All corners of each component, in any order.
+    Returns:
+        One outer ring and any number of holes for each component.
     """
     if not corners.owner.size:
         none = np.zeros(0, np.int64)
         return Rings(none, np.zeros(1, np.int64), none, none)
     after = _neighbours(corners)
-    starts = np.flatnonzero(corners.level)  # every second corner of a ring
+    starts = np.flatnonzero(corners.horizontal)  # every second corner of a ring
     number = np.empty(len(corners.owner), np.int64)
     number[starts] = np.arange(len(starts))
-    ring, place = _order(number[after[after[starts]]])
+    ring, position = _order(number[after[after[starts]]])
     sizes = np.bincount(ring)
     points = np.empty(len(starts), np.int64)
-    points[(np.cumsum(sizes) - sizes)[ring] + place] = starts
+    points[(np.cumsum(sizes) - sizes)[ring] + position] = starts
     points = np.stack([points, after[points]], axis=1).ravel()
     return _sorted_rings(corners, points, 2 * sizes)
 
 
 def _neighbours(corners: Corners) -> Ints:
-    """The corner that follows each on its ring."""
+    """Return the corner that follows each on its ring."""
     after = np.empty(len(corners.owner), np.int64)
     high, wide = int(corners.row.max()) + 1, int(corners.col.max()) + 1
     key = ((corners.owner * high + corners.row) * wide + corners.col) * 2 + corners.east
     order = np.argsort(key, kind="stable")
     key = key[order] >> 1
     twice = np.flatnonzero(key[1:] == key[:-1])
-    # A place that is there twice: each corner takes the other's level piece, so the ring turns away from the far pixel.
+    # Of two corners at one point each takes the other's horizontal edge, so the ring turns away from the far pixel.
     order[twice], order[twice + 1] = order[twice + 1], order[twice]
     left, right = order[0::2], order[1::2]
-    out = corners.level[left]
+    out = corners.horizontal[left]
     after[left[out]], after[right[~out]] = right[out], left[~out]
     key = ((corners.owner * wide + corners.col) * high + corners.row) * 2 + corners.south
     order = np.argsort(key, kind="stable")
     upper, lower = order[0::2], order[1::2]
-    out = ~corners.level[upper]
+    out = ~corners.horizontal[upper]
     after[upper[out]], after[lower[~out]] = lower[out], upper[~out]
     return after
 
 
 def _order(after: Ints) -> tuple[Ints, Ints]:
-    """Number the rings of a permutation and each member's place on its ring, by pointer jumping.
+    """Number the rings of a permutation and the position of each member on its ring, by pointer jumping.
 
     Args:
         after: The member that follows each, ``(M,)``.
     Returns:
-        Ring and place of each member; a ring begins at its first member.
+        Ring and position of each member; a ring begins at its first member.
     """
     count = len(after)
     here = np.arange(count)
@@ -150,166 +305,11 @@ def _order(after: Ints) -> tuple[Ints, Ints]:
 
 
 def _sorted_rings(corners: Corners, points: Ints, sizes: Ints) -> Rings:
-    """Rings by patch, the outer one first."""
+    """Sort rings by component, the outer one first."""
     first = np.concatenate([[0], np.cumsum(sizes)])
     row, col, owner = corners.row[points], corners.col[points], corners.owner[points[first[:-1]]]
-    # The shoelace's area of pieces that are level or upright: only level ones sweep any. Points 2k and 2k + 1 are the
-    # ends of a level piece, which runs rightwards above the patch and leftwards below it.
+    # Area by the shoelace formula, to which only horizontal edges add. Points 2k and 2k + 1 are the ends of such an
+    # edge, which runs rightwards above the component and leftwards below it.
     swept = (col[0::2] - col[1::2]) * row[0::2]
     hole = np.add.reduceat(swept, first[:-1] // 2) < 0
     return Rings(owner, first, row, col).take(np.lexsort((hole, owner)))
-
-
-@dataclass(frozen=True)
-class Patches:
-    """Finished patches.
-
-    Attributes:
-        label: Class of each, ``(P,)`` uint8.
-        pixels: Size in pixels, ``(P,)``.
-        area: Sum of their pixels' areas, ``(P,)``, in the unit of the row areas given.
-        rings: Their borders; ``rings.owner`` are numbers 0…P−1.
-    """
-
-    label: NDArray[np.uint8]
-    pixels: Ints
-    area: NDArray[np.float64]
-    rings: Rings
-
-    def take(self, which: NDArray[np.bool_]) -> "Patches":
-        """Some of the patches, by a mask ``(P,)``, numbered anew in their order."""
-        if which.all():
-            return self
-        rings = self.rings.take(np.flatnonzero(which[self.rings.owner]))
-        rings = Rings((np.cumsum(which) - 1)[rings.owner], rings.first, rings.row, rings.col)
-        return Patches(self.label[which], self.pixels[which], self.area[which], rings)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Patches so far, those of :data:`IGNORE` included: class, pixels and area, ``(P,)`` each, and all corners."""
-
-    label: NDArray[np.uint8]
-    pixels: Ints
-    area: NDArray[np.float64]
-    corners: Corners
-
-
-def trace_patches(strips: Iterable[LabelMap], row_areas: NDArray[np.float64]) -> Iterator[Patches]:
-    """Find the patches of a class raster; each comes once, whole.
-
-    Args:
-        strips: The raster's rows from the top, ``(rows, W)`` uint8 each; :data:`IGNORE` belongs to no patch.
-        row_areas: Area of one pixel of each row, ``(H,)``.
-    Yields:
-        The patches that end in a strip; with the last strip all that are left.
-    """
-    found = _Found(np.array([IGNORE], np.uint8), np.zeros(1, np.int64), np.zeros(1), _no_corners())
-    above, owner = np.empty((1, 0), np.uint8), np.empty(0, np.int64)
-    row = 0
-    for strip in strips:
-        if not row:  # a row without data above the raster, and one below it, close its border
-            above, owner = np.full((1, strip.shape[1]), IGNORE, np.uint8), np.zeros(strip.shape[1], np.int64)
-        found, owner = _add_strip(found, np.concatenate([above, strip]), owner, row, row_areas)
-        above, row = strip[-1:], row + len(strip)
-        goes_on = np.zeros(len(found.label), np.bool_)
-        goes_on[owner] = True
-        yield _finished(found, ~goes_on)
-        found, owner = _kept(found, goes_on), (np.cumsum(goes_on) - 1)[owner]
-    if row:
-        below = np.concatenate([above, np.full_like(above, IGNORE)])
-        found, _ = _add_strip(found, below, owner, row, np.append(row_areas, 0.0))
-        yield _finished(found, np.ones(len(found.label), np.bool_))
-
-
-def _add_strip(
-    found: _Found, block: LabelMap, owner: Ints, row: int, row_areas: NDArray[np.float64]
-) -> tuple[_Found, Ints]:
-    """Join a strip to the patches above it.
-
-    Args:
-        found: Patches that reach the row above the strip.
-        block: That row and the strip's rows, ``(1 + rows, W)``.
-        owner: Patch of each pixel of that row, ``(W,)``.
-        row: Number of the strip's first row in the raster.
-        row_areas: Area of one pixel of each row of the raster.
-    Returns:
-        All patches, numbered anew, and those of the pixels of the last row.
-    """
-    width = block.shape[1]
-    begins = np.ones(block.shape, np.bool_)
-    np.not_equal(block[:, 1:], block[:, :-1], out=begins[:, 1:])
-    run = (np.cumsum(begins, dtype=np.int32) - 1).reshape(block.shape)
-    starts = np.flatnonzero(begins)
-    n_runs, n_above = len(starts), int(run[0, -1]) + 1
-    touch = (block[1:] == block[:-1]) & (begins[1:] | begins[:-1])
-    ends = np.concatenate([run[1:][touch], n_runs + owner[starts[:n_above]]])
-    beginnings = np.concatenate([run[:-1][touch], np.arange(n_above)])
-    size = n_runs + len(found.label)
-    graph = coo_array((np.ones(len(ends), np.bool_), (beginnings, ends)), shape=(size, size))
-    count, patch = connected_components(graph, directed=False)
-    of_run, of_found = patch[:n_runs].astype(np.int64), patch[n_runs:].astype(np.int64)
-    lengths = np.diff(starts, append=block.size)
-    lengths[:n_above] = 0  # counted with the strip above
-    areas = lengths * row_areas[row - 1 + starts // width]
-    label = np.empty(count, np.uint8)
-    label[of_run] = block.ravel()[starts]
-    known = found.corners
-    moved = Corners(of_found[known.owner], known.row, known.col, known.east, known.south, known.level)
-    together = _Found(
-        label=label,
-        pixels=(_sums(of_run, lengths, count) + _sums(of_found, found.pixels, count)).astype(np.int64),
-        area=_sums(of_run, areas, count) + _sums(of_found, found.area, count),
-        corners=Corners.join([moved, _find_corners(block, run, of_run, row)]),
-    )
-    return together, of_run[run[-1]]
-
-
-def _sums(group: Ints, values: NDArray[np.generic], count: int) -> NDArray[np.float64]:
-    """Sums of values by group, ``(count,)``; whole numbers stay exact."""
-    return np.asarray(np.bincount(group, values.astype(np.float64), minlength=count), np.float64)
-
-
-def _find_corners(block: LabelMap, run: NDArray[np.int32], patch: Ints, row: int) -> Corners:
-    """The corners on the grid's lines between the rows of a block; ``row`` is the number of the first line."""
-    padded = np.pad(block, ((0, 0), (1, 1)), constant_values=IGNORE)
-    nw, ne, sw, se = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
-    i, j = np.nonzero(~(((nw == ne) & (sw == se)) | ((nw == sw) & (ne == se))))
-    pixels = {(down, right): padded[i + down, j + right] for down in (0, 1) for right in (0, 1)}
-    parts = [_no_corners()]
-    for (down, right), here in pixels.items():
-        beside, across = pixels[down, 1 - right] == here, pixels[1 - down, right] == here
-        opposite = pixels[1 - down, 1 - right] == here
-        outward = ~beside & ~across
-        which = np.flatnonzero((here != IGNORE) & (outward | (beside & across & ~opposite)))
-        turn = outward[which]  # an inward corner lies the other way round in all three
-        parts.append(
-            Corners(
-                owner=patch[run[i[which] + down, j[which] + right - 1]],
-                row=i[which] + row,
-                col=j[which],
-                east=turn == bool(right),
-                south=turn == bool(down),
-                level=turn == (right == down),
-            )
-        )
-    return Corners.join(parts)
-
-
-def _finished(found: _Found, which: NDArray[np.bool_]) -> Patches:
-    """Give some patches away, without those of no data."""
-    chosen = _kept(found, which & (found.label != IGNORE))
-    return Patches(chosen.label, chosen.pixels, chosen.area, close_rings(chosen.corners))
-
-
-def _kept(found: _Found, which: NDArray[np.bool_]) -> _Found:
-    """Some of the patches, numbered anew in their order."""
-    some = found.corners.take(which[found.corners.owner])
-    number = np.cumsum(which) - 1
-    corners = Corners(number[some.owner], some.row, some.col, some.east, some.south, some.level)
-    return _Found(found.label[which], found.pixels[which], found.area[which], corners)
-
-
-def _no_corners() -> Corners:
-    whole, flags = np.zeros(0, np.int64), np.zeros(0, np.bool_)
-    return Corners(whole, whole, whole, flags, flags, flags)

@@ -1,11 +1,11 @@
-"""From a scratch folder to files that other programs read: GeoTIFF, cloud-optimised GeoTIFF, palette PNG.
+"""Writers of class maps and probabilities: from a checkpoint to GeoTIFF, cloud-optimised GeoTIFF or palette PNG.
 
-Everything is written under a temporary name first. Rows of the map that were made at another resolution are brought to
-the input's grid by taking the nearest pixel, so that a map lies on its input pixel by pixel.
+Every file is written under a temporary name first. If a map was predicted at another resolution, each pixel of the
+output takes the nearest predicted pixel, so that the map lies on its input pixel by pixel.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -15,147 +15,173 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from levelground.imagery.geotiff import RasterInfo, RasterWriter, raster_writer
+from levelground import __version__
+from levelground.imagery.geotiff import RasterInfo, RasterWriter, copy_to_cog, raster_writer
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.prediction.pipeline import PROBS_STEPS
-from levelground.prediction.resume import Layer
+from levelground.prediction.plan import PredictionPlan
+from levelground.prediction.resume import BlockFile
 from levelground.records import atomic_path
 
 BLOCK_PX = 512
 """Side of a GeoTIFF's tiles."""
 
 _WIDE = 8 * BLOCK_PX  # columns written at a time, so that memory does not grow with the raster's width
+_FAST, _SMALL = 1, 6  # effort of deflate for a file that a cloud-optimised copy replaces, and for one that stays
 
 
 @dataclass(frozen=True)
-class Canvas:
-    """Where a map lies.
+class OutputGrid:
+    """The pixel grid of a map.
 
     Attributes:
-        info: Size and place of the input; bands and type are the map's own.
-        made: Rows and columns of the map as it was made; the input's, or those of another resolution.
+        info: Size and georeference of the input; bands and type are the map's own.
+        predicted_shape: Rows and columns as they were predicted: the input's, or those of another resolution.
     """
 
     info: RasterInfo
-    made: tuple[int, int]
+    predicted_shape: tuple[int, int]
 
     def windows(self) -> Iterator[tuple[slice, slice]]:
-        """Windows that cover the input in the order of a GeoTIFF's tiles."""
+        """Yield windows that cover the grid in the order of a GeoTIFF's tiles."""
         height, width = self.info.height, self.info.width
         for row, col in product(range(0, height, BLOCK_PX), range(0, width, _WIDE)):
             yield slice(row, min(row + BLOCK_PX, height)), slice(col, min(col + _WIDE, width))
 
-    def read(self, layer: Layer, rows: slice, cols: slice) -> NDArray[np.generic]:
-        """A window of the input's grid from a layer, ``(planes, rows, columns)``."""
-        down = _nearest(rows, self.info.height, self.made[0])
-        across = _nearest(cols, self.info.width, self.made[1])
-        found = layer.read(slice(int(down[0]), int(down[-1]) + 1), slice(int(across[0]), int(across[-1]) + 1))
+    def read(self, blocks: BlockFile, rows: slice, cols: slice) -> NDArray[np.generic]:
+        """Read a window of the grid from a raw file, ``(planes, rows, columns)``."""
+        down = _nearest(rows, self.info.height, self.predicted_shape[0])
+        across = _nearest(cols, self.info.width, self.predicted_shape[1])
+        found = blocks.read(slice(int(down[0]), int(down[-1]) + 1), slice(int(across[0]), int(across[-1]) + 1))
         if found.shape[1:] == (len(down), len(across)):
             return found
         return found[:, down - down[0]][:, :, across - across[0]]
 
 
-def write_class_raster(
-    path: Path, layer: Layer, canvas: Canvas, legend: Legend, tags: dict[str, str], *, draft: bool = False
-) -> None:
-    """Write a class map as a tiled GeoTIFF with colours and names; a draft, which goes again, is compressed less.
+def write_probs(plan: PredictionPlan, blocks: BlockFile, folder: Path) -> None:
+    """Write probabilities as a GeoTIFF, a band for each output.
 
+    uint8 values are multiples of 1/254, which the file states as its scale, and 255 is no data; float32 has NaN there.
+
+    Args:
+        plan: How the input was predicted.
+        blocks: The probabilities.
+        folder: Where temporary files go.
     Raises:
         DiskError: The disk is full.
     """
-    info = replace(canvas.info, bands=1, dtype="uint8", nodata=float(IGNORE))
+    target = plan.input.outputs.probs
+    assert target is not None
+    whole, cog = blocks.dtype.kind == "u", plan.options.cog
+    nodata, predictor = (float(IGNORE), 2) if whole else (float("nan"), 3)
+    plain = folder / "probs.tif" if cog else target
+    with raster_writer(
+        plain,
+        replace(plan.info, bands=blocks.planes, dtype=str(blocks.dtype), nodata=nodata),
+        tile=BLOCK_PX,
+        tags=_tags(plan),
+        band_names=[plan.model.legend.names[index] for index in plan.model.outputs],
+        scale=1 / PROBS_STEPS if whole else None,
+        predictor=predictor,
+        level=_FAST if cog else _SMALL,
+    ) as writer:
+        _copy(writer, blocks, OutputGrid(plan.info, plan.predicted_shape))
+    if cog:
+        copy_to_cog(plain, target, overviews="average", predictor=predictor)
+        plain.unlink()
+
+
+def write_draft_map(plan: PredictionPlan, blocks: BlockFile, folder: Path) -> Path:
+    """Write a class map under a temporary name, from which the other outputs are made.
+
+    Args:
+        plan: How the input was predicted.
+        blocks: The classes.
+        folder: Where the file goes.
+    Returns:
+        The file: a tiled GeoTIFF with colours and names, or of an image a palette PNG.
+    Raises:
+        DiskError: The disk is full.
+    """
+    grid, legend = OutputGrid(plan.info, plan.predicted_shape), plan.model.legend
+    if plan.input.kind == "image":
+        return _write_png(folder / "classes.png", blocks, grid, legend)
+    draft = folder / "classes.tif"
     names = json.dumps(dict(enumerate(legend.names)), ensure_ascii=False)
     with raster_writer(
-        path,
-        info,
+        draft,
+        replace(plan.info, bands=1, dtype="uint8", nodata=float(IGNORE)),
         palette=full_palette(legend),
         tile=BLOCK_PX,
-        tags=tags | {"CLASS_NAMES": names},
+        tags=_tags(plan) | {"CLASS_NAMES": names},
         band_names=["class"],
-        level=_effort(draft),
+        level=_FAST if plan.options.cog else _SMALL,
     ) as writer:
-        _copy(writer, layer, canvas)
+        _copy(writer, blocks, grid)
+    return draft
 
 
-def write_probs_raster(
-    path: Path, layer: Layer, canvas: Canvas, names: Sequence[str], tags: dict[str, str], *, draft: bool = False
-) -> None:
-    """Write probabilities as a tiled GeoTIFF, a band for each output.
-
-    uint8 values are multiples of 1/254, which the file says as its scale, and 255 is no data; float32 has NaN there.
+def publish_map(plan: PredictionPlan, draft: Path) -> None:
+    """Put a class map under its final name: copied to a cloud-optimised GeoTIFF, or renamed.
 
     Raises:
         DiskError: The disk is full.
     """
-    whole = layer.dtype.kind == "u"
-    info = replace(
-        canvas.info, bands=layer.planes, dtype=str(layer.dtype), nodata=float(IGNORE) if whole else float("nan")
-    )
-    with raster_writer(
-        path,
-        info,
-        tile=BLOCK_PX,
-        tags=tags,
-        band_names=names,
-        scale=1 / PROBS_STEPS if whole else None,
-        predictor=2 if whole else 3,
-        level=_effort(draft),
-    ) as writer:
-        _copy(writer, layer, canvas)
+    classes, raster = plan.input.outputs.classes, plan.input.kind == "raster"
+    if raster and plan.options.cog:
+        copy_to_cog(draft, classes, overviews="mode")
+    else:
+        draft.replace(classes)
+    if raster:
+        write_category_names(classes, plan.model.legend)
 
 
 def write_category_names(path: Path, legend: Legend) -> None:
-    """Write the class names of a raster where GDAL and QGIS look for them: in ``<name>.aux.xml`` beside it.
+    """Write the class names of a raster to the file beside it where GDAL and QGIS look for them, ``<name>.aux.xml``.
 
-    A GeoTIFF has no place of its own for them, and rasterio no way to set them.
+    A GeoTIFF has no field for them, and rasterio cannot set them.
     """
     names = "".join(f"      <Category>{escape(name)}</Category>\n" for name in legend.names)
     text = (
         '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
         f"{names}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
     )
-    with atomic_path(category_file(path)) as temporary:
+    with atomic_path(path.with_name(path.name + ".aux.xml")) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def category_file(path: Path) -> Path:
-    """The file beside a raster that holds its class names."""
-    return path.with_name(path.name + ".aux.xml")
-
-
-def write_mask_png(path: Path, layer: Layer, canvas: Canvas, legend: Legend) -> None:
-    """Write a class map as a palette PNG: legend indices, 255 without data, shown in the legend's colours.
-
-    Raises:
-        DiskError: The disk is full.
-    """
-    height, width = canvas.info.height, canvas.info.width
-    image = Image.fromarray(canvas.read(layer, slice(0, height), slice(0, width))[0].astype(np.uint8))
-    image.putpalette(full_palette(legend).tobytes())
-    with atomic_path(path) as temporary:
-        image.save(temporary, "PNG")
-
-
 def full_palette(legend: Legend) -> LabelMap:
-    """Colours of all 256 values, ``(256, 3)``: the legend's, the first ignored colour for no data, else black."""
+    """Return colours for all 256 values, ``(256, 3)``: the legend's, its first ignored colour for 255, else black."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: legend.n_classes] = legend.colours
     palette[IGNORE] = legend.ignored_colours[0] if legend.ignored_colours else (0, 0, 0)
     return palette
 
 
-def _effort(draft: bool) -> int:
-    return 1 if draft else 6
+def _tags(plan: PredictionPlan) -> dict[str, str]:
+    model = plan.model
+    return {"TIFFTAG_SOFTWARE": f"levelground {__version__}", "MODEL": model.name, "MODEL_SHA256": model.digest}
 
 
-def _copy(writer: RasterWriter, layer: Layer, canvas: Canvas) -> None:
-    for rows, cols in canvas.windows():
-        window = canvas.read(layer, rows, cols)
+def _write_png(path: Path, blocks: BlockFile, grid: OutputGrid, legend: Legend) -> Path:
+    """Write a class map as a palette PNG: legend indices, 255 without data, shown in the legend's colours."""
+    image = Image.fromarray(
+        grid.read(blocks, slice(0, grid.info.height), slice(0, grid.info.width))[0].astype(np.uint8)
+    )
+    image.putpalette(full_palette(legend).tobytes())
+    with atomic_path(path) as temporary:
+        image.save(temporary, "PNG")
+    return path
+
+
+def _copy(writer: RasterWriter, blocks: BlockFile, grid: OutputGrid) -> None:
+    for rows, cols in grid.windows():
+        window = grid.read(blocks, rows, cols)
         writer.write(rows.start, cols.start, window.transpose(1, 2, 0))
 
 
 def _nearest(wanted: slice, n_out: int, n_in: int) -> NDArray[np.intp]:
-    """For pixels of the input's grid, the pixel of the map as made whose area holds their centre.
+    """Return for pixels of the output the predicted pixel whose area holds their centre.
 
     Example:
         >>> _nearest(slice(0, 4), 4, 2).tolist()

@@ -1,4 +1,4 @@
-"""Patches of any raster, in strips of any height: GDAL's polygonize is the outside reference."""
+"""Components of any raster, in strips of any height: GDAL's polygonize is the outside reference."""
 
 import numpy as np
 import rasterio.features
@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from levelground.imagery.legend import IGNORE
-from levelground.prediction.vectorize import Patches, trace_patches
+from levelground.prediction.vectorize import Components, find_components
 
 Ring = tuple[tuple[int, int], ...]
 Shape = tuple[int, int, Ring, frozenset[Ring]]  # class, pixels, outer ring, holes
@@ -27,10 +27,10 @@ def swept(points: list[tuple[int, int]]) -> int:
     return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True))
 
 
-def traced(labels: NDArray[np.uint8], cuts: list[int]) -> tuple[list[Shape], list[Patches]]:
-    """Patches as :func:`trace_patches` finds them."""
+def traced(labels: NDArray[np.uint8], cuts: list[int]) -> tuple[list[Shape], list[Components]]:
+    """Components as :func:`find_components` finds them."""
     shapes: list[Shape] = []
-    lots = list(trace_patches(np.split(labels, cuts), np.full(len(labels), 0.5)))
+    lots = list(find_components(np.split(labels, cuts), np.full(len(labels), 0.5)))
     for lot in lots:
         rings: list[list[Ring]] = [[] for _ in lot.label]
         for owner, first, last in zip(lot.rings.owner, lot.rings.first, lot.rings.first[1:], strict=False):
@@ -43,7 +43,7 @@ def traced(labels: NDArray[np.uint8], cuts: list[int]) -> tuple[list[Shape], lis
 
 
 def polygonized(labels: NDArray[np.uint8]) -> list[Shape]:
-    """Patches as GDAL finds them."""
+    """Components as GDAL finds them."""
     shapes: list[Shape] = []
     for geometry, value in rasterio.features.shapes(labels, mask=labels != IGNORE):
         rings = [[(int(x), int(y)) for x, y in ring[:-1]] for ring in geometry["coordinates"]]
@@ -56,8 +56,8 @@ def polygonized(labels: NDArray[np.uint8]) -> list[Shape]:
 
 @settings(max_examples=200)
 @given(RASTERS, st.data())
-def test_patches_are_gdals_polygons_however_the_raster_is_cut(labels: NDArray[np.uint8], data: st.DataObject) -> None:
-    """The same classes, sizes, corners and holes, each once; a patch that spans strips is one."""
+def test_components_are_gdals_polygons_however_it_is_cut(labels: NDArray[np.uint8], data: st.DataObject) -> None:
+    """The same classes, sizes, corners and holes, each once; a component that spans strips is one."""
     cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(labels) - 1)), max_size=4))) if len(labels) > 1 else []
     shapes, lots = traced(labels, cuts)
     assert len(shapes) == len(set(shapes))
@@ -66,7 +66,7 @@ def test_patches_are_gdals_polygons_however_the_raster_is_cut(labels: NDArray[np
 
 
 @given(RASTERS)
-def test_patches_hold_every_pixel_with_data_once(labels: NDArray[np.uint8]) -> None:
+def test_components_hold_every_pixel_with_data_once(labels: NDArray[np.uint8]) -> None:
     """Sizes add up to the pixels of each class."""
     _, lots = traced(labels, [])
     found = sum(np.bincount(lot.label, lot.pixels, minlength=256) for lot in lots)
