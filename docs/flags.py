@@ -23,14 +23,15 @@ BEGIN, END = "<!-- flags: made by docs/flags.py -->", "<!-- end of flags -->"
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """The docstring under each field of a class."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+    """Return the docstring under each field of a class, inherited fields included."""
     docs = {}
-    for field, following in itertools.pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(following, ast.Expr):
-            value = following.value
-            if isinstance(value, ast.Constant) and isinstance(field.target, ast.Name):
-                docs[field.target.id] = " ".join(str(value.value).split())
+    for owner in (owner for owner in reversed(cls.__mro__) if dataclasses.is_dataclass(owner)):
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
+        for field, following in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(following, ast.Expr):
+                value = following.value
+                if isinstance(value, ast.Constant) and isinstance(field.target, ast.Name):
+                    docs[field.target.id] = " ".join(str(value.value).split())
     return docs
 
 

@@ -1,1 +1,1 @@
-"""Prediction on whole rasters: windowed reading, jobs that survive being killed, map files."""
+"""Prediction on images and rasters of any size: windowed reading, resumable jobs, class maps, polygons, areas."""
