@@ -17,6 +17,7 @@ from PIL import Image
 from run_builder import BINS, adopted_card, build_run, scene_counts
 
 from levelground.comparison.compare import compare_runs, write_comparison
+from levelground.comparison.record import Comparison, comparison_json
 from levelground.imagery.legend import DEEPGLOBE, IGNORE, LabelMap, encode_colours
 from levelground.metrics.confusion import count_confusion
 from levelground.metrics.counts_file import SceneCounts
@@ -46,11 +47,16 @@ class FakeScene:
 
 @dataclass(frozen=True)
 class FakeStudy:
-    """The folder, its comparison record, and its scenes by id; ``open`` is the data set's."""
+    """The folder, its comparison, and its scenes by id; ``open`` is the data set's."""
 
     folder: Path
-    record: Record
+    comparison: Comparison
     scenes: Mapping[str, FakeScene]
+
+    @property
+    def record(self) -> Record:
+        """The comparison as a JSON object."""
+        return comparison_json(self.comparison)
 
     def open(self, scene_id: str) -> FakeScene:
         """The scene of that id."""
@@ -83,10 +89,10 @@ def build_study(
     if adopted:
         plans.append((adopted, None, 0.25))
     runs = [_write_run(folder, opened, groups, number, *plan) for number, plan in enumerate(plans)]
-    record = compare_runs(runs, allow_unlike=True)
-    record |= {"version": "0.0.0", "created": "2026-01-02T03:04:05Z"}
-    write_comparison(record, folder)
-    return FakeStudy(folder, record, opened)
+    compared = compare_runs(runs, allow_unlike=True)
+    comparison = dataclasses.replace(compared, version="0.0.0", created="2026-01-02T03:04:05Z")
+    write_comparison(comparison, folder)
+    return FakeStudy(folder, comparison, opened)
 
 
 def write_images(study: FakeStudy, data: Path) -> None:

@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 from study_builder import ENCODER, SIZES, SPLIT, build_study, small_model
 
 from levelground.adoption.adopt import adopt_predictions, adopt_weights
-from levelground.comparison.inputs import LOOKS_FILE
+from levelground.comparison.inputs import EVALUATION_LOG
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, LevelgroundError, SceneError, WeightsError
 from levelground.evaluation.evaluate import evaluate_run
@@ -102,7 +102,7 @@ def test_the_same_weights_are_adopted_once_and_keep_their_evaluations(dataset: D
     assert again.card["evaluations"] == run.card["evaluations"]
     assert again.card["tile"] == 32
     evaluate_run(again, dataset, "test", runtime=RUNTIME)
-    assert len((dataset.folder / LOOKS_FILE).read_text().splitlines()) == 1
+    assert len((dataset.folder / EVALUATION_LOG).read_text().splitlines()) == 1
 
 
 def test_the_history_becomes_the_runs(dataset: Dataset, weights: Path, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_masks_of_any_tool_become_a_counted_run(
     assert not counts.conf_n.any()
     assert counts.boundary.any()
     assert capsys.readouterr().err.splitlines()[-1] == "GLNet-best: 3 masks counted on test."
-    assert [json.loads(line)["run"] for line in (dataset.folder / LOOKS_FILE).read_text().splitlines()] == [
+    assert [json.loads(line)["run"] for line in (dataset.folder / EVALUATION_LOG).read_text().splitlines()] == [
         "GLNet-best"
     ]
 
@@ -268,11 +268,11 @@ def test_the_same_masks_are_counted_once_and_changed_ones_again(dataset: Dataset
     write_preds(tmp_path / "m")
     adopt_predictions(tmp_path / "m", dataset)
     adopt_predictions(tmp_path / "m", dataset)
-    assert len((dataset.folder / LOOKS_FILE).read_text().splitlines()) == 1
+    assert len((dataset.folder / EVALUATION_LOG).read_text().splitlines()) == 1
     write_preds(tmp_path / "m", seed=1)
     before = read_counts(dataset.folder / "runs/m/counts-test.npz").counts
     adopt_predictions(tmp_path / "m", dataset)
-    assert len((dataset.folder / LOOKS_FILE).read_text().splitlines()) == 2
+    assert len((dataset.folder / EVALUATION_LOG).read_text().splitlines()) == 2
     assert not np.array_equal(before, read_counts(dataset.folder / "runs/m/counts-test.npz").counts)
 
 
@@ -292,4 +292,4 @@ def test_a_bad_mask_leaves_no_run(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(SceneError, match=r"2\.png: mask has 5 × 5 pixels, scene c/2 40 × 80"):
         adopt_predictions(tmp_path / "m", dataset)
     assert not list(dataset.folder.glob("runs/*/run.json"))
-    assert not (dataset.folder / LOOKS_FILE).exists()
+    assert not (dataset.folder / EVALUATION_LOG).exists()

@@ -1,32 +1,33 @@
 """What limits an answer is said: groups, seeds, twins, protocol, leaks, looks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from run_builder import adopted_card, build_dataset, build_run, noisy_counts
 
 from levelground.comparison.caveats import (
     cannot_show,
-    describe_limits,
+    evaluations_on_test,
     few_groups,
-    looks_at_test,
+    find_caveats,
     one_raster,
     rare_classes,
     twins,
     what_would_decide,
 )
 from levelground.comparison.compare import compare_runs
+from levelground.comparison.record import Comparison, EvaluationLog, LoggedEvaluation
 from levelground.errors import RecordError
 
 
-def texts(record: dict[str, Any], code: str) -> list[str]:
+def texts(comparison: Comparison, code: str) -> list[str]:
     """The sentences of a code."""
-    return [finding["text"] for finding in record["findings"] if finding["code"] == code]
+    return [finding.text for finding in comparison.findings if finding.code == code]
 
 
-def study(folder: Path, errors: dict[str, float], *, scenes: int = 10, seeds: int = 1) -> dict[str, Any]:
+def study(folder: Path, errors: dict[str, float], *, scenes: int = 10, seeds: int = 1) -> Comparison:
     """A comparison of architectures with an error rate each."""
     return compare_runs(
         [
@@ -41,37 +42,39 @@ def study(folder: Path, errors: dict[str, float], *, scenes: int = 10, seeds: in
 
 def test_too_few_groups_to_reach_five_per_cent(tmp_path: Path) -> None:
     """Four groups and one pair: 2/2^4 = .125, so nothing could have been shown, and the page says what it takes."""
-    record = study(tmp_path, {"unet": 0.1, "fpn": 0.5}, scenes=4)
-    assert texts(record, "cannot_show") == [
+    comparison = study(tmp_path, {"unet": 0.1, "fpn": 0.5}, scenes=4)
+    assert texts(comparison, "cannot_show") == [
         "No difference could have been shown with 4 groups and 1 pair: the smallest p that can be reached is 0.12, "
         "above 0.05. It takes at least 6 groups."
     ]
-    assert "no possible difference would be found in 80 % of such studies" in texts(record, "what_would_decide")[0]
+    assert "no possible difference would be found in 80 % of such studies" in texts(comparison, "what_would_decide")[0]
 
 
 def test_six_groups_can_show_one_pair(tmp_path: Path) -> None:
     """2/2^6 = .031: the warning is gone."""
-    record = study(tmp_path, {"unet": 0.1, "fpn": 0.5}, scenes=6)
-    assert texts(record, "cannot_show") == []
-    assert record["pairs"][0]["p_min"] == pytest.approx(2 / 64)
-    assert cannot_show(record) == []
+    comparison = study(tmp_path, {"unet": 0.1, "fpn": 0.5}, scenes=6)
+    assert texts(comparison, "cannot_show") == []
+    assert comparison.pairs[0].p_min == pytest.approx(2 / 64)
+    assert cannot_show(comparison) == []
 
 
 def test_architectures_name_both_ways_to_decide(tmp_path: Path) -> None:
     """With seeds, more groups and more seeds are both named, or that it takes both."""
-    record = study(tmp_path, {"unet": 0.2, "fpn": 0.21}, seeds=2)
-    text = texts(record, "what_would_decide")[0]
+    comparison = study(tmp_path, {"unet": 0.2, "fpn": 0.21}, seeds=2)
+    text = texts(comparison, "what_would_decide")[0]
     assert text.startswith("What would decide it: with 10 groups and 2 seeds of each architecture, ")
-    power = record["power"] | {"groups_needed": 1234, "groups_for_equal": 900, "seeds_needed": 7, "seeds_for_equal": 8}
-    ways = what_would_decide(record | {"power": power})[0].text
+    power = replace(comparison.power, groups_needed=1234, groups_for_equal=900, seeds_needed=7, seeds_for_equal=8)
+    ways = what_would_decide(replace(comparison, power=power))[0].text
     assert (
         "it takes about 1 300 groups with as many seeds or 8 seeds of each with as many groups. Seeds make up " in ways
     )
-    neither = what_would_decide(record | {"power": power | {"groups_for_equal": None, "seeds_needed": None}})[0].text
+    neither = what_would_decide(replace(comparison, power=replace(power, groups_for_equal=None, seeds_needed=None)))[
+        0
+    ].text
     assert "it takes more groups and more seeds: neither is enough alone. Seeds make up " in neither
-    pair = record["architecture_pairs"][0]
-    share = 1 - pair["v_group"] / (pair["v_group"] + pair["v_a"] / 2 + pair["v_b"] / 2)
-    assert power["groups_share"] == pytest.approx(1 - share)
+    pair = comparison.architecture_pairs[0]
+    share = 1 - pair.v_groups / (pair.v_groups + pair.v_a / 2 + pair.v_b / 2)
+    assert power.groups_share == pytest.approx(1 - share)
 
 
 def test_a_decided_comparison_asks_for_nothing(tmp_path: Path) -> None:
@@ -81,9 +84,9 @@ def test_a_decided_comparison_asks_for_nothing(tmp_path: Path) -> None:
 
 def test_few_groups_are_named_and_many_are_not(tmp_path: Path) -> None:
     """Under twenty groups the intervals are not vouched for."""
-    record = study(tmp_path, {"unet": 0.2}, scenes=19)
-    assert few_groups(record)[0].text.startswith("Few scenes decide little: there are 19 groups (19 test scenes).")
-    assert few_groups(record | {"n_groups": 20}) == []
+    comparison = study(tmp_path, {"unet": 0.2}, scenes=19)
+    assert few_groups(comparison)[0].text.startswith("Few scenes decide little: there are 19 groups (19 test scenes).")
+    assert few_groups(replace(comparison, n_groups=20)) == []
 
 
 def test_one_scene_is_named_in_the_singular(tmp_path: Path) -> None:
@@ -98,16 +101,16 @@ def test_a_class_in_a_handful_of_groups_is_named(tmp_path: Path) -> None:
     """Four of thirty groups hold the second class: its absence elsewhere makes a run's own interval too narrow."""
     counts = noisy_counts(30, 0.2, seed=1)
     counts[4:, 1] = 0
-    record = compare_runs([build_run(tmp_path, "unet-s0", counts)])
-    assert record["truth"]["groups"] == [30, 4, 30]
-    assert texts(record, "rare_classes") == [
+    comparison = compare_runs([build_run(tmp_path, "unet-s0", counts)])
+    assert comparison.truth.groups == (30, 4, 30)
+    assert texts(comparison, "rare_classes") == [
         "Rangeland (in 4) lies in fewer than 5 of 30 groups: each run's own interval is too narrow, because other "
         "scenes may hold no such class. Differences of runs are safe."
     ]
     assert rare_classes(compare_runs([build_run(tmp_path, "fpn-s0", noisy_counts(30, 0.2, seed=1))])) == []
 
 
-def with_twins(folder: Path, seeds: int, *, twin_error: float = 0.2) -> dict[str, Any]:
+def with_twins(folder: Path, seeds: int, *, twin_error: float = 0.2) -> Comparison:
     """U-Net under two names."""
     return compare_runs(
         [
@@ -126,37 +129,37 @@ def with_twins(folder: Path, seeds: int, *, twin_error: float = 0.2) -> dict[str
 
 def test_twins_with_seeds_ask_the_architecture_question(tmp_path: Path) -> None:
     """One architecture under two names is not told apart from itself: the control holds."""
-    record = with_twins(tmp_path, 3)
-    assert [(entry["name"], entry["twin_of"]) for entry in record["architectures"]] == [
+    comparison = with_twins(tmp_path, 3)
+    assert [(entry.name, entry.twin_of) for entry in comparison.architectures] == [
         ("unet", None),
         ("unet twin", "unet"),
     ]
-    assert texts(record, "twins")[0].startswith(
+    assert texts(comparison, "twins")[0].startswith(
         "The negative control holds: unet and unet twin are one architecture under two names, and they are not told"
     )
 
 
 def test_twins_that_are_told_apart_are_a_warning(tmp_path: Path) -> None:
     """A failed control is said aloud."""
-    record = with_twins(tmp_path, 3, twin_error=0.6)
-    warning = next(finding for finding in record["findings"] if finding["code"] == "twins")
-    assert warning["severity"] == "warning"
-    assert warning["text"].startswith("The negative control failed: unet and unet twin are one architecture")
+    comparison = with_twins(tmp_path, 3, twin_error=0.6)
+    warning = next(finding for finding in comparison.findings if finding.code == "twins")
+    assert warning.severity == "warning"
+    assert warning.text.startswith("The negative control failed: unet and unet twin are one architecture")
 
 
 def test_twins_with_one_seed_warn_of_mere_seeds(tmp_path: Path) -> None:
     """Among weights, mere seeds are told apart: how often and by how much is shown."""
-    record = with_twins(tmp_path, 1, twin_error=0.4)
-    assert texts(record, "twins")[0].startswith(
+    comparison = with_twins(tmp_path, 1, twin_error=0.4)
+    assert texts(comparison, "twins")[0].startswith(
         "unet and unet twin are one architecture under two names: only the seed differs. Of 1 pair of their weights "
         "1 is told apart; the largest difference is 0."
     )
     same = with_twins(tmp_path / "same", 1)
-    same["pairs"][0]["verdict"] = "undecided"
-    assert "0 are told apart" in twins(same)[0].text
+    undecided = tuple(replace(pair, verdict="undecided") for pair in same.pairs)
+    assert "0 are told apart" in twins(replace(same, pairs=undecided))[0].text
 
 
-def test_twins_take_no_part_in_the_contest(tmp_path: Path) -> None:
+def test_twins_take_no_part_in_the_comparison(tmp_path: Path) -> None:
     """The control makes no pair more to adjust for, wins nothing, and stands against its original only."""
     plain = [
         build_run(tmp_path, f"{arch}-s0", noisy_counts(30, error, seed=number), arch=arch)
@@ -164,15 +167,15 @@ def test_twins_take_no_part_in_the_contest(tmp_path: Path) -> None:
     ]
     twin = build_run(tmp_path, "unet-twin-s1000", noisy_counts(30, 0.1, seed=7), seed=1000, card={"twin": True})
     with_twin, without = compare_runs([*plain, twin]), compare_runs(plain)
-    assert [(pair["a"], pair["b"], pair["control"]) for pair in with_twin["pairs"]] == [
+    assert [(pair.a, pair.b, pair.negative_control) for pair in with_twin.pairs] == [
         ("unet-s0", "fpn-s0", False),
         ("unet-s0", "unet-twin-s1000", True),
     ]
-    assert with_twin["pairs"][0] == without["pairs"][0]
-    assert with_twin["findings"][0] == without["findings"][0]
-    assert [entry["ranked_first"] for entry in with_twin["architectures"]][2] is None
-    assert [entry["ranked_first"] for entry in with_twin["architectures"]][:2] == [
-        entry["ranked_first"] for entry in without["architectures"]
+    assert with_twin.pairs[0] == without.pairs[0]
+    assert with_twin.findings[0] == without.findings[0]
+    assert [entry.ranked_first for entry in with_twin.architectures][2] is None
+    assert [entry.ranked_first for entry in with_twin.architectures][:2] == [
+        entry.ranked_first for entry in without.architectures
     ]
 
 
@@ -183,29 +186,29 @@ def test_looks_at_the_test_scenes_are_counted(tmp_path: Path) -> None:
     looks = [{"time": "2026-01-01T00:00:00Z", "run": "unet-s0", "command": "evaluate"}] * 2
     path = tmp_path / "test_looks.jsonl"
     path.write_text("".join(json.dumps(look) + "\n" for look in looks), encoding="utf-8")
-    record = compare_runs(runs)
-    assert record["test_looks"] == {"total": 2, "by": looks}
-    assert texts(record, "test_looks") == ["The test scenes were scored 2 times for 2 runs: no more than needed."]
-    assert looks_at_test(record | {"test_looks": {"total": 5, "by": []}})[0].text == (
+    comparison = compare_runs(runs)
+    assert comparison.test_evaluations == EvaluationLog(2, tuple(LoggedEvaluation(**look) for look in looks))
+    assert texts(comparison, "test_looks") == ["The test scenes were scored 2 times for 2 runs: no more than needed."]
+    assert evaluations_on_test(replace(comparison, test_evaluations=EvaluationLog(5, ())))[0].text == (
         "The test scenes were looked at 5 times for 2 runs. What was chosen after a look scores too well on them; "
         "choose on validation."
     )
     path.write_text("{oops\n", encoding="utf-8")
-    with pytest.raises(RecordError, match=r"test_looks\.jsonl: line 1 is no JSON"):
+    with pytest.raises(RecordError, match=r"test_looks\.jsonl: line 1 is not JSON"):
         compare_runs(runs)
 
 
 def test_looks_do_not_matter_on_validation(tmp_path: Path) -> None:
     """Validation scenes may be looked at."""
-    record = compare_runs([build_run(tmp_path, "unet-s0", noisy_counts(8, 0.2, seed=1), split="val")], split="val")
-    assert looks_at_test(record | {"test_looks": {"total": 9, "by": []}}) == []
+    comparison = compare_runs([build_run(tmp_path, "unet-s0", noisy_counts(8, 0.2, seed=1), split="val")], split="val")
+    assert evaluations_on_test(replace(comparison, test_evaluations=EvaluationLog(9, ()))) == []
 
 
 def test_blocks_of_one_raster_speak_of_it_only(tmp_path: Path) -> None:
     """Intervals over blocks of a raster say nothing about other places."""
-    record = study(tmp_path, {"unet": 0.2})
-    assert one_raster(record) == []
-    raster = record | {"dataset": record["dataset"] | {"layout": "raster"}}
+    comparison = study(tmp_path, {"unet": 0.2})
+    assert one_raster(comparison) == []
+    raster = replace(comparison, dataset=replace(comparison.dataset, layout="raster"))
     assert one_raster(raster)[0].text.endswith("speak of this raster only, not of other places.")
 
 
@@ -216,7 +219,7 @@ def test_a_clean_split_and_known_runs_raise_no_warning(tmp_path: Path) -> None:
         build_run(tmp_path, f"{a}-s0", noisy_counts(30, e, seed=0), arch=a) for a, e in (("unet", 0.1), ("fpn", 0.5))
     ]
     build_dataset(tmp_path, {"train": ["a"], "val": ["b"], "test": ids})
-    assert [finding.code for finding in describe_limits(compare_runs(runs))] == []
+    assert [finding.code for finding in find_caveats(compare_runs(runs))] == []
 
 
 def test_several_adopted_runs_are_named_in_the_plural(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""Runs to a comparison record: every figure is that of the counts, every verdict that of the evidence."""
+"""Runs to a comparison: every figure is that of the counts, every verdict that of the statistics."""
 
 import html
 import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,16 @@ import pytest
 from run_builder import LEGEND, build_dataset, build_run, noisy_counts, scene_counts, spread
 
 from levelground.comparison.compare import compare_runs, write_comparison
+from levelground.comparison.record import (
+    Comparison,
+    DatasetSummary,
+    SeparatedGroup,
+    comparison_json,
+    read_comparison,
+)
+from levelground.comparison.results import Finding
 from levelground.errors import ConfigError, RecordError
 from levelground.imagery.legend import Legend
-from levelground.records import plain, read_json
 from levelground.reporting.page import render_report
 from levelground.runs import Run
 
@@ -35,36 +43,35 @@ def several(study: Path, errors: dict[str, float], *, scenes: int = 30, seeds: i
     ]
 
 
-def finding(record: dict[str, Any], code: str) -> dict[str, Any]:
+def finding(comparison: Comparison, code: str) -> Finding:
     """The first finding of a code."""
-    found: dict[str, Any] = next(item for item in record["findings"] if item["code"] == code)
-    return found
+    return next(item for item in comparison.findings if item.code == code)
 
 
 def test_scores_are_those_of_the_summed_counts(tmp_path: Path) -> None:
     """Two scenes, worked by hand: TP, P and T add over scenes before any ratio is taken."""
     counts = np.array([[[80, 20, 0], [10, 90, 0], [4, 6, 0]], [[50, 0, 0], [30, 20, 0], [0, 0, 0]]], np.int64)
-    record = compare_runs([build_run(tmp_path, "unet-s0", counts)])
-    official = record["runs"][0]["scores"]["official"]
+    comparison = compare_runs([build_run(tmp_path, "unet-s0", counts)])
+    official = comparison.runs[0].scores["official"]
     iou = [130 / (150 + 170 - 130), 110 / (150 + 130 - 110)]
-    assert official["iou"] == [pytest.approx(iou[0]), pytest.approx(iou[1]), None]
-    assert official["miou"] == pytest.approx(sum(iou) / 2)
-    assert official["pixel_accuracy"] == pytest.approx(240 / 300)
-    assert record["runs"][0]["scores"]["kept"]["iou"][0] == pytest.approx(130 / (150 + 174 - 130))
-    assert record["runs"][0]["scores"]["all"]["iou"][2] == 0
-    assert record["runs"][0]["counts"] == counts.sum(axis=0).tolist()
-    assert record["runs"][0]["loss"] == pytest.approx(0.5)
-    assert record["truth"]["class_pixels"] == [150, 150, 10]
-    assert record["truth"]["present"] == [True, True, True]
+    assert official.iou == (pytest.approx(iou[0]), pytest.approx(iou[1]), None)
+    assert official.miou == pytest.approx(sum(iou) / 2)
+    assert official.overall("pixel_accuracy") == pytest.approx(240 / 300)
+    assert comparison.runs[0].scores["kept"].iou[0] == pytest.approx(130 / (150 + 174 - 130))
+    assert comparison.runs[0].scores["all"].iou[2] == 0
+    assert comparison.runs[0].counts == tuple(map(tuple, counts.sum(axis=0).tolist()))
+    assert comparison.runs[0].loss == pytest.approx(0.5)
+    assert comparison.truth.class_pixels == (150, 150, 10)
+    assert comparison.truth.present == (True, True, True)
 
 
 def test_a_clear_difference_is_better_and_says_so(tmp_path: Path) -> None:
     """Thirty groups and a large gap decide; the other end of the pair is worse."""
-    record = compare_runs(several(tmp_path, {"unet": 0.1, "pspnet": 0.4}))
-    pair = record["pairs"][0]
-    assert (pair["a"], pair["b"], pair["verdict"]) == ("unet-s0", "pspnet-s0", "better")
-    assert pair["text"].startswith("unet s0 is better than pspnet s0: +0.3")
-    headline = finding(record, "headline")["text"]
+    comparison = compare_runs(several(tmp_path, {"unet": 0.1, "pspnet": 0.4}))
+    pair = comparison.pairs[0]
+    assert (pair.a, pair.b, pair.verdict) == ("unet-s0", "pspnet-s0", "better")
+    assert pair.text.startswith("unet s0 is better than pspnet s0: +0.3")
+    headline = finding(comparison, "headline").text
     assert headline.startswith("unet s0 wins with 0.")
     assert "This speaks of these weights on 30 groups of test scenes, not of architectures: seed variance unknown." in (
         headline
@@ -73,25 +80,27 @@ def test_a_clear_difference_is_better_and_says_so(tmp_path: Path) -> None:
 
 def test_the_origins_comparison_is_undecided_and_says_what_would_decide_it(tmp_path: Path) -> None:
     """U-Net against FPN, one seed, few scenes, a gap of a few thousandths: nobody wins."""
-    record = compare_runs(several(tmp_path, {"unet": 0.2, "fpn": 0.195}, scenes=10))
-    pair = record["pairs"][0]
-    assert pair["verdict"] == "undecided"
-    assert finding(record, "headline")["text"].startswith("No winner: ")
-    assert "seed variance unknown" in finding(record, "headline")["text"]
-    text = finding(record, "what_would_decide")["text"]
+    comparison = compare_runs(several(tmp_path, {"unet": 0.2, "fpn": 0.195}, scenes=10))
+    pair = comparison.pairs[0]
+    assert pair.verdict == "undecided"
+    assert finding(comparison, "headline").text.startswith("No winner: ")
+    assert "seed variance unknown" in finding(comparison, "headline").text
+    text = finding(comparison, "what_would_decide").text
     assert text.startswith("What would decide it: with 10 groups, a difference of 0.")
     assert "To settle a difference of 0.010, to find it or to show that there is none, it takes about " in text
     assert text.endswith("; to speak of architectures, at least 2 seeds of each as well.")
-    assert record["power"]["groups_needed"] > 10
-    assert record["power"]["pair"] in (["unet-s0", "fpn-s0"], ["fpn-s0", "unet-s0"])
+    assert comparison.power.groups_needed > 10
+    assert set(comparison.power.pair) == {"unet-s0", "fpn-s0"}
 
 
 def test_the_page_of_an_undecided_comparison_says_what_would_decide_it(tmp_path: Path) -> None:
     """The reader of the page sees the verdict and what it would take, in the same words."""
-    record = compare_runs(several(tmp_path, {"unet": 0.2, "fpn": 0.195}, scenes=10))
-    page = html.unescape(render_report(record, tmp_path, tmp_path / "report.html").read_text(encoding="utf-8"))
+    comparison = compare_runs(several(tmp_path, {"unet": 0.2, "fpn": 0.195}, scenes=10))
+    page = html.unescape(
+        render_report(comparison_json(comparison), tmp_path, tmp_path / "report.html").read_text(encoding="utf-8")
+    )
     for code in ("headline", "what_would_decide"):
-        for sentence in finding(record, code)["text"].split(". "):
+        for sentence in finding(comparison, code).text.split(". "):
             assert sentence in page
 
 
@@ -99,26 +108,26 @@ def test_equal_runs_are_equal_not_undecided(tmp_path: Path) -> None:
     """The same predictions under two names lie within any δ."""
     counts = noisy_counts(30, 0.2, seed=1)
     runs = [build_run(tmp_path, "unet-s0", counts), build_run(tmp_path, "fpn-s0", counts, arch="fpn")]
-    record = compare_runs(runs)
-    assert (record["pairs"][0]["verdict"], record["pairs"][0]["delta"]) == ("equal", 0)
-    assert finding(record, "headline")["text"].startswith("A tie: ")
+    comparison = compare_runs(runs)
+    assert (comparison.pairs[0].verdict, comparison.pairs[0].delta) == ("equal", 0)
+    assert finding(comparison, "headline").text.startswith("A tie: ")
 
 
 def test_two_seeds_each_speak_of_architectures(tmp_path: Path) -> None:
     """Means over seeds, their variances, and a headline about architectures."""
-    record = compare_runs(several(tmp_path, {"unet": 0.1, "pspnet": 0.4}, seeds=3))
-    assert [(entry["name"], entry["seeds"]) for entry in record["architectures"]] == [("unet", 3), ("pspnet", 3)]
-    scores = [run["scores"]["official"]["miou"] for run in record["runs"] if run["arch"] == "unet"]
-    assert record["architectures"][0]["miou"] == pytest.approx(sum(scores) / 3)
-    assert record["architectures"][0]["value"] == record["architectures"][0]["miou"]
-    pair = record["architecture_pairs"][0]
-    assert (pair["a"], pair["b"], pair["verdict"]) == ("unet", "pspnet", "better")
-    assert all(pair[key] > 0 for key in ("v_group", "v_a", "v_b", "df", "se"))
-    assert [entry["class"] for entry in pair["per_class"]] == [0, 1]
-    assert finding(record, "ranked_first")["text"] == (
+    comparison = compare_runs(several(tmp_path, {"unet": 0.1, "pspnet": 0.4}, seeds=3))
+    assert [(entry.name, entry.seeds) for entry in comparison.architectures] == [("unet", 3), ("pspnet", 3)]
+    scores = [run.scores["official"].miou for run in comparison.runs if run.arch == "unet"]
+    assert comparison.architectures[0].miou == pytest.approx(sum(scores) / 3)
+    assert comparison.architectures[0].value == comparison.architectures[0].miou
+    pair = comparison.architecture_pairs[0]
+    assert (pair.a, pair.b, pair.verdict) == ("unet", "pspnet", "better")
+    assert all(value > 0 for value in (pair.v_group, pair.v_a, pair.v_b, pair.df, pair.se))
+    assert [entry.class_index for entry in pair.per_class] == [0, 1]
+    assert finding(comparison, "ranked_first").text == (
         "When groups and seeds are drawn again, unet comes first in 100 % of the resamples, pspnet in 0 %."
     )
-    headline = finding(record, "headline")["text"]
+    headline = finding(comparison, "headline").text
     assert "This speaks of architectures, trained with 3 seeds each, on 30 groups of test scenes." in headline
     assert "unknown" not in headline
 
@@ -129,38 +138,38 @@ def test_one_seed_among_several_falls_back_to_weights(tmp_path: Path) -> None:
         *several(tmp_path, {"unet": 0.1, "pspnet": 0.4}, seeds=2),
         build_run(tmp_path, "fpn-s0", noisy_counts(30, 0.2, seed=9), arch="fpn"),
     ]
-    record = compare_runs(runs)
-    assert "seed variance unknown" in finding(record, "headline")["text"]
-    assert finding(record, "lone_seeds")["text"].startswith("Verdicts speak of weights because fpn has one run only.")
-    assert len(record["architecture_pairs"]) == 1
+    comparison = compare_runs(runs)
+    assert "seed variance unknown" in finding(comparison, "headline").text
+    assert finding(comparison, "lone_seeds").text.startswith("Verdicts speak of weights because fpn has one run only.")
+    assert len(comparison.architecture_pairs) == 1
 
 
 def test_one_run_alone_has_scores_and_an_interval_and_no_pair(tmp_path: Path) -> None:
     """Nothing to compare is no error."""
-    record = compare_runs(several(tmp_path, {"unet": 0.2}))
-    low, high = record["runs"][0]["interval"]
-    assert low < record["runs"][0]["value"] < high
-    assert (record["pairs"], record["architecture_pairs"], record["power"]) == ([], [], None)
-    assert finding(record, "headline")["text"].endswith("on 30 test scenes. There is nothing to compare it with.")
+    comparison = compare_runs(several(tmp_path, {"unet": 0.2}))
+    low, high = comparison.runs[0].interval
+    assert low < comparison.runs[0].value < high
+    assert (comparison.pairs, comparison.architecture_pairs, comparison.power) == ((), (), None)
+    assert finding(comparison, "headline").text.endswith("on 30 test scenes. There is nothing to compare it with.")
 
 
-def test_seeds_of_one_architecture_are_a_mean_not_a_contest(tmp_path: Path) -> None:
+def test_seeds_of_one_architecture_are_a_mean_and_not_compared(tmp_path: Path) -> None:
     """Three seeds of one architecture: one score with both variances, nobody wins over itself."""
-    record = compare_runs(several(tmp_path, {"unet": 0.2}, seeds=3))
-    text = finding(record, "headline")["text"]
+    comparison = compare_runs(several(tmp_path, {"unet": 0.2}, seeds=3))
+    text = finding(comparison, "headline").text
     assert text.startswith("unet scores 0.")
     assert " official mIoU on average over 3 seeds (95 % interval " in text
-    assert not {"what_would_decide", "rank_flips", "cannot_show"} & {item["code"] for item in record["findings"]}
+    assert not {"what_would_decide", "rank_flips", "cannot_show"} & {item.code for item in comparison.findings}
 
 
 def test_one_group_gives_no_interval_and_says_so(tmp_path: Path) -> None:
     """All scenes of one group: nothing can be said about other groups."""
-    record = compare_runs(several(tmp_path, {"unet": 0.1, "fpn": 0.4}, scenes=5, groups=["east"] * 5))
-    assert record["n_groups"] == 1
-    assert record["runs"][0]["interval"] is None
-    pair = record["pairs"][0]
-    assert (pair["interval"], pair["p"], pair["verdict"]) == (None, None, "undecided")
-    assert finding(record, "one_group")["text"] == (
+    comparison = compare_runs(several(tmp_path, {"unet": 0.1, "fpn": 0.4}, scenes=5, groups=["east"] * 5))
+    assert comparison.n_groups == 1
+    assert comparison.runs[0].interval is None
+    pair = comparison.pairs[0]
+    assert (pair.interval, pair.p, pair.verdict) == (None, None, "undecided")
+    assert finding(comparison, "one_group").text == (
         "No interval and no test: all 5 test scenes are one group, and one group cannot tell what others would show. "
         "Scores describe these scenes only."
     )
@@ -170,40 +179,40 @@ def test_groups_are_the_resampling_unit(tmp_path: Path) -> None:
     """Scenes that repeat within groups make the interval wider than as many independent ones."""
     ids = [f"g{i // 6}" for i in range(30)]
     counts = np.repeat(noisy_counts(5, 0.2, seed=1), 6, axis=0)
-    alone = compare_runs([build_run(tmp_path / "a", "unet-s0", counts)])["runs"][0]["scores"]["official"]["se"]
+    alone = compare_runs([build_run(tmp_path / "a", "unet-s0", counts)]).runs[0].scores["official"].se
     grouped = compare_runs([build_run(tmp_path / "b", "unet-s0", scene_counts(counts, groups=ids))])
-    assert grouped["n_groups"] == 5
-    assert grouped["runs"][0]["scores"]["official"]["se"] > 2 * alone
+    assert grouped.n_groups == 5
+    assert grouped.runs[0].scores["official"].se > 2 * alone
 
 
 def test_scene_order_changes_nothing(tmp_path: Path) -> None:
-    """A run whose scenes were counted in another order gives the same record."""
+    """A run whose scenes were counted in another order gives the same comparison."""
     counts = noisy_counts(12, 0.2, seed=4)
     ids = [f"scene{i:03d}" for i in range(12)]
     order = np.random.default_rng(0).permutation(12)
     first = compare_runs([build_run(tmp_path / "a", "unet-s0", counts)])
     shuffled = scene_counts(counts[order], scenes=[ids[i] for i in order])
     second = compare_runs([build_run(tmp_path / "b", "unet-s0", shuffled)])
-    assert first | {"created": ""} == second | {"created": ""}
+    assert replace(first, created="") == replace(second, created="")
 
 
 def test_the_metric_named_is_the_one_tested(tmp_path: Path) -> None:
     """One class's IoU under another scoring decides where it is named in advance."""
-    record = compare_runs(several(tmp_path, {"unet": 0.1, "fpn": 0.4}), metric="kept.iou:rangeland", delta=0.02)
-    assert record["metric"] == "kept.iou:Rangeland"
-    assert record["runs"][0]["value"] == pytest.approx(record["runs"][0]["scores"]["kept"]["iou"][1])
-    assert record["multiverse"][0]["metric"] == "kept.iou:Rangeland"
-    assert "kept IoU of rangeland" in finding(record, "headline")["text"]
-    assert record["delta"] == 0.02
+    comparison = compare_runs(several(tmp_path, {"unet": 0.1, "fpn": 0.4}), metric="kept.iou:rangeland", delta=0.02)
+    assert comparison.metric == "kept.iou:Rangeland"
+    assert comparison.runs[0].value == pytest.approx(comparison.runs[0].scores["kept"].iou[1])
+    assert comparison.metric_sensitivity[0].metric == "kept.iou:Rangeland"
+    assert "kept IoU of rangeland" in finding(comparison, "headline").text
+    assert comparison.delta == 0.02
 
 
 def test_boundaries_can_be_the_metric_and_may_be_missing(tmp_path: Path) -> None:
     """Boundary IoU has its interval; adopted masks without it leave the block out and refuse the metric."""
-    record = compare_runs(several(tmp_path / "a", {"unet": 0.1, "fpn": 0.4}), metric="boundary.miou")
-    assert record["runs"][0]["boundary_iou"]["mean"] == pytest.approx(record["runs"][0]["value"])
-    assert record["runs"][0]["boundary_iou"]["per_class"][2] is None
+    comparison = compare_runs(several(tmp_path / "a", {"unet": 0.1, "fpn": 0.4}), metric="boundary.miou")
+    assert comparison.runs[0].boundary.mean == pytest.approx(comparison.runs[0].value)
+    assert comparison.runs[0].boundary.per_class[2] is None
     runs = several(tmp_path / "b", {"unet": 0.1, "fpn": 0.4}, boundary=False)
-    assert compare_runs(runs)["runs"][0]["boundary_iou"] is None
+    assert compare_runs(runs).runs[0].boundary is None
     with pytest.raises(ConfigError, match=r"^metric 'boundary.miou': not all runs hold boundary counts"):
         compare_runs(runs, metric="boundary.miou")
 
@@ -213,19 +222,20 @@ def test_a_legend_where_all_classes_count_has_one_scoring(tmp_path: Path) -> Non
     legend = Legend("two", LEGEND.classes[:2])
     counts = np.stack([spread([100, 50], [0.1, 0.2], [1, 0]) for _ in range(4)])
     run = build_run(tmp_path, "unet-s0", scene_counts(counts, legend=legend), legend=legend)
-    record = compare_runs([run])
-    assert record["scorings"] == ["official"]
-    assert " mIoU" in finding(record, "headline")["text"]
-    assert "official" not in finding(record, "headline")["text"]
+    comparison = compare_runs([run])
+    assert comparison.scorings == ("official",)
+    assert " mIoU" in finding(comparison, "headline").text
+    assert "official" not in finding(comparison, "headline").text
 
 
 def test_the_record_is_json_without_nan(tmp_path: Path) -> None:
     """What is written is read back the same, and strict JSON."""
-    record = compare_runs(several(tmp_path, {"unet": 0.2, "fpn": 0.3}, scenes=4))
-    write_comparison(record, tmp_path / "out")
+    comparison = compare_runs(several(tmp_path, {"unet": 0.2, "fpn": 0.3}, scenes=4))
+    write_comparison(comparison, tmp_path / "out")
     text = (tmp_path / "out" / "comparison.json").read_text(encoding="utf-8")
-    assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == record == plain(record)
-    assert read_json(tmp_path / "out" / "comparison.json", kind="comparison") == record
+    record = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert record == {"schema": 1, "kind": "comparison"} | comparison_json(comparison)
+    assert read_comparison(tmp_path / "out") == comparison
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         f"comparison.{suffix}" for suffix in ("csv", "json", "md", "tex")
     ]
@@ -236,14 +246,14 @@ def test_the_dataset_beside_the_runs_gives_sizes_split_and_leaks(tmp_path: Path)
     runs = several(tmp_path, {"unet": 0.2}, scenes=3)
     ids = [f"scene{i:03d}" for i in range(3)]
     build_dataset(tmp_path, {"train": ["482365", "7"], "val": ["8"], "test": ids}, {"482365": "g1", "scene001": "g1"})
-    record = compare_runs(runs)
-    assert record["dataset"] | {"findings": []} == {
-        "scenes": 6, "train": 2, "val": 1, "test": 3, "layout": "kaggle", "n_groups_test": 3, "findings": [],
-    }  # fmt: skip
-    assert record["split_rule"]["kind"] == "random"
-    assert (record["scenes"][0]["height"], record["scenes"][0]["width"]) == (20, 30)
-    assert record["separated"] == [{"group": "g1", "test": ["scene001"], "other": ["482365"], "other_split": "train"}]
-    assert "such as scene001 (test) and 482365 (train)" in finding(record, "split_separates_groups")["text"]
+    comparison = compare_runs(runs)
+    assert comparison.dataset == DatasetSummary(
+        scenes=6, train=2, val=1, test=3, layout="kaggle", n_test_groups=3, findings=()
+    )
+    assert comparison.split_rule.kind == "random"
+    assert (comparison.scenes[0].height, comparison.scenes[0].width) == (20, 30)
+    assert comparison.separated_groups == (SeparatedGroup("g1", ("scene001",), ("482365",), "train"),)
+    assert "such as scene001 (test) and 482365 (train)" in finding(comparison, "split_separates_groups").text
 
 
 def test_a_dataset_of_another_split_is_not_believed(tmp_path: Path) -> None:
@@ -251,23 +261,23 @@ def test_a_dataset_of_another_split_is_not_believed(tmp_path: Path) -> None:
     counts = scene_counts(noisy_counts(3, 0.2, seed=0), split_sha256="6" * 64)
     run = build_run(tmp_path, "unet-s0", counts, card={"split_sha256": "6" * 64})
     build_dataset(tmp_path, {"train": ["a"], "val": ["b"], "test": ["c"]})
-    record = compare_runs([run])
-    assert (record["dataset"]["scenes"], record["split_rule"], record["separated"]) == (None, None, [])
+    comparison = compare_runs([run])
+    assert (comparison.dataset.scenes, comparison.split_rule, comparison.separated_groups) == (None, None, ())
 
 
 def test_runs_of_two_studies_with_one_name_are_told_apart(tmp_path: Path) -> None:
     """The study's name goes before the run's."""
     counts = noisy_counts(4, 0.2, seed=0)
     runs = [build_run(tmp_path / study, "unet-s0", counts) for study in ("first", "second")]
-    record = compare_runs(runs)
-    assert [run["name"] for run in record["runs"]] == ["first/unet-s0", "second/unet-s0"]
-    assert [entry["name"] for entry in record["architectures"]] == ["unet (no. 1)", "unet (no. 2)"]
+    comparison = compare_runs(runs)
+    assert [run.name for run in comparison.runs] == ["first/unet-s0", "second/unet-s0"]
+    assert [entry.name for entry in comparison.architectures] == ["unet (no. 1)", "unet (no. 2)"]
 
 
 def test_a_run_given_twice_counts_once(tmp_path: Path) -> None:
     """A folder named twice is no second run."""
     runs = several(tmp_path, {"unet": 0.2}, scenes=4)
-    assert len(compare_runs(runs + runs)["runs"]) == 1
+    assert len(compare_runs(runs + runs).runs) == 1
 
 
 def test_no_run_no_metric_no_delta(tmp_path: Path) -> None:
@@ -285,8 +295,8 @@ def test_no_run_no_metric_no_delta(tmp_path: Path) -> None:
 
 def test_a_delta_of_zero_asks_for_no_power(tmp_path: Path) -> None:
     """No number of groups detects a difference of nothing."""
-    record = compare_runs(several(tmp_path, {"unet": 0.2, "fpn": 0.21}, scenes=8), delta=0)
-    assert record["power"] is None
+    comparison = compare_runs(several(tmp_path, {"unet": 0.2, "fpn": 0.21}, scenes=8), delta=0)
+    assert comparison.power is None
 
 
 def test_comparing_imports_no_torch() -> None:

@@ -1,4 +1,4 @@
-"""Runs are gathered under names of their own; legend, data set and looks are those of the counts."""
+"""Runs are gathered under names of their own; legend, data set and evaluation log are those of the counts."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from run_builder import LEGEND, build_dataset, build_run, noisy_counts, scene_counts
 
-from levelground.comparison.inputs import find_dataset, gather, legend_of, looks_at_test, separated_groups, truth_block
+from levelground.comparison.inputs import (
+    find_dataset,
+    gather,
+    ground_truth,
+    legend_of,
+    read_evaluation_log,
+    separated_groups,
+)
+from levelground.comparison.record import EvaluationLog, LoggedEvaluation, SeparatedGroup
 from levelground.errors import ConfigError, RecordError
 from levelground.records import write_json
 
@@ -57,9 +65,13 @@ def test_the_dataset_is_that_of_the_counts(tmp_path: Path) -> None:
     build_dataset(tmp_path, {"train": ["a"], "val": ["b"], "test": ["c"]})
     found = find_dataset(evaluated)
     assert found is not None
-    assert found["layout"] == "kaggle"
+    assert found.layout == "kaggle"
     write_json(tmp_path / "dataset.json", {"scenes": []}, kind="dataset")
     with pytest.raises(RecordError, match=r"dataset\.json: lacks 'split'\. Prepare the data again\.$"):
+        find_dataset(evaluated)
+    damaged = {"scenes": [{"id": 3}], "split": {}, "split_rule": None, "layout": "kaggle"}
+    write_json(tmp_path / "dataset.json", damaged, kind="dataset")
+    with pytest.raises(RecordError, match=r"dataset\.json: scenes\.0\.id: Input should be a valid string\. Prepare"):
         find_dataset(evaluated)
 
 
@@ -71,24 +83,24 @@ def test_a_group_across_train_is_named_before_one_across_val(tmp_path: Path) -> 
         {"a": "one", "c": "one", "e": "one", "d": "two", "f": "two"},
     )
     dataset = find_dataset(gather([build_run(tmp_path, "unet-s0", COUNTS)], "test"))
-    assert separated_groups(dataset, "test") == [
-        {"group": "one", "test": ["e"], "other": ["a"], "other_split": "train"},
-        {"group": "two", "test": ["f"], "other": ["d"], "other_split": "val"},
-    ]
-    assert [entry["group"] for entry in separated_groups(dataset, "val")] == ["one"]
-    assert separated_groups(None, "test") == []
+    assert separated_groups(dataset, "test") == (
+        SeparatedGroup("one", ("e",), ("a",), "train"),
+        SeparatedGroup("two", ("f",), ("d",), "val"),
+    )
+    assert [entry.group for entry in separated_groups(dataset, "val")] == ["one"]
+    assert separated_groups(None, "test") == ()
 
 
 def test_truth_without_pixels_divides_by_nothing() -> None:
     """Scenes without any label have shares of zero."""
-    block = truth_block(scene_counts(COUNTS * 0))
-    assert block["class_share"].tolist() == [0, 0, 0]
-    assert not block["present"].any()
+    truth = ground_truth(scene_counts(COUNTS * 0))
+    assert truth.class_share == (0, 0, 0)
+    assert truth.present == (False, False, False)
 
 
-def test_looks_of_two_studies_add(tmp_path: Path) -> None:
+def test_evaluations_of_two_studies_add(tmp_path: Path) -> None:
     """Each study keeps its own list; a study without one adds nothing."""
     runs = [build_run(tmp_path / place, f"unet-{place}", COUNTS) for place in ("first", "second", "third")]
     for place in ("first", "second"):
         (tmp_path / place / "test_looks.jsonl").write_text('{"run": "x"}\n', encoding="utf-8")
-    assert looks_at_test(gather(runs, "test")) == {"total": 2, "by": [{"run": "x"}, {"run": "x"}]}
+    assert read_evaluation_log(gather(runs, "test")) == EvaluationLog(2, (LoggedEvaluation(run="x"),) * 2)

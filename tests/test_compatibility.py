@@ -38,7 +38,7 @@ def test_one_pixel_of_one_label_stops_the_comparison_and_names_the_scene(tmp_pat
 
 
 def test_the_first_scene_that_differs_is_named_whatever_the_order(tmp_path: Path) -> None:
-    """Scenes are held against each other by id, not by position."""
+    """Scenes are compared by id, not by position."""
     maps = [scene_labels(scene.sum(axis=1).tolist()) for scene in COUNTS]
     maps[1], maps[3] = maps[1][:, ::-1], maps[3][:, ::-1]
     ids = [f"scene{i:03d}" for i in range(4)]
@@ -119,30 +119,30 @@ def test_counts_that_contradict_their_hashes_are_a_damaged_record(tmp_path: Path
 def test_an_unlike_protocol_needs_leave_and_is_named(
     tmp_path: Path, card: dict[str, Any], field: str, values: str
 ) -> None:
-    """Without --allow-unlike the first field and its values are named; with it they stand in the record."""
+    """Without --allow-unlike the first field and its values are named; with it they are in the comparison."""
     runs = two(tmp_path, **card)
     with pytest.raises(UnlikeError, match=rf"^runs were not made alike: {re.escape(field)} is .*{re.escape(values)}"):
         compare_runs(runs)
-    record = compare_runs(runs, allow_unlike=True)
-    assert [entry["field"] for entry in record["unlike"]] == [field]
-    assert record["protocol"][field] is None
-    warning = next(finding for finding in record["findings"] if finding["code"] == "unlike_protocol")
-    assert warning["severity"] == "warning"
-    assert field in warning["text"]
+    comparison = compare_runs(runs, allow_unlike=True)
+    assert [entry.field for entry in comparison.protocol_differences] == [field]
+    assert comparison.protocol[field] is None
+    warning = next(finding for finding in comparison.findings if finding.code == "unlike_protocol")
+    assert warning.severity == "warning"
+    assert field in warning.text
 
 
 def test_the_model_is_no_part_of_the_protocol(tmp_path: Path) -> None:
     """Another encoder is another model, not another protocol."""
-    record = compare_runs(two(tmp_path, recipe=RECIPE | {"encoder": "mit_b0"}, encoder="mit_b0"))
-    assert record["unlike"] == []
+    comparison = compare_runs(two(tmp_path, recipe=RECIPE | {"encoder": "mit_b0"}, encoder="mit_b0"))
+    assert comparison.protocol_differences == ()
 
 
 def test_adopted_runs_stop_nothing_and_say_unknown(tmp_path: Path) -> None:
     """What nobody knows cannot be said to differ; it is named."""
-    record = compare_runs(two(tmp_path, **adopted_card()))
-    assert record["unlike"] == []
-    assert record["protocol"]["recipe.batch"] == record["protocol"]["budget"] == record["protocol"]["tile"] == "unknown"
-    text = next(finding["text"] for finding in record["findings"] if finding["code"] == "unknown_protocol")
+    comparison = compare_runs(two(tmp_path, **adopted_card()))
+    assert comparison.protocol_differences == ()
+    assert {comparison.protocol[field] for field in ("recipe.batch", "budget", "tile")} == {"unknown"}
+    text = next(finding.text for finding in comparison.findings if finding.code == "unknown_protocol")
     assert text.startswith("How fpn-s0 was trained is unknown (adopted)")
 
 

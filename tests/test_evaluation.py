@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix
 from study_builder import ENCODER, LEGEND, add_run, build_study, small_model
 
 import levelground.evaluation.evaluate
-from levelground.comparison.inputs import LOOKS_FILE
+from levelground.comparison.inputs import EVALUATION_LOG
 from levelground.config import Recipe
 from levelground.datasets.dataset import Dataset, read_dataset, write_dataset
 from levelground.datasets.splits import Split
@@ -40,7 +40,7 @@ def run(dataset: Dataset) -> Run:
 
 def looks(dataset: Dataset) -> list[dict[str, str]]:
     """The study's list of looks at the test scenes."""
-    path = dataset.folder / LOOKS_FILE
+    path = dataset.folder / EVALUATION_LOG
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
@@ -112,7 +112,7 @@ def test_a_change_of_what_decides_the_counts_evaluates_again(dataset: Dataset, r
 def test_a_look_that_a_kill_left_out_is_counted_by_the_next_command(dataset: Dataset, run: Run) -> None:
     """The card was written and the list was not; afterwards the list has the look once."""
     evaluate_run(run, dataset, "test", runtime=RUNTIME)
-    (dataset.folder / LOOKS_FILE).unlink()
+    (dataset.folder / EVALUATION_LOG).unlink()
     for _ in range(2):
         evaluate_run(read_run(run.folder), dataset, "test", runtime=RUNTIME)
         assert len(looks(dataset)) == 1

@@ -1,5 +1,7 @@
 """Verdicts in plain sentences: the leader, what is behind it, and what the words speak of."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +10,31 @@ from run_builder import build_run, noisy_counts
 
 from levelground.comparison.compare import compare_runs
 from levelground.comparison.findings import find, headline, pair_text
-from levelground.comparison.views import contenders, facing, turned
+from levelground.comparison.record import Comparison
+from levelground.comparison.results import ClassDifference, RunPairResult
 
 LABELS = {"a": "unet s0", "b": "fpn s0"}
 
 
-def pair(**changes: Any) -> dict[str, Any]:
-    """A pair as the record holds it."""
-    return {
-        "a": "a", "b": "b", "metric": "official.miou", "delta": 0.034, "interval": [0.012, 0.056],
-        "percentile": [0.01, 0.05], "bca": None, "p": 0.001, "p_holm": 0.003, "verdict": "better",
-        "per_class": [{"class": 0, "delta": 0.1, "interval": [0.0, 0.2]}],
-    } | changes  # fmt: skip
+def pair(**changes: Any) -> RunPairResult:
+    """A pair as a comparison holds it."""
+    interval = changes.get("interval", (0.012, 0.056))
+    values: dict[str, Any] = {
+        "a": "a", "b": "b", "metric": "official.miou", "delta": 0.034, "se": 0.01, "df": 39.0, "interval": interval,
+        "percentile": (0.01, 0.05), "bca": None, "p": 0.001, "p_holm": 0.003, "p_min": 0.0002, "verdict": "better",
+        "excludes_zero": interval is not None and (interval[0] > 0 or interval[1] < 0),
+        "per_class": (ClassDifference(0, 0.1, (0.0, 0.2)),), "power": None, "negative_control": False,
+    }  # fmt: skip
+    return RunPairResult(**(values | changes))
+
+
+def with_verdicts(comparison: Comparison, verdict: Callable[[RunPairResult], dict[str, Any]]) -> Comparison:
+    """The same comparison with other verdicts on its pairs."""
+    return replace(comparison, pairs=tuple(replace(pair, **verdict(pair)) for pair in comparison.pairs))
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> dict[str, Any]:
+def comparison(tmp_path: Path) -> Comparison:
     """Three runs: one far behind, two near each other."""
     return compare_runs(
         [
@@ -38,20 +49,20 @@ def record(tmp_path: Path) -> dict[str, Any]:
     [
         ({}, "unet s0 is better than fpn s0: +0.034 mIoU (95 % interval +0.012 to +0.056, p = 0.003)."),
         (
-            {"verdict": "worse", "delta": -0.034, "interval": [-0.056, -0.012]},
+            {"verdict": "worse", "delta": -0.034, "interval": (-0.056, -0.012)},
             "fpn s0 is better than unet s0: +0.034 mIoU (95 % interval +0.012 to +0.056, p = 0.003).",
         ),
         (
-            {"verdict": "equal", "delta": 0.004, "interval": [0.001, 0.007]},
+            {"verdict": "equal", "delta": 0.004, "interval": (0.001, 0.007)},
             "unet s0 and fpn s0 are equal within 0.010, measurably different, by less than δ: +0.004 mIoU "
             "(95 % interval +0.001 to +0.007, p = 0.003).",
         ),
         (
-            {"verdict": "equal", "delta": 0.001, "interval": [-0.005, 0.007]},
+            {"verdict": "equal", "delta": 0.001, "interval": (-0.005, 0.007)},
             "unet s0 and fpn s0 are equal within 0.010: +0.001 mIoU (95 % interval −0.005 to +0.007, p = 0.003).",
         ),
         (
-            {"verdict": "undecided", "interval": [-0.01, 0.078], "p_holm": 0.13},
+            {"verdict": "undecided", "interval": (-0.01, 0.078), "p_holm": 0.13},
             "Undecided between unet s0 and fpn s0: +0.034 mIoU (95 % interval −0.010 to +0.078, p = 0.130).",
         ),
         (
@@ -69,78 +80,60 @@ def test_each_verdict_has_its_sentence(changes: dict[str, Any], text: str) -> No
     assert pair_text(pair(**changes), LABELS, "mIoU", 0.01) == text
 
 
-def test_a_pair_turned_twice_is_the_same() -> None:
-    """Seen from the other end all signs change, and change back."""
-    other = turned(pair())
-    assert (other["a"], other["delta"], other["verdict"]) == ("b", -0.034, "worse")
-    assert (other["interval"], other["percentile"], other["bca"]) == ([-0.056, -0.012], [-0.05, -0.01], None)
-    assert other["per_class"] == [{"class": 0, "delta": -0.1, "interval": [-0.2, -0.0]}]
-    assert turned(other) == pair()
-
-
-def test_the_headline_names_who_is_not_beaten_and_who_is(record: dict[str, Any]) -> None:
+def test_the_headline_names_who_is_not_beaten_and_who_is(comparison: Comparison) -> None:
     """A leader that is not shown to beat the second still beats the third."""
-    top, second, last = (label for _, label, _ in contenders(record))
+    top, second, last = (entry.label for entry in comparison.ranking)
     assert last == "pspnet s0"
-    text = headline(record).text
+    text = headline(comparison).text
     assert text.startswith(f"No winner: {top} has the highest official mIoU (0.")
     assert f"is not shown to beat {second} (0." in text
     assert "It is better than pspnet s0 (0." in text
 
 
-def test_the_headline_of_a_winner_gives_each_gap(record: dict[str, Any]) -> None:
+def test_the_headline_of_a_winner_gives_each_gap(comparison: Comparison) -> None:
     """Who beats all others wins; the gap to each stands with its interval."""
-    for other in record["pairs"]:
-        other["verdict"] = "better" if other["delta"] > 0 else "worse"
-    top, second, last = (label for _, label, _ in contenders(record))
-    text = headline(record).text
+    comparison = with_verdicts(comparison, lambda pair: {"verdict": "better" if pair.delta > 0 else "worse"})
+    top, second, last = (entry.label for entry in comparison.ranking)
+    text = headline(comparison).text
     assert text.startswith(f"{top} wins with 0.")
     assert f"It beats {second} (0." in text
     assert f" and {last} (0." in text
-    assert headline(record).figures["better"] == [name for name, _, _ in contenders(record)[1:]]
+    assert headline(comparison).figures["better"] == [entry.name for entry in comparison.ranking[1:]]
 
 
-def test_ties_and_open_pairs_can_stand_together(record: dict[str, Any]) -> None:
+def test_ties_and_open_pairs_can_stand_together(comparison: Comparison) -> None:
     """The leader may equal one, be undecided with another."""
-    names = [name for name, _, _ in contenders(record)]
-    for other in record["pairs"]:
-        together = {other["a"], other["b"]}
-        other["verdict"] = "equal" if together == {names[0], names[1]} else "undecided"
-    text = headline(record).text
+    names = [entry.name for entry in comparison.ranking]
+    comparison = with_verdicts(
+        comparison, lambda pair: {"verdict": "equal" if {pair.a, pair.b} == {names[0], names[1]} else "undecided"}
+    )
+    text = headline(comparison).text
     assert "is not shown to beat pspnet s0" in text
     assert "It equals " in text
-    codes = [finding.code for finding in find(record)]
+    codes = [finding.code for finding in find(comparison)]
     assert codes[:2] == ["headline", "equal_within_delta"]
 
 
-def test_a_tie_for_the_lead_says_within_what(record: dict[str, Any]) -> None:
+def test_a_tie_for_the_lead_says_within_what(comparison: Comparison) -> None:
     """Equal is a result of its own."""
-    names = [name for name, _, _ in contenders(record)]
-    for other in record["pairs"]:
-        if {other["a"], other["b"]} == {names[0], names[1]}:
-            other |= {"verdict": "equal", "interval": [0.001, 0.009]}
-    text = headline(record).text
+    names = [entry.name for entry in comparison.ranking]
+    tied = {"verdict": "equal", "interval": (0.001, 0.009), "excludes_zero": True}
+    comparison = with_verdicts(comparison, lambda pair: tied if {pair.a, pair.b} == {names[0], names[1]} else {})
+    text = headline(comparison).text
     assert text.startswith("A tie: ")
     assert "are equal in official mIoU within 0.010, measurably different, by less than δ." in text
     assert "It is better than pspnet s0 (0." in text
 
 
-def test_scenes_without_true_pixels_rank_nobody(record: dict[str, Any]) -> None:
+def test_scenes_without_true_pixels_rank_nobody(comparison: Comparison) -> None:
     """Where the metric does not exist, the headline says so and invents nothing."""
-    for run in record["runs"]:
-        run["value"] = None
-    assert headline(record).text.startswith("No ranking: official mIoU does not exist on these scenes")
+    comparison = replace(comparison, runs=tuple(replace(run, value=None) for run in comparison.runs))
+    assert headline(comparison).text.startswith("No ranking: official mIoU does not exist on these scenes")
 
 
-def test_facing_knows_only_pairs_that_exist(record: dict[str, Any]) -> None:
-    """A name that is no run is a fault of the caller."""
-    with pytest.raises(KeyError):
-        facing(record, "unet-s0", "nobody")
-
-
-def test_every_finding_is_a_finished_sentence_with_figures(record: dict[str, Any]) -> None:
+def test_every_finding_is_a_finished_sentence_with_figures(comparison: Comparison) -> None:
     """Sentences end, hold no leftovers of code, and each has a code and a severity of the three."""
-    found = find(record)
+    found = find(comparison)
     assert [finding.severity for finding in found].count("headline") == 1
     for finding in found:
         assert finding.text.endswith(".")

@@ -11,6 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 from study_builder import small_model
 
 from levelground.comparison.compare import compare_runs, write_comparison
+from levelground.comparison.record import comparison_json
 from levelground.errors import ConfigError
 from levelground.exporting.model_card import write_model_card
 from levelground.metrics import named
@@ -154,17 +155,17 @@ def test_an_entry_is_all_that_a_metric_needs(entry: MetricKind, tmp_path: Path) 
         build_run(tmp_path, f"{arch}-s0", noisy_counts(6, error, seed=1), arch=arch)
         for arch, error in (("unet", 0.3), ("fpn", 0.1))
     ]
-    record = compare_runs(runs)
-    write_comparison(record, tmp_path)
-    total = np.array(record["runs"][0]["counts"])
+    comparison = compare_runs(runs)
+    write_comparison(comparison, tmp_path)
+    total = np.array(comparison.runs[0].counts)
     expected = 1 - total[0, 1] / total[0].sum()
-    assert record["runs"][0]["scores"]["official"]["told_apart"] == pytest.approx(expected)
-    assert "official.told_apart" in [row["metric"] for row in record["multiverse"]]
+    assert comparison.runs[0].scores["official"].overall("told_apart") == pytest.approx(expected)
+    assert "official.told_apart" in [row.metric for row in comparison.metric_sensitivity]
     csv = (tmp_path / "comparison.csv").read_text(encoding="utf-8")
     assert f"run,unet-s0,,official.told_apart,,{expected}" in csv
     for suffix in ("md", "tex"):
         assert "told apart" in (tmp_path / f"comparison.{suffix}").read_text(encoding="utf-8")
-    page = render_report(record, tmp_path, tmp_path / "report.html").read_text(encoding="utf-8")
+    page = render_report(comparison_json(comparison), tmp_path, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "told<br>apart" in page
     assert f"{expected:.3f}" in page
     save_untrained(runs[0])
@@ -179,11 +180,11 @@ def test_an_entry_can_be_the_primary_metric(entry: MetricKind, tmp_path: Path) -
         build_run(tmp_path, f"{arch}-s0", noisy_counts(12, error, seed=1), arch=arch)
         for arch, error in (("unet", 0.4), ("fpn", 0.05))
     ]
-    record = compare_runs(runs, metric="official.told_apart")
-    assert record["pairs"][0]["verdict"] == "worse"
-    low, high = record["runs"][0]["interval"]
-    assert low < record["runs"][0]["value"] < high
-    assert record["findings"][0]["text"].count("told apart") >= 1
+    comparison = compare_runs(runs, metric="official.told_apart")
+    assert comparison.pairs[0].verdict == "worse"
+    low, high = comparison.runs[0].interval or (1, 0)
+    assert low < comparison.runs[0].value < high
+    assert comparison.findings[0].text.count("told apart") >= 1
 
 
 def test_an_entry_is_kept_in_the_history(entry: MetricKind) -> None:
@@ -199,11 +200,11 @@ def test_without_a_column_a_metric_is_only_where_all_figures_are(
 ) -> None:
     """``comparison.json`` and CSV hold every metric; tables for people hold those with a column."""
     monkeypatch.setitem(METRICS, entry.name, replace(entry, column=False, in_history=False))
-    record = compare_runs([build_run(tmp_path, "unet-s0", noisy_counts(6, 0.2, seed=1))])
-    write_comparison(record, tmp_path)
+    comparison = compare_runs([build_run(tmp_path, "unet-s0", noisy_counts(6, 0.2, seed=1))])
+    write_comparison(comparison, tmp_path)
     assert "told_apart" in (tmp_path / "comparison.csv").read_text(encoding="utf-8")
     assert "told" not in (tmp_path / "comparison.md").read_text(encoding="utf-8")
-    assert "told_apart" not in [row["metric"].partition(".")[2] for row in record["multiverse"]]
+    assert "told_apart" not in [row.metric.partition(".")[2] for row in comparison.metric_sensitivity]
     assert "val_told_apart" not in validation_scores(np.eye(2, dtype=np.int64), np.ones(2, bool))
 
 

@@ -84,11 +84,13 @@ def test_scores_come_with_intervals_and_by_class(tmp_path: Path) -> None:
 
     run = counted_run(tmp_path, gsd_m=0.5)
     text = text_of(run)
-    (found,) = compare_runs([run])["runs"]
-    score, (low, high) = found["scores"]["official"]["miou"], found["scores"]["official"]["interval"]
+    found = compare_runs([run]).runs[0].scores["official"]
+    score, interval = found.miou, found.interval
+    assert interval is not None
+    low, high = interval
     assert "On 25 test scenes in 25 groups, over counted classes" in text
     assert f"| mIoU | {score:.3f} | {low:.3f} to {high:.3f} |" in text
-    iou, recall = (found["scores"]["official"][key][1] for key in ("iou", "recall"))
+    iou, recall = (found.per_class(kind)[1] for kind in ("iou", "recall"))
     (row,) = re.findall(r"\| Rangeland \| .+ % \| .+ \|", text)
     assert [cell.strip() for cell in row.split("|")[3:7:3]] == [f"{iou:.3f}", f"{recall:.3f}"]
     assert "| Unknown |" not in text

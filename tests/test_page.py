@@ -309,7 +309,7 @@ def _without(record: Record) -> Iterator[tuple[str, Record]]:
 
 def test_any_optional_block_may_be_missing(study: FakeStudy) -> None:
     """A record of an older version, or of another tool, makes a page whatever it leaves out."""
-    nothing = FakeStudy(study.folder, study.record, {})
+    nothing = FakeStudy(study.folder, study.comparison, {})
     for name, record in _without(study.record):
         page = report_html(record, study.folder, scenes=nothing)
         assert _Outline(page).faults == [], name

@@ -8,15 +8,15 @@ import pytest
 from run_builder import LEGEND, build_run, noisy_counts, scene_counts
 
 from levelground.comparison.inputs import gather
+from levelground.comparison.results import Convergence
 from levelground.comparison.run_summaries import (
-    boundary_blocks,
-    calibration_block,
-    has_boundaries,
-    learning,
+    calibration,
+    convergence,
     mean_loss,
-    multiverse_rows,
     pareto_front,
     scene_scores,
+    sensitivity_rows,
+    stack_counts,
     throughput,
 )
 from levelground.metrics.named import parse_metric
@@ -42,24 +42,23 @@ def test_learning_takes_the_first_line_that_reaches_the_share(tmp_path: Path) ->
         {"step": 20, "val_miou": 0.4},
         {"step": 25, "val_miou": 0.6},
     )
-    assert learning(run) == {
-        "metric": "val_miou", "share": 0.95, "best": 0.6, "points": 4, "best_is_last": True, "step": 10, "epoch": 1.0,
-        "time_s": 4.0,
-    }  # fmt: skip
+    assert convergence(run) == Convergence(
+        metric="val_miou", share=0.95, best=0.6, points=4, best_is_last=True, step=10, epoch=1.0, time_s=4.0
+    )
 
 
 def test_the_origins_history_is_read_under_its_own_metric(tmp_path: Path) -> None:
     """Adopted histories hold the mean of image IoUs: another figure, named as such."""
-    found = learning(with_history(tmp_path, {"step": 5, "epoch": 1, "val_image_iou": 0.71}))
+    found = convergence(with_history(tmp_path, {"step": 5, "epoch": 1, "val_image_iou": 0.71}))
     assert found is not None
-    assert (found["metric"], found["best_is_last"]) == ("val_image_iou", False)
+    assert (found.metric, found.best_is_last) == ("val_image_iou", False)
 
 
-def test_no_history_is_no_learning(tmp_path: Path) -> None:
+def test_no_history_is_no_convergence(tmp_path: Path) -> None:
     """Nothing is made up for a run without validation lines."""
     run = build_run(tmp_path, "unet-s0", COUNTS)
     append_history(run.folder, [{"kind": "step", "step": 1, "train_loss": 2.0}])
-    assert learning(run) is None
+    assert convergence(run) is None
 
 
 def test_throughput_is_the_ratio_of_sums_with_an_interval_over_groups(tmp_path: Path) -> None:
@@ -68,13 +67,13 @@ def test_throughput_is_the_ratio_of_sums_with_an_interval_over_groups(tmp_path: 
     counts = scene_counts(COUNTS)
     object.__setattr__(counts, "forward_s", np.array([1.0, 2.0, 3.0, 4.0]))
     found = throughput(run, counts)
-    assert found["predict_megapixels_per_s"] == pytest.approx(2.4)
-    low, high = found["interval"]
+    assert found.predict_megapixels_per_s == pytest.approx(2.4)
+    low, high = found.interval
     assert 0 <= low < 2.4 < high
     object.__setattr__(counts, "forward_s", np.zeros(4))
-    assert throughput(run, counts)["predict_megapixels_per_s"] == 7.5
+    assert throughput(run, counts).predict_megapixels_per_s == 7.5
     one = scene_counts(COUNTS, groups=["east"] * 4)
-    assert throughput(run, one)["interval"] is None
+    assert throughput(run, one).interval is None
 
 
 def test_the_mean_loss_is_per_pixel_and_may_be_missing() -> None:
@@ -89,12 +88,12 @@ def test_the_mean_loss_is_per_pixel_and_may_be_missing() -> None:
 def test_calibration_is_a_gap_of_confidence_and_hits() -> None:
     """Confidence .85 in one bin and about 80 % right: the gap is their difference."""
     counts = scene_counts(COUNTS)
-    block = calibration_block(counts)
+    block = calibration(counts)
     assert block is not None
     right = counts.conf_correct.sum() / counts.conf_n.sum()
-    assert block["plain"] == pytest.approx(abs(0.85 - right))
-    assert sum(entry["n"] for entry in block["bins"]) == counts.conf_n.sum()
-    assert block["per_class"][2] is None
+    assert block.uncorrected == pytest.approx(abs(0.85 - right))
+    assert sum(entry.n for entry in block.bins) == counts.conf_n.sum()
+    assert block.per_class[2] is None
 
 
 def test_boundaries_need_one_distance(tmp_path: Path) -> None:
@@ -103,29 +102,24 @@ def test_boundaries_need_one_distance(tmp_path: Path) -> None:
     object.__setattr__(far, "boundary_px", 9)
     runs = [build_run(tmp_path, "unet-s0", COUNTS), build_run(tmp_path, "fpn-s0", far, arch="fpn")]
     evaluated = gather(runs, "test")
-    assert not has_boundaries(evaluated)
-    assert boundary_blocks(evaluated, LEGEND.counted, LEGEND.names) == [None, None]
-    names = {
-        row["metric"]
-        for row in multiverse_rows(
-            evaluated, LEGEND.counted, LEGEND.names, parse_metric("official.miou", LEGEND.names, LEGEND.counted)
-        )
-    }
-    assert "boundary.miou" not in names
+    stacked = stack_counts(evaluated, LEGEND.counted)
+    assert stacked.boundary is None
+    primary = parse_metric("official.miou", LEGEND.names, LEGEND.counted)
+    rows = sensitivity_rows(evaluated, stacked, LEGEND.names, primary)
+    assert "boundary.miou" not in {row.metric for row in rows}
+    alike = stack_counts(evaluated[:1] * 2, LEGEND.counted)
+    assert alike.boundary is not None
+    assert alike.boundary.shape == (2, 4, 3, 3)
 
 
 def test_scene_scores_have_a_gap_where_a_scene_has_no_true_pixel() -> None:
     """A scene of unknown pixels only has no score of its own."""
     counts = COUNTS.copy()
     counts[1, :2] = 0
-    scores = scene_scores(scene_counts(counts), LEGEND.counted, "official")
+    scores = scene_scores(scene_counts(counts), LEGEND.counted)
     assert np.isnan(scores).tolist() == [False, True, False, False]
 
 
-def test_the_front_keeps_equals(tmp_path: Path) -> None:
+def test_the_front_keeps_equals() -> None:
     """Two runs with the same score and speed both stand; one that is only slower does not."""
-    runs = [
-        {"name": name, "value": value, "throughput": {"predict_megapixels_per_s": speed}}
-        for name, value, speed in (("a", 0.5, 3.0), ("b", 0.5, 3.0), ("c", 0.5, 2.0), ("d", None, 9.0))
-    ]
-    assert pareto_front(runs) == ["a", "b"]
+    assert pareto_front([("a", 0.5, 3.0), ("b", 0.5, 3.0), ("c", 0.5, 2.0), ("d", None, 9.0)]) == ("a", "b")

@@ -1,14 +1,14 @@
-"""Tables hold the record's figures and nothing else, and every format escapes what it must."""
+"""Tables hold the comparison's figures and nothing else, and every format escapes what it must."""
 
 import csv
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 from run_builder import adopted_card, build_run, noisy_counts, scene_counts
 
 from levelground.comparison.compare import compare_runs
+from levelground.comparison.record import Comparison
 from levelground.comparison.tables import (
     CSV_HEADER,
     escape_latex,
@@ -33,7 +33,7 @@ ODD = Legend(
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> dict[str, Any]:
+def comparison(tmp_path: Path) -> Comparison:
     """Two architectures with two seeds each, on six scenes, and class names full of special characters."""
     return compare_runs(
         [
@@ -51,9 +51,9 @@ def record(tmp_path: Path) -> dict[str, Any]:
     )
 
 
-def test_the_scores_are_ranked_best_first(record: dict[str, Any]) -> None:
+def test_the_scores_are_ranked_best_first(comparison: Comparison) -> None:
     """The console's table: one row a run, the best on top, figures with three decimals."""
-    table = scores_table(record)
+    table = scores_table(comparison)
     assert table.title == "Scores on test (6 scenes, 6 groups, official scoring)"
     assert table.header == ("run", "mIoU", "95 % interval", "mean F1", "pixel accuracy", "loss")
     values = [float(row[1]) for row in table.rows]
@@ -72,9 +72,9 @@ def test_another_primary_metric_has_a_column_and_ranks(tmp_path: Path) -> None:
     assert [row[0] for row in table.rows] == ["fpn s0", "unet s0"]
 
 
-def test_all_tables_are_rectangular(record: dict[str, Any]) -> None:
+def test_all_tables_are_rectangular(comparison: Comparison) -> None:
     """Every row has a cell for each column."""
-    tables = text_tables(record)
+    tables = text_tables(comparison)
     assert [table.title.split(":")[0].split(" (")[0] for table in tables] == [
         "Scores on test",
         "IoU by class",
@@ -86,25 +86,25 @@ def test_all_tables_are_rectangular(record: dict[str, Any]) -> None:
     assert all(len(row) == len(table.header) for table in tables for row in table.rows)
 
 
-def test_the_multiverse_shows_ranks_in_brackets(record: dict[str, Any]) -> None:
+def test_metric_sensitivity_shows_ranks_in_brackets(comparison: Comparison) -> None:
     """Each cell is a score and its rank under that metric."""
-    table = metrics_table(record)
+    table = metrics_table(comparison)
     assert table.header[1] == "official.miou"
     assert [row[1].split(" ")[1] for row in table.rows] == ["(1)", "(2)", "(3)", "(4)"]
 
 
-def test_csv_holds_every_figure_in_full_precision(record: dict[str, Any]) -> None:
+def test_csv_holds_every_figure_in_full_precision(comparison: Comparison) -> None:
     """One figure a line, read back exactly; what does not exist is an empty cell."""
-    rows = list(csv.DictReader(io.StringIO(to_csv(record))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(comparison))))
     assert tuple(rows[0]) == CSV_HEADER
-    run = record["runs"][0]
-    miou = next(row for row in rows if row["subject"] == run["name"] and row["metric"] == "official.miou")
-    assert float(miou["value"]) == run["scores"]["official"]["miou"]
-    assert [float(miou["low"]), float(miou["high"])] == run["scores"]["official"]["interval"]
+    run = comparison.runs[0]
+    miou = next(row for row in rows if row["subject"] == run.name and row["metric"] == "official.miou")
+    assert float(miou["value"]) == run.scores["official"].miou
+    assert (float(miou["low"]), float(miou["high"])) == run.scores["official"].interval
     absent = next(row for row in rows if row["metric"] == "official.iou" and row["class"] == "Unknown")
     assert absent["value"] == ""
     pair = next(row for row in rows if row["kind"] == "pair" and row["metric"] == "official.miou")
-    assert (pair["against"], pair["verdict"]) == (record["pairs"][0]["b"], record["pairs"][0]["verdict"])
+    assert (pair["against"], pair["verdict"]) == (comparison.pairs[0].b, comparison.pairs[0].verdict)
     assert {row["kind"] for row in rows} == {"run", "pair", "architecture", "architecture pair"}
     assert {row["class"] for row in rows} == {"", *ODD.names}
 
@@ -117,18 +117,18 @@ def test_csv_of_one_group_has_empty_intervals(tmp_path: Path) -> None:
     assert (miou["low"], miou["high"]) == ("", "")
 
 
-def test_markdown_escapes_names(record: dict[str, Any]) -> None:
+def test_markdown_escapes_names(comparison: Comparison) -> None:
     """A bar in a class name does not start a new cell: every table line has as many bars as its header."""
-    text = to_markdown(record)
+    text = to_markdown(comparison)
     assert "Grass & \\|herbs\\|" in text
     assert text.startswith("# Comparison\n\n- **")
     header = next(line for line in text.splitlines() if "herbs" in line and line.startswith("|"))
     assert header.replace("\\|", "").count("|") == len(ODD.classes) + 2
 
 
-def test_latex_escapes_names_and_needs_no_package(record: dict[str, Any]) -> None:
+def test_latex_escapes_names_and_needs_no_package(comparison: Comparison) -> None:
     """Specials are escaped, rules are plain, and each tabular has as many columns as its rows have cells."""
-    text = to_latex(record)
+    text = to_latex(comparison)
     assert "Grass \\& |herbs|" in text
     assert 'Пашня\\_"5 \\%"' in text
     assert "\\toprule" not in text
@@ -150,8 +150,8 @@ def test_an_adopted_run_keeps_its_name_and_a_missing_loss_is_a_dash(tmp_path: Pa
     object.__setattr__(bare, "loss_pixels", counts.loss_pixels * 0)
     object.__setattr__(bare, "conf_n", counts.conf_n * 0)
     run = build_run(tmp_path, "theirs", bare, arch="unknown", seed=None, card=adopted_card())
-    record = compare_runs([run])
-    assert scores_table(record).rows[0][0] == "theirs"
-    assert scores_table(record).rows[0][-1] == "–"
-    assert record["runs"][0]["calibration"] is None
-    assert "loss" not in [entry["metric"] for entry in record["multiverse"]]
+    comparison = compare_runs([run])
+    assert scores_table(comparison).rows[0][0] == "theirs"
+    assert scores_table(comparison).rows[0][-1] == "–"
+    assert comparison.runs[0].calibration is None
+    assert "loss" not in [entry.metric for entry in comparison.metric_sensitivity]

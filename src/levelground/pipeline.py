@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from levelground.comparison.compare import compare_runs, write_comparison
+from levelground.comparison.record import Comparison, comparison_json
 from levelground.comparison.tables import scores_table
 from levelground.config import Budget, Recipe
 from levelground.console import say, say_table
@@ -70,7 +71,7 @@ def wishes_of(options: StudyOptions, recipe: Recipe) -> list[Wish]:
     ]
 
 
-def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Record:
+def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Comparison:
     """Train, evaluate, compare and report in the folder of a prepared data set.
 
     Args:
@@ -102,9 +103,9 @@ def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Reco
             runs.append(run)
         runs += adopted_runs(folder, dataset)
         write_json(folder / "study.json", study_record(options, runs), kind="study")
-        record = judge(runs, folder, metric=options.metric, delta=options.delta)
+        comparison = compare_and_report(runs, folder, metric=options.metric, delta=options.delta)
     say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Open {folder / 'report.html'}")
-    return record
+    return comparison
 
 
 def adopted_runs(folder: Path, dataset: Dataset) -> list[Run]:
@@ -121,15 +122,16 @@ def study_record(options: StudyOptions, runs: Sequence[Run]) -> Record:
     return {"options": dataclasses.asdict(options), "runs": [run.name for run in runs]}
 
 
-def judge(runs: Sequence[Run], folder: Path, *, metric: str, delta: float) -> Record:
+def compare_and_report(runs: Sequence[Run], folder: Path, *, metric: str, delta: float) -> Comparison:
     """Compare evaluated runs and write everything that shows it: tables, figures, page."""
-    record = compare_runs(runs, metric=metric, delta=delta)
-    write_comparison(record, folder)
+    comparison = compare_runs(runs, metric=metric, delta=delta)
+    write_comparison(comparison, folder)
+    record = comparison_json(comparison)
     draw_figures(record, folder, folder / "figures")
     render_report(record, folder, folder / "report.html")
-    table = scores_table(record)
+    table = scores_table(comparison)
     say_table(table.title, table.header, table.rows)
-    for finding in record["findings"]:
-        if finding["severity"] == "headline" or finding["code"] == "what_would_decide":
-            say(finding["text"])
-    return record
+    for finding in comparison.findings:
+        if finding.severity == "headline" or finding.code == "what_would_decide":
+            say(finding.text)
+    return comparison

@@ -238,7 +238,7 @@ RUNS = {
     "a comparison with half of its keys": Case(
         compared,
         edit("study/comparison.json", runs=None, pairs=3),
-        r"RecordError: study/comparison\.json: is damaged, or of another version \(TypeError: .+\)\. Run `levelground compare` again\.",
+        r"RecordError: study/comparison\.json: runs: Input should be a valid array\. Run `levelground compare` again\.",
         "report study",
     ),
     "a damaged line of history": Case(

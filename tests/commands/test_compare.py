@@ -1,6 +1,5 @@
 """``levelground compare`` from the command line: what is written, what is said, what is refused."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ from run_builder import build_run, noisy_counts, scene_counts, scene_labels
 
 from levelground.cli import main
 from levelground.commands.compare import CompareConfig, compare
+from levelground.comparison.record import read_comparison
 from levelground.errors import ConfigError, RecordError
 
 COUNTS = noisy_counts(12, 0.2, seed=1)
@@ -32,8 +32,8 @@ def test_a_study_is_compared_whole_and_written_into_itself(study: Path, capsys: 
     assert "No winner: " in said
     assert "What would decide it: " in said
     assert "Warning: Few scenes decide little" in said
-    record = json.loads((study / "comparison.json").read_text(encoding="utf-8"))
-    assert [run["name"] for run in record["runs"]] == ["fpn-resnet18-s0", "unet-resnet18-s0"]
+    comparison = read_comparison(study)
+    assert [run.name for run in comparison.runs] == ["fpn-resnet18-s0", "unet-resnet18-s0"]
     assert all((study / f"comparison.{suffix}").exists() for suffix in ("csv", "md", "tex"))
 
 
@@ -42,18 +42,18 @@ def test_run_folders_flags_and_another_place(study: Path, tmp_path: Path) -> Non
     runs = [str(study / "runs" / f"{arch}-resnet18-s0") for arch in ("unet", "fpn")]
     flags = ["--out", str(tmp_path / "out"), "--metric", "kept.mf1", "--delta", "0.05", "--split", "test"]
     assert main(["compare", *runs, *flags]) == 0
-    record = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
-    assert [run["arch"] for run in record["runs"]] == ["unet", "fpn"]
-    assert (record["metric"], record["delta"]) == ("kept.mf1", 0.05)
-    places = [(tmp_path / "out" / run["folder"]).resolve() for run in record["runs"]]
+    comparison = read_comparison(tmp_path / "out")
+    assert [run.arch for run in comparison.runs] == ["unet", "fpn"]
+    assert (comparison.metric, comparison.delta) == ("kept.mf1", 0.05)
+    places = [(tmp_path / "out" / run.folder).resolve() for run in comparison.runs]
     assert places == [Path(run).resolve() for run in runs], "the page finds histories and masks from there"
     assert not (study / "comparison.json").exists()
 
 
 def test_one_run_alone_works(study: Path) -> None:
     """Its own scores and interval, no pairs."""
-    record = compare(CompareConfig((study / "runs" / "unet-resnet18-s0",)))
-    assert (len(record["runs"]), record["pairs"]) == (1, [])
+    comparison = compare(CompareConfig((study / "runs" / "unet-resnet18-s0",)))
+    assert (len(comparison.runs), comparison.pairs) == (1, ())
 
 
 def test_a_changed_label_stops_with_one_line_that_names_the_scene(
@@ -96,8 +96,8 @@ def test_folders_without_runs_are_named(study: Path, tmp_path: Path) -> None:
 def test_two_studies_with_a_place_to_write(study: Path, tmp_path: Path) -> None:
     """Runs of one name in two studies are told apart by the study."""
     build_run(tmp_path / "other", "unet-resnet18-s0", COUNTS, seed=1)
-    record = compare(CompareConfig((study, tmp_path / "other"), out=tmp_path / "out"))
-    assert [run["name"] for run in record["runs"]] == [
+    comparison = compare(CompareConfig((study, tmp_path / "other"), out=tmp_path / "out"))
+    assert [run.name for run in comparison.runs] == [
         "study/fpn-resnet18-s0",
         "study/unet-resnet18-s0",
         "other/unet-resnet18-s0",

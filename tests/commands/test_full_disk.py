@@ -95,10 +95,10 @@ def page_writer(folder: Path) -> Prepared:
     drawn = build_drawn_study(folder)
 
     def write() -> None:
-        for kind in (write_comparison, draw, render):
+        for kind, what in ((write_comparison, drawn.comparison), (draw, drawn.record), (render, drawn.record)):
             with pytest.raises(DiskError):
-                kind(drawn.record, drawn.folder)
-        write_comparison(drawn.record, drawn.folder)
+                kind(what, drawn.folder)
+        write_comparison(drawn.comparison, drawn.folder)
 
     def draw(record: dict[str, object], at: Path) -> object:
         return draw_figures(record, at, at / "figures")

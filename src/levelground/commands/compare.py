@@ -1,16 +1,19 @@
 """Compare evaluated runs: scores, intervals and verdicts, from counts alone; needs no torch and no pixels."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from levelground.metrics.named import metric_names
-from levelground.records import Record
 from levelground.runs import Run
+
+if TYPE_CHECKING:
+    from levelground.comparison.record import Comparison
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -37,13 +40,13 @@ class CompareConfig:
     unlike labels, legends or test scenes are never compared."""
 
 
-def compare(config: CompareConfig) -> Record:
+def compare(config: CompareConfig) -> "Comparison":
     """Compare runs, write the comparison and say the answer.
 
     Args:
         config: What to compare.
     Returns:
-        The comparison record.
+        The comparison.
     Raises:
         UnlikeError: The runs must not be compared; the message names what differs.
         LevelgroundError: A folder holds no run, or a run was not evaluated on the split.
@@ -54,20 +57,23 @@ def compare(config: CompareConfig) -> Record:
 
     runs = [run for path in config.runs for run in _runs_in(path, config.split)]
     out = config.out or _common_study(runs)
-    record = compare_runs(
+    comparison = compare_runs(
         runs, split=config.split, metric=config.metric, delta=config.delta, allow_unlike=config.allow_unlike
     )
     once = dict.fromkeys(run.folder.resolve() for run in runs)
-    for entry, folder in zip(record["runs"], once, strict=True):
-        entry["folder"] = os.path.relpath(folder, out.resolve())  # the page finds histories and masks by it
-    write_comparison(record, out)
-    table = scores_table(record)
+    placed = tuple(
+        replace(run, folder=os.path.relpath(folder, out.resolve()))  # the page finds histories and masks by it
+        for run, folder in zip(comparison.runs, once, strict=True)
+    )
+    comparison = replace(comparison, runs=placed)
+    write_comparison(comparison, out)
+    table = scores_table(comparison)
     say_table(table.title, table.header, table.rows)
-    for finding in record["findings"]:
-        if finding["severity"] != "finding" or finding["code"] == "what_would_decide":
-            say(f"{'Warning: ' if finding['severity'] == 'warning' else ''}{finding['text']}")
+    for finding in comparison.findings:
+        if finding.severity != "finding" or finding.code == "what_would_decide":
+            say(f"{'Warning: ' if finding.severity == 'warning' else ''}{finding.text}")
     say(f"Written: {out / 'comparison.json'}, .csv, .md, .tex")
-    return record
+    return comparison
 
 
 def _runs_in(path: Path, split: str) -> list[Run]:

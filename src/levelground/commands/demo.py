@@ -1,17 +1,20 @@
 """Generate land-cover scenes and run a whole study on them: the main job with no data and no network."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from levelground.config import Budget, DeviceOptions, Recipe, Seed
-from levelground.records import Record, one_writer
+from levelground.records import one_writer
 
 STEPS = 48
 """Steps of each run where no budget is given: five minutes for three architectures on two cores."""
+
+if TYPE_CHECKING:
+    from levelground.comparison.record import Comparison
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -35,7 +38,7 @@ class DemoConfig:
     computing: tyro.conf.OmitArgPrefixes[DeviceOptions] = DeviceOptions()
 
 
-def demo(config: DemoConfig) -> Record:
+def demo(config: DemoConfig) -> "Comparison":
     """Generate scenes and run a study on them.
 
     Args:

@@ -1,7 +1,5 @@
 """Draw a comparison as one offline page and as PNG pictures."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import tyro
@@ -32,37 +30,18 @@ def report(config: ReportConfig) -> Path:
         RecordError: There is no comparison, or it is damaged.
         DiskError: The page or a picture cannot be written.
     """
+    from levelground.comparison.record import comparison_json, read_comparison
     from levelground.console import say
-    from levelground.records import read_json
     from levelground.reporting.figures import draw_figures
     from levelground.reporting.page import render_report
 
     path = config.study if config.study.suffix == ".json" else config.study / "comparison.json"
-    record = read_json(path, kind="comparison")
+    record = comparison_json(read_comparison(path))
     study = path.parent
     out = config.out or study
-    with _readable(path):
-        if config.figures:
-            drawn = draw_figures(record, study, out / "figures")
-            say(f"{len(drawn)} pictures in {out / 'figures'}")
-        page = render_report(record, study, out / "report.html")
+    if config.figures:
+        drawn = draw_figures(record, study, out / "figures")
+        say(f"{len(drawn)} pictures in {out / 'figures'}")
+    page = render_report(record, study, out / "report.html")
     say(f"Written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return page
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Say that a comparison is damaged where something in it is missing or of another kind.
-
-    It has some hundred fields, each read where it is drawn, so what an edited one lacks shows only there; ``--debug``
-    tells where.
-    """
-    from levelground.errors import RecordError, first_line
-
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise RecordError(
-            f"{path}: is damaged, or of another version ({type(error).__name__}: {first_line(error)}). "
-            "Run `levelground compare` again."
-        ) from error

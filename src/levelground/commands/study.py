@@ -1,13 +1,16 @@
 """Prepare, train every architecture and seed, evaluate, compare and report; what is done already is not done again."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from levelground.config import Budget, DeviceOptions, PrepareOptions, Recipe, RunOptions, Seed
-from levelground.records import Record, one_writer
+from levelground.records import one_writer
+
+if TYPE_CHECKING:
+    from levelground.comparison.record import Comparison
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -31,7 +34,7 @@ class StudyConfig:
     upkeep: tyro.conf.OmitArgPrefixes[RunOptions] = RunOptions()
 
 
-def study(config: StudyConfig) -> Record:
+def study(config: StudyConfig) -> "Comparison":
     """Run a whole study.
 
     Args:

@@ -1,41 +1,57 @@
-"""Runs to a comparison record: scores, intervals, verdicts and findings, computed from counts alone.
+"""Compare evaluated runs: scores, intervals, verdicts and findings, computed from counts alone.
 
 No torch and no pixels: each run's ``counts-<split>.npz`` and card are all that is read. docs/compare.md explains the
-record's figures.
+figures.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import JsonValue
 
 from levelground import __version__
 from levelground.comparison.compatibility import Evaluated, check_alike, compare_protocols, refuse_unlike
 from levelground.comparison.findings import find, pair_text
 from levelground.comparison.inputs import (
-    dataset_block,
+    dataset_summary,
     find_dataset,
     gather,
+    ground_truth,
     legend_of,
-    looks_at_test,
     name_architectures,
+    read_evaluation_log,
     run_labels,
     scene_rows,
     separated_groups,
-    truth_block,
 )
-from levelground.comparison.pairs import architecture_pairs, architecture_rows, groups_for_p, open_question, run_pairs
+from levelground.comparison.pairs import (
+    architecture_pair_results,
+    architecture_results,
+    groups_for_p,
+    open_pair_power,
+    run_pair_results,
+)
+from levelground.comparison.record import FILE, Comparison, ProtocolDifference, write_record
+from levelground.comparison.results import (
+    ArchitecturePairResult,
+    ArchitectureResult,
+    PairResult,
+    RunPairResult,
+    RunResult,
+)
 from levelground.comparison.run_summaries import (
-    boundary_blocks,
-    calibration_block,
-    has_boundaries,
-    learning,
+    boundary_scores,
+    calibration,
+    convergence,
     mean_loss,
-    metric_counts,
-    multiverse_rows,
     pareto_front,
     scene_scores,
-    score_blocks,
+    score_set,
+    sensitivity_rows,
+    stack_counts,
     throughput,
 )
 from levelground.comparison.tables import to_csv, to_latex, to_markdown
@@ -44,90 +60,58 @@ from levelground.errors import ConfigError
 from levelground.imagery.legend import Legend
 from levelground.metrics.named import Metric, parse_metric
 from levelground.metrics.scores import scorings
-from levelground.records import Record, atomic_path, plain, write_json
+from levelground.records import atomic_path
 from levelground.runs import Run
-from levelground.statistics.pairs import run_intervals
+from levelground.statistics.families import (
+    Family,
+    FamilyStatistics,
+    StackedCounts,
+    Statistics,
+    comparison_statistics,
+)
+
+P = TypeVar("P", bound=PairResult)
 
 
-@dataclass(frozen=True)
-class Contest:
-    """Runs that are held against each other, and the architecture of each."""
+@dataclass(frozen=True, eq=False)
+class _Inputs:
+    """Runs that may be compared, and the question asked of them.
 
-    runs: tuple[Evaluated, ...]
-    archs: tuple[str, ...]
-    control: bool
-
-    def crosses(self, pair: Record) -> bool:
-        """Whether a pair of runs is of two architectures."""
-        arch_of = {item.name: name for item, name in zip(self.runs, self.archs, strict=True)}
-        return arch_of[pair["a"]] != arch_of[pair["b"]]
-
-
-def verdict_blocks(
-    evaluated: Sequence[Evaluated],
-    archs: Sequence[str],
-    twin_of: Mapping[str, str],
-    legend: Legend,
-    metric: Metric,
-    *,
-    delta: float,
-) -> Record:
-    """Pairs of runs, architectures and their pairs.
-
-    Args:
-        evaluated: The runs.
+    Attributes:
+        evaluated: The runs with their counts.
         archs: The architecture of each run.
         twin_of: For each twin its original.
         legend: The classes.
         metric: The primary metric.
         delta: The difference that counts as none, δ.
-    Returns:
-        ``pairs``, ``architectures`` and ``architecture_pairs``; a pair of a twin and its original is marked
-        ``control``. ``groups_for_p`` is the fewest groups with which the pairs asked about can reach p ≤ .05.
+        stacked: The counts of all runs.
     """
-    pairs: list[Record] = []
-    architectures: list[Record] = []
-    between: list[Record] = []
-    for contest in _contests(evaluated, archs, twin_of):
-        found = run_pairs(contest.runs, legend.counted, metric, delta=delta)
-        pairs += [_marked(pair, contest) for pair in found if not contest.control or contest.crosses(pair)]
-        found = architecture_pairs(contest.runs, contest.archs, legend.counted, metric, delta=delta)
-        between += [_marked(pair, contest) for pair in found]
-        architectures += _architectures(contest, twin_of, legend, metric)
-    asked = sum(not pair["control"] for pair in pairs)
-    return {
-        "pairs": pairs,
-        "groups_for_p": groups_for_p(max(1, asked)),
-        "architectures": architectures,
-        "architecture_pairs": between,
-    }
 
+    evaluated: tuple[Evaluated, ...]
+    archs: tuple[str, ...]
+    twin_of: Mapping[str, str]
+    legend: Legend
+    metric: Metric
+    delta: float
+    stacked: StackedCounts
 
-def _contests(evaluated: Sequence[Evaluated], archs: Sequence[str], twin_of: Mapping[str, str]) -> list[Contest]:
-    """All runs but twins; then each twin and its original."""
-    asked = tuple(arch for arch in archs if arch not in twin_of)
-    return [_contest(evaluated, archs, asked, False)] + [
-        _contest(evaluated, archs, pair, True) for pair in twin_of.items()
-    ]
+    def metric_of(self, name: str) -> Metric:
+        """Return a metric over all classes by its name."""
+        return parse_metric(name, self.legend.names, self.legend.counted)
 
+    @property
+    def mean_iou(self) -> Metric:
+        """The mIoU under the primary metric's scoring; the official one beside a boundary metric."""
+        return self.metric_of(f"{'official' if self.metric.view == 'boundary' else self.metric.view}.miou")
 
-def _contest(evaluated: Sequence[Evaluated], archs: Sequence[str], members: Sequence[str], control: bool) -> Contest:
-    numbers = [number for number, arch in enumerate(archs) if arch in members]
-    return Contest(tuple(evaluated[i] for i in numbers), tuple(archs[i] for i in numbers), control)
+    def families(self) -> list[Family]:
+        """Return all runs but twins, then each twin with its original: the negative controls."""
+        asked = [arch for arch in self.archs if arch not in self.twin_of]
+        return [self._family(members) for members in (asked, *self.twin_of.items())]
 
-
-def _marked(pair: Record, contest: Contest) -> Record:
-    return pair | {"control": contest.control}
-
-
-def _architectures(contest: Contest, twin_of: Mapping[str, str], legend: Legend, metric: Metric) -> list[Record]:
-    """The contest's architectures; of a control only the twin, which has no rank."""
-    scoring = metric.view if metric.view != "boundary" else "official"
-    shown = parse_metric(f"{scoring}.miou", legend.names, legend.counted)
-    rows = architecture_rows(contest.runs, contest.archs, legend.counted, metric, shown)
-    if not contest.control:
-        return [row | {"twin_of": None} for row in rows]
-    return [row | {"twin_of": twin_of[row["name"]], "ranked_first": None} for row in rows if row["name"] in twin_of]
+    def _family(self, members: Sequence[str]) -> Family:
+        runs = tuple(number for number, arch in enumerate(self.archs) if arch in members)
+        return Family(runs, tuple(self.archs[number] for number in runs))
 
 
 def compare_runs(
@@ -137,7 +121,7 @@ def compare_runs(
     metric: str = "official.miou",
     delta: float = 0.01,
     allow_unlike: bool = False,
-) -> Record:
+) -> Comparison:
     """Compare runs that were evaluated on the same scenes.
 
     Args:
@@ -147,7 +131,7 @@ def compare_runs(
         delta: Differences below this do not matter, δ.
         allow_unlike: Compare runs of unlike training protocol or tile geometry, and name what differs.
     Returns:
-        The comparison record, as ``comparison.json`` holds it.
+        The comparison, as ``comparison.json`` holds it.
     Raises:
         UnlikeError: Labels, legend, test scenes or groups differ; or the protocol does and was not allowed to.
         RecordError: A run was not evaluated on the split, or a record is damaged.
@@ -161,104 +145,155 @@ def compare_runs(
     refuse_unlike(unlike, allow_unlike=allow_unlike)
     legend = legend_of(evaluated)
     primary = parse_metric(metric, legend.names, legend.counted)
-    if primary.view == "boundary" and not has_boundaries(evaluated):
+    stacked = stack_counts(evaluated, legend.counted)
+    if primary.view == "boundary" and stacked.boundary is None:
         raise ConfigError(f"metric {metric!r}: not all runs hold boundary counts at one distance. Evaluate them again.")
     archs, twin_of = name_architectures(evaluated, unlike)
-    record = _setting(evaluated, legend, split) | {"metric": primary.name, "delta": delta}
-    record |= {"protocol": protocol, "unlike": unlike}
-    record["runs"] = _runs(evaluated, run_labels(evaluated, archs), legend, primary)
-    record |= verdict_blocks(evaluated, archs, twin_of, legend, primary, delta=delta)
-    record["multiverse"] = multiverse_rows(evaluated, legend.counted, legend.names, primary)
-    return _finished(record)
+    inputs = _Inputs(tuple(evaluated), tuple(archs), twin_of, legend, primary, delta, stacked)
+    return _with_findings(_answer(inputs, split, protocol, unlike))
 
 
-def _setting(evaluated: Sequence[Evaluated], legend: Legend, split: str) -> Record:
-    """What was scored: data set, scenes, truth."""
-    dataset, counts = find_dataset(evaluated), evaluated[0].counts
-    n_groups = len(set(counts.groups.tolist()))
-    return {
-        "schema": 1,
-        "kind": "comparison",
-        "version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "split": split,
-        "scorings": scorings(legend.counted),
-        "legend": legend.to_json(),
-        "legend_sha256": counts.legend_sha256,
-        "split_sha256": counts.split_sha256,
-        "split_rule": dataset["split_rule"] if dataset else None,
-        "dataset": dataset_block(dataset, evaluated, split),
-        "scenes": scene_rows(dataset, counts),
-        "n_groups": n_groups,
-        "truth": truth_block(counts),
-        "separated": separated_groups(dataset, split),
-        "test_looks": looks_at_test(evaluated),
-    }
-
-
-def _runs(evaluated: Sequence[Evaluated], labels: Sequence[str], legend: Legend, primary: Metric) -> list[Record]:
-    """What is said of each run alone."""
-    counted, names = legend.counted, legend.names
-    estimates = run_intervals(metric_counts(evaluated, primary), evaluated[0].counts.groups, primary, counted)
-    blocks = zip(
-        evaluated,
-        labels,
-        estimates,
-        score_blocks(evaluated, counted, names),
-        boundary_blocks(evaluated, counted, names),
-        strict=True,
+def _answer(
+    inputs: _Inputs, split: str, protocol: Mapping[str, JsonValue], unlike: Sequence[ProtocolDifference]
+) -> Comparison:
+    """Compute the comparison but for what is said of it."""
+    dataset, counts = find_dataset(inputs.evaluated), inputs.evaluated[0].counts
+    statistics = _statistics(inputs)
+    runs = _run_results(inputs, statistics)
+    pairs, architectures, architecture_pairs = _family_results(inputs, statistics)
+    return Comparison(
+        version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        split=split,
+        scorings=scorings(inputs.legend.counted),
+        legend=inputs.legend,
+        legend_sha256=counts.legend_sha256,
+        split_sha256=counts.split_sha256,
+        split_rule=dataset.split_rule if dataset else None,
+        dataset=dataset_summary(dataset, counts, split),
+        scenes=scene_rows(dataset, counts),
+        n_groups=len(set(counts.groups.tolist())),
+        truth=ground_truth(counts),
+        separated_groups=separated_groups(dataset, split),
+        test_evaluations=read_evaluation_log(inputs.evaluated),
+        metric=inputs.metric.name,
+        delta=inputs.delta,
+        protocol=protocol,
+        protocol_differences=tuple(unlike),
+        runs=runs,
+        pairs=pairs,
+        groups_for_p=groups_for_p(max(1, sum(not pair.negative_control for pair in pairs))),
+        architectures=architectures,
+        architecture_pairs=architecture_pairs,
+        metric_sensitivity=sensitivity_rows(inputs.evaluated, inputs.stacked, inputs.legend.names, inputs.metric),
+        pareto_front=pareto_front([(run.name, run.value, run.throughput.predict_megapixels_per_s) for run in runs]),
+        power=None,
+        findings=(),
     )
-    return [
-        {
-            "name": item.name,
-            "arch": item.run.arch,
-            "encoder": item.run.encoder,
-            "seed": item.run.seed,
-            "label": label,
-            "card": item.run.card,
-            "adopted": item.run.adopted,
-            "value": estimate.value,
-            "interval": estimate.interval,
-            "scores": scores,
-            "boundary_iou": boundary,
-            "calibration": calibration_block(item.counts),
-            "loss": mean_loss(item.counts),
-            "counts": item.counts.counts.sum(axis=0),
-            "scene_miou": scene_scores(item.counts, counted, "official"),
-            "learning": learning(item.run),
-            "throughput": throughput(item.run, item.counts),
-        }
-        for item, label, estimate, scores, boundary in blocks
-    ]
 
 
-def _finished(record: Record) -> Record:
-    """The record as JSON holds it, with its sentences."""
-    done: Record = plain(record)
-    words = metric_words(done["metric"], done["scorings"])
-    labels = {run["name"]: run["label"] for run in done["runs"]}
-    for pair in done["pairs"]:
-        pair["text"] = pair_text(pair, labels, words, done["delta"])
-    own = {entry["name"]: entry["name"] for entry in done["architectures"]}
-    for pair in done["architecture_pairs"]:
-        pair["text"] = pair_text(pair, own, words, done["delta"])
-    done["pareto"] = pareto_front(done["runs"])
-    done["power"] = open_question(done)
-    done["findings"] = [finding.to_json() for finding in find(done)]
-    return done
+def _statistics(inputs: _Inputs) -> Statistics:
+    """Ask the statistics once for everything that has an interval or a test."""
+    names = [inputs.mean_iou.name, *(f"{scoring}.miou" for scoring in scorings(inputs.legend.counted))]
+    if inputs.stacked.boundary is not None:
+        names.append("boundary.miou")
+    return comparison_statistics(
+        inputs.stacked,
+        inputs.metric,
+        inputs.families(),
+        described=[inputs.metric_of(name) for name in names],
+        delta=inputs.delta,
+    )
 
 
-def write_comparison(record: Record, folder: Path) -> None:
+def _run_results(inputs: _Inputs, statistics: Statistics) -> tuple[RunResult, ...]:
+    """Put together what is said of each run alone."""
+    counted = inputs.legend.counted
+    labels = run_labels(inputs.evaluated, inputs.archs)
+    results = []
+    for number, (item, label) in enumerate(zip(inputs.evaluated, labels, strict=True)):
+        estimates = {name: found[number] for name, found in statistics.runs.items()}
+        primary = estimates[inputs.metric.name]
+        boundary = estimates.get("boundary.miou")
+        results.append(
+            RunResult(
+                name=item.name,
+                arch=item.run.arch,
+                encoder=item.run.encoder,
+                seed=item.run.seed,
+                label=label,
+                card=item.run.card,
+                adopted=item.run.adopted,
+                value=primary.value,
+                interval=primary.interval,
+                scores={
+                    scoring: score_set(item.counts, counted, scoring, estimates[f"{scoring}.miou"])
+                    for scoring in scorings(counted)
+                },
+                boundary=None if boundary is None else boundary_scores(item.counts, counted, boundary),
+                calibration=calibration(item.counts),
+                loss=mean_loss(item.counts),
+                counts=tuple(tuple(row) for row in item.counts.counts.sum(axis=0).tolist()),
+                scene_miou=scene_scores(item.counts, counted),
+                convergence=convergence(item.run),
+                throughput=throughput(item.run, item.counts),
+            )
+        )
+    return tuple(results)
+
+
+def _family_results(
+    inputs: _Inputs, statistics: Statistics
+) -> tuple[tuple[RunPairResult, ...], tuple[ArchitectureResult, ...], tuple[ArchitecturePairResult, ...]]:
+    """Name the pairs of runs, the architectures and their pairs, those asked about first, then the controls."""
+    pairs: list[RunPairResult] = []
+    architectures: list[ArchitectureResult] = []
+    between: list[ArchitecturePairResult] = []
+    mious = statistics.runs[inputs.mean_iou.name]
+    for number, (family, found) in enumerate(zip(inputs.families(), statistics.families, strict=True)):
+        control = number > 0
+        pairs += _pairs_of(inputs, family, found, control=control)
+        between += architecture_pair_results(found, inputs.metric, delta=inputs.delta, control=control)
+        rows = architecture_results(found, family, inputs.evaluated, mious, twin_of=inputs.twin_of)
+        architectures += [row for row in rows if (row.twin_of is not None) == control]
+    return tuple(pairs), tuple(architectures), tuple(between)
+
+
+def _pairs_of(inputs: _Inputs, family: Family, found: FamilyStatistics, *, control: bool) -> list[RunPairResult]:
+    """Name the pairs of runs of a family; of a control only those of the twin with its original."""
+    names = [inputs.evaluated[number].name for number in family.runs]
+    arch_of = dict(zip(names, family.archs, strict=True))
+    n_groups = len(set(inputs.evaluated[0].counts.groups.tolist()))
+    pairs = run_pair_results(found, names, inputs.metric, delta=inputs.delta, n_groups=n_groups, control=control)
+    return [pair for pair in pairs if not control or arch_of[pair.a] != arch_of[pair.b]]
+
+
+def _with_findings(comparison: Comparison) -> Comparison:
+    """Add what is said of the figures: the sentences of pairs, what would decide, and the findings."""
+    words = metric_words(comparison.metric, comparison.scorings)
+
+    def with_text(pair: P, labels: Mapping[str, str]) -> P:
+        return replace(pair, text=pair_text(pair, labels, words, comparison.delta))
+
+    said = replace(
+        comparison,
+        pairs=tuple(with_text(pair, comparison.labels) for pair in comparison.pairs),
+        architecture_pairs=tuple(with_text(pair, {}) for pair in comparison.architecture_pairs),
+        power=open_pair_power(comparison),
+    )
+    return replace(said, findings=tuple(find(said)))
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Write ``comparison.csv``, ``.md``, ``.tex`` and, last, ``.json``, each atomically.
 
     Args:
-        record: What :func:`compare_runs` gave.
+        comparison: What :func:`compare_runs` gave.
         folder: Where to; made where it is missing.
     Raises:
         DiskError: A file cannot be written.
     """
-    for suffix, text in (("csv", to_csv(record)), ("md", to_markdown(record)), ("tex", to_latex(record))):
+    for suffix, text in (("csv", to_csv(comparison)), ("md", to_markdown(comparison)), ("tex", to_latex(comparison))):
         with atomic_path(folder / f"comparison.{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")
-    content = {key: value for key, value in record.items() if key not in ("schema", "kind")}
-    write_json(folder / "comparison.json", content, kind="comparison")
+    write_record(comparison, folder / FILE)

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import JsonValue
 
+from levelground.comparison.record import ProtocolDifference
 from levelground.comparison.text import listing
 from levelground.errors import RecordError, UnlikeError
 from levelground.metrics.counts_file import SceneCounts
-from levelground.records import Record
 from levelground.runs import Run
 
 UNKNOWN = "unknown"
@@ -36,7 +37,7 @@ def check_alike(evaluated: Sequence[Evaluated]) -> None:
     """Stop where runs were scored on unlike ground truth.
 
     Args:
-        evaluated: The runs; each is held against the first.
+        evaluated: The runs; each is compared with the first.
     Raises:
         UnlikeError: Legend, test scenes, groups or labels differ; the message names the first that does.
         RecordError: Labels are alike by hash but the counts hold other numbers of true pixels: a damaged record.
@@ -60,7 +61,7 @@ def _check_legend(first: Evaluated, other: Evaluated) -> None:
 
 
 def _legend_difference(first: Evaluated, other: Evaluated) -> str:
-    """Where the legends of two cards part, as far as the cards know."""
+    """Name the first difference of two cards' legends, as far as the cards know."""
     mine, theirs = (
         {entry["index"]: entry for entry in (each.run.card.get("legend") or {}).get("class", ())}
         for each in (first, other)
@@ -119,11 +120,11 @@ def _check_truth(first: Evaluated, other: Evaluated) -> None:
         )
 
 
-def protocol_of(item: Evaluated) -> dict[str, object]:
-    """The training protocol and the tile geometry of a run, by field; ``unknown`` where the card does not tell."""
+def protocol_of(item: Evaluated) -> dict[str, JsonValue]:
+    """Return the training protocol and the tile geometry of a run by field; ``unknown`` where it cannot tell."""
     card = item.run.card
     recipe = card.get("recipe") or {}
-    fields: dict[str, object] = {f"recipe.{key}": value for key, value in recipe.items() if key not in _OF_THE_MODEL}
+    fields: dict[str, JsonValue] = {f"recipe.{key}": value for key, value in recipe.items() if key not in _OF_THE_MODEL}
     fields["budget"] = describe_budget(card)
     fields["weights"] = card.get("encoder_weights") or UNKNOWN
     fields["training scenes"] = str(card.get("train_sha256") or UNKNOWN)[:12]
@@ -134,7 +135,7 @@ def protocol_of(item: Evaluated) -> dict[str, object]:
 
 
 def describe_budget(card: Mapping[str, object]) -> str:
-    """The budget as it was asked for, and where training stopped short of it.
+    """Describe the budget as it was asked for, and where training stopped short of it.
 
     Example:
         >>> card = {"budget": {"asked": "100 steps", "steps": 100}, "status": "stopped", "steps_done": 40}
@@ -150,30 +151,30 @@ def describe_budget(card: Mapping[str, object]) -> str:
     return asked
 
 
-def compare_protocols(evaluated: Sequence[Evaluated]) -> tuple[Record, list[Record]]:
-    """Hold the protocols of all runs side by side.
+def compare_protocols(evaluated: Sequence[Evaluated]) -> tuple[dict[str, JsonValue], list[ProtocolDifference]]:
+    """Compare the protocols of all runs field by field.
 
     Args:
         evaluated: The runs.
     Returns:
         The protocol, by field (``None`` where runs differ, ``unknown`` where any cannot tell), and the fields that
-        differ: ``{"field", "values": {run: value}}``.
+        differ.
     """
     protocols = {item.name: protocol_of(item) for item in evaluated}
     fields = list(dict.fromkeys(field for protocol in protocols.values() for field in protocol))
-    common: Record = {}
+    common: dict[str, JsonValue] = {}
     unlike = []
     for field in fields:
         values = {name: protocol.get(field, UNKNOWN) for name, protocol in protocols.items()}
         known = [value for value in values.values() if value != UNKNOWN]
         alike = all(value == known[0] for value in known)
         if not alike:
-            unlike.append({"field": field, "values": values})
+            unlike.append(ProtocolDifference(field, values))
         common[field] = None if not alike else UNKNOWN if len(known) < len(values) else known[0]
     return common, unlike
 
 
-def refuse_unlike(unlike: Sequence[Record], *, allow_unlike: bool) -> None:
+def refuse_unlike(unlike: Sequence[ProtocolDifference], *, allow_unlike: bool) -> None:
     """Stop where protocols differ and nobody said that they may.
 
     Args:
@@ -185,10 +186,10 @@ def refuse_unlike(unlike: Sequence[Record], *, allow_unlike: bool) -> None:
     if not unlike or allow_unlike:
         return
     first = unlike[0]
-    values = listing([f"{value!r} for {run}" for run, value in first["values"].items()], most=3)
-    others = listing([str(entry["field"]) for entry in unlike[1:]], most=4)
+    values = listing([f"{value!r} for {run}" for run, value in first.values.items()], most=3)
+    others = listing([entry.field for entry in unlike[1:]], most=4)
     also = f" (also unlike: {others})" if others else ""
     raise UnlikeError(
-        f"runs were not made alike: {first['field']} is {values}{also}. "
+        f"runs were not made alike: {first.field} is {values}{also}. "
         "Give runs of one protocol, or --allow-unlike to compare them with the difference named."
     )

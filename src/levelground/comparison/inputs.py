@@ -1,31 +1,44 @@
-"""The setting of a comparison: runs with their counts, legend, data set, scenes, truth, looks at the test scenes."""
+"""Inputs of a comparison: runs with counts, architectures, legend, data set, scenes, log of test evaluations."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from levelground.comparison.compatibility import Evaluated, protocol_of
-from levelground.errors import ConfigError, RecordError
+from levelground.comparison.record import (
+    DatasetFinding,
+    DatasetSummary,
+    EvaluationLog,
+    GroundTruth,
+    LoggedEvaluation,
+    ProtocolDifference,
+    SceneRow,
+    SeparatedGroup,
+    SplitRule,
+)
+from levelground.errors import ConfigError, RecordError, first_line, one_line
 from levelground.imagery.legend import Legend
 from levelground.metrics.counts_file import SceneCounts, read_counts
-from levelground.records import Record, read_json
+from levelground.records import read_json
 from levelground.runs import Run
 
 
 @dataclass(frozen=True)
-class Kinship:
-    """What runs of one architecture share.
+class ArchitectureKey:
+    """What runs of one architecture have in common.
 
     Attributes:
         arch: Architecture.
         encoder: Encoder.
-        twin: Whether it stands under a second name, as a negative control.
+        twin: Whether it was trained under a second name, as a negative control.
         protocol: Values of the protocol's fields that differ between the runs compared.
         alone: The run's own name where nobody knows that it was made as others were: adopted, or without a seed.
-        again: How often the same seed stood before: the same seed once more is no second seed.
+        repetition: How many runs with the same seed come before: the same seed once more is no second seed.
     """
 
     arch: str
@@ -33,11 +46,13 @@ class Kinship:
     twin: bool
     protocol: tuple[str, ...]
     alone: str
-    again: int = 0
+    repetition: int = 0
 
 
-def name_architectures(evaluated: Sequence[Evaluated], unlike: Sequence[Record]) -> tuple[list[str], dict[str, str]]:
-    """Say which runs are seeds of one architecture, and what it is called.
+def name_architectures(
+    evaluated: Sequence[Evaluated], unlike: Sequence[ProtocolDifference]
+) -> tuple[list[str], dict[str, str]]:
+    """Find out which runs are seeds of one architecture, and name it.
 
     Args:
         evaluated: The runs.
@@ -45,50 +60,50 @@ def name_architectures(evaluated: Sequence[Evaluated], unlike: Sequence[Record])
     Returns:
         The architecture of each run, and for each twin (a second name of an architecture) the original.
     """
-    kin = _kinships(evaluated, unlike)
-    names = _unique_names(evaluated, kin, unlike)
+    keys = _architecture_keys(evaluated, unlike)
+    names = _unique_names(evaluated, keys, unlike)
     twin_of = {}
     for key, name in names.items():
         original = names.get(replace(key, twin=False))
         if key.twin and original is not None:
             twin_of[name] = original
-    return [names[key] for key in kin], twin_of
+    return [names[key] for key in keys], twin_of
 
 
 def run_labels(evaluated: Sequence[Evaluated], archs: Sequence[str]) -> list[str]:
-    """What each run is called in tables and sentences: its architecture and seed, or the name of a lone run."""
+    """Label each run for tables and sentences: its architecture and seed, or the name of a lone run."""
     return [
         item.name if item.run.adopted or item.run.seed is None else f"{arch} s{item.run.seed}"
         for item, arch in zip(evaluated, archs, strict=True)
     ]
 
 
-def _kinships(evaluated: Sequence[Evaluated], unlike: Sequence[Record]) -> list[Kinship]:
-    seen: dict[tuple[Kinship, int | None], int] = {}
-    kin = []
+def _architecture_keys(evaluated: Sequence[Evaluated], unlike: Sequence[ProtocolDifference]) -> list[ArchitectureKey]:
+    """Return what makes each run a seed of its architecture."""
+    seen = Counter[tuple[ArchitectureKey, int | None]]()
+    keys = []
     for item in evaluated:
         run = item.run
-        key = Kinship(
+        key = ArchitectureKey(
             arch=run.arch,
             encoder=run.encoder,
             twin=bool(run.card.get("twin")),
-            protocol=tuple(repr(entry["values"][item.name]) for entry in unlike),
+            protocol=tuple(repr(entry.values[item.name]) for entry in unlike),
             alone=item.name if run.adopted or run.seed is None else "",
         )
-        again = seen.get((key, run.seed), 0)
-        seen[key, run.seed] = again + 1
-        kin.append(replace(key, again=again))
-    return kin
+        keys.append(replace(key, repetition=seen[key, run.seed]))
+        seen[key, run.seed] += 1
+    return keys
 
 
 def _unique_names(
-    evaluated: Sequence[Evaluated], kin: Sequence[Kinship], unlike: Sequence[Record]
-) -> Mapping[Kinship, str]:
-    """The shortest name that tells each architecture from the others."""
-    first: dict[Kinship, Evaluated] = {}
-    for key, item in zip(kin, evaluated, strict=True):
+    evaluated: Sequence[Evaluated], keys: Sequence[ArchitectureKey], unlike: Sequence[ProtocolDifference]
+) -> Mapping[ArchitectureKey, str]:
+    """Return the shortest name that tells each architecture from the others."""
+    first: dict[ArchitectureKey, Evaluated] = {}
+    for key, item in zip(keys, evaluated, strict=True):
         first.setdefault(key, item)
-    one_encoder = len({key.encoder for key in kin if not key.alone}) <= 1
+    one_encoder = len({key.encoder for key in keys if not key.alone}) <= 1
     names = {key: _plain_name(key, one_encoder=one_encoder) for key in first}
     for name in sorted(set(names.values())):
         same = [key for key, other in names.items() if other == name]
@@ -98,24 +113,24 @@ def _unique_names(
     return names
 
 
-def _plain_name(key: Kinship, *, one_encoder: bool) -> str:
+def _plain_name(key: ArchitectureKey, *, one_encoder: bool) -> str:
     name = key.alone or (key.arch if one_encoder else f"{key.arch} {key.encoder.removeprefix('tu-')}")
     return f"{name} twin" if key.twin else name
 
 
-def _suffixes(items: Sequence[Evaluated], unlike: Sequence[Record]) -> list[str]:
-    """What tells architectures of one name apart: the recipe's name, a field of the protocol, else a number."""
+def _suffixes(items: Sequence[Evaluated], unlike: Sequence[ProtocolDifference]) -> list[str]:
+    """Return what tells architectures of one name apart: the recipe's name, a field of the protocol, else a number."""
     recipes = [str((item.run.card.get("recipe") or {}).get("name")) for item in items]
     if len(set(recipes)) == len(items):
         return recipes
     for entry in unlike:
-        values = [f"{entry['field']} {protocol_of(item).get(entry['field'])}" for item in items]
+        values = [f"{entry.field} {protocol_of(item).get(entry.field)}" for item in items]
         if len(set(values)) == len(items):
             return values
     return [f"no. {number}" for number in range(1, len(items) + 1)]
 
 
-LOOKS_FILE = "test_looks.jsonl"
+EVALUATION_LOG = "test_looks.jsonl"
 """In a study folder: one line for each evaluation of a run on the test scenes, with time, run and command."""
 
 
@@ -147,19 +162,19 @@ def gather(runs: Sequence[Run], split: str) -> list[Evaluated]:
 
 
 def study_of(run: Run) -> Path:
-    """The study folder of a run, ``STUDY/runs/RUN``."""
+    """Return the study folder of a run, ``STUDY/runs/RUN``."""
     return run.folder.resolve().parent.parent
 
 
 def _sorted(counts: SceneCounts) -> SceneCounts:
-    """The same counts with scenes in the order of their ids, so that position means scene in all runs."""
+    """Sort scenes by their ids, so that position means scene in all runs."""
     order = np.argsort(counts.scenes, kind="stable")
     per_scene = {name: value[order] for name, value in vars(counts).items() if isinstance(value, np.ndarray)}
     return SceneCounts(**(vars(counts) | per_scene))
 
 
 def legend_of(evaluated: Sequence[Evaluated]) -> Legend:
-    """The legend that the scenes were scored with, from the first card that holds it.
+    """Return the legend that the scenes were scored with, from the first card that holds it.
 
     Raises:
         RecordError: No card holds it, or it does not fit the counts.
@@ -176,8 +191,34 @@ def legend_of(evaluated: Sequence[Evaluated]) -> Legend:
     )
 
 
-def find_dataset(evaluated: Sequence[Evaluated]) -> Record | None:
-    """The ``dataset.json`` beside the first run whose split and legend are those of the counts, else ``None``.
+@dataclass(frozen=True)
+class DatasetScene:
+    """A scene of ``dataset.json``, as far as a comparison reads it."""
+
+    id: str
+    group: str | None = None
+    height: int | None = None
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class DatasetContent:
+    """``dataset.json``, as far as a comparison reads it: images and cache may be elsewhere."""
+
+    scenes: tuple[DatasetScene, ...]
+    split: Mapping[str, tuple[str, ...]]
+    split_rule: SplitRule
+    layout: str
+    split_sha256: str | None = None
+    legend_sha256: str | None = None
+    findings: tuple[DatasetFinding, ...] = field(default=())
+
+
+_DATASET = TypeAdapter(DatasetContent)
+
+
+def find_dataset(evaluated: Sequence[Evaluated]) -> DatasetContent | None:
+    """Read the ``dataset.json`` beside the first run whose split and legend are those of the counts, if there is one.
 
     Raises:
         RecordError: One is damaged.
@@ -186,99 +227,104 @@ def find_dataset(evaluated: Sequence[Evaluated]) -> Record | None:
     for item in evaluated:
         path = study_of(item.run) / "dataset.json"
         if path.is_file():
-            record = read_json(path, kind="dataset")
-            missing = [key for key in ("scenes", "split", "split_rule", "layout") if key not in record]
-            if missing:
-                raise RecordError(f"{path}: lacks {missing[0]!r}. Prepare the data again.")
-            if (record.get("split_sha256"), record.get("legend_sha256")) == (counts.split_sha256, counts.legend_sha256):
-                return record
+            content = _read_dataset(path)
+            if (content.split_sha256, content.legend_sha256) == (counts.split_sha256, counts.legend_sha256):
+                return content
     return None
 
 
-def dataset_block(dataset: Record | None, evaluated: Sequence[Evaluated], split: str) -> Record:
-    """Sizes and origin of the data set; ``None`` where no ``dataset.json`` tells."""
-    counts = evaluated[0].counts
-    sizes = {name: len(ids) for name, ids in (dataset or {}).get("split", {}).items() if isinstance(ids, list)}
-    return {
-        "scenes": len(dataset["scenes"]) if dataset else None,
-        **{name: sizes.get(name) for name in ("train", "val", "test")},
-        "layout": dataset["layout"] if dataset else None,
-        "n_groups_test": len(set(counts.groups.tolist())) if split == "test" else None,
-        "findings": dataset.get("findings", []) if dataset else [],
-    }
+def _read_dataset(path: Path) -> DatasetContent:
+    """Read and check what a comparison needs of a ``dataset.json``."""
+    record = read_json(path, kind="dataset")
+    missing = [key for key in ("scenes", "split", "split_rule", "layout") if key not in record]
+    if missing:
+        raise RecordError(f"{path}: lacks {missing[0]!r}. Prepare the data again.")
+    try:
+        return _DATASET.validate_python(record)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = one_line(".".join(str(part) for part in first["loc"]))
+        raise RecordError(f"{path}: {where}: {first['msg']}. Prepare the data again.") from error
 
 
-def scene_rows(dataset: Record | None, counts: SceneCounts) -> list[Record]:
-    """Each scene with its group, size, label hash and true pixels by class."""
-    known = {scene["id"]: scene for scene in (dataset or {}).get("scenes", ())}
-    return [
-        {
-            "id": scene,
-            "group": group,
-            "height": known.get(scene, {}).get("height"),
-            "width": known.get(scene, {}).get("width"),
-            "labels_sha256": labels,
-            "class_pixels": pixels,
-        }
-        for scene, group, labels, pixels in zip(
-            counts.scenes.tolist(),
-            counts.groups.tolist(),
-            counts.labels_sha256.tolist(),
-            counts.counts.sum(axis=-1).tolist(),
-            strict=True,
-        )
-    ]
+def dataset_summary(dataset: DatasetContent | None, counts: SceneCounts, split: str) -> DatasetSummary:
+    """Return sizes and origin of the data set; ``None`` where no ``dataset.json`` tells."""
+    sizes = {name: len(ids) for name, ids in dataset.split.items()} if dataset else {}
+    return DatasetSummary(
+        scenes=len(dataset.scenes) if dataset else None,
+        train=sizes.get("train"),
+        val=sizes.get("val"),
+        test=sizes.get("test"),
+        layout=dataset.layout if dataset else None,
+        n_test_groups=len(set(counts.groups.tolist())) if split == "test" else None,
+        findings=dataset.findings if dataset else (),
+    )
 
 
-def truth_block(counts: SceneCounts) -> Record:
-    """True pixels of each class, their shares, which classes occur at all, and in how many groups."""
+def scene_rows(dataset: DatasetContent | None, counts: SceneCounts) -> tuple[SceneRow, ...]:
+    """Return each scene with its group, size, label hash and true pixels by class."""
+    known = {scene.id: scene for scene in dataset.scenes} if dataset else {}
+    rows = []
+    for scene, group, labels, pixels in zip(
+        counts.scenes.tolist(),
+        counts.groups.tolist(),
+        counts.labels_sha256.tolist(),
+        counts.counts.sum(axis=-1).tolist(),
+        strict=True,
+    ):
+        size = known.get(scene, DatasetScene(scene))
+        rows.append(SceneRow(scene, group, size.height, size.width, labels, tuple(pixels)))
+    return tuple(rows)
+
+
+def ground_truth(counts: SceneCounts) -> GroundTruth:
+    """Return true pixels of each class, their shares, which classes occur at all, and in how many groups."""
     by_scene = counts.counts.sum(axis=2)
     pixels = by_scene.sum(axis=0)
     names, members = np.unique(counts.groups, return_inverse=True)
     by_group = np.zeros((len(names), by_scene.shape[1]), np.int64)
     np.add.at(by_group, members, by_scene)
-    return {
-        "class_pixels": pixels,
-        "class_share": pixels / max(1, int(pixels.sum())),
-        "present": pixels > 0,
-        "groups": (by_group > 0).sum(axis=0),
-    }
+    return GroundTruth(
+        class_pixels=tuple(pixels.tolist()),
+        class_share=tuple((pixels / max(1, int(pixels.sum()))).tolist()),
+        present=tuple((pixels > 0).tolist()),
+        groups=tuple((by_group > 0).sum(axis=0).tolist()),
+    )
 
 
-def separated_groups(dataset: Record | None, split: str) -> list[Record]:
-    """Groups with scenes in the split that is scored and in another one.
-
-    Returns:
-        ``{"group", "test": [ids], "other": [ids], "other_split"}``, where ``test`` stands for the split scored; the
-        training split is named before the validation split.
-    """
+def separated_groups(dataset: DatasetContent | None, split: str) -> tuple[SeparatedGroup, ...]:
+    """Find groups with scenes in the split that is scored and in another one; training comes before validation."""
     if dataset is None:
-        return []
-    group_of = {scene["id"]: scene.get("group", scene["id"]) for scene in dataset["scenes"]}
-    scored = set(dataset["split"].get(split, ()))
+        return ()
+    group_of = {scene.id: scene.id if scene.group is None else scene.group for scene in dataset.scenes}
+    scored = set(dataset.split.get(split, ()))
     found = []
     for group in sorted({group_of[scene] for scene in scored if scene in group_of}):
         for other in ("train", "val"):
-            theirs = [scene for scene in dataset["split"].get(other, ()) if group_of.get(scene) == group]
+            theirs = tuple(scene for scene in dataset.split.get(other, ()) if group_of.get(scene) == group)
             if other != split and theirs:
-                mine = sorted(scene for scene in scored if group_of.get(scene) == group)
-                found.append({"group": group, "test": mine, "other": theirs, "other_split": other})
+                mine = tuple(sorted(scene for scene in scored if group_of.get(scene) == group))
+                found.append(SeparatedGroup(group, mine, theirs, other))
                 break
-    return found
+    return tuple(found)
 
 
-def looks_at_test(evaluated: Sequence[Evaluated]) -> Record:
-    """How often the test scenes of these runs' studies were looked at, and by what.
+_EVALUATION = TypeAdapter(LoggedEvaluation)
+
+
+def read_evaluation_log(evaluated: Sequence[Evaluated]) -> EvaluationLog:
+    """Read how often the test scenes of these runs' studies were scored, and by what.
 
     Raises:
-        RecordError: A line of the file is no JSON object.
+        RecordError: A line of the log is not a JSON object of the log.
     """
-    looks = []
+    entries = []
     for folder in dict.fromkeys(study_of(item.run) for item in evaluated):
-        path = folder / LOOKS_FILE
+        path = folder / EVALUATION_LOG
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else (), start=1):
             try:
-                looks.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise RecordError(f"{path}: line {number} is no JSON ({error}). Remove the line.") from error
-    return {"total": len(looks), "by": looks}
+                entries.append(_EVALUATION.validate_python(json.loads(line)))
+            except ValueError as error:
+                what = one_line(first_line(error))
+                raise RecordError(f"{path}: line {number} is not JSON ({what}). Remove the line.") from error
+    return EvaluationLog(len(entries), tuple(entries))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, computed_field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter, computed_field
 from pydantic.dataclasses import dataclass
 
 from levelground.metrics.scores import Scoring
@@ -428,10 +428,16 @@ class Finding:
     """How it is shown."""
     text: str
     """The sentences."""
-    figures: Annotated[Mapping[str, JsonValue], BeforeValidator(plain)] = Field(default_factory=dict)
+    figures: Annotated[Mapping[str, object], BeforeValidator(plain)] = Field(default_factory=dict)
     """The figures that they state."""
 
 
 def negated(interval: Interval) -> Interval:
     """Return the interval of −x for the interval of x."""
     return None if interval is None else (-interval[1], -interval[0])
+
+
+def block_json(block: object) -> dict[str, JsonValue]:
+    """Return a block as the JSON object that the file holds."""
+    content: dict[str, JsonValue] = TypeAdapter(type(block)).dump_python(block, mode="json")
+    return content

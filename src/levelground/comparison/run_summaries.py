@@ -1,16 +1,25 @@
-"""What a comparison says of each run: scores with intervals, boundaries, learning, throughput, ranks.
+"""What a comparison says of each run: scores, boundaries, calibration, convergence, throughput, ranks.
 
-Scores and intervals come from :mod:`levelground.metrics.scores` and :mod:`levelground.statistics.pairs`; here they
-are put together. Letters: R runs, S scenes, K classes.
+Scores come from :mod:`levelground.metrics`, intervals from :mod:`levelground.statistics`; here they are put together.
+Letters: R runs, S scenes, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from levelground.comparison.compatibility import Evaluated
+from levelground.comparison.results import (
+    BoundaryScores,
+    CalibrationResult,
+    ClassCalibration,
+    Convergence,
+    MetricRow,
+    ReliabilityPoint,
+    ScoreSet,
+    Throughput,
+)
 from levelground.metrics.counts_file import SceneCounts
 from levelground.metrics.named import (
     Metric,
@@ -20,211 +29,189 @@ from levelground.metrics.named import (
     overall_metrics,
     parse_metric,
 )
-from levelground.metrics.scores import Counted, boundary_iou, miou, scorings
-from levelground.records import Record
+from levelground.metrics.scores import Counted, Scoring, boundary_iou, miou
 from levelground.runs import Run, read_history
 from levelground.statistics.calibration import calibration_error
+from levelground.statistics.families import StackedCounts
 from levelground.statistics.intervals import ends, jackknife_se, t_interval
 from levelground.statistics.metric_sensitivity import rank_under_metrics, ranks
-from levelground.statistics.pairs import run_intervals
+from levelground.statistics.pairs import Estimate
 
-LEARNT_SHARE = 0.95
-"""A run has learnt when validation first reaches this share of its own best score."""
+CONVERGED_SHARE = 0.95
+"""A run has converged when validation first reaches this share of its own best score."""
 
-_LEARNING_METRICS = ("val_miou", "val_image_iou")
-"""Keys of a history's validation lines, the first one found is taken; the second is the origin study's."""
-
-
-def stack(evaluated: Sequence[Evaluated], *, boundary: bool = False) -> NDArray[np.int64]:
-    """The counts of all runs, ``(R, S, K, K)``; boundary counts ``(R, S, K, 3)``."""
-    return np.stack([item.counts.boundary if boundary else item.counts.counts for item in evaluated])
+_VALIDATION_METRICS = ("val_miou", "val_image_iou")
+"""Keys of a history's validation lines, the first one found is taken; the second is the reference study's."""
 
 
-def metric_counts(evaluated: Sequence[Evaluated], metric: Metric) -> NDArray[np.int64]:
-    """The counts that a metric is computed from."""
-    return stack(evaluated, boundary=metric.view == "boundary")
-
-
-def has_boundaries(evaluated: Sequence[Evaluated]) -> bool:
-    """Whether all runs counted boundaries, at one distance."""
+def stack_counts(evaluated: Sequence[Evaluated], counted: Counted) -> StackedCounts:
+    """Stack the counts of all runs; boundary counts only where all runs have them, at one distance."""
     distances = {item.counts.boundary_px for item in evaluated}
-    return len(distances) == 1 and all(bool(item.counts.boundary.any()) for item in evaluated)
+    alike = len(distances) == 1 and all(bool(item.counts.boundary.any()) for item in evaluated)
+    return StackedCounts(
+        counts=np.stack([item.counts.counts for item in evaluated]),
+        groups=evaluated[0].counts.groups,
+        counted=counted,
+        boundary=np.stack([item.counts.boundary for item in evaluated]) if alike else None,
+    )
 
 
-def score_blocks(evaluated: Sequence[Evaluated], counted: Counted, names: Sequence[str]) -> list[Record]:
-    """For each run its scores under every scoring that differs.
+def score_set(counts: SceneCounts, counted: Counted, scoring: Scoring, estimate: Estimate) -> ScoreSet:
+    """Score one run under one scoring.
 
     Args:
-        evaluated: The runs.
+        counts: Its counts.
         counted: Which classes of the legend count, ``(K,)``.
-        names: The legend's class names.
-    Returns:
-        One object a run, by scoring: every metric over all classes and of each class, by kind; ``interval`` and
-        ``se`` are those of ``miou``.
+        scoring: The scoring.
+        estimate: The run's mIoU under the scoring, with its interval.
     """
-    counts, groups = stack(evaluated), evaluated[0].counts.groups
-    blocks: list[Record] = [{} for _ in evaluated]
-    for scoring in scorings(counted):
-        found = run_intervals(counts, groups, parse_metric(f"{scoring}.miou", names, counted), counted)
-        for block, estimate, total in zip(blocks, found, counts.sum(axis=1), strict=True):
-            block[scoring] = {
-                "interval": estimate.interval,
-                "se": estimate.se,
-                **{one.kind: float(one.score(one.sums(total, counted))) for one in overall_metrics(scoring)},
-                **{kind: class_scores(kind, total, counted, scoring) for kind in class_kinds(scoring)},
-            }
-    return blocks
+    total = counts.counts.sum(axis=0)
+    overall = {one.kind: float(one.score(one.sums(total, counted))) for one in overall_metrics(scoring)}
+    per_class = {kind: tuple(class_scores(kind, total, counted, scoring).tolist()) for kind in class_kinds(scoring)}
+    return ScoreSet.model_validate(overall | per_class | {"interval": estimate.interval, "se": estimate.se})
 
 
-def boundary_blocks(evaluated: Sequence[Evaluated], counted: Counted, names: Sequence[str]) -> list[Record | None]:
-    """For each run its boundary IoU with interval; ``None`` where it was not counted alike for all."""
-    if not has_boundaries(evaluated):
-        return [None] * len(evaluated)
-    counts, groups = stack(evaluated, boundary=True), evaluated[0].counts.groups
-    found = run_intervals(counts, groups, parse_metric("boundary.miou", names, counted), counted)
-    return [
-        {
-            "mean": estimate.value,
-            "interval": estimate.interval,
-            "se": estimate.se,
-            "per_class": np.where(counted, boundary_iou(item.counts.boundary.sum(axis=0)), np.nan),
-            "distance_px": item.counts.boundary_px,
-        }
-        for item, estimate in zip(evaluated, found, strict=True)
-    ]
+def boundary_scores(counts: SceneCounts, counted: Counted, estimate: Estimate) -> BoundaryScores:
+    """Score the borders of one run; ``estimate`` is its boundary IoU with interval."""
+    per_class = np.where(counted, boundary_iou(counts.boundary.sum(axis=0)), np.nan)
+    return BoundaryScores(
+        mean=estimate.value,
+        interval=estimate.interval,
+        se=estimate.se,
+        per_class=tuple(per_class.tolist()),
+        distance_px=counts.boundary_px,
+    )
 
 
-def scene_scores(counts: SceneCounts, counted: Counted, scoring: str) -> NDArray[np.float64]:
-    """The mIoU of each scene alone, ``(S,)``: where a model fails, never averaged."""
-    return miou(counts.counts, counted, scoring)  # type: ignore[arg-type]  # a scoring of the record
+def scene_scores(counts: SceneCounts, counted: Counted) -> tuple[float, ...]:
+    """Return the official mIoU of each scene alone, ``(S,)``: where a model fails, never averaged."""
+    return tuple(miou(counts.counts, counted, "official").tolist())
 
 
 def mean_loss(counts: SceneCounts) -> float | None:
-    """Cross-entropy per counted pixel; ``None`` where predictions came without probabilities."""
+    """Return the cross-entropy per counted pixel; ``None`` where predictions came without probabilities."""
     pixels = int(counts.loss_pixels.sum())
     return float(counts.loss_sum.sum()) / pixels if pixels else None
 
 
-def throughput(run: Run, counts: SceneCounts) -> Record:
-    """Measured speeds: prediction on the scenes at hand, with its interval over groups, else the card's.
+def throughput(run: Run, counts: SceneCounts) -> Throughput:
+    """Return measured speeds: prediction on the scenes at hand, with its interval over groups, else the card's.
 
     Args:
         run: The run; training speed is its card's.
         counts: Its counts, with the seconds that each scene took.
     Returns:
-        ``predict_megapixels_per_s``, ``interval``, ``train_images_per_s``; ``None`` where nothing was measured.
+        Speeds; ``None`` where nothing was measured.
     """
     speed, seconds = run.card.get("speed") or {}, counts.forward_s
-    found: Record = {
-        "predict_megapixels_per_s": speed.get("infer_megapixels_per_s"),
-        "interval": None,
-        "train_images_per_s": speed.get("train_images_per_s"),
-    }
+    trained = speed.get("train_images_per_s")
     if not seconds.sum() > 0:
-        return found
+        return Throughput(speed.get("infer_megapixels_per_s"), None, trained)
     _, index = np.unique(counts.groups, return_inverse=True)
     work, time_s = np.bincount(index, counts.megapixels), np.bincount(index, seconds)
     rate = np.asarray(work.sum() / time_s.sum())
     with np.errstate(divide="ignore", invalid="ignore"):
         se = jackknife_se((work.sum() - work) / (time_s.sum() - time_s))
-    interval = ends(np.maximum(0.0, t_interval(rate, se, max(1, work.size - 1))))
-    return found | {"predict_megapixels_per_s": float(rate), "interval": interval}
+    return Throughput(float(rate), ends(np.maximum(0.0, t_interval(rate, se, max(1, work.size - 1)))), trained)
 
 
-def pareto_front(runs: Sequence[Record]) -> list[str]:
-    """Names of the runs that no other beats in both the primary metric and speed of prediction.
+def pareto_front(spots: Sequence[tuple[str, float | None, float | None]]) -> tuple[str, ...]:
+    """Return the names of the runs that no other beats in both the primary metric and speed of prediction.
 
     Args:
-        runs: The runs of the record, with ``value`` and ``throughput``.
+        spots: Name, value and speed of each run.
     Example:
-        >>> runs = [("a", 0.5, 9.0), ("b", 0.6, 3.0), ("c", 0.4, 3.0), ("d", 0.7, None)]
-        >>> speed = "predict_megapixels_per_s"
-        >>> pareto_front([{"name": n, "value": v, "throughput": {speed: s}} for n, v, s in runs])
-        ['a', 'b']
+        >>> pareto_front([("a", 0.5, 9.0), ("b", 0.6, 3.0), ("c", 0.4, 3.0), ("d", 0.7, None)])
+        ('a', 'b')
     """
-    spots = [(run["name"], run["value"], run["throughput"]["predict_megapixels_per_s"]) for run in runs]
     known = [(name, value, speed) for name, value, speed in spots if value is not None and speed is not None]
-    return [
+    return tuple(
         name
         for name, value, speed in known
         if not any(v >= value and s >= speed and (v > value or s > speed) for _, v, s in known)
-    ]
+    )
 
 
-def learning(run: Run) -> Record | None:
-    """When validation first reached 95 % of its best score, by step, epoch and clock; ``None`` without a history."""
+def convergence(run: Run) -> Convergence | None:
+    """Find when validation first reached 95 % of its best score; ``None`` without a history."""
     lines = [line for line in read_history(run.folder) if line.get("kind") == "val"]
-    metric = next((key for key in _LEARNING_METRICS if any(line.get(key) is not None for line in lines)), None)
+    metric = next((key for key in _VALIDATION_METRICS if any(line.get(key) is not None for line in lines)), None)
     if metric is None:
         return None
     known = [line for line in lines if line.get(metric) is not None]
     values = [float(line[metric]) for line in known]
     best = max(values)
-    first = next(line for line, value in zip(known, values, strict=True) if value >= min(LEARNT_SHARE * best, best))
-    return {
-        "metric": metric,
-        "share": LEARNT_SHARE,
-        "best": best,
-        "points": len(values),
-        "best_is_last": len(values) > 1 and values[-1] > max(values[:-1]),
-        **{key: first.get(key) for key in ("step", "epoch", "time_s")},
-    }
+    first = next(line for line, value in zip(known, values, strict=True) if value >= min(CONVERGED_SHARE * best, best))
+    return Convergence(
+        metric=metric,
+        share=CONVERGED_SHARE,
+        best=best,
+        points=len(values),
+        best_is_last=len(values) > 1 and values[-1] > max(values[:-1]),
+        step=first.get("step"),
+        epoch=first.get("epoch"),
+        time_s=first.get("time_s"),
+    )
 
 
-def calibration_block(counts: SceneCounts) -> Record | None:
-    """The expected calibration error with its interval and the reliability diagram; ``None`` without confidences."""
+def calibration(counts: SceneCounts) -> CalibrationResult | None:
+    """Return the expected calibration error with its interval and the reliability diagram; ``None`` without them."""
     if not counts.conf_n.any():
         return None
     found = calibration_error(counts.conf_n, counts.conf_sum, counts.conf_correct, counts.groups)
-    return {
-        "ece": found.overall.ece,
-        "plain": found.overall.plain,
-        "se": found.overall.se,
-        "interval": found.overall.interval,
-        "per_class": [
-            None if entry is None else {"ece": entry.ece, "interval": entry.interval} for entry in found.per_class
-        ],
-        "bins": [{"confidence": entry.confidence, "accuracy": entry.accuracy, "n": entry.n} for entry in found.bins],
-    }
+    return CalibrationResult(
+        ece=found.overall.ece,
+        uncorrected=found.overall.plain,
+        se=found.overall.se,
+        interval=found.overall.interval,
+        per_class=tuple(
+            None if entry is None else ClassCalibration(entry.ece, entry.interval) for entry in found.per_class
+        ),
+        bins=tuple(ReliabilityPoint(entry.confidence, entry.accuracy, entry.n) for entry in found.bins),
+    )
 
 
-def multiverse_rows(
-    evaluated: Sequence[Evaluated], counted: Counted, names: Sequence[str], primary: Metric
-) -> list[Record]:
-    """Every run under every metric and scoring, and by its loss, with ranks and the flips against the primary metric.
+def sensitivity_rows(
+    evaluated: Sequence[Evaluated], stacked: StackedCounts, names: Sequence[str], primary: Metric
+) -> tuple[MetricRow, ...]:
+    """Score and rank every run under every metric and scoring, and by its loss.
 
-    Returns:
-        ``{"metric", "values": {run: value}, "ranks": {run: rank}, "flips": [[before, after]…]}``: ``before`` stands
-        above ``after`` by the primary metric and below it by this one.
+    Args:
+        evaluated: The runs.
+        stacked: Their counts.
+        names: The legend's class names.
+        primary: The metric whose order the others are compared with.
     """
-    metrics = list(mean_metrics(counted))
-    if has_boundaries(evaluated):
-        metrics.append(parse_metric("boundary.miou", names, counted))
+    metrics = list(mean_metrics(stacked.counted))
+    if stacked.boundary is not None:
+        metrics.append(parse_metric("boundary.miou", names, stacked.counted))
     if primary.name not in {metric.name for metric in metrics}:
         metrics.insert(0, primary)
-    boundary = stack(evaluated, boundary=True)
-    found = rank_under_metrics(stack(evaluated), metrics, counted, primary=primary, boundary=boundary)
+    found = rank_under_metrics(stacked.counts, metrics, stacked.counted, primary=primary, boundary=stacked.boundary)
     runs = [item.name for item in evaluated]
-    rows: list[Record] = [
-        {
-            "metric": row.metric,
-            "values": dict(zip(runs, row.values, strict=True)),
-            "ranks": dict(zip(runs, row.ranks, strict=True)),
-            "flips": [[runs[a], runs[b]] for a, b in row.flips],
-        }
+    rows = [
+        MetricRow(
+            metric=row.metric,
+            values=dict(zip(runs, row.values, strict=True)),
+            ranks=dict(zip(runs, row.ranks, strict=True)),
+            flips=tuple((runs[a], runs[b]) for a, b in row.flips),
+        )
         for row in found
     ]
-    return [*rows, *_loss_row(evaluated, next(row for row in rows if row["metric"] == primary.name))]
+    primary_ranks = next(row.ranks for row in rows if row.metric == primary.name)
+    return (*rows, *_loss_row(evaluated, primary_ranks))
 
 
-def _loss_row(evaluated: Sequence[Evaluated], primary: Record) -> list[Record]:
-    """The loss as one more metric, of which less is better; nothing where a run has none."""
+def _loss_row(evaluated: Sequence[Evaluated], before: Mapping[str, int | None]) -> list[MetricRow]:
+    """Return the loss as one more metric, of which less is better; nothing where a run has none."""
     losses = {item.name: mean_loss(item.counts) for item in evaluated}
     known = {name: loss for name, loss in losses.items() if loss is not None}
     if len(known) < len(losses):
         return []
     placed = dict(zip(known, ranks(-np.array(list(known.values()))), strict=True))
-    before = primary["ranks"]
-    pairs = [(a, b) for a, b in permutations(known, 2) if before[a] is not None and before[b] is not None]
-    turned = [[a, b] for a, b in pairs if before[a] < before[b] and (placed[a] or 0) > (placed[b] or 0)]
-    return [{"metric": "loss", "values": known, "ranks": placed, "flips": turned}]
+    flips = []
+    for a, b in permutations(known, 2):
+        first, second = before[a], before[b]
+        if first is not None and second is not None and first < second and (placed[a] or 0) > (placed[b] or 0):
+            flips.append((a, b))
+    return [MetricRow("loss", known, placed, tuple(flips))]

@@ -6,12 +6,9 @@ exist is an en dash.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
 
 from levelground.metrics.named import METRICS
-from levelground.records import Record
 
 MISSING = "–"
 """What stands where there is no value."""
@@ -193,20 +190,3 @@ def metric_words(metric: str, scorings: Sequence[str]) -> str:
     if name:
         words = f"{words} of {class_word(name)}"
     return f"{scoring} {words}" if scoring in scorings and len(scorings) > 1 else words
-
-
-Severity = Literal["headline", "finding", "warning"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence or a few about a comparison, with the figures they state."""
-
-    code: str
-    severity: Severity
-    text: str
-    figures: Mapping[str, object] = field(default_factory=dict)
-
-    def to_json(self) -> Record:
-        """The finding as a JSON object."""
-        return {"code": self.code, "severity": self.severity, "text": self.text, "figures": dict(self.figures)}

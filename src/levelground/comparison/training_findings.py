@@ -1,13 +1,13 @@
 """How the models got there: who learns first, who is faster, what was trained, how many steps a budget bought.
 
-Each function takes a comparison record and returns findings that describe; nothing here is a verdict.
+Each function takes a comparison and returns findings that describe; nothing here is a verdict.
 """
 
 from collections.abc import Mapping
 
-from levelground.comparison.text import Finding, count_of, listing, per_cent, times, whether
-from levelground.comparison.views import models_of
-from levelground.records import Record
+from levelground.comparison.record import Comparison
+from levelground.comparison.results import Finding
+from levelground.comparison.text import count_of, listing, per_cent, times, whether
 
 SAME_SPEED = 1.05
 """Throughputs within this ratio are called equal: repeated measurements differ by as much."""
@@ -16,27 +16,27 @@ LIKE_TRAINED = 0.05
 """Trained shares of the used parameters that lie within this are called alike."""
 
 
-def describe_pace(record: Record) -> list[Finding]:
+def find_training(comparison: Comparison) -> list[Finding]:
     """All findings about learning, speed and budget.
 
     Args:
-        record: The comparison.
+        comparison: The comparison.
     """
     return [
-        *converges_first(record),
-        *still_learning(record),
-        *fastest(record),
-        *unlike_steps(record),
-        *unlike_trainable(record),
+        *converges_first(comparison),
+        *still_learning(comparison),
+        *fastest(comparison),
+        *unlike_steps(comparison),
+        *unlike_trainable(comparison),
     ]
 
 
-def converges_first(record: Record) -> list[Finding]:
+def converges_first(comparison: Comparison) -> list[Finding]:
     """Who reached 95 % of its own best validation score first, by step and, where it differs, by the clock."""
-    steps = _learning_means(record, "step")
+    steps = _convergence_means(comparison, "step")
     if len(steps) < 2:
         return []
-    epochs, seconds = _learning_means(record, "epoch"), _learning_means(record, "time_s")
+    epochs, seconds = _convergence_means(comparison, "epoch"), _convergence_means(comparison, "time_s")
     order = sorted(steps, key=lambda name: (steps[name], name))
     first = [name for name in order if steps[name] == steps[order[0]]]
     places = {
@@ -58,23 +58,23 @@ def converges_first(record: Record) -> list[Finding]:
     return [Finding("converges_first", "finding", text, {"steps": steps, "epochs": epochs, "time_s": seconds})]
 
 
-def _learning_means(record: Record, key: str) -> dict[str, float]:
+def _convergence_means(comparison: Comparison, key: str) -> dict[str, float]:
     """The mean over seeds of when the target was reached, for models whose runs all know it."""
     means = {}
-    metrics = {run["learning"]["metric"] for run in record["runs"] if run["learning"]}
-    for name, runs in models_of(record).items():
-        values = [run["learning"][key] for run in runs if run["learning"] and run["learning"]["points"] >= 3]
+    metrics = {run.convergence.metric for run in comparison.runs if run.convergence}
+    for name, runs in comparison.candidate_runs.items():
+        values = [getattr(run.convergence, key) for run in runs if run.convergence and run.convergence.points >= 3]
         if len(values) == len(runs) and all(value is not None for value in values) and len(metrics) == 1:
             means[name] = sum(values) / len(values)
     return means
 
 
-def still_learning(record: Record) -> list[Finding]:
+def still_learning(comparison: Comparison) -> list[Finding]:
     """Models whose last validation was their best: a longer budget may change the result."""
     names = [
         name
-        for name, runs in models_of(record).items()
-        if all(run["learning"] and run["learning"]["points"] >= 3 and run["learning"]["best_is_last"] for run in runs)
+        for name, runs in comparison.candidate_runs.items()
+        if all(run.convergence and run.convergence.points >= 3 and run.convergence.best_is_last for run in runs)
     ]
     if not names:
         return []
@@ -85,13 +85,13 @@ def still_learning(record: Record) -> list[Finding]:
     return [Finding("still_learning", "finding", text, {"models": names})]
 
 
-def fastest(record: Record) -> list[Finding]:
+def fastest(comparison: Comparison) -> list[Finding]:
     """Who predicts and who trains faster, by measured throughput; nothing where machines differ."""
     settings: dict[str, str] = {}
-    for run in record["runs"]:
-        if not run["adopted"]:
-            setting = str([run["card"].get(key) for key in ("hardware", "device", "precision", "threads")])
-            settings.setdefault(setting, run["label"])
+    for run in comparison.runs:
+        if not run.adopted:
+            setting = str([run.card.get(key) for key in ("hardware", "device", "precision", "threads")])
+            settings.setdefault(setting, run.label)
     if len(settings) > 1:
         text = (
             f"Speeds are not compared: {listing(list(settings.values()))} ran on unlike hardware, device, precision "
@@ -103,16 +103,16 @@ def fastest(record: Record) -> list[Finding]:
         ("predict_megapixels_per_s", "faster", "predicts", "megapixels"),
         ("train_images_per_s", "faster_training", "trains", "images"),
     ):
-        speeds = _speeds(record, key)
+        speeds = _speeds(comparison, key)
         if len(speeds) >= 2:
             findings.append(Finding(code, "finding", _speed_text(speeds, verb, unit), {key: speeds}))
     return findings
 
 
-def _speeds(record: Record, key: str) -> dict[str, float]:
+def _speeds(comparison: Comparison, key: str) -> dict[str, float]:
     speeds = {}
-    for name, runs in models_of(record).items():
-        values = [run["throughput"][key] for run in runs if run["throughput"][key]]
+    for name, runs in comparison.candidate_runs.items():
+        values = [getattr(run.throughput, key) for run in runs if getattr(run.throughput, key)]
         if values:
             # Runs take unequal times for the same work, so rates meet in their harmonic mean.
             speeds[name] = len(values) / sum(1 / value for value in values)
@@ -136,11 +136,11 @@ def _rate(value: float) -> str:
     return f"{value:.0f}" if value >= 9.95 else f"{value:.2g}"
 
 
-def unlike_trainable(record: Record) -> list[Finding]:
+def unlike_trainable(comparison: Comparison) -> list[Finding]:
     """Models of which unlike shares of the used parameters were trained, as by the origin's freeze."""
     shares = {}
-    for name, runs in models_of(record).items():
-        parameters = runs[0]["card"].get("parameters") or {}
+    for name, runs in comparison.candidate_runs.items():
+        parameters = runs[0].card.get("parameters") or {}
         if parameters.get("used") and parameters.get("trainable") is not None:
             shares[name] = parameters["trainable"] / parameters["used"]
     if len(shares) < 2 or max(shares.values()) - min(shares.values()) < LIKE_TRAINED:
@@ -153,10 +153,10 @@ def unlike_trainable(record: Record) -> list[Finding]:
     return [Finding("unlike_trainable", "warning", text, {"trainable_share": shares})]
 
 
-def unlike_steps(record: Record) -> list[Finding]:
+def unlike_steps(comparison: Comparison) -> list[Finding]:
     """Models that took unlike numbers of steps in the same budget, as a budget in minutes gives."""
-    budgets = {(run["card"].get("budget") or {}).get("asked") for run in record["runs"]}
-    steps = {name: runs[0]["card"].get("steps_done") for name, runs in models_of(record).items()}
+    budgets = {(run.card.get("budget") or {}).get("asked") for run in comparison.runs}
+    steps = {name: runs[0].card.get("steps_done") for name, runs in comparison.candidate_runs.items()}
     known = {name: value for name, value in steps.items() if value}
     if len(known) < 2 or len(set(known.values())) == 1 or len(budgets) != 1:
         return []

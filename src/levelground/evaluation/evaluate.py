@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from levelground.comparison.inputs import LOOKS_FILE
+from levelground.comparison.inputs import EVALUATION_LOG
 from levelground.console import progress_bar, say
 from levelground.datasets.dataset import DATASET_FILE, Dataset
 from levelground.datasets.splits import SplitName
@@ -67,7 +67,7 @@ def note_look(run: Run, dataset: Dataset) -> None:
 
     Called again where an evaluation is reused: a kill between card and list leaves it to the next command.
     """
-    path, counts = dataset.folder / LOOKS_FILE, run.card["evaluations"]["test"]["counts_sha256"]
+    path, counts = dataset.folder / EVALUATION_LOG, run.card["evaluations"]["test"]["counts_sha256"]
     if path.exists() and f'"counts_sha256": "{counts}"' in path.read_text(encoding="utf-8"):
         return
     time = datetime.now(UTC).isoformat(timespec="seconds")

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from levelground.comparison.compare import compare_runs
 from levelground.comparison.inputs import study_of
+from levelground.comparison.record import Comparison
 from levelground.comparison.text import MISSING, between, count_of, listing, per_cent, score
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import LevelgroundError
 from levelground.imagery.legend import hex_colour
 from levelground.metrics.named import METRICS, class_kinds, overall_metrics
 from levelground.models.metadata import PASSPORT_FILE, Passport, run_passport, write_passport
-from levelground.records import Record, atomic_path
+from levelground.records import atomic_path
 from levelground.runs import Run
 
 FRONT = """---
@@ -67,15 +68,15 @@ def card_text(run: Run, passport: Passport) -> str:
         run: The run; evaluated or not.
         passport: What its model is.
     """
-    dataset, record = _dataset(run), _scores(run)
+    dataset, comparison = _dataset(run), _scores(run)
     parts = [
         FRONT + f"# {run.name}",
         _summary(run, passport),
         *_loading(passport),
         *_outputs(passport),
         *_training(run, passport, dataset),
-        *_evaluation(record),
-        *_limits(passport, record),
+        *_evaluation(comparison),
+        *_limits(passport, comparison),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -89,8 +90,8 @@ def _dataset(run: Run) -> Dataset | None:
     return dataset if run.card.get("train_sha256") == dataset.train_sha256 else None
 
 
-def _scores(run: Run) -> Record | None:
-    """The comparison record of the run alone, on test where it was scored there, else on validation."""
+def _scores(run: Run) -> Comparison | None:
+    """Compare the run alone, on test where it was scored there, else on validation."""
     for split in ("test", "val"):
         if run.counts_path(split).exists():
             try:
@@ -185,29 +186,29 @@ def _recipe_rows(run: Run) -> list[tuple[str, str]]:
     return [(words, value) for words, value in rows if "None" not in value]
 
 
-def _evaluation(record: Record | None) -> list[str]:
+def _evaluation(comparison: Comparison | None) -> list[str]:
     """Scores with 95 % intervals over groups of scenes, and the table by class."""
-    if record is None:
+    if comparison is None:
         return ["## Scores", "Not evaluated yet."]
-    run = record["runs"][0]
-    found, boundary = run["scores"]["official"], run["boundary_iou"]
-    split = {"test": "test", "val": "validation"}[record["split"]]
-    where = f"{count_of(len(record['scenes']), f'{split} scene')} in {count_of(record['n_groups'], 'group')}"
+    run = comparison.runs[0]
+    found, boundary = run.scores["official"], run.boundary
+    split = {"test": "test", "val": "validation"}[comparison.split]
+    where = f"{count_of(len(comparison.scenes), f'{split} scene')} in {count_of(comparison.n_groups, 'group')}"
     rows = [
-        f"| {METRICS[one.kind].words} | {score(found.get(one.kind))} | "
-        f"{between(found['interval']) if one.kind == 'miou' else MISSING} |"
+        f"| {METRICS[one.kind].words} | {score(found.overall(one.kind))} | "
+        f"{between(found.interval) if one.kind == 'miou' else MISSING} |"
         for one in overall_metrics("official", columns=True)
     ]
-    if boundary:
-        distance = f"boundary IoU, {boundary['distance_px']} px"
-        rows.append(f"| {distance} | {score(boundary['mean'])} | {between(boundary['interval'])} |")
-    shares, classes = record["truth"]["class_share"], record["legend"]["class"]
+    if boundary is not None:
+        distance = f"boundary IoU, {boundary.distance_px} px"
+        rows.append(f"| {distance} | {score(boundary.mean)} | {between(boundary.interval)} |")
+    shares = comparison.truth.class_share
     by_class = [
-        f"| {c['name']} | {per_cent(shares[k])} | "
-        + " | ".join(score(found[kind][k]) for kind in class_kinds("official"))
+        f"| {c.name} | {per_cent(shares[k])} | "
+        + " | ".join(score(found.per_class(kind)[k]) for kind in class_kinds("official"))
         + " |"
-        for k, c in enumerate(classes)
-        if c["counted"]
+        for k, c in enumerate(comparison.legend.classes)
+        if c.counted
     ]
     head = " | ".join(["| class | share of pixels", *(METRICS[kind].words for kind in class_kinds("official"))]) + " |"
     return [
@@ -218,9 +219,9 @@ def _evaluation(record: Record | None) -> list[str]:
     ]
 
 
-def _limits(passport: Passport, record: Record | None) -> list[str]:
-    texts = [finding["text"] for finding in (record or {}).get("findings", []) if finding["code"] in LIMITS]
-    if record is None:
+def _limits(passport: Passport, comparison: Comparison | None) -> list[str]:
+    texts = [finding.text for finding in comparison.findings if finding.code in LIMITS] if comparison else []
+    if comparison is None:
         texts.append("Nothing is known of how well it does.")
     if passport.gsd_m is None:
         texts.append("The ground sample distance of its imagery is unknown: it may fail at another.")

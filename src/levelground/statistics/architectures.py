@@ -109,8 +109,22 @@ def architecture_scores(
         [('unet', 2, 0.75), ('fpn', 2, 0.875)]
     """
     sums = group_sums(counts, groups, metric, counted)
+    return architecture_estimates(sums, archs, bootstrap_values(sums, n_resamples, seed=seed), seed=seed)
+
+
+def architecture_estimates(
+    sums: GroupSums, archs: Sequence[str], resampled: Scores, *, seed: int = 0
+) -> list[ArchitectureScore]:
+    """Score each architecture, from sums by run and group; see :func:`architecture_scores`.
+
+    Args:
+        sums: Sums by run and group.
+        archs: The architecture of each run, ``(R,)``.
+        resampled: The metric of each run in each resample of groups, ``(R, B)``.
+        seed: Fixes the draw of seeds for the share of first ranks.
+    """
     found = seed_means(sums, archs)
-    shares = _ranked_first(sums, found.runs, n_resamples, seed=seed)
+    shares = _ranked_first(resampled, found.runs, seed=seed) if sums.n_groups >= 2 else None
     scores = []
     for number, name in enumerate(found.names):
         v_groups, v_seeds = known(float(jackknife_se(found.left_out[number])) ** 2), known(found.variances[number])
@@ -161,11 +175,9 @@ def seed_means(sums: GroupSums, archs: Sequence[str]) -> SeedMeans:
     )
 
 
-def _ranked_first(sums: GroupSums, runs: Sequence[tuple[int, ...]], n_resamples: int, *, seed: int) -> Scores | None:
+def _ranked_first(resampled: Scores, runs: Sequence[tuple[int, ...]], *, seed: int) -> Scores | None:
     """Compute the share of resamples (of groups and seeds) in which each architecture's mean is the highest."""
-    if sums.n_groups < 2:
-        return None
-    resampled = bootstrap_values(sums, n_resamples, seed=seed)
+    n_resamples = resampled.shape[-1]
     generator = np.random.Generator(np.random.Philox([seed, 1]))  # not the stream that drew the groups
     means = np.empty((len(runs), n_resamples))
     for number, members in enumerate(runs):
@@ -255,7 +267,11 @@ def compare_architectures(
         >>> pair.a, pair.b, round(pair.delta, 3), pair.n_a, pair.verdict.word
         ('unet', 'fpn', -0.125, 2, 'undecided')
     """
-    sums = group_sums(counts, groups, metric, counted)
+    return architecture_pair_estimates(group_sums(counts, groups, metric, counted), archs, delta=delta)
+
+
+def architecture_pair_estimates(sums: GroupSums, archs: Sequence[str], *, delta: float) -> list[ArchitecturePair]:
+    """Compare all pairs of architectures, from sums by run and group; see :func:`compare_architectures`."""
     means = seed_means(sums, archs)
     pairs = [_compare(means, a, b, sums.n_groups) for a, b in all_pairs(len(means.names))]
     adjusted = holm(np.array([np.nan if pair.p is None else pair.p for pair in pairs]))

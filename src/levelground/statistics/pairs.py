@@ -18,7 +18,7 @@ from levelground.metrics.named import Metric
 from levelground.metrics.scores import AnyCounts, Counted, Scores
 from levelground.statistics.intervals import bca_interval, ends, jackknife_se, known, percentile_interval, t_interval
 from levelground.statistics.permutation import holm, smallest_p, swap_p_values
-from levelground.statistics.resampling import CountsMetric, bootstrap_values, group_sums
+from levelground.statistics.resampling import CountsMetric, GroupSums, bootstrap_values, group_sums
 
 VerdictWord = Literal["equal", "better", "worse", "undecided"]
 
@@ -145,7 +145,11 @@ def run_intervals(counts: AnyCounts, groups: Groups, metric: Metric | CountsMetr
         >>> round(found[0].value, 3), round(found[0].se, 3), found[0].df
         (0.666, 0.111, 2.0)
     """
-    sums = group_sums(counts, groups, metric, counted)
+    return run_estimates(group_sums(counts, groups, metric, counted))
+
+
+def run_estimates(sums: GroupSums) -> list[Estimate]:
+    """Estimate the metric of each run with its interval, from sums by run and group."""
     return _estimates(sums.values(), sums.left_out())
 
 
@@ -173,9 +177,12 @@ def differences(
         >>> round(differences(counts, ["s1", "s2"], accuracy, np.array([True, True]))[0].value, 3)
         -0.1
     """
-    chosen = all_pairs(counts.shape[0]) if pairs is None else pairs
-    sums = group_sums(counts, groups, metric, counted)
-    first, second = _columns(chosen)
+    return difference_estimates(group_sums(counts, groups, metric, counted), pairs)
+
+
+def difference_estimates(sums: GroupSums, pairs: Sequence[tuple[int, int]] | None = None) -> list[Estimate]:
+    """Estimate differences of pairs with their intervals, from sums by run and group; see :func:`differences`."""
+    first, second = _columns(all_pairs(sums.n_runs) if pairs is None else pairs)
     values, left_out = sums.values(), sums.left_out()
     return _estimates(values[first] - values[second], left_out[first] - left_out[second])
 
@@ -216,14 +223,26 @@ def compare_pairs(
     """
     if not delta >= 0 or n_resamples < 100:
         raise ConfigError(f"delta is {delta}, n_resamples {n_resamples}; expected at least 0 and at least 100.")
-    pairs = all_pairs(counts.shape[0])
-    if not pairs:
+    if counts.shape[0] < 2:
         return []
     sums = group_sums(counts, groups, metric, counted)
+    resampled = bootstrap_values(sums, n_resamples, seed=seed)
+    return pair_estimates(sums, resampled, delta=delta, seed=seed)
+
+
+def pair_estimates(sums: GroupSums, resampled: Scores, *, delta: float, seed: int = 0) -> list[PairEstimate]:
+    """Compare all pairs of runs, from sums by run and group; see :func:`compare_pairs`.
+
+    Args:
+        sums: Sums by run and group.
+        resampled: The metric of each run in each resample of groups, ``(R, B)``; the swap test takes as many swaps.
+        delta: Differences below this do not matter.
+        seed: Fixes the draw of the swaps.
+    """
+    pairs, n_resamples = all_pairs(sums.n_runs), resampled.shape[-1]
     first, second = _columns(pairs)
     values, left_out = sums.values(), sums.left_out()
     found, without = values[first] - values[second], left_out[first] - left_out[second]
-    resampled = bootstrap_values(sums, n_resamples, seed=seed)
     drawn = resampled[first] - resampled[second]
     many = sums.n_groups >= 2
     p = swap_p_values(sums, pairs, n_resamples, seed=seed) if many else np.full(len(pairs), np.nan)

@@ -62,6 +62,10 @@ class GroupSums:
         flat = self.sums.reshape(-1, self.n_groups) @ weights
         return flat.reshape(*self.sums.shape[:-1], weights.shape[1])
 
+    def of_runs(self, runs: Sequence[int]) -> "GroupSums":
+        """The sums of some of the runs, in the order given."""
+        return GroupSums(np.ascontiguousarray(self.sums[..., list(runs), :]), self.groups, self.score)
+
     def chunk(self) -> int:
         """Return how many resamples are held in memory at a time."""
         return max(64, int(_CHUNK_BYTES / 8 / max(1, self.sums.size // self.n_groups)))
