@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from levelground.datasets.groups import NamedLink, Place, bounds_links, join_groups, pixel_links, read_groups
-from levelground.datasets.near_duplicates import TOUCH, Traits, cached_traits, mean_and_std, scene_traits, touching
+from levelground.datasets.groups import Footprint, NamedLink, footprint_links, join_groups, pixel_links, read_groups
+from levelground.datasets.near_duplicates import (
+    TOUCH,
+    Fingerprint,
+    cached_fingerprint,
+    find_touching,
+    fingerprint_scene,
+    mean_and_std,
+)
 from levelground.errors import DataError
 
 Image = NDArray[np.uint8]
@@ -32,14 +39,14 @@ def jpeg(image: Image, quality: int = 90) -> Image:
     return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
 
 
-def traits_of(images: dict[str, Image]) -> dict[str, Traits]:
-    """Traits of whole images without labels."""
-    return {name: scene_traits(image, None) for name, image in images.items()}
+def fingerprints_of(images: dict[str, Image]) -> dict[str, Fingerprint]:
+    """Fingerprint of whole images without labels."""
+    return {name: fingerprint_scene(image, None) for name, image in images.items()}
 
 
 def pairs(images: dict[str, Image]) -> dict[tuple[str, str], str]:
     """Kind of link by pair."""
-    return {(min(one.a, one.b), max(one.a, one.b)): one.kind for one in pixel_links(traits_of(images))}
+    return {(min(one.a, one.b), max(one.a, one.b)): one.kind for one in pixel_links(fingerprints_of(images))}
 
 
 def tiles(image: Image, size: int, name: str = "") -> dict[str, Image]:
@@ -64,7 +71,7 @@ def test_neighbours_in_a_mosaic_touch_and_nothing_else_does() -> None:
         if r + dr < 3 and c + dc < 3
     }
     assert pairs(images) == expected
-    texts = [link.text for link in pixel_links(traits_of(images))]
+    texts = [link.text for link in pixel_links(fingerprints_of(images))]
     assert any(re.fullmatch(r"a00 lies left of a01 \(evidence \d+\)", text) for text in texts)
     assert any(re.fullmatch(r"a00 lies above a10 \(evidence \d+\)", text) for text in texts)
 
@@ -73,11 +80,11 @@ def test_on_the_ten_real_scenes_exactly_one_pair_touches(real_data: Path) -> Non
     """482365 lies left of 180902, by a wide margin, and nothing else is linked."""
     files = sorted((real_data / "deepglobe").glob("*_sat.jpg"))
     images = {file.name.removesuffix("_sat.jpg"): cv2.imread(str(file)) for file in files}
-    traits = traits_of(images)
-    links = pixel_links(traits)
+    fingerprints = fingerprints_of(images)
+    links = pixel_links(fingerprints)
     assert [(link.a, link.b, link.kind) for link in links] == [("482365", "180902", "touches")]
-    ids = sorted(traits)
-    found = list(touching([traits[scene] for scene in ids]))
+    ids = sorted(fingerprints)
+    found = list(find_touching([fingerprints[scene] for scene in ids]))
     assert [link.score > 4 * TOUCH for link in found] == [True]
 
 
@@ -155,13 +162,13 @@ def test_traits_hold_borders_and_moments() -> None:
     pixels[0, 0, 0] = np.nan
     labels = np.zeros((3, 4), np.uint8)
     labels[2] = 255
-    traits = scene_traits(pixels, labels)
-    assert traits.size == (3, 4)
-    assert traits.n_valid.tolist() == [7]
-    assert traits.total.tolist() == pytest.approx([28.0])
-    assert traits.squares.tolist() == pytest.approx([140.0])
-    np.testing.assert_allclose(traits.rows[1, 0], 1.5 * pixels[2, :, 0] - 0.5 * pixels[1, :, 0])
-    np.testing.assert_allclose(traits.columns[1, 0], 1.5 * pixels[:, 3, 0] - 0.5 * pixels[:, 2, 0])
+    fingerprints = fingerprint_scene(pixels, labels)
+    assert fingerprints.size == (3, 4)
+    assert fingerprints.n_valid.tolist() == [7]
+    assert fingerprints.total.tolist() == pytest.approx([28.0])
+    assert fingerprints.squares.tolist() == pytest.approx([140.0])
+    np.testing.assert_allclose(fingerprints.rows[1, 0], 1.5 * pixels[2, :, 0] - 0.5 * pixels[1, :, 0])
+    np.testing.assert_allclose(fingerprints.columns[1, 0], 1.5 * pixels[:, 3, 0] - 0.5 * pixels[:, 2, 0])
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
@@ -173,7 +180,7 @@ def test_mean_and_std_are_those_of_all_labelled_pixels(dtype: str, bands: int) -
     for height in (20, 33):
         pixels = rng.integers(0, 200, (height, 40, bands)).astype(dtype)
         labels = rng.choice(np.uint8([0, 1, 255]), (height, 40))
-        scenes.append(scene_traits(pixels, labels))
+        scenes.append(fingerprint_scene(pixels, labels))
         values.append(pixels[labels != 255])
     mean, std = mean_and_std(scenes)
     np.testing.assert_allclose(mean, np.concatenate(values).astype(float).mean(axis=0), rtol=1e-9)
@@ -182,9 +189,9 @@ def test_mean_and_std_are_those_of_all_labelled_pixels(dtype: str, bands: int) -
 
 def test_a_band_that_never_varies_has_deviation_one() -> None:
     """Dividing by it must not blow up; so too where no pixel is labelled."""
-    traits = scene_traits(np.full((5, 5, 2), 7, np.uint8), None)
-    assert mean_and_std([traits]) == ((7.0, 7.0), (1.0, 1.0))
-    unlabelled = scene_traits(np.full((5, 5, 1), 7, np.uint8), np.full((5, 5), 255, np.uint8))
+    fingerprints = fingerprint_scene(np.full((5, 5, 2), 7, np.uint8), None)
+    assert mean_and_std([fingerprints]) == ((7.0, 7.0), (1.0, 1.0))
+    unlabelled = fingerprint_scene(np.full((5, 5, 1), 7, np.uint8), np.full((5, 5), 255, np.uint8))
     assert mean_and_std([unlabelled]) == ((0.0,), (1.0,))
 
 
@@ -192,41 +199,41 @@ def test_traits_are_made_once_and_again_where_damaged(tmp_path: Path) -> None:
     """The cache gives the same numbers; a damaged file is made anew."""
     made = []
 
-    def make() -> Traits:
+    def make() -> Fingerprint:
         made.append(1)
-        return scene_traits(ground(1, 64), None)
+        return fingerprint_scene(ground(1, 64), None)
 
-    first = cached_traits(tmp_path, "a" * 64, "b" * 64, make)
-    again = cached_traits(tmp_path, "a" * 64, "b" * 64, make)
+    first = cached_fingerprint(tmp_path, "a" * 64, "b" * 64, make)
+    again = cached_fingerprint(tmp_path, "a" * 64, "b" * 64, make)
     assert len(made) == 1
     for name, value in vars(first).items():
         np.testing.assert_array_equal(value, getattr(again, name))
     (file,) = tmp_path.rglob("*.npz")
     file.write_bytes(b"PK broken")
-    cached_traits(tmp_path, "a" * 64, "b" * 64, make)
+    cached_fingerprint(tmp_path, "a" * 64, "b" * 64, make)
     assert len(made) == 2
 
 
 def test_tiny_scenes_have_traits() -> None:
     """A scene of one pixel has borders and a thumbnail."""
-    traits = traits_of({"a": np.full((1, 1, 3), 5, np.uint8), "b": np.full((1, 1, 3), 9, np.uint8)})
-    assert pixel_links(traits) == []
+    fingerprints = fingerprints_of({"a": np.full((1, 1, 3), 5, np.uint8), "b": np.full((1, 1, 3), 9, np.uint8)})
+    assert pixel_links(fingerprints) == []
 
 
 def test_bounds_touch_and_overlap_to_half_a_pixel() -> None:
     """Boxes are compared in the same reference system only."""
     places = {
-        "a": Place("EPSG:1", 0, 0, 10, 10, 1.0),
-        "right of a": Place("EPSG:1", 10.4, 0, 20, 10, 1.0),
-        "over a": Place("EPSG:1", 5, 5, 9, 15, 1.0),
-        "far": Place("EPSG:1", 30, 0, 40, 10, 1.0),
-        "elsewhere": Place("EPSG:2", 0, 0, 10, 10, 1.0),
+        "a": Footprint("EPSG:1", 0, 0, 10, 10, 1.0),
+        "right of a": Footprint("EPSG:1", 10.4, 0, 20, 10, 1.0),
+        "over a": Footprint("EPSG:1", 5, 5, 9, 15, 1.0),
+        "far": Footprint("EPSG:1", 30, 0, 40, 10, 1.0),
+        "elsewhere": Footprint("EPSG:2", 0, 0, 10, 10, 1.0),
     }
-    assert [(one.a, one.b, one.text) for one in bounds_links(places)] == [
+    assert [(one.a, one.b, one.text) for one in footprint_links(places)] == [
         ("a", "over a", "a and over a overlap on the map"),
         ("a", "right of a", "a and right of a touch on the map"),
     ]
-    assert bounds_links({}) == []
+    assert footprint_links({}) == []
 
 
 def test_groups_join_names_and_links() -> None:

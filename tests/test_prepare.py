@@ -391,7 +391,7 @@ def test_many_scenes_and_findings_are_told_briefly(
 ) -> None:
     """Beyond the limit shifted overlaps are not searched, which is said; the table of findings is cut."""
     monkeypatch.setattr("levelground.datasets.near_duplicates.MOST_OVERLAPS", 5)
-    monkeypatch.setattr("levelground.datasets.prepare.MOST_OVERLAPS", 5)
+    monkeypatch.setattr("levelground.datasets.quality_checks.MOST_OVERLAPS", 5)
     monkeypatch.setattr("levelground.datasets.prepare.SHOWN", 1)
     dataset = prepare(data)
     assert "no-overlap-search" in codes(dataset)

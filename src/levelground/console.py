@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: one line at a time, progress bars with time left."""
+"""Print lines, tables and progress bars for a person, on stderr."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -39,7 +39,7 @@ def say_table(title: str, header: Iterable[str], rows: Iterable[Iterable[str]]) 
 
 
 class _Note(ProgressColumn):
-    """The free text of a task (loss, images a second), never markup."""
+    """Free text of a task (loss, images a second), never markup."""
 
     def render(self, task: Task) -> Text:
         return Text(str(task.fields.get("note", "")))
@@ -54,7 +54,7 @@ class Bar:
 
     @property
     def shown(self) -> bool:
-        """Whether anybody sees it."""
+        """True where the bar is visible."""
         return not self._progress.disable
 
     def advance(self, n: int = 1, *, note: str | None = None) -> None:

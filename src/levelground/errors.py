@@ -6,14 +6,14 @@
     ├── ConfigError                 a flag, recipe field or combination of them
     ├── DataError                   a file or folder that the user gave
     │   ├── SceneError              image or mask: missing, unreadable, unlike sizes
-    │   ├── LabelColourError        a mask colour that is no class of the legend
+    │   ├── LabelColourError        a mask colour that is not a class of the legend
     │   ├── LegendError             a legend that contradicts itself
     │   └── SplitError              a split with unknown, doubled or no scenes
     ├── RecordError                 a record: damaged, unknown schema, wrong kind
     │   └── BusyError               another process holds the folder
     ├── ModelError                  architecture, encoder or their combination
     │   └── WeightsError            weights: not there, do not fit, unsafe
-    ├── TrainingError               a loss that is no number
+    ├── TrainingError               a loss that is not a number
     ├── UnlikeError                 runs that must not be compared
     ├── DiskError                   no room, no permission
     ├── ShapeError                  arrays whose shapes do not fit
@@ -40,7 +40,7 @@ class SceneError(DataError):
 
 
 class LabelColourError(DataError):
-    """A mask holds a colour that is no class of the legend."""
+    """A mask colour that is not a class of the legend."""
 
 
 class LegendError(DataError):
@@ -56,7 +56,7 @@ class RecordError(LevelgroundError):
 
 
 class BusyError(RecordError):
-    """Another process holds the folder."""
+    """A folder that another process holds."""
 
 
 class ModelError(LevelgroundError):
@@ -68,7 +68,7 @@ class WeightsError(ModelError):
 
 
 class TrainingError(LevelgroundError):
-    """Training that cannot go on, such as a loss that is no number."""
+    """Training that cannot go on, such as a loss that is not a number."""
 
 
 class UnlikeError(LevelgroundError):
@@ -88,7 +88,7 @@ class ClassIndexError(LevelgroundError):
 
 
 def first_line(error: BaseException, *, limit: int = 120) -> str:
-    r"""The first line of another library's error without its full stop, or the error's name where it says nothing.
+    r"""Return the first line of another library's error without its full stop, or the error's name where it is empty.
 
     Example:
         >>> first_line(ValueError("No such file.\nTry another.")), first_line(EOFError())
@@ -99,7 +99,7 @@ def first_line(error: BaseException, *, limit: int = 120) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""A text on one line: what is not printed, such as a line break in a file's name, is written as in Python.
+    r"""Put a text on one line: characters that are not printed, such as line breaks, are escaped as in Python.
 
     Example:
         >>> one_line("Лес\n.jpg")

@@ -49,10 +49,10 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def writing(path: Path, remedy: str = REMEDY) -> Iterator[None]:
-    """Turn what the system says against writing into one line.
+    """Turn the system's errors of writing into one line.
 
     Args:
-        path: What is being written, for the error.
+        path: The file or folder that is written, for the error.
         remedy: What to do about it.
     Raises:
         DiskError: The block raised an ``OSError``: a full disk, no permission, no such folder.
@@ -64,7 +64,7 @@ def writing(path: Path, remedy: str = REMEDY) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Why something could not be written, in the system's words where it has some.
+    """Return the reason of a failed write, in the system's words where it has some.
 
     Example:
         >>> reason(OSError(28, "No space left on device")), reason(OSError("4000 requested and 96 written"))
@@ -80,7 +80,7 @@ def reason(error: BaseException) -> str:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that the disk, the quota or the size of a file is at its end."""
+    """Tell whether an error means a full disk, a full quota or a file that is too large."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
@@ -114,7 +114,7 @@ def atomic_path(path: Path, remedy: str = REMEDY) -> Iterator[Path]:
 
 
 def append_text(path: Path, text: str, *, durable: bool = False) -> None:
-    """Append to a file; where that fails, the file is what it was.
+    """Append to a file; where that fails, leave the file as it was.
 
     Args:
         path: The file; made where it is missing.
@@ -198,7 +198,7 @@ def set_room_aside(file: IO[bytes], size: int) -> None:
 
 @contextlib.contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process, and clear what killed ones left half-written in it.
+    """Hold a folder for this process, and remove files that killed processes left half-written in it.
 
     Args:
         folder: The folder to hold; made where it is missing.
@@ -219,7 +219,7 @@ def one_writer(folder: Path) -> Iterator[None]:
 
 
 def _lock(handle: int, folder: Path, after: contextlib.ExitStack) -> None:
-    """Take the lock of a folder or say who has it; write down who has it now."""
+    """Take the lock of a folder and write down who has it; where it is taken, say by whom."""
     try:
         free = _try_lock(handle) if _kernel_locks() else _try_soft_lock(folder, after)
     except OSError as error:
@@ -241,7 +241,7 @@ def _lock(handle: int, folder: Path, after: contextlib.ExitStack) -> None:
 
 
 def _kernel_locks() -> bool:
-    """Whether this Python can lock an open file."""
+    """Tell whether this Python can lock an open file."""
     import filelock  # a tenth of a second, which --help need not wait for
 
     return filelock.has_fcntl or sys.platform == "win32"
@@ -283,7 +283,7 @@ def _close(handle: int) -> None:
 
 
 def command_line() -> str:
-    """The command of this process, without the program's folder."""
+    """Return the command of this process, without the program's folder."""
     program = Path(sys.argv[0]).name if sys.argv else "python"
     return shlex.join(["levelground" if program == "__main__.py" else program, *sys.argv[1:]])
 

@@ -25,7 +25,7 @@ from levelground.comparison.compare import compare_runs
 from levelground.config import load_recipe
 from levelground.datasets.dataset import read_dataset
 from levelground.datasets.groups import read_groups
-from levelground.datasets.near_duplicates import cached_traits, scene_traits
+from levelground.datasets.near_duplicates import cached_fingerprint, fingerprint_scene
 from levelground.datasets.splits import lists_split
 from levelground.errors import LevelgroundError
 from levelground.imagery.cache import Cache
@@ -234,7 +234,7 @@ def test_pickles_of_plain_things_for_weights(tmp_path: Path, value: Any) -> None
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pair, its cache and its traits."""
+    """A pair, its cache and its fingerprint."""
     folder = tmp_path_factory.mktemp("stored")
     kaggle_pair(folder, "1", size=(9, 7))
     use_cache(folder, folder)
@@ -242,19 +242,19 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def use_cache(pair: Path, folder: Path) -> None:
-    """Store a pair, open it, and take its traits."""
+    """Store a pair, open it, and take its fingerprint."""
     cache = Cache(folder / "cache")
     entry = cache.store(SceneFile("1", pair / "1_sat.jpg", pair / "1_mask.png"), DEEPGLOBE)
     opened = cache.open(entry.image_key, entry.labels_key)
-    make = partial(scene_traits, opened.pixels, opened.labels)
-    cached_traits(cache.folder, entry.image_key, entry.labels_key, make)
+    make = partial(fingerprint_scene, opened.pixels, opened.labels)
+    cached_fingerprint(cache.folder, entry.image_key, entry.labels_key, make)
 
 
 @pytest.mark.filterwarnings("ignore:Reading `.npy`")  # NumPy's, of what a harmed header looks like
 @given(change=harm(), which=st.integers(0, 3))
 @MANY
 def test_a_harmed_cache(stored: Path, tmp_path: Path, change: Callable[[bytes], bytes], which: int) -> None:
-    """Arrays, figures and traits, byte by byte: what is damaged is made anew or refused."""
+    """Arrays, figures and fingerprints, byte by byte: what is damaged is made anew or refused."""
     files = sorted(path for path in (stored / "cache").rglob("*") if path.is_file())
     assert len(files) == 4
     for number, path in enumerate(files):

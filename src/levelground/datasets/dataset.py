@@ -1,4 +1,4 @@
-"""The record of a prepared data set: which scenes, what they hold by hash, how they are split, what was found.
+"""Record of a prepared data set: scenes with their hashes, split, groups and findings.
 
 ``dataset.json`` is read by every later command. :class:`DatasetRecord` is the file, field by field, with one reader
 and one writer; :class:`Dataset` is what the commands work with. Nothing in the file is believed before it is checked:
@@ -67,7 +67,7 @@ class SceneRecord:
 
 @dataclass(frozen=True, config=_CONFIG)
 class SplitDescription:
-    """How the split came about."""
+    """Rule of the split."""
 
     kind: str
     """Name of the rule."""
@@ -88,7 +88,7 @@ class DatasetRecord:
     cache: str
     """Folder with the decoded scenes, absolute."""
     layout: Layout
-    """How the data folder is laid out."""
+    """Layout of the data folder."""
     legend: JsonLegend
     """The classes."""
     legend_sha256: Digest
@@ -104,15 +104,15 @@ class DatasetRecord:
     std: tuple[Annotated[float, Field(gt=0)], ...]
     """Standard deviation of each band over the labelled pixels of the training scenes, in stored units."""
     groups_from: str
-    """Where groups come from."""
+    """Source of the groups."""
     split: dict[SplitName, tuple[str, ...]]
     """Ids of the scenes of each set."""
     split_rule: SplitDescription
-    """How the split came about."""
+    """Rule of the split."""
     split_sha256: Digest
     """Hash of the three sets."""
     findings: tuple[Finding, ...]
-    """What is worth saying about the data."""
+    """Findings about the data."""
     scenes: tuple[SceneRecord, ...]
     """All labelled scenes."""
 

@@ -1,4 +1,4 @@
-"""Groups of scenes that are not independent: named by folders or ``groups.csv``, or found from pixels and bounds.
+"""Group scenes that are not independent: by folders or ``groups.csv``, or by pixels and places on the map.
 
 A group is the unit of splitting and of resampling: scenes of one group must not be split between training and test,
 and an interval over them counts groups, not scenes.
@@ -11,8 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from levelground.datasets.near_duplicates import Kind, Traits, features, overlapping, repeating, touching
+from levelground.config import GroupsFrom, Layout
+from levelground.datasets.dataset import SceneRecord
+from levelground.datasets.near_duplicates import (
+    Fingerprint,
+    Kind,
+    find_overlaps,
+    find_repeats,
+    find_touching,
+    thumbnail_details,
+)
 from levelground.errors import DataError
+from levelground.imagery.geotiff import read_info
+from levelground.imagery.scene_pixels import SceneFile
 
 GROUPS_FILE = "groups.csv"
 
@@ -28,8 +39,8 @@ class NamedLink:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a georeferenced scene lies: its bounding box in the units of ``crs``, and the size of a pixel."""
+class Footprint:
+    """Bounding box of a georeferenced scene in the units of ``crs``, and the size of a pixel."""
 
     crs: str
     left: float
@@ -39,12 +50,84 @@ class Place:
     pixel: float
 
 
+@dataclass(frozen=True)
+class Grouping:
+    """The groups of all scenes.
+
+    ``named`` is the group of each scene by folder or ``groups.csv`` alone, ``joined`` the group after linked scenes
+    were joined; ``source`` says where groups come from.
+    """
+
+    named: Mapping[str, str]
+    joined: Mapping[str, str]
+    source: str
+    links: tuple[NamedLink, ...] = ()
+
+
+def find_groups(
+    asked: GroupsFrom,
+    data: Path,
+    layout: Layout,
+    files: Sequence[SceneFile],
+    scenes: Sequence[SceneRecord],
+    fingerprints: Mapping[str, Fingerprint],
+) -> Grouping:
+    """Group the scenes as asked.
+
+    Args:
+        asked: Where groups come from; ``auto`` takes ``groups.csv`` where there is one, else folders and pixels.
+        data: The data folder.
+        layout: Blocks of a raster touch by design and are not searched: each is a group, or each raster is.
+        files: The scenes' files.
+        scenes: Their records, in the same order.
+        fingerprints: Their fingerprints, by id.
+    Raises:
+        DataError: ``groups.csv`` is wrong.
+    """
+    alone = {scene.id: scene.id for scene in scenes}
+    folders = {file.id: file.group or file.id for file in files}
+    shared = folders != alone
+    table = data / GROUPS_FILE
+    if asked == "file" or (asked == "auto" and table.is_file()):
+        named = read_groups(table, alone)
+        return Grouping(named, named, GROUPS_FILE)
+    if asked == "none":
+        return Grouping(alone, alone, "none")
+    if layout == "raster":
+        return Grouping(folders, folders, "rasters" if shared else "blocks of one raster")
+    if asked == "folders":
+        return Grouping(folders, folders, "folders")
+    named = folders if asked == "auto" else alone
+    links = (*equal_file_links(scenes), *pixel_links(fingerprints), *footprint_links(_footprints(files)))
+    first: dict[tuple[str, str], NamedLink] = {}
+    for link in links:
+        first.setdefault((min(link.a, link.b), max(link.a, link.b)), link)
+    source = "folders and pixels" if asked == "auto" and shared else "pixels"
+    return Grouping(named, join_groups(alone, named, links), source, tuple(first.values()))
+
+
+def _footprints(files: Sequence[SceneFile]) -> dict[str, Footprint]:
+    """Read where georeferenced scenes lie."""
+    footprints = {}
+    for file in files:
+        if file.image.suffix.lower() not in (".tif", ".tiff"):
+            continue
+        info = read_info(file.image)
+        if info.crs is None or info.transform is None:
+            continue
+        a, b, c, d, e, f = info.transform
+        x = [c + a * column + b * row for column in (0, info.width) for row in (0, info.height)]
+        y = [f + d * column + e * row for column in (0, info.width) for row in (0, info.height)]
+        footprints[file.id] = Footprint(info.crs, min(x), min(y), max(x), max(y), abs(a * e - b * d) ** 0.5)
+    return footprints
+
+
 def read_groups(path: Path, ids: Iterable[str]) -> dict[str, str]:
     """Read a table of groups with the columns ``id`` and ``group``.
 
     Args:
         path: The CSV file, UTF-8.
-        ids: The scenes at hand; each must be named. Names of other scenes are passed over.
+        ids: The scenes at hand; each must be named. Names of other scenes are ignored.
     Returns:
         The group of each scene, by id.
     Raises:
@@ -76,20 +159,31 @@ def read_groups(path: Path, ids: Iterable[str]) -> dict[str, str]:
     return {scene: named[scene] for scene in wanted}
 
 
-def pixel_links(traits: Mapping[str, Traits]) -> list[NamedLink]:
-    """Scenes that touch, overlap or repeat, told from pixels.
+def equal_file_links(scenes: Sequence[SceneRecord]) -> list[NamedLink]:
+    """Link the first of equal image files to each of the others."""
+    first: dict[str, str] = {}
+    links = []
+    for scene in scenes:
+        other = first.setdefault(scene.image_sha256, scene.id)
+        if other != scene.id:
+            links.append(NamedLink(other, scene.id, "repeats", f"{other} and {scene.id} are the same image file"))
+    return links
+
+
+def pixel_links(fingerprints: Mapping[str, Fingerprint]) -> list[NamedLink]:
+    """Link scenes that touch, overlap or repeat, told from pixels.
 
     Args:
-        traits: The scenes' traits, by id.
+        fingerprints: The scenes' fingerprints, by id.
     Returns:
-        One link for each pair, the strongest reason first named: repeats, then overlaps, then touches.
+        One link for each pair, with the strongest reason: repeats, then overlaps, then touches.
     """
-    ids = sorted(traits)
-    ordered = [traits[scene] for scene in ids]
+    ids = sorted(fingerprints)
+    ordered = [fingerprints[scene] for scene in ids]
     shapes = [one.size for one in ordered]
-    detail = features(ordered)
+    detail = thumbnail_details(ordered)
     links: dict[tuple[str, str], NamedLink] = {}
-    for link in (*repeating(detail, shapes), *overlapping(detail, shapes), *touching(ordered)):
+    for link in (*find_repeats(detail, shapes), *find_overlaps(detail, shapes), *find_touching(ordered)):
         a, b = ids[link.a], ids[link.b]
         text = {
             "repeats": f"{a} and {b} show the same scene, {link.where} (correlation {link.score:.2f})",
@@ -101,17 +195,17 @@ def pixel_links(traits: Mapping[str, Traits]) -> list[NamedLink]:
     return [links[pair] for pair in sorted(links)]
 
 
-def bounds_links(places: Mapping[str, Place]) -> list[NamedLink]:
-    """Georeferenced scenes whose boxes overlap or touch, to half a pixel.
+def footprint_links(footprints: Mapping[str, Footprint]) -> list[NamedLink]:
+    """Link georeferenced scenes whose boxes overlap or touch, to half a pixel.
 
     Args:
-        places: Where each scene lies, by id; only scenes in the same reference system are compared.
+        footprints: Place of each scene on the map, by id; only scenes in the same reference system are compared.
     """
-    ids = sorted(places)
+    ids = sorted(footprints)
     if len(ids) < 2:
         return []
-    box = np.array([[p.left, p.bottom, p.right, p.top, p.pixel] for p in (places[scene] for scene in ids)])
-    system = np.array([places[scene].crs for scene in ids])
+    box = np.array([[p.left, p.bottom, p.right, p.top, p.pixel] for p in (footprints[scene] for scene in ids)])
+    system = np.array([footprints[scene].crs for scene in ids])
     links = []
     for i in range(len(ids) - 1):
         rest, own = box[i + 1 :], box[i]
@@ -129,11 +223,11 @@ def bounds_links(places: Mapping[str, Place]) -> list[NamedLink]:
 
 
 def join_groups(ids: Iterable[str], named: Mapping[str, str], links: Sequence[NamedLink]) -> dict[str, str]:
-    """Groups from names and links together: whatever is connected is one group.
+    """Join named groups and linked scenes: all scenes that are connected make one group.
 
     Args:
         ids: All scenes.
-        named: Group of the scenes that have one by name; the others stand alone.
+        named: Group of the scenes that have one by name; each of the others is its own.
         links: Pairs that are not independent.
     Returns:
         The group of each scene: the name that its scenes carry, the first where there are several, or the first id.

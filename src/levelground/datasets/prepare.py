@@ -1,4 +1,4 @@
-"""Make a data folder ready: find and verify its scenes, decode them once, group and split them, write the record."""
+"""Prepare a data folder: find and verify its scenes, decode them once, group and split them, write ``dataset.json``."""
 
 import contextlib
 import importlib
@@ -15,18 +15,24 @@ import numpy as np
 from levelground.config import PrepareOptions
 from levelground.console import progress_bar, say, say_table
 from levelground.datasets.dataset import DATASET_FILE, Dataset, SceneRecord, read_dataset, write_dataset
-from levelground.datasets.near_duplicates import MOST_OVERLAPS, Traits, cached_traits, mean_and_std, scene_traits
-from levelground.datasets.quality_checks import (
-    FEW_GROUPS,
-    class_findings,
-    link_notes,
-    missing_masks,
-    odd_masks,
-    repeated_files,
-    split_findings,
+from levelground.datasets.groups import GROUPS_FILE, Grouping, find_groups, read_groups
+from levelground.datasets.near_duplicates import (
+    Fingerprint,
+    cached_fingerprint,
+    fingerprint_scene,
+    mean_and_std,
 )
-from levelground.datasets.split_selection import Grouping, check_choices, choose_split, find_groups
-from levelground.datasets.splits import SPLIT_NAMES
+from levelground.datasets.quality_checks import FEW_GROUPS, check_dataset, missing_masks
+from levelground.datasets.splits import (
+    SPLIT_NAMES,
+    Split,
+    folders_split,
+    lists_split,
+    origin_split,
+    random_split,
+    split_folder,
+    strips_split,
+)
 from levelground.errors import ConfigError, DataError, DiskError, RecordError, SceneError
 from levelground.imagery.cache import Cache, CacheEntry, default_cache_folder
 from levelground.imagery.data_folder import Found, find_scenes
@@ -34,33 +40,13 @@ from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import Legend
 from levelground.imagery.scene_pixels import SceneFile
 
-HANDLE = "balraj98/deepglobe-land-cover-classification-dataset"
+KAGGLE_NAME = "balraj98/deepglobe-land-cover-classification-dataset"
 BY_HAND = (
-    f"To get it by hand: accept the terms at kaggle.com/datasets/{HANDLE}, unpack the archive, and pass its folder "
-    "as --data."
+    f"To get it by hand: accept the terms at kaggle.com/datasets/{KAGGLE_NAME}, unpack the archive, and pass its "
+    "folder as --data."
 )
-
-
-def download_kaggle() -> Path:
-    """Fetch the set with kagglehub, or find what it fetched before.
-
-    Returns:
-        The folder with ``train/``.
-    Raises:
-        DataError: kagglehub is not installed, there is no network, or the user has no access; says what to do by hand.
-    """
-    try:
-        kagglehub = importlib.import_module("kagglehub")
-    except ImportError as error:
-        raise DataError(
-            f"--download kaggle: kagglehub is not installed (pip install levelground[download]). {BY_HAND}"
-        ) from error
-    say(f"fetching {HANDLE} with kagglehub (about 3 GB)")
-    try:
-        return Path(kagglehub.dataset_download(HANDLE)).resolve()
-    except Exception as error:  # kagglehub, requests and urllib3 raise their own kinds; all mean: not fetched
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"--download kaggle: not fetched ({reason}). {BY_HAND}") from error
+SHOWN = 20  # findings in the table; dataset.json lists all of them
+_SEVERITIES = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
@@ -69,7 +55,7 @@ class Decoded:
 
     scene: SceneFile
     entry: CacheEntry
-    traits: Traits
+    fingerprint: Fingerprint
 
 
 @dataclass(frozen=True)
@@ -80,12 +66,126 @@ class Problem:
     kind: type[DataError] = SceneError
 
 
+def prepare_dataset(options: PrepareOptions) -> Dataset:
+    """Find, verify, decode, group and split the scenes of a folder, report findings, and write ``dataset.json``.
+
+    A second call on the same files finds the decoded scenes in the cache and gives the same record.
+
+    Args:
+        options: What to prepare; ``options.out`` gets the record.
+    Returns:
+        The record as written.
+    Raises:
+        LevelgroundError: A file is wrong and ``skip_bad`` is off (the first one is named, the others are counted), or
+            the scenes cannot be split as asked.
+    """
+    data, cache = _folders(options)
+    layout = None if options.layout == "auto" else options.layout
+    found = find_scenes(data, layout=layout, legend=options.legend, block=options.block)
+    for line in found.lines:
+        say(line)
+    check_choices(options, data, found)
+    decoded, problems = decode_all(found, cache, options.snap_colours)
+    findings = settle_problems(problems, len(decoded), skip_bad=options.skip_bad)
+    findings += [one for one in found.findings if one.severity != "error"]
+    scenes = [scene_record(one, data) for one in decoded]
+    fingerprints = {one.scene.id: one.fingerprint for one in decoded}
+    grouping = find_groups(options.groups, data, found.layout, [one.scene for one in decoded], scenes, fingerprints)
+    scenes = [replace(scene, group=grouping.joined[scene.id]) for scene in scenes]
+    n_rasters = len({one.scene.image for one in decoded}) if found.layout == "raster" else 0
+    absent = [one.finding.scene for one in problems if one.finding.scene]
+    split = choose_split(options, scenes, grouping, one_raster=n_rasters == 1, absent=absent)
+    impure = {one.scene.id: one.entry.impure_pixels for one in decoded}
+    findings += check_dataset(scenes, split, found.legend, grouping, impure, n_rasters=n_rasters)
+    findings.sort(key=lambda one: _SEVERITIES.index(one.severity))
+    mean, std = mean_and_std([fingerprints[scene] for scene in split.train])
+    dataset = Dataset(
+        folder=options.out.expanduser().resolve(),
+        data=data,
+        cache=cache.folder,
+        layout=found.layout,
+        legend=found.legend,
+        bands=decoded[0].entry.bands,
+        dtype=decoded[0].entry.dtype,
+        gsd_m=found.gsd_m,
+        scenes=tuple(scenes),
+        split=split,
+        groups_from=grouping.source,
+        mean=mean,
+        std=std,
+        findings=tuple(findings),
+    )
+    _report(dataset, grouping, told=options.split == "auto" and not options.lists)
+    _write_if_changed(dataset)
+    return dataset
+
+
+def _folders(options: PrepareOptions) -> tuple[Path, Cache]:
+    """Return the data folder and the cache, absolute."""
+    if options.download and options.data:
+        raise ConfigError(f"--data {options.data}: given with --download {options.download}. Drop one.")
+    if options.download == "kaggle":
+        data = download_kaggle()
+    elif options.data is None:
+        raise ConfigError("--data: no folder given. Pass the folder with the scenes, or --download kaggle.")
+    else:
+        data = options.data.expanduser().resolve()
+    return data, Cache((options.cache or default_cache_folder()).expanduser().resolve())
+
+
+def download_kaggle() -> Path:
+    """Fetch DeepGlobe with kagglehub, or find what it fetched before.
+
+    Returns:
+        The folder with ``train/``.
+    Raises:
+        DataError: kagglehub is not installed, there is no network, or the user has no access; the message says what to
+            do by hand.
+    """
+    try:
+        kagglehub = importlib.import_module("kagglehub")
+    except ImportError as error:
+        raise DataError(
+            f"--download kaggle: kagglehub is not installed (pip install levelground[download]). {BY_HAND}"
+        ) from error
+    say(f"fetching {KAGGLE_NAME} with kagglehub (about 3 GB)")
+    try:
+        return Path(kagglehub.dataset_download(KAGGLE_NAME)).resolve()
+    except Exception as error:  # kagglehub, requests and urllib3 raise their own kinds; all mean: not fetched
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"--download kaggle: not fetched ({reason}). {BY_HAND}") from error
+
+
+def check_choices(options: PrepareOptions, data: Path, found: Found) -> None:
+    """Refuse lists and tables that are missing or wrong before any scene is decoded.
+
+    Args:
+        options: The split, lists and groups that are asked for.
+        data: The data folder.
+        found: Its scenes and findings.
+    Raises:
+        ConfigError: ``lists`` lacks where needed, or is given for another rule.
+        SplitError: A list is wrong.
+        DataError: ``groups.csv`` is missing where asked for, or wrong.
+    """
+    ids = [scene.id for scene in found.scenes if scene.labels is not None]
+    if options.split == "lists" and options.lists is None:
+        raise ConfigError("--lists: no folder given, expected one with train.txt, val.txt and test.txt. Pass it.")
+    if options.lists is not None and options.split not in ("auto", "lists"):
+        raise ConfigError(f"--lists: given for --split {options.split}. Drop one.")
+    if options.lists is not None:
+        absent = [one.scene for one in found.findings if one.severity == "error" and one.scene]
+        lists_split(options.lists, ids, absent=absent)
+    if options.groups == "file":
+        read_groups(data / GROUPS_FILE, ids)
+
+
 def decode_all(found: Found, cache: Cache, snap: int) -> tuple[list[Decoded], list[Problem]]:
     """Decode all labelled scenes into the cache, two or more at once.
 
     Args:
         found: The scenes and their legend.
-        cache: Where decoded scenes lie; those that are there already are not decoded again.
+        cache: Folder of decoded scenes; those in it are not decoded again.
         snap: As in :func:`levelground.imagery.legend.decode_colours`.
     Returns:
         The decoded scenes by id, and a problem for each scene or file that cannot be used.
@@ -124,23 +224,25 @@ def decode_all(found: Found, cache: Cache, snap: int) -> tuple[list[Decoded], li
 
 
 def _decode(scene: SceneFile, cache: Cache, legend: Legend, snap: int) -> Decoded:
-    """Decode one scene and take its traits while its pixels are still in memory."""
+    """Decode one scene and take its fingerprint while its pixels are still in memory."""
     entry = cache.store(scene, legend, snap)
 
-    def make() -> Traits:
+    def make() -> Fingerprint:
         opened = cache.open(entry.image_key, entry.labels_key)
-        return scene_traits(opened.pixels, opened.labels)
+        return fingerprint_scene(opened.pixels, opened.labels)
 
-    return Decoded(scene, entry, cached_traits(cache.folder, entry.image_key, entry.labels_key, make))
+    return Decoded(scene, entry, cached_fingerprint(cache.folder, entry.image_key, entry.labels_key, make))
 
 
-def settle(problems: Sequence[Problem], n_sound: int, *, skip_bad: bool) -> list[Finding]:
-    """Stop at problems, or keep them as findings.
+def settle_problems(problems: Sequence[Problem], n_sound: int, *, skip_bad: bool) -> list[Finding]:
+    """Raise the first problem, or return all of them as findings.
 
     Args:
         problems: What is wrong.
         n_sound: How many scenes are sound.
-        skip_bad: Whether to go on without the others.
+        skip_bad: Whether to go on without the scenes that have problems.
+    Returns:
+        One finding for each problem.
     Raises:
         DataError: There are problems and ``skip_bad`` is off, or no scene is sound.
     """
@@ -154,7 +256,7 @@ def settle(problems: Sequence[Problem], n_sound: int, *, skip_bad: bool) -> list
 
 
 def scene_record(one: Decoded, data: Path) -> SceneRecord:
-    """The record of a decoded scene; ``data`` is the folder that its paths are relative to."""
+    """Make the record of a decoded scene; ``data`` is the folder that its paths are relative to."""
     entry, scene = one.entry, one.scene
     assert scene.labels is not None
     assert entry.labels_key is not None
@@ -176,103 +278,65 @@ def scene_record(one: Decoded, data: Path) -> SceneRecord:
     )
 
 
-__all__ = ["PrepareOptions", "prepare_dataset"]
-
-SHOWN = 20  # findings in the table; all of them stand in dataset.json
-
-
-def prepare_dataset(options: PrepareOptions) -> Dataset:
-    """Find, verify, decode, group and split the scenes of a folder, say what was found, and write ``dataset.json``.
-
-    A second call on the same files finds the decoded scenes in the cache and gives the same record.
+def choose_split(
+    options: PrepareOptions,
+    scenes: Sequence[SceneRecord],
+    grouping: Grouping,
+    *,
+    one_raster: bool,
+    absent: Sequence[str] = (),
+) -> Split:
+    """Split the scenes as asked.
 
     Args:
-        options: What to prepare; ``options.out`` gets the record.
-    Returns:
-        The record as written.
+        options: Rule, seed and lists; the rule ``auto`` takes lists where given, strips for one raster, the data's own
+            folders where all three sets have some, else ``grouped``.
+        scenes: The labelled scenes.
+        grouping: Their groups; ``random`` keeps named groups together, ``grouped`` also what touches or repeats.
+        one_raster: Whether all scenes are blocks of one raster.
+        absent: Ids of scenes that were left out as bad; lists may name them.
     Raises:
-        LevelgroundError: A file is wrong and ``skip_bad`` is off (the first one is named, the others are counted), or
-            the scenes cannot be split as asked.
+        SplitError: The scenes cannot be split so.
     """
-    data, cache = _folders(options)
-    found = find_scenes(
-        data, layout=None if options.layout == "auto" else options.layout, legend=options.legend, block=options.block
-    )
-    for line in found.lines:
-        say(line)
-    labelled = [scene.id for scene in found.scenes if scene.labels is not None]
-    absent = [one.scene for one in found.findings if one.severity == "error" and one.scene]
-    check_choices(options.split, options.lists, options.groups, data, labelled, absent)
-    decoded, problems = decode_all(found, cache, options.snap_colours)
-    findings = settle(problems, len(decoded), skip_bad=options.skip_bad)
-    findings += [one for one in found.findings if one.severity != "error"]
-    files = [one.scene for one in decoded]
-    scenes = [scene_record(one, data) for one in decoded]
-    traits = {one.scene.id: one.traits for one in decoded}
-    grouping = find_groups(options.groups, data, found.layout, files, scenes, traits)
-    scenes = [replace(scene, group=grouping.joined[scene.id]) for scene in scenes]
-    n_rasters = len({file.image for file in files}) if found.layout == "raster" else 0
-    split = choose_split(
-        options.split,
-        scenes,
-        grouping,
-        one_raster=n_rasters == 1,
-        seed=options.split_seed,
-        lists=options.lists,
-        absent=[one.finding.scene for one in problems if one.finding.scene],
-    )
-    findings += repeated_files(scenes)
-    findings += odd_masks(scenes, {one.scene.id: one.entry.impure_pixels for one in decoded})
-    findings += class_findings(scenes, found.legend, split)
-    findings += split_findings(split, grouping.joined, n_rasters=n_rasters)
-    findings += link_notes(grouping.links)
-    if "pixels" in grouping.source and len(scenes) > MOST_OVERLAPS:
-        text = f"over {MOST_OVERLAPS} scenes: shifted overlaps were not searched, only borders and repeats."
-        findings.append(Finding("note", "no-overlap-search", text))
-    findings.sort(key=lambda one: ("error", "warning", "note").index(one.severity))
-    mean, std = mean_and_std([traits[scene] for scene in split.train])
-    entry = decoded[0].entry
-    dataset = Dataset(
-        folder=options.out.expanduser().resolve(),
-        data=data,
-        cache=cache.folder,
-        layout=found.layout,
-        legend=found.legend,
-        bands=entry.bands,
-        dtype=entry.dtype,
-        gsd_m=found.gsd_m,
-        scenes=tuple(scenes),
-        split=split,
-        groups_from=grouping.source,
-        mean=mean,
-        std=std,
-        findings=tuple(findings),
-    )
-    _tell(dataset, grouping, looked=options.split == "auto" and not options.lists)
-    return dataset
+    ids = [scene.id for scene in scenes]
+    if options.lists is not None:
+        return lists_split(options.lists, ids, absent=absent)
+    if options.split == "origin":
+        return origin_split(ids)
+    paths = {scene.id: scene.image for scene in scenes}
+    has_folders = {split_folder(path) for path in paths.values()} >= {*SPLIT_NAMES}
+    if options.split == "folders" or (options.split == "auto" and has_folders):
+        return folders_split(paths)
+    return _draw_split(options, scenes, grouping, one_raster)
 
 
-def _folders(options: PrepareOptions) -> tuple[Path, Cache]:
-    """The data folder and the cache, absolute."""
-    if options.download and options.data:
-        raise ConfigError(f"--data {options.data}: given with --download {options.download}. Drop one.")
-    if options.download == "kaggle":
-        data = download_kaggle()
-    elif options.data is None:
-        raise ConfigError("--data: no folder given. Pass the folder with the scenes, or --download kaggle.")
+def _draw_split(options: PrepareOptions, scenes: Sequence[SceneRecord], grouping: Grouping, one_raster: bool) -> Split:
+    """Split a raster into strips, or draw groups at random; scenes without a labelled pixel are left out."""
+    usable = {scene.id: scene.class_pixels for scene in scenes if sum(scene.class_pixels)}
+    if one_raster and options.split != "random":
+        windows = {scene.id: scene.window for scene in scenes if scene.id in usable and scene.window is not None}
+        split = strips_split(windows, usable)
     else:
-        data = options.data.expanduser().resolve()
-    return data, Cache((options.cache or default_cache_folder()).expanduser().resolve())
+        named = {scene: grouping.named[scene] for scene in usable}
+        joined = {scene: grouping.joined[scene] for scene in usable}
+        apart = options.split == "auto" and len({*joined.values()}) < 3 <= len({*named.values()})
+        rule = "random" if options.split == "random" or apart else "grouped"
+        split = random_split(named if rule == "random" else joined, usable, seed=options.split_seed, rule=rule)
+        if apart:
+            text = f"{split.text}; nearly all scenes belong together, so groups could not be kept whole"
+            split = replace(split, text=text)
+    unlabelled = tuple(scene.id for scene in scenes if scene.id not in usable)
+    return replace(split, left_out=tuple(sorted((*split.left_out, *unlabelled))))
 
 
-def _tell(dataset: Dataset, grouping: Grouping, *, looked: bool) -> None:
-    """Say groups and split, show class shares and findings, and write the record unless it stands there already."""
+def _report(dataset: Dataset, grouping: Grouping, *, told: bool) -> None:
+    """Print groups and split, class shares and findings; ``told`` says that the split was chosen from the data."""
     groups = {scene.group for scene in dataset.scenes}
     kinds = Counter(link.kind for link in grouping.links)
-    told = f" (pairs: {', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))})" if kinds else ""
-    say(f"groups from {grouping.source}: {len(dataset.scenes)} scenes in {len(groups)} groups{told}")
+    pairs = f" (pairs: {', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))})" if kinds else ""
+    say(f"groups from {grouping.source}: {len(dataset.scenes)} scenes in {len(groups)} groups{pairs}")
     sizes = " / ".join(f"{len(dataset.ids(name))} {name}" for name in SPLIT_NAMES)
-    chosen = " (chosen by looking; --split overrides)" if looked else ""
+    chosen = " (chosen by looking; --split overrides)" if told else ""
     n_test = len({dataset.scene(scene).group for scene in dataset.ids("test")})
     few = f"; {n_test} test group{'s' * (n_test > 1)} decide little" if n_test < FEW_GROUPS else ""
     say(f"split {dataset.split.rule}{chosen}: {sizes}; {dataset.split.text}{few}")
@@ -281,6 +345,10 @@ def _tell(dataset: Dataset, grouping: Grouping, *, looked: bool) -> None:
     if len(dataset.findings) > SHOWN:
         rows.append((f"… {len(dataset.findings) - SHOWN} more in {DATASET_FILE}", ""))
     say_table("Findings", ("finding", "kind"), rows or [("none", "")])
+
+
+def _write_if_changed(dataset: Dataset) -> None:
+    """Write the record, unless the folder has the same one already."""
     with contextlib.suppress(RecordError):
         if read_dataset(dataset.folder) == dataset:
             say(f"{dataset.folder / DATASET_FILE}: unchanged")
@@ -289,7 +357,7 @@ def _tell(dataset: Dataset, grouping: Grouping, *, looked: bool) -> None:
 
 
 def _class_rows(dataset: Dataset) -> list[tuple[str, ...]]:
-    """Share of each class in all scenes and in each set, and in how many scenes it occurs."""
+    """Count the share of each class in all scenes and in each set, and the scenes in which it occurs."""
     pixels = {scene.id: np.array([*scene.class_pixels, scene.ignored_pixels]) for scene in dataset.scenes}
     sets = [list(pixels), *(list(dataset.ids(name)) for name in SPLIT_NAMES)]
     sums = [np.sum([pixels[scene] for scene in ids], axis=0) for ids in sets]

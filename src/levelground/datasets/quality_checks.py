@@ -1,21 +1,51 @@
-"""What is worth saying about a data set once every scene was read: one finding for each fact, mildest last."""
+"""Check the quality of a data set whose scenes were all read: one finding for each fact."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from levelground.datasets.dataset import SceneRecord
-from levelground.datasets.groups import NamedLink
+from levelground.datasets.groups import Grouping, NamedLink
+from levelground.datasets.near_duplicates import MOST_OVERLAPS
 from levelground.datasets.splits import SPLIT_NAMES, Split, separated_groups
 from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import Legend
 from levelground.imagery.scene_pixels import SceneFile
 
-FEW_GROUPS = 30  # below, intervals over test groups are wide; REFERENCE.md's splits have 81 to 207 test scenes
+FEW_GROUPS = 30  # below, intervals over test groups are wide; the origin study's splits have 81 to 207 test scenes
+
+
+def check_dataset(
+    scenes: Sequence[SceneRecord],
+    split: Split,
+    legend: Legend,
+    grouping: Grouping,
+    impure: Mapping[str, int],
+    *,
+    n_rasters: int,
+) -> list[Finding]:
+    """Check repeated files, masks, classes, split and groups.
+
+    Args:
+        scenes: The labelled scenes.
+        split: Their split.
+        legend: Their classes.
+        grouping: Their groups, and the links that they were joined by.
+        impure: Pixels of each mask whose colour is not exactly a class, by id.
+        n_rasters: Number of large rasters that the scenes were cut from, 0 for scenes of their own.
+    """
+    return [
+        *repeated_files(scenes),
+        *odd_masks(scenes, impure),
+        *class_findings(scenes, legend, split),
+        *split_findings(split, grouping.joined, n_rasters=n_rasters),
+        *link_notes(grouping.links),
+        *search_notes(scenes, grouping),
+    ]
 
 
 def missing_masks(scenes: Sequence[SceneFile]) -> list[Finding]:
-    """Images without a mask beside images that have one; folders without any mask are meant to have none."""
+    """List images without a mask beside images that have one; folders without any mask are meant to have none."""
     labelled = {scene.image.parent for scene in scenes if scene.labels is not None}
     return [
         Finding(
@@ -27,7 +57,7 @@ def missing_masks(scenes: Sequence[SceneFile]) -> list[Finding]:
 
 
 def repeated_files(scenes: Sequence[SceneRecord]) -> list[Finding]:
-    """Scenes whose image files are equal byte for byte."""
+    """List scenes whose image files are equal byte for byte."""
     by_hash: dict[str, list[SceneRecord]] = {}
     for scene in scenes:
         by_hash.setdefault(scene.image_sha256, []).append(scene)
@@ -41,24 +71,21 @@ def repeated_files(scenes: Sequence[SceneRecord]) -> list[Finding]:
     return found
 
 
-def links_of_equal_files(scenes: Sequence[SceneRecord]) -> list[NamedLink]:
-    """A link from the first of equal image files to each other one."""
-    first: dict[str, str] = {}
-    links = []
-    for scene in scenes:
-        other = first.setdefault(scene.image_sha256, scene.id)
-        if other != scene.id:
-            links.append(NamedLink(other, scene.id, "repeats", f"{other} and {scene.id} are the same image file"))
-    return links
-
-
 def link_notes(links: Sequence[NamedLink]) -> list[Finding]:
-    """One note for each pair of scenes that are not independent."""
+    """Note each pair of scenes that are not independent."""
     return [Finding("note", link.kind, f"{link.text}.", link.a) for link in links]
 
 
+def search_notes(scenes: Sequence[SceneRecord], grouping: Grouping) -> list[Finding]:
+    """Note that there were too many scenes to search for shifted overlaps."""
+    if "pixels" not in grouping.source or len(scenes) <= MOST_OVERLAPS:
+        return []
+    text = f"over {MOST_OVERLAPS} scenes: shifted overlaps were not searched, only borders and repeats."
+    return [Finding("note", "no-overlap-search", text)]
+
+
 def odd_masks(scenes: Sequence[SceneRecord], impure: Mapping[str, int]) -> list[Finding]:
-    """Scenes without a labelled pixel, and masks whose colours are read by the threshold rule."""
+    """List scenes without a labelled pixel, and masks whose colours are read by the threshold rule."""
     found = [
         Finding("warning", "no-labels", f"{scene.id}: no pixel has a label; the scene is in no set.", scene.id)
         for scene in scenes
@@ -75,7 +102,7 @@ def odd_masks(scenes: Sequence[SceneRecord], impure: Mapping[str, int]) -> list[
 
 
 def class_findings(scenes: Sequence[SceneRecord], legend: Legend, split: Split) -> list[Finding]:
-    """Classes that never occur, or not in a set that needs them."""
+    """List classes that never occur, or not in a set that needs them."""
     pixels = {scene.id: np.array(scene.class_pixels) for scene in scenes}
     sums = {name: np.sum([pixels[scene] for scene in split.ids(name)], axis=0) for name in SPLIT_NAMES}
     found = []
@@ -96,7 +123,7 @@ def class_findings(scenes: Sequence[SceneRecord], legend: Legend, split: Split) 
 
 
 def split_findings(split: Split, groups: Mapping[str, str], *, n_rasters: int) -> list[Finding]:
-    """Groups that the split separates, how many groups test has, and what was left out.
+    """List groups that the split separates, too few test groups, and scenes that were left out.
 
     Args:
         split: The split.

@@ -1,4 +1,4 @@
-"""Which scenes train, which validate, which test: origin, lists, random (by group), folders, strips of a raster.
+"""Split scenes into train, val and test: by lists, by folders, at random by group, or in strips of a raster.
 
 A split works on ids only and never looks at pixels; groups and class shares are handed in. Every split is a function
 of its arguments alone: the order in which scenes were found changes nothing.
@@ -18,112 +18,6 @@ from levelground.errors import SplitError
 from levelground.imagery.geotiff import Window
 from levelground.records import sha256_json
 
-Content = NDArray[np.int64]  # (groups, classes + 1): pixels of each class, then the number of scenes
-Parts = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]  # train, val, test; each (..., groups of the set)
-
-DRAWS = 1024
-NEVER_TRAINED = 10.0  # outweighs any imbalance of shares: a class without training pixels cannot be learnt
-EMPTY = 1000.0  # a set without scenes is no set
-MANY = 30  # test groups; below, Student's t and the jackknife give wide intervals
-
-
-def require_three(n: int, what: str) -> None:
-    """Stop where there are too few units for three sets.
-
-    Raises:
-        SplitError: ``n`` is under 3.
-    """
-    if n < 3:
-        more = ", or choose other --groups" if "groups" in what else ""
-        raise SplitError(f"{n} {what}, expected at least 3: one each to train, validate and test. Add scenes{more}.")
-
-
-def group_counts(n_groups: int) -> tuple[int, int, int]:
-    """How many groups train, validate and test by default.
-
-    Test gets a fifth, and up to 30 groups as long as these are no more than three tenths, because intervals rest on the
-    number of test groups. Validation only selects; a tenth is enough.
-
-    Args:
-        n_groups: Number of groups, at least 3.
-    Raises:
-        SplitError: Fewer than 3 groups.
-    Example:
-        >>> group_counts(3), group_counts(9), group_counts(100), group_counts(800)
-        ((1, 1, 1), (5, 1, 3), (60, 10, 30), (560, 80, 160))
-    """
-    require_three(n_groups, "groups of scenes")
-    test = max(math.ceil(0.2 * n_groups), min(math.ceil(0.3 * n_groups), MANY))
-    val = max(1, round(0.1 * n_groups))
-    return n_groups - test - val, val, test
-
-
-def draw_groups(content: Content, counts: Sequence[int], *, seed: int) -> Parts:
-    """The best of :data:`DRAWS` random draws of groups into train, val and test.
-
-    Args:
-        content: What each group holds, ``(groups, classes + 1)``.
-        counts: Number of groups for train, val and test; their sum is the number of groups.
-        seed: From 0 to 2**32 - 1.
-    Returns:
-        Indices of the groups of each set.
-    """
-    # RandomState's stream is frozen for good (NEP 19), so a seed names the same split under every NumPy.
-    order = np.argsort(np.random.RandomState(seed).random_sample((DRAWS, len(content))), axis=1)
-    n_val, n_test = counts[1], counts[2]
-    draws = order[:, n_test + n_val :], order[:, n_test : n_test + n_val], order[:, :n_test]
-    best = int(np.argmin(_unevenness([content[draw].sum(axis=1) for draw in draws], counts)))
-    return draws[0][best], draws[1][best], draws[2][best]
-
-
-def strips(content: Content, lines: NDArray[np.intp]) -> tuple[float, NDArray[np.int64], tuple[int, int, int]] | None:
-    """The best three strips of lines, with one line left out between strips.
-
-    Every pair of borders and every order of the sets is tried.
-
-    Args:
-        content: What each block holds, ``(blocks, classes + 1)``.
-        lines: The line that each block lies in, from 0.
-    Returns:
-        How uneven the sets are, the set of each block (0 train, 1 val, 2 test, -1 left out), and the order of sets;
-        ``None`` where there are fewer than 5 lines.
-    """
-    n_lines = int(lines.max()) + 1
-    first, second = (1 + index for index in np.triu_indices(n_lines - 2, k=2))  # the two lines left out
-    if not len(first):
-        return None
-    by_line = np.zeros((n_lines + 1, content.shape[1]), np.int64)
-    np.add.at(by_line, lines + 1, content)
-    before = by_line.cumsum(axis=0)  # content of the lines above each line
-    sums = before[first], before[second] - before[first + 1], before[-1] - before[second + 1]
-    counts = group_counts(max(3, len(content)))
-    orders = [(a, b, c) for a, b, c in permutations((0, 1, 2))]
-    scores = np.stack([_unevenness([sums[order.index(part)] for part in range(3)], counts) for order in orders])
-    best, border = np.unravel_index(int(scores.argmin()), scores.shape)
-    ends = np.array([first[border], second[border]])
-    which = np.array(orders[best])[np.searchsorted(ends, lines)]
-    return float(scores[best, border]), np.where(np.isin(lines, ends), -1, which), orders[best]
-
-
-def _unevenness(sums: Sequence[NDArray[np.int64]], counts: Sequence[int]) -> NDArray[np.float64]:
-    """How far each candidate is from an even spread.
-
-    For each class the sum over sets of (share - target)² / target, and for the number of scenes of ((share - target) /
-    target)², as often as there are classes: a set of half its size weighs the same whichever it is. ``sums`` holds what
-    train, val and test got, each ``(candidates, columns)``. Rounded, so that the last bit of a sum on another machine
-    decides nothing.
-    """
-    got = np.stack(sums).astype(np.float64)  # (3, candidates, columns)
-    total = got.sum(axis=0)
-    target = (np.array(counts) / sum(counts))[:, None, None]
-    off = np.where(total > 0, got / np.maximum(total, 1.0) - target, 0.0)
-    score = (off[:, :, :-1] ** 2 / target).sum(axis=(0, 2))
-    score += (got.shape[2] - 1) * (off[:, :, -1] ** 2 / target[:, :, 0] ** 2).sum(axis=0)
-    score += NEVER_TRAINED * ((got[0] <= 0) & (total > 0)).sum(axis=1)
-    score += EMPTY * (got[:, :, -1] <= 0).sum(axis=0)
-    return np.asarray(np.round(score, 9))
-
-
 SplitName = Literal["train", "val", "test"]
 
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
@@ -141,6 +35,14 @@ FOLDERS: dict[str, SplitName] = {
     "test": "test",
     "testing": "test",
 }
+
+Content = NDArray[np.int64]  # (groups, classes + 1): pixels of each class, then the number of scenes
+Parts = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]  # train, val, test; each (..., groups of the set)
+
+DRAWS = 1024
+NEVER_TRAINED = 10.0  # outweighs any imbalance of shares: a class without training pixels cannot be learnt
+EMPTY = 1000.0  # outweighs all else: a set needs a scene
+MANY = 30  # test groups; below, Student's t and the jackknife give wide intervals
 
 
 @dataclass(frozen=True)
@@ -174,7 +76,7 @@ class Split:
                 where[scene] = name
 
     def ids(self, name: SplitName) -> tuple[str, ...]:
-        """The ids of one set."""
+        """Return the ids of one set."""
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
     @property
@@ -183,7 +85,7 @@ class Split:
         return len(self.train), len(self.val), len(self.test)
 
     def digest(self) -> str:
-        """SHA-256 over the three sets; the order of ids within a set plays no part.
+        """Hash the three sets with SHA-256; the order of ids within a set plays no part.
 
         Example:
             >>> Split(("a", "b"), ("c",), ("d",), "x").digest() == Split(("b", "a"), ("c",), ("d",), "y").digest()
@@ -193,10 +95,10 @@ class Split:
 
 
 def origin_split(ids: Iterable[str]) -> Split:
-    """The origin study's split: a tenth for test, then a fifth of the rest for validation.
+    """Split as the origin study does: a tenth for test, then a fifth of the rest for validation.
 
     Equal to scikit-learn's ``train_test_split`` with ``random_state=42`` on the ids sorted by *file name*
-    (``119_sat.jpg`` sorts behind ``119012_sat.jpg``), without importing it; the sets keep its order.
+    (``119_sat.jpg`` comes after ``119012_sat.jpg``), without importing it; the sets keep its order.
 
     Args:
         ids: Scene ids, at least 3.
@@ -207,28 +109,28 @@ def origin_split(ids: Iterable[str]) -> Split:
         ('8',)
     """
     ordered = sorted(ids, key=lambda scene: f"{scene}_sat.jpg")
-    require_three(len(ordered), "scenes")
+    _require_three(len(ordered), "scenes")
     rest, test = _shuffled(ordered, 0.1)
     train, val = _shuffled(rest, 0.2)
     return Split(tuple(train), tuple(val), tuple(test), "origin", seed=42, text="the origin study's split")
 
 
 def _shuffled(ids: Sequence[str], share: float) -> tuple[list[str], list[str]]:
-    """scikit-learn's ``ShuffleSplit`` with seed 42: the head of a permutation is the second part."""
+    """Shuffle as scikit-learn's ``ShuffleSplit`` with seed 42: the head of a permutation is the second part."""
     n_second = math.ceil(share * len(ids))
     order = np.random.RandomState(42).permutation(len(ids))
     return [ids[i] for i in order[n_second:]], [ids[i] for i in order[:n_second]]
 
 
 def lists_split(folder: Path, ids: Iterable[str], *, absent: Iterable[str] = ()) -> Split:
-    """A split published as text files: ``train.txt``, ``val.txt`` or ``crossvali.txt``, ``test.txt``.
+    """Read a split published as text files: ``train.txt``, ``val.txt`` or ``crossvali.txt``, ``test.txt``.
 
     Args:
         folder: The folder with the three files, each with one file name a line.
         ids: The scenes at hand. Those in no file are left out.
-        absent: Scenes known to be unusable; lines that name them are passed over.
+        absent: Scenes known to be unusable; lines that name them are ignored.
     Raises:
-        SplitError: A file is missing or unreadable, names a scene that is not there, or a scene stands twice.
+        SplitError: A file is missing or unreadable, names a scene that is not in the data, or names one twice.
     """
     known, gone = sorted(set(ids)), _by_name(absent)
     by_name = _by_name(known)
@@ -245,7 +147,7 @@ def lists_split(folder: Path, ids: Iterable[str], *, absent: Iterable[str] = ())
 
 
 def _by_name(ids: Iterable[str]) -> dict[str, list[str]]:
-    """Scenes by full id and by the last part of it, as lists name them."""
+    """Index scenes by full id and by the last part of it, as lists name them."""
     found: dict[str, list[str]] = {}
     for scene in ids:
         for name in {scene, PurePosixPath(scene).name}:
@@ -254,7 +156,7 @@ def _by_name(ids: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _listed(path: Path, by_name: Mapping[str, list[str]], gone: Mapping[str, list[str]]) -> list[str]:
-    """The ids that one list file names."""
+    """Read the ids that one list file names."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -282,27 +184,27 @@ def _listed(path: Path, by_name: Mapping[str, list[str]], gone: Mapping[str, lis
     return scenes
 
 
-def split_folder(place: str) -> SplitName | None:
-    """The set that a path's folders name (``train/``, ``val/`` or ``valid/``, ``test/``), or ``None``.
+def split_folder(path: str) -> SplitName | None:
+    """Return the set that a path's folders name (``train/``, ``val/`` or ``valid/``, ``test/``), or ``None``.
 
     Example:
         >>> split_folder("images/val/119.jpg"), split_folder("images/119.jpg")
         ('val', None)
     """
-    return next((FOLDERS[part.lower()] for part in PurePosixPath(place).parts[:-1] if part.lower() in FOLDERS), None)
+    return next((FOLDERS[part.lower()] for part in PurePosixPath(path).parts[:-1] if part.lower() in FOLDERS), None)
 
 
-def folders_split(places: Mapping[str, str]) -> Split:
-    """The split that the data's own folders make.
+def folders_split(paths: Mapping[str, str]) -> Split:
+    """Split as the data's own folders do.
 
     Args:
-        places: Path of each scene's image below the data folder, by id.
+        paths: Path of each scene's image below the data folder, by id.
     Raises:
-        SplitError: No scene lies in one of the three folders.
+        SplitError: One of the three folders has no scene.
     """
     sets: dict[SplitName | None, list[str]] = {"train": [], "val": [], "test": [], None: []}
-    for scene in sorted(places):
-        sets[split_folder(places[scene])].append(scene)
+    for scene in sorted(paths):
+        sets[split_folder(paths[scene])].append(scene)
     lacking = [str(name) for name in SPLIT_NAMES if not sets[name]]
     if lacking:
         raise SplitError(
@@ -321,16 +223,16 @@ def random_split(
     counts: tuple[int, int, int] | None = None,
     rule: str = "random",
 ) -> Split:
-    """A seeded split by whole groups, stratified by class shares.
+    """Draw a seeded split of whole groups, stratified by class shares.
 
-    Of many random draws the one is kept whose sets come nearest to the overall class shares and to their part of the
-    scenes (:func:`levelground.datasets.splits.draw_groups`).
+    Of many random draws, the one whose sets come nearest to the overall class shares and to their part of the scenes is
+    kept (:func:`draw_groups`).
 
     Args:
         groups: Group of each scene, by id.
         class_pixels: Pixels of each class, by id.
         seed: From 0 to 2**32 - 1.
-        counts: Number of groups for train, val and test; default :func:`levelground.datasets.splits.group_counts`.
+        counts: Number of groups for train, val and test; default :func:`group_counts`.
         rule: Name of the rule, ``random`` or ``grouped``.
     Raises:
         SplitError: Fewer than 3 groups.
@@ -347,10 +249,10 @@ def random_split(
 
 
 def strips_split(windows: Mapping[str, Window], class_pixels: Mapping[str, Sequence[int]]) -> Split:
-    """Blocks of one raster in three contiguous strips, one line of blocks left out at each border.
+    """Split blocks of one raster into three contiguous strips, one line of blocks left out at each border.
 
     Both directions, all borders and all orders of the three sets are tried; the one nearest to even class shares and to
-    the sizes of :func:`~levelground.datasets.splits.group_counts` is kept, so there is no seed.
+    the sizes of :func:`group_counts` is kept, so there is no seed.
 
     Args:
         windows: ``(row, col, height, width)`` of each block in the raster, by id.
@@ -377,7 +279,7 @@ def strips_split(windows: Mapping[str, Window], class_pixels: Mapping[str, Seque
 
 
 def separated_groups(split: Split, groups: Mapping[str, str]) -> dict[str, tuple[SplitName, ...]]:
-    """Groups whose scenes are in more than one set.
+    """Find groups whose scenes are in more than one set.
 
     Args:
         split: The split.
@@ -393,3 +295,96 @@ def separated_groups(split: Split, groups: Mapping[str, str]) -> dict[str, tuple
         for group in sorted({groups[scene] for scene in split.ids(name)}):
             where.setdefault(group, []).append(name)
     return {group: tuple(names) for group, names in where.items() if len(names) > 1}
+
+
+def group_counts(n_groups: int) -> tuple[int, int, int]:
+    """Return how many groups train, validate and test by default.
+
+    Test gets a fifth, and up to 30 groups as long as these are no more than three tenths, because intervals rest on the
+    number of test groups. Validation only selects; a tenth is enough.
+
+    Args:
+        n_groups: Number of groups, at least 3.
+    Raises:
+        SplitError: Fewer than 3 groups.
+    Example:
+        >>> group_counts(3), group_counts(9), group_counts(100), group_counts(800)
+        ((1, 1, 1), (5, 1, 3), (60, 10, 30), (560, 80, 160))
+    """
+    _require_three(n_groups, "groups of scenes")
+    test = max(math.ceil(0.2 * n_groups), min(math.ceil(0.3 * n_groups), MANY))
+    val = max(1, round(0.1 * n_groups))
+    return n_groups - test - val, val, test
+
+
+def draw_groups(content: Content, counts: Sequence[int], *, seed: int) -> Parts:
+    """Take the best of :data:`DRAWS` random draws of groups into train, val and test.
+
+    Args:
+        content: What each group holds, ``(groups, classes + 1)``.
+        counts: Number of groups for train, val and test; their sum is the number of groups.
+        seed: From 0 to 2**32 - 1.
+    Returns:
+        Indices of the groups of each set.
+    """
+    # RandomState's stream is frozen for good (NEP 19), so a seed names the same split under every NumPy.
+    order = np.argsort(np.random.RandomState(seed).random_sample((DRAWS, len(content))), axis=1)
+    n_val, n_test = counts[1], counts[2]
+    draws = order[:, n_test + n_val :], order[:, n_test : n_test + n_val], order[:, :n_test]
+    best = int(np.argmin(_unevenness([content[draw].sum(axis=1) for draw in draws], counts)))
+    return draws[0][best], draws[1][best], draws[2][best]
+
+
+def strips(content: Content, lines: NDArray[np.intp]) -> tuple[float, NDArray[np.int64], tuple[int, int, int]] | None:
+    """Find the best three strips of lines, with one line left out between strips.
+
+    Every pair of borders and every order of the sets is tried.
+
+    Args:
+        content: What each block holds, ``(blocks, classes + 1)``.
+        lines: The line that each block lies in, from 0.
+    Returns:
+        How uneven the sets are, the set of each block (0 train, 1 val, 2 test, -1 left out), and the order of sets;
+        ``None`` where there are fewer than 5 lines.
+    """
+    n_lines = int(lines.max()) + 1
+    first, second = (1 + index for index in np.triu_indices(n_lines - 2, k=2))  # the two lines left out
+    if not len(first):
+        return None
+    by_line = np.zeros((n_lines + 1, content.shape[1]), np.int64)
+    np.add.at(by_line, lines + 1, content)
+    before = by_line.cumsum(axis=0)  # content of the lines above each line
+    sums = before[first], before[second] - before[first + 1], before[-1] - before[second + 1]
+    counts = group_counts(max(3, len(content)))
+    orders = [(a, b, c) for a, b, c in permutations((0, 1, 2))]
+    scores = np.stack([_unevenness([sums[order.index(part)] for part in range(3)], counts) for order in orders])
+    best, border = np.unravel_index(int(scores.argmin()), scores.shape)
+    ends = np.array([first[border], second[border]])
+    which = np.array(orders[best])[np.searchsorted(ends, lines)]
+    return float(scores[best, border]), np.where(np.isin(lines, ends), -1, which), orders[best]
+
+
+def _unevenness(sums: Sequence[NDArray[np.int64]], counts: Sequence[int]) -> NDArray[np.float64]:
+    """Score how far each candidate is from an even spread.
+
+    For each class the sum over sets of (share - target)² / target, and for the number of scenes of ((share - target) /
+    target)², as often as there are classes: a set of half its size weighs the same whichever it is. ``sums`` holds what
+    train, val and test got, each ``(candidates, columns)``. Rounded, so that the last bit of a sum on another machine
+    decides nothing.
+    """
+    got = np.stack(sums).astype(np.float64)  # (3, candidates, columns)
+    total = got.sum(axis=0)
+    target = (np.array(counts) / sum(counts))[:, None, None]
+    off = np.where(total > 0, got / np.maximum(total, 1.0) - target, 0.0)
+    score = (off[:, :, :-1] ** 2 / target).sum(axis=(0, 2))
+    score += (got.shape[2] - 1) * (off[:, :, -1] ** 2 / target[:, :, 0] ** 2).sum(axis=0)
+    score += NEVER_TRAINED * ((got[0] <= 0) & (total > 0)).sum(axis=1)
+    score += EMPTY * (got[:, :, -1] <= 0).sum(axis=0)
+    return np.asarray(np.round(score, 9))
+
+
+def _require_three(n: int, what: str) -> None:
+    """Raise where there are too few units for three sets."""
+    if n < 3:
+        more = ", or choose other --groups" if "groups" in what else ""
+        raise SplitError(f"{n} {what}, expected at least 3: one each to train, validate and test. Add scenes{more}.")

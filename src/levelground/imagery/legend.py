@@ -1,4 +1,4 @@
-"""Legends: what the classes are, which of them count, and how the colours of a mask name them.
+"""Legends: the classes of a data set, which of them count, and the colours that name them in masks.
 
 A legend is read from TOML (a user's file) or JSON (our records) by :meth:`Legend.from_json`; its errors name class and
 key.
@@ -86,7 +86,7 @@ class Legend:
 
     @property
     def counted(self) -> NDArray[np.bool_]:
-        """Which classes count in official scores, ``(K,)``."""
+        """Mask of the classes that count in official scores, ``(K,)``."""
         return np.array([entry.counted for entry in self.classes], np.bool_)
 
     @property
@@ -101,7 +101,7 @@ class Legend:
         return known + tuple((colour, IGNORE) for colour in self.ignored_colours)
 
     def digest(self) -> str:
-        """The SHA-256 of what makes scores comparable: indices, names, colours and which classes count."""
+        """Hash indices, names, colours and counted classes with SHA-256: scores with equal hashes are comparable."""
         return sha256_json([[c.index, c.name, c.colour, c.counted] for c in self.classes])
 
     def to_json(self) -> dict[str, JsonValue]:

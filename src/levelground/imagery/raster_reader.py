@@ -73,7 +73,7 @@ class RasterReader:
 
     @property
     def in_strips(self) -> bool:
-        """Whether a stored block is as wide as the raster."""
+        """True where a stored block is as wide as the raster."""
         return bool(self._raster.block_shapes[0][1] >= self.info.width)
 
     def row_bytes(self, rows: int) -> int:
