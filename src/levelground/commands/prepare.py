@@ -8,7 +8,6 @@ from levelground.records import one_writer
 if TYPE_CHECKING:
     from levelground.datasets.dataset import Dataset
 
-
 PrepareConfig = PrepareOptions
 
 

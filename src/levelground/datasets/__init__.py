@@ -1,1 +1,1 @@
-"""Scenes -> a data set that is ready: verified, grouped, split, recorded in ``dataset.json``."""
+"""Data sets: scenes that are verified, grouped, split and recorded in ``dataset.json``."""

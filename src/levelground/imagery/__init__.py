@@ -1,1 +1,1 @@
-"""Files on disk -> pixels and labels: legends, layouts, decoding, the cache of decoded scenes."""
+"""Pixels and labels of image files: legends, layouts, decoding, the cache of decoded scenes."""

@@ -1,1 +1,1 @@
-"""Land-cover scenes made from a seed, for a machine that has no data."""
+"""Synthetic land-cover scenes, generated from a seed."""

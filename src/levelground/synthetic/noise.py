@@ -1,4 +1,4 @@
-"""Random fields and nearest points: the primitives that generated scenes are made of. NumPy and OpenCV only."""
+"""Random fields and nearest points, the primitives of generated scenes; NumPy and OpenCV only."""
 
 import math
 from typing import Final
@@ -16,17 +16,17 @@ _COARSE: Final = 16  # noise smoother than this is made on a coarser grid first
 
 
 def floats(values: ArrayLike) -> NDArray[np.float32]:
-    """The values as single precision, which everything here is painted in."""
+    """Return the values as single precision, in which everything here is painted."""
     return np.asarray(values, np.float32)
 
 
 def stream(seed: int, index: int, layer: int) -> np.random.Generator:
-    """A generator that depends on nothing but its three numbers, so that a layer never disturbs the next one."""
+    """Return a generator that depends on its three numbers alone, so that a layer never disturbs the next one."""
     return np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64), counter=[0, 0, 0, layer]))
 
 
 def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> Field:
-    """Smooth noise with features of about ``scale`` pixels, mean 0 and standard deviation about 1, ``(size, size)``."""
+    """Make smooth noise with features of about ``scale`` pixels, mean 0 and standard deviation 1, ``(size, size)``."""
     scale = max(scale, 1.0)
     if scale > _COARSE:
         factor = math.ceil(scale / _COARSE)
@@ -45,7 +45,7 @@ def _enlarged(grid: Field, factor: float) -> Field:
 
 
 def fractal_noise(rng: np.random.Generator, size: int, scale: float, octaves: int, *, gain: float = 0.5) -> Field:
-    """A sum of smooth noises, each with half the scale and ``gain`` times the height of the one before.
+    """Sum smooth noises, each with half the scale and ``gain`` times the height of the one before.
 
     Mean 0, standard deviation about 1, ``(size, size)``.
     """
@@ -57,7 +57,7 @@ def fractal_noise(rng: np.random.Generator, size: int, scale: float, octaves: in
 
 
 def jittered_grid(rng: np.random.Generator, size: int, spacing: float, *, margin: float) -> Field:
-    """Points ``(N, 2)``, row and column, one in each cell of a grid that reaches ``margin`` pixels beyond the scene."""
+    """Draw points ``(N, 2)``, row and column, one in each cell of a grid ``margin`` pixels larger than the scene."""
     cells = np.arange(-margin, size + margin, spacing, dtype=np.float32)
     rows, cols = np.meshgrid(cells, cells, indexing="ij")
     points = np.stack([rows.ravel(), cols.ravel()], axis=1)
@@ -65,7 +65,7 @@ def jittered_grid(rng: np.random.Generator, size: int, spacing: float, *, margin
 
 
 def nearest_point(points: Field, size: int, *, margin: int = 0) -> Indices:
-    """For each pixel the row in ``points`` that is nearest, ``(size + 2 margin, size + 2 margin)``.
+    """Find the nearest row of ``points`` for each pixel, ``(size + 2 margin, size + 2 margin)``.
 
     Points that fall outside the canvas, or on the pixel of another, are nearest to nothing.
     """
@@ -81,23 +81,23 @@ def nearest_point(points: Field, size: int, *, margin: int = 0) -> Indices:
 
 
 def distance_to(flags: Flags) -> Field:
-    """Distance of each pixel to the nearest true one, in pixels; large everywhere where none is true."""
+    """Compute the distance of each pixel to the nearest true one, in pixels; large everywhere where none is true."""
     return np.asarray(cv2.distanceTransform((~flags).astype(np.uint8), cv2.DIST_L2, 5), np.float32)
 
 
 def blurred(field: Field, sigma: float) -> Field:
-    """The field under a Gaussian of ``sigma`` pixels."""
+    """Blur a field by a Gaussian of ``sigma`` pixels."""
     return np.asarray(cv2.GaussianBlur(field, (0, 0), sigma), np.float32)
 
 
 def shifted(field: Field, rows: float, cols: float) -> Field:
-    """The field moved down by ``rows`` and right by ``cols`` pixels, its edge repeated."""
+    """Move a field down by ``rows`` and right by ``cols`` pixels, its edge repeated."""
     matrix = floats([[1, 0, cols], [0, 1, rows]])
     side = (field.shape[1], field.shape[0])
     return np.asarray(cv2.warpAffine(field, matrix, side, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
 def smoothstep(field: Field, low: float, high: float) -> Field:
-    """0 below ``low``, 1 above ``high``, smooth between; ``low`` may lie above ``high``."""
+    """Map values to 0 below ``low``, 1 above ``high``, smooth between; ``low`` may lie above ``high``."""
     t = np.clip((field - np.float32(low)) / np.float32(high - low), 0, 1)
     return floats(t * t * (3 - 2 * t))

@@ -1,4 +1,4 @@
-"""What stands on the ground of generated scenes: roads and tracks, houses, trees, and the shadows they throw."""
+"""Draw roads and tracks, houses, trees and their shadows on the ground of generated scenes."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -58,7 +58,7 @@ def add_houses(seed: int, index: int, picture: Picture, ground: Ground, palette:
     """Build houses on lots inside the parcels of towns, with gable or flat roofs and shadows, in place.
 
     Returns:
-        Where houses stand, ``(H, W)``.
+        True on houses, ``(H, W)``.
     """
     rng = stream(seed, index, 31)
     parcels = ground.parcels
@@ -146,7 +146,7 @@ def add_trees(
 
 
 def _leaves(rng: np.random.Generator, palette: Palette, n: int) -> Colours:
-    """The colour of each crown: the scene's green, darker, some trees yellowish or bare."""
+    """Draw the colour of each crown: the scene's green, darker, some trees yellowish or bare."""
     base = 0.62 * palette.green + 0.12 * palette.dry + 0.08 * palette.soil
     factors = np.exp(rng.normal(0, 0.13, (n, 1)) + rng.normal(0, 0.05, (n, 3)))
     turned = (rng.random((n, 1)) < 0.06) * 0.45
@@ -154,7 +154,7 @@ def _leaves(rng: np.random.Generator, palette: Palette, n: int) -> Colours:
 
 
 def _plant(rng: np.random.Generator, ground: Ground, stages: Indices, house: Flags, spacing: float) -> Field:
-    """Where trees stand, ``(N, 2)``: woods, hedges, banks, gardens, lone trees; orchards in rows."""
+    """Draw the places of trees, ``(N, 2)``: woods, hedges, banks, gardens, lone trees; orchards in rows."""
     parcels, size = ground.parcels, ground.cover.shape[0]
     chance = floats([0.10, 0.004, 0.03, 0.93, 0.0, 0.006, 0.0])
     chance[URBAN] *= rng.uniform(0.3, 2.5)
@@ -178,7 +178,7 @@ def _plant(rng: np.random.Generator, ground: Ground, stages: Indices, house: Fla
 
 
 def _orchards(rng: np.random.Generator, ground: Ground, stages: Indices) -> Field:
-    """Trees in rows, on the lattice of each orchard's own estate."""
+    """Place trees in rows, on the lattice of each orchard's own estate."""
     parcels = ground.parcels
     orchard = (stages == STAGES.index("orchard"))[parcels.parcel] & (ground.cover == AGRICULTURE) & (parcels.edge > 2)
     pitch = np.float32(rng.uniform(6.5, 10))
@@ -196,7 +196,7 @@ def _blend(picture: Picture, colour: Colours, share: Field) -> None:
 
 
 def _shade(picture: Picture, mass: Field, palette: Palette, length: float, darkness: float) -> None:
-    """Darken what lies in the shadow of ``mass``, in place; the mass itself stays lit."""
+    """Darken the shadow of ``mass``, in place; the mass itself stays lit."""
     shadow = mass
     for part in (0.4, 0.7, 1.0):
         moved = shifted(mass, -palette.sun[0] * length * part, -palette.sun[1] * length * part)

@@ -1,4 +1,4 @@
-"""Parcels of generated scenes: estates of their own direction, cut into strips, the strips into fields or blocks."""
+"""Parcels of generated scenes: estates with a direction each, cut into strips, the strips into fields or blocks."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -47,7 +47,7 @@ class Parcels:
 
 
 def boundary(indices: Indices) -> Flags:
-    """Pixels whose right or lower neighbour belongs to something else."""
+    """Find the pixels whose right or lower neighbour has another index."""
     flags = np.zeros(indices.shape, np.bool_)
     flags[:, :-1] |= indices[:, :-1] != indices[:, 1:]
     flags[:-1] |= indices[:-1] != indices[1:]
@@ -100,7 +100,7 @@ def cut_parcels(
 
 
 def _directions(rng: np.random.Generator, sites: Field, estate: Indices, disorder: float) -> tuple[Field, Field, Field]:
-    """Pixels along and across the direction of each estate, a little bent, and the directions ``(E,)`` in radians."""
+    """Compute pixels along and across the slightly bent direction of each estate, and angles ``(E,)`` in radians."""
     n, size = len(sites), len(estate)
     turn = rng.random() * np.pi + disorder * rng.uniform(-1, 1, n) + rng.integers(0, 2, n) * np.pi / 2
     angle = floats(turn)

@@ -1,4 +1,4 @@
-"""The ground of generated scenes: what lies where, before anything is painted or labelled."""
+"""Ground of generated scenes: land cover, parcels, water and roads, before anything is painted or labelled."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -57,7 +57,7 @@ KINDS: Final = (
 
 @dataclass(frozen=True)
 class Ground:
-    """What lies where. Distances in pixels."""
+    """Land cover, parcels, water and roads of one scene. Distances in pixels."""
 
     kind: Kind
     cover: NDArray[np.uint8]  # (H, W), a class of the legend without UNKNOWN
@@ -71,7 +71,7 @@ class Ground:
 
 
 def scene_kind(seed: int, index: int) -> Kind:
-    """The kind of a scene: a shuffled deck of :data:`KINDS`, shuffled anew every twelve scenes."""
+    """Return the kind of a scene from a shuffled deck of :data:`KINDS`, shuffled anew every twelve scenes."""
     deck = stream(seed, index // len(KINDS), 1).permutation(len(KINDS))
     return KINDS[deck[index % len(KINDS)]]
 
@@ -111,7 +111,7 @@ def lay_ground(seed: int, index: int, size: int) -> Ground:
 
 
 def _land(rng: np.random.Generator, size: int, kind: Kind, parcels: Parcels, natural: Field) -> NDArray[np.uint8]:
-    """Zones with natural borders; fields and towns take whole parcels."""
+    """Lay zones with natural borders; fields and towns take whole parcels."""
     zone_px = 150 * (size / 512) ** 0.5
     margin = int(zone_px) + 60
     sites = jittered_grid(rng, size, zone_px, margin=zone_px)
@@ -136,7 +136,7 @@ def _land(rng: np.random.Generator, size: int, kind: Kind, parcels: Parcels, nat
 
 
 def _line(rng: np.random.Generator, size: int, *, bends: float) -> NDArray[np.float32]:
-    """A line across the whole scene, ``(N, 2)`` column and row; ``bends`` is the sway in pixels."""
+    """Draw a line across the whole scene, ``(N, 2)`` column and row; ``bends`` is the sway in pixels."""
     angle = rng.uniform(0, np.pi)
     along = np.linspace(-1.1 * size, 1.1 * size, 400)
     sway = rng.uniform(-0.3, 0.3) * size + np.zeros_like(along)
@@ -154,7 +154,7 @@ def _distance_to_lines(lines: list[NDArray[np.float32]], size: int) -> Field:
 
 
 def _water(rng: np.random.Generator, size: int, kind: Kind, natural: Field) -> Flags:
-    """River, canal or sea, and ponds."""
+    """Lay river, canal or sea, and ponds."""
     water = np.zeros((size, size), np.bool_)
     rows, cols = np.mgrid[:size, :size].astype(np.float32)
     if kind.water == "canal":
@@ -179,7 +179,7 @@ def _water(rng: np.random.Generator, size: int, kind: Kind, natural: Field) -> F
 
 
 def _banks(rng: np.random.Generator, size: int, kind: Kind, cover: NDArray[np.uint8], shore: Field) -> None:
-    """What grows or lies along the water, in place: meadow, wood or sand by the stretch; a beach by the sea."""
+    """Lay meadow, wood or sand along stretches of water, and a beach by the sea, in place."""
     if kind.water == "none":
         return
     wide = {"canal": 5.0, "river": 20.0, "coast": 14.0}[kind.water] * rng.uniform(0.7, 1.4)

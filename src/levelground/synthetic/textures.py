@@ -1,4 +1,4 @@
-"""How the ground of generated scenes looks: crops, grass, soil and water, without the things that stand on it."""
+"""Paint the ground of generated scenes: crops, grass, soil and water, without roads, houses and trees."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -59,7 +59,7 @@ def draw_palette(seed: int, index: int) -> Palette:
 
 
 def draw_stages(seed: int, index: int, ground: Ground, palette: Palette) -> Indices:
-    """The stage of growth of each parcel, ``(P,)``; neighbours of one estate often grow the same."""
+    """Draw the stage of growth of each parcel, ``(P,)``; neighbours of one estate often grow the same."""
     rng = stream(seed, index, 21)
     weights = palette.season.astype(np.float64)
     weights /= weights.sum()
@@ -69,7 +69,7 @@ def draw_stages(seed: int, index: int, ground: Ground, palette: Palette) -> Indi
 
 
 def paint_ground(seed: int, index: int, ground: Ground, palette: Palette, stages: Indices) -> Picture:
-    """Paint everything that lies flat."""
+    """Paint the cover of each pixel: fields from tables of parcels, the rest class by class."""
     size = ground.cover.shape[0]
     rng = stream(seed, index, 22)
     mottle = fractal_noise(rng, size, 26, 4, gain=0.7)
@@ -96,7 +96,7 @@ def paint_ground(seed: int, index: int, ground: Ground, palette: Palette, stages
 def _field_maps(
     rng: np.random.Generator, ground: Ground, palette: Palette, stages: Indices, mottle: Field, broad: Field
 ) -> tuple[Picture, Picture, Field, Field]:
-    """Soil colour, crop colour, share of crop and brightness of each pixel, as if all were fields."""
+    """Map soil colour, crop colour, share of crop and brightness of each pixel, as if all were fields."""
     parcels = ground.parcels
     n = parcels.n
     soil = palette.soil * _spread(rng, n, 0.10, 0.02)
@@ -123,7 +123,7 @@ def _field_maps(
 
 
 def _spread(rng: np.random.Generator, n: int, brightness: float, hue: float) -> Colours:
-    """Factors ``(n, 3)`` around 1 that vary brightness together and hue by channel."""
+    """Draw factors ``(n, 3)`` around 1 that vary brightness together and hue by channel."""
     both = rng.normal(0, brightness, (n, 1)) + rng.normal(0, hue, (n, 3))
     return np.exp(both).astype(np.float32)
 
@@ -132,7 +132,7 @@ Layer = tuple[tuple[Colours, Colours], Field, Field]  # two ends of a mixture, t
 
 
 def _rangeland(rng: np.random.Generator, ground: Ground, palette: Palette, mottle: Field, broad: Field) -> Layer:
-    """Grass in tufts and patches over soil, traces of old fields, cattle paths."""
+    """Paint grass in tufts and patches over soil, traces of old fields, cattle paths."""
     parcels, size = ground.parcels, ground.cover.shape[0]
     grass = palette.dry + (0.15 + 0.6 * palette.wetness) * (palette.green - palette.dry)
     share = 0.62 + 0.20 * mottle + 0.22 * broad + 0.10 * smooth_noise(rng, size, 2.5)
@@ -146,13 +146,13 @@ def _rangeland(rng: np.random.Generator, ground: Ground, palette: Palette, mottl
 
 
 def _forest_floor(rng: np.random.Generator, ground: Ground, palette: Palette, mottle: Field, broad: Field) -> Layer:
-    """What is seen between the crowns."""
+    """Paint the ground between the crowns of trees."""
     share = 0.55 + 0.25 * mottle + 0.15 * broad
     return (0.75 * palette.soil, 0.7 * palette.green), share, np.full_like(share, 0.8)
 
 
 def _bare(rng: np.random.Generator, ground: Ground, palette: Palette, mottle: Field, broad: Field) -> Layer:
-    """Soil and rock with relief, gullies, terraces of a pit, tracks; smooth sand by the sea."""
+    """Paint soil and rock with relief, gullies, terraces of a pit, tracks; smooth sand by the sea."""
     size = ground.cover.shape[0]
     height = 9 * ground.natural + 22 * broad
     steps = np.float32(rng.uniform(7, 12))
@@ -173,7 +173,7 @@ def _bare(rng: np.random.Generator, ground: Ground, palette: Palette, mottle: Fi
 
 
 def _yard(rng: np.random.Generator, ground: Ground, palette: Palette, mottle: Field, broad: Field) -> Layer:
-    """Trodden ground, gardens and waste between houses."""
+    """Paint trodden ground, gardens and waste between houses."""
     size = ground.cover.shape[0]
     garden = palette.dry + (0.2 + 0.7 * palette.wetness) * (palette.green - palette.dry)
     share = 0.35 + 0.35 * mottle + 0.25 * broad
@@ -181,7 +181,7 @@ def _yard(rng: np.random.Generator, ground: Ground, palette: Palette, mottle: Fi
 
 
 def _water(rng: np.random.Generator, ground: Ground, palette: Palette, mottle: Field, broad: Field) -> Layer:
-    """Deep or muddy, smooth; the shallows take the colour of the ground."""
+    """Paint water, deep or muddy, smooth; the shallows take the colour of the ground."""
     size = ground.cover.shape[0]
     share = smoothstep(0.35 * broad + smooth_noise(rng, size, 0.6 * size), -1.5, 1.5)
     shallow = smoothstep(ground.depth, 9, 1)
