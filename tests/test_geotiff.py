@@ -11,6 +11,7 @@ from scene_files import PLACE, noise, save_raster
 from levelground.errors import DiskError, SceneError, ShapeError
 from levelground.imagery.geotiff import (
     RasterInfo,
+    RasterMetadata,
     bounded_cache,
     copy_to_cog,
     raster_writer,
@@ -65,7 +66,7 @@ def test_raster_written_in_parts_has_all_of_them(tmp_path: Path) -> None:
     labels = noise(40, 30, 1)[..., 0] % 3
     info = RasterInfo(40, 30, 1, "uint8", 255, "EPSG:26917", PLACE)
     with raster_writer(
-        tmp_path / "a.tif", info, palette=np.uint8([[1, 2, 3], [4, 5, 6], [7, 8, 9]]), tile=16
+        tmp_path / "a.tif", info, RasterMetadata(np.uint8([[1, 2, 3], [4, 5, 6], [7, 8, 9]])), tile=16
     ) as writer:
         writer.write(16, 0, labels[16:])
         writer.write(0, 0, labels[:16])
@@ -140,10 +141,8 @@ def test_many_bands_with_names_and_a_scale(tmp_path: Path) -> None:
     with raster_writer(
         tmp_path / "a.tif",
         RasterInfo(40, 50, 6, "uint8", crs="EPSG:26917", transform=PLACE),
+        RasterMetadata(tags={"MODEL": "toy"}, band_names=list("abcdef"), scale=0.5),
         tile=16,
-        tags={"MODEL": "toy"},
-        band_names=list("abcdef"),
-        scale=0.5,
         predictor=2,
     ) as writer:
         writer.write(0, 0, pixels)

@@ -4,7 +4,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -202,16 +202,40 @@ class RasterWriter:
         self._raster.write(bands.transpose(2, 0, 1), window=RasterWindow(col, row, width, height))
 
 
+@dataclass(frozen=True)
+class RasterMetadata:
+    """Colours, names and scale that a raster carries beside its pixels.
+
+    ``palette`` holds the colours of values 0…, ``(K, 3)``, for one band of uint8; ``tags`` belong to the whole file;
+    ``band_names`` describe each band; stored values times ``scale`` are the values that they stand for.
+    """
+
+    palette: NDArray[np.uint8] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    band_names: Sequence[str] = ()
+    scale: float | None = None
+
+    def write(self, raster: "DatasetWriter") -> None:
+        """Write all of it into an open raster."""
+        if self.palette is not None:
+            raster.write_colormap(1, {i: (*colour, 255) for i, colour in enumerate(self.palette.tolist())})
+        raster.update_tags(**self.tags)
+        for band, name in enumerate(self.band_names, start=1):
+            raster.set_band_description(band, name)
+        if self.scale is not None:
+            raster.scales = (self.scale,) * raster.count
+
+
+_NO_METADATA = RasterMetadata()
+
+
 @contextmanager
 def raster_writer(
     path: Path,
     info: RasterInfo,
+    metadata: RasterMetadata = _NO_METADATA,
     *,
-    palette: NDArray[np.uint8] | None = None,
     tile: int = 256,
-    tags: Mapping[str, str] | None = None,
-    band_names: Sequence[str] = (),
-    scale: float | None = None,
     predictor: int = 1,
     level: int = 6,
 ) -> Iterator[RasterWriter]:
@@ -220,13 +244,10 @@ def raster_writer(
     Args:
         path: The file to appear.
         info: Size, bands, type, position and nodata value.
-        palette: Colours of values 0…, ``(K, 3)``, for one band of uint8.
+        metadata: Colours, names and scale.
         tile: Side of the file's tiles in pixels, a multiple of 16.
-        tags: Metadata of the file.
-        band_names: A description for each band.
-        scale: What stored values are multiplied by to be what they mean.
-        predictor: What deflate is helped by: 1 nothing (classes), 2 differences (integers), 3 the same of floats.
-        level: Effort of deflate: 1 for a file that is copied and goes, 6 for one that stays.
+        predictor: What deflate compresses: 1 values (classes), 2 differences of integers, 3 differences of floats.
+        level: Effort of deflate: 1 for a file that is copied and removed, 6 for one that stays.
     Raises:
         DiskError: The disk is full or the folder cannot be written.
     """
@@ -244,14 +265,7 @@ def raster_writer(
             with quietly():
                 raster = rasterio.open(temporary, "w", nodata=info.nodata, **options, **shape, **place, **layout)
             with raster:
-                if palette is not None:
-                    raster.write_colormap(1, {i: (*colour, 255) for i, colour in enumerate(palette.tolist())})
-                if tags:
-                    raster.update_tags(**tags)
-                for band, name in enumerate(band_names, start=1):
-                    raster.set_band_description(band, name)
-                if scale is not None:
-                    raster.scales = (scale,) * info.bands
+                metadata.write(raster)
                 yield RasterWriter(raster)
         except rasterio.errors.RasterioError as error:
             raise DiskError(f"{path}: cannot be written ({error}). Free space or choose another --out.") from error
@@ -262,7 +276,7 @@ def write_raster(path: Path, pixels: Pixels, info: RasterInfo, *, palette: NDArr
     """Write a whole array as a GeoTIFF; size, bands and type come from the array, the rest from ``info``."""
     height, width, *rest = pixels.shape
     info = replace(info, height=height, width=width, bands=rest[0] if rest else 1, dtype=str(pixels.dtype))
-    with raster_writer(path, info, palette=palette) as writer:
+    with raster_writer(path, info, RasterMetadata(palette)) as writer:
         writer.write(0, 0, pixels)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from levelground import __version__
-from levelground.imagery.geotiff import RasterInfo, RasterWriter, copy_to_cog, raster_writer
+from levelground.imagery.geotiff import RasterInfo, RasterMetadata, RasterWriter, copy_to_cog, raster_writer
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.prediction.pipeline import PROBS_STEPS
 from levelground.prediction.plan import PredictionPlan
@@ -74,14 +74,13 @@ def write_probs(plan: PredictionPlan, blocks: BlockFile, folder: Path) -> None:
     assert target is not None
     whole, cog = blocks.dtype.kind == "u", plan.options.cog
     nodata, predictor = (float(IGNORE), 2) if whole else (float("nan"), 3)
+    names = [plan.model.legend.names[index] for index in plan.model.outputs]
     plain = folder / "probs.tif" if cog else target
     with raster_writer(
         plain,
         replace(plan.info, bands=blocks.planes, dtype=str(blocks.dtype), nodata=nodata),
+        RasterMetadata(tags=_tags(plan), band_names=names, scale=1 / PROBS_STEPS if whole else None),
         tile=BLOCK_PX,
-        tags=_tags(plan),
-        band_names=[plan.model.legend.names[index] for index in plan.model.outputs],
-        scale=1 / PROBS_STEPS if whole else None,
         predictor=predictor,
         level=_FAST if cog else _SMALL,
     ) as writer:
@@ -111,10 +110,8 @@ def write_draft_map(plan: PredictionPlan, blocks: BlockFile, folder: Path) -> Pa
     with raster_writer(
         draft,
         replace(plan.info, bands=1, dtype="uint8", nodata=float(IGNORE)),
-        palette=full_palette(legend),
+        RasterMetadata(full_palette(legend), _tags(plan) | {"CLASS_NAMES": names}, ["class"]),
         tile=BLOCK_PX,
-        tags=_tags(plan) | {"CLASS_NAMES": names},
-        band_names=["class"],
         level=_FAST if plan.options.cog else _SMALL,
     ) as writer:
         _copy(writer, blocks, grid)
