@@ -1,4 +1,4 @@
-"""Whole data folders: each layout found by looking, legends chosen, bad scenes told and kept out."""
+"""Whole data folders: each layout detected, legends chosen, bad scenes named and left out."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_kaggle_folder_is_found_with_its_built_in_legend(tmp_path: Path) -> None
         ("7", False),
     ]
     assert found.lines == (
-        "layout kaggle (found by looking; --layout overrides): 2 scenes with a mask, 1 without; masks hold colours",
+        "layout kaggle (detected; --layout overrides): 2 scenes with a mask, 1 without; masks hold colours",
         "legend deepglobe, 7 classes, 6 counted (built in)",
     )
     assert _texts(found, tmp_path) == [
@@ -112,7 +112,7 @@ def test_index_masks_without_a_legend_get_numbered_classes(tmp_path: Path, form:
     found = find_scenes(tmp_path)
     assert (found.layout, found.legend) == ("index", default_legend(4))
     assert found.lines == (
-        "layout index (found by looking; --layout overrides): 2 scenes with a mask; masks hold class indices",
+        "layout index (detected; --layout overrides): 2 scenes with a mask; masks hold class indices",
         "legend default, 4 classes, 4 counted (no legend file: the classes are numbered, 255 = no data)",
     )
     assert np.array_equal(read_labels(found.scenes[0], found.legend), labels[0])
@@ -183,7 +183,7 @@ def test_one_large_raster_is_cut_into_blocks(tmp_path: Path) -> None:
     ]
     assert [scene.group for scene in found.scenes] == [scene.id for scene in found.scenes]
     assert found.lines[0] == (
-        "layout raster (found by looking; --layout overrides): 1 raster cut into blocks of 32 px: 5 blocks, 1 more "
+        "layout raster (detected; --layout overrides): 1 raster cut into blocks of 32 px: 5 blocks, 1 more "
         "without a valid label pixel left out; masks hold class indices"
     )
     assert np.array_equal(read_labels(found.scenes[2], found.legend), labels[32:, :32])

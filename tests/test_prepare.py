@@ -92,10 +92,10 @@ def test_shares_findings_and_split_are_shown(data: Path, capsys: pytest.CaptureF
     """Layout, groups, split with the word that so few decide little, class shares with a row without data."""
     prepare(data)
     told = capsys.readouterr().err
-    assert "layout kaggle (found by looking" in told
+    assert "layout kaggle (detected" in told
     assert "groups from pixels: 6 scenes in 6 groups" in told
     assert re.search(
-        r"split grouped \(chosen by looking; --split overrides\): 3 train / 1 val / 2 test; .*decide little", told
+        r"split grouped \(chosen from the data; --split overrides\): 3 train / 1 val / 2 test; .*decide little", told
     )
     assert re.search(r"Urban land +│ +1\d\.\d\d%", told)
     assert re.search(r"no data +│ +–", told)

@@ -250,7 +250,7 @@ class PrepareOptions:
     """Folder with the scenes; may be left out with --download."""
 
     layout: Literal["auto", Layout] = "auto"
-    """How the folder is laid out; auto looks and says what it found."""
+    """How the folder is laid out; auto detects the layout and prints it."""
 
     legend: Path | None = None
     """Legend file (TOML); by default legend.toml in the data folder, else what the layout implies."""

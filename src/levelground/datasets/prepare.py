@@ -336,7 +336,7 @@ def _report(dataset: Dataset, grouping: Grouping, *, told: bool) -> None:
     pairs = f" (pairs: {', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))})" if kinds else ""
     say(f"groups from {grouping.source}: {len(dataset.scenes)} scenes in {len(groups)} groups{pairs}")
     sizes = " / ".join(f"{len(dataset.ids(name))} {name}" for name in SPLIT_NAMES)
-    chosen = " (chosen by looking; --split overrides)" if told else ""
+    chosen = " (chosen from the data; --split overrides)" if told else ""
     n_test = len({dataset.scene(scene).group for scene in dataset.ids("test")})
     few = f"; {n_test} test group{'s' * (n_test > 1)} decide little" if n_test < FEW_GROUPS else ""
     say(f"split {dataset.split.rule}{chosen}: {sizes}; {dataset.split.text}{few}")

@@ -92,7 +92,7 @@ def find_scenes(data: Path, *, layout: Layout | None = None, legend: Path | None
     if not any(scene.labels for scene in scenes):
         raise SceneError(_no_scene(data, findings))
     lines = (
-        f"layout {told_layout}{'' if layout else ' (found by looking; --layout overrides)'}: {line}; masks hold "
+        f"layout {told_layout}{'' if layout else ' (detected; --layout overrides)'}: {line}; masks hold "
         f"{'colours' if coding == 'colour' else 'class indices'}",
         f"legend {classes.name}, {classes.n_classes} classes, {int(classes.counted.sum())} counted ({told})",
     )
