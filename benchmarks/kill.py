@@ -32,7 +32,7 @@ import numpy as np
 
 from levelground.cli import main
 from levelground.metrics.counts_file import SceneCounts, read_counts
-from levelground.records import sha256_array, sha256_file
+from levelground.records import sha256_array, sha256_file, to_json
 from levelground.runs import read_history
 from levelground.synthetic.scenes import write_scenes
 
@@ -150,7 +150,7 @@ def fingerprint(out: Path) -> dict[str, Any]:
             arrays = {field.name: getattr(counts, field.name) for field in fields(SceneCounts)}
             value = {key: sha256_array(np.asarray(array)) for key, array in arrays.items() if key != "forward_s"}
         elif path.name == "history.jsonl":
-            value = timeless(read_history(path.parent))
+            value = [timeless(to_json(line)) for line in read_history(path.parent)]
         elif path.suffix == ".json" and "cache" not in path.parts:
             value = timeless(json.loads(path.read_text()))
         elif path.suffix == ".jsonl":

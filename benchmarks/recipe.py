@@ -42,9 +42,9 @@ def score(arch: str, recipe: Recipe, minutes: float, dataset: Dataset, study: Pa
     """Train one model and return its official mIoU on the test scenes."""
     wish = Wish(arch, 0, fit_recipe(recipe, dataset), Budget(minutes=minutes))
     run = train_wish(wish, dataset, study, runtime)
-    counts = read_counts(evaluate_run(run, dataset, "test", runtime=runtime)).counts.sum(axis=0)
+    counts = read_counts(evaluate_run(run, dataset, "test", runtime=runtime).counts_path("test")).counts.sum(axis=0)
     value = float(miou(counts, dataset.legend.counted, "official"))
-    print(f"{recipe.name:8} {arch:5} {run.card['steps_done']:5} steps, official mIoU {value:.4f}", flush=True)
+    print(f"{recipe.name:8} {arch:5} {run.card.steps_done:5} steps, official mIoU {value:.4f}", flush=True)
     return value
 
 

@@ -50,7 +50,7 @@ def loop_rate(plan: Plan, wish: Wish) -> float:
     card = new_card(plan, wish)
     write_card(plan.folder, card)
     train(plan, card)
-    rates = [line["images_per_s"] for line in read_history(plan.folder) if line["kind"] == "step"]
+    rates = [line.images_per_s or 0.0 for line in read_history(plan.folder) if line.kind == "step"]
     return statistics.median(rates[len(rates) // 4 :])
 
 

@@ -22,7 +22,7 @@ from levelground.imagery.legend import DEEPGLOBE, IGNORE, LabelMap, encode_colou
 from levelground.metrics.confusion import count_confusion
 from levelground.metrics.counts_file import SceneCounts
 from levelground.records import Record
-from levelground.runs import Run, append_history
+from levelground.runs import HistoryLine, Run, append_history
 
 GROUND = np.array(
     [(150, 140, 135), (170, 160, 90), (150, 165, 105), (50, 85, 50), (40, 65, 95), (190, 170, 140), (225, 228, 232)],
@@ -213,15 +213,25 @@ def _card(number: int) -> dict[str, Any]:
     }
 
 
-def _history(rng: np.random.Generator, wrong: float) -> list[dict[str, Any]]:
+def _history(rng: np.random.Generator, wrong: float) -> list[HistoryLine]:
     """240 steps, ten to an epoch's validation."""
-    lines: list[dict[str, Any]] = []
+    lines: list[HistoryLine] = []
     for step in range(2, 241, 2):
-        at = {"step": step, "epoch": step / 24}
         loss = 0.35 + wrong + 1.4 * math.exp(-step / 50) + float(rng.normal(0, 0.06))
-        lines.append({"kind": "step", **at, "train_loss": loss, "lr": 1e-3 * (1 - step / 260), "images_per_s": 31.0})
+        lr = 1e-3 * (1 - step / 260)
+        lines.append(HistoryLine(kind="step", step=step, epoch=step / 24, train_loss=loss, lr=lr, images_per_s=31.0))
         if step % 24 == 0:
             miou = (0.85 - wrong) * (1 - math.exp(-step / 60)) + float(rng.normal(0, 0.01))
-            val = {"val_loss": 0.5 + wrong, "val_miou": miou, "val_pixel_accuracy": 0.8}
-            lines.append({"kind": "val", **at, **val, "train_loss": loss, "time_s": step / 4})
+            lines.append(
+                HistoryLine(
+                    kind="val",
+                    step=step,
+                    epoch=step / 24,
+                    train_loss=loss,
+                    val_loss=0.5 + wrong,
+                    val_miou=miou,
+                    val_pixel_accuracy=0.8,
+                    time_s=step / 4,
+                )
+            )
     return lines

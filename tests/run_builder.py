@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from levelground.imagery.legend import Legend, LegendClass
 from levelground.metrics.counts_file import SceneCounts, write_counts
-from levelground.records import sha256_array, write_json
-from levelground.runs import Run, append_history, read_run, write_card
+from levelground.records import check_record, sha256_array, to_json, write_json
+from levelground.runs import HistoryLine, Run, RunCard, append_history, read_run, write_card
 
 LEGEND = Legend(
     "three",
@@ -124,7 +124,7 @@ def build_run(
         "train_sha256": "7" * 64,
         "split_sha256": "5" * 64,
         "status": "finished",
-        "hardware": {"cpu": "two cores"},
+        "hardware": "two cores",
         "threads": 2,
         "device": "cpu",
         "precision": "fp32",
@@ -132,17 +132,25 @@ def build_run(
         "speed": {"train_images_per_s": 4.0},
         "identity": sha256_array(np.array([len(name)])) if seed is None else f"{arch}{seed}",
     }
-    write_card(folder, content | dict(card or {}))
+    write_json(folder / "run.json", content | dict(card or {}), kind="run")
     record = counts if isinstance(counts, SceneCounts) else scene_counts(counts, legend=legend)
     write_counts(folder / f"counts-{split}.npz", record)
     if vals:
         every = 100 // len(vals)
-        lines = [
-            {"kind": "val", "step": every * (i + 1), "epoch": (i + 1) / 2, "val_miou": value, "time_s": 3.0 * (i + 1)}
-            for i, value in enumerate(vals)
-        ]
-        append_history(folder, lines)
+        append_history(
+            folder,
+            [
+                HistoryLine(kind="val", step=every * n, epoch=n / 2, val_miou=value, time_s=3.0 * n)
+                for n, value in enumerate(vals, start=1)
+            ],
+        )
     return read_run(folder)
+
+
+def edit_card(run: Run, **content: object) -> Run:
+    """Write the run's card with other JSON values."""
+    card = check_record(to_json(run.card) | content, RunCard, source="run.json", remedy="Mend the test.")
+    return write_card(run.folder, card)
 
 
 def adopted_card() -> dict[str, Any]:

@@ -13,7 +13,8 @@ from levelground.imagery.cache import Cache
 from levelground.imagery.legend import IGNORE, Legend, LegendClass, encode_colours
 from levelground.imagery.scene_pixels import SceneFile
 from levelground.models.build import SegmentationModel, build_model, save_model
-from levelground.runs import Run, read_run, write_card
+from levelground.records import write_json
+from levelground.runs import Run, read_run
 
 LEGEND = Legend(
     "land",
@@ -126,5 +127,5 @@ def add_run(dataset: Dataset, name: str = "linknet-s0", *, seed: int = 0, **card
         "speed": {"train_images_per_s": 3.0},
         "identity": f"{name}{seed}",
     }
-    write_card(folder, content | card)
+    write_json(folder / "run.json", content | card, kind="run")
     return read_run(folder)

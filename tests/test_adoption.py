@@ -22,7 +22,7 @@ from levelground.imagery.legend import IGNORE
 from levelground.metrics.counts_file import read_counts
 from levelground.metrics.scores import miou
 from levelground.models.build import load_model
-from levelground.runs import Run, read_history, read_run
+from levelground.runs import AdoptionRecord, Run, read_history, read_run
 from levelground.runtime import make_runtime
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
@@ -56,9 +56,9 @@ def test_adopted_weights_are_a_run_that_is_evaluated_like_any_other(
         f"{weights.name}: taken for linknet with encoder {ENCODER} and 4 outputs, by its tensors.\n"
     )
     assert (run.name, run.arch, run.encoder) == ("linknet-mobilenetv3_small_050-adopted", "linknet", ENCODER)
-    assert (run.adopted, run.seed, run.card["recipe"], run.card["train_sha256"]) == (True, None, {}, None)
-    assert (run.card["outputs"], run.card["mean"], run.card["std"]) == ([0, 1, 2, 3], [0.0] * 3, [255.0] * 3)
-    assert run.card["parameters"]["total"] == sum(p.numel() for p in small_model((0, 1, 2, 3)).network.parameters())
+    assert (run.adopted, run.seed, run.card.recipe, run.card.train_sha256) == (True, None, None, None)
+    assert (run.card.outputs, run.card.mean, run.card.std) == ((0, 1, 2, 3), (0.0,) * 3, (255.0,) * 3)
+    assert run.card.parameters.total == sum(p.numel() for p in small_model((0, 1, 2, 3)).network.parameters())
     evaluate_run(run, dataset, "test", runtime=RUNTIME)
     assert len(read_counts(run.counts_path("test")).scenes) == 3
 
@@ -77,7 +77,7 @@ def test_an_smp_network_of_the_origins_kind_is_told_whole(dataset: Dataset, tmp_
     torch.save(smp.Unet("resnet18", encoder_weights=None, classes=3).state_dict(), path)
     run = adopt_weights(path, dataset)
     assert (run.name, run.arch, run.encoder) == ("unet-resnet18-adopted", "unet", "resnet18")
-    assert run.card["outputs"] == [0, 2, 3]
+    assert run.card.outputs == (0, 2, 3)
 
 
 @pytest.mark.parametrize("form", ["safetensors", "wrapped", "checkpoint"])
@@ -97,10 +97,10 @@ def test_other_forms_of_the_same_weights_are_read(dataset: Dataset, weights: Pat
 def test_the_same_weights_are_adopted_once_and_keep_their_evaluations(dataset: Dataset, weights: Path) -> None:
     """A second time renews the card: what was counted stays counted."""
     run = adopt(weights, dataset)
-    evaluate_run(run, dataset, "test", runtime=RUNTIME, tile=32)
+    run = evaluate_run(run, dataset, "test", runtime=RUNTIME, tile=32)
     again = adopt(weights, dataset)
-    assert again.card["evaluations"] == run.card["evaluations"]
-    assert again.card["tile"] == 32
+    assert again.card.evaluations == run.card.evaluations
+    assert again.card.tile == 32
     evaluate_run(again, dataset, "test", runtime=RUNTIME)
     assert len((dataset.folder / EVALUATION_LOG).read_text().splitlines()) == 1
 
@@ -112,18 +112,19 @@ def test_the_history_becomes_the_runs(dataset: Dataset, weights: Path, tmp_path:
     for _ in range(2):
         run = adopt(weights, dataset, history=history)
     lines = read_history(run.folder)
-    assert [line["val_image_iou"] for line in lines if line["kind"] == "val"] == [0.6, 0.7]
-    assert [line["train_loss"] for line in lines if line["kind"] == "step"] == [0.5, 0.4]
-    assert run.card["adopted_from"] == {"weights": weights.name, "normalise": "none", "metadata": {"lr": 0.0002}}
+    assert [line.val_image_iou for line in lines if line.kind == "val"] == [0.6, 0.7]
+    assert [line.train_loss for line in lines if line.kind == "step"] == [0.5, 0.4]
+    made = AdoptionRecord(weights=weights.name, normalise="none", metadata={"lr": 0.0002})
+    assert run.card.adopted_from == made
 
 
 def test_normalisation_is_as_it_was_in_training(dataset: Dataset, weights: Path) -> None:
     """Values 0 to 1, ImageNet's means, or the training scenes'; each is another run."""
     data = adopt(weights, dataset, normalise="data", name="data")
-    assert (data.card["mean"], data.card["std"]) == (list(dataset.mean), list(dataset.std))
+    assert (data.card.mean, data.card.std) == (dataset.mean, dataset.std)
     imagenet = adopt(weights, dataset, normalise="imagenet", name="imagenet")
-    assert imagenet.card["mean"] == pytest.approx([123.675, 116.28, 103.53])
-    assert imagenet.card["std"] == pytest.approx([58.395, 57.12, 57.375])
+    assert imagenet.card.mean == pytest.approx([123.675, 116.28, 103.53])
+    assert imagenet.card.std == pytest.approx([58.395, 57.12, 57.375])
 
 
 def test_imagenets_means_are_for_three_bands_of_eight_bits(dataset: Dataset, weights: Path) -> None:
@@ -197,7 +198,7 @@ def test_outputs_that_are_neither_all_nor_counted_classes_have_to_be_named(datas
         given = " ".join(map(str, outputs))
         text = f"--outputs {given}: expected 2 different class indices from 0 to 3, one an output."
         refused(ConfigError, text, path, dataset, outputs=outputs)
-    assert adopt(path, dataset, outputs=(3, 0)).card["outputs"] == [3, 0]
+    assert adopt(path, dataset, outputs=(3, 0)).card.outputs == (3, 0)
 
 
 def test_a_taken_name_is_refused(dataset: Dataset, weights: Path) -> None:
@@ -233,7 +234,7 @@ def test_masks_of_any_tool_become_a_counted_run(
     """Counts agree with scikit-learn; there is no loss and no confidence, but there are boundaries."""
     preds = write_preds(tmp_path / "GLNet best")
     run = adopt_predictions(tmp_path / "GLNet best", dataset)
-    assert (run.name, run.arch, run.adopted, run.card["outputs"]) == ("GLNet-best", "unknown", True, [])
+    assert (run.name, run.arch, run.adopted, run.card.outputs) == ("GLNet-best", "unknown", True, ())
     assert read_run(run.folder).card == run.card
     counts = read_counts(run.counts_path("test"))
     for number, scene in enumerate(counts.scenes.tolist()):
@@ -281,7 +282,7 @@ def test_masks_of_both_splits_live_in_one_run(dataset: Dataset, tmp_path: Path) 
     write_preds(tmp_path / "m", split=SPLIT.test + SPLIT.val)
     adopt_predictions(tmp_path / "m", dataset)
     run = adopt_predictions(tmp_path / "m", dataset, split="val")
-    assert sorted(run.card["evaluations"]) == ["test", "val"]
+    assert sorted(run.card.evaluations) == ["test", "val"]
     assert read_counts(run.counts_path("val")).scenes.tolist() == ["b/1"]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from levelground.adoption.histories import read_origin_history
 from levelground.errors import DataError
+from levelground.runs import HistoryLine
 
 
 def write(path: Path, **content: object) -> Path:
@@ -29,16 +30,16 @@ def test_epochs_and_steps_become_lines_in_order(tmp_path: Path) -> None:
     """Two epochs of three steps and two validation images; its IoU and loss keep names of their own."""
     lines, metadata = read_origin_history(write(tmp_path / "a.json", **FULL))
     assert metadata == {"model": "unet", "lr": 0.0002}
-    assert [line["step"] for line in lines if line["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
-    assert lines[0] == {"kind": "step", "step": 1, "epoch": pytest.approx(1 / 3), "train_loss": 0.6}
-    assert [line for line in lines if line["kind"] == "val"] == [
-        {"kind": "val", "step": 3, "epoch": 1, "train_loss": 0.5, "val_own_loss": 0.6, "val_image_iou": 0.6},
-        {"kind": "val", "step": 6, "epoch": 2, "train_loss": 0.4, "val_own_loss": 0.3, "val_image_iou": 0.7},
+    assert [line.step for line in lines if line.kind == "step"] == [1, 2, 3, 4, 5, 6]
+    assert lines[0] == HistoryLine(kind="step", step=1, epoch=1 / 3, train_loss=0.6)
+    assert [line for line in lines if line.kind == "val"] == [
+        HistoryLine(kind="val", step=3, epoch=1, train_loss=0.5, val_own_loss=0.6, val_image_iou=0.6),
+        HistoryLine(kind="val", step=6, epoch=2, train_loss=0.4, val_own_loss=0.3, val_image_iou=0.7),
     ]
-    assert [line for line in lines if line["kind"] == "val_image"][2] == {
-        "kind": "val_image", "step": 6, "epoch": 2, "image": 3, "val_own_loss": 0.3, "val_image_iou": 0.7,
-    }  # fmt: skip
-    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+    assert [line for line in lines if line.kind == "val_image"][2] == HistoryLine(
+        kind="val_image", step=6, epoch=2, image=3, val_own_loss=0.3, val_image_iou=0.7
+    )
+    assert [line.step for line in lines] == sorted(line.step for line in lines)
 
 
 def test_steps_kept_epoch_by_epoch_are_one_row(tmp_path: Path) -> None:
@@ -52,8 +53,8 @@ def test_epochs_alone_are_enough(tmp_path: Path) -> None:
     """Without steps the epoch stands for the step; a missing value is left out."""
     lines, metadata = read_origin_history(write(tmp_path / "a.json", train_loss=[0.5, 0.4], val_loss=[0.6]))
     assert lines == [
-        {"kind": "val", "step": 1, "epoch": 1, "train_loss": 0.5, "val_own_loss": 0.6},
-        {"kind": "val", "step": 2, "epoch": 2, "train_loss": 0.4},
+        HistoryLine(kind="val", step=1, epoch=1, train_loss=0.5, val_own_loss=0.6),
+        HistoryLine(kind="val", step=2, epoch=2, train_loss=0.4),
     ]
     assert metadata is None
 
@@ -62,8 +63,8 @@ def test_steps_alone_are_enough(tmp_path: Path) -> None:
     """They count as one epoch."""
     lines, _ = read_origin_history(write(tmp_path / "a.json", tl=[0.5, 0.4]))
     assert lines == [
-        {"kind": "step", "step": 1, "epoch": 0.5, "train_loss": 0.5},
-        {"kind": "step", "step": 2, "epoch": 1.0, "train_loss": 0.4},
+        HistoryLine(kind="step", step=1, epoch=0.5, train_loss=0.5),
+        HistoryLine(kind="step", step=2, epoch=1.0, train_loss=0.4),
     ]
 
 

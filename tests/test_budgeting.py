@@ -79,10 +79,11 @@ def test_minutes_stand_on_the_card_as_steps(
     """Timed once, said, and fixed from then on."""
     asked = dataclasses.replace(wish(dataset), budget=Budget(minutes=0.02))
     run = train(asked, dataset, tmp_path)
-    budget = run.card["budget"]
-    assert budget["asked"] == "0.02 minutes"
-    assert budget["steps"] == run.card["steps_done"] >= 1
-    assert f"{run.name}: 0.02 minutes are {budget['steps']} steps at " in capsys.readouterr().err
+    budget = run.card.budget
+    assert budget is not None
+    assert budget.asked == "0.02 minutes"
+    assert budget.steps == run.card.steps_done >= 1
+    assert f"{run.name}: 0.02 minutes are {budget.steps} steps at " in capsys.readouterr().err
     assert train(asked, dataset, tmp_path).card == run.card
 
 

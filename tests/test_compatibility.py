@@ -14,6 +14,7 @@ from levelground.comparison.compatibility import compare_protocols, describe_bud
 from levelground.comparison.inputs import gather
 from levelground.errors import RecordError, UnlikeError
 from levelground.imagery.legend import Legend, LegendClass
+from levelground.runs import BudgetRecord
 
 COUNTS = noisy_counts(4, 0.2, seed=1)
 
@@ -159,4 +160,4 @@ def test_protocols_list_several_fields_in_one_message(tmp_path: Path) -> None:
 
 def test_a_budget_without_a_question_is_unknown() -> None:
     """A card without a budget, or with an empty one, cannot tell."""
-    assert [describe_budget(card) for card in ({}, {"budget": None}, {"budget": {}})] == ["unknown"] * 3
+    assert [describe_budget(budget, 3) for budget in (None, BudgetRecord(asked=""))] == ["unknown"] * 2

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from PIL import Image
+from run_builder import edit_card
 from sklearn.metrics import confusion_matrix
 from study_builder import ENCODER, LEGEND, add_run, build_study, small_model
 
@@ -20,7 +21,7 @@ from levelground.imagery.legend import IGNORE, default_legend
 from levelground.inference.tiling import TileGeometry, choose_geometry
 from levelground.metrics.counts_file import read_counts
 from levelground.models.build import save_model
-from levelground.runs import Run, read_run, write_card
+from levelground.runs import Run, SpeedRecord, read_run
 from levelground.runtime import make_runtime
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
@@ -46,9 +47,8 @@ def looks(dataset: Dataset) -> list[dict[str, str]]:
 
 def test_evaluation_leaves_counts_masks_card_and_look(dataset: Dataset, run: Run) -> None:
     """Counts agree with scikit-learn on the masks beside them; card and list say how and when."""
-    path = evaluate_run(run, dataset, "test", runtime=RUNTIME)
-    assert path == run.folder / "counts-test.npz"
-    counts = read_counts(path)
+    run = evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    counts = read_counts(run.folder / "counts-test.npz")
     assert counts.scenes.tolist() == ["b/2", "c/1", "c/2"]
     for number, name in enumerate(counts.scenes.tolist()):
         with Image.open(run.preds_folder("test") / f"{name}.png") as image:
@@ -60,11 +60,11 @@ def test_evaluation_leaves_counts_masks_card_and_look(dataset: Dataset, run: Run
         assert np.array_equal(counts.counts[number], confusion_matrix(labels[valid], preds[valid], labels=range(4)))
     card = read_run(run.folder).card
     assert card == run.card
-    entry = card["evaluations"]["test"]
-    settings = (entry["tile"], entry["halo"], entry["batch"], entry["precision"], entry["device"])
+    entry = card.evaluations["test"]
+    settings = (entry.tile, entry.halo, entry.batch, entry.precision, entry.device)
     assert settings == (64, 8, 256, "fp32", "cpu")
-    assert entry["loss"] == pytest.approx(counts.loss_sum.sum() / counts.loss_pixels.sum())
-    assert card["speed"] == {"train_images_per_s": 3.0, "infer_megapixels_per_s": entry["megapixels_per_s"]}
+    assert entry.loss == pytest.approx(counts.loss_sum.sum() / counts.loss_pixels.sum())
+    assert card.speed == SpeedRecord(train_images_per_s=3.0, infer_megapixels_per_s=entry.megapixels_per_s)
     assert [look["run"] for look in looks(dataset)] == ["linknet-s0"]
     assert sorted(looks(dataset)[0]) == ["command", "counts_sha256", "run", "time"]
 
@@ -73,10 +73,10 @@ def test_what_is_evaluated_is_reused_and_is_no_look(
     dataset: Dataset, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The second call reads no scene, changes no file and says so."""
-    path = evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    path = evaluate_run(run, dataset, "test", runtime=RUNTIME).counts_path("test")
     before = path.stat().st_mtime_ns
     capsys.readouterr()
-    assert evaluate_run(read_run(run.folder), dataset, "test", runtime=RUNTIME) == path
+    evaluate_run(read_run(run.folder), dataset, "test", runtime=RUNTIME)
     assert path.stat().st_mtime_ns == before
     assert len(looks(dataset)) == 1
     assert capsys.readouterr().err == "linknet-s0: test is evaluated already; reused.\n"
@@ -88,7 +88,8 @@ Change = Literal["tile", "halo", "weights", "labels", "counts file", "masks", "s
 @pytest.mark.parametrize("change", ["tile", "halo", "weights", "counts file", "masks"])
 def test_a_change_of_what_decides_the_counts_evaluates_again(dataset: Dataset, run: Run, change: Change) -> None:
     """TileGeometry, weights and damage of what was written each make a new evaluation."""
-    path = evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    run = evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    path = run.counts_path("test")
     tile, halo = None, None
     if change == "tile":
         tile = 32
@@ -103,9 +104,9 @@ def test_a_change_of_what_decides_the_counts_evaluates_again(dataset: Dataset, r
             mask.unlink()
         for folder in ("b", "c", ""):
             (run.preds_folder("test") / folder).rmdir()
-    evaluate_run(run, dataset, "test", runtime=RUNTIME, tile=tile, halo=halo)
+    run = evaluate_run(run, dataset, "test", runtime=RUNTIME, tile=tile, halo=halo)
     assert len(looks(dataset)) == 2
-    assert run.card["tile"] == (tile or 64)
+    assert run.card.tile == (tile or 64)
     assert len(list(run.preds_folder("test").rglob("*.png"))) == 3
 
 
@@ -120,25 +121,25 @@ def test_a_look_that_a_kill_left_out_is_counted_by_the_next_command(dataset: Dat
 
 def test_the_batch_is_no_reason_to_evaluate_again(dataset: Dataset, run: Run) -> None:
     """It decides memory and time only."""
-    evaluate_run(run, dataset, "test", runtime=RUNTIME, batch=1)
+    run = evaluate_run(run, dataset, "test", runtime=RUNTIME, batch=1)
     evaluate_run(run, dataset, "test", runtime=RUNTIME, batch=3)
     assert len(looks(dataset)) == 1
 
 
 def test_validation_scenes_are_no_look_at_test(dataset: Dataset, run: Run) -> None:
     """Each split has its own counts, masks and entry."""
-    evaluate_run(run, dataset, "val", runtime=RUNTIME)
+    run = evaluate_run(run, dataset, "val", runtime=RUNTIME)
     assert read_counts(run.counts_path("val")).scenes.tolist() == ["b/1"]
     assert not looks(dataset)
     assert not run.counts_path("test").exists()
-    assert sorted(run.card["evaluations"]) == ["val"]
+    assert sorted(run.card.evaluations) == ["val"]
 
 
 def test_an_evaluation_that_breaks_off_leaves_no_counts(
     dataset: Dataset, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The older counts are gone before the new ones begin, so that they cannot be taken for them."""
-    evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    run = evaluate_run(run, dataset, "test", runtime=RUNTIME)
 
     def broken(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -147,15 +148,15 @@ def test_an_evaluation_that_breaks_off_leaves_no_counts(
     with pytest.raises(KeyboardInterrupt):
         evaluate_run(run, dataset, "test", runtime=RUNTIME, tile=32)
     assert not run.counts_path("test").exists()
-    assert read_run(run.folder).card["evaluations"] == {}
+    assert read_run(run.folder).card.evaluations == {}
 
 
 def test_the_origin_recipe_gets_its_dice_loss_beside_cross_entropy(dataset: Dataset) -> None:
     """The mean over scenes, as at batch 1; other recipes have none."""
     run = add_run(dataset, "origin-s0", recipe={"name": "origin", "tile": 0, "halo": 0, "loss": "smp-dice"})
-    evaluate_run(run, dataset, "test", runtime=RUNTIME)
-    assert 0 < run.card["evaluations"]["test"]["dice_loss"] < 1
-    assert (run.card["tile"], run.card["halo"]) == (0, 0)
+    run = evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    assert 0 < (run.card.evaluations["test"].dice_loss or 0) < 1
+    assert (run.card.tile, run.card.halo) == (0, 0)
 
 
 def test_masks_of_scenes_that_left_the_split_are_removed(tmp_path: Path) -> None:
@@ -241,18 +242,12 @@ def test_changed_labels_in_the_cache_are_refused(dataset: Dataset, run: Run) -> 
         evaluate_run(run, dataset, "test", runtime=RUNTIME)
 
 
-def with_card(run: Run, **card: object) -> Run:
-    """The run with other entries on its card."""
-    write_card(run.folder, {**run.card, **card})
-    return read_run(run.folder)
-
-
 def test_the_runs_own_geometry_is_the_default(run: Run) -> None:
     """The recipe's, else what the card says, else the default recipe's; the batch fills a megapixel."""
     assert choose_geometry(run) == TileGeometry(64, 8, 256)
-    assert choose_geometry(with_card(run, recipe={}, tile=96, halo=10)) == TileGeometry(96, 10, 113)
+    assert choose_geometry(edit_card(run, recipe={}, tile=96, halo=10)) == TileGeometry(96, 10, 113)
     own = TileGeometry(Recipe().tile, Recipe().halo, 4)
-    assert choose_geometry(with_card(run, recipe={}, tile=None, halo=None)) == own
+    assert choose_geometry(edit_card(run, recipe={}, tile=None, halo=None)) == own
     assert choose_geometry(run, tile=0) == TileGeometry(0, 0, 1)
     assert choose_geometry(run, tile=2048) == TileGeometry(2048, 256, 1)
     assert choose_geometry(run, tile=512, device="cuda").batch == 32

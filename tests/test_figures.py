@@ -9,7 +9,7 @@ from PIL import Image
 
 from levelground.imagery.legend import default_legend
 from levelground.reporting.figures import draw_figures, file_name
-from levelground.runs import append_history
+from levelground.runs import HistoryLine, append_history
 
 PLOTS = {
     "train_loss_epochs.png", "train_loss_steps.png", "val_iou_epochs.png", "val_iou_steps.png", "forest.png",
@@ -54,7 +54,7 @@ def test_the_origins_iou_gets_axes_of_its_own(tmp_path: Path) -> None:
     """An adopted history's IoU over images is another metric: it is drawn below, not among the others."""
     study = build_study(tmp_path, archs={"unet": 0.2}, seeds=1, scenes=["119"], size=48, adopted="fpn")
     before = _height(study, "val_iou_epochs")
-    lines = [{"kind": "val", "step": 4 * n, "epoch": n, "val_image_iou": 0.1 * n, "train_loss": 1.0} for n in (1, 2)]
+    lines = [HistoryLine(kind="val", step=4 * n, epoch=n, val_image_iou=0.1 * n, train_loss=1.0) for n in (1, 2)]
     append_history(tmp_path / "runs" / "fpn", lines)
     assert _height(study, "val_iou_epochs") == 2 * before
 

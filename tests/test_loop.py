@@ -19,7 +19,8 @@ from levelground.config import load_recipe
 from levelground.datasets.dataset import Dataset
 from levelground.errors import DiskError, TrainingError
 from levelground.models.build import load_model
-from levelground.runs import Run, list_runs, read_history, read_run
+from levelground.records import to_json
+from levelground.runs import Run, SelectionRecord, list_runs, read_history, read_run
 from levelground.training import loop as training
 from levelground.training import step as stepping
 from levelground.training.batches import Batch
@@ -74,37 +75,37 @@ def send(number: int) -> Callable[[], None]:
 def test_a_run_finishes(undisturbed: Run) -> None:
     """Card, history and weights; the states are gone."""
     card = undisturbed.card
-    assert (card["status"], card["steps_done"], card["images_seen"]) == ("finished", 6, 12)
-    assert card["megapixels_seen"] == pytest.approx(12 * 32 * 32 / 1e6)
+    assert (card.status, card.steps_done, card.images_seen) == ("finished", 6, 12)
+    assert card.megapixels_seen == pytest.approx(12 * 32 * 32 / 1e6)
     lines = history(undisturbed)
     expected = "step 1, step 2, val 2, step 3, step 4, val 4, step 5, step 6, val 6"
-    assert ", ".join(f"{line['kind']} {line['step']}" for line in lines) == expected
+    assert ", ".join(f"{line.kind} {line.step}" for line in lines) == expected
     assert {path.name for path in undisturbed.folder.iterdir()} == {"run.json", "history.jsonl", "model"}
-    assert card["wall_s"] >= card["train_s"] > 0
-    assert card["speed"]["train_images_per_s"] > 0
+    assert (card.wall_s or 0) >= (card.train_s or 0) > 0
+    assert (card.speed.train_images_per_s or 0) > 0
 
 
 def test_the_history_says_what_was_learnt(undisturbed: Run) -> None:
     """Losses, rates and epochs by step; at validations loss, mIoU, accuracy and the mean loss since the last."""
     lines = read_history(undisturbed.folder)
-    steps = [line for line in lines if line["kind"] == "step"]
-    validations = [line for line in lines if line["kind"] == "val"]
-    per_epoch = undisturbed.card["steps_per_epoch"]
-    assert all(line["epoch"] == line["step"] / per_epoch for line in lines)
-    assert steps[0]["lr"] == RECIPE.lr
+    steps = [line for line in lines if line.kind == "step"]
+    validations = [line for line in lines if line.kind == "val"]
+    per_epoch = undisturbed.card.steps_per_epoch
+    assert all(line.epoch == line.step / per_epoch for line in lines)
+    assert steps[0].lr == RECIPE.lr
     for number, line in enumerate(validations):
-        mean = sum(step["train_loss"] for step in steps[2 * number : 2 * number + 2]) / 2
-        assert line["train_loss"] == pytest.approx(mean)
-        assert 0 <= line["val_miou"] <= 1
-        assert 0 <= line["val_pixel_accuracy"] <= 1
-    assert [line["time_s"] for line in validations] == sorted(line["time_s"] for line in validations)
+        mean = sum(step.train_loss for step in steps[2 * number : 2 * number + 2]) / 2
+        assert line.train_loss == pytest.approx(mean)
+        assert 0 <= line.val_miou <= 1
+        assert 0 <= line.val_pixel_accuracy <= 1
+    assert [line.time_s for line in validations] == sorted(line.time_s for line in validations)
 
 
 def test_the_best_weights_are_kept(dataset: Dataset, undisturbed: Run) -> None:
     """Those of the validation with the lowest loss; scored again they give the same figures."""
-    losses = {line["step"]: line["val_loss"] for line in history(undisturbed) if line["kind"] == "val"}
+    losses = {line.step: line.val_loss for line in history(undisturbed) if line.kind == "val"}
     best = min(losses, key=losses.__getitem__)
-    assert undisturbed.card["selection"] == {"rule": "val_loss", "step": best, "value": losses[best]}
+    assert undisturbed.card.selection == SelectionRecord(rule="val_loss", step=best, value=losses[best])
     plan = make_plan(wish(dataset), dataset, undisturbed.folder, RUNTIME, undisturbed)
     scored = validate(plan, load_model(undisturbed)).line(dataset.legend.counted)
     assert scored["val_loss"] == pytest.approx(losses[best], rel=1e-6)  # the memory format differs
@@ -116,9 +117,13 @@ def test_other_rules_of_selection(
 ) -> None:
     """Highest mIoU, the first where two are equal; or simply the last weights."""
     run = train(wish(dataset, recipe=dataclasses.replace(RECIPE, select=select)), dataset, tmp_path)  # type: ignore[arg-type]
-    lines = [line for line in history(run) if line["kind"] == "val"]
-    chosen = lines[-1] if key is None else next(x for x in lines if x[key] == pick([y[key] for y in lines]))
-    assert run.card["selection"]["step"] == chosen["step"]
+    lines = [line for line in history(run) if line.kind == "val"]
+    chosen = (
+        lines[-1]
+        if key is None
+        else next(x for x in lines if getattr(x, key) == pick([getattr(y, key) for y in lines]))
+    )
+    assert run.card.selection.step == chosen.step
 
 
 def test_a_second_call_reuses_the_run(dataset: Dataset, undisturbed: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +153,7 @@ def test_a_signal_stops_and_the_run_goes_on_to_the_bit(
     with pytest.raises(KeyboardInterrupt):
         train(wish(dataset), dataset, tmp_path)
     (run,) = list_runs(tmp_path)
-    assert (run.card["status"], run.card["steps_done"]) == ("stopped", step + 1)
+    assert (run.card.status, run.card.steps_done) == ("stopped", step + 1)
     name = "linknet-mobilenetv3_small_050-s0"
     saved = f"{name}: stopped at step {step + 1} of 6; all is saved, the same command goes on from here."
     assert saved in capsys.readouterr().err
@@ -209,7 +214,7 @@ def test_a_long_step_is_left_and_done_again(
         train(wish(dataset), dataset, tmp_path)
     assert time.monotonic() - sent[0] < 1
     (run,) = list_runs(tmp_path)
-    assert (run.card["status"], run.card["steps_done"]) == ("stopped", step)
+    assert (run.card.status, run.card.steps_done) == ("stopped", step)
     assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
 
 
@@ -231,7 +236,7 @@ def test_a_stop_in_a_validation_saves_at_once(
     with pytest.raises(KeyboardInterrupt):
         train(wish(dataset), dataset, tmp_path)
     (run,) = list_runs(tmp_path)
-    assert (run.card["status"], run.card["steps_done"]) == ("stopped", 2 * round_)
+    assert (run.card.status, run.card.steps_done) == ("stopped", 2 * round_)
     assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
 
 
@@ -280,7 +285,7 @@ def test_an_interruption_without_a_save_goes_on_from_the_last_state(
     with pytest.raises(KeyboardInterrupt):
         train(wish(dataset), dataset, tmp_path, save_every_s=1e-9)
     (run,) = list_runs(tmp_path)
-    assert run.card["status"] == "training"
+    assert run.card.status == "training"
     state = load_state(run.folder)
     assert state is not None
     assert state["progress"]["step"] == step
@@ -368,8 +373,8 @@ def test_a_loss_that_is_no_number_stops(
     with pytest.raises(TrainingError, match=message):
         train(wish(dataset), dataset, tmp_path, save_every_s=1e-9)
     (run,) = list_runs(tmp_path)
-    assert run.card["status"] == "failed"
-    assert [line["step"] for line in history(run) if line["kind"] == "step"] == [1, 2, 3]
+    assert run.card.status == "failed"
+    assert [line.step for line in history(run) if line.kind == "step"] == [1, 2, 3]
     state = load_state(run.folder)
     assert state is not None
     assert state["progress"]["step"] == 3
@@ -387,7 +392,7 @@ def test_losses_before_the_bad_one_are_written(
     monkeypatch.setattr(Stepper, "gradients", wrapped)
     with pytest.raises(TrainingError, match="at step 4"):
         train(wish(dataset), dataset, tmp_path)
-    assert [line["step"] for line in history(list_runs(tmp_path)[0]) if line["kind"] == "step"] == [1, 2, 3]
+    assert [line.step for line in history(list_runs(tmp_path)[0]) if line.kind == "step"] == [1, 2, 3]
 
 
 @pytest.mark.usefixtures("save_always")
@@ -429,15 +434,15 @@ def test_a_full_disk_is_one_line(dataset: Dataset, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(training, "append_history", full)
     with pytest.raises(DiskError, match="No space left"):
         train(wish(dataset), dataset, tmp_path)
-    assert [run.card["status"] for run in list_runs(tmp_path)] == ["training"]
+    assert [run.card.status for run in list_runs(tmp_path)] == ["training"]
 
 
 def test_long_runs_keep_a_readable_history(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """About so many lines at most; validations always."""
     monkeypatch.setattr(training, "MAX_STEP_LINES", 2)
     run = train(wish(dataset), dataset, tmp_path)
-    assert [line["step"] for line in history(run) if line["kind"] == "step"] == [3, 6]
-    assert [line["step"] for line in history(run) if line["kind"] == "val"] == [2, 4, 6]
+    assert [line.step for line in history(run) if line.kind == "step"] == [3, 6]
+    assert [line.step for line in history(run) if line.kind == "val"] == [2, 4, 6]
 
 
 def test_the_origin_recipe_trains_whole_scenes(
@@ -447,17 +452,17 @@ def test_the_origin_recipe_trains_whole_scenes(
     recipe = dataclasses.replace(load_recipe("origin"), encoder_weights="none")
     run = train(wish(dataset, arch="pspnet", steps=5, recipe=recipe), dataset, tmp_path)
     assert "sanity check on two scenes passed, loss 0." in capsys.readouterr().err
-    validations = [line for line in history(run) if line["kind"] == "val"]
-    assert [line["step"] for line in validations] == [2, 4, 5]
-    dice = {line["step"]: line["val_dice_loss"] for line in validations}
-    assert run.card["selection"]["value"] == min(dice.values())
-    assert run.card["outputs"] == [0, 1, 2, 3]
-    assert run.card["parameters"]["trainable"] < run.card["parameters"]["used"] < run.card["parameters"]["total"]
+    validations = [line for line in history(run) if line.kind == "val"]
+    assert [line.step for line in validations] == [2, 4, 5]
+    dice = {line.step: line.val_dice_loss for line in validations}
+    assert run.card.selection.value == min(dice.values())
+    assert run.card.outputs == (0, 1, 2, 3)
+    assert run.card.parameters.trainable < run.card.parameters.used < run.card.parameters.total
 
 
 def test_a_card_is_json_that_reads_back(undisturbed: Run) -> None:
     """Every number is finite or null, and the record says its kind."""
     card = json.loads((undisturbed.folder / "run.json").read_text(encoding="utf-8"))
-    assert card == read_run(undisturbed.folder).card
+    assert card == to_json(read_run(undisturbed.folder).card)
     assert card["kind"] == "run"
     assert weights(undisturbed)

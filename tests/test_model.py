@@ -100,9 +100,9 @@ def test_a_model_folder_that_left_its_run_still_knows_everything(run: Run, tmp_p
 def test_the_digest_follows_all_that_decides_the_output(run: Run) -> None:
     """Other means give another digest, another name does not."""
     first = open_predictor(run.folder, RUNTIME).digest
-    write_card(run.folder, run.card | {"gsd_m": 2.0})
+    write_card(run.folder, dataclasses.replace(run.card, gsd_m=2.0))
     assert open_predictor(run.folder, RUNTIME).digest == first
-    write_card(run.folder, run.card | {"mean": [1.0, 2.0, 3.0]})
+    write_card(run.folder, dataclasses.replace(run.card, mean=(1.0, 2.0, 3.0)))
     assert open_predictor(run.folder, RUNTIME).digest != first
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from run_builder import LEGEND as TWO
-from run_builder import adopted_card, build_run, noisy_counts
+from run_builder import adopted_card, build_run, edit_card, noisy_counts
 from study_builder import add_run, build_study, small_model
 from training_builder import train, wish
 
@@ -28,10 +28,8 @@ def counted_run(study: Path, **card: Any) -> Run:
     """A run with hand-written counts of 25 scenes and an untrained network."""
     run = build_run(study, "linknet-s0", noisy_counts(25, 0.2, seed=0), arch="linknet", vals=[0.5, 0.7, 0.6], card=card)
     model = small_model((0, 1))
-    known = {"in_channels": 3, "mean": model.mean, "std": model.std, "encoder": model.encoder, "dtype": "uint8"}
-    run.card.update(known)
     save_model(model, run.model_folder)
-    return run
+    return edit_card(run, in_channels=3, mean=model.mean, std=model.std, encoder=model.encoder, dtype="uint8")
 
 
 def text_of(run: Run) -> str:

@@ -14,7 +14,7 @@ from levelground.config import Budget, Recipe, load_recipe
 from levelground.datasets.dataset import Dataset
 from levelground.datasets.splits import Split
 from levelground.errors import ConfigError, ModelError
-from levelground.runs import Run, list_runs, read_run, write_card
+from levelground.runs import BudgetRecord, RecipeRecord, Run, list_runs, read_run, write_card
 from levelground.training.prepare_run import (
     Wish,
     build_wished,
@@ -162,15 +162,15 @@ def test_the_card_names_all_that_decides(dataset: Dataset, run: Run) -> None:
         "arch": "linknet",
         "encoder_weights": "none",
         "seed": 0,
-        "budget": {"asked": "6 steps", "steps": 6, "validations": 3},
+        "budget": BudgetRecord(asked="6 steps", steps=6, validations=3),
         "steps_per_epoch": 4,
-        "outputs": [0, 2, 3],
+        "outputs": (0, 2, 3),
         "tile": 32,
         "halo": 4,
         "in_channels": 3,
         "dtype": "uint8",
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
+        "mean": dataset.mean,
+        "std": dataset.std,
         "legend_sha256": dataset.legend.digest(),
         "train_sha256": dataset.train_sha256,
         "split_sha256": dataset.split_sha256,
@@ -179,10 +179,11 @@ def test_the_card_names_all_that_decides(dataset: Dataset, run: Run) -> None:
         "device": "cpu",
         "identity": identity(wish(dataset), dataset),
     }
-    assert {key: card[key] for key in expected} == expected
-    assert card["recipe"] == dataclasses.asdict(RECIPE)
-    assert card["parameters"]["total"] == card["parameters"]["trainable"] > 300_000
-    assert set(card["versions"]) >= {"levelground", "torch", "timm"}
+    assert {key: getattr(card, key) for key in expected} == expected
+    assert card.recipe == RecipeRecord.of(RECIPE)
+    assert card.parameters.total == card.parameters.trainable
+    assert (card.parameters.total or 0) > 300_000
+    assert set(card.versions) >= {"levelground", "torch", "timm"}
 
 
 def test_a_network_of_a_wish_is_the_same_each_time(dataset: Dataset) -> None:
@@ -259,29 +260,29 @@ def test_other_imagery_is_trained(tmp_path: Path, bands: int, dtype: str) -> Non
     dataset = array_dataset(tmp_path, scenes, n_classes=2)
     recipe = dataclasses.replace(RECIPE, lr=1e-2, validations=1)
     trained = train(wish(dataset, steps=16, recipe=recipe), dataset, tmp_path / "study")
-    losses = [line["train_loss"] for line in history(trained) if line["kind"] == "step"]
+    losses = [line.train_loss for line in history(trained) if line.kind == "step"]
     assert np.isfinite(losses).all()
     assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:4])
-    assert trained.card["in_channels"] == bands
-    assert trained.card["dtype"] == dtype
+    assert trained.card.in_channels == bands
+    assert trained.card.dtype == dtype
 
 
 def test_a_run_that_goes_on_elsewhere_says_what_changed(
     dataset: Dataset, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Other versions, threads or precision may give other last bits."""
-    write_card(run.folder, run.card | {"status": "stopped", "threads": 7, "versions": {"torch": "1.0"}})
+    write_card(run.folder, dataclasses.replace(run.card, status="stopped", threads=7, versions={"torch": "1.0"}))
     train(wish(dataset), dataset, run.folder.parent.parent)
     said = capsys.readouterr().err
     assert f"{run.name}: threads were 7, now 1: the weights may differ in the last bits." in said
     assert f"{run.name}: versions were {{'torch': '1.0'}}, now " in said
     assert "precision were" not in said
-    assert read_run(run.folder).card["status"] == "finished"
+    assert read_run(run.folder).card.status == "finished"
 
 
 def test_a_run_that_was_begun_keeps_its_number_of_steps(dataset: Dataset, run: Run) -> None:
     """Minutes are not timed again."""
-    card = run.card | {"budget": {"asked": "1 minutes", "steps": 11, "validations": 2}}
+    card = dataclasses.replace(run.card, budget=BudgetRecord(asked="1 minutes", steps=11, validations=2))
     asked = dataclasses.replace(wish(dataset), budget=Budget(minutes=1))
     plan = make_plan(asked, dataset, run.folder, RUNTIME, Run(run.folder, card))
     assert (plan.steps, plan.validations) == (11, 2)

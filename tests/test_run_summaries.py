@@ -20,7 +20,7 @@ from levelground.comparison.run_summaries import (
     throughput,
 )
 from levelground.metrics.named import parse_metric
-from levelground.runs import Run, append_history
+from levelground.runs import HistoryLine, Run, append_history
 
 COUNTS = noisy_counts(4, 0.2, seed=1)
 
@@ -28,7 +28,7 @@ COUNTS = noisy_counts(4, 0.2, seed=1)
 def with_history(study: Path, *lines: dict[str, Any]) -> Run:
     """A run with these validation lines."""
     run = build_run(study, "unet-s0", COUNTS)
-    append_history(run.folder, [{"kind": "val"} | line for line in lines])
+    append_history(run.folder, [HistoryLine(kind="val", **line) for line in lines])
     return run
 
 
@@ -57,7 +57,7 @@ def test_the_origins_history_is_read_under_its_own_metric(tmp_path: Path) -> Non
 def test_no_history_is_no_convergence(tmp_path: Path) -> None:
     """Nothing is made up for a run without validation lines."""
     run = build_run(tmp_path, "unet-s0", COUNTS)
-    append_history(run.folder, [{"kind": "step", "step": 1, "train_loss": 2.0}])
+    append_history(run.folder, [HistoryLine(kind="step", step=1, train_loss=2.0)])
     assert convergence(run) is None
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -10,7 +9,7 @@ from study_builder import ENCODER
 
 from levelground.config import Budget, Recipe
 from levelground.datasets.dataset import Dataset
-from levelground.runs import Run, read_history
+from levelground.runs import HistoryLine, Run, read_history
 from levelground.runtime import make_runtime
 from levelground.training.prepare_run import Wish, fit_recipe, train_wish
 
@@ -18,7 +17,6 @@ RUNTIME = make_runtime("cpu", "fp32", threads=1)
 RECIPE = dataclasses.replace(
     Recipe(), encoder=ENCODER, encoder_weights="none", tile=32, halo=4, batch=2, validations=3, select="val_loss"
 )
-TIMINGS = ("time_s", "images_per_s")
 
 
 def wish(dataset: Dataset, *, arch: str = "linknet", seed: int = 0, steps: int = 6, recipe: Recipe = RECIPE) -> Wish:
@@ -36,16 +34,16 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
     return load_file(run.model_folder / "model.safetensors")
 
 
-def history(run: Run) -> list[dict[str, Any]]:
+def history(run: Run) -> list[HistoryLine]:
     """The history without its timings."""
-    return [{key: value for key, value in line.items() if key not in TIMINGS} for line in read_history(run.folder)]
+    return [dataclasses.replace(line, time_s=None, images_per_s=None) for line in read_history(run.folder)]
 
 
 def assert_same_run(first: Run, second: Run) -> None:
     """Weights to the bit, history without timings, and what the card says of the result."""
     assert history(first) == history(second)
     for key in ("identity", "steps_done", "images_seen", "megapixels_seen", "selection", "status"):
-        assert first.card[key] == second.card[key]
+        assert getattr(first.card, key) == getattr(second.card, key)
     a, b = weights(first), weights(second)
     assert a.keys() == b.keys()
     assert all(torch.equal(value, b[name]) for name, value in a.items())

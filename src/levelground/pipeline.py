@@ -15,10 +15,10 @@ from levelground.datasets.dataset import Dataset
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.exporting.model_card import write_model_card
 from levelground.models.build import build_model
-from levelground.records import Record, one_writer, write_json
+from levelground.records import one_writer
 from levelground.reporting.figures import draw_figures
 from levelground.reporting.page import render_report
-from levelground.runs import Run, list_runs
+from levelground.runs import RecipeRecord, Run, StudyOptionsRecord, StudyRecord, list_runs, write_study
 from levelground.runtime import Runtime
 from levelground.training.prepare_run import Wish, check_wish, fit_recipe, outputs_of, train_wish
 
@@ -98,11 +98,11 @@ def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Comp
         for number, wish in enumerate(wishes, start=1):
             say(f"Run {number} of {len(wishes)}: {wish.arch}{' (twin)' if wish.twin else ''}, seed {wish.seed}")
             run = train_wish(wish, dataset, folder, runtime, workers=options.workers, save_every_s=options.save_every_s)
-            evaluate_run(run, dataset, "test", runtime=runtime)
+            run = evaluate_run(run, dataset, "test", runtime=runtime)
             write_model_card(run)
             runs.append(run)
         runs += adopted_runs(folder, dataset)
-        write_json(folder / "study.json", study_record(options, runs), kind="study")
+        write_study(folder, study_record(options, runs))
         comparison = compare_and_report(runs, folder, metric=options.metric, delta=options.delta)
     say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Open {folder / 'report.html'}")
     return comparison
@@ -113,13 +113,24 @@ def adopted_runs(folder: Path, dataset: Dataset) -> list[Run]:
     return [
         run
         for run in list_runs(folder)
-        if run.adopted and run.counts_path("test").exists() and run.card["legend_sha256"] == dataset.legend.digest()
+        if run.adopted and run.counts_path("test").exists() and run.card.legend_sha256 == dataset.legend.digest()
     ]
 
 
-def study_record(options: StudyOptions, runs: Sequence[Run]) -> Record:
-    """What ``study.json`` holds: what was asked, and which runs answer it."""
-    return {"options": dataclasses.asdict(options), "runs": [run.name for run in runs]}
+def study_record(options: StudyOptions, runs: Sequence[Run]) -> StudyRecord:
+    """Return what ``study.json`` holds: what was asked, and which runs it compares."""
+    asked = StudyOptionsRecord(
+        archs=options.archs,
+        seeds=options.seeds,
+        recipe=RecipeRecord.of(options.recipe),
+        budget=options.budget,
+        metric=options.metric,
+        delta=options.delta,
+        twins=options.twins,
+        workers=options.workers,
+        save_every_s=options.save_every_s,
+    )
+    return StudyRecord(options=asked, runs=tuple(run.name for run in runs))
 
 
 def compare_and_report(runs: Sequence[Run], folder: Path, *, metric: str, delta: float) -> Comparison:

@@ -1,8 +1,10 @@
 """Records on disk: JSON with schema numbers, and hashes; written whole, by one writer (:mod:`levelground.files`).
 
-A record is a JSON file whose first keys are ``schema`` and ``kind``.
+A record is a JSON file whose first keys are ``schema`` and ``kind``. Its type is a frozen dataclass derived from
+:class:`OpenRecord`, read by :func:`check_record` and written by :func:`to_json`.
 """
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -12,26 +14,46 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import (
+    ConfigDict,
+    GetJsonSchemaHandler,
+    JsonValue,
+    ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from levelground.errors import RecordError
+from levelground.errors import RecordError, one_line
 from levelground.files import atomic_path, one_writer
 
 __all__ = [
     "DAMAGED",
+    "RECORD_CONFIG",
     "SCHEMAS",
+    "OpenRecord",
     "Record",
     "atomic_path",
+    "check_record",
     "check_schema",
+    "json_schema",
     "one_writer",
     "plain",
     "read_json",
     "sha256_array",
     "sha256_file",
     "sha256_json",
+    "to_json",
     "write_json",
 ]
 
@@ -98,10 +120,13 @@ def read_json(path: Path, *, kind: str) -> Record:
         RecordError: The file is missing, is no JSON object, or has another kind or an unknown schema.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        record = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(record, ensure_ascii=False).encode()  # half of a surrogate pair could not be written again
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such record; expected a {kind} written by levelground.") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, UnicodeError, json.JSONDecodeError, RecursionError) as error:
         raise RecordError(
             f"{path}: unreadable {kind} record ({error}). Remove it and run the command again."
         ) from error
@@ -123,6 +148,120 @@ def check_schema(path: Path, schema: object, *, kind: str) -> None:
             f"{path}: {kind} record of schema {schema!r}, this version reads {SCHEMAS[kind]}. "
             "Use the levelground that wrote it, or make the record anew."
         )
+
+
+RECORD_CONFIG = ConfigDict(extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+"""The pydantic configuration of typed records."""
+
+
+@dataclass(frozen=True, config=RECORD_CONFIG)
+class OpenRecord:
+    """A JSON object with typed fields that keeps the keys it does not know.
+
+    A record that is read, changed with ``dataclasses.replace`` and written again loses nothing that a newer version
+    or another tool put into it. ``null`` and a missing key mean the same: the field's default. Fields are declared with
+    strict types (``StrictInt``, ``StrictStr``, …), so that a number written as text is refused.
+    """
+
+    KIND: ClassVar[str | None] = None
+    """The kind of record, one of :data:`SCHEMAS`, where this is a whole file and not a block of one."""
+    ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset()
+    """Keys that are written even where they hold their default; the others are left out then."""
+
+    extra: Mapping[str, JsonValue] = dataclasses.field(default_factory=dict, kw_only=True, repr=False)
+    """The keys that this version does not know."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _split_keys(cls, content: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Move unknown keys of a JSON object to ``extra`` and take ``null`` for a missing key."""
+        if not isinstance(content, dict):
+            return validate(content)
+        fields = {info.alias or name: (name, info) for name, info in _fields(cls).items()}
+        own = {"schema", "kind"} if cls.KIND is not None else set()
+        known: dict[str, Any] = {
+            "extra": {k: value for k, value in content.items() if k not in fields and k not in own}
+        }
+        for key, (name, info) in fields.items():
+            if key in content and (content[key] is not None or info.is_required()):
+                known[name] = content[key]
+        return cls(**known)  # an instance: strict validation around it takes nothing else
+
+    @model_serializer(mode="wrap")
+    def _join_keys(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write known keys in the order of the fields, then the unknown ones."""
+        content = {} if self.KIND is None else {"schema": SCHEMAS[self.KIND], "kind": self.KIND}
+        values = serialise(self)
+        for name, info in _fields(type(self)).items():
+            key, value = info.alias or name, getattr(self, name)
+            default = info.get_default(call_default_factory=True)  # a mark of pydantic's where there is none
+            if name in self.ALWAYS_WRITTEN or value != default:
+                content[key] = values[key if key in values else name]
+        return content | dict(self.extra)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describe the object as it lies on disk: any further key is allowed."""
+        schema = handler(core)
+        content = handler.resolve_ref_schema(schema)
+        content["properties"].pop("extra", None)
+        content["additionalProperties"] = True
+        if cls.KIND is not None:
+            head = {"schema": {"const": SCHEMAS[cls.KIND]}, "kind": {"const": cls.KIND}}
+            content["properties"] = head | content["properties"]
+            content["required"] = ["schema", "kind", *content.get("required", ())]
+        return schema
+
+
+def _fields(cls: type) -> dict[str, FieldInfo]:
+    """The fields of a record by name, without ``extra``."""
+    fields: dict[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]  # every pydantic dataclass's
+    return {name: info for name, info in fields.items() if name != "extra"}
+
+
+AnyRecord = TypeVar("AnyRecord", bound=OpenRecord)
+
+
+def check_record(content: object, cls: type[AnyRecord], *, source: str, remedy: str) -> AnyRecord:
+    """Turn a JSON object into a typed record.
+
+    Args:
+        content: The object.
+        cls: The type of the record.
+        source: What to name in the error, such as the file.
+        remedy: What the user can do, such as ``Make the run anew.``
+    Returns:
+        The record.
+    Raises:
+        RecordError: A key is missing or holds a value of a wrong type; the message names the first.
+    """
+    try:
+        record: AnyRecord = TypeAdapter(cls).validate_python(content)
+    except ValidationError as error:
+        raise RecordError(f"{source}: {_first_fault(error)}. {remedy}") from error
+    return record
+
+
+def _first_fault(error: ValidationError) -> str:
+    """Name the first key that is missing or wrong, and say what was expected."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "extra")
+    if first["type"] == "missing" and len(first["loc"]) == 1:
+        return f"lacks {where!r}"
+    reason = "Input should be an object" if first["type"] == "dataclass_type" else first["msg"]
+    reason = reason.removeprefix("Value error, ")
+    return one_line(f"{where} {reason}" if reason.startswith("is ") else f"{where}: {reason}")
+
+
+def to_json(record: OpenRecord) -> Record:
+    """Turn a typed record into the JSON object that is written."""
+    content: Record = plain(TypeAdapter(type(record)).dump_python(record, mode="json", by_alias=True))
+    return content
+
+
+def json_schema(cls: type[OpenRecord]) -> Record:
+    """Return the JSON Schema of a record as it lies on disk."""
+    return TypeAdapter(cls).json_schema()
 
 
 def sha256_file(path: Path) -> str:

@@ -1,137 +1,350 @@
-"""Run and study folders on disk: the run card, the history, and where things lie."""
+"""Run and study folders on disk: run card, history, what a study was asked for, and where things lie."""
 
+import dataclasses
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
-from levelground.config import Recipe, check_recipe
-from levelground.errors import RecordError, one_line
+from levelground.config import Budget, Recipe, check_recipe
+from levelground.errors import RecordError
 from levelground.files import append_text
-from levelground.records import Record, atomic_path, plain, read_json, write_json
+from levelground.records import (
+    RECORD_CONFIG,
+    OpenRecord,
+    Record,
+    atomic_path,
+    check_record,
+    json_schema,
+    read_json,
+    to_json,
+    write_json,
+)
 
-Card = Record
-"""A run card: the JSON object of ``run.json``; :class:`_CardTypes` names the keys that are read again."""
+RUN_FILE, STUDY_FILE, HISTORY_FILE = "run.json", "study.json", "history.jsonl"
+REMEDY = "Make the run anew."
+
+Pixels = Annotated[StrictInt, Field(ge=0)]
+"""A length in pixels."""
+ClassIndex = Annotated[StrictInt, Field(ge=0, le=254)]
+"""Index of a class in the legend."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class RecipeRecord(Recipe, OpenRecord):
+    """The recipe that a run was begun with."""
+
+    ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset(field.name for field in dataclasses.fields(Recipe))
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "RecipeRecord":
+        """Return a recipe as it is recorded."""
+        return cls(**dataclasses.asdict(recipe))
+
+    def recipe(self, source: str) -> Recipe:
+        """Return the recipe itself, so that a run can go on with it.
+
+        Args:
+            source: What to name in the error.
+        Raises:
+            ConfigError: It has a key that this version does not know.
+        """
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
+        return check_recipe(fields | dict(self.extra), source=source)
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class BudgetRecord(OpenRecord):
+    """How long a run was to be trained, and how many steps that came to."""
+
+    asked: StrictStr
+    """The budget as it was asked for, such as ``2 minutes``."""
+    steps: Annotated[StrictInt, Field(ge=1)] | None = None
+    """Optimiser steps of the whole run."""
+    validations: Annotated[StrictInt, Field(ge=0)] | None = None
+    """How often validation scenes are scored, evenly over the steps; 0 does it at the end of every epoch."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class ParametersRecord(OpenRecord):
+    """Numbers of parameters of a network."""
+
+    ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset({"total", "used", "trainable"})
+
+    total: StrictInt | None = None
+    used: StrictInt | None = None
+    """Parameters that the output depends on."""
+    trainable: StrictInt | None = None
+    """Parameters that were trained; not known of adopted weights."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class SelectionRecord(OpenRecord):
+    """Which weights were kept."""
+
+    ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset({"rule", "step", "value"})
+
+    rule: StrictStr | None = None
+    """The recipe's ``select``."""
+    step: StrictInt | None = None
+    value: StrictFloat | None = None
+    """The best validation score so far, or the lowest loss."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class SpeedRecord(OpenRecord):
+    """Measured throughput."""
+
+    train_images_per_s: StrictFloat | None = None
+    infer_megapixels_per_s: StrictFloat | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class EvaluationRecord(OpenRecord):
+    """One evaluation on the scenes of a split."""
+
+    identity: StrictStr
+    """Hash of all that decides the counts."""
+    counts_sha256: StrictStr
+    """Hash of the counts file."""
+    tile: Pixels | None = None
+    halo: Pixels | None = None
+    batch: StrictInt | None = None
+    precision: StrictStr | None = None
+    device: StrictStr | None = None
+    megapixels_per_s: StrictFloat | None = None
+    loss: StrictFloat | None = None
+    """Cross-entropy per counted pixel."""
+    dice_loss: StrictFloat | None = None
+    """Mean over scenes of the origin recipe's Dice loss."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class AdoptionRecord(OpenRecord):
+    """What an adopted run was made from."""
+
+    weights: StrictStr | None = None
+    """Name of the weights file."""
+    masks: StrictStr | None = None
+    """Name of the folder of predicted masks."""
+    normalise: StrictStr | None = None
+    metadata: JsonValue = None
+    """What the other tool's history says of itself."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class RunCard(OpenRecord):
+    """All that is known of a run: ``run.json``. Fields without a value are not known, as of adopted runs."""
+
+    KIND: ClassVar[str | None] = "run"
+    ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset({
+        "encoder_weights", "twin", "recipe", "budget", "outputs", "tile", "halo", "gsd_m", "legend", "train_sha256",
+        "split_sha256",
+    })  # fmt: skip
+
+    name: Annotated[StrictStr, Field(pattern=r"^[^/\\\x00-\x1f]+$")]  # it becomes part of file names
+    """Name of the run and of its folder."""
+    status: StrictStr
+    """``training``, ``stopped``, ``failed``, ``finished`` or ``adopted``."""
+    arch: StrictStr
+    """Architecture; ``unknown`` for adopted predictions."""
+    encoder: StrictStr
+    """Encoder; ``unknown`` for adopted predictions."""
+    encoder_weights: StrictStr | None = None
+    """Where the encoder's weights came from."""
+    seed: StrictInt | None
+    """Seed of the initial weights and of every crop."""
+    twin: StrictBool = False
+    """Whether this is the architecture under a second name, a negative control."""
+    recipe: Annotated[
+        RecipeRecord | None,
+        BeforeValidator(lambda value: value or None),
+        PlainSerializer(lambda value: to_json(value) if value else {}),
+    ] = None
+    budget: BudgetRecord | None = None
+    steps_per_epoch: StrictInt | None = None
+    outputs: tuple[ClassIndex, ...] = ()
+    """Legend index of each output of the network; empty for adopted predictions."""
+    tile: Pixels | None = None
+    """Side of the inference tile, px; 0 takes whole scenes."""
+    halo: Pixels | None = None
+    """Half of the overlap of neighbouring inference tiles, px."""
+    in_channels: Annotated[StrictInt, Field(ge=1)] | None = None
+    dtype: StrictStr | None = None
+    """NumPy's name of the type of stored pixels."""
+    mean: tuple[StrictFloat, ...] = ()
+    """Mean of each band that inputs are normalised by, in stored values."""
+    std: tuple[Annotated[StrictFloat, Field(gt=0)], ...] = ()
+    """Deviation of each band that inputs are normalised by, in stored values."""
+    gsd_m: StrictFloat | None = None
+    """Ground sample distance, metres a pixel."""
+    legend: Mapping[str, JsonValue] = dataclasses.field(default_factory=dict)
+    """The classes, as in a legend file."""
+    legend_sha256: StrictStr
+    train_sha256: StrictStr | None = None
+    """Hash of the training and validation scenes, their labels and the legend."""
+    split_sha256: StrictStr | None = None
+    versions: Mapping[str, StrictStr] = dataclasses.field(default_factory=dict)
+    """Versions of the libraries that weights depend on."""
+    device: StrictStr | None = None
+    precision: StrictStr | None = None
+    threads: StrictInt | None = None
+    processes: StrictInt | None = None
+    deterministic: StrictBool | None = None
+    hardware: StrictStr | None = None
+    """Name of the processor."""
+    parameters: ParametersRecord = ParametersRecord()
+    macs_per_megapixel: StrictFloat | None = None
+    """Multiplications and additions of a forward pass for a million pixels."""
+    identity: StrictStr
+    """Hash of all that decides the weights."""
+    adopted_from: AdoptionRecord | None = None
+    steps_done: StrictInt | None = None
+    images_seen: StrictInt | None = None
+    megapixels_seen: StrictFloat | None = None
+    train_s: StrictFloat | None = None
+    """Time in training steps, seconds."""
+    wall_s: StrictFloat | None = None
+    """Time in training steps and validation, seconds."""
+    peak_memory_mib: StrictFloat | None = None
+    selection: SelectionRecord = SelectionRecord()
+    speed: SpeedRecord = SpeedRecord()
+    evaluations: Mapping[str, EvaluationRecord] = dataclasses.field(default_factory=dict)
+    """The evaluation of each split that was scored."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class StudyOptionsRecord(OpenRecord):
+    """What a study was asked for."""
+
+    ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset({"twins", "workers"})
+
+    archs: tuple[StrictStr, ...]
+    seeds: tuple[StrictInt, ...]
+    recipe: RecipeRecord
+    budget: Budget
+    metric: StrictStr
+    """The metric that verdicts are about, named before results are seen."""
+    delta: StrictFloat
+    """Differences smaller than this do not matter."""
+    twins: StrictBool = False
+    """Whether each architecture was trained under a second name too."""
+    workers: StrictInt | None = None
+    """Loader processes."""
+    save_every_s: StrictFloat
+    """Longest time between two saved states, seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class StudyRecord(OpenRecord):
+    """What a study was asked for, and which runs it compares: ``study.json``."""
+
+    KIND: ClassVar[str | None] = "study"
+
+    options: StudyOptionsRecord
+    runs: tuple[StrictStr, ...]
+    """Names of the runs."""
+
+
+def _check_number(value: object) -> object:
+    """Refuse what is not a number that can be drawn; not-a-number becomes ``None``."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= 1e300):
+        raise PydanticCustomError("number", "is {shown}, expected a number", {"shown": repr(str(value)[:40])})
+    return value
+
+
+Number = Annotated[float | None, BeforeValidator(_check_number)]
+"""A number that curves may show; not-a-number is written as ``null``."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class HistoryLine(OpenRecord):
+    """One line of ``history.jsonl``: a training step, or a validation."""
+
+    ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset({"step"})
+
+    kind: StrictStr = ""
+    """``step``, ``val`` (a validation) or ``val_image`` (one image of a validation; adopted histories only)."""
+    step: Annotated[StrictInt, BeforeValidator(_check_number)] = 0
+    """Training steps done."""
+    epoch: Number = None
+    train_loss: Number = None
+    """Loss of the step, or the mean since the validation before."""
+    lr: Number = None
+    """Highest learning rate of the step."""
+    images_per_s: Number = None
+    image: StrictInt | None = None
+    """Number of the validation image."""
+    val_loss: Number = None
+    """Cross-entropy per counted pixel."""
+    val_miou: Number = None
+    val_pixel_accuracy: Number = None
+    val_dice_loss: Number = None
+    """Mean over scenes of the origin recipe's Dice loss."""
+    val_own_loss: Number = None
+    """Validation loss of an adopted history, by the other tool's definition."""
+    val_image_iou: Number = None
+    """Micro IoU per image, averaged over images, of an adopted history."""
+    time_s: Number = None
+    """Time in training and validation so far, seconds."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """A run folder: its place and its card."""
 
     folder: Path
-    card: Card
+    card: RunCard
 
     @property
     def name(self) -> str:
         """The run's name, such as ``unet-resnet18-s0``."""
-        return str(self.card["name"])
+        return self.card.name
 
     @property
     def arch(self) -> str:
         """The architecture's name; ``unknown`` for adopted predictions."""
-        return str(self.card["arch"])
+        return self.card.arch
 
     @property
     def encoder(self) -> str:
         """The encoder's name; ``unknown`` for adopted predictions."""
-        return str(self.card["encoder"])
+        return self.card.encoder
 
     @property
     def seed(self) -> int | None:
         """The seed, or ``None`` where it is not known."""
-        value = self.card["seed"]
-        return None if value is None else int(value)
+        return self.card.seed
 
     @property
     def adopted(self) -> bool:
         """Whether another tool trained it."""
-        return bool(self.card["status"] == "adopted")
+        return self.card.status == "adopted"
 
     @property
     def model_folder(self) -> Path:
-        """Where the selected weights lie, in segmentation_models_pytorch's own layout."""
+        """The folder of the selected weights, in segmentation_models_pytorch's own layout."""
         return self.folder / "model"
 
     def counts_path(self, split: str) -> Path:
-        """Where the counts of a split lie."""
+        """Return the path of the counts of a split."""
         return self.folder / f"counts-{split}.npz"
 
     def preds_folder(self, split: str) -> Path:
-        """Where the predicted masks of a split lie."""
+        """Return the folder of the predicted masks of a split."""
         return self.folder / f"preds-{split}"
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """``budget`` on a card."""
-
-    asked: str
-    steps: Annotated[int, Field(ge=1)] | None = None
-    validations: Annotated[int, Field(ge=0)] | None = None
-
-
-@dataclass(frozen=True)
-class _Protocol:
-    """``recipe`` on a card, as far as later commands read it field by field."""
-
-    name: str | None = None
-    loss: str | None = None
-    tile: Annotated[int, Field(ge=0)] = 0
-    halo: Annotated[int, Field(ge=0)] = 0
-
-
-@dataclass(frozen=True)
-class _CardTypes:
-    """What the keys of a card hold where they are there; other keys are only shown."""
-
-    name: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]+$")]  # it becomes part of file names
-    arch: str
-    encoder: str
-    seed: int | None
-    status: str
-    legend_sha256: str
-    identity: str
-    encoder_weights: str | None = None
-    twin: bool = False
-    recipe: _Protocol | None = None
-    budget: _Asked | None = None
-    outputs: list[Annotated[int, Field(ge=0, le=254)]] | None = None
-    tile: Annotated[int, Field(ge=0)] | None = None
-    halo: Annotated[int, Field(ge=0)] | None = None
-    in_channels: Annotated[int, Field(ge=1)] | None = None
-    mean: list[float] | None = None
-    std: list[Annotated[float, Field(gt=0)]] | None = None
-    gsd_m: float | None = None
-    legend: dict[str, Any] | None = None
-    train_sha256: str | None = None
-    split_sha256: str | None = None
-    parameters: dict[str, float | None] | None = None
-    selection: dict[str, Any] | None = None
-    speed: dict[str, float | None] | None = None
-    evaluations: dict[str, dict[str, Any]] | None = None
-    device: str | None = None
-    precision: str | None = None
-    threads: float | None = None
-    steps_done: float | None = None
-    images_seen: float | None = None
-    megapixels_seen: float | None = None
-    train_s: float | None = None
-    wall_s: float | None = None
-    peak_memory_mib: float | None = None
-    macs_per_megapixel: float | None = None
-
-
-_CARD = TypeAdapter(_CardTypes)
-
-REQUIRED_KEYS = ("name", "arch", "encoder", "seed", "status", "legend_sha256", "identity")
-
-
 def runs_folder(study: Path) -> Path:
-    """The folder of a study that holds its runs."""
+    """Return the folder of a study that holds its runs."""
     return study / "runs"
 
 
@@ -141,43 +354,35 @@ def read_run(folder: Path) -> Run:
     Raises:
         RecordError: There is no run card, it is damaged, of an unknown schema, lacks a key or has one of a wrong type.
     """
-    card = read_json(folder / "run.json", kind="run")
-    missing = [key for key in REQUIRED_KEYS if key not in card]
-    if missing:
-        raise RecordError(f"{folder / 'run.json'}: lacks {missing[0]!r}. Make the run anew.")
-    try:
-        _CARD.validate_json(json.dumps(card), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = one_line(".".join(str(part) for part in first["loc"]))
-        raise RecordError(f"{folder / 'run.json'}: {where}: {first['msg']}. Make the run anew.") from error
+    path = folder / RUN_FILE
+    return Run(folder, check_record(read_json(path, kind="run"), RunCard, source=str(path), remedy=REMEDY))
+
+
+def write_card(folder: Path, card: RunCard) -> Run:
+    """Write ``run.json`` atomically and return the run."""
+    write_json(folder / RUN_FILE, to_json(card), kind="run")
     return Run(folder, card)
 
 
 def read_recipe(run: Run) -> Recipe:
-    """The recipe that a run was begun with.
+    """Return the recipe that a run was begun with.
 
     Raises:
         RecordError: Another tool trained it.
-        ConfigError: The card's recipe has a key or a value that this version does not know.
+        ConfigError: The card's recipe has a key that this version does not know.
     """
     if run.adopted:
         raise RecordError(f"{run.folder}: was adopted, not trained here. Give a run that levelground train began.")
-    return check_recipe(run.card.get("recipe") or {}, source=str(run.folder / "run.json"))
-
-
-def write_card(folder: Path, card: Mapping[str, object]) -> None:
-    """Write ``run.json`` atomically."""
-    write_json(folder / "run.json", card, kind="run")
+    return run.card.recipe.recipe(str(run.folder / RUN_FILE)) if run.card.recipe else Recipe()
 
 
 def list_runs(study: Path) -> list[Run]:
-    """All runs of a study folder, by name."""
-    return [read_run(path.parent) for path in sorted(runs_folder(study).glob("*/run.json"))]
+    """List all runs of a study folder by name."""
+    return [read_run(path.parent) for path in sorted(runs_folder(study).glob(f"*/{RUN_FILE}"))]
 
 
 def run_name(arch: str, encoder: str, seed: int) -> str:
-    """The name of a run's folder.
+    """Return the name of a run's folder.
 
     Example:
         >>> run_name("unet", "tu-tf_efficientnet_lite0", 0)
@@ -187,35 +392,53 @@ def run_name(arch: str, encoder: str, seed: int) -> str:
     return f"{arch}-{safe}-s{seed}"
 
 
-def append_history(folder: Path, lines: Sequence[Mapping[str, object]]) -> None:
+def read_study(folder: Path) -> StudyRecord:
+    """Read what a study was asked for.
+
+    Raises:
+        RecordError: There is no ``study.json``, it is damaged, of an unknown schema, or a key is missing or wrong.
+    """
+    path = folder / STUDY_FILE
+    record = read_json(path, kind="study")
+    return check_record(record, StudyRecord, source=str(path), remedy="Run levelground study again.")
+
+
+def write_study(folder: Path, study: StudyRecord) -> None:
+    """Write ``study.json`` atomically."""
+    write_json(folder / STUDY_FILE, to_json(study), kind="study")
+
+
+def history_line(content: Mapping[str, object]) -> HistoryLine:
+    """Make a line of its keys and values, those of metrics without a field of their own included."""
+    return check_record(dict(content), HistoryLine, source="history line", remedy="Train anew.")
+
+
+def append_history(folder: Path, lines: Iterable[HistoryLine]) -> None:
     """Append lines to ``history.jsonl``.
 
     Raises:
         DiskError: The disk is full; the history is what it was.
     """
-    text = "".join(json.dumps(plain(line), allow_nan=False) + "\n" for line in lines)
-    append_text(folder / "history.jsonl", text)
+    append_text(folder / HISTORY_FILE, "".join(map(_written, lines)))
 
 
-_NUMBERS = ("step", "epoch", "train_loss", "val_loss", "val_miou", "lr", "images_per_s", "time_s")
+def _written(line: HistoryLine) -> str:
+    return json.dumps(to_json(line), allow_nan=False) + "\n"
 
 
-def _is_number(value: object) -> bool:
-    """Whether a field of a line holds a number that is one on disk, or none."""
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300)
-
-
-def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The lines of ``history.jsonl``; a last line that a kill cut short is left out.
+def read_history(folder: Path) -> list[HistoryLine]:
+    """Read the lines of ``history.jsonl``; a last line that a kill cut short is left out.
 
     Raises:
-        RecordError: A line before the last is no JSON object, or a field that is drawn holds no number.
+        RecordError: A line before the last is not a JSON object, or a field holds a value of a wrong type.
     """
-    path = folder / "history.jsonl"
+    path = folder / HISTORY_FILE
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    history = []
+    return list(_parsed(path, path.read_text(encoding="utf-8", errors="replace").split("\n")))
+
+
+def _parsed(path: Path, lines: list[str]) -> Iterator[HistoryLine]:
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
@@ -223,15 +446,11 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
             content = json.loads(line)
         except ValueError:
             content = None
+        source = f"{path}: line {number}"
         if isinstance(content, dict):
-            wrong = next((key for key in _NUMBERS if not _is_number(content.get(key))), None)
-            if wrong:
-                shown = str(content[wrong])[:40]
-                raise RecordError(f"{path}: line {number}: {wrong} is {shown!r}, expected a number. Remove the line.")
-            history.append(content)
+            yield check_record(content, HistoryLine, source=source, remedy="Remove the line.")
         elif number < len(lines):
-            raise RecordError(f"{path}: line {number} is no JSON object ({line[:40]!r}). Remove the line.")
-    return history
+            raise RecordError(f"{source} is not a JSON object ({line[:40]!r}). Remove the line.")
 
 
 def truncate_history(folder: Path, last_step: int, *, last_validation: int | None = None) -> None:
@@ -243,7 +462,15 @@ def truncate_history(folder: Path, last_step: int, *, last_validation: int | Non
         last_validation: The last step whose validation to keep; ``None`` keeps those up to ``last_step``.
     """
     limit = last_step if last_validation is None else min(last_step, last_validation)
-    limits = {"val": limit}
-    kept = [x for x in read_history(folder) if x.get("step", 0) <= limits.get(x.get("kind", ""), last_step)]
-    with atomic_path(folder / "history.jsonl") as temporary:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    lines = [line for line in read_history(folder) if line.step <= (limit if line.kind == "val" else last_step)]
+    with atomic_path(folder / HISTORY_FILE) as temporary:
+        temporary.write_text("".join(map(_written, lines)), encoding="utf-8")
+
+
+def schemas() -> dict[str, Record]:
+    """Return the JSON Schemas of a run's and a study's records by the name of their file."""
+    return {
+        RUN_FILE: json_schema(RunCard),
+        STUDY_FILE: json_schema(StudyRecord),
+        HISTORY_FILE: json_schema(HistoryLine),
+    }

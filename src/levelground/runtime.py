@@ -7,7 +7,7 @@ import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, TypedDict
 
 import torch
 from lightning_fabric import Fabric
@@ -21,6 +21,17 @@ PrecisionName = Literal["auto", "fp32", "bf16"]
 _FabricPrecision = Literal["32-true", "bf16-mixed"]
 _PRECISION: dict[str, _FabricPrecision] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 """Fabric's names."""
+
+
+class RuntimeFacts(TypedDict):
+    """What a run card says of a runtime, by its keys."""
+
+    device: str
+    precision: str
+    threads: int
+    processes: int
+    deterministic: bool
+    hardware: str
 
 
 @dataclass(frozen=True)
@@ -75,8 +86,8 @@ class Runtime:
             network = network.to(memory_format=torch.channels_last)
         return network
 
-    def describe(self) -> dict[str, object]:
-        """Device, precision, threads and hardware, for the run card."""
+    def describe(self) -> RuntimeFacts:
+        """Return device, precision, threads and hardware, for the run card."""
         return {
             "device": self.device.type,
             "precision": self.precision,

@@ -244,7 +244,7 @@ RUNS = {
     "a damaged line of history": Case(
         compared,
         content(f"{RUN}/history.jsonl", '{"step": 1}\n{"ste\n{"step": 3}\n'),
-        r"RecordError: \S+history\.jsonl: line 2 is no JSON object .+\. Remove the line\.",
+        r"RecordError: \S+history\.jsonl: line 2 is not a JSON object .+\. Remove the line\.",
         "compare study",
     ),
 }

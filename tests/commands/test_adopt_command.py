@@ -46,7 +46,7 @@ def test_weights_with_their_history_are_adopted_evaluated_and_compared(
     folder = dataset.folder / "runs" / "origin"
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == f"Adopted as {folder}. Next: levelground evaluate {study} --runs origin"
-    assert [line["val_image_iou"] for line in read_history(folder)] == [0.7]
+    assert [line.val_image_iou for line in read_history(folder)] == [0.7]
     assert main(["evaluate", study, "--device", "cpu", "--threads", "1"]) == 0
     evaluate_run(add_run(dataset), dataset, "test", runtime=make_runtime("cpu", "fp32", threads=1))
     assert main(["compare", study, "--allow-unlike"]) == 0

@@ -131,8 +131,8 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
     )
     assert [line for line in lines if re.match(r"\w+Error: ", line)] == lines[-1:]
     (run,) = list_runs(tmp_path / "study")
-    assert run.card["status"] == "failed"
-    assert [line["step"] for line in read_history(run.folder)] == [1, 2, 3]
+    assert run.card.status == "failed"
+    assert [line.step for line in read_history(run.folder)] == [1, 2, 3]
     state = load_state(run.folder)
     assert state is not None
     assert state["progress"]["step"] == 3
@@ -166,7 +166,7 @@ def test_a_scene_smaller_than_the_tile_is_trained_on(tmp_path: Path, capfd: pyte
     flags = shlex.split(SMALL.replace("--tile 32", "--tile 512"))
     assert main(["train", str(tmp_path / "study"), "--arch", "linknet", "--steps", "1", *flags]) == 0
     assert "Tile 96 px in place of 512: no scene is larger." in capfd.readouterr().err
-    assert list_runs(tmp_path / "study")[0].card["status"] == "finished"
+    assert list_runs(tmp_path / "study")[0].card.status == "finished"
 
 
 def test_with_debug_the_traceback_comes_first(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

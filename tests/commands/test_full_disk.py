@@ -33,7 +33,7 @@ from levelground.models.build import save_model
 from levelground.records import write_json
 from levelground.reporting.figures import draw_figures
 from levelground.reporting.page import render_report
-from levelground.runs import append_history, list_runs, truncate_history
+from levelground.runs import HistoryLine, append_history, list_runs, truncate_history
 from levelground.training.checkpoint import save_state
 
 Prepared = Callable[[], object]
@@ -80,13 +80,13 @@ def state_writer(folder: Path) -> Prepared:
 
 def history_writer(folder: Path) -> Prepared:
     """A line of history behind another."""
-    append_history(folder, [{"step": 1}])
-    return lambda: append_history(folder, [{"step": 2, "train_loss": 0.123456789, "lr": 0.001}])
+    append_history(folder, [HistoryLine(kind="step", step=1)])
+    return lambda: append_history(folder, [HistoryLine(kind="step", step=2, train_loss=0.123456789, lr=0.001)])
 
 
 def history_cutter(folder: Path) -> Prepared:
     """A history that is cut back to a state."""
-    append_history(folder, [{"step": step, "train_loss": 0.5} for step in range(9)])
+    append_history(folder, [HistoryLine(kind="step", step=step, train_loss=0.5) for step in range(9)])
     return lambda: truncate_history(folder, 4)
 
 
@@ -209,10 +209,10 @@ def test_a_disk_that_fills_up_while_a_run_is_trained(
     assert not list(small_disk.rglob("*.part*"))
     assert not list((small_disk / TRAINED).glob(".model-*"))
     (run,) = list_runs(small_disk / "study")
-    assert run.card["status"] == "training"
+    assert run.card.status == "training"
     filler.unlink()
     assert main(command) == 0
-    assert list_runs(small_disk / "study")[0].card["status"] == "finished"
+    assert list_runs(small_disk / "study")[0].card.status == "finished"
 
 
 def test_a_full_disk_at_the_end(

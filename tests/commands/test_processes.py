@@ -50,13 +50,13 @@ def test_two_processes_train_one_run_and_go_on_exactly(tmp_path: Path) -> None:
     folder = second / "runs" / "pspnet-mobilenetv3_small_050-s0"
     command = ["train", str(second), *FLAGS, "--save-every", "0.2"]
     status, said = signalled(start(*command), signal.SIGTERM, folder / "state.ckpt")
-    assert (status, read_run(folder).card["status"]) == (130, "stopped")
+    assert (status, read_run(folder).card.status) == (130, "stopped")
     assert "Error" not in said
     again = start("train", "--resume", str(folder))
     assert (again.communicate()[1].count("goes on at step"), again.returncode) == (1, 0)
     assert (whole.communicate()[1], whole.returncode) == ("", 0)
     (run,) = list_runs(first)
-    assert (run.card["processes"], run.card["status"], run.card["images_seen"]) == (2, "finished", 4 * STEPS)
-    assert run.card["megapixels_seen"] == pytest.approx(4 * STEPS * 32 * 32 / 1e6)
+    assert (run.card.processes, run.card.status, run.card.images_seen) == (2, "finished", 4 * STEPS)
+    assert run.card.megapixels_seen == pytest.approx(4 * STEPS * 32 * 32 / 1e6)
     assert len(read_history(folder)) == STEPS + 2
     assert_same_run(read_run(folder), run)

@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from run_builder import edit_card
 from study_builder import ENCODER, SPLIT, build_study
 from training_builder import assert_same_run
 
 from levelground.cli import main
 from levelground.records import one_writer
-from levelground.runs import Run, list_runs, read_history, read_run, write_card
+from levelground.runs import Run, list_runs, read_history, read_run
 
 STEPS = 300
 FLAGS = (
@@ -48,8 +49,8 @@ def test_a_run_from_the_command_line(study: Path, capsys: pytest.CaptureFixture[
     flags = ["train", str(study), *FLAGS, "--steps", "4", "--seed", "3"]
     assert main(flags) == 0
     run = only_run(study)
-    assert (run.name, run.card["status"], run.card["steps_done"]) == ("linknet-mobilenetv3_small_050-s3", "finished", 4)
-    assert run.card["recipe"]["batch"] == 2
+    assert (run.name, run.card.status, run.card.steps_done) == ("linknet-mobilenetv3_small_050-s3", "finished", 4)
+    assert run.card.recipe.batch == 2
     assert main(flags) == 0
     assert "trained already, 4 steps; reused." in capsys.readouterr().err
 
@@ -59,8 +60,9 @@ def test_a_recipe_file_with_flags_beside_it(study: Path, tmp_path: Path) -> None
     recipe = tmp_path / "mine.toml"
     recipe.write_text('loss = "focal+dice"\nbatch = 3\nlr = 5e-4\n')
     assert main(["train", str(study), "--recipe", str(recipe), *FLAGS, "--steps", "2"]) == 0
-    card = only_run(study).card["recipe"]
-    assert (card["loss"], card["batch"], card["lr"], card["name"]) == ("focal+dice", 2, 5e-4, str(recipe))
+    card = only_run(study).card.recipe
+    assert card is not None
+    assert (card.loss, card.batch, card.lr, card.name) == ("focal+dice", 2, 5e-4, str(recipe))
 
 
 def test_the_origin_recipe(study: Path) -> None:
@@ -68,7 +70,8 @@ def test_the_origin_recipe(study: Path) -> None:
     flags = ["--recipe", "origin", "--encoder-weights", "none", "--arch", "pspnet", "--steps", "2", "--device", "cpu"]
     assert main(["train", str(study), *flags, "--threads", "1"]) == 0
     card = only_run(study).card
-    assert (card["tile"], card["outputs"], card["recipe"]["loss"]) == (0, [0, 1, 2, 3], "smp-dice")
+    assert card.recipe is not None
+    assert (card.tile, card.outputs, card.recipe.loss) == (0, (0, 1, 2, 3), "smp-dice")
 
 
 @pytest.mark.parametrize(
@@ -143,10 +146,10 @@ def test_a_process_that_is_stopped_and_killed_goes_on_to_the_same_weights(study:
     folder = study / "runs" / "linknet-mobilenetv3_small_050-s0"
     status, said = stopped_by(signal.SIGINT, [*command, "--workers", "2"], folder / "state.ckpt")
     card = only_run(study).card
-    assert (status, card["status"]) == (130, "stopped")
-    assert f"stopped at step {card['steps_done']} of {STEPS}; all is saved" in said
+    assert (status, card.status) == (130, "stopped")
+    assert f"stopped at step {card.steps_done} of {STEPS}; all is saved" in said
     status, said = stopped_by(signal.SIGKILL, command, folder / "state.ckpt")
-    assert (status, only_run(study).card["status"]) == (-signal.SIGKILL, "training")
+    assert (status, only_run(study).card.status) == (-signal.SIGKILL, "training")
     assert main(command) == 0
     assert len(read_history(folder)) == STEPS + 2
     assert_same_run(only_run(study), undisturbed)
@@ -167,7 +170,7 @@ def stopped(study: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         patched.setattr(training, "FLUSH_S", -1.0)
         patched.setattr(training._Loop, "_flush", ask)
         assert main(["train", str(study), *FLAGS, "--steps", "4", "--seed", "3", "--lr", "5e-4"]) == 130
-    assert only_run(study).card["status"] == "stopped"
+    assert only_run(study).card.status == "stopped"
     return only_run(study).folder
 
 
@@ -212,7 +215,7 @@ def test_flags_that_contradict_the_card(
     """One line, status 2, and the run as it was."""
     assert main(["train", "--resume", str(stopped), *flags]) == 2
     assert line.format(name=stopped.name, study=stopped.parent.parent) in capsys.readouterr().err
-    assert read_run(stopped).card["status"] == "stopped"
+    assert read_run(stopped).card.status == "stopped"
 
 
 def test_data_that_are_no_longer_the_same(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,7 +237,7 @@ def test_cards_that_say_too_little(
     stopped: Path, capsys: pytest.CaptureFixture[str], card: dict[str, object], line: str
 ) -> None:
     """One line names what is missing."""
-    write_card(stopped, read_run(stopped).card | card)
+    edit_card(read_run(stopped), **card)
     assert main(["train", "--resume", str(stopped)]) == 2
     assert line in capsys.readouterr().err
 

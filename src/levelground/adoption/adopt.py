@@ -1,9 +1,10 @@
 """Make runs of what other tools made: the weights of a segmentation_models_pytorch network, or its predicted masks."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,14 +24,22 @@ from levelground.evaluation.evaluate import (
 from levelground.evaluation.score_scenes import ScenePrediction, check_labels, count_scene, gather_scores
 from levelground.metrics.counts_file import write_counts
 from levelground.records import sha256_file, sha256_json
-from levelground.runs import Run, append_history, read_run, run_name, runs_folder, truncate_history, write_card
+from levelground.runs import (
+    AdoptionRecord,
+    EvaluationRecord,
+    ParametersRecord,
+    Run,
+    RunCard,
+    append_history,
+    read_run,
+    run_name,
+    runs_folder,
+    truncate_history,
+    write_card,
+)
 
 if TYPE_CHECKING:
     from levelground.adoption.weights import Normalisation
-
-
-_KEPT = ("evaluations", "tile", "halo", "speed")
-"""What evaluations wrote onto a card: it stays when the same weights are adopted again."""
 
 
 def adopt_weights(
@@ -94,22 +103,26 @@ def adopt_weights(
     if found is None or not found.model_folder.exists():
         save_model(model, folder / "model")
     size = measure_size(model)
-    card = adopted_card(dataset, label, identity) | {
-        "arch": model.arch,
-        "encoder": encoder,
-        "outputs": list(indices),
-        "in_channels": dataset.bands,
-        "mean": list(model.mean),
-        "std": list(model.std),
-        "parameters": {"total": size.total, "used": size.used, "trainable": None},
-        "macs_per_megapixel": size.macs_per_megapixel,
-        "adopted_from": {"weights": weights.name, "normalise": normalise, "metadata": metadata},
-    }
-    write_card(folder, card | {key: found.card[key] for key in _KEPT if found is not None and key in found.card})
+    card = dataclasses.replace(
+        adopted_card(dataset, label, identity),
+        arch=model.arch,
+        encoder=encoder,
+        outputs=tuple(indices),
+        in_channels=dataset.bands,
+        mean=tuple(model.mean),
+        std=tuple(model.std),
+        parameters=ParametersRecord(total=size.total, used=size.used),
+        macs_per_megapixel=size.macs_per_megapixel,
+        adopted_from=AdoptionRecord(weights=weights.name, normalise=normalise, metadata=metadata),
+    )
+    if found is not None:  # the same weights: what evaluations wrote onto the card stays
+        old = found.card
+        card = dataclasses.replace(card, evaluations=old.evaluations, tile=old.tile, halo=old.halo, speed=old.speed)
+    run = write_card(folder, card)
     if lines:
         truncate_history(folder, 0)
         append_history(folder, lines)
-    return read_run(folder)
+    return run
 
 
 def adopt_predictions(
@@ -140,8 +153,12 @@ def adopt_predictions(
         if is_evaluated(old, split, evaluation):
             say(f"{label}: these masks are counted already; reused.")
             return old
-        forget_evaluation(old, split)
-    preds_folder, scores = Run(folder, {}).preds_folder(split), []
+        old = forget_evaluation(old, split)
+    card = dataclasses.replace(
+        adopted_card(dataset, label, identity), adopted_from=AdoptionRecord(masks=masks.resolve().name)
+    )
+    run, scores = old or Run(folder, card), []
+    preds_folder = run.preds_folder(split)
     for scene, path in track(found.items(), f"count {label}", len(found)):
         labels = np.asarray(dataset.open(scene).labels)
         check_labels(dataset.scene(scene), labels)
@@ -149,13 +166,11 @@ def adopt_predictions(
         scores.append(count_scene(ScenePrediction(preds, None), labels, dataset.legend, details=True))
         write_mask(preds_folder / f"{scene}.png", preds, dataset.legend)
     remove_other_masks(preds_folder, found)
-    card = adopted_card(dataset, label, identity) | {"outputs": [], "adopted_from": {"masks": masks.resolve().name}}
-    run = old or Run(folder, card)
     write_counts(run.counts_path(split), gather_scores(scores, dataset, list(found)))
-    entry = {"identity": evaluation, "counts_sha256": sha256_file(run.counts_path(split))}
-    note_evaluation(run, dataset, split, entry)
+    entry = EvaluationRecord(identity=evaluation, counts_sha256=sha256_file(run.counts_path(split)))
+    run = note_evaluation(run, dataset, split, entry)
     say(f"{label}: {len(found)} masks counted on {split}.")
-    return read_run(folder)
+    return run
 
 
 def clean_name(text: str) -> str:
@@ -180,28 +195,21 @@ def place(dataset: Dataset, name: str, identity: str) -> tuple[Path, Run | None]
     if not (folder / "run.json").exists():
         return folder, None
     run = read_run(folder)
-    if run.card["identity"] != identity:
+    if run.card.identity != identity:
         raise ConfigError(f"{folder}: holds another run. Pass another --name.")
     say(f"{name}: adopted already; its card is renewed.")
     return folder, run
 
 
-def adopted_card(dataset: Dataset, name: str, identity: str) -> dict[str, Any]:
-    """What the card of every adopted run holds; how it was trained nobody knows."""
-    return {
-        "name": name,
-        "status": "adopted",
-        "arch": "unknown",
-        "encoder": "unknown",
-        "encoder_weights": None,
-        "seed": None,
-        "recipe": {},
-        "budget": None,
-        "train_sha256": None,
-        "split_sha256": None,
-        "tile": None,
-        "halo": None,
-        "legend": dataset.legend.to_json(),
-        "legend_sha256": dataset.legend.digest(),
-        "identity": identity,
-    }
+def adopted_card(dataset: Dataset, name: str, identity: str) -> RunCard:
+    """Make what the card of every adopted run holds; how it was trained is not known."""
+    return RunCard(
+        name=name,
+        status="adopted",
+        arch="unknown",
+        encoder="unknown",
+        seed=None,
+        legend=dataset.legend.to_json(),
+        legend_sha256=dataset.legend.digest(),
+        identity=identity,
+    )

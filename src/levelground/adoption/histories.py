@@ -8,17 +8,17 @@ validation loss is no cross-entropy: they keep names of their own, ``val_image_i
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from levelground.errors import DataError
+from levelground.runs import HistoryLine
 
 BY_EPOCH = ("train_loss", "val_loss", "val_meanIoU")
 BY_STEP = ("tl", "vl", "viou")
 
-Line = dict[str, Any]
 
-
-def read_origin_history(path: Path) -> tuple[list[Line], Any]:
+def read_origin_history(path: Path) -> tuple[list[HistoryLine], JsonValue]:
     """Read a history file of the origin study.
 
     Args:
@@ -37,36 +37,47 @@ def read_origin_history(path: Path) -> tuple[list[Line], Any]:
         raise DataError(f"{path}: no training history. Expected a JSON object with keys such as {', '.join(keys)}.")
     values = {key: list(_numbers(content.get(key, []), path, key)) for key in keys}
     lines = [*_step_lines(values), *_image_lines(values), *_epoch_lines(values)]
-    return sorted(lines, key=lambda line: line["step"]), content.get("metadata")
+    return sorted(lines, key=lambda line: line.step), content.get("metadata")
 
 
 def _epochs(values: dict[str, list[float | None]]) -> int:
     return max(1, *(len(values[key]) for key in BY_EPOCH))
 
 
-def _step_lines(values: dict[str, list[float | None]]) -> Iterator[Line]:
+def _step_lines(values: dict[str, list[float | None]]) -> Iterator[HistoryLine]:
     """Training steps; an epoch has as many as fit evenly."""
     epochs, losses = _epochs(values), values["tl"]
     for number, loss in enumerate(losses, start=1):
-        yield {"kind": "step", "step": number, "epoch": number * epochs / len(losses), "train_loss": loss}
+        yield HistoryLine(kind="step", step=number, epoch=number * epochs / len(losses), train_loss=loss)
 
 
-def _image_lines(values: dict[str, list[float | None]]) -> Iterator[Line]:
+def _image_lines(values: dict[str, list[float | None]]) -> Iterator[HistoryLine]:
     """Validation images, one a line, at the end of the epoch that they were scored after."""
     epochs, n = _epochs(values), max(len(values["vl"]), len(values["viou"]))
     for number in range(n):
         epoch = number * epochs // n + 1
-        line: Line = {"kind": "val_image", "step": _step_at(values, epoch), "epoch": epoch, "image": number + 1}
-        yield line | _at(values, number, val_own_loss="vl", val_image_iou="viou")
+        yield HistoryLine(
+            kind="val_image",
+            step=_step_at(values, epoch),
+            epoch=epoch,
+            image=number + 1,
+            val_own_loss=_at(values["vl"], number),
+            val_image_iou=_at(values["viou"], number),
+        )
 
 
-def _epoch_lines(values: dict[str, list[float | None]]) -> Iterator[Line]:
+def _epoch_lines(values: dict[str, list[float | None]]) -> Iterator[HistoryLine]:
     """Epochs, as our validations."""
     if any(values[key] for key in BY_EPOCH):
         for number in range(_epochs(values)):
-            line: Line = {"kind": "val", "step": _step_at(values, number + 1), "epoch": number + 1}
-            names = {"train_loss": "train_loss", "val_own_loss": "val_loss", "val_image_iou": "val_meanIoU"}
-            yield line | _at(values, number, **names)
+            yield HistoryLine(
+                kind="val",
+                step=_step_at(values, number + 1),
+                epoch=number + 1,
+                train_loss=_at(values["train_loss"], number),
+                val_own_loss=_at(values["val_loss"], number),
+                val_image_iou=_at(values["val_meanIoU"], number),
+            )
 
 
 def _step_at(values: dict[str, list[float | None]], epoch: int) -> int:
@@ -74,9 +85,9 @@ def _step_at(values: dict[str, list[float | None]], epoch: int) -> int:
     return round(epoch * len(values["tl"]) / _epochs(values)) or epoch
 
 
-def _at(values: dict[str, list[float | None]], number: int, **names: str) -> Line:
-    """The values at one place, by our names, where the file has them."""
-    return {ours: values[theirs][number] for ours, theirs in names.items() if number < len(values[theirs])}
+def _at(values: list[float | None], number: int) -> float | None:
+    """The value at one place, where the file has one."""
+    return values[number] if number < len(values) else None
 
 
 def _numbers(value: object, path: Path, key: str) -> Iterator[float | None]:

@@ -58,7 +58,7 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     else:
         study = config.study
         named = [read_run(runs_folder(study) / name) for name in config.runs]
-        runs = named or [run for run in list_runs(study) if run.card.get("outputs")]
+        runs = named or [run for run in list_runs(study) if run.card.outputs]
     dataset = read_dataset(study)
     if not runs:
         raise ConfigError(f"{study}: no run with a model in runs/. Train or adopt one first.")
@@ -70,7 +70,8 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
         paths = []
         for run in runs:
             geometry = {"tile": config.tile, "halo": config.halo, "batch": config.batch}
-            paths.append(evaluate_run(run, dataset, config.split, runtime=runtime, **geometry))
-            write_model_card(run)
+            evaluated = evaluate_run(run, dataset, config.split, runtime=runtime, **geometry)
+            paths.append(evaluated.counts_path(config.split))
+            write_model_card(evaluated)
     say(f"Next: levelground compare {config.study}")
     return paths

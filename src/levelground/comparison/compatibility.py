@@ -5,8 +5,9 @@ with ``--allow-unlike``: the training protocol (recipe, budget, weight source, s
 adopted run does not know is ``unknown``: it is named and stops nothing, because nobody can say that it differs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydantic import JsonValue
@@ -15,7 +16,8 @@ from levelground.comparison.record import ProtocolDifference
 from levelground.comparison.text import listing
 from levelground.errors import RecordError, UnlikeError
 from levelground.metrics.counts_file import SceneCounts
-from levelground.runs import Run
+from levelground.records import to_json
+from levelground.runs import BudgetRecord, Run
 
 UNKNOWN = "unknown"
 """The value of a field that a run cannot tell."""
@@ -62,16 +64,20 @@ def _check_legend(first: Evaluated, other: Evaluated) -> None:
 
 def _legend_difference(first: Evaluated, other: Evaluated) -> str:
     """Name the first difference of two cards' legends, as far as the cards know."""
-    mine, theirs = (
-        {entry["index"]: entry for entry in (each.run.card.get("legend") or {}).get("class", ())}
-        for each in (first, other)
-    )
+    mine, theirs = ({entry["index"]: entry for entry in _classes(each.run)} for each in (first, other))
     for index in sorted(mine | theirs):
         a, b = mine.get(index, {}), theirs.get(index, {})
         for key in ("name", "colour", "counted"):
             if a.get(key) != b.get(key):
                 return f": class {index} has {key} {a.get(key)} in one and {b.get(key)} in the other"
     return ""
+
+
+def _classes(run: Run) -> list[dict[str, Any]]:
+    """Return the classes on a card, as far as it tells."""
+    entries = run.card.legend.get("class")
+    found = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return [entry for entry in found if isinstance(entry.get("index"), int)]
 
 
 def _check_scenes(first: Evaluated, other: Evaluated) -> None:
@@ -123,32 +129,29 @@ def _check_truth(first: Evaluated, other: Evaluated) -> None:
 def protocol_of(item: Evaluated) -> dict[str, JsonValue]:
     """Return the training protocol and the tile geometry of a run by field; ``unknown`` where it cannot tell."""
     card = item.run.card
-    recipe = card.get("recipe") or {}
+    recipe = to_json(card.recipe) if card.recipe else {}
     fields: dict[str, JsonValue] = {f"recipe.{key}": value for key, value in recipe.items() if key not in _OF_THE_MODEL}
-    fields["budget"] = describe_budget(card)
-    fields["weights"] = card.get("encoder_weights") or UNKNOWN
-    fields["training scenes"] = str(card.get("train_sha256") or UNKNOWN)[:12]
-    fields["split"] = str(card.get("split_sha256") or UNKNOWN)[:12]
-    for key in ("tile", "halo"):
-        fields[key] = UNKNOWN if card.get(key) is None else card[key]
+    fields["budget"] = describe_budget(card.budget, card.steps_done)
+    fields["weights"] = card.encoder_weights or UNKNOWN
+    fields["training scenes"] = (card.train_sha256 or UNKNOWN)[:12]
+    fields["split"] = (card.split_sha256 or UNKNOWN)[:12]
+    fields["tile"] = UNKNOWN if card.tile is None else card.tile
+    fields["halo"] = UNKNOWN if card.halo is None else card.halo
     return fields
 
 
-def describe_budget(card: Mapping[str, object]) -> str:
+def describe_budget(budget: BudgetRecord | None, steps_done: int | None) -> str:
     """Describe the budget as it was asked for, and where training stopped short of it.
 
     Example:
-        >>> card = {"budget": {"asked": "100 steps", "steps": 100}, "status": "stopped", "steps_done": 40}
-        >>> describe_budget(card), describe_budget({})
+        >>> describe_budget(BudgetRecord(asked="100 steps", steps=100), 40), describe_budget(None, None)
         ('100 steps, stopped after 40 of 100', 'unknown')
     """
-    budget = card.get("budget")
-    if not isinstance(budget, Mapping) or not budget.get("asked"):
+    if budget is None or not budget.asked:
         return UNKNOWN
-    asked, steps, done = str(budget["asked"]), budget.get("steps"), card.get("steps_done")
-    if isinstance(steps, int) and isinstance(done, int) and done < steps:
-        return f"{asked}, stopped after {done} of {steps}"
-    return asked
+    if budget.steps is not None and steps_done is not None and steps_done < budget.steps:
+        return f"{budget.asked}, stopped after {steps_done} of {budget.steps}"
+    return budget.asked
 
 
 def compare_protocols(evaluated: Sequence[Evaluated]) -> tuple[dict[str, JsonValue], list[ProtocolDifference]]:

@@ -87,7 +87,7 @@ def _architecture_keys(evaluated: Sequence[Evaluated], unlike: Sequence[Protocol
         key = ArchitectureKey(
             arch=run.arch,
             encoder=run.encoder,
-            twin=bool(run.card.get("twin")),
+            twin=run.card.twin,
             protocol=tuple(repr(entry.values[item.name]) for entry in unlike),
             alone=item.name if run.adopted or run.seed is None else "",
         )
@@ -120,7 +120,7 @@ def _plain_name(key: ArchitectureKey, *, one_encoder: bool) -> str:
 
 def _suffixes(items: Sequence[Evaluated], unlike: Sequence[ProtocolDifference]) -> list[str]:
     """Return what tells architectures of one name apart: the recipe's name, a field of the protocol, else a number."""
-    recipes = [str((item.run.card.get("recipe") or {}).get("name")) for item in items]
+    recipes = [item.run.card.recipe.name if item.run.card.recipe else "None" for item in items]
     if len(set(recipes)) == len(items):
         return recipes
     for entry in unlike:
@@ -181,7 +181,7 @@ def legend_of(evaluated: Sequence[Evaluated]) -> Legend:
     """
     wanted, n_classes = evaluated[0].counts.legend_sha256, evaluated[0].counts.n_classes
     for item in evaluated:
-        content = item.run.card.get("legend")
+        content = item.run.card.legend
         legend = Legend.from_json(content) if content else None
         if legend is not None and legend.digest() == wanted and legend.n_classes == n_classes:
             return legend

@@ -40,9 +40,6 @@ from levelground.statistics.pairs import Estimate
 CONVERGED_SHARE = 0.95
 """A run has converged when validation first reaches this share of its own best score."""
 
-_VALIDATION_METRICS = ("val_miou", "val_image_iou")
-"""Keys of a history's validation lines, the first one found is taken; the second is the reference study's."""
-
 
 def stack_counts(evaluated: Sequence[Evaluated], counted: Counted) -> StackedCounts:
     """Stack the counts of all runs; boundary counts only where all runs have them, at one distance."""
@@ -103,10 +100,10 @@ def throughput(run: Run, counts: SceneCounts) -> Throughput:
     Returns:
         Speeds; ``None`` where nothing was measured.
     """
-    speed, seconds = run.card.get("speed") or {}, counts.forward_s
-    trained = speed.get("train_images_per_s")
+    speed, seconds = run.card.speed, counts.forward_s
+    trained = speed.train_images_per_s
     if not seconds.sum() > 0:
-        return Throughput(speed.get("infer_megapixels_per_s"), None, trained)
+        return Throughput(speed.infer_megapixels_per_s, None, trained)
     _, index = np.unique(counts.groups, return_inverse=True)
     work, time_s = np.bincount(index, counts.megapixels), np.bincount(index, seconds)
     rate = np.asarray(work.sum() / time_s.sum())
@@ -134,23 +131,24 @@ def pareto_front(spots: Sequence[tuple[str, float | None, float | None]]) -> tup
 
 def convergence(run: Run) -> Convergence | None:
     """Find when validation first reached 95 % of its best score; ``None`` without a history."""
-    lines = [line for line in read_history(run.folder) if line.get("kind") == "val"]
-    metric = next((key for key in _VALIDATION_METRICS if any(line.get(key) is not None for line in lines)), None)
-    if metric is None:
+    lines = [line for line in read_history(run.folder) if line.kind == "val"]
+    own = any(line.val_miou is not None for line in lines)
+    scores = [(line, line.val_miou if own else line.val_image_iou) for line in lines]
+    known = [(line, value) for line, value in scores if value is not None]
+    if not known:
         return None
-    known = [line for line in lines if line.get(metric) is not None]
-    values = [float(line[metric]) for line in known]
+    values = [value for _, value in known]
     best = max(values)
-    first = next(line for line, value in zip(known, values, strict=True) if value >= min(CONVERGED_SHARE * best, best))
+    first = next(line for line, value in known if value >= min(CONVERGED_SHARE * best, best))
     return Convergence(
-        metric=metric,
+        metric="val_miou" if own else "val_image_iou",  # the second is the reference study's
         share=CONVERGED_SHARE,
         best=best,
         points=len(values),
         best_is_last=len(values) > 1 and values[-1] > max(values[:-1]),
-        step=first.get("step"),
-        epoch=first.get("epoch"),
-        time_s=first.get("time_s"),
+        step=first.step,
+        epoch=first.epoch,
+        time_s=first.time_s,
     )
 
 

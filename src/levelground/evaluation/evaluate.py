@@ -4,9 +4,10 @@ What was counted once with the same weights, scenes and tile geometry is not cou
 scenes leaves one line in the study, because what is chosen after a look at them scores too well.
 """
 
+import dataclasses
 import json
 import statistics
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,41 +26,43 @@ from levelground.metrics.counts_file import SceneCounts, write_counts
 from levelground.metrics.scores import miou
 from levelground.models.build import load_model
 from levelground.records import atomic_path, sha256_file, sha256_json
-from levelground.runs import Run, write_card
+from levelground.runs import EvaluationRecord, Run, write_card
 from levelground.runtime import Runtime
 
 
 def is_evaluated(run: Run, split: SplitName, identity: str) -> bool:
     """Whether the counts on disk are whole and come of exactly this evaluation, masks included."""
-    entry = (run.card.get("evaluations") or {}).get(split) or {}
-    path = run.counts_path(split)
+    entry, path = run.card.evaluations.get(split), run.counts_path(split)
     return (
-        entry.get("identity") == identity
+        entry is not None
+        and entry.identity == identity
         and path.exists()
         and run.preds_folder(split).is_dir()
-        and sha256_file(path) == entry.get("counts_sha256")
+        and sha256_file(path) == entry.counts_sha256
     )
 
 
-def forget_evaluation(run: Run, split: SplitName) -> None:
+def forget_evaluation(run: Run, split: SplitName) -> Run:
     """Remove an older evaluation, so that a new one that is broken off cannot be taken for it."""
     run.counts_path(split).unlink(missing_ok=True)
-    if split in (run.card.get("evaluations") or {}):
-        del run.card["evaluations"][split]
-        write_card(run.folder, run.card)
+    if split not in run.card.evaluations:
+        return run
+    others = {name: entry for name, entry in run.card.evaluations.items() if name != split}
+    return write_card(run.folder, dataclasses.replace(run.card, evaluations=others))
 
 
-def note_evaluation(run: Run, dataset: Dataset, split: SplitName, entry: Mapping[str, object]) -> None:
+def note_evaluation(run: Run, dataset: Dataset, split: SplitName, entry: EvaluationRecord) -> Run:
     """Write an evaluation's settings and speed onto the run card; on test, a line into the study's list of looks."""
-    run.card.setdefault("evaluations", {})[split] = dict(entry)
-    if split == "test" or "test" not in run.card["evaluations"]:
-        run.card.update(tile=entry.get("tile"), halo=entry.get("halo"))
-        if entry.get("megapixels_per_s"):
-            speed = run.card.get("speed") or {}
-            run.card["speed"] = speed | {"infer_megapixels_per_s": entry["megapixels_per_s"]}
-    write_card(run.folder, run.card)
+    card = dataclasses.replace(run.card, evaluations={**run.card.evaluations, split: entry})
+    if split == "test" or "test" not in card.evaluations:
+        card = dataclasses.replace(card, tile=entry.tile, halo=entry.halo)
+        if entry.megapixels_per_s:
+            speed = dataclasses.replace(card.speed, infer_megapixels_per_s=entry.megapixels_per_s)
+            card = dataclasses.replace(card, speed=speed)
+    run = write_card(run.folder, card)
     if split == "test":
         note_look(run, dataset)
+    return run
 
 
 def note_look(run: Run, dataset: Dataset) -> None:
@@ -67,7 +70,7 @@ def note_look(run: Run, dataset: Dataset) -> None:
 
     Called again where an evaluation is reused: a kill between card and list leaves it to the next command.
     """
-    path, counts = dataset.folder / EVALUATION_LOG, run.card["evaluations"]["test"]["counts_sha256"]
+    path, counts = dataset.folder / EVALUATION_LOG, run.card.evaluations["test"].counts_sha256
     if path.exists() and f'"counts_sha256": "{counts}"' in path.read_text(encoding="utf-8"):
         return
     time = datetime.now(UTC).isoformat(timespec="seconds")
@@ -107,11 +110,11 @@ def evaluate_run(
     tile: int | None = None,
     halo: int | None = None,
     batch: int | None = None,
-) -> Path:
+) -> Run:
     """Count what a run gets right and wrong in each scene of a split, unless that is done.
 
     Args:
-        run: A finished or adopted run; its card gets the evaluation's settings and speed.
+        run: A finished or adopted run.
         dataset: The scenes; its folder is the study's.
         split: ``val`` or ``test``.
         runtime: Device and precision.
@@ -119,7 +122,7 @@ def evaluate_run(
         halo: Half the smallest overlap of tiles, in pixels; ``None`` takes the run's own.
         batch: Tiles run at a time; ``None`` chooses.
     Returns:
-        The counts file; predicted masks lie beside it in ``preds-<split>/``.
+        The run, with the evaluation's settings and speed on its card; counts and predicted masks lie in its folder.
     Raises:
         UnlikeError: The run learnt another legend, or from other scenes than those split off for training.
         ModelError: The run has no model, or not for these bands.
@@ -133,27 +136,28 @@ def evaluate_run(
         if split == "test":
             note_look(run, dataset)
         say(f"{run.name}: {split} is evaluated already; reused.")
-        return path
+        return run
     _warn_of_newer_labels(dataset, split)
-    forget_evaluation(run, split)
+    run = forget_evaluation(run, split)
     counts, dice = _count(run, dataset, split, geometry, runtime)
     write_counts(path, counts)
     rate = float(counts.megapixels.sum() / max(1e-9, float(counts.forward_s.sum())))
-    entry = {
-        "identity": identity,
-        "counts_sha256": sha256_file(path),
-        "tile": geometry.tile,
-        "halo": geometry.halo,
-        "batch": geometry.batch,
-        "precision": runtime.precision,
-        "device": runtime.device.type,
-        "megapixels_per_s": rate,
-        "loss": float(counts.loss_sum.sum() / max(1, int(counts.loss_pixels.sum()))),
-    }
-    note_evaluation(run, dataset, split, entry if dice is None else entry | {"dice_loss": dice})
+    entry = EvaluationRecord(
+        identity=identity,
+        counts_sha256=sha256_file(path),
+        tile=geometry.tile,
+        halo=geometry.halo,
+        batch=geometry.batch,
+        precision=runtime.precision,
+        device=runtime.device.type,
+        megapixels_per_s=rate,
+        loss=float(counts.loss_sum.sum() / max(1, int(counts.loss_pixels.sum()))),
+        dice_loss=dice,
+    )
+    run = note_evaluation(run, dataset, split, entry)
     score = float(miou(counts.counts.sum(axis=0), dataset.legend.counted, "official"))
     say(f"{run.name}: {split} mIoU {score:.4f} over {len(counts.scenes)} scenes, {rate:.1f} megapixels/s.")
-    return path
+    return run
 
 
 def check_fit(run: Run, dataset: Dataset, split: SplitName) -> None:
@@ -168,23 +172,23 @@ def check_fit(run: Run, dataset: Dataset, split: SplitName) -> None:
         ModelError: The run holds masks only, or reads another number of bands.
     """
     card = run.card
-    if card["legend_sha256"] != dataset.legend.digest():
+    if card.legend_sha256 != dataset.legend.digest():
         raise UnlikeError(
             f"{run.name}: learnt another legend than {dataset.legend.name!r} of {dataset.folder}. "
             "Evaluate it on the data it was trained on, or train it anew."
         )
-    if card.get("train_sha256") not in (None, dataset.train_sha256):
+    if card.train_sha256 not in (None, dataset.train_sha256):
         raise UnlikeError(
             f"{run.name}: learnt from other scenes or labels than the training and validation scenes of "
             f"{dataset.folder}; they may be among the {split} scenes. Train it anew on this data set."
         )
-    if not card.get("outputs"):
+    if not card.outputs:
         raise ModelError(
             f"{run.name}: holds predicted masks and no model. Count them anew with levelground adopt --predictions."
         )
-    if int(card["in_channels"]) != dataset.bands:
+    if card.in_channels != dataset.bands:
         raise ModelError(
-            f"{run.name}: reads {card['in_channels']} bands, the scenes have {dataset.bands}. "
+            f"{run.name}: reads {card.in_channels} bands, the scenes have {dataset.bands}. "
             "Evaluate it on imagery with the same bands."
         )
 
@@ -202,7 +206,7 @@ def evaluation_identity(run: Run, dataset: Dataset, split: SplitName, geometry: 
         {
             "version": COUNTING,
             "weights": sha256_file(weights),
-            "model": [run.card[key] for key in ("arch", "encoder", "outputs", "mean", "std")],
+            "model": [run.arch, run.encoder, run.card.outputs, run.card.mean, run.card.std],
             "scenes": dataset.digest((split,)),
             "groups": [dataset.scene(name).group for name in dataset.ids(split)],
             "split": dataset.split_sha256,
@@ -219,7 +223,7 @@ def _count(
 ) -> tuple[SceneCounts, float | None]:
     """Score the scenes and write their masks; also the mean Dice loss where the recipe trains by it."""
     ids, model = dataset.ids(split), load_model(run)
-    by_dice = (run.card.get("recipe") or {}).get("loss") == "smp-dice"
+    by_dice = run.card.recipe is not None and run.card.recipe.loss == "smp-dice"
     losses: dict[str, float] = {}
 
     def keep(name: str, found: ScenePrediction) -> None:

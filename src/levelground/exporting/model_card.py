@@ -51,7 +51,7 @@ def write_model_card(run: Run) -> None:
     Raises:
         DiskError: They cannot be written.
     """
-    if not (run.model_folder / "model.safetensors").exists() or not run.card.get("outputs"):
+    if not (run.model_folder / "model.safetensors").exists() or not run.card.outputs:
         return
     passport = run_passport(run)
     text, path = card_text(run, passport), run.model_folder / "README.md"
@@ -87,7 +87,7 @@ def _dataset(run: Run) -> Dataset | None:
         dataset = read_dataset(study_of(run))
     except LevelgroundError:
         return None
-    return dataset if run.card.get("train_sha256") == dataset.train_sha256 else None
+    return dataset if run.card.train_sha256 == dataset.train_sha256 else None
 
 
 def _scores(run: Run) -> Comparison | None:
@@ -139,13 +139,13 @@ def _training(run: Run, passport: Passport, dataset: Dataset | None) -> list[str
     rows = [*_data_rows(run, dataset), *_recipe_rows(run)]
     rows.append(("Pixels", f"{count_of(passport.bands, 'band')}, {passport.dtype or 'type unknown'}"))
     rows += [
-        (words, f"`{run.card[key]}`")
-        for words, key in (
-            ("SHA-256 of training and validation scenes, labels and legend", "train_sha256"),
-            ("SHA-256 of the split", "split_sha256"),
-            ("SHA-256 of the legend", "legend_sha256"),
+        (words, f"`{digest}`")
+        for words, digest in (
+            ("SHA-256 of training and validation scenes, labels and legend", run.card.train_sha256),
+            ("SHA-256 of the split", run.card.split_sha256),
+            ("SHA-256 of the legend", run.card.legend_sha256),
         )
-        if run.card.get(key)
+        if digest
     ]
     lines = [f"| {words} | {value} |" for words, value in rows]
     text = "How these weights were trained is not known to levelground. " if run.adopted else ""
@@ -163,26 +163,23 @@ def _data_rows(run: Run, dataset: Dataset | None) -> list[tuple[str, str]]:
 
 def _recipe_rows(run: Run) -> list[tuple[str, str]]:
     """The protocol, from the run card; paths that a user gave are named by their last part."""
-    card, recipe = run.card, run.card.get("recipe") or {}
-    if not recipe:
+    card, recipe = run.card, run.card.recipe
+    if recipe is None:
         return []
-    megapixels = card.get("megapixels_seen")
+    megapixels = f", {card.megapixels_seen:.3g} megapixels seen" if card.megapixels_seen else ""
     rows = [
-        ("Recipe", f"{Path(str(recipe.get('name', ''))).name}, seed {card.get('seed')}"),
-        ("Encoder weights", str(card.get("encoder_weights"))),
-        ("Tile, batch", f"{recipe.get('tile')} px, {recipe.get('batch')}"),
-        ("Loss", str(recipe.get("loss"))),
-        ("Optimiser", f"{recipe.get('optimiser')}, learning rate {recipe.get('lr')}, {recipe.get('schedule')}"),
-        ("Steps", f"{card.get('steps_done')}" + (f", {megapixels:.3g} megapixels seen" if megapixels else "")),
+        ("Recipe", f"{Path(recipe.name).name}, seed {card.seed}"),
+        ("Encoder weights", str(card.encoder_weights)),
+        ("Tile, batch", f"{recipe.tile} px, {recipe.batch}"),
+        ("Loss", recipe.loss),
+        ("Optimiser", f"{recipe.optimiser}, learning rate {recipe.lr}, {recipe.schedule}"),
+        ("Steps", f"{card.steps_done}{megapixels}"),
     ]
-    chosen = card.get("selection") or {}
-    if chosen.get("step") is not None:
-        rows.append(("Weights kept", f"step {chosen['step']}, chosen by {chosen['rule']}"))
-    made = card.get("versions") or {}
-    if made:
-        rows.append(
-            ("Made with", ", ".join(f"{name} {made[name]}" for name in ("levelground", "torch") if name in made))
-        )
+    if card.selection.step is not None:
+        rows.append(("Weights kept", f"step {card.selection.step}, chosen by {card.selection.rule}"))
+    made = [f"{name} {card.versions[name]}" for name in ("levelground", "torch") if name in card.versions]
+    if card.versions:
+        rows.append(("Made with", ", ".join(made)))
     return [(words, value) for words, value in rows if "None" not in value]
 
 

@@ -10,7 +10,6 @@ everywhere, which keeps the rows that have to wait for the next tiles few (``2 *
 more than a few tiles.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -265,9 +264,9 @@ def choose_geometry(
     Raises:
         ConfigError: They cannot work.
     """
-    known = {key: value for key in ("tile", "halo") if (value := run.card.get(key)) is not None}
-    own: Mapping[str, int] = {"tile": Recipe().tile, "halo": Recipe().halo} | known | (run.card.get("recipe") or {})
-    own_tile, own_halo = own["tile"], own["halo"]
+    card, recipe = run.card, run.card.recipe or Recipe()
+    own_tile = recipe.tile if card.recipe or card.tile is None else card.tile
+    own_halo = recipe.halo if card.recipe or card.halo is None else card.halo
     side = own_tile if tile is None else tile
     edge = halo if halo is not None else own_halo if side == own_tile else side // 8
     edge = edge if side else 0

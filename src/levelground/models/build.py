@@ -19,7 +19,6 @@ from levelground.config import Recipe
 from levelground.errors import ModelError, WeightsError, first_line
 from levelground.files import reason, writing
 from levelground.models.pretrained import adapt_bands, fit_state, load_encoder_weights, read_state, resolve_source
-from levelground.records import Record
 from levelground.runs import Run
 
 ALIASES = {"deeplab": "deeplabv3", "unet++": "unetplusplus", "deeplabv3+": "deeplabv3plus"}
@@ -209,21 +208,20 @@ def load_model(run: Run) -> SegmentationModel:
     Raises:
         WeightsError: There are none, they are damaged, or of another architecture than the card says.
     """
-    card: Record = run.card
-    folder = run.model_folder
+    card, folder = run.card, run.model_folder
     if not (folder / "model.safetensors").exists():
         raise WeightsError(f"{folder}: no model.safetensors. Train the run to its end, or adopt the weights anew.")
-    network = create_network(run.arch, run.encoder, int(card["in_channels"]), len(card["outputs"]))
+    network = create_network(run.arch, run.encoder, card.in_channels or 0, len(card.outputs))
     state = fit_state(read_state(folder), network.state_dict(), source=str(folder), part="network")
     network.load_state_dict(state)
     return SegmentationModel(
         network.eval(),
         run.arch,
         run.encoder,
-        tuple(card["outputs"]),
-        tuple(card["mean"]),
-        tuple(card["std"]),
-        str(card["encoder_weights"]),
+        card.outputs,
+        card.mean,
+        card.std,
+        str(card.encoder_weights),
     )
 
 

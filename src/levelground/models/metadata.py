@@ -159,18 +159,18 @@ def run_passport(run: Run) -> Passport:
         LegendError: The card's legend contradicts itself.
     """
     card, geometry = run.card, choose_geometry(run)
-    if not card.get("outputs"):
+    if not card.outputs:
         raise ModelError(f"{run.name}: holds predicted masks and no model. Give a run that was trained or adopted.")
     return Passport(
         name=run.name,
         arch=run.arch,
         encoder=run.encoder,
-        legend=Legend.from_json(card["legend"]),
-        outputs=tuple(card["outputs"]),
-        mean=tuple(map(float, card["mean"])),
-        std=tuple(map(float, card["std"])),
-        dtype=card.get("dtype") or _study_dtype(run.folder),
-        gsd_m=card.get("gsd_m"),
+        legend=Legend.from_json(card.legend),
+        outputs=card.outputs,
+        mean=card.mean,
+        std=card.std,
+        dtype=card.dtype or _study_dtype(run.folder),
+        gsd_m=card.gsd_m,
         tile=geometry.tile,
         halo=geometry.halo,
     )

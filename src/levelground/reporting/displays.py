@@ -17,7 +17,7 @@ from levelground.comparison.text import score
 from levelground.comparison.views import judged_pairs
 from levelground.errors import ConfigError
 from levelground.imagery.legend import Legend, LegendClass
-from levelground.records import Record
+from levelground.records import Record, to_json
 from levelground.reporting.cost_table import card_rows
 from levelground.reporting.learning_curves import CURVES, Curve, read_curves
 from levelground.reporting.page import render_template
@@ -283,7 +283,7 @@ def run_html(run: Run) -> str:
     return render_template(
         "run.html.j2",
         name=run.name,
-        rows=card_rows(run.card),
+        rows=card_rows(to_json(run.card)),
         pictures=[(f"{curve.title} by {curve.x}", chart_uri(charts[curve.code])) for curve in shown],
     )
 

@@ -1,6 +1,6 @@
 """Learning curves from the runs' histories, thinned for the page."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from markupsafe import Markup
 from levelground.errors import RecordError
 from levelground.reporting.run_styles import StyledRun
 from levelground.reporting.svg_charts import Point, Series, line_chart
-from levelground.runs import read_history
+from levelground.runs import HistoryLine, read_history
 
 MOST_POINTS = 200
 """Points of a line; a longer history is drawn as means over stretches of equal length."""
@@ -76,7 +76,7 @@ def read_curves(folders: Sequence[Path]) -> list[tuple[Curve, dict[int, tuple[Po
     return found
 
 
-def _history(folder: Path) -> Sequence[Mapping[str, object]]:
+def _history(folder: Path) -> Sequence[HistoryLine]:
     """Read a run's history; empty where it has none or it is damaged."""
     try:
         return read_history(folder)
@@ -84,14 +84,14 @@ def _history(folder: Path) -> Sequence[Mapping[str, object]]:
         return []
 
 
-def curve_points(curve: Curve, history: Iterable[Mapping[str, object]]) -> list[Point]:
+def curve_points(curve: Curve, history: Iterable[HistoryLine]) -> list[Point]:
     """Return the points of one line."""
     return [
         (float(x), float(y))
         for line in history
-        if line.get("kind") == curve.kind
-        and isinstance(x := line.get(curve.x), int | float)
-        and isinstance(y := line.get(curve.y), int | float)
+        if line.kind == curve.kind
+        and (x := getattr(line, curve.x)) is not None
+        and (y := getattr(line, curve.y)) is not None
     ]
 
 

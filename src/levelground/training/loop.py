@@ -1,5 +1,6 @@
 """The training loop: steps, validation, the selected weights, history, and a state to go on from exactly."""
 
+import dataclasses
 import math
 import statistics
 import time
@@ -11,8 +12,16 @@ import torch
 from levelground.console import Bar, progress_bar, say
 from levelground.errors import TrainingError
 from levelground.models.build import save_model
-from levelground.records import Record
-from levelground.runs import append_history, truncate_history, write_card
+from levelground.runs import (
+    HistoryLine,
+    RunCard,
+    SelectionRecord,
+    SpeedRecord,
+    append_history,
+    history_line,
+    truncate_history,
+    write_card,
+)
 from levelground.runtime import peak_memory_mib
 from levelground.signals import GRACE_S, stop_signals
 from levelground.training.batches import Batch, load_batches
@@ -48,7 +57,7 @@ class _StopNowError(Exception):
     """A signal came in a validation or a long step; either is left, and done again when the run goes on."""
 
 
-def train(plan: Plan, card: Record) -> Record:
+def train(plan: Plan, card: RunCard) -> RunCard:
     """Train a run to its end, from its state where there is one.
 
     Args:
@@ -66,7 +75,7 @@ def train(plan: Plan, card: Record) -> Record:
 class _Loop:
     """One run's loop; the state is weights, optimiser and :class:`Progress`."""
 
-    def __init__(self, plan: Plan, card: Record) -> None:
+    def __init__(self, plan: Plan, card: RunCard) -> None:
         self.plan, self.card = plan, card
         self.stepper = make_stepper(plan)
         self.model = self.stepper.model
@@ -77,7 +86,7 @@ class _Loop:
         self.stepper.look = self._leave_long_step
         self.saved_at = self.flushed_at = time.monotonic()
 
-    def run(self) -> Record:
+    def run(self) -> RunCard:
         plan = self.plan
         self._restore()
         self.stepper.align(self.progress.step)
@@ -133,7 +142,7 @@ class _Loop:
         self.progress.train_s += seconds
         self.progress.wall_s += seconds
         every = max(1, self.plan.steps // MAX_STEP_LINES)
-        lines: list[dict[str, object]] = []
+        lines: list[HistoryLine] = []
         for (step, _), loss in zip(self.pending, losses, strict=True):
             if not math.isfinite(loss):
                 append_history(self.plan.folder, lines)
@@ -141,8 +150,9 @@ class _Loop:
             if step % every == 0:
                 lr = self.plan.recipe.lr * rate_factor(self.plan.recipe, step - 1, self.plan.steps)
                 epoch = step / self.plan.steps_per_epoch
-                line = {"kind": "step", "step": step, "epoch": epoch, "train_loss": loss, "lr": lr}
-                lines.append(line | {"images_per_s": rate})
+                lines.append(
+                    HistoryLine(kind="step", step=step, epoch=epoch, train_loss=loss, lr=lr, images_per_s=rate)
+                )
         self.progress.val_losses += losses
         append_history(self.plan.folder, lines)
         bar.advance(len(losses), note=f"loss {losses[-1]:.3f} · {rate:.1f} images/s")
@@ -172,20 +182,15 @@ class _Loop:
         except _StopNowError:
             self._stop()
         progress, recipe = self.progress, self.plan.recipe
-        line = scored.line(self.plan.dataset.legend.counted)
+        figures = scored.line(self.plan.dataset.legend.counted)
         train_loss = statistics.fmean(progress.val_losses) if progress.val_losses else math.nan
         progress.val_losses, progress.validated = [], progress.step
         epoch = progress.step / self.plan.steps_per_epoch
-        loss = line["val_loss"] if scored.smp_dice is None else scored.smp_dice
-        value = loss if recipe.select == "val_loss" else line["val_miou"]
+        loss = figures["val_loss"] if scored.smp_dice is None else scored.smp_dice
+        value = loss if recipe.select == "val_loss" else figures["val_miou"]
         progress.wall_s += time.monotonic() - started
-        append_history(
-            self.plan.folder,
-            [
-                {"kind": "val", "step": progress.step, "epoch": epoch, "train_loss": train_loss, **line}
-                | {"time_s": progress.wall_s}
-            ],
-        )
+        line = {"kind": "val", "step": progress.step, "epoch": epoch, "train_loss": train_loss, **figures}
+        append_history(self.plan.folder, [history_line(line | {"time_s": progress.wall_s})])
         if self._is_best(value):
             progress.best_value, progress.best_step = value, progress.step
             save_model(self.model, self.plan.folder / "model")
@@ -206,7 +211,7 @@ class _Loop:
         state = {
             "network": self.model.network.state_dict(),
             "optimiser": self.stepper.optimiser.state_dict(),
-            "identity": str(self.card["identity"]),
+            "identity": self.card.identity,
             "progress": dict(vars(self.progress)),
         }
         save_state(self.plan.folder, state)
@@ -214,7 +219,7 @@ class _Loop:
 
     def _restore(self) -> None:
         state = load_state(self.plan.folder)
-        if state is None or state["identity"] != self.card["identity"]:
+        if state is None or state["identity"] != self.card.identity:
             truncate_history(self.plan.folder, 0)
             return
         self.model.network.load_state_dict(state["network"])
@@ -238,7 +243,7 @@ class _Loop:
         )
         raise KeyboardInterrupt
 
-    def _finish(self) -> Record:
+    def _finish(self) -> RunCard:
         self._write_card("finished")
         remove_states(self.plan.folder)
         return self.card
@@ -246,15 +251,16 @@ class _Loop:
     def _write_card(self, status: str) -> None:
         progress, recipe = self.progress, self.plan.recipe
         images = progress.step * recipe.batch
-        self.card |= {
-            "status": status,
-            "steps_done": progress.step,
-            "images_seen": images,
-            "megapixels_seen": progress.megapixels,
-            "train_s": progress.train_s,
-            "wall_s": progress.wall_s,
-            "peak_memory_mib": peak_memory_mib(self.plan.runtime.device),
-            "selection": {"rule": recipe.select, "step": progress.best_step, "value": progress.best_value},
-            "speed": {"train_images_per_s": images / progress.train_s if progress.train_s else None},
-        }
+        self.card = dataclasses.replace(
+            self.card,
+            status=status,
+            steps_done=progress.step,
+            images_seen=images,
+            megapixels_seen=progress.megapixels,
+            train_s=progress.train_s,
+            wall_s=progress.wall_s,
+            peak_memory_mib=peak_memory_mib(self.plan.runtime.device),
+            selection=SelectionRecord(rule=recipe.select, step=progress.best_step, value=progress.best_value),
+            speed=SpeedRecord(train_images_per_s=images / progress.train_s if progress.train_s else None),
+        )
         write_card(self.plan.folder, self.card)

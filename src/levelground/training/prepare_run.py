@@ -24,8 +24,18 @@ from levelground.models.build import (
     with_network,
 )
 from levelground.models.pretrained import resolve_source, source_identity
-from levelground.records import Record, sha256_json
-from levelground.runs import Run, read_run, run_name, runs_folder, write_card
+from levelground.records import sha256_json
+from levelground.runs import (
+    BudgetRecord,
+    ParametersRecord,
+    RecipeRecord,
+    Run,
+    RunCard,
+    read_run,
+    run_name,
+    runs_folder,
+    write_card,
+)
 from levelground.runtime import Runtime, versions
 from levelground.training.batches import BatchSource
 from levelground.training.distributed import summon
@@ -203,7 +213,7 @@ def find_run(wish: Wish, dataset: Dataset, study: Path) -> tuple[Path, Run | Non
         if not (folder / "run.json").exists():
             return folder, None
         run = read_run(folder)
-        if run.card["identity"] == wanted:
+        if run.card.identity == wanted:
             return folder, run
     raise RecordError(f"{folder}: holds another run. Remove it or choose another --out.")
 
@@ -247,15 +257,15 @@ def train_run(
     save_every_s: float = 60.0,
 ) -> Run:
     """Train in a folder what :func:`find_run` found there; see :func:`train_wish`."""
-    if run is not None and run.card["status"] == "finished":
-        say(f"{folder.name}: trained already, {run.card['steps_done']} steps; reused.")
+    if run is not None and run.card.status == "finished":
+        say(f"{folder.name}: trained already, {run.card.steps_done} steps; reused.")
         write_model_card(run)
         return run
     plan = make_plan(wish, dataset, folder, runtime, run, workers=workers, save_every_s=save_every_s)
     if run is None:
         card = new_card(plan, wish)
     else:
-        card = run.card | {"status": "training"}
+        card = dataclasses.replace(run.card, status="training")
         _say_changes(card, runtime)
     write_card(folder, card)
     summon(runtime, Job(wish, dataset.folder, folder, workers))
@@ -303,55 +313,64 @@ def make_plan(
         save_every_s=save_every_s,
     )
     if run is not None:
-        begun = run.card["budget"]
-        return dataclasses.replace(plan, steps=int(begun["steps"]), validations=int(begun["validations"]))
+        begun = run.card.budget
+        assert begun is not None and begun.steps is not None and begun.validations is not None
+        return dataclasses.replace(plan, steps=begun.steps, validations=begun.validations)
     if wish.recipe.sanity_check:
         sanity_check(plan)
     return plan_budget(plan, wish.budget)
 
 
-def new_card(plan: Plan, wish: Wish) -> Record:
+def new_card(plan: Plan, wish: Wish) -> RunCard:
     """The card of a run that is about to start."""
     dataset, model, size = plan.dataset, plan.model, measure_size(plan.model, side=wish.recipe.tile or 512)
-    return {
-        "name": plan.folder.name,
-        "status": "training",
-        "arch": model.arch,
-        "encoder": model.encoder,
-        "encoder_weights": model.weights_source,
-        "seed": wish.seed,
-        "twin": wish.twin,
-        "recipe": dataclasses.asdict(wish.recipe),
-        "budget": {"asked": wish.budget.describe(wish.recipe), "steps": plan.steps, "validations": plan.validations},
-        "steps_per_epoch": plan.steps_per_epoch,
-        "outputs": list(model.outputs),
-        "tile": wish.recipe.tile,
-        "halo": wish.recipe.halo,
-        "in_channels": dataset.bands,
-        "dtype": dataset.dtype,
-        "mean": list(model.mean),
-        "std": list(model.std),
-        "gsd_m": dataset.gsd_m,
-        "legend": dataset.legend.to_json(),
-        "legend_sha256": dataset.legend.digest(),
-        "train_sha256": dataset.digest(),
-        "split_sha256": dataset.split_sha256,
-        "versions": versions(),
+    return RunCard(
+        name=plan.folder.name,
+        status="training",
+        arch=model.arch,
+        encoder=model.encoder,
+        encoder_weights=model.weights_source,
+        seed=wish.seed,
+        twin=wish.twin,
+        recipe=RecipeRecord.of(wish.recipe),
+        budget=BudgetRecord(asked=wish.budget.describe(wish.recipe), steps=plan.steps, validations=plan.validations),
+        steps_per_epoch=plan.steps_per_epoch,
+        outputs=model.outputs,
+        tile=wish.recipe.tile,
+        halo=wish.recipe.halo,
+        in_channels=dataset.bands,
+        dtype=dataset.dtype,
+        mean=model.mean,
+        std=model.std,
+        gsd_m=dataset.gsd_m,
+        legend=dataset.legend.to_json(),
+        legend_sha256=dataset.legend.digest(),
+        train_sha256=dataset.digest(),
+        split_sha256=dataset.split_sha256,
+        versions=versions(),
         **plan.runtime.describe(),
-        "parameters": {"total": size.total, "used": size.used, "trainable": size.trainable},
-        "macs_per_megapixel": size.macs_per_megapixel,
-        "identity": identity(wish, dataset),
-    }
+        parameters=ParametersRecord(total=size.total, used=size.used, trainable=size.trainable),
+        macs_per_megapixel=size.macs_per_megapixel,
+        identity=identity(wish, dataset),
+    )
 
 
-def _say_changes(card: Record, runtime: Runtime) -> None:
+def _say_changes(card: RunCard, runtime: Runtime) -> None:
     """Say which of the things that decide a run's bits are not what they were when it was begun."""
-    now = {"versions": versions(), **runtime.describe()}
-    if card.get("processes") != now["processes"]:
+    now = runtime.describe()
+    if card.processes != now["processes"]:
         say(
-            f"{card['name']}: processes were {card.get('processes')}, now {now['processes']}: the crops stay the same, "
+            f"{card.name}: processes were {card.processes}, now {now['processes']}: the crops stay the same, "
             "the weights will differ."
         )
-    for key in ("versions", "threads", "precision", "device", "hardware", "deterministic"):
-        if card.get(key) != now[key]:
-            say(f"{card['name']}: {key} were {card.get(key)}, now {now[key]}: the weights may differ in the last bits.")
+    changes = [
+        ("versions", dict(card.versions), versions()),
+        ("threads", card.threads, now["threads"]),
+        ("precision", card.precision, now["precision"]),
+        ("device", card.device, now["device"]),
+        ("hardware", card.hardware, now["hardware"]),
+        ("deterministic", card.deterministic, now["deterministic"]),
+    ]
+    for name, before, after in changes:
+        if before != after:
+            say(f"{card.name}: {name} were {before}, now {after}: the weights may differ in the last bits.")

@@ -39,13 +39,14 @@ def begun_wish(run: Run) -> Wish:
         ConfigError: The card's recipe has a key or a value that this version does not know.
     """
     recipe = read_recipe(run)
-    number, _, unit = str((run.card.get("budget") or {}).get("asked")).partition(" ")
+    asked = run.card.budget.asked if run.card.budget else ""
+    number, _, unit = asked.partition(" ")
     try:
         budget = TypeAdapter(Budget).validate_python({unit: number})
     except ValueError as error:
         raise RecordError(f"{run.folder / 'run.json'}: holds no budget to go on with. Make the run anew.") from error
     assert run.seed is not None
-    return Wish(run.arch, run.seed, recipe, budget, twin=bool(run.card.get("twin")))
+    return Wish(run.arch, run.seed, recipe, budget, twin=run.card.twin)
 
 
 def check_given(run: Run, given: Given) -> None:
@@ -86,7 +87,7 @@ def check_data(run: Run, dataset: Dataset) -> None:
     Raises:
         RecordError: Scenes, labels, split, legend or encoder weights are not what they were.
     """
-    if identity(begun_wish(run), dataset) != run.card["identity"]:
+    if identity(begun_wish(run), dataset) != run.card.identity:
         raise RecordError(
             f"{run.folder}: was begun with other scenes, labels, split or encoder weights than {dataset.folder} has "
             "now. Prepare the data as they were, or train a new run without --resume."
@@ -95,19 +96,16 @@ def check_data(run: Run, dataset: Dataset) -> None:
 
 def begun_computing(run: Run, asked: DeviceOptions) -> DeviceOptions:
     """Device, precision and threads as the card says where nothing is asked: they decide the last bits."""
-    card = run.card
-    return dataclasses.replace(
-        asked,
-        device=card["device"] if asked.device == "auto" else asked.device,
-        precision=card["precision"] if asked.precision == "auto" else asked.precision,
-        threads=card["threads"] if asked.threads is None else asked.threads,
-    )
+    fields = ("device", "precision", "threads")
+    begun = {name: value for name in fields if (value := getattr(run.card, name)) is not None}
+    asked_for = {name: getattr(asked, name) for name in fields if getattr(asked, name) not in ("auto", None)}
+    return TypeAdapter(DeviceOptions).validate_python(begun | asked_for)
 
 
 def begun_upkeep(run: Run, asked: RunOptions) -> RunOptions:
     """Processes as the card says where nothing is asked and torchrun started none, and no less exact than it says."""
     processes = asked.processes
     if processes is None and "TORCHELASTIC_RUN_ID" not in os.environ:
-        processes = int(run.card["processes"])
-    exactly = asked.deterministic or bool(run.card["deterministic"])
+        processes = run.card.processes
+    exactly = asked.deterministic or bool(run.card.deterministic)
     return dataclasses.replace(asked, processes=processes, deterministic=exactly)
