@@ -110,6 +110,16 @@ def test_a_class_in_a_handful_of_groups_is_named(tmp_path: Path) -> None:
     assert rare_classes(compare_runs([build_run(tmp_path, "fpn-s0", noisy_counts(30, 0.2, seed=1))])) == []
 
 
+def test_a_class_in_no_group_is_not_rare(tmp_path: Path) -> None:
+    """A counted class without true pixels is absent: that is another finding."""
+    counts = noisy_counts(30, 0.2, seed=1)
+    counts[:, 1] = 0
+    comparison = compare_runs([build_run(tmp_path, "unet-s0", counts)])
+    assert comparison.truth.groups == (30, 0, 30)
+    codes = {finding.code for finding in comparison.findings}
+    assert ("rare_classes" in codes, "absent_classes" in codes) == (False, True)
+
+
 def with_twins(folder: Path, seeds: int, *, twin_error: float = 0.2) -> Comparison:
     """U-Net under two names."""
     return compare_runs(

@@ -121,7 +121,7 @@ def _architectures_table(comparison: Comparison) -> TextTable:
         (
             entry.name,
             str(entry.seeds),
-            score(entry.miou),
+            score(entry.value),
             between(entry.interval),
             score(entry.se_groups),
             score(entry.se_seeds),
@@ -130,7 +130,8 @@ def _architectures_table(comparison: Comparison) -> TextTable:
         for entry in comparison.architectures
         if entry.seeds > 1
     )
-    header = ("architecture", "seeds", "mIoU", "95 % interval", "SE of groups", "SE of seeds", "ranked first")
+    words = metric_words(comparison.metric, comparison.scorings)
+    header = ("architecture", "seeds", words, "95 % interval", "SE of groups", "SE of seeds", "ranked first")
     return TextTable("Architectures: means over seeds", header, rows)
 
 
@@ -144,24 +145,28 @@ def to_csv(comparison: Comparison) -> str:
     return buffer.getvalue()
 
 
-_NOTHING = (None,) * 5  # no interval, no test, no verdict
+_NO_TEST = (None,) * 3  # no p, no adjusted p, no verdict
 
 
 def _csv_scores(comparison: Comparison) -> Iterator[tuple[object, ...]]:
     names = comparison.legend.names
     for run in comparison.runs:
-        yield ("run", run.name, None, "loss", None, run.loss, *_NOTHING)
+        yield ("run", run.name, None, "loss", None, run.loss, None, None, *_NO_TEST)
         for scoring, scores in run.scores.items():
+            intervals = {comparison.metric: run.interval, f"{scoring}.miou": scores.interval}
             for metric in overall_metrics(scoring):
-                interval = _ends(scores.interval if metric.kind == "miou" else None)
-                value = scores.overall(metric.kind)
-                yield ("run", run.name, None, metric.name, None, value, *interval, None, None, None)
+                ends = _ends(intervals.get(metric.name))
+                yield ("run", run.name, None, metric.name, None, scores.overall(metric.kind), *ends, *_NO_TEST)
             for kind in class_kinds(scoring):
                 for name, value in zip(names, scores.per_class(kind), strict=True):
-                    yield ("run", run.name, None, f"{scoring}.{kind}", name, value, *_NOTHING)
+                    ends = _ends(intervals.get(f"{scoring}.{kind}:{name}"))
+                    yield ("run", run.name, None, f"{scoring}.{kind}", name, value, *ends, *_NO_TEST)
+        if comparison.metric.startswith("boundary."):
+            kind, _, name = comparison.metric.partition(":")
+            yield ("run", run.name, None, kind, name, run.value, *_ends(run.interval), *_NO_TEST)
     for entry in comparison.architectures:
-        tested = (*_ends(entry.interval), None, None, None)
-        yield ("architecture", entry.name, None, comparison.metric, None, entry.miou, *tested)
+        ends = _ends(entry.interval)
+        yield ("architecture", entry.name, None, comparison.metric, None, entry.value, *ends, *_NO_TEST)
 
 
 def _csv_pairs(comparison: Comparison) -> Iterator[tuple[object, ...]]:
@@ -178,7 +183,7 @@ def _csv_pairs(comparison: Comparison) -> Iterator[tuple[object, ...]]:
             iou = f"{pair.metric.split('.')[0]}.iou"
             for one in pair.per_class:
                 name = names[one.class_index]
-                yield (*sides, iou, name, one.delta, *_ends(one.interval), None, None, None)
+                yield (*sides, iou, name, one.delta, *_ends(one.interval), *_NO_TEST)
 
 
 def _ends(interval: Interval) -> tuple[float | None, float | None]:
