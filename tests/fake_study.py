@@ -4,10 +4,9 @@ Predictions are the truth with mistakes painted in; counts, comparison and data 
 record always has the form that the report meets.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,11 @@ from PIL import Image
 from run_builder import BINS, adopted_card, build_run, scene_counts
 
 from levelground.comparison.compare import compare_runs, write_comparison
-from levelground.comparison.record import Comparison, comparison_json
-from levelground.imagery.legend import DEEPGLOBE, IGNORE, LabelMap, encode_colours
+from levelground.comparison.record import Comparison, GroundTruth
+from levelground.comparison.results import ScoreSet
+from levelground.imagery.legend import DEEPGLOBE, IGNORE, LabelMap, Legend, encode_colours
 from levelground.metrics.confusion import count_confusion
 from levelground.metrics.counts_file import SceneCounts
-from levelground.records import Record
 from levelground.runs import HistoryLine, Run, append_history
 
 GROUND = np.array(
@@ -52,11 +51,6 @@ class FakeStudy:
     folder: Path
     comparison: Comparison
     scenes: Mapping[str, FakeScene]
-
-    @property
-    def record(self) -> Record:
-        """The comparison as a JSON object."""
-        return comparison_json(self.comparison)
 
     def open(self, scene_id: str) -> FakeScene:
         """The scene of that id."""
@@ -90,9 +84,32 @@ def build_study(
         plans.append((adopted, None, 0.25))
     runs = [_write_run(folder, opened, groups, number, *plan) for number, plan in enumerate(plans)]
     compared = compare_runs(runs, allow_unlike=True)
-    comparison = dataclasses.replace(compared, version="0.0.0", created="2026-01-02T03:04:05Z")
+    comparison = replace(compared, version="0.0.0", created="2026-01-02T03:04:05Z")
     write_comparison(comparison, folder)
     return FakeStudy(folder, comparison, opened)
+
+
+def with_classes(known: Comparison, legend: Legend, counts: list[list[int]]) -> Comparison:
+    """The comparison with another legend, the same counts in every run, and IoUs of a half."""
+    k = legend.n_classes
+    half = (0.5,) * k
+    scores = {
+        scoring: ScoreSet.model_validate({"miou": 0.5, "interval": None, "se": None, "iou": half, "f1": half})
+        for scoring in known.scorings
+    }
+    runs = (
+        replace(run, counts=tuple(map(tuple, counts)), scores=scores, boundary=None, calibration=None)
+        for run in known.runs
+    )
+    return replace(
+        known,
+        legend=legend,
+        runs=tuple(runs),
+        scenes=tuple(replace(scene, class_pixels=(1,) * k) for scene in known.scenes),
+        truth=GroundTruth(class_pixels=(1,) * k, class_share=(1 / k,) * k, present=(True,) * k),
+        pairs=tuple(replace(pair, per_class=()) for pair in known.pairs),
+        architecture_pairs=tuple(replace(pair, per_class=()) for pair in known.architecture_pairs),
+    )
 
 
 def write_images(study: FakeStudy, data: Path) -> None:
@@ -181,7 +198,7 @@ def _confident(record: SceneCounts, *, known: bool) -> SceneCounts:
     n = true * np.where(bins >= 4, bins - 3, 0) // 66 * known
     middle = (bins + 0.5) / BINS
     seconds = record.forward_s * (1 + 0.05 * np.sin(np.arange(len(record.scenes))))
-    return dataclasses.replace(
+    return replace(
         record, conf_n=n, conf_sum=n * middle, conf_correct=(n * (middle - 0.04)).astype(np.int64), forward_s=seconds
     )
 

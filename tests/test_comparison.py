@@ -96,9 +96,7 @@ def test_the_origins_comparison_is_undecided_and_says_what_would_decide_it(tmp_p
 def test_the_page_of_an_undecided_comparison_says_what_would_decide_it(tmp_path: Path) -> None:
     """The reader of the page sees the verdict and what it would take, in the same words."""
     comparison = compare_runs(several(tmp_path, {"unet": 0.2, "fpn": 0.195}, scenes=10))
-    page = html.unescape(
-        render_report(comparison_json(comparison), tmp_path, tmp_path / "report.html").read_text(encoding="utf-8")
-    )
+    page = html.unescape(render_report(comparison, tmp_path, tmp_path / "report.html").read_text(encoding="utf-8"))
     for code in ("headline", "what_would_decide"):
         for sentence in finding(comparison, code).text.split(". "):
             assert sentence in page

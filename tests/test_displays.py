@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from run_builder import build_run, scene_counts
 from levelground.errors import ConfigError
 from levelground.reporting.displays import ComparisonPlots, comparison_html, run_html
 from levelground.reporting.run_styles import styled_runs
+from levelground.reporting.summary import interval_text
 from levelground.runs import read_run
 
 
@@ -32,7 +34,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
 @pytest.fixture
 def plots(study: FakeStudy) -> Iterator[ComparisonPlots]:
     """Its charts; pyplot's figures are closed at the end."""
-    yield ComparisonPlots(study.record, study.folder)
+    yield ComparisonPlots(study.comparison, study.folder)
     pyplot.close("all")
 
 
@@ -58,13 +60,13 @@ def test_forest_has_values_and_intervals_of_the_runs_best_first(plots: Compariso
     """From the top, each run's marker is at its value and its line at the ends of its interval."""
     axes = plots.forest(_axes())
     runs = styled_runs(plots.comparison)
-    values = [run.result["value"] for run in runs]
-    assert values == sorted(values, reverse=True)
+    values = [run.result.value for run in runs]
+    assert values == sorted(values, key=lambda value: -(value or 0))
     markers = [line for line in axes.lines if line.get_marker() not in ("None", "")]
     assert [line.get_xdata()[0] for line in markers] == values  # type: ignore[index]
     assert [line.get_ydata()[0] for line in markers] == [0, 1, 2, 3]  # type: ignore[index]
     whiskers = [line for line in axes.lines if line.get_marker() in ("None", "")]
-    assert [list(line.get_xdata()) for line in whiskers] == [run.result["interval"] for run in runs]  # type: ignore[call-overload]
+    assert [list(line.get_xdata()) for line in whiskers] == [list(run.result.interval or ()) for run in runs]  # type: ignore[call-overload]
     assert [label.get_text() for label in axes.get_yticklabels()] == [run.label for run in runs]
     assert axes.yaxis_inverted()
 
@@ -73,7 +75,7 @@ def test_per_class_has_the_iou_of_every_class_in_every_run(plots: ComparisonPlot
     """One series a run with the IoUs of the classes that have one, under the primary scoring."""
     axes = plots.per_class(_axes())
     for run, line in zip(styled_runs(plots.comparison), axes.lines, strict=True):
-        expected = [value for value in run.scores("official")["iou"] if value is not None]
+        expected = [value for value in run.result.scores["official"].iou if value is not None]
         assert list(line.get_xdata()) == expected  # type: ignore[call-overload]
         assert to_hex(line.get_color()) == run.style.light
 
@@ -84,11 +86,11 @@ def test_pareto_has_speed_and_value_with_intervals(plots: ComparisonPlots) -> No
     runs = styled_runs(plots.comparison)
     for number, run in enumerate(runs):
         across, upwards, marker = axes.lines[3 * number : 3 * number + 3]
-        speed = run.result["throughput"]
-        assert list(across.get_xdata()) == speed["interval"]  # type: ignore[call-overload]
-        assert list(upwards.get_ydata()) == run.result["interval"]  # type: ignore[call-overload]
+        speed = run.result.throughput
+        assert list(across.get_xdata()) == list(speed.interval or ())  # type: ignore[call-overload]
+        assert list(upwards.get_ydata()) == list(run.result.interval or ())  # type: ignore[call-overload]
         place = (marker.get_xdata()[0], marker.get_ydata()[0])  # type: ignore[index]
-        assert place == (speed["predict_megapixels_per_s"], run.result["value"])
+        assert place == (speed.predict_megapixels_per_s, run.result.value)
     assert axes.get_xlim()[0] == 0
 
 
@@ -96,7 +98,7 @@ def test_confusion_has_shares_of_the_true_class(plots: ComparisonPlots) -> None:
     """Rows are true classes and sum to 1; the run is found by name or by label."""
     run = styled_runs(plots.comparison)[0]
     shares = np.asarray(plots.confusion(run.name, _axes()).images[0].get_array())
-    counts = np.array(run.result["counts"], float)
+    counts = np.array(run.result.counts, float)
     assert shares == pytest.approx(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     again = np.asarray(plots.confusion(run.label, _axes()).images[0].get_array())
     assert (shares == again).all()
@@ -112,17 +114,17 @@ def test_learning_curves_have_the_points_of_the_histories(plots: ComparisonPlots
 
 def test_what_cannot_be_drawn_is_refused(study: FakeStudy, tmp_path: Path) -> None:
     """An unknown run, an unknown curve, a study without histories, runs without a time: each names what is wrong."""
-    plots = ComparisonPlots(study.record, tmp_path)
+    plots = ComparisonPlots(study.comparison, tmp_path)
     with pytest.raises(ConfigError, match=r"'other': is not in this comparison\. Expected one of .*unet-resnet18-s0"):
         plots.confusion("other")
     with pytest.raises(ConfigError, match=r"'loss': is unknown\. Expected one of train_loss_steps"):
         plots.learning_curves("loss")
     with pytest.raises(ConfigError, match="'val_iou_steps': no run"):
         plots.learning_curves()
-    speed = {"predict_megapixels_per_s": None, "interval": None, "train_images_per_s": None}
-    runs = [run | {"throughput": speed, "card": run["card"] | {"speed": {}}} for run in study.record["runs"]]
+    speed = replace(study.comparison.runs[0].throughput, predict_megapixels_per_s=None)
+    runs = tuple(replace(run, throughput=speed) for run in study.comparison.runs)
     with pytest.raises(ConfigError, match="No run of this comparison was timed"):
-        ComparisonPlots(study.record | {"runs": runs}, tmp_path).pareto()
+        ComparisonPlots(replace(study.comparison, runs=runs), tmp_path).pareto()
     assert pyplot.get_fignums() == []
 
 
@@ -149,34 +151,27 @@ class _Tags(HTMLParser):
 
 def test_comparison_html_has_table_verdicts_warnings_and_pictures(study: FakeStudy) -> None:
     """The ranking with its figures, every decisive verdict, every warning, and two pictures; all tags are closed."""
-    html = comparison_html(study.record)
+    known = study.comparison
+    html = comparison_html(known)
     tags = _Tags(html)
     assert tags.open == []
-    ranked = sorted(study.record["architectures"], key=lambda entry: -entry["value"])
-    assert tags.cells == [
-        cell
-        for entry in ranked
-        for cell in (
-            f"{entry['name']} (2 seeds)",
-            f"{entry['value']:.3f}",
-            f"{entry['interval'][0]:.3f}–{entry['interval'][1]:.3f}".replace("-", "−"),
-        )
-    ]
-    assert study.record["architecture_pairs"][0]["text"] in html
-    warnings = [item for item in study.record["findings"] if item["severity"] == "warning"]
-    assert html.count("<li>") == len(study.record["architecture_pairs"]) + len(warnings)
+    ranked = sorted(known.architectures, key=lambda entry: -(entry.value or 0))
+    assert tags.cells[::3] == [f"{entry.name} (2 seeds)" for entry in ranked]
+    assert tags.cells[1::3] == [f"{entry.value:.3f}" for entry in ranked]
+    assert tags.cells[2::3] == [interval_text(entry.interval) for entry in ranked]
+    assert known.architecture_pairs[0].text in html
+    warnings = [item for item in known.findings if item.severity == "warning"]
+    assert html.count("<li>") == len(known.architecture_pairs) + len(warnings)
     assert len(re.findall(r'<img src="data:image/png;base64,[\w+/=]+"', html)) == 2
     assert pyplot.get_fignums() == []
 
 
 def test_html_is_escaped(study: FakeStudy) -> None:
     """Names with markup are text in a notebook too."""
-    entries = [
-        entry | {"name": "<b>x"} if entry["arch"] == "unet" else entry for entry in study.record["architectures"]
-    ]
-    html = comparison_html(study.record | {"architectures": entries, "architecture_pairs": []})
-    assert "&lt;b&gt;x" in html
-    assert "<b>x" not in html
+    entries = tuple(replace(entry, name=f"<b>{entry.name}") for entry in study.comparison.architectures)
+    html = comparison_html(replace(study.comparison, architectures=entries, architecture_pairs=()))
+    assert "&lt;b&gt;unet" in html
+    assert "<b>" not in html
 
 
 def test_run_html_has_card_and_curves(study: FakeStudy, tmp_path: Path) -> None:

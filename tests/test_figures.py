@@ -1,10 +1,11 @@
 """The PNG pictures: which are drawn, under which names, and what is in them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_study import FakeStudy, build_study
+from fake_study import FakeStudy, build_study, with_classes
 from PIL import Image
 
 from levelground.imagery.legend import default_legend
@@ -26,7 +27,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
 
 def test_pictures_have_the_names_of_the_design(study: FakeStudy, tmp_path: Path) -> None:
     """One confusion matrix a run, one comparison a scene, samples, and the plots over all runs."""
-    written = draw_figures(study.record, study.folder, tmp_path, scenes=study)
+    written = draw_figures(study.comparison, study.folder, tmp_path, scenes=study)
     own = {"dataset_samples.png", "confusion_unet-resnet18-s0.png", "confusion_fpn-resnet18-s0.png"}
     assert {path.name for path in written} == PLOTS | own | {"comparison_119.png"}
     assert all(path.parent == tmp_path for path in written)
@@ -34,7 +35,7 @@ def test_pictures_have_the_names_of_the_design(study: FakeStudy, tmp_path: Path)
 
 def test_comparison_shows_truth_predictions_and_errors(study: FakeStudy, tmp_path: Path) -> None:
     """The picture of a scene holds the legend's colours and both colours of the error map, two rows for two runs."""
-    draw_figures(study.record, study.folder, tmp_path, scenes=study)
+    draw_figures(study.comparison, study.folder, tmp_path, scenes=study)
     with Image.open(tmp_path / "comparison_119.png") as image:
         picture = np.asarray(image.convert("RGB")).reshape(-1, 3)
     seen = {tuple(colour) for colour in np.unique(picture, axis=0).tolist()}
@@ -43,7 +44,7 @@ def test_comparison_shows_truth_predictions_and_errors(study: FakeStudy, tmp_pat
 
 def test_without_scenes_and_histories_the_rest_is_drawn(study: FakeStudy, tmp_path: Path) -> None:
     """A comparison beside no data set and no run folders still gets its plots and matrices."""
-    written = {path.name for path in draw_figures(study.record, tmp_path / "elsewhere", tmp_path)}
+    written = {path.name for path in draw_figures(study.comparison, tmp_path / "elsewhere", tmp_path)}
     assert written == {
         "forest.png", "per_class_iou.png", "pareto.png", "confusion_unet-resnet18-s0.png",
         "confusion_fpn-resnet18-s0.png",
@@ -60,15 +61,16 @@ def test_the_origins_iou_gets_axes_of_its_own(tmp_path: Path) -> None:
 
 
 def _height(study: FakeStudy, name: str) -> int:
-    draw_figures(study.record, study.folder, study.folder / "figures", scenes=study)
+    draw_figures(study.comparison, study.folder, study.folder / "figures", scenes=study)
     with Image.open(study.folder / "figures" / f"{name}.png") as picture:
         return picture.height
 
 
 def test_hostile_labels_are_drawn_as_they_are(study: FakeStudy, tmp_path: Path) -> None:
     """Dollar signs and line breaks in names are text, not formulas."""
-    runs = [study.record["runs"][0] | {"label": "_$\\nothing{$\n_x"}, study.record["runs"][1]]
-    written = draw_figures(study.record | {"runs": runs}, study.folder, tmp_path, scenes=study)
+    first, second = study.comparison.runs
+    hostile = replace(study.comparison, runs=(replace(first, label="_$\\nothing{$\n_x"), second))
+    written = draw_figures(hostile, study.folder, tmp_path, scenes=study)
     assert len(written) == 11
 
 
@@ -83,8 +85,8 @@ def test_long_legends_show_the_classes_with_most_pixels(study: FakeStudy, tmp_pa
     """With 255 classes the matrices hold the thirty largest, not a picture of twenty thousand pixels."""
     legend = default_legend(255)
     counts = np.zeros((255, 255), int)
-    counts[:7, :7] = study.record["runs"][0]["counts"]
-    runs = [run | {"counts": counts.tolist()} for run in study.record["runs"]]
-    draw_figures(study.record | {"runs": runs, "legend": legend.to_json(), "scenes": []}, study.folder, tmp_path)
+    counts[:7, :7] = study.comparison.runs[0].counts
+    long = with_classes(study.comparison, legend, counts.tolist())
+    draw_figures(long, study.folder, tmp_path, scenes=FakeStudy(study.folder, long, {}))
     with Image.open(tmp_path / "confusion_unet-resnet18-s0.png") as picture:
         assert picture.height < 1000

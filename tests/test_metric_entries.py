@@ -11,7 +11,6 @@ from sklearn.metrics import cohen_kappa_score
 from study_builder import small_model
 
 from levelground.comparison.compare import compare_runs, write_comparison
-from levelground.comparison.record import comparison_json
 from levelground.errors import ConfigError
 from levelground.exporting.model_card import write_model_card
 from levelground.metrics import named
@@ -134,11 +133,12 @@ def confusion_of_first_two(sums: Scores) -> Scores:
         return np.asarray(1 - sums[0, 1] / sums[0].sum(axis=0))
 
 
-def save_untrained(run: Run) -> None:
+def save_untrained(run: Run) -> Run:
     """Give a run of hand-written counts the network that a model card needs."""
     model = small_model((0, 1))
-    run.card.update(in_channels=3, mean=model.mean, std=model.std, encoder=model.encoder, dtype="uint8")
     save_model(model, run.model_folder)
+    own = replace(run.card, in_channels=3, mean=model.mean, std=model.std, encoder=model.encoder, dtype="uint8")
+    return Run(run.folder, own)
 
 
 @pytest.fixture
@@ -165,11 +165,10 @@ def test_an_entry_is_all_that_a_metric_needs(entry: MetricKind, tmp_path: Path) 
     assert f"run,unet-s0,,official.told_apart,,{expected}" in csv
     for suffix in ("md", "tex"):
         assert "told apart" in (tmp_path / f"comparison.{suffix}").read_text(encoding="utf-8")
-    page = render_report(comparison_json(comparison), tmp_path, tmp_path / "report.html").read_text(encoding="utf-8")
+    page = render_report(comparison, tmp_path, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "told<br>apart" in page
     assert f"{expected:.3f}" in page
-    save_untrained(runs[0])
-    write_model_card(runs[0])
+    write_model_card(save_untrained(runs[0]))
     card = (runs[0].folder / "model" / "README.md").read_text(encoding="utf-8")
     assert f"| told apart | {expected:.3f} |" in card
 

@@ -3,17 +3,18 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from data.make_comparison import make_study
-from fake_study import FakeStudy, build_study
+from fake_study import FakeStudy, build_study, with_classes
 from markupsafe import escape
 
-from levelground.imagery.legend import default_legend
-from levelground.records import Record, read_json
+from levelground.comparison.record import Comparison, read_comparison
+from levelground.imagery.legend import Legend, default_legend
 from levelground.reporting.page import content_policy, render_report, report_html, safe_json
 
 HOSTILE = "a'\"><script>alert(1)</script>&amp; Поле\n\u2028{{ 7*7 }}"
@@ -68,7 +69,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
 @pytest.fixture(scope="module")
 def html(study: FakeStudy) -> str:
     """Its page."""
-    return report_html(study.record, study.folder, scenes=study)
+    return report_html(study.comparison, study.folder, scenes=study)
 
 
 def _section(html: str, name: str) -> str:
@@ -113,7 +114,7 @@ def test_sections_stand_in_order(html: str) -> None:
 
 def test_summary_opens_with_the_headline(html: str, study: FakeStudy) -> None:
     """The title is the headline's first sentence, and the rest of it follows."""
-    headline = next(item["text"] for item in study.record["findings"] if item["severity"] == "headline")
+    headline = next(item.text for item in study.comparison.findings if item.severity == "headline")
     title = re.search(r"<h1>(.*?)</h1>", html)
     assert title is not None
     assert headline.startswith(title.group(1))
@@ -122,19 +123,20 @@ def test_summary_opens_with_the_headline(html: str, study: FakeStudy) -> None:
 
 def test_every_finding_is_said(html: str, study: FakeStudy) -> None:
     """Each finding stands on the page once or more; warnings in the summary and among the findings."""
-    for item in study.record["findings"]:
-        if item["severity"] != "headline":
-            assert escape(item["text"]) in html
+    for item in study.comparison.findings:
+        if item.severity != "headline":
+            assert escape(item.text) in html
 
 
 def test_scores_are_those_of_the_record(html: str, study: FakeStudy) -> None:
     """Each run's row holds its mIoU under each scoring with its interval."""
     table = _section(html, "scores")
-    for run in study.record["runs"]:
-        row = next(row for row in table.split("<tr>") if f'title="{run["name"]}"' in row)
-        for scoring in ("official", "kept", "all"):
-            low, high = run["scores"][scoring]["interval"]
-            assert f"{run['scores'][scoring]['miou']:.3f}" in row
+    for run in study.comparison.runs:
+        row = next(row for row in table.split("<tr>") if f'title="{run.name}"' in row)
+        for scores in run.scores.values():
+            assert scores.interval is not None
+            low, high = scores.interval
+            assert f"{scores.miou:.3f}" in row
             assert f"{low:.3f}–{high:.3f}" in row
 
 
@@ -154,17 +156,24 @@ def test_verdicts_are_words_and_read_from_both_sides(html: str, study: FakeStudy
 
 def test_every_verdict_has_its_word_and_sign(study: FakeStudy) -> None:
     """Better, worse, equal and undecided each read by word and sign, and the better-ranked run stands first."""
-    pairs = [dict(pair) for pair in study.record["pairs"]]
-    for pair, verdict in zip(pairs, ("better", "worse", "equal", "undecided"), strict=False):
-        pair["verdict"] = verdict
-    page = report_html(study.record | {"pairs": pairs}, study.folder, scenes=study)
+    first, second, third, fourth, *others = study.comparison.pairs
+    pairs = (
+        replace(first, verdict="better"),
+        replace(second, verdict="worse"),
+        replace(third, verdict="equal"),
+        replace(fourth, verdict="undecided"),
+        *others,
+    )
+    page = report_html(replace(study.comparison, pairs=pairs), study.folder, scenes=study)
     for word, sign in (("better", "▲"), ("worse", "▼"), ("equal", "="), ("undecided", "?")):
         assert f'class="verdict {word}"><span class="sign" aria-hidden="true">{sign}</span> {word}</span>' in page
-    labels = {run["name"]: run["label"] for run in study.record["runs"]}
-    ranked = [labels[name] for name in sorted(labels, key=study.record["multiverse"][0]["ranks"].__getitem__)]
-    for first, second in re.findall(r'row">([^<]+) <span class="quiet">against</span> ([^<]+)<', page):
-        if first in ranked:
-            assert ranked.index(first) < ranked.index(second)
+    ranks = study.comparison.metric_sensitivity[0].ranks
+    ranked = [study.comparison.labels[name] for name in sorted(ranks, key=lambda name: ranks[name] or 0)]
+    named = re.findall(r'row">([^<]+) <span class="quiet">against</span> ([^<]+)<', page)
+    pairs_of_runs = [pair for pair in named if pair[0] in ranked]
+    assert len(pairs_of_runs) == 15
+    for better, worse in pairs_of_runs:
+        assert ranked.index(better) < ranked.index(worse)
 
 
 def test_confusion_shows_shares_of_true_class_of_predicted_class_and_pixels(html: str, study: FakeStudy) -> None:
@@ -178,13 +187,12 @@ def test_confusion_shows_shares_of_true_class_of_predicted_class_and_pixels(html
 
 def test_flips_of_the_ranking_are_named(study: FakeStudy) -> None:
     """A pair that another metric ranks otherwise is named in that metric's row, with an arrow at the ranks."""
-    record = json.loads(json.dumps(study.record))
-    row = record["multiverse"][1]
-    first, second = sorted(row["ranks"], key=lambda name: record["multiverse"][0]["ranks"][name])[:2]
-    row["ranks"] |= {first: 2, second: 1}
-    row["flips"] = [[first, second]]
-    text = _section(report_html(record, study.folder, scenes=study), "metrics")
-    labels = {run["name"]: run["label"] for run in record["runs"]}
+    primary, row, *others = study.comparison.metric_sensitivity
+    first, second = sorted(primary.ranks, key=lambda name: primary.ranks[name] or 0)[:2]
+    turned = replace(row, ranks={**row.ranks, first: 2, second: 1}, flips=((first, second),))
+    changed = replace(study.comparison, metric_sensitivity=(primary, turned, *others))
+    text = _section(report_html(changed, study.folder, scenes=study), "metrics")
+    labels = study.comparison.labels
     assert f"{labels[second]} above {labels[first]}" in text
     assert "▲ rank 1" in text
     assert "▼ rank 2" in text
@@ -192,27 +200,37 @@ def test_flips_of_the_ranking_are_named(study: FakeStudy) -> None:
 
 def test_hostile_names_stay_text(study: FakeStudy) -> None:
     """Ids, labels, class names, findings and card values with markup in them are shown and not obeyed."""
-    record = json.loads(json.dumps(study.record))
-    record["scenes"][0]["id"] = HOSTILE
-    record["runs"][0]["label"] = HOSTILE
-    record["runs"][0]["card"]["hardware"] = HOSTILE
-    record["legend"]["class"][2]["name"] = record["legend"]["class"][2]["name_ru"] = "</script><b onclick='x'>"
-    record["findings"][0]["text"] = HOSTILE
+    known = study.comparison
+    run, scene, finding = known.runs[0], known.scenes[0], known.findings[0]
+    hostile = replace(
+        known,
+        scenes=(replace(scene, id=HOSTILE), *known.scenes[1:]),
+        runs=(replace(run, label=HOSTILE, card={**run.card, "hardware": HOSTILE}), *known.runs[1:]),
+        legend=_renamed(known.legend, 2, "</script><b onclick='x'>"),
+        findings=(replace(finding, text=HOSTILE), *known.findings[1:]),
+    )
     opened = {HOSTILE: study.scenes["119"], **study.scenes}
-    page = report_html(record, study.folder, scenes=FakeStudy(study.folder, record, opened))
+    page = report_html(hostile, study.folder, scenes=FakeStudy(study.folder, hostile, opened))
     outline = _Outline(page)
     assert (outline.faults, outline.open) == ([], [])
     assert page.count("<script") == 2
     assert page.count("</script>") == 2
     assert "49" not in page.split("<h1>")[1].split("</h1>")[0]
     assert outline.inline == []
+    assert page.count(str(escape("<b onclick='x'>"))) > 10
+    assert page.count(str(escape('"><script>alert(1)'))) > 10
+
+
+def _renamed(legend: Legend, index: int, name: str) -> Legend:
+    classes = [replace(entry, name=name, name_ru=name) if entry.index == index else entry for entry in legend.classes]
+    return replace(legend, classes=tuple(classes))
 
 
 def test_unpaired_surrogates_do_not_stop_the_page(study: FakeStudy, tmp_path: Path) -> None:
     """A file name that is no UTF-8 becomes a question mark instead of an error."""
-    record = json.loads(json.dumps(study.record))
-    record["runs"][0]["label"] = "bad\udcffname"
-    out = render_report(record, study.folder, tmp_path / "report.html", scenes=study)
+    first, *others = study.comparison.runs
+    changed = replace(study.comparison, runs=(replace(first, label="bad\udcffname"), *others))
+    out = render_report(changed, study.folder, tmp_path / "report.html", scenes=study)
     assert "bad?name" in out.read_text(encoding="utf-8")
 
 
@@ -227,9 +245,10 @@ def test_json_cannot_end_its_element() -> None:
 def test_one_run_alone_makes_a_page(tmp_path: Path) -> None:
     """One run on one group: no pair, no interval, and the page says so."""
     study = build_study(tmp_path, archs={"unet": 0.2}, seeds=1, groups=["one"] * 6)
-    page = report_html(study.record, tmp_path, scenes=study)
-    assert "there is no pair to compare" in page
-    assert "No interval and no test" in page
+    page = report_html(study.comparison, tmp_path, scenes=study)
+    assert not study.comparison.pairs
+    assert "<table" not in _section(page, "verdicts")
+    assert "one_group" in {finding.code for finding in study.comparison.findings}
     assert _Outline(page).faults == []
 
 
@@ -237,10 +256,9 @@ def test_long_legends_show_the_classes_with_most_pixels(study: FakeStudy) -> Non
     """With 255 classes a matrix shows those that hold most pixels, and says so."""
     counts = np.zeros((255, 255), int)
     np.fill_diagonal(counts, np.arange(255))
-    runs = [run | {"counts": counts.tolist()} for run in study.record["runs"]]
-    record = study.record | {"runs": runs, "legend": default_legend(255).to_json()}
-    text = _section(report_html(record, study.folder, scenes=FakeStudy(study.folder, record, {})), "confusion")
-    assert "Of 255 classes, the 30 with most pixels." in text
+    long = with_classes(study.comparison, default_legend(255), counts.tolist())
+    text = _section(report_html(long, study.folder, scenes=FakeStudy(study.folder, long, {})), "confusion")
+    assert re.search(r"\b255\b.*\b30\b", text.split("<table")[0])
     assert "class 225" in text
     assert "class 224" not in text
 
@@ -248,7 +266,7 @@ def test_long_legends_show_the_classes_with_most_pixels(study: FakeStudy) -> Non
 def test_adopted_run_without_history_or_card_is_drawn_like_any_other(tmp_path: Path) -> None:
     """What an adopted run does not know is a dash; its curves are missing and the page says how many are drawn."""
     study = build_study(tmp_path, seeds=1, adopted="sam-of-another-tool")
-    page = report_html(study.record, tmp_path, scenes=study)
+    page = report_html(study.comparison, tmp_path, scenes=study)
     assert "3 of 4 runs" in page
     assert "sam-of-another-tool" in _section(page, "cost")
     assert "adopted" in _section(page, "protocol")
@@ -258,7 +276,7 @@ def test_twenty_runs_with_long_names_unfold(tmp_path: Path) -> None:
     """Many pairs and matrices fold away; each run keeps a colour of its own."""
     archs = {f"deeplabv3plus-with-a-rather-long-name-{n}": 0.1 + 0.02 * n for n in range(10)}
     study = build_study(tmp_path, archs=archs, scenes=("1", "2", "3"), size=40)
-    page = report_html(study.record, tmp_path, scenes=study)
+    page = report_html(study.comparison, tmp_path, scenes=study)
     assert "175 more pairs" in page
     assert "16 more runs" in page
     colours = re.findall(r"\.r\d+\{--run:light-dark\((#\w+),(#\w+)\)\}", page)
@@ -268,56 +286,52 @@ def test_twenty_runs_with_long_names_unfold(tmp_path: Path) -> None:
 
 def test_scenes_that_are_gone_are_named(study: FakeStudy) -> None:
     """Without a data set beside it the page still stands."""
-    page = report_html(study.record, study.folder)
-    ids = ", ".join(scene["id"] for scene in study.record["scenes"])
-    assert f"Not shown, because image, labels or cache are missing: {ids}." in page
+    page = report_html(study.comparison, study.folder)
+    assert ", ".join(scene.id for scene in study.comparison.scenes) in _section(page, "scenes")
     assert _Outline(page).faults == []
 
 
 def test_runs_of_another_folder_are_found_where_the_record_says(study: FakeStudy, html: str, tmp_path: Path) -> None:
     """A comparison that was written elsewhere names its runs' folders: curves and predictions come from there."""
-    runs = [run | {"folder": str(study.folder / "runs" / run["name"])} for run in study.record["runs"]]
-    page = report_html(study.record | {"runs": runs}, tmp_path, scenes=study)
+    runs = tuple(replace(run, folder=str(study.folder / "runs" / run.name)) for run in study.comparison.runs)
+    page = report_html(replace(study.comparison, runs=runs), tmp_path, scenes=study)
     assert page == html
 
 
-def _without(record: Record) -> Iterator[tuple[str, Record]]:
-    """The record, each time without one of its optional blocks."""
-    optional = (
-        "split_rule", "dataset", "truth", "protocol", "unlike", "pairs", "architecture_pairs", "multiverse", "power",
-        "test_looks", "findings", "pareto", "separated", "delta",
-    )  # fmt: skip
-    for key in optional:
-        yield key, {name: value for name, value in record.items() if name != key}
-        yield f"{key} null", record | {key: None}
-    for key in (
-        "card",
-        "throughput",
-        "calibration",
-        "boundary_iou",
-        "counts",
-        "scene_miou",
-        "loss",
-        "interval",
-        "seed",
-    ):
-        yield f"run {key}", record | {"runs": [run | {key: None} for run in record["runs"]]}
-    yield "architectures", record | {"architectures": [], "architecture_pairs": []}
-    gaps = [pair | {"interval": None, "p": None, "p_holm": None, "delta": None} for pair in record["pairs"]]
-    yield "pairs' intervals", record | {"pairs": gaps}
+def _without(known: Comparison) -> Iterator[tuple[str, Comparison]]:
+    """The comparison, each time without something that it need not have."""
+    nothing = replace(known.dataset, scenes=None, train=None, val=None, test=None, layout=None, n_test_groups=None)
+    yield "dataset", replace(known, dataset=nothing, split_rule=None)
+    yield "findings", replace(known, findings=(), power=None)
+    yield "protocol", replace(known, protocol={}, protocol_differences=())
+    yield "pairs", replace(known, pairs=(), architectures=(), architecture_pairs=(), pareto_front=())
+    yield "metric sensitivity", replace(known, metric_sensitivity=())
+    speed = replace(known.runs[0].throughput, predict_megapixels_per_s=None, interval=None, train_images_per_s=None)
+    bare = (
+        replace(run, card={}, throughput=speed, calibration=None, boundary=None, loss=None, seed=None, convergence=None)
+        for run in known.runs
+    )
+    yield "parts of runs", replace(known, runs=tuple(bare), pareto_front=())
+    empty = (replace(run, value=None, interval=None, scene_miou=(None,) * len(known.scenes)) for run in known.runs)
+    yield "values", replace(known, runs=tuple(empty), pareto_front=())
+    gaps = tuple(replace(pair, interval=None, p=None, p_holm=None, delta=None) for pair in known.pairs)
+    yield "pairs' intervals", replace(known, pairs=gaps)
+    entries = (replace(entry, value=None, interval=None, ranked_first=None) for entry in known.architectures)
+    yield "values of architectures", replace(known, architectures=tuple(entries))
 
 
-def test_any_optional_block_may_be_missing(study: FakeStudy) -> None:
-    """A record of an older version, or of another tool, makes a page whatever it leaves out."""
+def test_anything_optional_may_be_missing(study: FakeStudy) -> None:
+    """A comparison makes a page whatever it does not know."""
     nothing = FakeStudy(study.folder, study.comparison, {})
-    for name, record in _without(study.record):
-        page = report_html(record, study.folder, scenes=nothing)
+    for name, comparison in _without(study.comparison):
+        page = report_html(comparison, study.folder, scenes=nothing)
         assert _Outline(page).faults == [], name
+        assert not re.search(r"\b(None|nan)\b", re.sub("(?s)<(style|script).*?</(style|script)>", "", page)), name
 
 
 def test_page_is_the_same_every_time(study: FakeStudy, html: str) -> None:
     """The page holds nothing of the time or place of its making."""
-    assert report_html(study.record, study.folder, scenes=study) == html
+    assert report_html(study.comparison, study.folder, scenes=study) == html
     assert str(study.folder) not in html
 
 
@@ -332,7 +346,7 @@ def test_page_is_the_one_seen_and_approved(tmp_path: Path, renew_gold: bool) -> 
     ``tests/data/make_comparison.py`` and needs no renewal when only numbers or sentences of other parts change.
     """
     study = make_study(tmp_path)
-    page = report_html(read_json(RECORD, kind="comparison"), tmp_path, scenes=study)
+    page = report_html(read_comparison(RECORD), tmp_path, scenes=study)
     page = re.sub(r"data:image/(\w+);base64,[A-Za-z0-9+/=]+", r"data:image/\1", page)
     page = re.sub(r"(<style>|<script>).*?(</style>|</script>)", r"\1…\2", page, flags=re.DOTALL)
     page = re.sub(r"sha256-[A-Za-z0-9+/=]+", "sha256-…", page)

@@ -35,7 +35,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     scenes = ("119", "6399", "a rather long name of a place/part 7", "104113", "180902", "482365")
     study = build_study(folder, scenes=scenes, adopted="a-network-of-another-tool-with-a-long-name")
-    return render_report(study.record, folder, folder / "report.html", scenes=study)
+    return render_report(study.comparison, folder, folder / "report.html", scenes=study)
 
 
 class Seen:
@@ -298,7 +298,7 @@ def test_every_control_has_a_name(browser: Browser, report: Path) -> None:
 def test_one_run_alone_has_a_working_page(browser: Browser, tmp_path: Path) -> None:
     """A single run: its prediction against the image and against the truth, and no complaint."""
     study = build_study(tmp_path, archs={"unet": 0.2}, seeds=1, scenes=["only"])
-    path = render_report(study.record, tmp_path, tmp_path / "report.html", scenes=study)
+    path = render_report(study.comparison, tmp_path, tmp_path / "report.html", scenes=study)
     context = browser.new_context(viewport=PHONE)
     opened = Seen(context, path)
     opened.page.locator("#v-reading li").first.wait_for()
@@ -311,7 +311,7 @@ def test_twenty_runs_fit_the_phone(browser: Browser, tmp_path: Path) -> None:
     """Twenty runs with long names neither stick out nor overlap."""
     archs = {f"deeplabv3plus-with-a-rather-long-name-{n}": 0.1 + 0.02 * n for n in range(10)}
     study = build_study(tmp_path, archs=archs, scenes=("1", "2", "3"), size=40)
-    path = render_report(study.record, tmp_path, tmp_path / "report.html", scenes=study)
+    path = render_report(study.comparison, tmp_path, tmp_path / "report.html", scenes=study)
     context = browser.new_context(viewport=PHONE)
     opened = Seen(context, path)
     opened.page.locator("#v-reading li").first.wait_for()

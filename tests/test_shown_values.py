@@ -12,7 +12,7 @@ import pytest
 from run_builder import build_run, scene_counts, spread
 
 from levelground.cli import main
-from levelground.comparison.record import comparison_json, read_comparison
+from levelground.comparison.record import read_comparison
 from levelground.comparison.text import score
 from levelground.metrics.named import METRICS
 from levelground.reporting.page import render_report
@@ -164,7 +164,7 @@ def shown_values(folder: Path, runs: Sequence[Run]) -> dict[str, list[Shown]]:
     markdown = (folder / "comparison.md").read_text(encoding="utf-8")
     latex = (folder / "comparison.tex").read_text(encoding="utf-8")
     console = (folder / "console.txt").read_text(encoding="utf-8")
-    page = render_report(comparison_json(read_comparison(folder)), folder, folder / "report.html")
+    page = render_report(read_comparison(folder), folder, folder / "report.html")
     return {
         "csv": list(from_csv((folder / "comparison.csv").read_text(encoding="utf-8"))),
         "md": [*from_tables("md", markdown_tables(markdown)), *from_sentences("md", markdown)],

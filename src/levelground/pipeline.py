@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from levelground.comparison.compare import compare_runs, write_comparison
-from levelground.comparison.record import Comparison, comparison_json
+from levelground.comparison.record import Comparison
 from levelground.comparison.tables import scores_table
 from levelground.config import Budget, Recipe
 from levelground.console import say, say_table
@@ -137,9 +137,8 @@ def compare_and_report(runs: Sequence[Run], folder: Path, *, metric: str, delta:
     """Compare evaluated runs and write everything that shows it: tables, figures, page."""
     comparison = compare_runs(runs, metric=metric, delta=delta)
     write_comparison(comparison, folder)
-    record = comparison_json(comparison)
-    draw_figures(record, folder, folder / "figures")
-    render_report(record, folder, folder / "report.html")
+    draw_figures(comparison, folder, folder / "figures")
+    render_report(comparison, folder, folder / "report.html")
     table = scores_table(comparison)
     say_table(table.title, table.header, table.rows)
     for finding in comparison.findings:

@@ -21,6 +21,7 @@ from study_builder import small_model
 
 from levelground.cli import main
 from levelground.comparison.compare import write_comparison
+from levelground.comparison.record import Comparison
 from levelground.datasets.dataset import read_dataset, write_dataset
 from levelground.errors import DiskError
 from levelground.evaluation.evaluate import write_mask
@@ -95,16 +96,16 @@ def page_writer(folder: Path) -> Prepared:
     drawn = build_drawn_study(folder)
 
     def write() -> None:
-        for kind, what in ((write_comparison, drawn.comparison), (draw, drawn.record), (render, drawn.record)):
+        for kind in (write_comparison, draw, render):
             with pytest.raises(DiskError):
-                kind(what, drawn.folder)
+                kind(drawn.comparison, drawn.folder)
         write_comparison(drawn.comparison, drawn.folder)
 
-    def draw(record: dict[str, object], at: Path) -> object:
-        return draw_figures(record, at, at / "figures")
+    def draw(comparison: Comparison, at: Path) -> object:
+        return draw_figures(comparison, at, at / "figures")
 
-    def render(record: dict[str, object], at: Path) -> object:
-        return render_report(record, at, at / "report.html")
+    def render(comparison: Comparison, at: Path) -> object:
+        return render_report(comparison, at, at / "report.html")
 
     return write
 

@@ -30,18 +30,17 @@ def report(config: ReportConfig) -> Path:
         RecordError: There is no comparison, or it is damaged.
         DiskError: The page or a picture cannot be written.
     """
-    from levelground.comparison.record import comparison_json, read_comparison
+    from levelground.comparison.record import FILE, read_comparison
     from levelground.console import say
     from levelground.reporting.figures import draw_figures
     from levelground.reporting.page import render_report
 
-    path = config.study if config.study.suffix == ".json" else config.study / "comparison.json"
-    record = comparison_json(read_comparison(path))
-    study = path.parent
-    out = config.out or study
+    path = config.study if config.study.suffix == ".json" else config.study / FILE
+    comparison = read_comparison(path)
+    out = config.out or path.parent
     if config.figures:
-        drawn = draw_figures(record, study, out / "figures")
+        drawn = draw_figures(comparison, path.parent, out / "figures")
         say(f"{len(drawn)} pictures in {out / 'figures'}")
-    page = render_report(record, study, out / "report.html")
+    page = render_report(comparison, path.parent, out / "report.html")
     say(f"Written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return page

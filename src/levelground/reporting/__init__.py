@@ -1,1 +1,1 @@
-"""The comparison record -> figures and the one-file page; formats and draws, never computes."""
+"""Report page, figures and displays of a comparison: formats and draws, computes no statistics."""

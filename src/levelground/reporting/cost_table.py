@@ -6,16 +6,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from levelground.comparison.record import Comparison
 from levelground.comparison.text import MISSING, between, score
-from levelground.records import Record
-from levelground.reporting.run_styles import (
-    StyledRun,
-    interval_of,
-    metric_title,
-    throughput_of,
-    value_interval,
-    value_of,
-)
+from levelground.reporting.run_styles import StyledRun, metric_title
 from levelground.reporting.summary import millions, rate
 from levelground.reporting.svg_charts import DataPoint, Series, reliability_chart, scatter_chart
 
@@ -59,19 +52,18 @@ def cost_rows(runs: Sequence[StyledRun]) -> list[CostRow]:
     """Return the cost of each run and the hardware it was trained on."""
     rows = []
     for run in runs:
-        card = run.card
+        card, speed = run.result.card, run.result.throughput
         parameters, macs = card.get("parameters") or {}, card.get("macs_per_megapixel")
-        speed = run.result.get("throughput") or card.get("speed") or {}
         numbers = (
             " / ".join(millions(parameters.get(key)) for key in ("total", "used", "trainable")),
             MISSING if macs is None else f"{macs / 1e9:.0f}",
             *(_whole(card.get(key)) for key in _WHOLE),
-            rate(speed.get("train_images_per_s")),
-            rate(throughput_of(run)),
+            rate(speed.train_images_per_s),
+            rate(speed.predict_megapixels_per_s),
         )
         words = (
-            str(card.get("device") or MISSING),
-            str(card.get("precision") or MISSING),
+            plain_text(card.get("device")),
+            plain_text(card.get("precision")),
             _whole(card.get("threads")),
             plain_text(card.get("hardware")),
             _selection(card.get("selection") or {}),
@@ -84,23 +76,21 @@ _WHOLE = ("steps_done", "images_seen", "megapixels_seen", "wall_s", "train_s", "
 # Fields of a run card that the cost table shows as whole numbers.
 
 
-def speed_chart(record: Record, runs: Sequence[StyledRun]) -> SpeedChart | None:
+def speed_chart(comparison: Comparison, runs: Sequence[StyledRun]) -> SpeedChart | None:
     """Draw score over throughput; ``None`` where no run was timed."""
     points, shown = [], []
     for run in runs:
-        speed, value = throughput_of(run), value_of(record, run.result)
-        if speed is None or value is None:
-            continue
-        text = f"{run.label}: {score(value)} at {rate(speed)} Mpx/s"
-        x_interval = interval_of(run.result.get("throughput"))
-        y_interval = value_interval(record, run.result)
-        points.append(DataPoint(run.label, run.style, speed, value, x_interval, y_interval, text))
-        shown.append(run)
+        speed, value = run.result.throughput, run.result.value
+        x = speed.predict_megapixels_per_s
+        if x is not None and value is not None:
+            text = f"{run.label}: {score(value)} at {rate(x)} Mpx/s"
+            points.append(DataPoint(run.label, run.style, x, value, speed.interval, run.result.interval, text))
+            shown.append(run)
     if not points:
         return None
     places = {run.name: (point.x, point.y) for run, point in zip(shown, points, strict=True)}
-    front = sorted(places[name] for name in record.get("pareto") or () if name in places)
-    text = f"{metric_title(record)} over inference speed. {'. '.join(point.text for point in points)}."
+    front = sorted(places[name] for name in comparison.pareto_front)
+    text = f"{metric_title(comparison)} over inference speed. {'. '.join(point.text for point in points)}."
     chart = scatter_chart(points, text=text, x_title="inference, megapixels per second", front=front)
     return SpeedChart(chart, tuple(shown), bool(front))
 
@@ -109,19 +99,20 @@ def calibration_charts(runs: Sequence[StyledRun]) -> list[CalibrationChart]:
     """Draw the reliability diagrams of the runs that gave probabilities."""
     drawn = []
     for run in runs:
-        block = run.result.get("calibration") or {}
-        bins = [b for b in block.get("bins") or [] if b.get("n") and b.get("accuracy") is not None]
-        if not bins:
+        found = run.result.calibration
+        if found is None:
             continue
-        total = sum(b["n"] for b in bins)
-        line = Series(run.label, run.style, tuple((b["confidence"], b["accuracy"]) for b in bins))
-        error = f"{score(block.get('ece'))} (95 % interval {between(interval_of(block))})"
+        bins = [(x.confidence, x.accuracy, x.n) for x in found.bins if x.n]
+        points = tuple((x, y) for x, y, _ in bins if x is not None and y is not None)
+        total = sum(n for *_, n in bins)
+        error = f"{score(found.ece)} (95 % interval {between(found.interval)})"
         text = f"Reliability of {run.label}; calibration error {error}."
-        drawn.append(CalibrationChart(run, reliability_chart(line, [b["n"] / total for b in bins], text=text), error))
+        line = Series(run.label, run.style, points)
+        drawn.append(CalibrationChart(run, reliability_chart(line, [n / total for *_, n in bins], text=text), error))
     return drawn
 
 
-def card_rows(card: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def card_rows(card: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
     """Flatten a run card to pairs of dotted key and text."""
     rows = []
     for key, value in card.items():
@@ -132,17 +123,17 @@ def card_rows(card: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
     return rows
 
 
-def protocol_rows(record: Record) -> list[tuple[str, str]]:
+def protocol_rows(comparison: Comparison) -> list[tuple[str, str]]:
     """Return the training protocol and tile geometry that all runs share, field by field."""
-    fields = card_rows({key: value for key, value in (record.get("protocol") or {}).items() if value is not None})
+    fields = card_rows({key: value for key, value in comparison.protocol.items() if value is not None})
     return [(name.removeprefix("recipe.").replace("_", " "), text) for name, text in fields]
 
 
-def unlike_rows(record: Record, runs: Sequence[StyledRun]) -> list[UnlikeRow]:
+def unlike_rows(comparison: Comparison, runs: Sequence[StyledRun]) -> list[UnlikeRow]:
     """Return the fields of the protocol that differ between the runs."""
     return [
-        UnlikeRow(entry["field"], tuple(plain_text(entry["values"].get(run.name)) for run in runs))
-        for entry in record.get("unlike") or []
+        UnlikeRow(entry.field, tuple(plain_text(entry.values.get(run.name)) for run in runs))
+        for entry in comparison.protocol_differences
     ]
 
 

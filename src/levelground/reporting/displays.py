@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from levelground.comparison.record import Comparison
 from levelground.comparison.text import score
-from levelground.comparison.views import judged_pairs
 from levelground.errors import ConfigError
-from levelground.imagery.legend import Legend, LegendClass
-from levelground.records import Record, to_json
+from levelground.imagery.legend import LegendClass
+from levelground.records import to_json
 from levelground.reporting.cost_table import card_rows
 from levelground.reporting.learning_curves import CURVES, Curve, read_curves
 from levelground.reporting.page import render_template
@@ -26,13 +26,8 @@ from levelground.reporting.run_styles import (
     RunStyle,
     StyledRun,
     assign_styles,
-    interval_of,
     metric_title,
-    primary_scoring,
     styled_runs,
-    throughput_of,
-    value_interval,
-    value_of,
 )
 from levelground.reporting.summary import headline_texts, ranking, texts_of
 from levelground.reporting.svg_charts import Point
@@ -71,7 +66,7 @@ class Chart:
 class ComparisonPlots:
     """The charts of a comparison; each method draws on matplotlib axes, by default new ones, and returns them."""
 
-    def __init__(self, comparison: Record, study_folder: Path) -> None:
+    def __init__(self, comparison: Comparison, study_folder: Path) -> None:
         """Hold a comparison and the folder of ``comparison.json``, from which run folders are found."""
         self.comparison = comparison
         self.study_folder = study_folder
@@ -109,7 +104,7 @@ class ComparisonPlots:
         if found is None:
             names = ", ".join(item.name for item in runs)
             raise ConfigError(f"run {run!r}: is not in this comparison. Expected one of {names}.")
-        return confusion_chart(found, shown_classes(runs, Legend.from_json(self.comparison["legend"]))).plot(ax)
+        return confusion_chart(found, shown_classes(runs, self.comparison.legend)).plot(ax)
 
     def learning_curves(self, curve: str = "val_iou_steps", ax: "Axes | None" = None) -> "Axes":
         """Draw the runs' learning curves.
@@ -131,17 +126,16 @@ class ComparisonPlots:
         return charts[curve].plot(ax)
 
 
-def forest_chart(comparison: Record) -> Chart:
+def forest_chart(comparison: Comparison) -> Chart:
     """Return each run's primary metric with its 95 % interval as a forest plot."""
     runs = styled_runs(comparison)
 
     def draw(ax: "Axes") -> None:
         for row, run in enumerate(runs):
-            value, ends = value_of(comparison, run.result), value_interval(comparison, run.result)
-            if ends:
-                ax.plot(ends, (row, row), color=run.style.light, linewidth=2)
-            if value is not None:
-                ax.plot([value], [row], color=run.style.light, marker=run.style.marker, markersize=7)
+            if run.result.interval:
+                ax.plot(run.result.interval, (row, row), color=run.style.light, linewidth=2)
+            if run.result.value is not None:
+                ax.plot([run.result.value], [row], color=run.style.light, marker=run.style.marker, markersize=7)
         ax.set_yticks(range(len(runs)), [plain_label(run.label) for run in runs])
         ax.invert_yaxis()
         ax.set_xlabel(f"{metric_title(comparison)}, 95 % interval")
@@ -150,15 +144,15 @@ def forest_chart(comparison: Record) -> Chart:
     return Chart((7.5, 1.2 + 0.34 * len(runs)), draw)
 
 
-def per_class_chart(comparison: Record) -> Chart:
+def per_class_chart(comparison: Comparison) -> Chart:
     """Return each class's IoU in each run as a dot chart."""
-    runs, scoring = styled_runs(comparison), primary_scoring(comparison)
-    classes = shown_classes(runs, Legend.from_json(comparison["legend"]))
+    runs, scoring = styled_runs(comparison), comparison.primary_scoring
+    classes = shown_classes(runs, comparison.legend)
 
     def draw(ax: "Axes") -> None:
         for lane, run in enumerate(runs):
-            iou = run.scores(scoring).get("iou") or []
-            values = [(row, iou[entry.index]) for row, entry in enumerate(classes) if entry.index < len(iou)]
+            iou = run.result.scores[scoring].iou
+            values = [(row, iou[entry.index]) for row, entry in enumerate(classes)]
             points = [(row + 0.8 * (lane + 0.5) / len(runs) - 0.4, value) for row, value in values if value is not None]
             if points:
                 y, x = zip(*points, strict=True)
@@ -174,23 +168,22 @@ def per_class_chart(comparison: Record) -> Chart:
     return Chart((7.5, 1.4 + len(classes) * (0.25 + 0.07 * len(runs))), draw)
 
 
-def pareto_chart(comparison: Record) -> Chart | None:
+def pareto_chart(comparison: Comparison) -> Chart | None:
     """Return the primary metric over inference speed, with intervals; ``None`` where no run was timed."""
     points = [
         (run, speed, value)
         for run in styled_runs(comparison)
-        if (speed := throughput_of(run)) and (value := value_of(comparison, run.result)) is not None
+        if (speed := run.result.throughput.predict_megapixels_per_s) and (value := run.result.value) is not None
     ]
     if not points:
         return None
 
     def draw(ax: "Axes") -> None:
         for run, speed, value in points:
-            ends, across = value_interval(comparison, run.result), interval_of(run.result.get("throughput"))
-            if across:
-                ax.plot(across, (value, value), color=run.style.light)
-            if ends:
-                ax.plot((speed, speed), ends, color=run.style.light)
+            if run.result.throughput.interval:
+                ax.plot(run.result.throughput.interval, (value, value), color=run.style.light)
+            if run.result.interval:
+                ax.plot((speed, speed), run.result.interval, color=run.style.light)
             label = plain_label(run.label)
             ax.plot([speed], [value], color=run.style.light, marker=run.style.marker, linestyle="none", label=label)
         ax.set_xlim(left=0)
@@ -204,7 +197,7 @@ def pareto_chart(comparison: Record) -> Chart | None:
 
 def confusion_chart(run: StyledRun, classes: Sequence[LegendClass]) -> Chart:
     """Return a run's confusion matrix, each row as shares of the true class."""
-    values = np.array(run.result["counts"], np.float64)
+    values = np.array(run.result.counts, np.float64)
     shown = [entry.index for entry in classes]
     shares = (values / np.maximum(values.sum(axis=1, keepdims=True), 1))[np.ix_(shown, shown)]
     names = [plain_label(entry.name) for entry in classes]
@@ -256,7 +249,7 @@ def _curve_chart(curve: Curve, lines: Sequence[tuple[str, RunStyle, Sequence[Poi
     return Chart((7.5, 4.2), draw)
 
 
-def comparison_html(comparison: Record) -> str:
+def comparison_html(comparison: Comparison) -> str:
     """Return a comparison as HTML for a notebook: headline, ranking, verdicts, warnings, two charts."""
     runs = styled_runs(comparison)
     title, lead = headline_texts(comparison)
@@ -265,9 +258,9 @@ def comparison_html(comparison: Record) -> str:
         title=title,
         lead=lead,
         metric=metric_title(comparison),
-        delta=score(comparison["delta"]),
+        delta=score(comparison.delta),
         ranking=ranking(comparison, runs),
-        verdicts=[pair["text"] for pair in judged_pairs(comparison)],
+        verdicts=[pair.text for pair in comparison.decisive_pairs],
         warnings=texts_of(comparison, "warning"),
         pictures=[
             ("Scores with 95 % intervals", chart_uri(forest_chart(comparison))),

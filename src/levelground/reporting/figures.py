@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from levelground.comparison.record import Comparison
 from levelground.console import track
 from levelground.imagery.legend import Legend
 from levelground.imagery.thumbnails import (
@@ -22,7 +23,7 @@ from levelground.imagery.thumbnails import (
     reduce_labels,
     reduced_scene,
 )
-from levelground.records import Record, atomic_path
+from levelground.records import atomic_path
 from levelground.reporting.displays import (
     Chart,
     confusion_chart,
@@ -44,11 +45,13 @@ MOST_SAMPLES = 6
 """Scenes in ``dataset_samples.png``."""
 
 
-def draw_figures(record: Record, study_folder: Path, out: Path, *, scenes: SceneSource | None = None) -> list[Path]:
+def draw_figures(
+    comparison: Comparison, study_folder: Path, out: Path, *, scenes: SceneSource | None = None
+) -> list[Path]:
     """Draw all pictures that the comparison and the study's folders allow.
 
     Args:
-        record: The comparison, as ``comparison.json`` holds it.
+        comparison: The comparison.
         study_folder: Folder of ``runs/`` and ``dataset.json``.
         out: Folder of the PNG files.
         scenes: Opens images and labels; by default the study's data set.
@@ -58,33 +61,34 @@ def draw_figures(record: Record, study_folder: Path, out: Path, *, scenes: Scene
         DiskError: A file cannot be written.
     """
     written = []
-    for name, figure in _all_figures(record, study_folder, scenes):
+    for name, figure in _all_figures(comparison, study_folder, scenes):
         if figure is not None:
             written.append(_save(figure, out / f"{file_name(name)}.png"))
     return written
 
 
-def _all_figures(record: Record, study_folder: Path, scenes: SceneSource | None) -> Iterator[tuple[str, Figure | None]]:
+def _all_figures(
+    comparison: Comparison, study_folder: Path, scenes: SceneSource | None
+) -> Iterator[tuple[str, Figure | None]]:
     """Draw one picture after the other, each with its name."""
-    legend, runs = Legend.from_json(record["legend"]), styled_runs(record)
+    legend, runs = comparison.legend, styled_runs(comparison)
     folders = [run.folder(study_folder) for run in runs]
     charts = curve_charts(folders, [(run.label, run.style) for run in runs])
     for name in _CURVE_NAMES:
         codes = (name, name.replace("val_iou", "val_image_iou"))
         yield name, _figure([charts[code] for code in dict.fromkeys(codes) if code in charts])
-    yield "forest", _figure([forest_chart(record)])
-    yield "per_class_iou", _figure([per_class_chart(record)])
-    pareto = pareto_chart(record)
+    yield "forest", _figure([forest_chart(comparison)])
+    yield "per_class_iou", _figure([per_class_chart(comparison)])
+    pareto = pareto_chart(comparison)
     yield "pareto", _figure([pareto] if pareto else [])
     classes = shown_classes(runs, legend)
     for run in runs:
-        if run.result.get("counts"):
-            yield f"confusion_{run.name}", _figure([confusion_chart(run, classes)])
+        yield f"confusion_{run.name}", _figure([confusion_chart(run, classes)])
     source = scenes or study_scenes(study_folder, folders)
     if source is not None:
-        ids = [scene["id"] for scene in record.get("scenes") or []]
+        ids = [scene.id for scene in comparison.scenes]
         yield "dataset_samples", _samples(ids[:MOST_SAMPLES], source, legend)
-        preds = [folder / f"preds-{record['split']}" for folder in folders]
+        preds = [folder / f"preds-{comparison.split}" for folder in folders]
         for scene_id in track(ids, "figures of scenes", len(ids)):
             yield f"comparison_{scene_id}", _comparison(scene_id, source, runs, preds, legend)
 

@@ -17,9 +17,10 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from levelground.comparison.record import Comparison
 from levelground.comparison.text import p_number, score
 from levelground.imagery.legend import Legend
-from levelground.records import Record, atomic_path
+from levelground.records import atomic_path
 from levelground.reporting import cost_table, pairwise, per_class, summary
 from levelground.reporting.gallery import Gallery, SceneSource, make_gallery, study_scenes
 from levelground.reporting.learning_curves import CurveChart, curve_charts
@@ -39,16 +40,14 @@ class VerdictsView:
     architecture_matrix: list[list[pairwise.VerdictCell | None]]
     architecture_pairs: pairwise.PairForest | None
     least_p: str
+    differences: pairwise.ClassDifferences | None
 
 
 @dataclass(frozen=True)
 class PageView:
     """What the template shows, by name."""
 
-    version: str
-    created: str
-    scorings: list[str]
-    legend: Legend
+    comparison: Comparison
     runs: list[StyledRun]
     title: str
     lead: str
@@ -63,7 +62,6 @@ class PageView:
     scores: list[summary.ScoreRow]
     other_columns: list[str]
     verdicts: VerdictsView
-    differences: pairwise.ClassDifferences | None
     classes: per_class.ClassChart
     confusions: list[per_class.ConfusionTable]
     scene_scores: dict[tuple[int, str], str]
@@ -79,11 +77,11 @@ class PageView:
     viewer_data: Markup
 
 
-def render_report(record: Record, study_folder: Path, out: Path, *, scenes: SceneSource | None = None) -> Path:
+def render_report(comparison: Comparison, study_folder: Path, out: Path, *, scenes: SceneSource | None = None) -> Path:
     """Write the report page.
 
     Args:
-        record: The comparison, as ``comparison.json`` holds it.
+        comparison: The comparison.
         study_folder: Folder of ``runs/`` and ``dataset.json``.
         out: The HTML file to write.
         scenes: Opens images and labels; by default the study's data set. The page names scenes that cannot be opened
@@ -93,16 +91,16 @@ def render_report(record: Record, study_folder: Path, out: Path, *, scenes: Scen
     Raises:
         DiskError: The file cannot be written.
     """
-    html = report_html(record, study_folder, scenes=scenes)
+    html = report_html(comparison, study_folder, scenes=scenes)
     with atomic_path(out) as temporary:
         temporary.write_bytes(html.encode("utf-8", "replace"))
     return out
 
 
-def report_html(record: Record, study_folder: Path, *, scenes: SceneSource | None = None) -> str:
+def report_html(comparison: Comparison, study_folder: Path, *, scenes: SceneSource | None = None) -> str:
     """Return the report page as text; see :func:`render_report`."""
-    view = page_view(record, study_folder, scenes)
-    style = _template_text("report.css") + run_style(view.runs) + class_style(view.legend)
+    view = page_view(comparison, study_folder, scenes)
+    style = _template_text("report.css") + run_style(view.runs) + class_style(comparison.legend)
     script = _template_text("report.js")
     return render_template(
         "report.html.j2",
@@ -113,82 +111,69 @@ def report_html(record: Record, study_folder: Path, *, scenes: SceneSource | Non
     )
 
 
-def page_view(record: Record, study_folder: Path, scenes: SceneSource | None) -> PageView:
+def page_view(comparison: Comparison, study_folder: Path, scenes: SceneSource | None) -> PageView:
     """Collect what the page shows; see :func:`render_report`."""
-    legend, runs = Legend.from_json(record["legend"]), styled_runs(record)
+    runs = styled_runs(comparison)
     folders = [run.folder(study_folder) for run in runs]
-    title, lead = summary.headline_texts(record)
+    title, lead = summary.headline_texts(comparison)
     return PageView(
-        version=str(record["version"]),
-        created=str(record.get("created") or ""),
-        scorings=list(record["scorings"]),
-        legend=legend,
+        comparison=comparison,
         runs=runs,
         title=title,
         lead=lead,
-        metric=metric_title(record),
-        delta=score(record.get("delta")),
-        findings=summary.texts_of(record, "finding"),
-        warnings=summary.texts_of(record, "warning"),
-        decide=summary.text_of(record, summary.DECIDES),
-        facts=summary.facts(record),
-        ranking=summary.ranking(record, runs),
-        run_forest=summary.run_forest(record, runs),
-        scores=summary.score_rows(record, runs),
-        other_columns=summary.other_columns(record),
-        verdicts=_verdicts_view(record, runs),
-        differences=_class_differences(record, runs, legend),
-        classes=per_class.class_chart(record, runs, legend),
-        confusions=per_class.confusion_tables(runs, legend),
-        scene_scores=per_class.scene_scores(record, runs),
+        metric=metric_title(comparison),
+        delta=score(comparison.delta),
+        findings=summary.texts_of(comparison, "finding"),
+        warnings=summary.texts_of(comparison, "warning"),
+        decide=summary.text_of(comparison, summary.DECIDES),
+        facts=summary.facts(comparison),
+        ranking=summary.ranking(comparison, runs),
+        run_forest=summary.run_forest(comparison, runs),
+        scores=summary.score_rows(comparison, runs),
+        other_columns=summary.other_columns(comparison),
+        verdicts=_verdicts_view(comparison, runs),
+        classes=per_class.class_chart(comparison, runs),
+        confusions=per_class.confusion_tables(runs, comparison.legend),
+        scene_scores=per_class.scene_scores(comparison, runs),
         curves=curve_charts(runs, folders),
-        gallery=_gallery(record, study_folder, folders, scenes),
-        speed=cost_table.speed_chart(record, runs),
-        metrics=summary.metric_rows(record, runs),
+        gallery=_gallery(comparison, folders, scenes or study_scenes(study_folder, folders)),
+        speed=cost_table.speed_chart(comparison, runs),
+        metrics=summary.metric_rows(comparison, runs),
         costs=cost_table.cost_rows(runs),
         calibrations=cost_table.calibration_charts(runs),
-        protocol=cost_table.protocol_rows(record),
-        unlike=cost_table.unlike_rows(record, runs),
-        cards=[cost_table.card_rows(run.card) for run in runs],
-        viewer_data=_viewer_data(legend, runs),
+        protocol=cost_table.protocol_rows(comparison),
+        unlike=cost_table.unlike_rows(comparison, runs),
+        cards=[cost_table.card_rows(run.result.card) for run in runs],
+        viewer_data=_viewer_data(comparison.legend, runs),
     )
 
 
-def _verdicts_view(record: Record, runs: Sequence[StyledRun]) -> VerdictsView:
-    labels, delta = {run.name: run.label for run in runs}, float(record.get("delta") or 0.0)
-    ranked = summary.ranked_architectures(record)
-    run_pairs = pairwise.oriented_pairs(record, "pairs", list(labels))
-    architecture_pairs = pairwise.oriented_pairs(record, "architecture_pairs", ranked)
+def _verdicts_view(comparison: Comparison, runs: Sequence[StyledRun]) -> VerdictsView:
+    """Orient and draw all pairs; differences by class are those of architectures where there are any."""
+    names, labels, delta = [run.name for run in runs], comparison.labels, comparison.delta
+    ranked = [entry.name for entry in summary.ranked_architectures(comparison)]
+    run_pairs = pairwise.oriented_pairs(comparison.pairs, names)
+    architecture_pairs = pairwise.oriented_pairs(comparison.architecture_pairs, ranked)
+    by_class = architecture_pairs if any(pair.per_class for pair in architecture_pairs) else run_pairs
     return VerdictsView(
-        run_labels=list(labels.values()),
-        run_matrix=pairwise.verdict_matrix(run_pairs, list(labels)),
+        run_labels=[run.label for run in runs],
+        run_matrix=pairwise.verdict_matrix(run_pairs, names),
         run_pairs=pairwise.pair_forest(run_pairs, labels, delta),
-        architectures=summary.architecture_rows(record),
+        architectures=summary.architecture_rows(comparison),
         architecture_names=ranked,
         architecture_matrix=pairwise.verdict_matrix(architecture_pairs, ranked),
         architecture_pairs=pairwise.pair_forest(architecture_pairs, {}, delta),
-        least_p=p_number(run_pairs[0].get("p_min")) if run_pairs else "",
+        least_p=p_number(comparison.pairs[0].p_min) if comparison.pairs else "",
+        differences=pairwise.class_differences(by_class, labels, comparison.legend),
     )
 
 
-def _class_differences(record: Record, runs: Sequence[StyledRun], legend: Legend) -> pairwise.ClassDifferences | None:
-    """Return the differences by class of architectures, or of runs where there are none."""
-    labels = {run.name: run.label for run in runs}
-    ranked = summary.ranked_architectures(record)
-    architecture_pairs = pairwise.oriented_pairs(record, "architecture_pairs", ranked)
-    run_pairs = pairwise.oriented_pairs(record, "pairs", list(labels))
-    return pairwise.class_differences(architecture_pairs, labels, legend) or pairwise.class_differences(
-        run_pairs, labels, legend
-    )
-
-
-def _gallery(record: Record, study_folder: Path, folders: Sequence[Path], scenes: SceneSource | None) -> Gallery:
+def _gallery(comparison: Comparison, folders: Sequence[Path], source: SceneSource | None) -> Gallery:
     """Make the pictures of all scenes that can be opened."""
-    ids = [scene["id"] for scene in record.get("scenes") or []]
-    source = scenes or study_scenes(study_folder, folders)
+    ids = [scene.id for scene in comparison.scenes]
     if source is None:
         return Gallery((), 0, tuple(ids))
-    return make_gallery(ids, folders, Legend.from_json(record["legend"]), source, split=record["split"])
+    return make_gallery(ids, folders, comparison.legend, source, split=comparison.split)
 
 
 def render_template(template: str, **values: object) -> str:

@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
+from levelground.comparison.results import ClassDifference, PairResult
 from levelground.comparison.text import MISSING, between, p_number, signed
-from levelground.comparison.views import turned
 from levelground.imagery.legend import Legend, LegendClass
-from levelground.records import Record
-from levelground.reporting.run_styles import interval_of, number_or_none
+from levelground.metrics.named import metric_range
 from levelground.reporting.svg_charts import axis_strip, interval_strip, scale_over
+from levelground.statistics.pairs import VerdictWord
 
-SIGNS = {"better": "▲", "worse": "▼", "equal": "=", "undecided": "?"}
+SIGNS: dict[VerdictWord, str] = {"better": "▲", "worse": "▼", "equal": "=", "undecided": "?"}
 """A sign beside each verdict's word."""
 
 OPEN_PAIRS = 15
@@ -24,7 +23,7 @@ OPEN_PAIRS = 15
 class VerdictCell:
     """A cell of the verdict matrix; ``text`` is the verdict as a sentence."""
 
-    verdict: str
+    verdict: VerdictWord
     sign: str
     delta: str
     text: str
@@ -38,7 +37,7 @@ class PairRow:
     value: str
     interval: str
     p: str
-    verdict: str
+    verdict: VerdictWord
     sign: str
     control: bool
     strip: Markup
@@ -83,105 +82,102 @@ class ClassDifferences:
     table: tuple[tuple[tuple[str, str], tuple[ClassDifferenceCell, ...]], ...]
 
 
-def oriented_pairs(record: Record, key: str, names: Sequence[str]) -> list[Record]:
+def oriented_pairs(pairs: Sequence[PairResult], names: Sequence[str]) -> list[PairResult]:
     """Return the pairs with the better-ranked one first, in the order of the ranking.
 
     Args:
-        record: The comparison.
-        key: ``pairs`` or ``architecture_pairs``.
+        pairs: Pairs of runs or of architectures.
         names: Runs or architectures, best first.
     """
     place = {name: number for number, name in enumerate(names)}
-    pairs = [pair for pair in record.get(key) or [] if pair["a"] in place and pair["b"] in place]
-    oriented = [pair if place[pair["a"]] <= place[pair["b"]] else turned(pair) for pair in pairs]
-    return sorted(oriented, key=lambda pair: (place[pair["a"]], place[pair["b"]]))
+    oriented = [pair if place[pair.a] <= place[pair.b] else pair.flipped() for pair in pairs]
+    return sorted(oriented, key=lambda pair: (place[pair.a], place[pair.b]))
 
 
-def verdict_matrix(pairs: Sequence[Record], names: Sequence[str]) -> list[list[VerdictCell | None]]:
+def verdict_matrix(pairs: Sequence[PairResult], names: Sequence[str]) -> list[list[VerdictCell | None]]:
     """Return all pairs as a square, row compared with column; ``None`` where there is no pair."""
-    cells: dict[tuple[str, str], VerdictCell] = {}
-    for pair in pairs:
-        for seen in (pair, turned(pair)):
-            verdict = seen.get("verdict") or "undecided"
-            cells[seen["a"], seen["b"]] = VerdictCell(
-                verdict, SIGNS.get(verdict, ""), signed(seen.get("delta")), seen.get("text") or ""
-            )
+    cells = {
+        (seen.a, seen.b): VerdictCell(seen.verdict, SIGNS[seen.verdict], signed(seen.delta), seen.text)
+        for pair in pairs
+        for seen in (pair, pair.flipped())
+    }
     return [[cells.get((row, column)) for column in names] for row in names]
 
 
-def pair_forest(pairs: Sequence[Record], labels: Mapping[str, str], delta: float) -> PairForest | None:
+def pair_forest(pairs: Sequence[PairResult], labels: Mapping[str, str], delta: float) -> PairForest | None:
     """Draw each pair's difference with its interval, zero and ±δ; ``None`` without pairs.
 
     Args:
         pairs: Pairs from :func:`oriented_pairs`.
-        labels: Labels of the names.
+        labels: Labels of the names that have another one.
         delta: The equivalence margin δ.
     """
     if not pairs:
         return None
-    ends = [interval_of(pair) for pair in pairs]
-    values = [number_or_none(pair.get("delta")) for pair in pairs]
-    held = [*(v for v in values if v is not None), *(end for pair in ends for end in pair or ()), -delta, delta]
-    scale = scale_over(held, within=(-1, 1))
+    held = [end for pair in pairs for end in (pair.delta, *(pair.interval or ())) if end is not None]
+    lowest, highest = metric_range(pairs[0].metric)
+    scale = scale_over([*held, -delta, delta], within=(lowest - highest, highest - lowest))
     ticks = scale.ticks(4)
     rows = []
-    for pair, value, interval in zip(pairs, values, ends, strict=True):
-        names = _names(pair, labels)
-        verdict = pair.get("verdict") or "undecided"
-        value_text, interval_words = signed(value), between(interval, sign=True)
-        text = f"{names[0]} − {names[1]}: {value_text}, 95 % interval {interval_words}, {verdict}"
+    for pair in pairs:
+        names, value, interval = _names(pair, labels), signed(pair.delta), between(pair.interval, sign=True)
+        text = f"{names[0]} − {names[1]}: {value}, 95 % interval {interval}, {pair.verdict}"
         rows.append(
             PairRow(
                 names=names,
-                value=value_text,
-                interval=interval_words,
-                p=p_number(pair.get("p_holm")),
-                verdict=verdict,
-                sign=SIGNS.get(verdict, ""),
-                control=bool(pair.get("control")),
-                strip=interval_strip(scale, value, interval, ticks=ticks, text=text, zone=(-delta, delta)),
+                value=value,
+                interval=interval,
+                p=p_number(pair.p_holm),
+                verdict=pair.verdict,
+                sign=SIGNS[pair.verdict],
+                control=pair.negative_control,
+                strip=interval_strip(scale, pair.delta, pair.interval, ticks=ticks, text=text, zone=(-delta, delta)),
             )
         )
     return PairForest(tuple(rows[:OPEN_PAIRS]), tuple(rows[OPEN_PAIRS:]), axis_strip(scale, ticks))
 
 
-def class_differences(pairs: Sequence[Record], labels: Mapping[str, str], legend: Legend) -> ClassDifferences | None:
+def class_differences(
+    pairs: Sequence[PairResult], labels: Mapping[str, str], legend: Legend
+) -> ClassDifferences | None:
     """Draw the differences of each class's IoU for the first pair and tabulate all pairs; ``None`` without any."""
-    known = [pair for pair in pairs if pair.get("per_class")]
+    known = [pair for pair in pairs if pair.per_class]
     if not known:
         return None
     rows, axis = _class_strips(known[0], legend)
-    shown = tuple(entry for entry in legend.classes if any(_of_class(pair, entry.index) for pair in known))
+    shown = tuple(entry for entry in legend.classes if any(_of_class(pair, entry) for pair in known))
     table = tuple(
-        (_names(pair, labels), tuple(_class_cell(_of_class(pair, entry.index)) for entry in shown)) for pair in known
+        (_names(pair, labels), tuple(_class_cell(_of_class(pair, entry)) for entry in shown)) for pair in known
     )
     return ClassDifferences(_names(known[0], labels), rows, axis, shown, table)
 
 
-def _class_strips(pair: Record, legend: Legend) -> tuple[tuple[ClassDifferenceRow, ...], Markup]:
+def _class_strips(pair: PairResult, legend: Legend) -> tuple[tuple[ClassDifferenceRow, ...], Markup]:
     """Draw one pair's differences by class as a forest plot."""
-    entries = [(entry, found) for entry in legend.classes if (found := _of_class(pair, entry.index)) is not None]
-    held = [end for _, found in entries for end in (found["delta"], *(interval_of(found) or ())) if end is not None]
+    held = [end for entry in pair.per_class for end in (entry.delta, *(entry.interval or ())) if end is not None]
     scale = scale_over([*held, 0.0], within=(-1, 1))
     ticks = scale.ticks(4)
     rows = []
-    for entry, found in entries:
-        value, interval = number_or_none(found["delta"]), interval_of(found)
-        text = f"{entry.name}: {signed(value)}, 95 % interval {between(interval, sign=True)}"
-        strip = interval_strip(scale, value, interval, ticks=ticks, text=text)
-        rows.append(ClassDifferenceRow(entry, signed(value), between(interval, sign=True), strip))
+    for entry in legend.classes:
+        found = _of_class(pair, entry)
+        if found is not None:
+            value, interval = signed(found.delta), between(found.interval, sign=True)
+            text = f"{entry.name}: {value}, 95 % interval {interval}"
+            strip = interval_strip(scale, found.delta, found.interval, ticks=ticks, text=text)
+            rows.append(ClassDifferenceRow(entry, value, interval, strip))
     return tuple(rows), axis_strip(scale, ticks)
 
 
-def _names(pair: Record, labels: Mapping[str, str]) -> tuple[str, str]:
-    return labels.get(pair["a"], pair["a"]), labels.get(pair["b"], pair["b"])
+def _names(pair: PairResult, labels: Mapping[str, str]) -> tuple[str, str]:
+    return labels.get(pair.a, pair.a), labels.get(pair.b, pair.b)
 
 
-def _of_class(pair: Record, index: int) -> Mapping[str, Any] | None:
-    return next((entry for entry in pair.get("per_class") or () if entry["class"] == index), None)
+def _of_class(pair: PairResult, entry: LegendClass) -> ClassDifference | None:
+    return next((found for found in pair.per_class if found.class_index == entry.index), None)
 
 
-def _class_cell(found: Mapping[str, Any] | None) -> ClassDifferenceCell:
-    interval = interval_of(found)
-    apart = interval is not None and (interval[0] > 0 or interval[1] < 0)
-    return ClassDifferenceCell(signed(found["delta"]) if found else MISSING, between(interval, sign=True), apart)
+def _class_cell(found: ClassDifference | None) -> ClassDifferenceCell:
+    if found is None:
+        return ClassDifferenceCell(MISSING, MISSING, False)
+    apart = found.interval is not None and (found.interval[0] > 0 or found.interval[1] < 0)
+    return ClassDifferenceCell(signed(found.delta), between(found.interval, sign=True), apart)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from levelground.comparison.record import Comparison
 from levelground.comparison.text import MISSING, per_cent, score
 from levelground.imagery.legend import Legend, LegendClass
-from levelground.records import Record
-from levelground.reporting.run_styles import StyledRun, number_or_none, primary_scoring
+from levelground.reporting.run_styles import StyledRun
 from levelground.reporting.svg_charts import DataPoint, Scale, axis_strip, lane_strip
 
 FULL_IOU = Scale(0.0, 1.0)
@@ -61,15 +61,13 @@ class ConfusionTable:
     rows: tuple[tuple[LegendClass, tuple[ConfusionCell, ...]], ...]
 
 
-def class_chart(record: Record, runs: Sequence[StyledRun], legend: Legend) -> ClassChart:
+def class_chart(comparison: Comparison, runs: Sequence[StyledRun]) -> ClassChart:
     """Draw each class's IoU in each run, under the primary metric's scoring."""
-    scoring = primary_scoring(record)
-    shares = (record.get("truth") or {}).get("class_share") or []
-    ious = [run.scores(scoring).get("iou") or [] for run in runs]
+    scoring = comparison.primary_scoring
     ticks = FULL_IOU.ticks(5)
     rows, absent = [], []
-    for entry in legend.classes:
-        values = [number_or_none(row[entry.index]) if entry.index < len(row) else None for row in ious]
+    for entry in comparison.legend.classes:
+        values = [run.result.scores[scoring].iou[entry.index] for run in runs]
         points = [
             DataPoint(run.label, run.style, value, 0.0, text=f"{run.label}: {score(value)}")
             for run, value in zip(runs, values, strict=True)
@@ -79,7 +77,7 @@ def class_chart(record: Record, runs: Sequence[StyledRun], legend: Legend) -> Cl
             absent.append(entry)
             continue
         text = f"IoU of {entry.name}: {', '.join(point.text for point in points)}"
-        share = per_cent(shares[entry.index]) if entry.index < len(shares) else ""
+        share = per_cent(comparison.truth.class_share[entry.index])
         strip = lane_strip(FULL_IOU, points, ticks, text=text)
         rows.append(ClassRow(entry, share, strip, tuple(map(score, values))))
     return ClassChart(tuple(rows), tuple(absent), axis_strip(FULL_IOU, ticks), scoring)
@@ -90,8 +88,8 @@ def shown_classes(runs: Sequence[StyledRun], legend: Legend) -> list[LegendClass
     if legend.n_classes <= MOST_CLASSES:
         return list(legend.classes)
     pixels = [0] * legend.n_classes
-    for counts in (run.result.get("counts") or [] for run in runs):
-        for true, row in enumerate(counts):
+    for run in runs:
+        for true, row in enumerate(run.result.counts):
             pixels[true] += sum(row)
             for pred, value in enumerate(row):
                 pixels[pred] += value
@@ -104,9 +102,7 @@ def confusion_tables(runs: Sequence[StyledRun], legend: Legend) -> list[Confusio
     tables = []
     classes = tuple(shown_classes(runs, legend))
     for run in runs:
-        counts = run.result.get("counts")
-        if not counts:
-            continue
+        counts = run.result.counts
         columns = [sum(row[k] for row in counts) for k in range(legend.n_classes)]
         rows = tuple(
             (true, tuple(_cell(counts[true.index], pred.index, columns, true.index) for pred in classes))
@@ -116,13 +112,12 @@ def confusion_tables(runs: Sequence[StyledRun], legend: Legend) -> list[Confusio
     return tables
 
 
-def scene_scores(record: Record, runs: Sequence[StyledRun]) -> dict[tuple[int, str], str]:
+def scene_scores(comparison: Comparison, runs: Sequence[StyledRun]) -> dict[tuple[int, str], str]:
     """Return the mIoU of each scene in each run, by the run's number and the scene's id."""
-    ids = [scene["id"] for scene in record.get("scenes") or []]
     return {
-        (run.number, scene): score(number_or_none(value))
+        (run.number, scene.id): score(value)
         for run in runs
-        for scene, value in zip(ids, run.result.get("scene_miou") or (), strict=False)
+        for scene, value in zip(comparison.scenes, run.result.scene_miou, strict=True)
     }
 
 

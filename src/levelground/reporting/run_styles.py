@@ -2,14 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from levelground.comparison.record import Comparison
+from levelground.comparison.results import RunResult
 from levelground.comparison.text import metric_words
-from levelground.records import Record
-from levelground.reporting.svg_charts import Interval, Style
+from levelground.reporting.svg_charts import Style
 
 _HUES: tuple[tuple[float, float, float, float], ...] = (
     (250, 0.14, 0.48, 0.67),  # blue
@@ -126,7 +126,7 @@ class StyledRun:
     """A run of the comparison with its style."""
 
     style: RunStyle
-    result: Record
+    result: RunResult
 
     @property
     def number(self) -> int:
@@ -136,79 +136,24 @@ class StyledRun:
     @property
     def name(self) -> str:
         """The run's name."""
-        return str(self.result["name"])
+        return self.result.name
 
     @property
     def label(self) -> str:
         """The name in charts and tables."""
-        return str(self.result.get("label") or self.name)
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        """Its run card; empty where there is none."""
-        return self.result.get("card") or {}
-
-    def scores(self, scoring: str) -> Mapping[str, Any]:
-        """Return its scores under a scoring; empty where there are none."""
-        return (self.result.get("scores") or {}).get(scoring) or {}
+        return self.result.label
 
     def folder(self, study_folder: Path) -> Path:
         """Return its run folder: the recorded one, relative to the comparison, or the one among the study's runs."""
-        return study_folder / (self.result.get("folder") or f"runs/{self.name}")
+        return study_folder / (self.result.folder or f"runs/{self.name}")
 
 
-def styled_runs(record: Record) -> list[StyledRun]:
-    """Return the runs with styles, best first by the primary metric.
-
-    Ties keep the order of the record; runs without a value come last.
-    """
-    values = {run["name"]: value_of(record, run) for run in record["runs"]}
-    runs = sorted(record["runs"], key=lambda run: -(values[run["name"]] or -1.0))
-    styles = assign_styles([run.get("arch") or run["name"] for run in runs])
-    return [StyledRun(style, run) for run, style in zip(runs, styles, strict=True)]
+def styled_runs(comparison: Comparison) -> list[StyledRun]:
+    """Return the runs with styles, best first by the primary metric."""
+    runs = comparison.ranked_runs
+    return [StyledRun(style, run) for run, style in zip(runs, assign_styles([run.arch for run in runs]), strict=True)]
 
 
-def primary_scoring(record: Record) -> str:
-    """Return the scoring of the primary metric; the first one where the metric has none of its own."""
-    scoring = str(record["metric"]).partition(".")[0]
-    return scoring if scoring in record["scorings"] else str(record["scorings"][0])
-
-
-def value_of(record: Record, run: Mapping[str, Any]) -> float | None:
-    """Return a run's value of the primary metric."""
-    if "value" in run:
-        return number_or_none(run["value"])
-    scoring, _, name = str(record["metric"]).partition(".")
-    return number_or_none(((run.get("scores") or {}).get(scoring) or {}).get(name))
-
-
-def value_interval(record: Record, run: Mapping[str, Any]) -> Interval | None:
-    """Return the interval of a run's value of the primary metric."""
-    if "interval" in run:
-        return interval_of(run)
-    scoring, _, name = str(record["metric"]).partition(".")
-    return interval_of((run.get("scores") or {}).get(scoring)) if name == "miou" else None
-
-
-def interval_of(holder: Mapping[str, Any] | None, key: str = "interval") -> Interval | None:
-    """Return an interval of a record, or ``None`` where it has none."""
-    value = (holder or {}).get(key)
-    if not isinstance(value, Sequence) or len(value) != 2 or None in value:
-        return None
-    return float(value[0]), float(value[1])
-
-
-def number_or_none(value: object) -> float | None:
-    """Return a number of a record, or ``None``."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def throughput_of(run: StyledRun) -> float | None:
-    """Return the predicted megapixels per second, measured on the scenes compared, else on the run's card."""
-    measured = (run.result.get("throughput") or {}).get("predict_megapixels_per_s")
-    return number_or_none(measured or (run.card.get("speed") or {}).get("infer_megapixels_per_s"))
-
-
-def metric_title(record: Record) -> str:
+def metric_title(comparison: Comparison) -> str:
     """Return the primary metric in words."""
-    return metric_words(str(record["metric"]), record["scorings"])
+    return metric_words(comparison.metric, comparison.scorings)

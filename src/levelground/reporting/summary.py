@@ -1,26 +1,17 @@
 """Top of the report: headline, facts, ranking, score tables, and how the ranking depends on the metric."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
+from levelground.comparison.record import Comparison
+from levelground.comparison.results import ArchitectureResult, RunResult, Severity
 from levelground.comparison.text import MISSING, between, count_of, metric_words, per_cent, score
-from levelground.comparison.views import speaks_of_architectures
 from levelground.metrics.named import METRICS, metric_range, overall_metrics
-from levelground.records import Record
-from levelground.reporting.run_styles import (
-    StyledRun,
-    interval_of,
-    number_or_none,
-    primary_scoring,
-    throughput_of,
-    value_interval,
-    value_of,
-)
-from levelground.reporting.svg_charts import NEUTRAL, Interval, axis_strip, interval_strip, scale_over
+from levelground.reporting.run_styles import StyledRun
+from levelground.reporting.svg_charts import Interval, axis_strip, interval_strip, scale_over
 
 DECIDES = "what_would_decide"
 """Code of the finding that the summary shows apart from the others."""
@@ -101,145 +92,143 @@ class _Entry:
     note: str = ""
 
 
-def headline_texts(record: Record) -> tuple[str, str]:
-    """Return the first sentence of the headline, which is the page's title, and the other sentences.
+def headline_texts(comparison: Comparison) -> tuple[str, str]:
+    """Return the first sentence of the headline, which is the page's title, and the other sentences."""
+    texts = texts_of(comparison, "headline")
+    if not texts:
+        return f"Comparison of {count_of(len(comparison.runs), 'run')}", ""
+    first, rest = first_sentence(texts[0])
+    return first, " ".join([*([rest] if rest else []), *texts[1:]])
+
+
+def first_sentence(text: str) -> tuple[str, str]:
+    """Split a text after its first sentence.
 
     Example:
-        >>> headline_texts({"findings": [{"severity": "headline", "text": "No winner (0.47). It takes more."}]})
+        >>> first_sentence("No winner (0.47). It takes more.")
         ('No winner (0.47).', 'It takes more.')
     """
-    texts = texts_of(record, "headline")
-    if not texts:
-        return f"Comparison of {count_of(len(record['runs']), 'run')}", ""
-    first, *rest = re.split(r"(?<=[.!?])\s+(?=[A-Z])", texts[0], maxsplit=1)
-    return first, " ".join([*rest, *texts[1:]])
+    first, *rest = re.split(r"(?<=[.!?])\s+(?=[A-Z])", text, maxsplit=1)
+    return first, " ".join(rest)
 
 
-def texts_of(record: Record, severity: str) -> list[str]:
+def texts_of(comparison: Comparison, severity: Severity) -> list[str]:
     """Return the sentences of the findings of a severity, without the one that the summary shows apart."""
-    found = [item for item in record.get("findings") or [] if item.get("code") != DECIDES]
-    return [item["text"] for item in found if item.get("severity") == severity]
+    return [item.text for item in comparison.findings if item.severity == severity and item.code != DECIDES]
 
 
-def text_of(record: Record, code: str) -> str:
+def text_of(comparison: Comparison, code: str) -> str:
     """Return the sentences of the finding with a code; empty where there is none."""
-    return " ".join(item["text"] for item in record.get("findings") or [] if item.get("code") == code)
+    return " ".join(item.text for item in comparison.findings if item.code == code)
 
 
-def facts(record: Record) -> list[tuple[str, str]]:
+def facts(comparison: Comparison) -> list[tuple[str, str]]:
     """Return data, split, protocol and δ of the comparison as terms with a text."""
-    data, split = record.get("dataset") or {}, record.get("split_rule") or {}
-    scenes = count_of(len(record.get("scenes") or []), f"{record['split']} scene")
-    found = [("Scored on", f"{scenes} in {count_of(record.get('n_groups') or 0, 'group')}")]
-    if data.get("train") is not None:
-        found.append(("Trained on", f"{count_of(data['train'], 'scene')}, {data.get('val', 0)} for validation"))
-    if split.get("text") or split.get("kind"):
-        found.append(("Split", str(split.get("text") or split["kind"])))
-    recipes = {str(((run.get("card") or {}).get("recipe") or {}).get("name") or "unknown") for run in record["runs"]}
-    found.append(("Recipe", ", ".join(sorted(recipes))))
-    protocol = record.get("protocol") or {}
+    data, split, protocol = comparison.dataset, comparison.split_rule, comparison.protocol
+    scenes = count_of(len(comparison.scenes), f"{comparison.split} scene")
+    found = [("Scored on", f"{scenes} in {count_of(comparison.n_groups, 'group')}")]
+    if data.train is not None:
+        found.append(("Trained on", f"{count_of(data.train, 'scene')}, {data.val or 0} for validation"))
+    if split is not None:
+        found.append(("Split", split.text or split.kind))
+    found.append(("Recipe", ", ".join(sorted({_recipe_name(run) for run in comparison.runs}))))
     found += [(name, str(protocol[key])) for name, key in _PROTOCOL if protocol.get(key) is not None]
-    found.append(("Equivalence margin", f"δ = {score(record.get('delta'))}"))
-    evaluations = (record.get("test_looks") or {}).get("total")
-    if evaluations:
-        found.append(("Test evaluations", str(evaluations)))
+    found.append(("Equivalence margin", f"δ = {score(comparison.delta)}"))
+    if comparison.test_evaluations.total:
+        found.append(("Test evaluations", str(comparison.test_evaluations.total)))
     return found
 
 
-def ranking(record: Record, runs: Sequence[StyledRun]) -> Forest:
+def _recipe_name(run: RunResult) -> str:
+    recipe = run.card.get("recipe")
+    return str(recipe["name"]) if recipe else "unknown"
+
+
+def ranking(comparison: Comparison, runs: Sequence[StyledRun]) -> Forest:
     """Return what the verdicts are about, best first: architectures where each has seeds, else runs."""
-    if not speaks_of_architectures({"architecture_pairs": [], "architectures": [], **record}):
-        return run_forest(record, runs)
-    entries = {entry["name"]: entry for entry in record["architectures"]}
-    ranked = [entries[name] for name in ranked_architectures(record)]
-    rows = [
-        _Entry(None, e["name"], _architecture_value(e), interval_of(e), count_of(e["seeds"], "seed")) for e in ranked
-    ]
-    own = [next((run for run in runs if run.name in entry["runs"]), None) for entry in ranked]
-    return _forest("architectures", rows, own, metric_range(record["metric"]))
+    if not comparison.about_architectures:
+        return run_forest(comparison, runs)
+    ranked = ranked_architectures(comparison)
+    entries = [_Entry(None, x.name, x.value, x.interval, count_of(x.seeds, "seed")) for x in ranked]
+    styled = [next(run for run in runs if run.name in entry.runs) for entry in ranked]
+    return _forest("architectures", entries, styled, metric_range(comparison.metric))
 
 
-def run_forest(record: Record, runs: Sequence[StyledRun]) -> Forest:
+def run_forest(comparison: Comparison, runs: Sequence[StyledRun]) -> Forest:
     """Return each run with its interval."""
-    rows = [_Entry(x, x.label, value_of(record, x.result), value_interval(record, x.result)) for x in runs]
-    return _forest("runs", rows, runs, metric_range(record["metric"]))
+    entries = [_Entry(run, run.label, run.result.value, run.result.interval) for run in runs]
+    return _forest("runs", entries, runs, metric_range(comparison.metric))
 
 
-def ranked_architectures(record: Record) -> list[str]:
-    """Return the names of the architectures, best first."""
-    entries = sorted(record.get("architectures") or [], key=lambda entry: -(_architecture_value(entry) or -1.0))
-    return [entry["name"] for entry in entries]
+def ranked_architectures(comparison: Comparison) -> list[ArchitectureResult]:
+    """Return the architectures, twins among them, best first; those without a value come last."""
+    return sorted(comparison.architectures, key=lambda entry: (entry.value is None, -(entry.value or 0.0)))
 
 
-def architecture_rows(record: Record) -> list[list[str]]:
+def architecture_rows(comparison: Comparison) -> list[list[str]]:
     """Return the cells of each architecture, best first.
 
     Name, seeds, score, interval, standard error from groups and from seeds, share of resamples that rank it first.
     """
-    entries = {entry["name"]: entry for entry in record.get("architectures") or []}
     return [
         [
-            name,
-            str(entry.get("seeds", MISSING)),
-            score(_architecture_value(entry)),
-            interval_text(interval_of(entry)),
-            score(entry.get("se_groups")),
-            score(entry.get("se_seeds")),
-            MISSING if entry.get("ranked_first") is None else per_cent(entry["ranked_first"]),
+            entry.name,
+            str(entry.seeds),
+            score(entry.value),
+            interval_text(entry.interval),
+            score(entry.se_groups),
+            score(entry.se_seeds),
+            MISSING if entry.ranked_first is None else per_cent(entry.ranked_first),
         ]
-        for name in ranked_architectures(record)
-        for entry in [entries[name]]
+        for entry in ranked_architectures(comparison)
     ]
 
 
-def score_rows(record: Record, runs: Sequence[StyledRun]) -> list[ScoreRow]:
+def score_rows(comparison: Comparison, runs: Sequence[StyledRun]) -> list[ScoreRow]:
     """Return the score table, one row for each run."""
+    kinds = _other_kinds(comparison)
     rows = []
     for run in runs:
-        own = run.scores(primary_scoring(record))
-        blocks = [run.scores(scoring) for scoring in record["scorings"]]
+        result, own = run.result, run.result.scores[comparison.primary_scoring]
+        sets = [result.scores[scoring] for scoring in comparison.scorings]
         rows.append(
             ScoreRow(
                 run=run,
-                miou=tuple(ScoreCell(score(x.get("miou")), interval_text(interval_of(x))) for x in blocks),
-                others=tuple(score(own.get(kind)) for kind in _other_kinds(record)),
-                boundary=score((run.result.get("boundary_iou") or {}).get("mean")),
-                loss=score(run.result.get("loss")),
-                speed=rate(throughput_of(run)),
-                parameters=millions((run.card.get("parameters") or {}).get("total")),
+                miou=tuple(ScoreCell(score(x.miou), interval_text(x.interval)) for x in sets),
+                others=tuple(score(own.overall(kind)) for kind in kinds),
+                boundary=score(result.boundary.mean if result.boundary else None),
+                loss=score(result.loss),
+                speed=rate(result.throughput.predict_megapixels_per_s),
+                parameters=millions((result.card.get("parameters") or {}).get("total")),
             )
         )
     return rows
 
 
-def other_columns(record: Record) -> list[str]:
+def other_columns(comparison: Comparison) -> list[str]:
     """Return the headings of the score table's metrics besides mIoU."""
-    return [METRICS[kind].words for kind in _other_kinds(record)]
+    return [METRICS[kind].words for kind in _other_kinds(comparison)]
 
 
-def _other_kinds(record: Record) -> list[str]:
-    shown = overall_metrics(primary_scoring(record), columns=True)
+def _other_kinds(comparison: Comparison) -> list[str]:
+    shown = overall_metrics(comparison.primary_scoring, columns=True)
     return [metric.kind for metric in shown if metric.kind != "miou"]
 
 
-def metric_rows(record: Record, runs: Sequence[StyledRun]) -> list[MetricTableRow]:
+def metric_rows(comparison: Comparison, runs: Sequence[StyledRun]) -> list[MetricTableRow]:
     """Return each run's value and rank under every metric, and the pairs that a metric orders in reverse."""
-    labels = {run.name: run.label for run in runs}
-    table = record.get("multiverse") or []
-    primary: Mapping[str, Any] = next((row["ranks"] for row in table if row["metric"] == record["metric"]), {})
+    labels = comparison.labels
+    primary = next((row.ranks for row in comparison.metric_sensitivity if row.metric == comparison.metric), {})
     rows = []
-    for row in table:
+    for row in comparison.metric_sensitivity:
+        ranks = [(row.ranks.get(run.name), primary.get(run.name)) for run in runs]
         cells = tuple(
-            RankCell(
-                score(row["values"].get(run.name)),
-                row["ranks"].get(run.name),
-                _moved(row["ranks"].get(run.name), primary.get(run.name)),
-            )
-            for run in runs
+            RankCell(score(row.values.get(run.name)), rank, _moved(rank, first))
+            for run, (rank, first) in zip(runs, ranks, strict=True)
         )
-        flips = tuple((labels.get(before, before), labels.get(after, after)) for before, after in row["flips"])
-        words = "loss" if row["metric"] == "loss" else metric_words(row["metric"], record["scorings"])
-        rows.append(MetricTableRow(words, row["metric"] == record["metric"], cells, flips))
+        flips = tuple((labels[before], labels[after]) for before, after in row.flips)
+        words = metric_words(row.metric, comparison.scorings)
+        rows.append(MetricTableRow(words, row.metric == comparison.metric, cells, flips))
     return rows
 
 
@@ -282,21 +271,15 @@ def millions(value: float | None) -> str:
     return MISSING if value is None else f"{value / 1e6:.1f}"
 
 
-def _architecture_value(entry: Mapping[str, Any]) -> float | None:
-    return number_or_none(entry.get("value", entry.get("miou")))
-
-
-def _forest(subject: str, entries: Sequence[_Entry], styled: Sequence[StyledRun | None], within: Interval) -> Forest:
+def _forest(subject: str, entries: Sequence[_Entry], styled: Sequence[StyledRun], within: Interval) -> Forest:
     """Draw values with intervals over one scale, each in the style of a run."""
     held = [end for entry in entries for end in (entry.value, *(entry.interval or ())) if end is not None]
     scale = scale_over(held, within=within)
     ticks = scale.ticks(4)
     rows = []
     for entry, run in zip(entries, styled, strict=True):
-        text = f"{entry.label}: {score(entry.value)}, 95 % interval {between(entry.interval)}"
-        style = run.style if run else NEUTRAL
-        strip = interval_strip(scale, entry.value, entry.interval, ticks=ticks, text=text, style=style)
-        rows.append(
-            ForestRow(entry.run, entry.label, entry.note, score(entry.value), interval_text(entry.interval), strip)
-        )
+        value, interval = score(entry.value), interval_text(entry.interval)
+        text = f"{entry.label}: {value}, 95 % interval {between(entry.interval)}"
+        strip = interval_strip(scale, entry.value, entry.interval, ticks=ticks, text=text, style=run.style)
+        rows.append(ForestRow(entry.run, entry.label, entry.note, value, interval, strip))
     return Forest(subject, tuple(rows), axis_strip(scale, ticks))
