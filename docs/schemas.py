@@ -8,44 +8,48 @@ import json
 import sys
 from pathlib import Path
 
+from levelground.records import SCHEMAS
+
 DOCS = Path(__file__).parent
 FOLDER = DOCS / "schemas"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 SOURCES = {
     "comparison": "levelground.comparison.record:comparison_schema",
     "dataset": "levelground.datasets.dataset:dataset_schema",
-    "model": "levelground.models.metadata:metadata_schema",
-    "run": "levelground.runs:card_schema",
-    "study": "levelground.pipeline:study_schema",
+    "history": "levelground.runs:schemas:history.jsonl",
+    "run": "levelground.runs:schemas:run.json",
+    "study": "levelground.runs:schemas:study.json",
 }
-"""Where the function lies that returns a record's schema; those that are not there yet are passed over."""
+"""The function that returns a record's schema, and where it returns several, the record's key among them."""
 
 
-def schema_text(kind: str) -> str | None:
-    """Return a schema as the text of its file; ``None`` where its type is not there."""
-    module, _, name = SOURCES[kind].partition(":")
-    function = getattr(importlib.import_module(module), name, None)
-    if function is None:
-        return None
-    return json.dumps({"$schema": DRAFT, **function()}, indent=2, ensure_ascii=False) + "\n"
+def schema_text(kind: str) -> str:
+    """Return a record's schema as the text of its file, with the schema number and kind that the record begins with."""
+    module, name, *key = SOURCES[kind].split(":")
+    schema = getattr(importlib.import_module(module), name)()
+    for part in key:
+        schema = schema[part]
+    if kind in SCHEMAS and "schema" not in schema["properties"]:
+        head = {"schema": {"const": SCHEMAS[kind]}, "kind": {"const": kind}}
+        schema = schema | {
+            "properties": head | schema["properties"],
+            "required": [*head, *schema.get("required", ())],
+        }
+    return json.dumps({"$schema": DRAFT, **schema}, indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> int:
     """Renew or check all schemas."""
-    check, faults, known = "--check" in sys.argv[1:], [], set()
-    for kind in SOURCES:
-        if (text := schema_text(kind)) is not None:
-            path = FOLDER / f"{kind}.json"
-            known.add(path)
-            if not path.exists() or path.read_text(encoding="utf-8") != text:
-                faults.append(f"schemas/{path.name} is stale; run python docs/schemas.py")
-                if not check:
-                    FOLDER.mkdir(exist_ok=True)
-                    path.write_text(text, encoding="utf-8")
-    faults += [f"schemas/{path.name} is of no record" for path in FOLDER.glob("*.json") if path not in known]
-    sys.stdout.write(
-        "\n".join(faults if check and faults else [f"schemas: {len(known)} of {len(SOURCES)} records"]) + "\n"
-    )
+    check, faults = "--check" in sys.argv[1:], []
+    texts = {FOLDER / f"{kind}.json": schema_text(kind) for kind in SOURCES}
+    for path, text in texts.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            faults.append(f"schemas/{path.name} is stale; run python docs/schemas.py")
+            if not check:
+                FOLDER.mkdir(exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    faults += [f"schemas/{path.name} is of no record" for path in FOLDER.glob("*.json") if path not in texts]
+    sys.stdout.write("\n".join(faults if check and faults else [f"schemas: {len(texts)} records"]) + "\n")
     return 1 if check and faults else 0
 
 

@@ -21,6 +21,7 @@ PACKAGE = ROOT / "src" / "levelground"
 RECORDS = {
     "comparison": "comparison.json",
     "dataset": "dataset.json",
+    "history": "history.jsonl",
     "model": "levelground.json",
     "run": "run.json",
     "study": "study.json",
@@ -111,7 +112,9 @@ def test_records_of_the_first_version_fit_the_schemas(path: Path) -> None:
     records = sorted((ROOT / "tests" / "data" / "study-0.1.0").rglob(RECORDS[path.stem]))
     assert records
     for record in records:
-        jsonschema.validate(json.loads(record.read_text(encoding="utf-8")), schema)
+        text = record.read_text(encoding="utf-8")
+        for part in text.splitlines() if record.suffix == ".jsonl" else [text]:
+            jsonschema.validate(json.loads(part), schema)
 
 
 @pytest.mark.parametrize(
