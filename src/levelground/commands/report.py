@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ReportConfig:
-    """Which comparison to draw, and where to."""
+    """Options of `report`."""
 
     study: tyro.conf.Positional[Path]
     """Study folder with comparison.json, or the file itself; runs and data set are looked for beside it."""

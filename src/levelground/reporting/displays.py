@@ -21,6 +21,7 @@ from levelground.records import to_json
 from levelground.reporting.cost_table import card_rows
 from levelground.reporting.learning_curves import CURVES, Curve, read_curves
 from levelground.reporting.page import render_template
+from levelground.reporting.pairwise import oriented_pairs
 from levelground.reporting.per_class import shown_classes
 from levelground.reporting.run_styles import (
     RunStyle,
@@ -253,6 +254,7 @@ def comparison_html(comparison: Comparison) -> str:
     """Return a comparison as HTML for a notebook: headline, ranking, verdicts, warnings, two charts."""
     runs = styled_runs(comparison)
     title, lead = headline_texts(comparison)
+    names = [entry.name for entry in comparison.ranking]
     return render_template(
         "comparison.html.j2",
         title=title,
@@ -260,7 +262,7 @@ def comparison_html(comparison: Comparison) -> str:
         metric=metric_title(comparison),
         delta=score(comparison.delta),
         ranking=ranking(comparison, runs),
-        verdicts=[pair.text for pair in comparison.decisive_pairs],
+        verdicts=[pair.text for pair in oriented_pairs(comparison.decisive_pairs, names)],
         warnings=texts_of(comparison, "warning"),
         pictures=[
             ("Scores with 95 % intervals", chart_uri(forest_chart(comparison))),

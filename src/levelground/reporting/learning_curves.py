@@ -17,7 +17,7 @@ MOST_POINTS = 200
 
 @dataclass(frozen=True)
 class Curve:
-    """What one chart shows: ``y`` over ``x``, from the lines of a history that are of this ``kind``."""
+    """Axes of one chart: ``y`` over ``x``, from the lines of a history that are of this ``kind``."""
 
     code: str
     title: str

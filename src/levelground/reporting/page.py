@@ -30,7 +30,7 @@ from levelground.reporting.svg_charts import key_symbol
 
 @dataclass(frozen=True)
 class VerdictsView:
-    """The section of verdicts; what is about architectures is empty where there are no seeds."""
+    """Verdicts about runs, and about architectures where each has seeds, with the differences by class."""
 
     run_labels: list[str]
     run_matrix: list[list[pairwise.VerdictCell | None]]
@@ -40,12 +40,12 @@ class VerdictsView:
     architecture_matrix: list[list[pairwise.VerdictCell | None]]
     architecture_pairs: pairwise.PairForest | None
     least_p: str
-    differences: pairwise.ClassDifferences | None
+    differences: per_class.ClassDifferences | None
 
 
 @dataclass(frozen=True)
 class PageView:
-    """What the template shows, by name."""
+    """Variables of the page template, by name."""
 
     comparison: Comparison
     runs: list[StyledRun]
@@ -164,7 +164,7 @@ def _verdicts_view(comparison: Comparison, runs: Sequence[StyledRun]) -> Verdict
         architecture_matrix=pairwise.verdict_matrix(architecture_pairs, ranked),
         architecture_pairs=pairwise.pair_forest(architecture_pairs, {}, delta),
         least_p=p_number(comparison.pairs[0].p_min) if comparison.pairs else "",
-        differences=pairwise.class_differences(by_class, labels, comparison.legend),
+        differences=per_class.class_differences(by_class, labels, comparison.legend),
     )
 
 

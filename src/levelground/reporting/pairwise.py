@@ -1,13 +1,12 @@
-"""Verdicts of the report: the matrix of all pairs, their differences with intervals, and those of each class."""
+"""Verdicts of the report: the matrix of all pairs, and their differences with intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from levelground.comparison.results import ClassDifference, PairResult
-from levelground.comparison.text import MISSING, between, p_number, signed
-from levelground.imagery.legend import Legend, LegendClass
+from levelground.comparison.results import PairResult
+from levelground.comparison.text import between, p_number, signed
 from levelground.metrics.named import metric_range
 from levelground.reporting.svg_charts import axis_strip, interval_strip, scale_over
 from levelground.statistics.pairs import VerdictWord
@@ -52,36 +51,6 @@ class PairForest:
     axis: Markup
 
 
-@dataclass(frozen=True)
-class ClassDifferenceRow:
-    """The difference of one class's IoU in a forest plot."""
-
-    entry: LegendClass
-    value: str
-    interval: str
-    strip: Markup
-
-
-@dataclass(frozen=True)
-class ClassDifferenceCell:
-    """The difference of one class's IoU in a table; ``apart`` where its interval excludes 0."""
-
-    value: str
-    interval: str
-    apart: bool
-
-
-@dataclass(frozen=True)
-class ClassDifferences:
-    """Differences of IoU by class: a forest plot of the first pair, a table of all pairs."""
-
-    names: tuple[str, str]
-    rows: tuple[ClassDifferenceRow, ...]
-    axis: Markup
-    classes: tuple[LegendClass, ...]
-    table: tuple[tuple[tuple[str, str], tuple[ClassDifferenceCell, ...]], ...]
-
-
 def oriented_pairs(pairs: Sequence[PairResult], names: Sequence[str]) -> list[PairResult]:
     """Return the pairs with the better-ranked one first, in the order of the ranking.
 
@@ -120,7 +89,7 @@ def pair_forest(pairs: Sequence[PairResult], labels: Mapping[str, str], delta: f
     ticks = scale.ticks(4)
     rows = []
     for pair in pairs:
-        names, value, interval = _names(pair, labels), signed(pair.delta), between(pair.interval, sign=True)
+        names, value, interval = pair_labels(pair, labels), signed(pair.delta), between(pair.interval, sign=True)
         text = f"{names[0]} − {names[1]}: {value}, 95 % interval {interval}, {pair.verdict}"
         rows.append(
             PairRow(
@@ -137,47 +106,6 @@ def pair_forest(pairs: Sequence[PairResult], labels: Mapping[str, str], delta: f
     return PairForest(tuple(rows[:OPEN_PAIRS]), tuple(rows[OPEN_PAIRS:]), axis_strip(scale, ticks))
 
 
-def class_differences(
-    pairs: Sequence[PairResult], labels: Mapping[str, str], legend: Legend
-) -> ClassDifferences | None:
-    """Draw the differences of each class's IoU for the first pair and tabulate all pairs; ``None`` without any."""
-    known = [pair for pair in pairs if pair.per_class]
-    if not known:
-        return None
-    rows, axis = _class_strips(known[0], legend)
-    shown = tuple(entry for entry in legend.classes if any(_of_class(pair, entry) for pair in known))
-    table = tuple(
-        (_names(pair, labels), tuple(_class_cell(_of_class(pair, entry)) for entry in shown)) for pair in known
-    )
-    return ClassDifferences(_names(known[0], labels), rows, axis, shown, table)
-
-
-def _class_strips(pair: PairResult, legend: Legend) -> tuple[tuple[ClassDifferenceRow, ...], Markup]:
-    """Draw one pair's differences by class as a forest plot."""
-    held = [end for entry in pair.per_class for end in (entry.delta, *(entry.interval or ())) if end is not None]
-    scale = scale_over([*held, 0.0], within=(-1, 1))
-    ticks = scale.ticks(4)
-    rows = []
-    for entry in legend.classes:
-        found = _of_class(pair, entry)
-        if found is not None:
-            value, interval = signed(found.delta), between(found.interval, sign=True)
-            text = f"{entry.name}: {value}, 95 % interval {interval}"
-            strip = interval_strip(scale, found.delta, found.interval, ticks=ticks, text=text)
-            rows.append(ClassDifferenceRow(entry, value, interval, strip))
-    return tuple(rows), axis_strip(scale, ticks)
-
-
-def _names(pair: PairResult, labels: Mapping[str, str]) -> tuple[str, str]:
+def pair_labels(pair: PairResult, labels: Mapping[str, str]) -> tuple[str, str]:
+    """Return the labels of both sides of a pair; a name without a label stands for itself."""
     return labels.get(pair.a, pair.a), labels.get(pair.b, pair.b)
-
-
-def _of_class(pair: PairResult, entry: LegendClass) -> ClassDifference | None:
-    return next((found for found in pair.per_class if found.class_index == entry.index), None)
-
-
-def _class_cell(found: ClassDifference | None) -> ClassDifferenceCell:
-    if found is None:
-        return ClassDifferenceCell(MISSING, MISSING, False)
-    apart = found.interval is not None and (found.interval[0] > 0 or found.interval[1] < 0)
-    return ClassDifferenceCell(signed(found.delta), between(found.interval, sign=True), apart)

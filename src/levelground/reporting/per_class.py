@@ -1,15 +1,17 @@
-"""Classes of the report: IoU of every run in each class, confusion matrices, and scores of single scenes."""
+"""Classes of the report: IoU of each class, its differences between pairs, confusion matrices, scores of scenes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from levelground.comparison.record import Comparison
-from levelground.comparison.text import MISSING, per_cent, score
+from levelground.comparison.results import ClassDifference, PairResult
+from levelground.comparison.text import MISSING, between, per_cent, score, signed
 from levelground.imagery.legend import Legend, LegendClass
+from levelground.reporting.pairwise import pair_labels
 from levelground.reporting.run_styles import StyledRun
-from levelground.reporting.svg_charts import DataPoint, Scale, axis_strip, lane_strip
+from levelground.reporting.svg_charts import DataPoint, Scale, axis_strip, interval_strip, lane_strip, scale_over
 
 FULL_IOU = Scale(0.0, 1.0)
 
@@ -61,6 +63,36 @@ class ConfusionTable:
     rows: tuple[tuple[LegendClass, tuple[ConfusionCell, ...]], ...]
 
 
+@dataclass(frozen=True)
+class ClassDifferenceRow:
+    """The difference of one class's IoU in a forest plot."""
+
+    entry: LegendClass
+    value: str
+    interval: str
+    strip: Markup
+
+
+@dataclass(frozen=True)
+class ClassDifferenceCell:
+    """The difference of one class's IoU in a table; ``apart`` where its interval excludes 0."""
+
+    value: str
+    interval: str
+    apart: bool
+
+
+@dataclass(frozen=True)
+class ClassDifferences:
+    """Differences of IoU by class: a forest plot of the first pair, a table of all pairs."""
+
+    names: tuple[str, str]
+    rows: tuple[ClassDifferenceRow, ...]
+    axis: Markup
+    classes: tuple[LegendClass, ...]
+    table: tuple[tuple[tuple[str, str], tuple[ClassDifferenceCell, ...]], ...]
+
+
 def class_chart(comparison: Comparison, runs: Sequence[StyledRun]) -> ClassChart:
     """Draw each class's IoU in each run, under the primary metric's scoring."""
     scoring = comparison.primary_scoring
@@ -81,6 +113,48 @@ def class_chart(comparison: Comparison, runs: Sequence[StyledRun]) -> ClassChart
         strip = lane_strip(FULL_IOU, points, ticks, text=text)
         rows.append(ClassRow(entry, share, strip, tuple(map(score, values))))
     return ClassChart(tuple(rows), tuple(absent), axis_strip(FULL_IOU, ticks), scoring)
+
+
+def class_differences(
+    pairs: Sequence[PairResult], labels: Mapping[str, str], legend: Legend
+) -> ClassDifferences | None:
+    """Draw the differences of each class's IoU for the first pair and tabulate all pairs; ``None`` without any."""
+    known = [pair for pair in pairs if pair.per_class]
+    if not known:
+        return None
+    rows, axis = _class_strips(known[0], legend)
+    shown = tuple(entry for entry in legend.classes if any(_of_class(pair, entry) for pair in known))
+    table = tuple(
+        (pair_labels(pair, labels), tuple(_class_cell(_of_class(pair, entry)) for entry in shown)) for pair in known
+    )
+    return ClassDifferences(pair_labels(known[0], labels), rows, axis, shown, table)
+
+
+def _class_strips(pair: PairResult, legend: Legend) -> tuple[tuple[ClassDifferenceRow, ...], Markup]:
+    """Draw one pair's differences by class as a forest plot."""
+    held = [end for entry in pair.per_class for end in (entry.delta, *(entry.interval or ())) if end is not None]
+    scale = scale_over([*held, 0.0], within=(-1, 1))
+    ticks = scale.ticks(4)
+    rows = []
+    for entry in legend.classes:
+        found = _of_class(pair, entry)
+        if found is not None:
+            value, interval = signed(found.delta), between(found.interval, sign=True)
+            text = f"{entry.name}: {value}, 95 % interval {interval}"
+            strip = interval_strip(scale, found.delta, found.interval, ticks=ticks, text=text)
+            rows.append(ClassDifferenceRow(entry, value, interval, strip))
+    return tuple(rows), axis_strip(scale, ticks)
+
+
+def _of_class(pair: PairResult, entry: LegendClass) -> ClassDifference | None:
+    return next((found for found in pair.per_class if found.class_index == entry.index), None)
+
+
+def _class_cell(found: ClassDifference | None) -> ClassDifferenceCell:
+    if found is None:
+        return ClassDifferenceCell(MISSING, MISSING, False)
+    apart = found.interval is not None and (found.interval[0] > 0 or found.interval[1] < 0)
+    return ClassDifferenceCell(signed(found.delta), between(found.interval, sign=True), apart)
 
 
 def shown_classes(runs: Sequence[StyledRun], legend: Legend) -> list[LegendClass]:

@@ -20,7 +20,7 @@ AttributeValue = str | float | None
 
 @dataclass(frozen=True)
 class Style:
-    """How a series is drawn; by default as a circle in the text colour.
+    """Style of a series; by default a circle in the text colour.
 
     ``css_class`` gives the colour, ``shape`` is the path of the marker around (0, 0), ``dash`` the pattern of the line.
     """
