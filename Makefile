@@ -45,6 +45,7 @@ test: .venv/ready-dev
 
 docs: .venv/ready-dev
 	$(BIN)/python docs/flags.py --check
+	$(BIN)/python docs/stub.py --check
 	$(BIN)/python docs/architecture.py --check
 	$(BIN)/python docs/schemas.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -1,19 +1,14 @@
 """The command line: help without heavy imports, exit statuses, one line for each error."""
 
-import ast
-import importlib
-import inspect
-import itertools
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 
 import pytest
 
 from levelground import __version__, cli
+from levelground.api import command_arguments
 from levelground.cli import COMMANDS, main
-from levelground.config import Budget, Recipe
 from levelground.errors import SceneError
 
 HEAVY = {"torch", "matplotlib", "rasterio", "segmentation_models_pytorch", "timm", "lightning_fabric"}
@@ -40,37 +35,17 @@ def test_help_names_every_command_and_imports_little() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_help_of_a_door_imports_nothing_heavy(name: str) -> None:
+def test_help_of_a_command_imports_nothing_heavy(name: str) -> None:
     """A command's help loads its configuration and no more; every flag says what it is for."""
     text, modules = imported_by([name, "--help"])
     assert f"usage: levelground {name}" in text
     assert not modules & HEAVY
 
 
-def fields_without_help(kind: type[object]) -> list[str]:
-    """The fields of a configuration that no docstring follows; nested configurations explain themselves."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
-    body = tree.body[0].body  # type: ignore[attr-defined]  # a class has a body
-    bare = []
-    for statement, after in itertools.pairwise([*body, ast.Pass()]):
-        nested = isinstance(statement, ast.AnnAssign) and "OmitArgPrefixes" in ast.unparse(statement.annotation)
-        explained = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-        if isinstance(statement, ast.AnnAssign) and not nested and not explained:
-            bare.append(ast.unparse(statement.target))
-    return bare
-
-
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_flag_of_a_door_is_explained(name: str) -> None:
-    """A field without a docstring would be a flag without help."""
-    module = importlib.import_module(f"levelground.commands.{name}")
-    assert fields_without_help(getattr(module, COMMANDS[name].config)) == []
-
-
-@pytest.mark.parametrize("kind", [Recipe, Budget])
-def test_every_flag_of_recipe_and_budget_is_explained(kind: type[object]) -> None:
-    """They are part of several commands."""
-    assert fields_without_help(kind) == []
+def test_every_flag_of_a_command_is_explained(name: str) -> None:
+    """A field without a text would be a flag without help."""
+    assert [argument.flag for argument in command_arguments(name) if not argument.text] == []
 
 
 @pytest.mark.parametrize("flag", ["--version", "-V"])
@@ -112,6 +87,12 @@ def test_a_value_out_of_range_is_one_line(capsys: pytest.CaptureFixture[str], fl
     assert error.count("\n") == 1
 
 
+def test_a_wrong_value_among_several_names_the_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not its place in the list."""
+    assert main(["demo", "--seeds", "0", "-1"]) == 2
+    assert capsys.readouterr().err.startswith("ConfigError: --seeds -1: should be greater than or equal to 0. See ")
+
+
 @pytest.mark.parametrize("flags", [["--tile", "wide"], ["--loss", "l1"], ["--bogus"]])
 def test_flag_errors_are_the_parsers_own(capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
     """It shows what it expected; status 2."""
@@ -120,32 +101,32 @@ def test_flag_errors_are_the_parsers_own(capsys: pytest.CaptureFixture[str], fla
 
 
 @pytest.fixture
-def door_that(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
+def command_that(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
     """Let every command raise what is given."""
 
     def install(error: BaseException) -> None:
         def raise_it(_name: str, _arguments: list[str]) -> None:
             raise error
 
-        monkeypatch.setattr(cli, "_open", raise_it)
+        monkeypatch.setattr(cli, "_run_command", raise_it)
 
     return install
 
 
 def test_our_errors_are_one_line(
-    capsys: pytest.CaptureFixture[str], door_that: Callable[[BaseException], None]
+    capsys: pytest.CaptureFixture[str], command_that: Callable[[BaseException], None]
 ) -> None:
     """Whatever stands in a file's name, the message stays on one line and keeps its Cyrillic."""
-    door_that(SceneError("a\nb\x1b[31m Лес.jpg: truncated"))
+    command_that(SceneError("a\nb\x1b[31m Лес.jpg: truncated"))
     assert main(["prepare"]) == 2
     assert capsys.readouterr().err == "SceneError: a\\nb\\x1b[31m Лес.jpg: truncated\n"
 
 
 def test_debug_shows_the_traceback(
-    capsys: pytest.CaptureFixture[str], door_that: Callable[[BaseException], None]
+    capsys: pytest.CaptureFixture[str], command_that: Callable[[BaseException], None]
 ) -> None:
     """With --debug the traceback comes first, wherever the flag stands."""
-    door_that(SceneError("bad"))
+    command_that(SceneError("bad"))
     assert main(["prepare", "--debug"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("Traceback (most recent call last):")
@@ -153,10 +134,10 @@ def test_debug_shows_the_traceback(
 
 
 def test_a_fault_of_ours_says_so(
-    capsys: pytest.CaptureFixture[str], door_that: Callable[[BaseException], None]
+    capsys: pytest.CaptureFixture[str], command_that: Callable[[BaseException], None]
 ) -> None:
     """Status 1, one line, and what to do."""
-    door_that(ZeroDivisionError("division by zero\nmore"))
+    command_that(ZeroDivisionError("division by zero\nmore"))
     assert main(["prepare"]) == 1
     expected = "division by zero (a fault of levelground: run again with --debug and report what it prints)"
     assert capsys.readouterr().err == f"ZeroDivisionError: {expected}\n"
@@ -166,18 +147,18 @@ def test_a_fault_of_ours_says_so(
     ("error", "status"),
     [(KeyboardInterrupt(), 130), (SystemExit(0), 0), (SystemExit(2), 2), (SystemExit("text"), 2)],
 )
-def test_statuses(door_that: Callable[[BaseException], None], error: BaseException, status: int) -> None:
+def test_statuses(command_that: Callable[[BaseException], None], error: BaseException, status: int) -> None:
     """Ctrl-C is 130; the parser's own exits keep their status."""
-    door_that(error)
+    command_that(error)
     assert main(["prepare"]) == status
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(
-    monkeypatch: pytest.MonkeyPatch, door_that: Callable[[BaseException], None]
+    monkeypatch: pytest.MonkeyPatch, command_that: Callable[[BaseException], None]
 ) -> None:
     """``levelground … | head`` ends quietly."""
     monkeypatch.setattr(sys, "stdout", sys.stdout)
-    door_that(BrokenPipeError())
+    command_that(BrokenPipeError())
     assert main(["prepare"]) == 0
 
 

@@ -1,7 +1,59 @@
 """levelground compares land-cover segmentation models on level ground.
 
+Each command is a function whose arguments have the names of the command's flags::
+
+    import levelground as lg
+
+    comparison = lg.study("scenes", out="study", archs=["unet", "fpn"], seeds=[0, 1])
+    lg.predict("study/runs/unet-tf_efficientnet_lite0-s0", ["tiles/*.tif"], out="maps")
+
 Pixels flow one way: imagery → tiles → model → confusion counts → comparison → report. Each arrow is a record on disk,
-so any stage can be repeated, inspected or replaced. The commands live in :mod:`levelground.commands`.
+so any stage can be repeated, inspected or replaced. Names are loaded when they are first used: ``import levelground``
+loads neither torch nor numpy. Parts that are not listed here, such as ``levelground.prediction``, may change.
 """
 
+import importlib as _importlib
+
 __version__ = "0.1.0"
+
+_COMMANDS = ("adopt", "compare", "demo", "evaluate", "export", "predict", "prepare", "report", "study", "train")
+_MODULES = ("errors", "metrics", "statistics")
+_PLACES = {
+    "Budget": "config",
+    "Comparison": "comparison.record",
+    "Dataset": "datasets.dataset",
+    "Legend": "imagery.legend",
+    "LegendClass": "imagery.legend",
+    "Recipe": "config",
+    "Run": "runs",
+    "SceneCounts": "metrics.counts_file",
+    "list_runs": "runs",
+    "load_recipe": "config",
+    "read_comparison": "comparison.record",
+    "read_counts": "metrics.counts_file",
+    "read_dataset": "datasets.dataset",
+    "read_history": "runs",
+    "read_legend": "imagery.legend",
+    "read_run": "runs",
+}
+
+__all__ = ["__version__", *_COMMANDS, *_MODULES, *_PLACES]  # all are strings
+
+
+def __getattr__(name: str) -> object:
+    """Load a name when it is first used."""
+    if name in _COMMANDS:
+        found = _importlib.import_module("levelground.api").make_function(name)
+    elif name in _MODULES:
+        found = _importlib.import_module(f"levelground.{name}")
+    elif name in _PLACES:
+        found = getattr(_importlib.import_module(f"levelground.{_PLACES[name]}"), name)
+    else:
+        raise AttributeError(f"module 'levelground' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

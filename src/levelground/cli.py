@@ -1,4 +1,7 @@
-"""The command line: one table of commands; the chosen command's module is loaded, no other."""
+"""The command line: the table of commands, flags to options, exit statuses.
+
+Only the module of the chosen command is imported, and for ``levelground --help`` none.
+"""
 
 import contextlib
 import importlib
@@ -9,27 +12,43 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from levelground import __version__
 from levelground.errors import ConfigError, DiskError, LevelgroundError, one_line
 from levelground.files import is_full
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from levelground.config import Recipe
 
 USER_FAULT, OUR_FAULT, INTERRUPTED = 2, 1, 130
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command: where its configuration and function stand, and one line about it."""
+    """A command, whose options class and function are in the module of its name in ``levelground.commands``.
+
+    Attributes:
+        config: Name of its options class.
+        summary: What it does, in one line.
+        takes_recipe: Whether it has the flags of a recipe.
+        first: The flag that in Python is the first argument, where the command line takes it by name only.
+    """
 
     config: str
     summary: str
     takes_recipe: bool = False
+    first: str | None = None
 
 
 COMMANDS = {
     "demo": Command("DemoConfig", "generate scenes and run a whole study on them; needs no data", takes_recipe=True),
-    "study": Command("StudyConfig", "prepare, train every arch x seed, evaluate, compare, report", takes_recipe=True),
-    "prepare": Command("PrepareConfig", "find and verify scenes, split them, decode them once"),
+    "study": Command(
+        "StudyConfig", "prepare, train every arch x seed, evaluate, compare, report", takes_recipe=True, first="data"
+    ),
+    "prepare": Command("PrepareConfig", "find and verify scenes, split them, decode them once", first="data"),
     "train": Command("TrainConfig", "train one architecture on a prepared study", takes_recipe=True),
     "adopt": Command("AdoptConfig", "make a run of another tool's weights or predicted masks"),
     "evaluate": Command("EvaluateConfig", "count what runs get right and wrong, scene by scene"),
@@ -41,7 +60,7 @@ COMMANDS = {
 
 
 def help_text() -> str:
-    """What ``levelground --help`` prints."""
+    """Return what ``levelground --help`` prints."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
@@ -77,8 +96,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(f"levelground {__version__}\n")
         return 0
     try:
-        with _full_disk():
-            _open(arguments[0], arguments[1:])
+        with full_disk():
+            _run_command(arguments[0], arguments[1:])
     except LevelgroundError as error:
         return _fail(error, USER_FAULT, debug, str(error))
     except KeyboardInterrupt:
@@ -96,8 +115,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _full_disk() -> Iterator[None]:
-    """A full disk is nobody's fault of ours, wherever it is met, in another library's temporary files too."""
+def full_disk() -> Iterator[None]:
+    """Turn any error of a full disk into a DiskError, those of other libraries' temporary files too.
+
+    Raises:
+        DiskError: The disk is full.
+    """
     try:
         yield
     except OSError as error:
@@ -106,32 +129,62 @@ def _full_disk() -> Iterator[None]:
         raise DiskError(f"{error}. Free space and run the same command again: what is finished stays.") from error
 
 
-def _open(name: str, arguments: list[str]) -> None:
+def initial_recipe(name: str | None, resumed: Path | None) -> "Recipe | None":
+    """Return the recipe that single fields given beside it override; ``None`` for the command's own.
+
+    Args:
+        name: A shipped recipe or the path of a TOML file, where one was named.
+        resumed: The run folder of a run to go on with, whose recipe is the run's own.
+    Raises:
+        ConfigError: Both are given, or there is no such recipe.
+        RecordError: There is no such run.
+    """
+    if name is not None and resumed is not None:
+        raise ConfigError(f"--recipe {name}: --resume goes on with the run card's own recipe. Drop one of the two.")
+    if name is not None:
+        from levelground.config import load_recipe
+
+        return load_recipe(name)
+    if resumed is not None:
+        from levelground.runs import read_recipe, read_run
+
+        return read_recipe(read_run(resumed))
+    return None
+
+
+def fault_of(error: "ValidationError", spellings: dict[str, str], whole: str) -> str:
+    """Say which option has a wrong value and why, such as ``--steps 0: should be greater than or equal to 1``.
+
+    Args:
+        error: The error of an options class.
+        spellings: How to write an option's name, where not as its field.
+        whole: What to name where the error is of no single option.
+    """
+    first = error.errors()[0]
+    field = str(first["loc"][0]) if first["loc"] else ""
+    given = f" {first['input']}" if isinstance(first["input"], str | int | float) else ""
+    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{spellings.get(field, field) or whole}{given}: {reason}"
+
+
+def _run_command(name: str, arguments: list[str]) -> None:
     command = COMMANDS.get(name)
     if command is None:
         raise ConfigError(f"{name}: no such command. Commands: {', '.join(COMMANDS)}.")
     module = importlib.import_module(f"levelground.commands.{name}")
     if command.takes_recipe:
-        from levelground.config import load_recipe, recipe_flags
+        resumed = _value_of("--resume", arguments) if name == "train" else None
+        recipe = initial_recipe(_value_of("--recipe", arguments), None if resumed is None else Path(resumed))
+        if recipe is not None:
+            from levelground.config import recipe_flags
 
-        # The recipe's fields come first, so that flags given beside it win.
-        chosen = _value_of("--recipe", arguments)
-        begun = _value_of("--resume", arguments) if name == "train" else None
-        if chosen is not None and begun is not None:
-            raise ConfigError(
-                f"--recipe {chosen}: --resume goes on with the run card's own recipe. Drop one of the two."
-            )
-        if chosen is not None:
-            arguments = [*recipe_flags(load_recipe(chosen)), *arguments]
-        if begun is not None:
-            from levelground.runs import read_recipe, read_run
-
-            arguments = [*recipe_flags(read_recipe(read_run(Path(begun)))), *arguments]
+            # The recipe's fields come first, so that flags given beside it win.
+            arguments = [*recipe_flags(recipe), *arguments]
     getattr(module, name)(_parse(name, getattr(module, command.config), arguments, module.__doc__))
 
 
 def _parse(name: str, config: type[object], arguments: list[str], description: str | None) -> object:
-    """Flags to a command's configuration; a value out of range is one line, like every error of ours."""
+    """Turn flags into a command's options; a value out of range is one line, like every error of ours."""
     import tyro
     from pydantic import ValidationError
 
@@ -146,15 +199,12 @@ def _parse(name: str, config: type[object], arguments: list[str], description: s
         if error is None:
             sys.stderr.write(shown.getvalue())
             raise
-        first = error.errors()[0]
-        flag = f"--{str(first['loc'][-1]).replace('_', '-')}" if first["loc"] else name
-        given = f" {first['input']}" if isinstance(first["input"], str | int | float) else ""
-        reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise ConfigError(f"{flag}{given}: {reason}. See levelground {name} --help.") from error
+        flags = {str(e["loc"][0]): f"--{str(e['loc'][0]).replace('_', '-')}" for e in error.errors() if e["loc"]}
+        raise ConfigError(f"{fault_of(error, flags, name)}. See levelground {name} --help.") from error
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:
-    """The last value given for a flag, as ``--flag value`` or ``--flag=value``."""
+    """Return the last value given for a flag, as ``--flag value`` or ``--flag=value``."""
     value = None
     for place, argument in enumerate(arguments):
         if argument == flag and place + 1 < len(arguments):

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -304,6 +305,10 @@ class Run:
     folder: Path
     card: RunCard
 
+    def __fspath__(self) -> str:
+        """Return the folder, so that a run is taken wherever its path is."""
+        return str(self.folder)
+
     @property
     def name(self) -> str:
         """The run's name, such as ``unet-resnet18-s0``."""
@@ -348,12 +353,13 @@ def runs_folder(study: Path) -> Path:
     return study / "runs"
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: str | PathLike[str]) -> Run:
     """Read a run folder.
 
     Raises:
         RecordError: There is no run card, it is damaged, of an unknown schema, lacks a key or has one of a wrong type.
     """
+    folder = Path(folder)
     path = folder / RUN_FILE
     return Run(folder, check_record(read_json(path, kind="run"), RunCard, source=str(path), remedy=REMEDY))
 
@@ -376,9 +382,9 @@ def read_recipe(run: Run) -> Recipe:
     return run.card.recipe.recipe(str(run.folder / RUN_FILE)) if run.card.recipe else Recipe()
 
 
-def list_runs(study: Path) -> list[Run]:
+def list_runs(study: str | PathLike[str]) -> list[Run]:
     """List all runs of a study folder by name."""
-    return [read_run(path.parent) for path in sorted(runs_folder(study).glob(f"*/{RUN_FILE}"))]
+    return [read_run(path.parent) for path in sorted(runs_folder(Path(study)).glob(f"*/{RUN_FILE}"))]
 
 
 def run_name(arch: str, encoder: str, seed: int) -> str:
@@ -426,13 +432,13 @@ def _written(line: HistoryLine) -> str:
     return json.dumps(to_json(line), allow_nan=False) + "\n"
 
 
-def read_history(folder: Path) -> list[HistoryLine]:
+def read_history(folder: str | PathLike[str]) -> list[HistoryLine]:
     """Read the lines of ``history.jsonl``; a last line that a kill cut short is left out.
 
     Raises:
         RecordError: A line before the last is not a JSON object, or a field holds a value of a wrong type.
     """
-    path = folder / HISTORY_FILE
+    path = Path(folder) / HISTORY_FILE
     if not path.exists():
         return []
     return list(_parsed(path, path.read_text(encoding="utf-8", errors="replace").split("\n")))

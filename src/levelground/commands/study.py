@@ -1,4 +1,4 @@
-"""Prepare, train every architecture and seed, evaluate, compare and report; what is done already is not done again."""
+"""Prepare, train every architecture and seed, evaluate, compare and report; finished parts are not repeated."""
 
 from typing import TYPE_CHECKING, Annotated
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -387,7 +388,7 @@ def _run_references(comparison: Comparison) -> Iterator[tuple[str, str]]:
 _COMPARISON = TypeAdapter(Comparison)
 
 
-def read_comparison(path: Path) -> Comparison:
+def read_comparison(path: str | PathLike[str]) -> Comparison:
     """Read ``comparison.json``.
 
     Args:
@@ -395,6 +396,7 @@ def read_comparison(path: Path) -> Comparison:
     Raises:
         RecordError: It is missing, damaged, of another schema, or contradicts itself; the message names the field.
     """
+    path = Path(path)
     path = path if path.suffix == ".json" else path / FILE
     record = read_json(path, kind="comparison")
     try:

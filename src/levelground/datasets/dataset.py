@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -146,6 +147,10 @@ class Dataset:
     std: tuple[float, ...]
     findings: tuple[Finding, ...] = ()
 
+    def __fspath__(self) -> str:
+        """Return the folder, so that a data set is taken wherever its study's path is."""
+        return str(self.folder)
+
     @cached_property
     def _by_id(self) -> Mapping[str, SceneRecord]:
         return {scene.id: scene for scene in self.scenes}
@@ -235,7 +240,7 @@ def write_dataset(dataset: Dataset, folder: Path) -> Path:
 _RECORD = TypeAdapter(DatasetRecord)
 
 
-def read_dataset(folder: Path) -> Dataset:
+def read_dataset(folder: str | PathLike[str]) -> Dataset:
     """Read and check ``dataset.json``.
 
     Args:
@@ -243,6 +248,7 @@ def read_dataset(folder: Path) -> Dataset:
     Raises:
         RecordError: It is missing, damaged, of another schema, contradicts itself, or a path in it leaves its folder.
     """
+    folder = Path(folder)
     path = folder if folder.suffix == ".json" else folder / DATASET_FILE
     content = read_json(path, kind="dataset")
     try:

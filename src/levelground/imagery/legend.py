@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -299,7 +300,7 @@ def default_legend(n_classes: int) -> Legend:
     return Legend("default", tuple(LegendClass(i, f"class {i}", colour) for i, colour in enumerate(colours)))
 
 
-def read_legend(path: Path) -> Legend:
+def read_legend(path: str | PathLike[str]) -> Legend:
     """Read a legend from a TOML file.
 
     Args:
@@ -309,6 +310,7 @@ def read_legend(path: Path) -> Legend:
     Raises:
         LegendError: The file is missing or is not TOML, or the legend contradicts itself; the message names the file.
     """
+    path = Path(path)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

@@ -4,6 +4,7 @@ Letters: S scenes, K classes of the legend, B bins of confidence.
 """
 
 from dataclasses import dataclass, fields
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def write_counts(path: Path, counts: SceneCounts) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def read_counts(path: Path) -> SceneCounts:
+def read_counts(path: str | PathLike[str]) -> SceneCounts:
     """Read a record of counts and check it.
 
     Args:
@@ -97,6 +98,7 @@ def read_counts(path: Path) -> SceneCounts:
     Raises:
         RecordError: The file is missing or damaged, of another kind or schema, or its arrays do not fit together.
     """
+    path = Path(path)
     arrays = _load(path)
     if str(arrays.get("kind")) != "counts":
         raise RecordError(

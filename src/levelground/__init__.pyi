@@ -1,0 +1,777 @@
+"""The Python API with its types; made by docs/stub.py from the options of the commands, not to be edited."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from levelground import errors as errors
+from levelground import metrics as metrics
+from levelground import statistics as statistics
+from levelground.comparison.record import Comparison as Comparison
+from levelground.comparison.record import read_comparison as read_comparison
+from levelground.config import Budget as Budget
+from levelground.config import Recipe as Recipe
+from levelground.config import load_recipe as load_recipe
+from levelground.datasets.dataset import Dataset as Dataset
+from levelground.datasets.dataset import read_dataset as read_dataset
+from levelground.imagery.legend import Legend as Legend
+from levelground.imagery.legend import LegendClass as LegendClass
+from levelground.imagery.legend import read_legend as read_legend
+from levelground.metrics.counts_file import SceneCounts as SceneCounts
+from levelground.metrics.counts_file import read_counts as read_counts
+from levelground.prediction.predict import PredictedMap
+from levelground.runs import Run as Run
+from levelground.runs import list_runs as list_runs
+from levelground.runs import read_history as read_history
+from levelground.runs import read_run as read_run
+
+__version__: str
+__all__ = [
+    "Budget",
+    "Comparison",
+    "Dataset",
+    "Legend",
+    "LegendClass",
+    "Recipe",
+    "Run",
+    "SceneCounts",
+    "__version__",
+    "adopt",
+    "compare",
+    "demo",
+    "errors",
+    "evaluate",
+    "export",
+    "list_runs",
+    "load_recipe",
+    "metrics",
+    "predict",
+    "prepare",
+    "read_comparison",
+    "read_counts",
+    "read_dataset",
+    "read_history",
+    "read_legend",
+    "read_run",
+    "report",
+    "statistics",
+    "study",
+    "train",
+]
+
+def adopt(
+    weights: str | PathLike[str] | None = None,
+    *,
+    study: str | PathLike[str] = ".",
+    arch: str | None = None,
+    encoder: str | None = None,
+    classes: int | None = None,
+    outputs: int | Sequence[int] = (),
+    normalise: Literal["none", "imagenet", "data"] = "none",
+    history: str | PathLike[str] | None = None,
+    predictions: str | PathLike[str] | None = None,
+    split: Literal["test", "val"] = "test",
+    snap_colours: int = 0,
+    name: str | None = None,
+) -> Run:
+    r"""Make a run of another tool's weights or predicted masks, to be evaluated, compared and drawn like any other.
+
+    Args:
+        weights (path | None): State dict (.pth) or .safetensors of a network of
+            segmentation_models_pytorch; left out with ``predictions``.
+        study (path): Prepared study folder that gets the run; by default the current
+            folder.
+        arch (str | None): Architecture the weights belong to; None tells it by their
+            tensors and says so.
+        encoder (str | None): Encoder the weights belong to; None tells it by their tensors
+            and says so.
+        classes (int | None): Number of the network's outputs; None takes the weights'.
+        outputs (int | Sequence[int]): Legend index of each output; by default all classes,
+            or all counted ones, whichever are as many.
+        normalise (Literal['none', 'imagenet', 'data']): How inputs were normalised in
+            training: none (values 0 to 1, as in the origin study), imagenet, or data (the
+            training scenes' means).
+        history (path | None): The origin study's history (*_trainhist.json), drawn with the
+            other runs' learning curves.
+        predictions (path | None): Folder of predicted masks, one a scene (colours or class
+            indices, named by scene id), in place of weights.
+        split (Literal['test', 'val']): Scenes that predicted masks are counted on.
+        snap_colours (int): Colours of predicted masks that are no class become the nearest
+            class up to this difference, grey levels.
+        name (str | None): Name of the run; None makes one of architecture and encoder, or
+            takes the masks' folder's.
+    Returns:
+        The run; masks are counted already, weights are evaluated by ``levelground evaluate``.
+    Raises:
+        ConfigError: Both or neither of weights and predictions are given, or a flag goes with the other one.
+        LevelgroundError: They do not fit the study.
+    """
+
+def compare(
+    runs: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    out: str | PathLike[str] | None = None,
+    split: Literal["val", "test"] = "test",
+    metric: str = "official.miou",
+    delta: float = 0.01,
+    allow_unlike: bool = False,
+) -> Comparison:
+    r"""Compare evaluated runs: scores, intervals and verdicts, from counts alone; needs no torch and no pixels.
+
+    Args:
+        runs (path | Sequence[path]): Run folders, or study folders, whose evaluated runs
+            are all taken; one run alone gets its own scores.
+        out (path | None): Folder for comparison.json, .csv, .md and .tex; None takes the
+            study that all runs belong to.
+        split (Literal['val', 'test']): Split whose counts are compared.
+        metric (str): Primary metric, the one that is tested; name it before you look.
+            VIEW.KIND or VIEW.KIND:CLASS, with views official, kept, all, boundary and kinds
+            miou, mf1, pixel_accuracy, fwiou, kappa, or of one class iou, f1, precision,
+            recall.
+        delta (float): Differences below this do not matter, as a fraction; runs shown to
+            lie closer are called equal.
+        allow_unlike (bool): Compare runs of unlike recipe, budget, weight source, split or
+            tile geometry; what differs is named. Runs with unlike labels, legends or test
+            scenes are never compared.
+    Returns:
+        The comparison.
+    Raises:
+        UnlikeError: The runs must not be compared; the message names what differs.
+        LevelgroundError: A folder holds no run, or a run was not evaluated on the split.
+    """
+
+def demo(
+    *,
+    out: str | PathLike[str] = "demo",
+    archs: str | Sequence[str] = ("pspnet", "unet", "fpn"),
+    seeds: int | Sequence[int] = (0,),
+    scenes: int = 80,
+    size: int = 512,
+    scene_seed: int = 0,
+    recipe: str | PathLike[str] | Recipe = "default",
+    encoder: str = "tu-tf_efficientnet_lite0",
+    encoder_weights: str = "auto",
+    outputs: Literal["counted", "all"] = "counted",
+    tile: int = 256,
+    halo: int = 32,
+    batch: int = 8,
+    default_epochs: float = 5.0,
+    optimiser: Literal["adamw", "adam"] = "adamw",
+    lr: float = 0.001,
+    encoder_lr_factor: float = 0.3,
+    weight_decay: float = 0.01,
+    schedule: Literal["cosine", "constant"] = "cosine",
+    warmup: float = 0.05,
+    clip: float = 1.0,
+    loss: Literal["ce", "dice", "focal", "ce+dice", "focal+dice", "smp-dice"] = "ce+dice",
+    class_weights: Literal["none", "sqrt", "inverse"] = "none",
+    scale_min: float = 0.5,
+    scale_max: float = 1.5,
+    d4: bool = True,
+    colour: float = 0.2,
+    normalise: Literal["weights", "data", "none"] = "weights",
+    freeze_encoder_children: int = 0,
+    select: Literal["val_miou", "val_loss", "last"] = "val_miou",
+    validations: int = 3,
+    sanity_check: bool = False,
+    steps: int | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    threads: int | None = None,
+) -> Comparison:
+    r"""Generate land-cover scenes and run a whole study on them: the main job with no data and no network.
+
+    Args:
+        out (path): Folder of the study; scenes and cache lie in it too.
+        archs (str | Sequence[str]): Architectures to compare.
+        seeds (int | Sequence[int]): Seeds: each architecture is trained once with each.
+        scenes (int): How many scenes are generated; 24 of the default number are test
+            scenes.
+        size (int): Side of a scene, px.
+        scene_seed (int): Seed of the scenes.
+        recipe (path | Recipe): Shipped recipe (default, origin) or the path of a TOML file;
+            flags given beside it override its fields.
+        encoder (str): Encoder, by the name that segmentation_models_pytorch gives it
+            (tu-NAME for timm's).
+        encoder_weights (str): Where encoder weights come from: none, package (carried by an
+            installed package), imagenet (the hub, or its local cache), the path of a file
+            or folder, or auto (package where there is one, else imagenet).
+        outputs (Literal['counted', 'all']): Classes that get an output of the network: the
+            counted ones, or all of the legend.
+        tile (int): Side of the training crop and of the inference tile, px, a multiple of
+            32; 0 takes whole scenes.
+        halo (int): Half of the overlap of neighbouring inference tiles, px.
+        batch (int): Crops in a training step.
+        default_epochs (float): Budget in epochs where ``steps``, ``epochs`` and ``minutes``
+            are not given; one epoch sees as many pixels as the training scenes hold.
+        optimiser (Literal['adamw', 'adam']): Optimiser.
+        lr (float): Highest learning rate of the decoder, and of an encoder without weights.
+        encoder_lr_factor (float): Learning rate of an encoder with weights, as a factor of
+            lr.
+        weight_decay (float): Weight decay of matrices and kernels; biases and normalisation
+            layers have none.
+        schedule (Literal['cosine', 'constant']): Course of the learning rate after the
+            warm-up.
+        warmup (float): Share of the steps in which the learning rate rises from zero.
+        clip (float): Largest norm of the gradient; 0 leaves it as it is.
+        loss (Literal['ce', 'dice', 'focal', 'ce+dice', 'focal+dice', 'smp-dice']): Loss;
+            smp-dice is segmentation_models_pytorch's own, which gives 0 to classes absent
+            from the batch.
+        class_weights (Literal['none', 'sqrt', 'inverse']): Weights of classes in
+            cross-entropy and focal loss, from their measured shares.
+        scale_min (float): Smallest side of a random crop before it is resized to the tile,
+            as a factor of the tile.
+        scale_max (float): Largest side of a random crop before it is resized to the tile,
+            as a factor of the tile.
+        d4 (bool): Turn and flip crops at random (the eight symmetries of the square).
+        colour (float): Strength of random brightness, contrast and band gains; 0 leaves
+            colours as they are.
+        normalise (Literal['weights', 'data', 'none']): Band means and deviations that
+            inputs are normalised by: those that the encoder weights were trained with,
+            those of the training scenes, or none (values 0 to 1). Encoders without weights
+            and imagery other than uint8 take the scenes'.
+        freeze_encoder_children (int): Freeze encoder children [:n] as Python slices; -2
+            freezes all but the last two, 0 none.
+        select (Literal['val_miou', 'val_loss', 'last']): Which weights are kept: best on
+            validation by mIoU or by loss, or the last.
+        validations (int): How often the validation scenes are scored, evenly over the
+            steps; 0 does it at the end of every epoch.
+        sanity_check (bool): Train one epoch on two scenes first, thrown away, to fail
+            early.
+        steps (int | None): Optimiser steps of each run.
+        epochs (float | None): Epochs of each run; one sees as many pixels as the training
+            scenes hold.
+        minutes (float | None): Minutes of each run: a few steps are timed, the number of
+            steps is fixed and written down.
+        device (Literal['auto', 'cpu', 'cuda', 'mps']): Where to compute; auto takes CUDA,
+            then MPS, then the CPU.
+        precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
+            takes bf16 where the hardware has it.
+        threads (int | None): CPU threads; None takes all cores. Other numbers of threads
+            give other last bits of the weights.
+    Returns:
+        The comparison, on disk beside its tables, figures and ``report.html``.
+    Raises:
+        LevelgroundError: Something cannot be done; what is finished stays.
+    """
+
+def evaluate(
+    study: str | PathLike[str],
+    *,
+    runs: str | Sequence[str] = (),
+    split: Literal["test", "val"] = "test",
+    tile: int | None = None,
+    halo: int | None = None,
+    batch: int | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    threads: int | None = None,
+) -> list[Path]:
+    r"""Count what runs get right and wrong in each scene of a split; what is counted already is reused.
+
+    Args:
+        study (path): Study folder with dataset.json and runs/, or the folder of one run in
+            it.
+        runs (str | Sequence[str]): Names of runs in the study; none takes every run that
+            has a model.
+        split (Literal['test', 'val']): Scenes to evaluate on. Every evaluation on test is
+            written down, and the report shows their number.
+        tile (int | None): Side of a tile, px, a multiple of 32; 0 takes whole scenes; None
+            takes what the run was trained on.
+        halo (int | None): Half of the overlap of neighbouring tiles, px; None takes the
+            run's, or an eighth of another tile.
+        batch (int | None): Tiles run at a time; None fills about one megapixel on a CPU,
+            eight on a GPU. Decides time and memory only.
+        device (Literal['auto', 'cpu', 'cuda', 'mps']): Where to compute; auto takes CUDA,
+            then MPS, then the CPU.
+        precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
+            takes bf16 where the hardware has it.
+        threads (int | None): CPU threads; None takes all cores. Other numbers of threads
+            give other last bits of the weights.
+    Returns:
+        The counts files, in the order of the runs.
+    Raises:
+        RecordError: There is no such study or run.
+        LevelgroundError: A run cannot be evaluated on these scenes; those before it are done.
+    """
+
+def export(
+    run: str | PathLike[str],
+    *,
+    to: Literal["onnx", "smp"] | Sequence[Literal["onnx", "smp"]] = ("onnx",),
+    tile: int | None = None,
+    gsd: float | None = None,
+    overwrite: bool = False,
+    threads: int | None = None,
+) -> list[Path]:
+    r"""Write a run's model as an ONNX file or an SMP folder that other tools run; checked against the run's network.
+
+    Args:
+        run (path): Folder of a finished or adopted run.
+        to (Literal['onnx', 'smp'] | Sequence[Literal['onnx', 'smp']]): Forms: onnx (one
+            file, for QGIS, geodeep and onnxruntime), smp (a folder for
+            smp.from_pretrained).
+        tile (int | None): Height and width of the ONNX file's input, px, a multiple of 32;
+            None takes what the run was trained on.
+        gsd (float | None): Ground sample distance of the training images, metres a pixel;
+            None takes what the run card says.
+        overwrite (bool): Replace an older export.
+        threads (int | None): CPU threads of the check; None takes all cores.
+    Returns:
+        The file or folder of each form.
+    Raises:
+        RecordError: There is no such run.
+        LevelgroundError: It cannot be exported; forms before it are done.
+    """
+
+def predict(
+    model: str | PathLike[str],
+    inputs: str | Sequence[str],
+    *,
+    out: str | PathLike[str],
+    bands: int | Sequence[int] = (),
+    alpha: bool = True,
+    zero_is_nodata: bool = False,
+    resample: bool = False,
+    any_gsd: bool = False,
+    tile: int | None = None,
+    halo: int | None = None,
+    batch: int | None = None,
+    tta: Literal["none", "d4"] = "none",
+    probs: Literal["none", "uint8", "float32"] = "none",
+    polygons: Literal["none", "gpkg", "geojson"] = "none",
+    smallest_area: float = 0.0,
+    picture: bool = False,
+    overlay: bool = False,
+    picture_side: int = 4096,
+    cog: bool = True,
+    overwrite: bool = False,
+    legend: str | PathLike[str] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    threads: int | None = None,
+) -> list[PredictedMap]:
+    r"""Predict class maps of images and rasters of any size; a job that was stopped is resumed by the same command.
+
+    Args:
+        model (path): Run folder, folder with config.json and model.safetensors, or .onnx
+            file.
+        inputs (str | Sequence[str]): Images, rasters, folders (with all their subfolders)
+            and patterns such as 'scenes/*.tif'.
+        out (path): Folder of the maps; subfolders of a folder that was given are kept in
+            it.
+        bands (int | Sequence[int]): Bands to read, from 1, in the model's order; none takes
+            them all where the raster has as many.
+        alpha (bool): Zeros of an alpha band that the model does not read are no data.
+        zero_is_nodata (bool): Pixels that are 0 in every band are no data.
+        resample (bool): Bring pixels to the ground sample distance the model was trained
+            at; the map stays on the input's grid.
+        any_gsd (bool): Predict a raster as it is even if its ground sample distance is more
+            than 4 times off.
+        tile (int | None): Side of a tile, px, a multiple of 32; 0 takes inputs whole; None
+            takes the model's.
+        halo (int | None): Half of the overlap of neighbouring tiles, px; None takes the
+            model's, or an eighth of another tile.
+        batch (int | None): Tiles run at a time; None fills about one megapixel on a CPU,
+            eight on a GPU.
+        tta (Literal['none', 'd4']): Test-time augmentation; d4 takes the mean over the
+            eight symmetries of the square, in eight times the time.
+        probs (Literal['none', 'uint8', 'float32']): Write probabilities, a band for each
+            class; uint8 in steps of 1/254.
+        polygons (Literal['none', 'gpkg', 'geojson']): Write connected pixels of one class
+            as polygons, with class, name and area.
+        smallest_area (float): Merge smaller polygons into their largest neighbour; m², or
+            pixels where the ground is not known.
+        picture (bool): Write the map's colours as a PNG; no data is transparent.
+        overlay (bool): Write a PNG of the map over its image, with the names of its
+            classes.
+        picture_side (int): Longest side of these PNGs at most, px.
+        cog (bool): Write cloud-optimised GeoTIFFs, with overviews; otherwise plain tiled
+            ones.
+        overwrite (bool): Replace maps that exist already.
+        legend (path | None): Legend of another tool's model, a TOML file; ours bring their
+            own.
+        mean (float | Sequence[float] | None): Band means that another tool's model expects,
+            in the units of the pixels.
+        std (float | Sequence[float] | None): Band deviations likewise.
+        device (Literal['auto', 'cpu', 'cuda', 'mps']): Where to compute; auto takes CUDA,
+            then MPS, then the CPU.
+        precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
+            takes bf16 where the hardware has it.
+        threads (int | None): CPU threads; None takes all cores. Other numbers of threads
+            give other last bits of the weights.
+    Returns:
+        The maps that this call finished.
+    Raises:
+        ModelError: There is no model that can be run.
+        LevelgroundError: An input does not fit the model or is truncated; what was finished is kept.
+        KeyboardInterrupt: The job was stopped; the same command resumes it.
+    """
+
+def prepare(
+    data: str | PathLike[str] | None = None,
+    *,
+    out: str | PathLike[str],
+    layout: Literal["auto", "kaggle", "folders", "index", "geotiff", "raster"] = "auto",
+    legend: str | PathLike[str] | None = None,
+    split: Literal["auto", "origin", "lists", "random", "grouped", "folders"] = "auto",
+    split_seed: int = 0,
+    lists: str | PathLike[str] | None = None,
+    groups: Literal["auto", "pixels", "folders", "file", "none"] = "auto",
+    snap_colours: int = 0,
+    skip_bad: bool = False,
+    block: int = 256,
+    cache: str | PathLike[str] | None = None,
+    download: Literal["kaggle"] | None = None,
+) -> Dataset:
+    r"""Find and verify scenes, split them, and decode them once.
+
+    Args:
+        data (path | None): Folder with the scenes; may be left out with ``download``.
+        out (path): Folder that gets dataset.json; a study folder.
+        layout (Literal['auto', 'kaggle', 'folders', 'index', 'geotiff', 'raster']): How the
+            folder is laid out; auto detects the layout and prints it.
+        legend (path | None): Legend file (TOML); by default legend.toml in the data folder,
+            else what the layout implies.
+        split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders']): Which
+            scenes train, validate, test; auto: train/ val/ test/ folders, strips of one
+            raster, else grouped.
+        split_seed (int): Seed of the random and grouped splits.
+        lists (path | None): Folder with train.txt, val.txt (or crossvali.txt) and test.txt,
+            one file name a line; for ``split`` lists.
+        groups (Literal['auto', 'pixels', 'folders', 'file', 'none']): Which scenes belong
+            together: auto takes groups.csv in the data folder, else folders and pixels
+            together.
+        snap_colours (int): Mask colours that are no class become the nearest class up to
+            this difference in each channel, in grey levels.
+        skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
+            default the first one stops.
+        block (int): Side of the blocks that one large raster is cut into, in pixels.
+        cache (path | None): Folder for decoded scenes; by default $LEVELGROUND_CACHE, else
+            levelground in the user's cache folder.
+        download (Literal['kaggle'] | None): Fetch DeepGlobe with kagglehub first, where you
+            have access.
+    Returns:
+        The record as written.
+    Raises:
+        LevelgroundError: A file is wrong, the scenes cannot be split as asked, or another process writes there.
+    """
+
+def report(
+    study: str | PathLike[str],
+    *,
+    out: str | PathLike[str] | None = None,
+    figures: bool = True,
+) -> Path:
+    r"""Draw a comparison as one offline page and as PNG pictures.
+
+    Args:
+        study (path): Study folder with comparison.json, or the file itself; runs and data
+            set are looked for beside it.
+        out (path | None): Folder for report.html and figures/; None takes the folder of the
+            comparison.
+        figures (bool): Draw the PNG pictures too.
+    Returns:
+        The page.
+    Raises:
+        RecordError: There is no comparison, or it is damaged.
+        DiskError: The page or a picture cannot be written.
+    """
+
+def study(
+    data: str | PathLike[str] | None = None,
+    *,
+    out: str | PathLike[str],
+    layout: Literal["auto", "kaggle", "folders", "index", "geotiff", "raster"] = "auto",
+    legend: str | PathLike[str] | None = None,
+    split: Literal["auto", "origin", "lists", "random", "grouped", "folders"] = "auto",
+    split_seed: int = 0,
+    lists: str | PathLike[str] | None = None,
+    groups: Literal["auto", "pixels", "folders", "file", "none"] = "auto",
+    snap_colours: int = 0,
+    skip_bad: bool = False,
+    block: int = 256,
+    cache: str | PathLike[str] | None = None,
+    download: Literal["kaggle"] | None = None,
+    archs: str | Sequence[str] = ("pspnet", "unet", "fpn"),
+    seeds: int | Sequence[int] = (0,),
+    twins: bool = False,
+    metric: str = "official.miou",
+    delta: float = 0.01,
+    recipe: str | PathLike[str] | Recipe = "default",
+    encoder: str = "tu-tf_efficientnet_lite0",
+    encoder_weights: str = "auto",
+    outputs: Literal["counted", "all"] = "counted",
+    tile: int = 512,
+    halo: int = 56,
+    batch: int = 8,
+    default_epochs: float = 5.0,
+    optimiser: Literal["adamw", "adam"] = "adamw",
+    lr: float = 0.001,
+    encoder_lr_factor: float = 0.3,
+    weight_decay: float = 0.01,
+    schedule: Literal["cosine", "constant"] = "cosine",
+    warmup: float = 0.05,
+    clip: float = 1.0,
+    loss: Literal["ce", "dice", "focal", "ce+dice", "focal+dice", "smp-dice"] = "ce+dice",
+    class_weights: Literal["none", "sqrt", "inverse"] = "none",
+    scale_min: float = 0.5,
+    scale_max: float = 1.5,
+    d4: bool = True,
+    colour: float = 0.2,
+    normalise: Literal["weights", "data", "none"] = "weights",
+    freeze_encoder_children: int = 0,
+    select: Literal["val_miou", "val_loss", "last"] = "val_miou",
+    validations: int = 5,
+    sanity_check: bool = False,
+    steps: int | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    threads: int | None = None,
+    workers: int | None = None,
+    processes: int | None = None,
+    deterministic: bool = False,
+    save_every: float = 60.0,
+) -> Comparison:
+    r"""Prepare, train every architecture and seed, evaluate, compare and report; finished parts are not repeated.
+
+    Args:
+        data (path | None): Folder with the scenes; may be left out with ``download``.
+        out (path): Folder that gets dataset.json; a study folder.
+        layout (Literal['auto', 'kaggle', 'folders', 'index', 'geotiff', 'raster']): How the
+            folder is laid out; auto detects the layout and prints it.
+        legend (path | None): Legend file (TOML); by default legend.toml in the data folder,
+            else what the layout implies.
+        split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders']): Which
+            scenes train, validate, test; auto: train/ val/ test/ folders, strips of one
+            raster, else grouped.
+        split_seed (int): Seed of the random and grouped splits.
+        lists (path | None): Folder with train.txt, val.txt (or crossvali.txt) and test.txt,
+            one file name a line; for ``split`` lists.
+        groups (Literal['auto', 'pixels', 'folders', 'file', 'none']): Which scenes belong
+            together: auto takes groups.csv in the data folder, else folders and pixels
+            together.
+        snap_colours (int): Mask colours that are no class become the nearest class up to
+            this difference in each channel, in grey levels.
+        skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
+            default the first one stops.
+        block (int): Side of the blocks that one large raster is cut into, in pixels.
+        cache (path | None): Folder for decoded scenes; by default $LEVELGROUND_CACHE, else
+            levelground in the user's cache folder.
+        download (Literal['kaggle'] | None): Fetch DeepGlobe with kagglehub first, where you
+            have access.
+        archs (str | Sequence[str]): Architectures: unet unetplusplus fpn pspnet deeplabv3
+            deeplabv3plus linknet manet pan upernet segformer dpt.
+        seeds (int | Sequence[int]): Seeds: each architecture is trained once with each. Two
+            or more let verdicts speak of architectures.
+        twins (bool): Negative control: train each architecture under a second name too,
+            with other seeds.
+        metric (str): The metric that verdicts are about, named before results are seen:
+            SCORING.MEASURE, such as kept.miou.
+        delta (float): Differences smaller than this do not matter; verdicts of equality
+            mean it.
+        recipe (path | Recipe): Shipped recipe (default, origin) or the path of a TOML file;
+            flags given beside it override its fields.
+        encoder (str): Encoder, by the name that segmentation_models_pytorch gives it
+            (tu-NAME for timm's).
+        encoder_weights (str): Where encoder weights come from: none, package (carried by an
+            installed package), imagenet (the hub, or its local cache), the path of a file
+            or folder, or auto (package where there is one, else imagenet).
+        outputs (Literal['counted', 'all']): Classes that get an output of the network: the
+            counted ones, or all of the legend.
+        tile (int): Side of the training crop and of the inference tile, px, a multiple of
+            32; 0 takes whole scenes.
+        halo (int): Half of the overlap of neighbouring inference tiles, px.
+        batch (int): Crops in a training step.
+        default_epochs (float): Budget in epochs where ``steps``, ``epochs`` and ``minutes``
+            are not given; one epoch sees as many pixels as the training scenes hold.
+        optimiser (Literal['adamw', 'adam']): Optimiser.
+        lr (float): Highest learning rate of the decoder, and of an encoder without weights.
+        encoder_lr_factor (float): Learning rate of an encoder with weights, as a factor of
+            lr.
+        weight_decay (float): Weight decay of matrices and kernels; biases and normalisation
+            layers have none.
+        schedule (Literal['cosine', 'constant']): Course of the learning rate after the
+            warm-up.
+        warmup (float): Share of the steps in which the learning rate rises from zero.
+        clip (float): Largest norm of the gradient; 0 leaves it as it is.
+        loss (Literal['ce', 'dice', 'focal', 'ce+dice', 'focal+dice', 'smp-dice']): Loss;
+            smp-dice is segmentation_models_pytorch's own, which gives 0 to classes absent
+            from the batch.
+        class_weights (Literal['none', 'sqrt', 'inverse']): Weights of classes in
+            cross-entropy and focal loss, from their measured shares.
+        scale_min (float): Smallest side of a random crop before it is resized to the tile,
+            as a factor of the tile.
+        scale_max (float): Largest side of a random crop before it is resized to the tile,
+            as a factor of the tile.
+        d4 (bool): Turn and flip crops at random (the eight symmetries of the square).
+        colour (float): Strength of random brightness, contrast and band gains; 0 leaves
+            colours as they are.
+        normalise (Literal['weights', 'data', 'none']): Band means and deviations that
+            inputs are normalised by: those that the encoder weights were trained with,
+            those of the training scenes, or none (values 0 to 1). Encoders without weights
+            and imagery other than uint8 take the scenes'.
+        freeze_encoder_children (int): Freeze encoder children [:n] as Python slices; -2
+            freezes all but the last two, 0 none.
+        select (Literal['val_miou', 'val_loss', 'last']): Which weights are kept: best on
+            validation by mIoU or by loss, or the last.
+        validations (int): How often the validation scenes are scored, evenly over the
+            steps; 0 does it at the end of every epoch.
+        sanity_check (bool): Train one epoch on two scenes first, thrown away, to fail
+            early.
+        steps (int | None): Optimiser steps of each run.
+        epochs (float | None): Epochs of each run; one sees as many pixels as the training
+            scenes hold.
+        minutes (float | None): Minutes of each run: a few steps are timed, the number of
+            steps is fixed and written down.
+        device (Literal['auto', 'cpu', 'cuda', 'mps']): Where to compute; auto takes CUDA,
+            then MPS, then the CPU.
+        precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
+            takes bf16 where the hardware has it.
+        threads (int | None): CPU threads; None takes all cores. Other numbers of threads
+            give other last bits of the weights.
+        workers (int | None): Loader processes; None takes none on a CPU and up to 8 beside
+            a GPU. They change no sample.
+        processes (int | None): Processes that share each batch, one device each; None takes
+            one, or as many as torchrun started.
+        deterministic (bool): On a GPU, only algorithms that give the same bits every time:
+            slower. A CPU always does.
+        save_every (float): Longest time between two saved states, seconds.
+    Returns:
+        The comparison, on disk in the study's folder beside its tables, figures and ``report.html``.
+    Raises:
+        LevelgroundError: Something cannot be done; what is finished stays.
+    """
+
+def train(
+    study: str | PathLike[str] | None = None,
+    *,
+    arch: str | None = None,
+    seed: int | None = None,
+    resume: str | PathLike[str] | None = None,
+    recipe: str | PathLike[str] | Recipe = "default",
+    encoder: str = "tu-tf_efficientnet_lite0",
+    encoder_weights: str = "auto",
+    outputs: Literal["counted", "all"] = "counted",
+    tile: int = 512,
+    halo: int = 56,
+    batch: int = 8,
+    default_epochs: float = 5.0,
+    optimiser: Literal["adamw", "adam"] = "adamw",
+    lr: float = 0.001,
+    encoder_lr_factor: float = 0.3,
+    weight_decay: float = 0.01,
+    schedule: Literal["cosine", "constant"] = "cosine",
+    warmup: float = 0.05,
+    clip: float = 1.0,
+    loss: Literal["ce", "dice", "focal", "ce+dice", "focal+dice", "smp-dice"] = "ce+dice",
+    class_weights: Literal["none", "sqrt", "inverse"] = "none",
+    scale_min: float = 0.5,
+    scale_max: float = 1.5,
+    d4: bool = True,
+    colour: float = 0.2,
+    normalise: Literal["weights", "data", "none"] = "weights",
+    freeze_encoder_children: int = 0,
+    select: Literal["val_miou", "val_loss", "last"] = "val_miou",
+    validations: int = 5,
+    sanity_check: bool = False,
+    steps: int | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    threads: int | None = None,
+    workers: int | None = None,
+    processes: int | None = None,
+    deterministic: bool = False,
+    save_every: float = 60.0,
+) -> Run:
+    r"""Train one architecture on a prepared study, or go on with a run that was stopped.
+
+    Args:
+        study (path | None): Study folder that levelground prepare made; not needed with
+            ``resume``.
+        arch (str | None): Architecture: unet unetplusplus fpn pspnet deeplabv3
+            deeplabv3plus linknet manet pan upernet segformer dpt.
+        seed (int | None): Seed of the initial weights and of every crop; none is 0.
+        resume (path | None): Run folder to go on with, exactly as its card says; nothing
+            else need be given.
+        recipe (path | Recipe): Shipped recipe (default, origin) or the path of a TOML file;
+            flags given beside it override its fields.
+        encoder (str): Encoder, by the name that segmentation_models_pytorch gives it
+            (tu-NAME for timm's).
+        encoder_weights (str): Where encoder weights come from: none, package (carried by an
+            installed package), imagenet (the hub, or its local cache), the path of a file
+            or folder, or auto (package where there is one, else imagenet).
+        outputs (Literal['counted', 'all']): Classes that get an output of the network: the
+            counted ones, or all of the legend.
+        tile (int): Side of the training crop and of the inference tile, px, a multiple of
+            32; 0 takes whole scenes.
+        halo (int): Half of the overlap of neighbouring inference tiles, px.
+        batch (int): Crops in a training step.
+        default_epochs (float): Budget in epochs where ``steps``, ``epochs`` and ``minutes``
+            are not given; one epoch sees as many pixels as the training scenes hold.
+        optimiser (Literal['adamw', 'adam']): Optimiser.
+        lr (float): Highest learning rate of the decoder, and of an encoder without weights.
+        encoder_lr_factor (float): Learning rate of an encoder with weights, as a factor of
+            lr.
+        weight_decay (float): Weight decay of matrices and kernels; biases and normalisation
+            layers have none.
+        schedule (Literal['cosine', 'constant']): Course of the learning rate after the
+            warm-up.
+        warmup (float): Share of the steps in which the learning rate rises from zero.
+        clip (float): Largest norm of the gradient; 0 leaves it as it is.
+        loss (Literal['ce', 'dice', 'focal', 'ce+dice', 'focal+dice', 'smp-dice']): Loss;
+            smp-dice is segmentation_models_pytorch's own, which gives 0 to classes absent
+            from the batch.
+        class_weights (Literal['none', 'sqrt', 'inverse']): Weights of classes in
+            cross-entropy and focal loss, from their measured shares.
+        scale_min (float): Smallest side of a random crop before it is resized to the tile,
+            as a factor of the tile.
+        scale_max (float): Largest side of a random crop before it is resized to the tile,
+            as a factor of the tile.
+        d4 (bool): Turn and flip crops at random (the eight symmetries of the square).
+        colour (float): Strength of random brightness, contrast and band gains; 0 leaves
+            colours as they are.
+        normalise (Literal['weights', 'data', 'none']): Band means and deviations that
+            inputs are normalised by: those that the encoder weights were trained with,
+            those of the training scenes, or none (values 0 to 1). Encoders without weights
+            and imagery other than uint8 take the scenes'.
+        freeze_encoder_children (int): Freeze encoder children [:n] as Python slices; -2
+            freezes all but the last two, 0 none.
+        select (Literal['val_miou', 'val_loss', 'last']): Which weights are kept: best on
+            validation by mIoU or by loss, or the last.
+        validations (int): How often the validation scenes are scored, evenly over the
+            steps; 0 does it at the end of every epoch.
+        sanity_check (bool): Train one epoch on two scenes first, thrown away, to fail
+            early.
+        steps (int | None): Optimiser steps of each run.
+        epochs (float | None): Epochs of each run; one sees as many pixels as the training
+            scenes hold.
+        minutes (float | None): Minutes of each run: a few steps are timed, the number of
+            steps is fixed and written down.
+        device (Literal['auto', 'cpu', 'cuda', 'mps']): Where to compute; auto takes CUDA,
+            then MPS, then the CPU.
+        precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
+            takes bf16 where the hardware has it.
+        threads (int | None): CPU threads; None takes all cores. Other numbers of threads
+            give other last bits of the weights.
+        workers (int | None): Loader processes; None takes none on a CPU and up to 8 beside
+            a GPU. They change no sample.
+        processes (int | None): Processes that share each batch, one device each; None takes
+            one, or as many as torchrun started.
+        deterministic (bool): On a GPU, only algorithms that give the same bits every time:
+            slower. A CPU always does.
+        save_every (float): Longest time between two saved states, seconds.
+    Returns:
+        The finished run.
+    Raises:
+        LevelgroundError: The study is not prepared, the architecture cannot be trained, or a flag contradicts the run.
+    """

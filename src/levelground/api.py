@@ -1,0 +1,333 @@
+"""The Python API: every command as a function whose arguments have the names of the command's flags.
+
+A command's options dataclass (:mod:`levelground.commands`) is the one declaration. The parser makes flags and help of
+it, ``docs/flags.py`` the table on the command's page and the type stub, and this module the function's signature and
+docstring. ``import levelground as lg`` gives the functions: ``lg.study("scenes", out="study", archs=["unet", "fpn"])``.
+"""
+
+import ast
+import dataclasses
+import difflib
+import functools
+import importlib
+import inspect
+import itertools
+import os
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from types import ModuleType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import tyro
+from pydantic import ValidationError
+
+from levelground.cli import COMMANDS, fault_of, full_disk, initial_recipe
+from levelground.config import Recipe
+from levelground.errors import ConfigError
+
+LINE = 88
+"""Longest signature that is shown on one line, and widest line of a docstring."""
+
+_PATH = "str | PathLike[str]"
+_POSITIONAL = get_args(tyro.conf.Positional[int])[1:]  # how the parser marks what is given without a flag
+
+_WRAPPER = textwrap.TextWrapper(LINE, initial_indent="    ", subsequent_indent="        ", break_on_hyphens=False)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One option of a command: a flag, and an argument of the command's function.
+
+    Attributes:
+        name: The argument's name.
+        flag: The flag, such as ``--save-every``; of a positional one the name in capitals.
+        hint: Its type as declared.
+        default: Its default; ``dataclasses.MISSING`` where it must be given.
+        text: What it means.
+        place: Where it is in the options: the names of the groups that hold it, then its field's.
+        first: Whether it may be given without its name.
+    """
+
+    name: str
+    flag: str
+    hint: Any
+    default: object
+    text: str
+    place: tuple[str, ...]
+    first: bool
+
+
+class WrappedSignature(inspect.Signature):
+    """A signature that is printed with one parameter a line where it is long."""
+
+    def __str__(self) -> str:
+        """Return the signature as it is written in Python."""
+        text = super().__str__()
+        if len(text) <= LINE:
+            return text
+        lines = [str(parameter) for parameter in self.parameters.values()]
+        kinds = [parameter.kind for parameter in self.parameters.values()]
+        if inspect.Parameter.KEYWORD_ONLY in kinds:
+            lines.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+        return "(\n" + "".join(f"    {line},\n" for line in lines) + ")"
+
+
+def make_function(command: str) -> Callable[..., Any]:
+    """Return a command as a function.
+
+    Args:
+        command: Its name, such as ``study``.
+    Returns:
+        The function. Its signature and docstring come from the command's options; a wrong argument is a ConfigError.
+    """
+    arguments = command_arguments(command)
+
+    def function(*args: object, **kwargs: object) -> object:
+        options = make_options(command, _named(command, arguments, args, kwargs))
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch is loaded: its advice is for programmers
+        with full_disk():
+            return command_function(command)(options)
+
+    function.__name__ = function.__qualname__ = command
+    function.__module__ = "levelground"
+    function.__doc__ = docstring_of(command)
+    function.__signature__ = signature_of(command)  # type: ignore[attr-defined]  # inspect.signature reads it
+    return function
+
+
+def command_module(command: str) -> ModuleType:
+    """Import the module of a command."""
+    return importlib.import_module(f"levelground.commands.{command}")
+
+
+def command_function(command: str) -> Callable[[Any], Any]:
+    """Return the function that a command calls with its options."""
+    found: Callable[[Any], Any] = getattr(command_module(command), command)
+    return found
+
+
+def options_class(command: str) -> type[Any]:
+    """Return the dataclass of a command's options."""
+    found: type[Any] = getattr(command_module(command), COMMANDS[command].config)
+    return found
+
+
+@functools.cache
+def command_arguments(command: str) -> tuple[Argument, ...]:
+    """List the options of a command in the order of its help, those of nested groups among them.
+
+    Example:
+        >>> [argument.name for argument in command_arguments("report")]
+        ['study', 'out', 'figures']
+        >>> [argument.flag for argument in command_arguments("train")][:5]
+        ['STUDY', '--arch', '--seed', '--resume', '--recipe']
+    """
+    return tuple(_arguments(options_class(command), None, (), COMMANDS[command].first))
+
+
+def _arguments(cls: type[Any], defaults: object, place: tuple[str, ...], first: str | None) -> Iterator[Argument]:
+    hints, texts = get_type_hints(cls, include_extras=True), field_texts(cls)
+    for field in dataclasses.fields(cls):
+        hint, inner = hints[field.name], bare_type(hints[field.name])
+        default = _default_of(field) if defaults is None else getattr(defaults, field.name)
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            yield from _arguments(inner, None if default is MISSING else default, (*place, field.name), first)
+            continue
+        marks = getattr(hint, "__metadata__", ())
+        flag = next((mark.name for mark in marks if isinstance(getattr(mark, "name", None), str)), None) or field.name
+        positional = any(mark in marks for mark in _POSITIONAL)
+        computed = next((mark.help for mark in marks if isinstance(getattr(mark, "help", None), str)), "")
+        yield Argument(
+            name=flag,
+            flag=flag.upper() if positional else "--" + flag.replace("_", "-"),
+            hint=hint,
+            default=default,
+            text=texts.get(field.name) or computed,
+            place=(*place, field.name),
+            first=positional or flag == first,
+        )
+
+
+def _default_of(field: "dataclasses.Field[Any]") -> object:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def field_texts(cls: type[Any]) -> dict[str, str]:
+    """Return the text under each field of an options class, inherited fields included, by field and on one line."""
+    texts = {}
+    for owner in (owner for owner in reversed(cls.__mro__) if dataclasses.is_dataclass(owner)):
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
+        for field, following in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(following, ast.Expr):
+                value = following.value
+                if isinstance(value, ast.Constant) and isinstance(field.target, ast.Name):
+                    texts[field.target.id] = " ".join(str(value.value).split())
+    return texts
+
+
+def bare_type(hint: Any) -> Any:
+    """Return a type without its annotations."""
+    return bare_type(get_args(hint)[0]) if get_origin(hint) is Annotated else hint
+
+
+def accepted_type(argument: Argument) -> str:
+    """Return what an argument takes in Python, as source text: any path for a path, any sequence for several values.
+
+    Example:
+        >>> [accepted_type(one) for one in command_arguments("train") if one.name in ("study", "recipe", "tile")]
+        ['str | PathLike[str] | None', 'str | PathLike[str] | Recipe', 'int']
+    """
+    return f"{_PATH} | Recipe" if argument.name == "recipe" else _accepted(argument.hint)
+
+
+def _accepted(hint: Any) -> str:
+    hint = bare_type(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return " | ".join(dict.fromkeys(_accepted(part) for part in get_args(hint)))
+    if get_origin(hint) is tuple:
+        each = _accepted(get_args(hint)[0])
+        return f"{each} | Sequence[{each}]"
+    if get_origin(hint) is Literal:
+        return f"Literal[{', '.join(map(repr, get_args(hint)))}]"
+    return {"Path": _PATH, "NoneType": "None"}.get(hint.__name__, str(hint.__name__))
+
+
+def parameters_of(command: str) -> list[Argument]:
+    """List a command's arguments as its function takes them: those that need no name first."""
+    return sorted(command_arguments(command), key=lambda argument: not argument.first)
+
+
+def signature_of(command: str) -> inspect.Signature:
+    """Return the signature of a command's function; the types are in the docstring and in the stub.
+
+    Example:
+        >>> print(signature_of("report"))
+        (study, *, out=None, figures=True)
+    """
+    kinds = {True: inspect.Parameter.POSITIONAL_OR_KEYWORD, False: inspect.Parameter.KEYWORD_ONLY}
+    return WrappedSignature(
+        [
+            inspect.Parameter(
+                argument.name,
+                kinds[argument.first],
+                default=inspect.Parameter.empty if argument.default is MISSING else argument.default,
+            )
+            for argument in parameters_of(command)
+        ]
+    )
+
+
+def docstring_of(command: str) -> str:
+    """Return the docstring of a command's function: what it does, each argument's text, what it returns and raises."""
+    summary = (inspect.getdoc(command_module(command)) or "").strip()
+    own = inspect.getdoc(command_function(command)) or ""
+    flags = {argument.flag: argument.name for argument in command_arguments(command)}
+    lines = [summary, "", "Args:"]
+    for argument in parameters_of(command):
+        text = re.sub(r"--[a-z][a-z-]*", lambda flag: f"``{flags.get(flag[0], flag[0])}``", argument.text)
+        head = f"{argument.name} ({accepted_type(argument).replace(_PATH, 'path')}): "
+        lines += _WRAPPER.wrap(head + text)
+    return "\n".join([*lines, *own.splitlines()[own.splitlines().index("Returns:") :]])
+
+
+def make_options(command: str, given: Mapping[str, object]) -> Any:
+    """Make a command's options of its arguments by name.
+
+    Args:
+        command: The command.
+        given: Values by argument; a path may be text, several values any sequence or a single one.
+    Returns:
+        An object of the command's options class.
+    Raises:
+        ConfigError: An argument is unknown, missing or has a wrong value; the message names it.
+    Example:
+        >>> make_options("compare", {"runs": "study", "delta": 0.02}).runs
+        (PosixPath('study'),)
+    """
+    arguments = command_arguments(command)
+    values = {one.place: _plain(given[one.name], one.hint) for one in arguments if one.name in given}
+    for argument in arguments:
+        if argument.default is MISSING and argument.name not in given:
+            raise ConfigError(f"{argument.name}: not given. {_help(command)}")
+    recipe = None
+    if COMMANDS[command].takes_recipe:
+        place = next(argument.place for argument in arguments if argument.name == "recipe")
+        recipe = _chosen_recipe(values.get(place), given.get("resume"))
+        values.pop(place, None)
+    return _make(command, options_class(command), None, (), values, recipe)
+
+
+def _chosen_recipe(named: object, resumed: object) -> Recipe | None:
+    """Return the recipe whose fields the other arguments override."""
+    if isinstance(named, Recipe) and resumed is None:
+        return named
+    name = named.name if isinstance(named, Recipe) else None if named is None else str(named)
+    return initial_recipe(name, None if resumed is None else Path(os.fspath(resumed)))  # type: ignore[call-overload]
+
+
+def _make(
+    command: str,
+    cls: type[Any],
+    defaults: object,
+    place: tuple[str, ...],
+    values: Mapping[tuple[str, ...], object],
+    recipe: Recipe | None,
+) -> Any:
+    """Make an options class of the values given and the defaults of the group that holds it."""
+    hints, fields = get_type_hints(cls), {}
+    for field in dataclasses.fields(cls):
+        default = _default_of(field) if defaults is None else getattr(defaults, field.name)
+        inner, own = hints[field.name], (*place, field.name)
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            held = recipe if inner is Recipe and recipe is not None else None if default is MISSING else default
+            fields[field.name] = _make(command, inner, held, own, values, recipe)
+        elif own in values or default is not MISSING:
+            fields[field.name] = values.get(own, default)
+    try:
+        return cls(**fields)
+    except ValidationError as error:
+        raise ConfigError(f"{fault_of(error, {}, command)}. {_help(command)}") from error
+
+
+def _named(
+    command: str, arguments: Sequence[Argument], args: Sequence[object], kwargs: Mapping[str, object]
+) -> dict[str, object]:
+    """Bring all arguments of a call under their names."""
+    first, known = [one.name for one in arguments if one.first], [one.name for one in arguments]
+    if len(args) > len(first):
+        raise ConfigError(
+            f"{command}: {len(args)} arguments without a name, expected at most {len(first)} ({', '.join(first)}). "
+            "Give the others by name."
+        )
+    given = dict(zip(first, args, strict=False))
+    for name in kwargs:
+        if name in given:
+            raise ConfigError(f"{name}: given twice. {_help(command)}")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+            raise ConfigError(f"{name}: {command} has no such argument. {remedy}")
+    return given | dict(kwargs)
+
+
+def _plain(value: object, hint: Any) -> object:
+    """Turn paths into text, arrays into numbers, and what is for several values into a tuple."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, os.PathLike):
+        return _as_tuple(os.fspath(value), hint)
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        return tuple(os.fspath(one) if isinstance(one, os.PathLike) else one for one in value)
+    return _as_tuple(value, hint)
+
+
+def _as_tuple(value: object, hint: Any) -> object:
+    several = [bare_type(part) for part in get_args(bare_type(hint))] if value is not None else []
+    return (value,) if any(get_origin(part) is tuple for part in (bare_type(hint), *several)) else value
+
+
+def _help(command: str) -> str:
+    return f"See help(levelground.{command})."
