@@ -111,7 +111,7 @@ def test_a_job_that_was_stopped_while_writing_outputs_is_resumed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("levelground.prediction.outputs.write_colours", stop)
+        patch.setattr("levelground.prediction.predict.write_colours", stop)
         predict_one(source, tmp_path / "out", picture=True)
     assert "a_areas.csv" in names_in(tmp_path / "out")
     assert "a.tif" not in names_in(tmp_path / "out")

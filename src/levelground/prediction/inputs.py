@@ -1,4 +1,4 @@
-"""Which files a prediction reads, and which files it writes for each of them."""
+"""Input files of a prediction, and the output files that belong to each of them."""
 
 import glob
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ _SKIPPED_ENDINGS = ("_mask", "_label", "_labels", "_probs", "_colours", "_overla
 
 @dataclass(frozen=True)
 class OutputPaths:
-    """The files that are written for one input; ``None`` for those that the options leave out.
+    """Output files of one input; ``None`` for files that the options leave out.
 
     Attributes:
         classes: The class map, a GeoTIFF or PNG.

@@ -127,7 +127,7 @@ def _sweep(plan: PredictionPlan, pixels: FilledPixels, checkpoint: Checkpoint) -
 
 
 class _BlockWriter:
-    """Writes finished blocks to a checkpoint in a thread of its own, and records each finished row of tiles."""
+    """Writer of finished blocks to a checkpoint, in a thread of its own; records each finished row of tiles."""
 
     def __init__(self, plan: PredictionPlan, checkpoint: Checkpoint) -> None:
         """Open the checkpoint's raw files."""
@@ -183,7 +183,7 @@ class _BlockWriter:
 
 @dataclass(frozen=True)
 class _ReducedBlock:
-    """What is kept of a block, on the runtime's device.
+    """The part of a block that is written, on the runtime's device.
 
     Attributes:
         best: The first most probable output, ``(rows, columns)``.
@@ -224,7 +224,7 @@ def _to_arrays(
 
 
 class _ThroughputBar:
-    """Shows megapixels a second and the time left: a bar on a terminal, otherwise a line a minute."""
+    """Display of megapixels a second and the time left: a bar on a terminal, otherwise a line a minute."""
 
     def __init__(self, name: str, pixels: int) -> None:
         """Count up to ``pixels``."""

@@ -40,7 +40,7 @@ _MAX_CACHE_BYTES = 512 * 2**20
 
 @dataclass(frozen=True)
 class PredictionPlan:
-    """All that decides how one input is predicted.
+    """Decisions about one input: bands, pixels without data, scale, tiles.
 
     Attributes:
         input: The input and its outputs.
@@ -83,7 +83,7 @@ class PredictionPlan:
 
     @cached_property
     def identity(self) -> str:
-        """The hash of all that decides the map; a checkpoint with another identity belongs to another job."""
+        """The hash of everything the map depends on; a checkpoint with another identity belongs to another job."""
         model, file, rule = self.model, self.input, self.nodata
         return sha256_json(
             {

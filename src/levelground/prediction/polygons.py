@@ -24,7 +24,7 @@ from levelground.files import set_room_aside
 from levelground.imagery.geotiff import RasterInfo, bounded_cache, quietly, raster_writer
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.imagery.raster_reader import RasterReader
-from levelground.prediction.ground_area import STRIP_ROWS, CellAreas, cell_areas, to_degrees, to_map
+from levelground.prediction.areas import STRIP_ROWS, CellAreas, cell_areas, to_degrees, to_map
 from levelground.prediction.vectorize import Components, Rings, find_components
 from levelground.records import atomic_path
 
@@ -43,7 +43,7 @@ _HELD_POINTS = 2**20  # points that are collected before they are written
 
 @dataclass(frozen=True)
 class PolygonCount:
-    """How many polygons were written, and how many components were too small and had no large neighbour."""
+    """Numbers of polygons written, and of components left out: too small, and without a large neighbour."""
 
     written: int
     left_out: int

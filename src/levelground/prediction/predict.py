@@ -1,4 +1,4 @@
-"""Predict class maps of images and rasters, and write what else is asked for.
+"""Predict class maps of images and rasters, and write probabilities, areas, polygons and pictures.
 
 Every input takes the same way: rows of tiles into a checkpoint folder, from there a plain GeoTIFF, from that the other
 outputs, and last the map under its name. A job that was stopped is resumed by the same command: a record in the folder
@@ -14,15 +14,19 @@ from levelground.console import say
 from levelground.errors import ConfigError, SceneError
 from levelground.imagery.geotiff import bounded_cache
 from levelground.models.model import Predictor
-from levelground.prediction.area_table import ClassAreas, join_areas
+from levelground.prediction.areas import ClassAreas, class_areas, join_areas, write_areas
 from levelground.prediction.inputs import find_inputs
-from levelground.prediction.outputs import JOINT_AREAS_FILE, write_outputs
 from levelground.prediction.pipeline import Throughput, open_block_files, predict_missing_rows
 from levelground.prediction.plan import PredictionPlan, bytes_needed, check_free_space, plan_predictions
+from levelground.prediction.polygons import write_polygons
+from levelground.prediction.previews import write_colours, write_overlay
 from levelground.prediction.resume import Checkpoint, FinishedInputs
 from levelground.prediction.write_raster import publish_map, write_draft_map, write_probs
 from levelground.records import one_writer
 from levelground.runtime import Runtime
+
+JOINT_AREAS_FILE = "areas.csv"
+"""The areas of all inputs, in the folder of outputs, where a call has several inputs."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,27 @@ def _predict_input(plan: PredictionPlan) -> PredictedMap:
             if files.probs is not None:
                 write_probs(plan, files.probs, checkpoint.folder)
             draft = write_draft_map(plan, files.classes, checkpoint.folder)
-            areas = write_outputs(plan, draft)
+            areas = _write_other_outputs(plan, draft)
             publish_map(plan, draft)
     checkpoint.remove()
     return PredictedMap(plan.input.outputs.classes, plan.info.height * plan.info.width / 1e6, throughput, areas)
+
+
+def _write_other_outputs(plan: PredictionPlan, classes: Path) -> ClassAreas:
+    """Write the areas, polygons and pictures of a finished class map."""
+    paths, legend, options = plan.input.outputs, plan.model.legend, plan.options
+    areas = class_areas(classes, legend)
+    write_areas(paths.areas, areas)
+    warning = areas.warning(plan.input.name)
+    if warning:
+        say(warning)
+    if paths.polygons is not None:
+        count = write_polygons(classes, legend, paths.polygons, smallest=options.smallest_area)
+        lost = f"; {count.left_out} small ones without a large neighbour are left out" if count.left_out else ""
+        say(f"{paths.polygons}: {count.written} polygons{lost}.")
+    if paths.picture is not None:
+        write_colours(classes, legend, paths.picture, side=options.picture_side)
+    if paths.overlay is not None:
+        with plan.open_pixels() as image:
+            write_overlay(classes, image, legend, paths.overlay, side=options.picture_side)
+    return areas

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, hex_colour
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.thumbnails import Picture, reduced_size
-from levelground.prediction.ground_area import STRIP_ROWS
+from levelground.prediction.areas import STRIP_ROWS
 from levelground.prediction.readers import PixelReader
 from levelground.records import atomic_path
 

@@ -29,7 +29,7 @@ _READ_AS = {"float64": "float32", "int32": "float32", "uint32": "float32", "int8
 
 @dataclass(frozen=True)
 class NodataRule:
-    """Decides which pixels of a raster have no data.
+    """Rule for the pixels of a raster that have no data.
 
     Attributes:
         values: The nodata value of each band that is read, or ``None``.

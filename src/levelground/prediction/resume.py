@@ -95,7 +95,7 @@ class BlockFile:
 
 @dataclass(frozen=True)
 class ResumeState:
-    """How far a prediction is: finished rows of tiles, and pixels of each class so far, ``(256,)`` int64."""
+    """Progress of a prediction: finished rows of tiles, and pixels of each class so far, ``(256,)`` int64."""
 
     rows: int
     counts: NDArray[np.int64]
@@ -109,7 +109,7 @@ class Checkpoint:
 
         Args:
             folder: The folder; what another job left in it is removed.
-            identity: The hash of all that decides the map.
+            identity: The hash of everything the map depends on.
             rows: Tiles along the rows.
             cols: Tiles along the columns.
         Raises:

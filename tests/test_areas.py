@@ -13,8 +13,7 @@ from study_builder import LEGEND
 
 from levelground.errors import ClassIndexError
 from levelground.imagery.geotiff import RasterInfo
-from levelground.prediction.area_table import class_areas, join_areas, write_areas
-from levelground.prediction.ground_area import area_scale_factor, cell_areas
+from levelground.prediction.areas import area_scale_factor, cell_areas, class_areas, join_areas, write_areas
 
 LABELS = np.uint8([[0, 0, 2, 255], [0, 3, 2, 255], [0, 3, 3, 3]])
 
