@@ -16,6 +16,7 @@ from markupsafe import escape
 from levelground.comparison.record import Comparison, read_comparison
 from levelground.imagery.legend import Legend, default_legend
 from levelground.reporting.page import content_policy, render_report, report_html, safe_json
+from levelground.runs import RunCard
 
 HOSTILE = "a'\"><script>alert(1)</script>&amp; Поле\n\u2028{{ 7*7 }}"
 
@@ -205,7 +206,7 @@ def test_hostile_names_stay_text(study: FakeStudy) -> None:
     hostile = replace(
         known,
         scenes=(replace(scene, id=HOSTILE), *known.scenes[1:]),
-        runs=(replace(run, label=HOSTILE, card={**run.card, "hardware": HOSTILE}), *known.runs[1:]),
+        runs=(replace(run, label=HOSTILE, card=replace(run.card, hardware=HOSTILE)), *known.runs[1:]),
         legend=_renamed(known.legend, 2, "</script><b onclick='x'>"),
         findings=(replace(finding, text=HOSTILE), *known.findings[1:]),
     )
@@ -298,6 +299,14 @@ def test_runs_of_another_folder_are_found_where_the_record_says(study: FakeStudy
     assert page == html
 
 
+def _bare_card(card: RunCard) -> RunCard:
+    """A card with nothing that it need not have."""
+    return RunCard(
+        name=card.name, status="adopted", arch="unknown", encoder="unknown", seed=None,
+        legend_sha256=card.legend_sha256, identity=card.identity,
+    )  # fmt: skip
+
+
 def _without(known: Comparison) -> Iterator[tuple[str, Comparison]]:
     """The comparison, each time without something that it need not have."""
     nothing = replace(known.dataset, scenes=None, train=None, val=None, test=None, layout=None, n_test_groups=None)
@@ -307,10 +316,15 @@ def _without(known: Comparison) -> Iterator[tuple[str, Comparison]]:
     yield "pairs", replace(known, pairs=(), architectures=(), architecture_pairs=(), pareto_front=())
     yield "metric sensitivity", replace(known, metric_sensitivity=())
     speed = replace(known.runs[0].throughput, predict_megapixels_per_s=None, interval=None, train_images_per_s=None)
-    bare = (
-        replace(run, card={}, throughput=speed, calibration=None, boundary=None, loss=None, seed=None, convergence=None)
-        for run in known.runs
-    )
+    parts = {
+        "throughput": speed,
+        "calibration": None,
+        "boundary": None,
+        "loss": None,
+        "seed": None,
+        "convergence": None,
+    }
+    bare = (replace(run, card=_bare_card(run.card), **parts) for run in known.runs)
     yield "parts of runs", replace(known, runs=tuple(bare), pareto_front=())
     empty = (replace(run, value=None, interval=None, scene_miou=(None,) * len(known.scenes)) for run in known.runs)
     yield "values", replace(known, runs=tuple(empty), pareto_front=())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from run_builder import build_run, scene_counts, spread
 
 from levelground.cli import main
@@ -51,8 +52,7 @@ def compared(request: pytest.FixtureRequest, runs: list[Run], tmp_path_factory: 
     out = tmp_path_factory.mktemp("out")
     folders = [str(run.folder) for run in runs]
     with pytest.MonkeyPatch.context() as patch, io.StringIO() as said:
-        patch.setattr("levelground.console._console.file", said)
-        patch.setattr("levelground.console._console._width", 400)
+        patch.setattr("levelground.console._console", Console(file=said, width=400, soft_wrap=True, highlight=False))
         assert main(["compare", *folders, "--out", str(out), "--metric", str(request.param)]) == 0
         (out / "console.txt").write_text(said.getvalue(), encoding="utf-8")
     return out

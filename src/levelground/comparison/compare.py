@@ -60,7 +60,7 @@ from levelground.errors import ConfigError
 from levelground.imagery.legend import Legend
 from levelground.metrics.named import Metric, parse_metric
 from levelground.metrics.scores import scorings
-from levelground.records import atomic_path, to_json
+from levelground.records import atomic_path
 from levelground.runs import Run
 from levelground.statistics.families import (
     Family,
@@ -222,7 +222,7 @@ def _run_results(inputs: _Inputs, statistics: Statistics) -> tuple[RunResult, ..
                 encoder=item.run.encoder,
                 seed=item.run.seed,
                 label=label,
-                card=to_json(item.run.card),
+                card=item.run.card,
                 adopted=item.run.adopted,
                 value=primary.value,
                 interval=primary.interval,

@@ -1,4 +1,4 @@
-"""What must be alike before runs are compared, and what is named beside the result where it is not.
+"""Compatibility of runs: what must be the same before they are compared, and which differences are named instead.
 
 Hard stops: test scenes, their groups and labels, the legend, by hash. Nothing overrides them. Named, and compared only
 with ``--allow-unlike``: the training protocol (recipe, budget, weight source, split) and the tile geometry. What an

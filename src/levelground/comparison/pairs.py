@@ -81,7 +81,7 @@ def _weights_power(pair: PairEstimate, n_groups: int, delta: float, n_pairs: int
 
 
 def groups_for_p(n_pairs: int) -> int:
-    """The fewest groups with which the swap test can reach p ≤ .05 for that many pairs.
+    """Find the fewest groups with which the swap test can reach p ≤ .05 for that many pairs.
 
     Example:
         >>> groups_for_p(1), groups_for_p(3)

@@ -10,7 +10,7 @@ from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import (
     Field,
@@ -37,7 +37,7 @@ from levelground.comparison.results import (
 from levelground.errors import RecordError, one_line
 from levelground.imagery.legend import JsonLegend
 from levelground.metrics.scores import Scoring
-from levelground.records import SCHEMAS, Record, read_json, write_json
+from levelground.records import SCHEMAS, read_json, write_json
 
 FILE = "comparison.json"
 """The record's name in a study folder."""
@@ -408,9 +408,9 @@ def read_comparison(path: str | PathLike[str]) -> Comparison:
         raise RecordError(f"{path}: {where + ': ' if where else ''}{what}. Run `levelground compare` again.") from error
 
 
-def comparison_json(comparison: Comparison) -> Record:
+def comparison_json(comparison: Comparison) -> dict[str, JsonValue]:
     """Return a comparison as the JSON object that ``comparison.json`` holds, without schema and kind."""
-    content: Record = _COMPARISON.dump_python(comparison, mode="json")
+    content: dict[str, JsonValue] = _COMPARISON.dump_python(comparison, mode="json")
     return content
 
 
@@ -423,14 +423,13 @@ def write_record(comparison: Comparison, path: Path) -> None:
     write_json(path, comparison_json(comparison), kind="comparison")
 
 
-def comparison_schema() -> dict[str, Any]:
+def comparison_schema() -> dict[str, JsonValue]:
     """Return the JSON Schema of ``comparison.json``."""
-    schema = _COMPARISON.json_schema(mode="serialization")
+    schema = _COMPARISON.json_schema()
     parts = ((RunPairResult, PairResult), (ArchitecturePairResult, PairResult), (OpenPairPower, PowerAnalysis))
     for part, base in parts:
-        # Pydantic takes descriptions from a class's own source alone, so those of the class above it are added.
-        above = TypeAdapter(base).json_schema(mode="serialization")["properties"]
-        own = schema["$defs"][part.__name__]["properties"]
+        # Pydantic takes descriptions from a class's own source alone, and computed keys only into what is written.
+        above, own = (TypeAdapter(one).json_schema(mode="serialization")["properties"] for one in (base, part))
         schema["$defs"][part.__name__]["properties"] = {name: above.get(name, {}) | own[name] for name in own}
     head = {"schema": {"const": SCHEMAS["comparison"]}, "kind": {"const": "comparison"}}
     return schema | {

@@ -13,7 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, T
 from pydantic.dataclasses import dataclass
 
 from levelground.metrics.scores import Scoring
-from levelground.records import Record, plain
+from levelground.records import plain
+from levelground.runs import RunCard
 from levelground.statistics.pairs import VerdictWord
 
 BLOCK = ConfigDict(
@@ -193,7 +194,7 @@ class RunResult:
     """Seed; ``None`` where it is not known."""
     label: str
     """What the run is called in tables and sentences."""
-    card: Record
+    card: RunCard
     """The run card."""
     adopted: bool
     """Whether another tool trained it."""

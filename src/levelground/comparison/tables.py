@@ -31,7 +31,7 @@ CSV_HEADER = ("kind", "subject", "against", "metric", "class", "value", "low", "
 
 
 def text_tables(comparison: Comparison) -> tuple[TextTable, ...]:
-    """All tables of a comparison that hold anything, the most asked for first.
+    """Make all tables of a comparison that hold anything, the most asked for first.
 
     Args:
         comparison: The comparison.
@@ -50,7 +50,7 @@ def text_tables(comparison: Comparison) -> tuple[TextTable, ...]:
 
 
 def scores_table(comparison: Comparison) -> TextTable:
-    """The headline figures of each run, best first: the table of the console."""
+    """Make the table of the console: the main figures of each run, best first."""
     scoring = comparison.primary_scoring
     words = metric_words(comparison.metric, comparison.scorings[:1])
     columns: dict[str, Callable[[RunResult], str]] = {
@@ -73,7 +73,7 @@ def _score_cell(run: RunResult, *, scoring: Scoring, kind: str) -> str:
 
 
 def classes_table(comparison: Comparison) -> TextTable:
-    """The IoU of every class of the legend, by run."""
+    """Make the table of the IoU of every class of the legend, by run."""
     scoring = comparison.primary_scoring
     names = tuple(entry.name for entry in comparison.legend.classes)
     ious = {run.label: run.scores[scoring].iou for run in comparison.ranked_runs}
@@ -82,7 +82,7 @@ def classes_table(comparison: Comparison) -> TextTable:
 
 
 def metrics_table(comparison: Comparison) -> TextTable:
-    """Every run under every metric and scoring, with its rank in brackets."""
+    """Make the table of every run under every metric and scoring, with its rank in brackets."""
     sensitivity = comparison.metric_sensitivity
     rows = []
     for run in comparison.ranked_runs:
@@ -136,7 +136,7 @@ def _architectures_table(comparison: Comparison) -> TextTable:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """The comparison as CSV, one figure a line (see :data:`CSV_HEADER`), numbers in full precision."""
+    """Write a comparison as CSV, one figure a line (see :data:`CSV_HEADER`), numbers in full precision."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(CSV_HEADER)
@@ -191,7 +191,7 @@ def _ends(interval: Interval) -> tuple[float | None, float | None]:
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """The comparison as Markdown: the findings, then every table."""
+    """Write a comparison as Markdown: the findings, then every table."""
     lines = ["# Comparison", ""]
     for finding in comparison.findings:
         mark = {"headline": "**", "warning": ""}.get(finding.severity, "")
@@ -209,7 +209,7 @@ def _pipe_row(cells: Sequence[str], escape: Callable[[str], str]) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    r"""Text that Markdown shows as it is, on one line, inside a table cell too.
+    r"""Escape text for Markdown: it is shown as it is, on one line, inside a table cell too.
 
     Example:
         >>> print(escape_markdown("a|b_c*<d>"))
@@ -220,7 +220,7 @@ def escape_markdown(text: str) -> str:
 
 
 def to_latex(comparison: Comparison) -> str:
-    r"""The comparison's tables as LaTeX, with plain ``tabular`` and ``\hline``: no package is needed."""
+    r"""Write a comparison's tables as LaTeX, with plain ``tabular`` and ``\hline``: no package is needed."""
     parts = ["% Written by levelground; \\input this file. UTF-8, no package needed."]
     for table in text_tables(comparison):
         columns = "l" + "r" * (len(table.header) - 1)
@@ -260,7 +260,7 @@ _LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    r"""Text that LaTeX sets as it is.
+    r"""Escape text for LaTeX: it is set as it is.
 
     Example:
         >>> print(escape_latex("unet_s0 & 5 % −0.1"))

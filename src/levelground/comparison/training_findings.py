@@ -87,17 +87,17 @@ def still_learning(comparison: Comparison) -> list[Finding]:
 
 def fastest(comparison: Comparison) -> list[Finding]:
     """Who predicts and who trains faster, by measured throughput; nothing where machines differ."""
-    settings: dict[str, str] = {}
+    machines: dict[tuple[str | None, str | None, str | None, int | None], str] = {}
     for run in comparison.runs:
         if not run.adopted:
-            setting = str([run.card.get(key) for key in ("hardware", "device", "precision", "threads")])
-            settings.setdefault(setting, run.label)
-    if len(settings) > 1:
+            card = run.card
+            machines.setdefault((card.hardware, card.device, card.precision, card.threads), run.label)
+    if len(machines) > 1:
         text = (
-            f"Speeds are not compared: {listing(list(settings.values()))} ran on unlike hardware, device, precision "
+            f"Speeds are not compared: {listing(list(machines.values()))} ran on unlike hardware, device, precision "
             "or number of threads."
         )
-        return [Finding("unlike_machines", "warning", text, {"runs": list(settings.values())})]
+        return [Finding("unlike_machines", "warning", text, {"runs": list(machines.values())})]
     findings = []
     for key, code, verb, unit in (
         ("predict_megapixels_per_s", "faster", "predicts", "megapixels"),
@@ -140,9 +140,9 @@ def unlike_trainable(comparison: Comparison) -> list[Finding]:
     """Models of which unlike shares of the used parameters were trained, as by the origin's freeze."""
     shares = {}
     for name, runs in comparison.candidate_runs.items():
-        parameters = runs[0].card.get("parameters") or {}
-        if parameters.get("used") and parameters.get("trainable") is not None:
-            shares[name] = parameters["trainable"] / parameters["used"]
+        parameters = runs[0].card.parameters
+        if parameters.used and parameters.trainable is not None:
+            shares[name] = parameters.trainable / parameters.used
     if len(shares) < 2 or max(shares.values()) - min(shares.values()) < LIKE_TRAINED:
         return []
     parts = [f"{name} {per_cent(min(1.0, share))}" for name, share in sorted(shares.items(), key=lambda item: item[1])]
@@ -155,8 +155,8 @@ def unlike_trainable(comparison: Comparison) -> list[Finding]:
 
 def unlike_steps(comparison: Comparison) -> list[Finding]:
     """Models that took unlike numbers of steps in the same budget, as a budget in minutes gives."""
-    budgets = {(run.card.get("budget") or {}).get("asked") for run in comparison.runs}
-    steps = {name: runs[0].card.get("steps_done") for name, runs in comparison.candidate_runs.items()}
+    budgets = {run.card.budget.asked if run.card.budget else None for run in comparison.runs}
+    steps = {name: runs[0].card.steps_done for name, runs in comparison.candidate_runs.items()}
     known = {name: value for name, value in steps.items() if value}
     if len(known) < 2 or len(set(known.values())) == 1 or len(budgets) != 1:
         return []

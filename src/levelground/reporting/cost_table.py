@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -11,6 +10,7 @@ from levelground.comparison.text import MISSING, between, score
 from levelground.reporting.run_styles import StyledRun, metric_title
 from levelground.reporting.summary import millions, rate
 from levelground.reporting.svg_charts import DataPoint, Series, reliability_chart, scatter_chart
+from levelground.runs import SelectionRecord
 
 
 @dataclass(frozen=True)
@@ -53,27 +53,24 @@ def cost_rows(runs: Sequence[StyledRun]) -> list[CostRow]:
     rows = []
     for run in runs:
         card, speed = run.result.card, run.result.throughput
-        parameters, macs = card.get("parameters") or {}, card.get("macs_per_megapixel")
+        parameters, macs = card.parameters, card.macs_per_megapixel
+        whole = (card.steps_done, card.images_seen, card.megapixels_seen, card.wall_s, card.train_s)
         numbers = (
-            " / ".join(millions(parameters.get(key)) for key in ("total", "used", "trainable")),
+            " / ".join(map(millions, (parameters.total, parameters.used, parameters.trainable))),
             MISSING if macs is None else f"{macs / 1e9:.0f}",
-            *(_whole(card.get(key)) for key in _WHOLE),
+            *map(_whole, (*whole, card.peak_memory_mib)),
             rate(speed.train_images_per_s),
             rate(speed.predict_megapixels_per_s),
         )
         words = (
-            plain_text(card.get("device")),
-            plain_text(card.get("precision")),
-            _whole(card.get("threads")),
-            plain_text(card.get("hardware")),
-            _selection(card.get("selection") or {}),
+            plain_text(card.device),
+            plain_text(card.precision),
+            _whole(card.threads),
+            plain_text(card.hardware),
+            _selection(card.selection),
         )
         rows.append(CostRow(run, numbers, words))
     return rows
-
-
-_WHOLE = ("steps_done", "images_seen", "megapixels_seen", "wall_s", "train_s", "peak_memory_mib")
-# Fields of a run card that the cost table shows as whole numbers.
 
 
 def speed_chart(comparison: Comparison, runs: Sequence[StyledRun]) -> SpeedChart | None:
@@ -155,12 +152,11 @@ def plain_text(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _selection(selection: Mapping[str, Any]) -> str:
+def _selection(selection: SelectionRecord) -> str:
     """Format the rule that selected the weights, and the step."""
-    if not selection.get("rule"):
+    if not selection.rule:
         return MISSING
-    step = selection.get("step")
-    return str(selection["rule"]) + ("" if step is None else f", step {_whole(step)}")
+    return selection.rule + ("" if selection.step is None else f", step {_whole(selection.step)}")
 
 
 def _whole(value: float | None) -> str:

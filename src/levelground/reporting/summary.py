@@ -140,8 +140,7 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def _recipe_name(run: RunResult) -> str:
-    recipe = run.card.get("recipe")
-    return str(recipe["name"]) if recipe else "unknown"
+    return run.card.recipe.name if run.card.recipe else "unknown"
 
 
 def ranking(comparison: Comparison, runs: Sequence[StyledRun]) -> Forest:
@@ -199,7 +198,7 @@ def score_rows(comparison: Comparison, runs: Sequence[StyledRun]) -> list[ScoreR
                 boundary=score(result.boundary.mean if result.boundary else None),
                 loss=score(result.loss),
                 speed=rate(result.throughput.predict_megapixels_per_s),
-                parameters=millions((result.card.get("parameters") or {}).get("total")),
+                parameters=millions(result.card.parameters.total),
             )
         )
     return rows

@@ -1,4 +1,4 @@
-"""All that a comparison asks of the statistics, in one call: runs, pairs and architectures from counts stacked once.
+"""All statistics of a comparison in one call: runs, pairs and architectures, from counts that are stacked once.
 
 Letters: R runs, S scenes, K classes, P pairs.
 """
@@ -51,7 +51,7 @@ class StackedCounts:
         return group_sums(counts, self.groups, metric, self.counted)
 
     def class_metrics(self, metric: Metric) -> dict[int, Metric]:
-        """The IoU of each class with true pixels that the metric's view scores, by class index."""
+        """Return the IoU of each class with true pixels that the metric's view scores, by class index."""
         present = self.counts[0].sum(axis=(0, 2)) > 0
         scored = present if metric.view == "all" else present & self.counted
         return {k: Metric(f"{metric.view}.iou", "iou", metric.view, k) for k in np.flatnonzero(scored).tolist()}
@@ -70,7 +70,7 @@ class Family:
     archs: tuple[str, ...]
 
     def with_seeds(self) -> "Family":
-        """The runs whose architecture has two or more of them."""
+        """Return the runs whose architecture has two or more of them."""
         chosen = [number for number, arch in enumerate(self.archs) if self.archs.count(arch) >= 2]
         return Family(tuple(self.runs[i] for i in chosen), tuple(self.archs[i] for i in chosen))
 
