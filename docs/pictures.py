@@ -91,9 +91,12 @@ def page_pictures(study: Path, scene: int) -> None:
         page.select_option("#v-right", "image")
         page.locator("#v-sweep").fill("560")
         save(page.locator("#v-stage").screenshot(), "slider", width=900)
-    with opened(report, 880, 900) as page:
+    with opened(report, 720, 900) as page:
+        # the list lays itself out lazily, and would move under the camera
+        page.evaluate("for (const e of document.querySelectorAll('.scene')) e.style.contentVisibility = 'visible'")
         details = page.locator(f"details.scene[data-index='{scene}']")
         details.evaluate("element => { element.open = true; }")
+        page.wait_for_function("[...document.images].every(image => image.complete)")
         save(with_margin(details.locator(".pictures")), "errors", width=1400)
 
 
