@@ -1,6 +1,10 @@
 """The documentation's generated parts, its scripts, and the files that it names."""
 
+import ast
+import functools
+import importlib
 import importlib.util
+import inspect
 import json
 import re
 import sys
@@ -12,6 +16,7 @@ import jsonschema
 import pytest
 import yaml
 
+import levelground as lg
 from levelground import __version__
 from levelground.cli import COMMANDS
 
@@ -81,6 +86,35 @@ def test_both_readmes_name_every_command() -> None:
     english, russian = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ru.md"))
     assert [name for name in COMMANDS if f"[`{name}`](docs/{name}.md)" not in english] == []
     assert [name for name in COMMANDS if f"`{name}`" not in russian] == []
+
+
+def test_the_reference_has_every_public_name() -> None:
+    """Each name of the front door has its entry; the packages have pages of their own."""
+    page = (DOCS / "reference" / "levelground.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^::: levelground\.(\w+)$", page, re.MULTILINE)
+    modules = {name for name in lg.__all__ if (DOCS / "reference" / f"{name}.md").exists()}
+    assert sorted(shown) == sorted(set(lg.__all__) - modules - {"__version__"})
+    assert modules == {"errors", "metrics", "statistics"}
+
+
+PYTHON = [
+    pytest.param(code, id=f"{page.stem}-{n}")
+    for page in [ROOT / "README.md", ROOT / "README.ru.md", *sorted(DOCS.glob("*.md"))]
+    for n, code in enumerate(re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S))
+]
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_python_on_the_pages_calls_what_is_there(code: str) -> None:
+    """Imported names exist, and the arguments given to the front door's functions fit their signatures."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            module = importlib.import_module(node.module)
+            assert [name.name for name in node.names if not hasattr(module, name.name)] == []
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("lg."):
+            function = functools.reduce(getattr, ast.unparse(node.func).split(".")[1:], lg)
+            keywords = {keyword.arg: None for keyword in node.keywords if keyword.arg}
+            inspect.signature(function).bind(*(None for _ in node.args), **keywords)
 
 
 def test_the_citation_is_of_this_version() -> None:
