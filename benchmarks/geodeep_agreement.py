@@ -25,7 +25,8 @@ from scipy.ndimage import median_filter
 
 from levelground.cli import main as levelground
 from levelground.inference.sliding_window import Normaliser
-from levelground.models.model import Predictor, open_predictor
+from levelground.models.loading import open_model
+from levelground.models.model import Model
 from levelground.runtime import Runtime, make_runtime
 from levelground.synthetic.scenes import generate_scene, write_scenes
 
@@ -90,10 +91,10 @@ def write_raster(path: Path, image: NDArray[np.uint8]) -> Path:
 
 
 @torch.inference_mode()
-def classes_of(predictor: Predictor, image: NDArray[np.uint8], runtime: Runtime) -> NDArray[np.uint8]:
+def classes_of(by: Model, image: NDArray[np.uint8], runtime: Runtime) -> NDArray[np.uint8]:
     """The most probable output at each pixel of one tile."""
-    normalised = Normaliser(predictor.mean, predictor.std, runtime.device)(torch.from_numpy(image[None]))
-    return predictor.forward(normalised)[0].argmax(0).numpy().astype(np.uint8)
+    normalised = Normaliser(by.spec.mean, by.spec.std, runtime.device)(torch.from_numpy(image[None]))
+    return by.forward(normalised)[0].argmax(0).numpy().astype(np.uint8)
 
 
 def train_run(folder: Path, *, tile: int, steps: int) -> Path:
@@ -125,11 +126,11 @@ def main() -> int:
         run = flags.run or train_run(folder, tile=tile, steps=steps)
         if levelground(["export", str(run), "--gsd", str(GSD_M), "--overwrite"]):
             return 1
-        model, ours = run / "export" / "model.onnx", open_predictor(run, runtime)
-        exported = open_predictor(model, runtime)
-        images = [generate_scene(SEED, index, exported.tile)[0] for index in range(n)]
+        model, ours = run / "export" / "model.onnx", open_model(run, runtime)
+        exported = open_model(model, runtime)
+        images = [generate_scene(SEED, index, exported.spec.geometry.tile)[0] for index in range(n)]
         tiles = [write_raster(folder / f"tile{index}.tif", image) for index, image in enumerate(images)]
-        raster = write_raster(folder / "raster.tif", generate_scene(SEED, n, 5 * exported.tile // 2)[0])
+        raster = write_raster(folder / "raster.tif", generate_scene(SEED, n, 5 * exported.spec.geometry.tile // 2)[0])
         said = run_geodeep(python, model, [*tiles, raster], threads=runtime.threads)
         shares = []
         for image, theirs in zip(images, said.classes, strict=False):
@@ -139,9 +140,10 @@ def main() -> int:
             return 1
         with rasterio.open(folder / "maps" / "raster.tif") as file:
             channel = np.full(256, 255, np.uint8)
-            channel[list(ours.outputs)] = np.arange(len(ours.outputs))
+            channel[list(ours.spec.outputs)] = np.arange(len(ours.spec.outputs))
             predicted = median_filter(channel[file.read(1)], 5, mode=said.edges)
-    print(f"{run.name}: {n} single tiles of {exported.tile} px, 5 x 5 median over both ({said.edges} at the border)")
+    side = exported.spec.geometry.tile
+    print(f"{run.name}: {n} single tiles of {side} px, 5 x 5 median over both ({said.edges} at the border)")
     print(f"agreement on single tiles, lowest: {min(shares):.5f} (target {TARGET})")
     print(f"agreement on single tiles, mean: {sum(shares) / n:.5f} (target {TARGET})")
     side = predicted.shape[0]

@@ -27,7 +27,10 @@ from torch import nn
 from levelground.evaluation.score_scenes import reduce_scene
 from levelground.inference.sliding_window import Normaliser, sweep
 from levelground.inference.tiling import cut, windows
+from levelground.models.model import Model
+from levelground.models.spec import numbered_spec
 from levelground.runtime import Runtime, make_runtime
+from levelground.tile_geometry import TileGeometry
 
 TARGET, JUDGED = 0.90, ("unet", "fpn")
 MEAN, STD, OUTPUTS = (100.0, 100.0, 100.0), (50.0, 50.0, 50.0), (0, 1, 2, 3, 4, 5)
@@ -38,9 +41,7 @@ class Setting:
     """A scene's side, the tiles it is cut into, and the turns taken; in pixels."""
 
     side: int
-    tile: int
-    halo: int
-    batch: int
+    geometry: TileGeometry
     rounds: int
 
 
@@ -61,9 +62,10 @@ def seconds(work: Callable[[], None], runtime: Runtime) -> float:
 
 def measure(network: nn.Module, pixels: NDArray[np.uint8], setting: Setting, runtime: Runtime) -> tuple[float, float]:
     """Seconds of the fastest scene, and the fastest bare pass over all tiles as a share of it; they take turns."""
-    tile, halo, batch = setting.tile, setting.halo, setting.batch
-    n_tiles = len(windows(setting.side, setting.side, tile=tile, halo=halo))
-    stored = torch.from_numpy(np.asarray(cut(np.asarray(pixels), tile=tile, halo=halo))[:batch])
+    geometry, batch = setting.geometry, setting.geometry.batch
+    n_tiles = len(windows(setting.side, setting.side, geometry))
+    stored = torch.from_numpy(np.asarray(cut(np.asarray(pixels), geometry))[:batch])
+    model = Model(numbered_spec("network", "none", n_outputs=len(OUTPUTS), mean=MEAN, std=STD), network)
     resident = Normaliser(MEAN, STD, runtime.device)(stored.to(runtime.device))
     labels = np.random.default_rng(0).integers(0, 6, pixels.shape[:2]).astype(np.uint8)
 
@@ -74,7 +76,7 @@ def measure(network: nn.Module, pixels: NDArray[np.uint8], setting: Setting, run
                 network(resident[: min(batch, n_tiles - first)])
 
     def scene() -> None:
-        blocks = sweep(network, pixels, mean=MEAN, std=STD, tile=tile, halo=halo, batch=batch, runtime=runtime)
+        blocks = sweep(model, pixels, geometry, runtime)
         reduce_scene(blocks, labels, outputs=OUTPUTS, counted=np.ones(6, np.bool_), device=runtime.device)
 
     bare()
@@ -97,11 +99,11 @@ def main() -> int:
         side, rounds, batch = (896, 5, 2) if flags.quick else (1280, 7, 3)
     else:
         side, rounds, batch = (2432, 5, 12) if flags.quick else (4736, 15, 12)
-    setting = Setting(side, 512, 64, flags.batch or batch, rounds)
-    n_tiles = len(windows(side, side, tile=setting.tile, halo=setting.halo))
-    swept = n_tiles * setting.tile**2 / 1e6
+    setting = Setting(side, TileGeometry(512, 64, flags.batch or batch), rounds)
+    n_tiles = len(windows(side, side, setting.geometry))
+    swept = n_tiles * setting.geometry.tile**2 / 1e6
     print(f"hardware: {runtime.describe()['hardware']}, {runtime.precision}, {flags.encoder}")
-    print(f"scene {side}x{side} in {n_tiles} tiles of 512, halo 64, {setting.batch} at a time")
+    print(f"scene {side}x{side} in {n_tiles} tiles of 512, halo 64, {setting.geometry.batch} at a time")
     met = True
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scene.npy"

@@ -44,13 +44,14 @@ from levelground.imagery.geotiff import read_info, read_window
 from levelground.imagery.legend import Legend, LegendClass
 from levelground.inference.sliding_window import Normaliser
 from levelground.inference.tiling import plan_axis
-from levelground.models.build import SegmentationModel
-from levelground.models.metadata import Passport
-from levelground.models.model import Predictor, open_predictor
+from levelground.models.loading import open_model
+from levelground.models.model import Forward, Model
+from levelground.models.spec import ModelSpec
 from levelground.prediction.plan import choose_tiles
 from levelground.prediction.predict import predict_maps
 from levelground.prediction.resume import STATE_FILE
 from levelground.runtime import Runtime, make_runtime
+from levelground.tile_geometry import TileGeometry
 
 TARGET_SHARE, TARGET_SPREAD, TARGET_MIB = 0.90, 0.10, 64.0
 TILE, HALO, BASE = 512, 64, 1024
@@ -66,12 +67,10 @@ def brightest(image: torch.Tensor) -> torch.Tensor:
     return image * 3.0
 
 
-def toy_model(name: str, forward: Callable[[torch.Tensor], torch.Tensor]) -> Predictor:
+def toy_model(name: str, forward: Forward, *, encoder: str = "none") -> Model:
     """A model of three bands and three classes."""
-    digest = hashlib.sha256(name.encode()).hexdigest()
-    return Predictor(
-        name, forward, False, (0, 1, 2), LEGEND, MEAN, STD, 3, "uint8", 0.5, TILE, HALO, False, None, digest
-    )
+    spec = ModelSpec(name, name, encoder, LEGEND, (0, 1, 2), MEAN, STD, "uint8", 0.5, TileGeometry(TILE, HALO))
+    return Model(spec, forward, digest=hashlib.sha256(name.encode()).hexdigest())
 
 
 @functools.cache
@@ -132,9 +131,9 @@ def measure_speed(folder: Path, side: int, rounds: int, geodeep: Path | None) ->
     network = smp.create_model("unet", encoder_name="resnet18", encoder_weights=None, classes=3).eval()
     raster, exported = make_raster(folder / "speed.tif", side), export(network, folder / "unet.onnx")
     placed = runtime.place(network)
-    model, foreign = toy_model("unet", placed), open_predictor(exported, runtime)
+    model, external = toy_model("unet", placed), open_model(exported, runtime)
     geometry = choose_tiles(model, PredictOptions(), runtime.device.type)
-    n_tiles = len(plan_axis(side, tile=TILE, halo=HALO).starts) ** 2
+    n_tiles = len(plan_axis(side, TileGeometry(TILE, HALO)).starts) ** 2
     stored = torch.from_numpy(np.stack([read_window(raster, (0, 0, TILE, TILE))] * geometry.batch))
     resident = Normaliser(MEAN, STD, runtime.device)(stored.to(runtime.device))
 
@@ -144,14 +143,14 @@ def measure_speed(folder: Path, side: int, rounds: int, geodeep: Path | None) ->
             with runtime.autocast():
                 placed(resident[: min(geometry.batch, n_tiles - first)])
 
-    def predict_with(by: Predictor) -> None:
+    def predict_with(by: Model) -> None:
         predict_maps(by, [str(raster)], folder / "speed", PredictOptions(overwrite=True), runtime)
 
     works: dict[str, Callable[[], object]] = {
         "bare": bare,
         "predict": lambda: predict_with(model),
         "plain": lambda: plain_way(placed, raster, folder / "plain.tif", runtime.device),
-        "onnx": lambda: predict_with(foreign),
+        "onnx": lambda: predict_with(external),
     }
     timed: dict[str, Callable[[], float]] = {
         name: functools.partial(seconds, work, runtime) for name, work in works.items()
@@ -188,9 +187,7 @@ def export(network: nn.Module, path: Path) -> Path:
     """Write the network as ``export`` does."""
     from levelground.exporting.onnx import write_onnx
 
-    names = {"arch": "unet", "encoder": "resnet18", "outputs": (0, 1, 2), "mean": MEAN, "std": STD}
-    passport = Passport(name="unet", legend=LEGEND, dtype="uint8", gsd_m=0.5, tile=TILE, halo=HALO, **names)
-    write_onnx(SegmentationModel(network=network, weights_source="none", **names), passport, path)
+    write_onnx(toy_model("unet", network, encoder="resnet18"), path)
     return path
 
 
@@ -296,7 +293,7 @@ def measure_restart(folder: Path, side: int) -> bool:
     """Kill a job half-way, give the same command again and compare the files; printed."""
     raster = make_raster(folder / "restart.tif", side)
     finish(start_child(raster, folder / "whole"))
-    rows = len(plan_axis(side, tile=TILE, halo=HALO).starts)
+    rows = len(plan_axis(side, TileGeometry(TILE, HALO)).starts)
     state = folder / "killed" / f".{raster.name}.scratch" / STATE_FILE
     process, done = start_child(raster, folder / "killed"), 0
     while process.poll() is None and done < rows // 2:

@@ -28,14 +28,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> "Run":
 
     from levelground.cli import main
     from levelground.config import load_recipe
-    from levelground.models.build import build_model, save_model
+    from levelground.models.build import build_model
+    from levelground.models.smp_backend import save_model
+    from levelground.models.spec import numbered_spec
 
     encoder = "tu-test_resnet"  # fewer layers than the other tests' encoder, so three times as fast to export
     run = add_run(build_study(tmp_path_factory.mktemp("exported")), dtype="uint8", encoder=encoder)
     recipe = dataclasses.replace(load_recipe(), encoder=encoder, encoder_weights="none")
-    mean, std = [100.0] * 3, [60.0] * 3
-    model = build_model("linknet", recipe, outputs=(0, 2, 3), data_mean=mean, data_std=std, dtype="uint8", seed=0)
-    save_model(model, run.model_folder)
+    spec = numbered_spec("linknet", encoder, n_outputs=3, mean=[100.0] * 3, std=[60.0] * 3)
+    save_model(build_model(spec, recipe, seed=0), run.model_folder)
     assert main(["export", str(run.folder), "--gsd", "0.5", "--threads", "1"]) == 0
     return run
 

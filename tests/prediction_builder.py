@@ -11,14 +11,14 @@ from study_builder import LEGEND
 
 from levelground.config import PredictOptions
 from levelground.imagery.geotiff import RasterInfo, write_raster
-from levelground.inference.sliding_window import Forward
-from levelground.inference.tiling import TileGeometry
-from levelground.models.model import Predictor
+from levelground.models.model import Forward, Model
+from levelground.models.spec import ModelSpec
 from levelground.prediction.inputs import InputFile, OutputPaths
 from levelground.prediction.plan import PredictionPlan
 from levelground.prediction.predict import PredictedMap, predict_maps
 from levelground.prediction.readers import NodataRule
 from levelground.runtime import make_runtime
+from levelground.tile_geometry import TileGeometry
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 UTM = "EPSG:26917"
@@ -39,26 +39,21 @@ def smooth(image: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.avg_pool2d(padded, 5, stride=1) * 4.0
 
 
-def toy_model(forward: Forward = brightest, **changes: object) -> Predictor:
-    """A model of three bands with outputs 0, 2 and 3 of the small legend."""
-    model = Predictor(
+def toy_model(forward: Forward = brightest, digest: str = "d" * 64, **changes: object) -> Model:
+    """A model of three bands with outputs 0, 2 and 3 of the small legend; changes are of its specification."""
+    spec = ModelSpec(
         name="toy",
-        forward=forward,
-        activated=False,
-        outputs=OUTPUTS,
+        arch="toy",
+        encoder="none",
         legend=LEGEND,
+        outputs=OUTPUTS,
         mean=(120.0, 120.0, 120.0),
         std=(60.0, 60.0, 60.0),
-        bands=3,
         dtype="uint8",
         gsd_m=0.6,
-        tile=64,
-        halo=8,
-        fixed_tile=False,
-        max_batch=None,
-        digest="d" * 64,
+        geometry=TileGeometry(64, 8),
     )
-    return dataclasses.replace(model, **changes)  # type: ignore[arg-type]
+    return Model(dataclasses.replace(spec, **changes), forward, digest=digest)  # type: ignore[arg-type]
 
 
 class ArrayReader:
@@ -133,14 +128,14 @@ def expected_classes(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 
 def predict_all(
-    inputs: Sequence[Path | str], out: Path, model: Predictor | None = None, **options: object
+    inputs: Sequence[Path | str], out: Path, model: Model | None = None, **options: object
 ) -> list[PredictedMap]:
     """Predict inputs on one CPU thread."""
     chosen = PredictOptions(**options)  # type: ignore[arg-type]
     return predict_maps(model or toy_model(), [str(given) for given in inputs], out, chosen, RUNTIME)
 
 
-def predict_one(source: Path | str, out: Path, model: Predictor | None = None, **options: object) -> PredictedMap:
+def predict_one(source: Path | str, out: Path, model: Model | None = None, **options: object) -> PredictedMap:
     """Predict one input on one CPU thread."""
     (predicted,) = predict_all([source], out, model, **options)
     return predicted

@@ -12,7 +12,10 @@ from levelground.datasets.splits import Split
 from levelground.imagery.cache import Cache
 from levelground.imagery.legend import IGNORE, Legend, LegendClass, encode_colours
 from levelground.imagery.scene_pixels import SceneFile
-from levelground.models.build import SegmentationModel, build_model, save_model
+from levelground.models.build import build_model
+from levelground.models.model import Model
+from levelground.models.smp_backend import save_model
+from levelground.models.spec import numbered_spec
 from levelground.records import write_json
 from levelground.runs import Run, read_run
 
@@ -91,13 +94,13 @@ def build_study(folder: Path, *, legend: Legend = LEGEND, split: Split = SPLIT) 
     return read_dataset(folder / "study")
 
 
-def small_model(outputs: tuple[int, ...] = (0, 2, 3), *, seed: int = 0, bands: int = 3) -> SegmentationModel:
+def small_model(outputs: tuple[int, ...] = (0, 2, 3), *, seed: int = 0, bands: int = 3) -> Model:
     """An untrained Linknet."""
     import dataclasses
 
     recipe = dataclasses.replace(load_recipe(), encoder=ENCODER, encoder_weights="none")
-    mean, std = [100.0] * bands, [60.0] * bands
-    return build_model("linknet", recipe, outputs=outputs, data_mean=mean, data_std=std, dtype="uint8", seed=seed)
+    spec = numbered_spec("linknet", ENCODER, n_outputs=len(outputs), mean=[100.0] * bands, std=[60.0] * bands)
+    return build_model(dataclasses.replace(spec, legend=LEGEND, outputs=outputs), recipe, seed=seed)
 
 
 def add_run(dataset: Dataset, name: str = "linknet-s0", *, seed: int = 0, **card: object) -> Run:
@@ -109,17 +112,17 @@ def add_run(dataset: Dataset, name: str = "linknet-s0", *, seed: int = 0, **card
     content = {
         "name": name,
         "status": "finished",
-        "arch": model.arch,
-        "encoder": model.encoder,
+        "arch": model.spec.arch,
+        "encoder": model.spec.encoder,
         "encoder_weights": "none",
         "seed": seed,
         "recipe": {"name": "default", "tile": 64, "halo": 8, "loss": "ce+dice"},
-        "outputs": list(model.outputs),
+        "outputs": list(model.spec.outputs),
         "tile": 64,
         "halo": 8,
         "in_channels": 3,
-        "mean": list(model.mean),
-        "std": list(model.std),
+        "mean": list(model.spec.mean),
+        "std": list(model.spec.std),
         "legend": dataset.legend.to_json(),
         "legend_sha256": dataset.legend.digest(),
         "train_sha256": dataset.train_sha256,

@@ -21,9 +21,10 @@ from levelground.evaluation.evaluate import evaluate_run
 from levelground.imagery.legend import IGNORE
 from levelground.metrics.counts_file import read_counts
 from levelground.metrics.scores import miou
-from levelground.models.build import load_model
+from levelground.models.loading import load_model
 from levelground.runs import AdoptionRecord, Run, read_history, read_run
 from levelground.runtime import make_runtime
+from levelground.tile_geometry import TileOptions
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 
@@ -97,7 +98,7 @@ def test_other_forms_of_the_same_weights_are_read(dataset: Dataset, weights: Pat
 def test_the_same_weights_are_adopted_once_and_keep_their_evaluations(dataset: Dataset, weights: Path) -> None:
     """A second time renews the card: what was counted stays counted."""
     run = adopt(weights, dataset)
-    run = evaluate_run(run, dataset, "test", runtime=RUNTIME, tile=32)
+    run = evaluate_run(run, dataset, "test", runtime=RUNTIME, tiles=TileOptions(tile=32))
     again = adopt(weights, dataset)
     assert again.card.evaluations == run.card.evaluations
     assert again.card.tile == 32

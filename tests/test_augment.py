@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from levelground.models.build import SegmentationModel
+from levelground.models.model import Model
+from levelground.models.spec import numbered_spec
 from levelground.runtime import Runtime, make_runtime
 from levelground.training.batches import Batch
 from levelground.training.step import to_device
@@ -14,11 +15,11 @@ from levelground.training.step import to_device
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 
 
-def model(bands: int) -> SegmentationModel:
+def model(bands: int) -> Model:
     """Only mean and deviation matter here."""
     mean = tuple(100.0 + 10 * band for band in range(bands))
     std = tuple(20.0 + band for band in range(bands))
-    return SegmentationModel(torch.nn.Identity(), "unet", "resnet18", (0, 1), mean, std, "none")
+    return Model(numbered_spec("toy", "none", n_outputs=2, mean=mean, std=std), torch.nn.Identity())
 
 
 def batch(bands: int = 3, dtype: str = "uint8", *, gain: float = 1.0, shift: float = 0.0) -> Batch:
@@ -40,7 +41,7 @@ def test_without_colours_it_is_normalisation(dtype: str, bands: int) -> None:
     """(x − mean) / deviation, band by band, for every stored type."""
     given = batch(bands, dtype)
     images, targets = to_device(given, model(bands), RUNTIME)
-    mean, std = np.array(model(bands).mean), np.array(model(bands).std)
+    mean, std = np.array(model(bands).spec.mean), np.array(model(bands).spec.std)
     expected = ((given.images - mean) / std).transpose(0, 3, 1, 2)
     assert images.dtype == torch.float32
     np.testing.assert_allclose(images.numpy(), expected, rtol=1e-4, atol=1e-3)

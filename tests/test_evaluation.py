@@ -18,11 +18,12 @@ from levelground.datasets.splits import Split
 from levelground.errors import ConfigError, LevelgroundError, ModelError, SceneError, UnlikeError, WeightsError
 from levelground.evaluation.evaluate import evaluate_run, remove_other_masks, write_mask
 from levelground.imagery.legend import IGNORE, default_legend
-from levelground.inference.tiling import TileGeometry, choose_geometry
 from levelground.metrics.counts_file import read_counts
-from levelground.models.build import save_model
+from levelground.models.smp_backend import save_model
+from levelground.models.spec import run_geometry
 from levelground.runs import Run, SpeedRecord, read_run
 from levelground.runtime import make_runtime
+from levelground.tile_geometry import TileGeometry, TileOptions, choose_geometry
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 
@@ -104,7 +105,7 @@ def test_a_change_of_what_decides_the_counts_evaluates_again(dataset: Dataset, r
             mask.unlink()
         for folder in ("b", "c", ""):
             (run.preds_folder("test") / folder).rmdir()
-    run = evaluate_run(run, dataset, "test", runtime=RUNTIME, tile=tile, halo=halo)
+    run = evaluate_run(run, dataset, "test", runtime=RUNTIME, tiles=TileOptions(tile, halo))
     assert len(looks(dataset)) == 2
     assert run.card.tile == (tile or 64)
     assert len(list(run.preds_folder("test").rglob("*.png"))) == 3
@@ -121,8 +122,8 @@ def test_a_look_that_a_kill_left_out_is_counted_by_the_next_command(dataset: Dat
 
 def test_the_batch_is_no_reason_to_evaluate_again(dataset: Dataset, run: Run) -> None:
     """It decides memory and time only."""
-    run = evaluate_run(run, dataset, "test", runtime=RUNTIME, batch=1)
-    evaluate_run(run, dataset, "test", runtime=RUNTIME, batch=3)
+    run = evaluate_run(run, dataset, "test", runtime=RUNTIME, tiles=TileOptions(batch=1))
+    evaluate_run(run, dataset, "test", runtime=RUNTIME, tiles=TileOptions(batch=3))
     assert len(looks(dataset)) == 1
 
 
@@ -146,7 +147,7 @@ def test_an_evaluation_that_breaks_off_leaves_no_counts(
 
     monkeypatch.setattr(levelground.evaluation.evaluate, "score_scenes", broken)
     with pytest.raises(KeyboardInterrupt):
-        evaluate_run(run, dataset, "test", runtime=RUNTIME, tile=32)
+        evaluate_run(run, dataset, "test", runtime=RUNTIME, tiles=TileOptions(tile=32))
     assert not run.counts_path("test").exists()
     assert read_run(run.folder).card.evaluations == {}
 
@@ -244,21 +245,23 @@ def test_changed_labels_in_the_cache_are_refused(dataset: Dataset, run: Run) -> 
 
 def test_the_runs_own_geometry_is_the_default(run: Run) -> None:
     """The recipe's, else what the card says, else the default recipe's; the batch fills a megapixel."""
-    assert choose_geometry(run) == TileGeometry(64, 8, 256)
-    assert choose_geometry(edit_card(run, recipe={}, tile=96, halo=10)) == TileGeometry(96, 10, 113)
-    own = TileGeometry(Recipe().tile, Recipe().halo, 4)
-    assert choose_geometry(edit_card(run, recipe={}, tile=None, halo=None)) == own
-    assert choose_geometry(run, tile=0) == TileGeometry(0, 0, 1)
-    assert choose_geometry(run, tile=2048) == TileGeometry(2048, 256, 1)
-    assert choose_geometry(run, tile=512, device="cuda").batch == 32
-    assert choose_geometry(run, halo=4, batch=2) == TileGeometry(64, 4, 2)
+    own = run_geometry(run)
+    assert choose_geometry(own) == TileGeometry(64, 8, 256)
+    evaluated = run_geometry(edit_card(run, recipe={}, tile=96, halo=10))
+    assert choose_geometry(evaluated) == TileGeometry(96, 10, 113)
+    unknown = run_geometry(edit_card(run, recipe={}, tile=None, halo=None))
+    assert choose_geometry(unknown) == TileGeometry(Recipe().tile, Recipe().halo, 4)
+    assert choose_geometry(own, TileOptions(tile=0)) == TileGeometry(0, 0, 1)
+    assert choose_geometry(own, TileOptions(tile=2048)) == TileGeometry(2048, 256, 1)
+    assert choose_geometry(own, TileOptions(tile=512), device="cuda").batch == 32
+    assert choose_geometry(own, TileOptions(halo=4, batch=2)) == TileGeometry(64, 4, 2)
 
 
 def test_an_impossible_geometry_is_refused_before_anything_is_read(dataset: Dataset, run: Run) -> None:
     """The message has the remedy."""
     text = "--tile 100: the network needs a multiple of 32. Pass --tile 96."
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
-        evaluate_run(run, dataset, "test", runtime=RUNTIME, tile=100)
+        evaluate_run(run, dataset, "test", runtime=RUNTIME, tiles=TileOptions(tile=100))
 
 
 def test_the_small_run_is_what_its_card_says(run: Run) -> None:

@@ -16,12 +16,13 @@ from study_builder import LEGEND
 from levelground.errors import ModelError
 from levelground.exporting.onnx import client_metadata, write_onnx
 from levelground.exporting.parity import compare_models, gather_tiles
-from levelground.models.build import SegmentationModel, load_model
-from levelground.models.metadata import Passport, run_passport
-from levelground.models.model import open_predictor
+from levelground.models.loading import load_model, open_model
+from levelground.models.model import Model
+from levelground.models.spec import ModelSpec, run_spec
 from levelground.records import sha256_file
 from levelground.runs import Run
 from levelground.runtime import make_runtime
+from levelground.tile_geometry import TileGeometry
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 ALWAYS = ("pspnet", "upernet")
@@ -46,7 +47,7 @@ def test_one_file_of_the_shape_that_clients_read(exported: Run) -> None:
 def test_the_metadata_are_those_that_deepness_and_geodeep_read(exported: Run) -> None:
     """Every value is JSON; classes are numbered by output, the resolution is in centimetres."""
     found = {key: json.loads(value) for key, value in read_metadata(exported.folder / "export" / "model.onnx").items()}
-    passport = found.pop("levelground")
+    spec = found.pop("levelground")
     assert found == {
         "model_type": "Segmentor",
         "class_names": {"0": "Field", "1": "Wood", "2": "Water"},
@@ -59,15 +60,15 @@ def test_the_metadata_are_those_that_deepness_and_geodeep_read(exported: Run) ->
         "standardization_mean": [0.0, 0.0, 0.0],
         "standardization_std": [1.0, 1.0, 1.0],
     }
-    assert (passport["schema"], passport["outputs"], passport["gsd_m"]) == (1, [0, 2, 3], 0.5)
-    assert passport["legend"] == LEGEND.to_json()
+    assert (spec["schema"], spec["outputs"], spec["gsd_m"]) == (1, [0, 2, 3], 0.5)
+    assert spec["legend"] == LEGEND.to_json()
 
 
 def test_an_unknown_ground_sample_distance_is_geodeeps_default(exported: Run) -> None:
     """10 cm a pixel: no raster of that or coarser is shrunk."""
-    passport = run_passport(exported)
-    assert passport.gsd_m is None
-    assert json.loads(client_metadata(passport)["resolution"]) == 10
+    spec = run_spec(exported)
+    assert spec.gsd_m is None
+    assert json.loads(client_metadata(spec)["resolution"]) == 10
 
 
 def test_the_file_names_no_folder_of_this_machine(exported: Run) -> None:
@@ -79,10 +80,11 @@ def test_the_file_names_no_folder_of_this_machine(exported: Run) -> None:
 
 def test_it_gives_the_networks_probabilities_for_values_from_0_to_1(exported: Run) -> None:
     """Normalisation and softmax are in the graph; any number of tiles goes through at once."""
-    found = open_predictor(exported.folder / "export" / "model.onnx", RUNTIME)
-    assert (found.activated, found.mean, found.std) == (True, (0.0,) * 3, (255.0,) * 3)
-    assert (found.tile, found.halo, found.fixed_tile, found.max_batch, found.dtype) == (64, 8, True, None, "uint8")
-    assert (found.outputs, found.legend, found.gsd_m, found.name) == ((0, 2, 3), LEGEND, 0.5, exported.name)
+    found = open_model(exported.folder / "export" / "model.onnx", RUNTIME)
+    spec = found.spec
+    assert (found.activated, spec.mean, spec.std) == (True, (0.0,) * 3, (255.0,) * 3)
+    assert (spec.geometry, spec.fixed_tile, spec.max_batch, spec.dtype) == (TileGeometry(64, 8), True, None, "uint8")
+    assert (spec.outputs, spec.legend, spec.gsd_m, spec.name) == ((0, 2, 3), LEGEND, 0.5, exported.name)
     model, stored = load_model(exported), torch.randint(0, 256, (5, 3, 64, 64)).float()
     with torch.inference_mode():
         wanted = model.network((stored - 100) / 60).softmax(1)
@@ -115,12 +117,12 @@ def test_what_the_exporter_cannot_follow_is_one_line(
         r"Export it with --to smp\."
     )
     with pytest.raises(ModelError, match=message):
-        write_onnx(load_model(exported), run_passport(exported), tmp_path / "m.onnx")
+        write_onnx(load_model(exported), tmp_path / "m.onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(
         ModelError, match=r"--to onnx: onnxscript is not installed\. pip install 'levelground\[export\]'"
     ):
-        write_onnx(load_model(exported), run_passport(exported), tmp_path / "m.onnx")
+        write_onnx(load_model(exported), tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("arch", sorted(smp.MODEL_ARCHITECTURES_MAPPING))
@@ -132,11 +134,12 @@ def test_every_architecture_exports(exported: Run, tmp_path: Path, arch: str) ->
     encoder = "tu-test_resnet"
     options = {"decoder_readout": "ignore"} if arch == "dpt" else {}
     network = smp.create_model(arch, encoder, encoder_weights=None, classes=3, **options).eval()
-    model = SegmentationModel(network, arch, encoder, (0, 2, 3), (100.0,) * 3, (60.0,) * 3, "none")
-    passport = Passport("x", arch, encoder, LEGEND, (0, 2, 3), model.mean, model.std, "uint8", 0.5, 128, 16)
+    mean, std, geometry = (100.0,) * 3, (60.0,) * 3, TileGeometry(128, 16)
+    spec = ModelSpec("x", arch, encoder, LEGEND, (0, 2, 3), mean, std, "uint8", 0.5, geometry)
+    model = Model(spec, network)
     path = tmp_path / "m.onnx"
-    write_onnx(model, passport, path)
-    tiles = gather_tiles(exported, passport, n=2)
-    parity = compare_models(model, open_predictor(path, RUNTIME), tiles, RUNTIME)
+    write_onnx(model, path)
+    tiles = gather_tiles(exported, spec, n=2)
+    parity = compare_models(model, open_model(path, RUNTIME), tiles, RUNTIME)
     assert parity.holds, parity.text()
     assert np.isfinite(parity.mean_difference)

@@ -18,7 +18,7 @@ from training_builder import RECIPE, RUNTIME, assert_same_run, history, train, w
 from levelground.config import load_recipe
 from levelground.datasets.dataset import Dataset
 from levelground.errors import DiskError, TrainingError
-from levelground.models.build import load_model
+from levelground.models.loading import load_model
 from levelground.records import to_json
 from levelground.runs import Run, SelectionRecord, list_runs, read_history, read_run
 from levelground.training import loop as training

@@ -28,7 +28,7 @@ from levelground.metrics.named import (
     validation_scores,
 )
 from levelground.metrics.scores import Scoring, fwiou, kappa
-from levelground.models.build import save_model
+from levelground.models.smp_backend import save_model
 from levelground.reporting.page import render_report
 from levelground.runs import Run
 from levelground.statistics.architectures import compare_architectures
@@ -137,7 +137,8 @@ def save_untrained(run: Run) -> Run:
     """Give a run of hand-written counts the network that a model card needs."""
     model = small_model((0, 1))
     save_model(model, run.model_folder)
-    own = replace(run.card, in_channels=3, mean=model.mean, std=model.std, encoder=model.encoder, dtype="uint8")
+    spec = model.spec
+    own = replace(run.card, in_channels=3, mean=spec.mean, std=spec.std, encoder=spec.encoder, dtype="uint8")
     return Run(run.folder, own)
 
 

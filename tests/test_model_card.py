@@ -16,8 +16,9 @@ from training_builder import train, wish
 
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.exporting.model_card import card_text, write_model_card
-from levelground.models.build import load_model, save_model
-from levelground.models.metadata import run_passport
+from levelground.models.loading import load_model
+from levelground.models.smp_backend import save_model
+from levelground.models.spec import run_spec
 from levelground.runs import Run, read_run
 from levelground.runtime import make_runtime
 
@@ -29,7 +30,8 @@ def counted_run(study: Path, **card: Any) -> Run:
     run = build_run(study, "linknet-s0", noisy_counts(25, 0.2, seed=0), arch="linknet", vals=[0.5, 0.7, 0.6], card=card)
     model = small_model((0, 1))
     save_model(model, run.model_folder)
-    return edit_card(run, in_channels=3, mean=model.mean, std=model.std, encoder=model.encoder, dtype="uint8")
+    spec = model.spec
+    return edit_card(run, in_channels=3, mean=spec.mean, std=spec.std, encoder=spec.encoder, dtype="uint8")
 
 
 def text_of(run: Run) -> str:
@@ -115,7 +117,7 @@ def test_hubs_accept_its_head(tmp_path: Path) -> None:
     """Front matter in YAML, without a licence that nobody gave."""
     from huggingface_hub import ModelCard
 
-    card = ModelCard(card_text(counted_run(tmp_path), run_passport(counted_run(tmp_path / "b"))))
+    card = ModelCard(card_text(counted_run(tmp_path), run_spec(counted_run(tmp_path / "b"))))
     assert card.data.library_name == "segmentation-models-pytorch"
     assert card.data.pipeline_tag == "image-segmentation"
     assert card.data.license is None
@@ -160,12 +162,12 @@ def test_damaged_counts_leave_a_card_without_scores(tmp_path: Path) -> None:
 
 
 def test_the_folder_knows_itself(tmp_path: Path) -> None:
-    """The passport beside the weights is the card's."""
-    from levelground.models.metadata import parse_passport
+    """The model specification beside the weights is the card's."""
+    from levelground.models.spec import parse_spec
 
     run = counted_run(tmp_path)
     write_model_card(run)
     moved = shutil.copytree(run.model_folder, tmp_path / "moved")
-    found = parse_passport((moved / "levelground.json").read_text(encoding="utf-8"), source="m")
-    assert found == run_passport(run)
+    found = parse_spec((moved / "levelground.json").read_text(encoding="utf-8"), source="m")
+    assert found == run_spec(run)
     assert found.legend == TWO

@@ -11,6 +11,7 @@ from onnx import helper
 from onnx_files import weights_of, write_onnx
 
 from levelground.errors import ModelError, WeightsError
+from levelground.models.model import Model, Overrides
 from levelground.models.onnx_backend import open_onnx
 from levelground.runtime import make_runtime
 
@@ -20,6 +21,12 @@ RUNTIME = make_runtime("cpu", "fp32", threads=1)
 def logits_of(image: torch.Tensor, n_outputs: int) -> torch.Tensor:
     """What the hand-written convolution gives, by torch."""
     return torch.einsum("kc,nchw->nkhw", torch.from_numpy(weights_of(n_outputs, image.shape[1])), image)
+
+
+def shape_of(model: Model) -> tuple[int, int, int | None, int | None]:
+    """Bands, outputs, the only tile and the only batch."""
+    spec = model.spec
+    return spec.bands, len(spec.outputs), spec.geometry.tile if spec.fixed_tile else None, spec.max_batch
 
 
 def noise(n: int, bands: int, side: int) -> torch.Tensor:
@@ -33,8 +40,8 @@ def noise(n: int, bands: int, side: int) -> torch.Tensor:
 def test_bands_may_stand_first_or_last(tmp_path: Path, layout: str, out_layout: str) -> None:
     """Input and output are told apart by their shapes; the function always takes and gives bands first."""
     path = write_onnx(tmp_path / "m.onnx", layout=layout, out_layout=out_layout)  # type: ignore[arg-type]
-    model = open_onnx(path, RUNTIME)
-    assert (model.bands, model.n_outputs, model.tile, model.max_batch) == (3, 4, None, None)
+    model = open_onnx(path, RUNTIME, Overrides())
+    assert shape_of(model) == (3, 4, None, None)
     assert not model.activated
     image = noise(3, 3, 40)
     torch.testing.assert_close(model.forward(image), logits_of(image, 4), rtol=1e-5, atol=1e-5)
@@ -43,8 +50,8 @@ def test_bands_may_stand_first_or_last(tmp_path: Path, layout: str, out_layout: 
 def test_a_fixed_tile_and_batch_are_known_and_met(tmp_path: Path) -> None:
     """Batches of other sizes are filled up and cut back."""
     path = write_onnx(tmp_path / "m.onnx", bands=6, batch=2, sides=(48, 48))
-    model = open_onnx(path, RUNTIME)
-    assert (model.bands, model.tile, model.max_batch) == (6, 48, 2)
+    model = open_onnx(path, RUNTIME, Overrides())
+    assert shape_of(model) == (6, 4, 48, 2)
     image = noise(5, 6, 48)
     torch.testing.assert_close(model.forward(image), logits_of(image, 4), rtol=1e-5, atol=1e-5)
     with pytest.raises(
@@ -55,7 +62,7 @@ def test_a_fixed_tile_and_batch_are_known_and_met(tmp_path: Path) -> None:
 
 def test_probabilities_are_told_from_logits(tmp_path: Path) -> None:
     """After a softmax outputs add up to 1 and are given as they are."""
-    model = open_onnx(write_onnx(tmp_path / "m.onnx", activation="softmax"), RUNTIME)
+    model = open_onnx(write_onnx(tmp_path / "m.onnx", activation="softmax"), RUNTIME, Overrides())
     image = noise(1, 3, 32)
     assert model.activated
     torch.testing.assert_close(model.forward(image), logits_of(image, 4).softmax(1), rtol=1e-5, atol=1e-6)
@@ -63,7 +70,7 @@ def test_probabilities_are_told_from_logits(tmp_path: Path) -> None:
 
 def test_independent_sigmoids_are_shared_out(tmp_path: Path) -> None:
     """Outputs that each lie in 0 to 1 keep their order and add up to 1."""
-    model = open_onnx(write_onnx(tmp_path / "m.onnx", activation="sigmoid"), RUNTIME)
+    model = open_onnx(write_onnx(tmp_path / "m.onnx", activation="sigmoid"), RUNTIME, Overrides())
     image = noise(1, 3, 32)
     shares = logits_of(image, 4).sigmoid()
     assert model.activated
@@ -74,11 +81,11 @@ def test_independent_sigmoids_are_shared_out(tmp_path: Path) -> None:
 def test_one_output_is_one_of_two_classes(tmp_path: Path, activation: str) -> None:
     """The first class is the rest: its probability is 1 - sigmoid."""
     path = write_onnx(tmp_path / "m.onnx", n_outputs=1, activation=activation)  # type: ignore[arg-type]
-    model = open_onnx(path, RUNTIME)
+    model = open_onnx(path, RUNTIME, Overrides())
     image = noise(2, 3, 32)
     found = model.forward(image) if model.activated else model.forward(image).softmax(1)
     wanted = logits_of(image, 1).sigmoid()
-    assert model.n_outputs == 2
+    assert len(model.spec.outputs) == 2
     assert model.activated == (activation == "sigmoid")
     torch.testing.assert_close(found, torch.cat([1 - wanted, wanted], 1), rtol=1e-5, atol=1e-6)
 
@@ -86,7 +93,7 @@ def test_one_output_is_one_of_two_classes(tmp_path: Path, activation: str) -> No
 @pytest.mark.parametrize("kind", ["uint8", "float16"])
 def test_inputs_of_other_types_are_converted(tmp_path: Path, kind: str) -> None:
     """A file that eats bytes gets rounded values, one that eats halves gets halves."""
-    model = open_onnx(write_onnx(tmp_path / "m.onnx", kind=kind), RUNTIME)
+    model = open_onnx(write_onnx(tmp_path / "m.onnx", kind=kind), RUNTIME, Overrides())
     image = (noise(1, 3, 32) * 255).round()
     torch.testing.assert_close(model.forward(image), logits_of(image, 4), rtol=1e-4, atol=0.5)
 
@@ -102,7 +109,7 @@ def test_weights_outside_the_folder_are_refused(tmp_path: Path) -> None:
         with pytest.raises(
             WeightsError, match=r"m\.onnx: names weights outside its folder \('.+bin'\)\. Save it as one"
         ):
-            open_onnx(path, RUNTIME)
+            open_onnx(path, RUNTIME, Overrides())
 
 
 @pytest.mark.parametrize("where", ["constant", "inner", "function", "sparse"])
@@ -126,20 +133,20 @@ def test_weights_are_looked_for_in_every_corner(tmp_path: Path, where: str) -> N
     with pytest.raises(
         WeightsError, match=r"names weights outside its folder \('/etc/hostname'\)\. Save it as one file"
     ):
-        open_onnx(path, RUNTIME)
+        open_onnx(path, RUNTIME, Overrides())
 
 
 def test_weights_beside_the_file_are_read_and_decide_the_digest(tmp_path: Path) -> None:
     """A second file is part of the model; without it the message says so."""
     path = write_onnx(tmp_path / "m.onnx", external="m.data")
     with pytest.raises(WeightsError, match=r"m\.onnx: its weights 'm\.data' are not beside it\. Copy them there"):
-        open_onnx(path, RUNTIME)
+        open_onnx(path, RUNTIME, Overrides())
     (tmp_path / "m.data").write_bytes(weights_of(4, 3).tobytes())
-    first = open_onnx(path, RUNTIME)
+    first = open_onnx(path, RUNTIME, Overrides())
     image = noise(1, 3, 32)
     torch.testing.assert_close(first.forward(image), logits_of(image, 4), rtol=1e-5, atol=1e-5)
     (tmp_path / "m.data").write_bytes((2 * weights_of(4, 3)).tobytes())
-    assert open_onnx(path, RUNTIME).digest != first.digest
+    assert open_onnx(path, RUNTIME, Overrides()).digest != first.digest
 
 
 @pytest.mark.parametrize(
@@ -164,7 +171,7 @@ def test_what_is_no_segmentation_of_one_image_is_refused(tmp_path: Path, form: d
     """One line says what it eats or gives, and what was expected."""
     path = write_onnx(tmp_path / "m.onnx", **form)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=message):
-        open_onnx(path, RUNTIME)
+        open_onnx(path, RUNTIME, Overrides())
 
 
 def test_an_operator_that_onnxruntime_does_not_know_is_one_line(tmp_path: Path) -> None:
@@ -175,7 +182,7 @@ def test_an_operator_that_onnxruntime_does_not_know_is_one_line(tmp_path: Path) 
     path.write_bytes(model.SerializeToString())
     message = r"m\.onnx: onnxruntime cannot load it \((?!\[)(?!.*m\.onnx.*m\.onnx).*Convolve.*\)\. Export it anew\."
     with pytest.raises(WeightsError, match=message):
-        open_onnx(path, RUNTIME)
+        open_onnx(path, RUNTIME, Overrides())
 
 
 def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
@@ -183,11 +190,11 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_text("no model")
     with pytest.raises(WeightsError, match=r"m\.onnx: no ONNX file \(.+\)\. Give the file that was exported\."):
-        open_onnx(path, RUNTIME)
+        open_onnx(path, RUNTIME, Overrides())
     whole = write_onnx(path).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightsError, match=r"m\.onnx: "):
-        open_onnx(path, RUNTIME)
+        open_onnx(path, RUNTIME, Overrides())
 
 
 @pytest.mark.parametrize("library", ["onnx", "onnxruntime"])
@@ -198,4 +205,4 @@ def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(
         ModelError, match=r"m\.onnx: onnxruntime, which runs it, is not installed\. pip install 'levelg"
     ):
-        open_onnx(path, RUNTIME)
+        open_onnx(path, RUNTIME, Overrides())

@@ -9,13 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from levelground.config import Recipe, load_recipe
-from levelground.models.build import SegmentationModel, build_model
+from levelground.models.build import build_model
+from levelground.models.model import Model
+from levelground.models.spec import numbered_spec
 from levelground.training.step import class_weights, make_optimiser, rate_factor, set_rate
 
 
-def model_of(recipe: Recipe) -> SegmentationModel:
+def model_of(recipe: Recipe) -> Model:
     """A U-Net of a recipe."""
-    return build_model("unet", recipe, outputs=range(3), data_mean=[0.0] * 3, data_std=[1.0] * 3, dtype="uint8", seed=0)
+    return build_model(numbered_spec("unet", recipe.encoder, n_outputs=3), recipe, seed=0)
 
 
 def test_groups_of_the_default_recipe() -> None:

@@ -26,7 +26,7 @@ from study_builder import LEGEND
 
 from levelground.errors import ConfigError, DiskError, ModelError, SceneError, UnlikeError
 from levelground.imagery.geotiff import read_info, read_window
-from levelground.inference.sliding_window import Forward
+from levelground.models.model import Forward
 
 
 def test_the_map_of_a_raster_lies_on_it_pixel_by_pixel(tmp_path: Path) -> None:

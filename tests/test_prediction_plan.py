@@ -25,10 +25,10 @@ from levelground.config import PredictOptions, ReadOptions
 from levelground.errors import ConfigError, LevelgroundError, SceneError
 from levelground.imagery.geotiff import RasterInfo, read_window
 from levelground.imagery.raster_reader import RasterReader
-from levelground.inference.tiling import TileGeometry
 from levelground.prediction.inputs import find_inputs
 from levelground.prediction.plan import choose_nodata_rule, choose_tiles, plan_predictions
 from levelground.prediction.readers import NodataRule, nodata_mask
+from levelground.tile_geometry import TileGeometry
 
 
 def refused(source: Path, error: type[LevelgroundError], text: str, **options: object) -> None:
@@ -110,7 +110,7 @@ def test_a_band_that_is_read_is_never_a_mask(tmp_path: Path) -> None:
     pixels = draw_pixels(40, 50, 4)
     pixels[:, :20, 3] = 0
     source = with_alpha(tmp_path / "a.tif", pixels)
-    four = toy_model(lambda image: image[:, :3] * 3, bands=4, mean=(120,) * 4, std=(60,) * 4)
+    four = toy_model(lambda image: image[:, :3] * 3, mean=(120,) * 4, std=(60,) * 4)
     assert np.array_equal(
         read_window(predict_one(source, tmp_path / "out", four).classes)[..., 0], expected_classes(pixels)
     )
@@ -229,7 +229,8 @@ def test_tiles_are_the_model_s_unless_asked_otherwise() -> None:
     assert (own.tile, own.halo, own.batch) == (64, 8, 256)
     other = choose_tiles(toy, PredictOptions(tile=128, batch=3), "cpu")
     assert (other.tile, other.halo, other.batch) == (128, 16, 3)
-    assert choose_tiles(toy_model(max_batch=1, fixed_tile=True, tile=100, halo=12), PredictOptions(), "cpu").batch == 1
+    fixed = toy_model(max_batch=1, fixed_tile=True, geometry=TileGeometry(100, 12))
+    assert choose_tiles(fixed, PredictOptions(), "cpu") == TileGeometry(100, 12, 1)
     with pytest.raises(ConfigError, match=r"^--tile 128: toy takes tiles of 64 only\. Leave --tile away\.$"):
         choose_tiles(toy_model(fixed_tile=True), PredictOptions(tile=128), "cpu")
     with pytest.raises(ConfigError, match=r"^--halo 40: twice the halo leaves no step"):

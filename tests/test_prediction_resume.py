@@ -9,8 +9,9 @@ import pytest
 from levelground.errors import DiskError
 from levelground.inference.tiling import plan_axis
 from levelground.prediction.resume import STATE_FILE, Checkpoint
+from levelground.tile_geometry import TileGeometry
 
-ROWS, COLS = plan_axis(150, tile=64, halo=8), plan_axis(90, tile=64, halo=8)
+ROWS, COLS = plan_axis(150, TileGeometry(64, 8)), plan_axis(90, TileGeometry(64, 8))
 COUNTS = np.arange(256)
 
 

@@ -13,11 +13,14 @@ from torch import nn
 from levelground.console import progress_bar
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError, SceneError, SplitError
-from levelground.evaluation.score_scenes import BOUNDARY_PX, ScenePrediction, score_scenes
+from levelground.evaluation.score_scenes import BOUNDARY_PX, ScenePrediction, ScoringOptions, score_scenes
 from levelground.imagery.legend import IGNORE
 from levelground.metrics.confusion import BINS
 from levelground.metrics.counts_file import SceneCounts
+from levelground.models.model import Model
+from levelground.models.spec import dataset_spec
 from levelground.runtime import make_runtime
+from levelground.tile_geometry import TileGeometry
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 OUTPUTS = (0, 2, 3)
@@ -38,6 +41,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return build_study(tmp_path_factory.mktemp("scoring"))
 
 
+def model_of(dataset: Dataset, network: nn.Module, outputs: tuple[int, ...] = OUTPUTS) -> Model:
+    """The network as a model that learnt from the data set."""
+    return Model(dataset_spec(dataset, "toy", "none", outputs, name="toy", geometry=TileGeometry(32, 4)), network)
+
+
 def score(
     dataset: Dataset,
     ids: tuple[str, ...] = ("b/2", "c/1", "c/2"),
@@ -52,21 +60,9 @@ def score(
     keep: Callable[[str, ScenePrediction], None] | None = None,
 ) -> SceneCounts:
     """Score scenes with the network of colours."""
-    return score_scenes(
-        network or Colours(),
-        outputs,
-        dataset.mean,
-        dataset.std,
-        dataset,
-        ids,
-        tile=tile,
-        halo=halo,
-        batch=batch,
-        runtime=RUNTIME,
-        details=details,
-        smp_dice=smp_dice,
-        keep=keep,
-    )
+    options = ScoringOptions(details, smp_dice, keep)
+    geometry = TileGeometry(tile, halo, batch)
+    return score_scenes(model_of(dataset, network or Colours(), outputs), dataset, ids, geometry, RUNTIME, options)
 
 
 def test_counts_are_scikit_learns_confusion_matrix(dataset: Dataset) -> None:
@@ -161,10 +157,8 @@ def test_progress_counts_scenes(dataset: Dataset) -> None:
     notes: list[tuple[int, str | None]] = []
     with progress_bar("score", 2) as bar:
         bar.advance = lambda n=1, *, note=None: notes.append((n, note))  # type: ignore[method-assign]
-        score_scenes(
-            Colours(), OUTPUTS, dataset.mean, dataset.std, dataset, ("b/2", "c/2"),
-            tile=32, halo=4, batch=1, runtime=RUNTIME, progress=bar,
-        )  # fmt: skip
+        options = ScoringOptions(progress=bar)
+        score_scenes(model_of(dataset, Colours()), dataset, ("b/2", "c/2"), TileGeometry(32, 4), RUNTIME, options)
     assert [n for n, _ in notes] == [1, 1]
     assert all(re.fullmatch(r"\d+\.\d megapixels/s", note or "") for _, note in notes)
 

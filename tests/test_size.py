@@ -6,21 +6,21 @@ import pytest
 
 from levelground.config import Recipe, load_recipe
 from levelground.models.build import (
-    SegmentationModel,
     build_model,
     measure_size,
 )
+from levelground.models.model import Model
+from levelground.models.spec import numbered_spec
 
 LITE0 = "tu-tf_efficientnet_lite0"
 SMALL = dataclasses.replace(Recipe(), encoder="resnet18", encoder_weights="none")
 
 
-def build(
-    arch: str = "unet", recipe: Recipe = SMALL, *, bands: int = 3, seed: int = 0, dtype: str = "uint8"
-) -> SegmentationModel:
+def build(arch: str = "unet", recipe: Recipe = SMALL, *, bands: int = 3, seed: int = 0, dtype: str = "uint8") -> Model:
     """A small network for ``bands`` bands and six classes."""
     means, deviations = [100.0 + band for band in range(bands)], [40.0 + band for band in range(bands)]
-    return build_model(arch, recipe, outputs=range(6), data_mean=means, data_std=deviations, dtype=dtype, seed=seed)
+    spec = numbered_spec(arch, recipe.encoder, n_outputs=6, mean=means, std=deviations)
+    return build_model(dataclasses.replace(spec, dtype=dtype), recipe, seed=seed)
 
 
 def test_the_origin_freeze_takes_all_of_pspnets_used_encoder() -> None:
@@ -50,10 +50,7 @@ def test_sizes_are_counted() -> None:
 def test_operations_of_one_convolution_are_exact() -> None:
     """The head of a PSPNet alone is known: what remains of the count after it is the rest, never negative."""
     small, large = (
-        measure_size(
-            build_model("fpn", SMALL, outputs=range(n), data_mean=[0.0] * 3, data_std=[1.0] * 3, dtype="uint8", seed=0)
-        )
-        for n in (1, 2)
+        measure_size(build_model(numbered_spec("fpn", SMALL.encoder, n_outputs=n), SMALL, seed=0)) for n in (1, 2)
     )
     # One more output: one more 1×1 convolution over 128 channels at a quarter of each side.
     assert large.macs_per_megapixel - small.macs_per_megapixel == pytest.approx(1e6 * 128 / 16)

@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from model_builder import toy_model
 from numpy.typing import NDArray
 
 from levelground.errors import DiskError, ShapeError
-from levelground.inference.sliding_window import Block, Forward, Normaliser, sweep
+from levelground.inference.sliding_window import Block, Normaliser, sweep
 from levelground.inference.tiling import cut, stitch
+from levelground.models.model import Forward
 from levelground.runtime import make_runtime
+from levelground.tile_geometry import TileGeometry
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 Stored = NDArray[np.generic]
@@ -36,16 +39,8 @@ def run(
     """Sweep a scene and put the blocks together; pixels that no block covers stay NaN."""
     whole = np.full((classes, *pixels.shape[:2]), np.nan, np.float32)
     bands = pixels.shape[2]
-    blocks = sweep(
-        forward,
-        pixels,
-        mean=[10.0] * bands,
-        std=[5.0] * bands,
-        tile=tile,
-        halo=halo,
-        batch=batch,
-        runtime=RUNTIME,
-    )
+    model = toy_model(forward, bands=bands, mean=10.0, std=5.0)
+    blocks = sweep(model, pixels, TileGeometry(tile, halo, batch), RUNTIME)
     for block in blocks:
         take(block)
         assert np.isnan(whole[:, *block.place]).all()
@@ -130,9 +125,9 @@ def test_the_sweep_equals_the_plain_stitch() -> None:
         return torch.cat([image, wide], dim=1)
 
     pixels = scene(100, 75)
-    tiles = torch.from_numpy(cut(pixels, tile=32, halo=5)).permute(0, 3, 1, 2)
+    tiles = torch.from_numpy(cut(pixels, TileGeometry(32, 5))).permute(0, 3, 1, 2)
     probs = torch.softmax(with_context((tiles.float() - 10) / 5), dim=1).numpy()
-    expected = [stitch(one, height=100, width=75, tile=32, halo=5) for one in probs.transpose(1, 0, 2, 3)]
+    expected = [stitch(one, 100, 75, TileGeometry(32, 5)) for one in probs.transpose(1, 0, 2, 3)]
     swept = run(pixels, forward=with_context, halo=5, classes=4)
     assert swept == pytest.approx(np.stack(expected), abs=1e-6)
 
@@ -149,7 +144,7 @@ def test_only_windows_of_one_tile_are_read() -> None:
             return np.zeros((key[0].stop - key[0].start, key[1].stop - key[1].start, 2), np.uint8)
 
     raster = Raster()
-    for _ in sweep(pixelwise, raster, mean=[0, 0], std=[1, 1], tile=32, halo=4, batch=2, runtime=RUNTIME):
+    for _ in sweep(toy_model(pixelwise), raster, TileGeometry(32, 4, 2), RUNTIME):
         pass
     assert {(rows.stop - rows.start, cols.stop - cols.start) for rows, cols in raster.asked} == {(32, 32)}
     assert len(raster.asked) == 8 * 4
@@ -172,13 +167,13 @@ def test_a_reader_that_fails_stops_the_sweep_and_leaves_no_thread() -> None:
             raise OSError("the raster breaks off")
 
     with pytest.raises(OSError, match=r"^the raster breaks off$"):
-        list(sweep(pixelwise, Broken(), mean=[0, 0], std=[1, 1], tile=32, halo=4, batch=1, runtime=RUNTIME))
+        list(sweep(toy_model(pixelwise), Broken(), TileGeometry(32, 4), RUNTIME))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("tiles")]
 
 
 def test_the_callers_gradient_mode_is_left_alone() -> None:
     """Between blocks, and after a sweep that was given up, autograd works as before."""
-    blocks = sweep(pixelwise, scene(64, 64), mean=[0, 0], std=[1, 1], tile=32, halo=4, batch=1, runtime=RUNTIME)
+    blocks = sweep(toy_model(pixelwise), scene(64, 64), TileGeometry(32, 4), RUNTIME)
     next(blocks)
     assert not torch.is_inference_mode_enabled()
     blocks.close()  # type: ignore[attr-defined]
@@ -207,7 +202,7 @@ def test_a_device_without_channels_last_gets_contiguous_images() -> None:
         seen.append(image.is_contiguous())
         return pixelwise(image)
 
-    list(sweep(watch, scene(40, 40), mean=[0, 0], std=[1, 1], tile=32, halo=4, batch=2, runtime=Plain()))  # type: ignore[arg-type]
+    list(sweep(toy_model(watch), scene(40, 40), TileGeometry(32, 4, 2), Plain()))  # type: ignore[arg-type]
     assert seen == [True, True]
 
 
@@ -227,11 +222,8 @@ def test_probabilities_that_a_network_gives_itself_are_taken_as_they_are() -> No
     def with_softmax(image: torch.Tensor) -> torch.Tensor:
         return torch.softmax(pixelwise(image), dim=1)
 
-    blocks = list(
-        sweep(
-            with_softmax, pixels, mean=[10] * 2, std=[5] * 2, tile=32, halo=4, batch=2, runtime=RUNTIME, activated=True
-        )
-    )
+    model = toy_model(with_softmax, mean=10.0, std=5.0, activated=True)
+    blocks = list(sweep(model, pixels, TileGeometry(32, 4, 2), RUNTIME))
     whole = np.full((3, 40, 50), np.nan, np.float32)
     for block in blocks:
         whole[:, *block.place] = block.probs.numpy()
@@ -249,9 +241,7 @@ def test_a_later_row_reads_only_the_tiles_it_blends_with() -> None:
             read.append(key[0].start)
             return np.zeros((32, 32, 2), np.uint8)
 
-    blocks = list(
-        sweep(pixelwise, Raster(), mean=[0] * 2, std=[1] * 2, tile=32, halo=4, batch=1, runtime=RUNTIME, first_row=5)
-    )
+    blocks = list(sweep(toy_model(pixelwise), Raster(), TileGeometry(32, 4), RUNTIME, first_row=5))
     assert read[0] < blocks[0].row == read[1]
     assert len(read) == len(blocks) + 1
 
@@ -261,9 +251,4 @@ def test_edges_that_the_disk_does_not_take_are_one_line(tmp_path: Path, monkeypa
     monkeypatch.setattr("levelground.inference.sliding_window.os.pwrite", lambda *_: 0)
     text = f"{tmp_path}: cannot be written (No space left on device). Free space; the same command goes on."
     with pytest.raises(DiskError, match=f"^{re.escape(text)}$"):
-        list(
-            sweep(
-                pixelwise, scene(90, 40), mean=[0] * 2, std=[1] * 2, tile=32, halo=4, batch=2, runtime=RUNTIME,
-                spill=tmp_path,
-            )
-        )  # fmt: skip
+        list(sweep(toy_model(pixelwise), scene(90, 40), TileGeometry(32, 4, 2), RUNTIME, spill=tmp_path))

@@ -10,6 +10,7 @@ from study_builder import ENCODER
 from levelground.config import Recipe, load_recipe
 from levelground.errors import ConfigError
 from levelground.models.build import build_model
+from levelground.models.spec import numbered_spec
 from levelground.runtime import make_runtime
 from levelground.training.batches import Batch
 from levelground.training.step import Stepper, rate_factor
@@ -20,9 +21,8 @@ RECIPE = dataclasses.replace(Recipe(), encoder=ENCODER, encoder_weights="none", 
 
 def stepper(arch: str = "fpn", recipe: Recipe = RECIPE, *, seed: int = 0, steps: int = 10) -> Stepper:
     """A fresh network with its optimiser; FPN has dropout."""
-    model = build_model(
-        arch, recipe, outputs=range(3), data_mean=[100.0] * 3, data_std=[50.0] * 3, dtype="uint8", seed=seed
-    )
+    spec = numbered_spec(arch, recipe.encoder, n_outputs=3, mean=[100.0] * 3, std=[50.0] * 3)
+    model = build_model(spec, recipe, seed=seed)
     return Stepper(model, recipe, RUNTIME, seed=seed, steps=steps, class_pixels=[10, 20, 30])
 
 
@@ -141,7 +141,7 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights() -> None:
     """The loss is a float32 number near that of fp32."""
     exact = stepper().step(0, batch())
     low = Stepper(
-        build_model("fpn", RECIPE, outputs=range(3), data_mean=[100.0] * 3, data_std=[50.0] * 3, dtype="uint8", seed=0),
+        build_model(numbered_spec("fpn", ENCODER, n_outputs=3, mean=[100.0] * 3, std=[50.0] * 3), RECIPE, seed=0),
         RECIPE,
         make_runtime("cpu", "bf16", threads=1),
         seed=0,

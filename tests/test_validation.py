@@ -8,7 +8,7 @@ from training_builder import RUNTIME, train, wish
 
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError
-from levelground.models.build import load_model
+from levelground.models.loading import load_model
 from levelground.runs import Run
 from levelground.training.prepare_run import make_plan
 from levelground.training.validation import validate

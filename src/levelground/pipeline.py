@@ -15,6 +15,7 @@ from levelground.datasets.dataset import Dataset
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.exporting.model_card import write_model_card
 from levelground.models.build import build_model
+from levelground.models.spec import numbered_spec
 from levelground.records import one_writer
 from levelground.reporting.figures import draw_figures
 from levelground.reporting.page import render_report
@@ -52,11 +53,10 @@ def check_options(options: StudyOptions, *, bands: int = 3, n_outputs: int = 7, 
     for arch in dict.fromkeys(options.archs):
         check_wish(Wish(arch, 0, options.recipe, options.budget), bands=bands, n_outputs=n_outputs, processes=processes)
     # Building one network fetches the weights that all share, or says in seconds that they are out of reach.
-    nothing, unit = (0.0,) * bands, (1.0,) * bands
-    outputs = range(n_outputs)
-    build_model(
-        options.archs[0], options.recipe, outputs=outputs, data_mean=nothing, data_std=unit, dtype="uint8", seed=0
+    spec = numbered_spec(
+        options.archs[0], options.recipe.encoder, n_outputs=n_outputs, mean=[0.0] * bands, std=[1.0] * bands
     )
+    build_model(spec, options.recipe, seed=0)
 
 
 def wishes_of(options: StudyOptions, recipe: Recipe) -> list[Wish]:

@@ -303,7 +303,7 @@ FLAGS = {
         study, None, r"ConfigError: --save-every 0\.0: should be greater than 0\. .+", TRAIN + " --save-every 0"
     ),
     "a tile of 40": Case(
-        study, None, r"ModelError: --tile 40: no multiple of 32\. Give --tile 32\.", TRAIN + " --tile 40"
+        study, None, r"ModelError: --tile 40: not a multiple of 32\. Give --tile 32\.", TRAIN + " --tile 40"
     ),
     "an unknown architecture": Case(
         study, None, r"ModelError: unett: no such architecture\. Known: unet, .+", TRAIN + " --arch unett"

@@ -11,10 +11,12 @@ from study_builder import add_run, build_study, small_model
 from levelground.cli import main
 from levelground.datasets.dataset import Dataset
 from levelground.exporting import export
-from levelground.models.build import load_model, save_model
-from levelground.models.model import open_predictor
+from levelground.models.loading import load_model, open_model
+from levelground.models.model import Model
+from levelground.models.smp_backend import save_model
 from levelground.runs import Run
 from levelground.runtime import make_runtime
+from levelground.tile_geometry import TileGeometry
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def folder_of(run: Run) -> set[str]:
 
 
 def test_an_smp_folder_loads_with_smp(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
-    """The library's own loader gives the network to the bit; the folder has a card and a passport."""
+    """The library's own loader gives the network to the bit; the folder has a card and a model specification."""
     run = add_run(dataset, "smp", dtype="uint8")
     assert main(["export", str(run.folder), "--to", "smp", "--gsd", "0.25"]) == 0
     folder = run.folder / "export" / "smp"
@@ -53,8 +55,9 @@ def test_an_smp_folder_loads_with_smp(dataset: Dataset, capsys: pytest.CaptureFi
     network, image = smp.from_pretrained(folder).eval(), torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         assert torch.equal(network(image), load_model(run).network(image))
-    found = open_predictor(folder, make_runtime("cpu", "fp32", threads=1))
-    assert (found.name, found.outputs, found.gsd_m, found.tile, found.dtype) == ("smp", (0, 2, 3), 0.25, 64, "uint8")
+    found = open_model(folder, make_runtime("cpu", "fp32", threads=1))
+    assert (found.spec.name, found.spec.outputs, found.spec.gsd_m) == ("smp", (0, 2, 3), 0.25)
+    assert (found.spec.geometry, found.spec.dtype) == (TileGeometry(64, 8), "uint8")
     report = json.loads((run.folder / "export" / "parity.json").read_text())["smp"]
     assert (report["max_difference"], report["equal_classes"], report["holds"]) == (0.0, 1.0, True)
     assert "Ground sample distance: 0.25 m a pixel." in (folder / "README.md").read_text(encoding="utf-8")
@@ -85,8 +88,8 @@ def test_an_export_that_says_something_else_is_not_left(
     assert main(["export", str(run.folder), "--to", "smp"]) == 0
     before = (run.folder / "export" / "parity.json").read_bytes()
 
-    def write_another(run: Run, model: object, passport: object, folder: Path) -> None:
-        export._smp(run, small_model(seed=3), passport, folder)  # type: ignore[arg-type]
+    def write_another(run: Run, model: Model, folder: Path) -> None:
+        export._smp(run, model.with_forward(small_model(seed=3).network), folder)
 
     monkeypatch.setitem(export._WRITERS, "smp", write_another)
     line = refused(["export", str(run.folder), "--to", "smp", "--overwrite"], capsys)
@@ -116,19 +119,19 @@ def test_what_clients_cannot_know_is_said(dataset: Dataset, capsys: pytest.Captu
     line = refused(["export", str(run.folder)], capsys)
     assert line.endswith("no model.safetensors. Train the run to its end, or adopt the weights anew.")
     line = refused(["export", str(run.folder), "--tile", "100"], capsys)
-    assert line == "ConfigError: --tile 100: no multiple of 32. Pass --tile 96."
+    assert line == "ConfigError: --tile 100: the network needs a multiple of 32. Pass --tile 96."
 
 
 def test_notes_about_clients(capsys: pytest.CaptureFixture[str], dataset: Dataset) -> None:
     """Bands, type and ground sample distance that Deepness and geodeep treat in their own way."""
     import dataclasses
 
-    from levelground.models.metadata import run_passport
+    from levelground.models.spec import run_spec
 
-    passport = run_passport(add_run(dataset, "notes", dtype="uint16"))
-    fitted = export._fitted(dataclasses.replace(passport, tile=0, halo=0), export.ExportOptions())
-    assert (fitted.tile, fitted.halo) == (512, 64)
-    export._say_of_clients(dataclasses.replace(passport, mean=(1.0,) * 4, std=(1.0,) * 4))
+    spec = run_spec(add_run(dataset, "notes", dtype="uint16"))
+    fitted = export._fitted(dataclasses.replace(spec, geometry=TileGeometry(0, 0)), export.ExportOptions())
+    assert (fitted.geometry.tile, fitted.geometry.halo) == (512, 64)
+    export._say_of_clients(dataclasses.replace(spec, mean=(1.0,) * 4, std=(1.0,) * 4))
     said = capsys.readouterr().err
     for line in (
         "notes: was trained on whole scenes; exported for tiles of 512 px. Or pass --tile.",

@@ -21,10 +21,11 @@ from levelground.config import DeviceOptions, PredictOptions
 from levelground.errors import ModelError
 from levelground.imagery.geotiff import read_info, read_window
 from levelground.inference.sliding_window import sweep
-from levelground.models.build import load_model
+from levelground.models.loading import load_model
 from levelground.prediction.resume import STATE_FILE, UNFINISHED_FILE
 from levelground.runs import Run
 from levelground.runtime import make_runtime
+from levelground.tile_geometry import TileGeometry
 
 FLAGS = ["--device", "cpu", "--precision", "fp32", "--threads", "1"]
 
@@ -48,9 +49,9 @@ def test_a_run_maps_rasters_and_images(run: Run, tmp_path: Path, capsys: pytest.
         assert re.fullmatch(expected, line)
     model, whole = load_model(run), np.zeros((100, 140), np.uint8)
     runtime = make_runtime("cpu", "fp32", threads=1)
-    network = runtime.place(model.network)
-    for block in sweep(network, pixels, mean=model.mean, std=model.std, tile=64, halo=8, batch=256, runtime=runtime):
-        whole[block.place] = np.array(model.outputs, np.uint8)[block.probs.argmax(dim=0).numpy()]
+    placed = model.with_forward(runtime.place(model.network))
+    for block in sweep(placed, pixels, TileGeometry(64, 8, 256), runtime):
+        whole[block.place] = np.array(model.spec.outputs, np.uint8)[block.probs.argmax(dim=0).numpy()]
     assert np.array_equal(read_window(tmp_path / "out/a.tif")[..., 0], whole)
 
 

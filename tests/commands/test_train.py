@@ -86,7 +86,7 @@ def test_the_origin_recipe(study: Path) -> None:
             ["--arch", "pan", "--tile", "64"],
             "ModelError: pan with encoder tu-mobilenetv3_small_050: cannot run on tiles",
         ),
-        (["--tile", "40"], "ModelError: --tile 40: no multiple of 32. Give --tile 32."),
+        (["--tile", "40"], "ModelError: --tile 40: not a multiple of 32. Give --tile 32."),
         (["--encoder-weights", "nowhere.pth"], "WeightsError: --encoder-weights nowhere.pth: no such file."),
         (["--tile", "0"], "ConfigError: --tile 0 --batch 2: whole scenes that differ in size, or are turned and not"),
     ],

@@ -5,17 +5,21 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_builder import toy_model
 from numpy.typing import NDArray
 
-from levelground.inference.sliding_window import Forward, sweep
+from levelground.inference.sliding_window import sweep
+from levelground.models.model import Forward
 from levelground.runtime import make_runtime
+from levelground.tile_geometry import TileGeometry
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 
 
 def scores(pixels: NDArray[np.uint8], forward: Forward, *, tile: int, halo: int, batch: int) -> NDArray[np.float32]:
     """Blended probabilities of a scene."""
-    blocks = list(sweep(forward, pixels, mean=[100.0], std=[50.0], tile=tile, halo=halo, batch=batch, runtime=RUNTIME))
+    model = toy_model(forward, bands=1, mean=100.0, std=50.0)
+    blocks = list(sweep(model, pixels, TileGeometry(tile, halo, batch), RUNTIME))
     whole = np.full((blocks[0].probs.shape[0], *pixels.shape[:2]), np.nan, np.float32)
     for block in blocks:
         whole[:, *block.place] = block.probs.numpy()
@@ -74,18 +78,8 @@ def blocks_of(
     pixels: NDArray[np.uint8], *, tile: int, halo: int, batch: int, first_row: int = 0, spill: Path | None = None
 ) -> dict[tuple[int, int], NDArray[np.float32]]:
     """Each block of a sweep by its place."""
-    blocks = sweep(
-        local_mean,
-        pixels,
-        mean=[100.0],
-        std=[50.0],
-        tile=tile,
-        halo=halo,
-        batch=batch,
-        runtime=RUNTIME,
-        first_row=first_row,
-        spill=spill,
-    )
+    model = toy_model(local_mean, bands=1, mean=100.0, std=50.0)
+    blocks = sweep(model, pixels, TileGeometry(tile, halo, batch), RUNTIME, first_row=first_row, spill=spill)
     return {(block.row, block.col): block.probs.numpy().copy() for block in blocks}
 
 

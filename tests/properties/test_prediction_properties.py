@@ -20,11 +20,12 @@ from prediction_builder import (
 
 from levelground.config import PredictOptions
 from levelground.imagery.geotiff import RasterInfo, read_window
-from levelground.inference.tiling import TileGeometry, plan_axis
+from levelground.inference.tiling import plan_axis
 from levelground.prediction.pipeline import predict_missing_rows
 from levelground.prediction.readers import resample, resampling_weights
 from levelground.prediction.resume import Checkpoint
 from levelground.prediction.write_raster import OutputGrid
+from levelground.tile_geometry import TileGeometry
 
 SIZES = st.integers(1, 150)
 
@@ -104,7 +105,7 @@ def test_any_window_of_a_block_file_is_read_as_it_was_written(
     height: int, width: int, planes: int, data: st.DataObject
 ) -> None:
     """Whatever blocks it touches."""
-    rows, cols = plan_axis(height, tile=32, halo=5), plan_axis(width, tile=32, halo=5)
+    rows, cols = plan_axis(height, TileGeometry(32, 5)), plan_axis(width, TileGeometry(32, 5))
     whole = np.random.default_rng(height).integers(0, 256, (planes, height, width)).astype(np.uint8)
     with tempfile.TemporaryDirectory() as folder, Checkpoint(Path(folder) / "s", "job", rows, cols) as checkpoint:
         file = checkpoint.block_file("x", planes=planes, dtype="uint8")

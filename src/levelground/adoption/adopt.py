@@ -83,8 +83,9 @@ def adopt_weights(
         output_indices,
         unwrap,
     )
-    from levelground.models.build import canonical_arch, measure_size, save_model
+    from levelground.models.build import canonical_arch, measure_size
     from levelground.models.pretrained import read_state
+    from levelground.models.smp_backend import save_model
 
     lines, metadata = read_origin_history(history) if history else ([], None)
     state = unwrap(read_state(weights))
@@ -97,20 +98,21 @@ def adopt_weights(
         encoder = guess_encoder(state, arch, source=weights.name) if encoder is None else encoder
         say(f"{weights.name}: taken for {arch} with encoder {encoder} and {n} outputs, by its tensors.")
     model = fitted_model(state, dataset, arch, encoder, indices, normalise, source=weights.name)
-    identity = sha256_json([sha256_file(weights), model.arch, encoder, indices, model.mean, model.std])
-    label = name or run_name(model.arch, encoder, 0).removesuffix("-s0") + "-adopted"
+    spec = model.spec
+    identity = sha256_json([sha256_file(weights), spec.arch, encoder, indices, spec.mean, spec.std])
+    label = name or run_name(spec.arch, encoder, 0).removesuffix("-s0") + "-adopted"
     folder, found = place(dataset, label, identity)
     if found is None or not found.model_folder.exists():
         save_model(model, folder / "model")
     size = measure_size(model)
     card = dataclasses.replace(
         adopted_card(dataset, label, identity),
-        arch=model.arch,
+        arch=spec.arch,
         encoder=encoder,
         outputs=tuple(indices),
         in_channels=dataset.bands,
-        mean=tuple(model.mean),
-        std=tuple(model.std),
+        mean=tuple(spec.mean),
+        std=tuple(spec.std),
         parameters=ParametersRecord(total=size.total, used=size.used),
         macs_per_megapixel=size.macs_per_megapixel,
         adopted_from=AdoptionRecord(weights=weights.name, normalise=normalise, metadata=metadata),

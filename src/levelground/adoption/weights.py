@@ -12,8 +12,11 @@ import torch
 from levelground.config import load_recipe
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, ModelError, WeightsError
-from levelground.models.build import ALIASES, SegmentationModel, arch_names, build_model
+from levelground.models.build import ALIASES, arch_names, build_model
+from levelground.models.model import Model
 from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, State
+from levelground.models.spec import dataset_spec, numbered_spec
+from levelground.tile_geometry import TileGeometry
 
 _WRAPPERS = ("module.", "model.", "network.", "_orig_mod.")  # data-parallel, Lightning, ours, torch.compile
 _FIRST_TRIED = ("resnet18", "resnet34", "resnet50", "tu-tf_efficientnet_lite0", "mobilenet_v2")
@@ -124,15 +127,8 @@ def expected_state(arch: str, encoder: str, *, bands: int, n_outputs: int) -> St
     for device in ("meta", "cpu"):  # some encoders compute with values while they are built
         try:
             with torch.device(device):
-                model = build_model(
-                    arch,
-                    recipe,
-                    outputs=range(n_outputs),
-                    data_mean=[0.0] * bands,
-                    data_std=[1.0] * bands,
-                    dtype="uint8",
-                    seed=0,
-                )
+                spec = numbered_spec(arch, encoder, n_outputs=n_outputs, mean=[0.0] * bands, std=[1.0] * bands)
+                model = build_model(spec, recipe, seed=0)
         except ModelError as error:
             if "meta tensors" not in str(error):
                 break
@@ -186,7 +182,7 @@ def fitted_model(
     normalise: Normalisation,
     *,
     source: str,
-) -> SegmentationModel:
+) -> Model:
     """Build the network that weights belong to and load them.
 
     Raises:
@@ -195,25 +191,20 @@ def fitted_model(
         ConfigError: ``imagenet`` for other than three bands of 8 bits.
     """
     recipe = dataclasses.replace(load_recipe(), encoder=encoder, encoder_weights="none", normalise="none")
-    model = build_model(
-        arch,
-        recipe,
-        outputs=outputs,
-        data_mean=dataset.mean,
-        data_std=dataset.std,
-        dtype=dataset.dtype,
-        seed=0,
-    )
+    geometry = TileGeometry(recipe.tile, recipe.halo)
+    spec = dataset_spec(dataset, arch, encoder, outputs, name=source, geometry=geometry)
+    model = build_model(spec, recipe, seed=0)
     expected = model.network.state_dict()
     difference = first_difference(state, expected)
     if difference is not None:
         raise WeightsError(
-            f"{source}: does not fit {model.arch} with encoder {encoder} for {dataset.bands} bands and {len(outputs)} "
-            f"outputs: {difference}. Pass the --arch and --encoder that it was trained with."
+            f"{source}: does not fit {model.spec.arch} with encoder {encoder} for {dataset.bands} bands and "
+            f"{len(outputs)} outputs: {difference}. Pass the --arch and --encoder that it was trained with."
         )
     model.network.load_state_dict(expected | state)
-    if normalise == "data":
-        return dataclasses.replace(model, mean=dataset.mean, std=dataset.std)
+    if normalise == "none":
+        return model
+    mean, std = dataset.mean, dataset.std
     if normalise == "imagenet":
         if dataset.bands != 3 or dataset.dtype != "uint8":
             raise ConfigError(
@@ -221,8 +212,7 @@ def fitted_model(
                 f"{dataset.dtype}. Pass --normalise data or none."
             )
         mean, std = (tuple(255 * value for value in values) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        return dataclasses.replace(model, mean=mean, std=std)
-    return model
+    return dataclasses.replace(model, spec=dataclasses.replace(model.spec, mean=mean, std=std))
 
 
 def output_indices(dataset: Dataset, n: int, outputs: Sequence[int], *, source: str) -> tuple[int, ...]:

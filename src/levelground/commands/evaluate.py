@@ -45,10 +45,11 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     from levelground.errors import ConfigError
     from levelground.evaluation.evaluate import check_fit, evaluate_run
     from levelground.exporting.model_card import write_model_card
-    from levelground.inference.tiling import choose_geometry
+    from levelground.models.spec import run_geometry
     from levelground.records import one_writer
     from levelground.runs import list_runs, read_run, runs_folder
     from levelground.runtime import make_runtime
+    from levelground.tile_geometry import TileOptions, choose_geometry
 
     if (config.study / "run.json").exists():
         if config.runs:
@@ -62,15 +63,15 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     dataset = read_dataset(study)
     if not runs:
         raise ConfigError(f"{study}: no run with a model in runs/. Train or adopt one first.")
+    tiles = TileOptions(config.tile, config.halo, config.batch)
     for run in runs:
         check_fit(run, dataset, config.split)
-        choose_geometry(run, tile=config.tile, halo=config.halo)
+        choose_geometry(run_geometry(run), tiles)
     runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
     with one_writer(study):
         paths = []
         for run in runs:
-            geometry = {"tile": config.tile, "halo": config.halo, "batch": config.batch}
-            evaluated = evaluate_run(run, dataset, config.split, runtime=runtime, **geometry)
+            evaluated = evaluate_run(run, dataset, config.split, runtime=runtime, tiles=tiles)
             paths.append(evaluated.counts_path(config.split))
             write_model_card(evaluated)
     say(f"Next: levelground compare {config.study}")

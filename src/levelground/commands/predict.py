@@ -45,10 +45,10 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
         LevelgroundError: An input does not fit the model or is truncated; what was finished is kept.
         KeyboardInterrupt: The job was stopped; the same command resumes it.
     """
-    from levelground.models.model import open_predictor
+    from levelground.models.loading import open_model
     from levelground.prediction.predict import predict_maps
     from levelground.runtime import make_runtime
 
     runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
-    model = open_predictor(config.model, runtime, legend=config.legend, mean=config.mean, std=config.std)
+    model = open_model(config.model, runtime, legend=config.legend, mean=config.mean, std=config.std)
     return predict_maps(model, config.inputs, config.out, config.prediction, runtime)

@@ -18,16 +18,17 @@ from levelground.console import progress_bar, say
 from levelground.datasets.dataset import DATASET_FILE, Dataset
 from levelground.datasets.splits import SplitName
 from levelground.errors import ModelError, UnlikeError, WeightsError
-from levelground.evaluation.score_scenes import BOUNDARY_PX, ScenePrediction, score_scenes
+from levelground.evaluation.score_scenes import BOUNDARY_PX, ScenePrediction, ScoringOptions, score_scenes
 from levelground.files import append_text, command_line
 from levelground.imagery.legend import LabelMap, Legend
-from levelground.inference.tiling import TileGeometry, choose_geometry
 from levelground.metrics.counts_file import SceneCounts, write_counts
 from levelground.metrics.scores import miou
-from levelground.models.build import load_model
+from levelground.models.loading import load_model
+from levelground.models.spec import run_geometry
 from levelground.records import atomic_path, sha256_file, sha256_json
 from levelground.runs import EvaluationRecord, Run, write_card
 from levelground.runtime import Runtime
+from levelground.tile_geometry import OWN_TILES, TileGeometry, TileOptions, choose_geometry
 
 
 def is_evaluated(run: Run, split: SplitName, identity: str) -> bool:
@@ -107,9 +108,7 @@ def evaluate_run(
     split: SplitName,
     *,
     runtime: Runtime,
-    tile: int | None = None,
-    halo: int | None = None,
-    batch: int | None = None,
+    tiles: TileOptions = OWN_TILES,
 ) -> Run:
     """Count what a run gets right and wrong in each scene of a split, unless that is done.
 
@@ -118,9 +117,7 @@ def evaluate_run(
         dataset: The scenes; its folder is the study's.
         split: ``val`` or ``test``.
         runtime: Device and precision.
-        tile: Side of a tile in pixels, 0 for whole scenes; ``None`` takes the run's own.
-        halo: Half the smallest overlap of tiles, in pixels; ``None`` takes the run's own.
-        batch: Tiles run at a time; ``None`` chooses.
+        tiles: Tile geometry that is asked for; by default the run's own.
     Returns:
         The run, with the evaluation's settings and speed on its card; counts and predicted masks lie in its folder.
     Raises:
@@ -129,7 +126,7 @@ def evaluate_run(
         SceneError: A scene's labels are not those that the data set records.
         DiskError: Nothing can be written.
     """
-    geometry = choose_geometry(run, tile=tile, halo=halo, batch=batch, device=runtime.device.type)
+    geometry = choose_geometry(run_geometry(run), tiles, device=runtime.device.type)
     check_fit(run, dataset, split)
     path, identity = run.counts_path(split), evaluation_identity(run, dataset, split, geometry, runtime.precision)
     if is_evaluated(run, split, identity):
@@ -231,21 +228,9 @@ def _count(
         losses[name] = found.smp_dice or 0.0
 
     with progress_bar(f"evaluate {run.name} on {split}", len(ids)) as bar:
+        options = ScoringOptions(details=True, smp_dice=by_dice, keep=keep, progress=bar)
         counts = score_scenes(
-            runtime.place(model.network),
-            model.outputs,
-            model.mean,
-            model.std,
-            dataset,
-            ids,
-            tile=geometry.tile,
-            halo=geometry.halo,
-            batch=geometry.batch,
-            runtime=runtime,
-            details=True,
-            smp_dice=by_dice,
-            keep=keep,
-            progress=bar,
+            model.with_forward(runtime.place(model.network)), dataset, ids, geometry, runtime, options
         )
     remove_other_masks(run.preds_folder(split), losses)
     return counts, statistics.fmean(losses[name] for name in ids) if by_dice else None

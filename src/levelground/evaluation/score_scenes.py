@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,9 @@ from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.inference.sliding_window import Block, sweep
 from levelground.metrics.confusion import BINS, Confidences, Counts, boundary_counts, confidence_counts, count_confusion
 from levelground.metrics.counts_file import SceneCounts
+from levelground.models.model import Model
 from levelground.records import sha256_array
+from levelground.tile_geometry import TileGeometry
 
 if TYPE_CHECKING:
     from levelground.runtime import Runtime  # brings Fabric, which masks that are only counted do not need
@@ -200,46 +203,43 @@ class SceneScore:
     forward_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class ScoringOptions:
+    """What is done with a scene's prediction beside counting its confusion and loss."""
+
+    details: bool = False
+    """Also count boundaries and confidences, and check each scene's labels against their recorded hash."""
+    smp_dice: bool = False
+    """Also compute each scene's Dice loss, handed to ``keep``."""
+    keep: Keep | None = None
+    """Called with each scene's id and prediction, by another thread."""
+    progress: Bar | None = None
+    """A bar over scenes to move on."""
+
+
 def score_scenes(
-    network: nn.Module,
-    outputs: Sequence[int],
-    mean: Sequence[float],
-    std: Sequence[float],
+    model: Model,
     dataset: Dataset,
     ids: Sequence[str],
-    *,
-    tile: int,
-    halo: int,
-    batch: int,
+    geometry: TileGeometry,
     runtime: "Runtime",
-    details: bool = False,
-    smp_dice: bool = False,
-    keep: Keep | None = None,
-    progress: Bar | None = None,
+    options: ScoringOptions = ScoringOptions(),
 ) -> SceneCounts:
-    """Run a network over scenes and count, scene by scene.
+    """Run a model over scenes and count, scene by scene.
 
     Args:
-        network: Normalised images to logits, on the runtime's device; it is left in the mode it came in.
-        outputs: Legend index of each output.
-        mean: Mean of each band, in stored units.
-        std: Standard deviation of each band, in stored units.
+        model: The model, on the runtime's device; a network is left in the mode it came in.
         dataset: Gives pixels, labels, groups and the legend.
         ids: Scenes, in the order of the result.
-        tile: Side of a tile in pixels; 0 takes whole scenes.
-        halo: Half the smallest overlap of neighbouring tiles, in pixels.
-        batch: Tiles run at a time.
+        geometry: Tile, halo and batch.
         runtime: Device and precision.
-        details: Also count boundaries and confidences, and check each scene's labels against their recorded hash.
-        smp_dice: Also compute each scene's Dice loss, handed to ``keep``.
-        keep: Called with each scene's id and prediction, by another thread.
-        progress: A bar over scenes to move on.
+        options: What else is counted, and who is told.
     Returns:
         Counts by scene; boundaries and confidences are 0 without ``details``.
     Raises:
         SplitError: ``ids`` is empty.
         SceneError: A scene has no labels, or other labels than the data set records.
-        ModelError: The network's outputs do not fit ``outputs``, or are no numbers.
+        ModelError: The network's outputs do not fit the model's, or are not numbers.
     """
     if not ids:
         raise SplitError("no scenes to score. Prepare the data with a split that has some.")
@@ -249,9 +249,13 @@ def score_scenes(
         scene = dataset.open(name)
         if scene.labels is None:
             raise SceneError(f"{name}: has no labels to score against. Leave it out of the split.")
-        blocks = sweep(network, scene.pixels, mean=mean, std=std, tile=tile, halo=halo, batch=batch, runtime=runtime)
         found = reduce_scene(
-            blocks, scene.labels, outputs=outputs, counted=legend.counted, device=runtime.device, smp_dice=smp_dice
+            sweep(model, scene.pixels, geometry, runtime),
+            scene.labels,
+            outputs=model.spec.outputs,
+            counted=legend.counted,
+            device=runtime.device,
+            smp_dice=options.smp_dice,
         )
         if not math.isfinite(found.loss_sum):
             raise ModelError(
@@ -260,20 +264,32 @@ def score_scenes(
         return name, found, scene.labels
 
     def count(name: str, found: ScenePrediction, labels: LabelMap) -> SceneScore:
-        if details:
+        if options.details:
             check_labels(dataset.scene(name), labels)
-        if keep is not None:
-            keep(name, found)
-        return count_scene(found, labels, legend, details=details)
+        if options.keep is not None:
+            options.keep(name, found)
+        return count_scene(found, labels, legend, details=options.details)
 
+    with _evaluating(model):
+        threads = 1 if runtime.device.type == "cpu" else min(8, os.cpu_count() or 1)
+        predictions = (predict(name) for name in ids)
+        scores = list(_count_beside(predictions, count, threads=threads, progress=options.progress))
+    return gather_scores(scores, dataset, ids)
+
+
+@contextmanager
+def _evaluating(model: Model) -> Iterator[None]:
+    """Put a network into evaluation mode, and back into the mode it came in."""
+    network = model.forward
+    if not isinstance(network, nn.Module):
+        yield
+        return
     training = network.training
     network.eval()
     try:
-        threads = 1 if runtime.device.type == "cpu" else min(8, os.cpu_count() or 1)
-        scores = list(_count_beside((predict(name) for name in ids), count, threads=threads, progress=progress))
+        yield
     finally:
         network.train(training)
-    return gather_scores(scores, dataset, ids)
 
 
 def count_scene(found: ScenePrediction, labels: LabelMap, legend: Legend, *, details: bool) -> SceneScore:

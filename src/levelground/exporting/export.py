@@ -20,12 +20,14 @@ from levelground.exporting.model_card import card_text
 from levelground.exporting.onnx import UNKNOWN_RESOLUTION_CM, write_onnx
 from levelground.exporting.parity import EQUAL_CLASSES, MAX_DIFFERENCE, Parity, compare_models, gather_tiles
 from levelground.files import writing
-from levelground.models.build import DIVISOR, SegmentationModel, load_model, save_model
-from levelground.models.metadata import PASSPORT_FILE, Passport, run_passport, write_passport
-from levelground.models.model import Predictor, open_predictor
+from levelground.models.loading import load_model, open_model
+from levelground.models.model import Model
+from levelground.models.smp_backend import save_model
+from levelground.models.spec import SPEC_FILE, ModelSpec, run_spec, write_spec
 from levelground.records import Record, atomic_path, one_writer, sha256_file
 from levelground.runs import Run
 from levelground.runtime import Runtime, make_runtime, versions
+from levelground.tile_geometry import TileGeometry, TileOptions, choose_geometry
 
 Form = Literal["onnx", "smp"]
 
@@ -87,85 +89,83 @@ def export_run(run: Run, form: Form, options: ExportOptions = ExportOptions()) -
         WeightsError: The run has no weights.
         DiskError: It cannot be written.
     """
-    passport = _fitted(run_passport(run), options)
+    spec = _fitted(run_spec(run), options)
     target = export_path(run, form)
     if not options.overwrite:
         refuse_existing(run, [form])
-    model, runtime = load_model(run), make_runtime("cpu", "fp32", threads=options.threads)
+    model = dataclasses.replace(load_model(run), spec=spec)
+    runtime = make_runtime("cpu", "fp32", threads=options.threads)
     if form == "onnx":
-        _say_of_clients(passport)
+        _say_of_clients(spec)
     with one_writer(target.parent):
         _sweep_up(target.parent)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=_TEMPORARY) as folder:
             made = Path(folder) / target.name
-            _WRITERS[form](run, model, passport, made)
-            parity = compare_models(model, _opened(made, form, runtime), gather_tiles(run, passport), runtime)
+            _WRITERS[form](run, model, made)
+            parity = compare_models(model, _opened(made, form, runtime), gather_tiles(run, spec), runtime)
             if not parity.holds:
                 raise ModelError(
                     f"{run.name}: the exported model is not the network: {parity.text()}. {MAX_DIFFERENCE:g} at most "
                     f"and {100 * EQUAL_CLASSES:g} % at least are allowed. Nothing was exported; try another --tile, or "
                     f"--to {'smp' if form == 'onnx' else 'onnx'}."
                 )
-            _note_parity(parity_path(run), form, made, passport, parity)
+            _note_parity(parity_path(run), form, made, spec, parity)
             _put(made, target)
     say(f"Exported {target}: {parity.text()}.")
     return target
 
 
-def _fitted(passport: Passport, options: ExportOptions) -> Passport:
-    """The passport with the tile and ground sample distance that were asked for."""
-    tile, gsd_m = options.tile or passport.tile, options.gsd_m or passport.gsd_m
-    if not tile:
-        tile = WHOLE_SCENE_TILE
-        say(f"{passport.name}: was trained on whole scenes; exported for tiles of {tile} px. Or pass --tile.")
-    if tile % DIVISOR:
-        near = max(DIVISOR, round(tile / DIVISOR) * DIVISOR)
-        raise ConfigError(f"--tile {tile}: no multiple of {DIVISOR}. Pass --tile {near}.")
-    halo = passport.halo if tile == passport.tile else tile // 8
-    return dataclasses.replace(passport, tile=tile, halo=halo, gsd_m=gsd_m)
+def _fitted(spec: ModelSpec, options: ExportOptions) -> ModelSpec:
+    """The specification with the tile and ground sample distance that were asked for."""
+    own = spec.geometry
+    if not (options.tile or own.tile):
+        own = TileGeometry(WHOLE_SCENE_TILE, WHOLE_SCENE_TILE // 8)
+        say(f"{spec.name}: was trained on whole scenes; exported for tiles of {own.tile} px. Or pass --tile.")
+    geometry = choose_geometry(own, TileOptions(options.tile))
+    return dataclasses.replace(spec, geometry=geometry, gsd_m=options.gsd_m or spec.gsd_m)
 
 
-def _say_of_clients(passport: Passport) -> None:
+def _say_of_clients(spec: ModelSpec) -> None:
     """Say what Deepness and geodeep cannot know or do."""
-    if passport.gsd_m is None:
+    if spec.gsd_m is None:
         say(
-            f"{passport.name}: ground sample distance unknown; the file says {UNKNOWN_RESOLUTION_CM:g} cm a pixel, "
+            f"{spec.name}: ground sample distance unknown; the file says {UNKNOWN_RESOLUTION_CM:g} cm a pixel, "
             "geodeep's default. Pass --gsd to name it."
         )
-    if passport.bands != 3:
-        say(f"{passport.name}: reads {passport.bands} bands; geodeep runs models of 3 bands only.")
-    if passport.dtype not in (None, "uint8"):
-        say(f"{passport.name}: learnt from {passport.dtype}; Deepness and geodeep scale such rasters in their own way.")
+    if spec.bands != 3:
+        say(f"{spec.name}: reads {spec.bands} bands; geodeep runs models of 3 bands only.")
+    if spec.dtype not in (None, "uint8"):
+        say(f"{spec.name}: learnt from {spec.dtype}; Deepness and geodeep scale such rasters in their own way.")
 
 
-def _opened(made: Path, form: Form, runtime: Runtime) -> Predictor:
+def _opened(made: Path, form: Form, runtime: Runtime) -> Model:
     """The exported model as others load it."""
-    predictor = open_predictor(made, runtime)
+    model = open_model(made, runtime)
     if form == "onnx":
-        return predictor
+        return model
     with contextlib.redirect_stdout(io.StringIO()):  # the hub's client prints where it reads from
         network: nn.Module = smp.from_pretrained(made).eval()
-    return dataclasses.replace(predictor, forward=network)
+    return model.with_forward(network)
 
 
-def _onnx(run: Run, model: SegmentationModel, passport: Passport, path: Path) -> None:
-    write_onnx(model, passport, path)
+def _onnx(run: Run, model: Model, path: Path) -> None:
+    write_onnx(model, path)
 
 
-def _smp(run: Run, model: SegmentationModel, passport: Passport, folder: Path) -> None:
+def _smp(run: Run, model: Model, folder: Path) -> None:
     save_model(model, folder)
-    write_passport(passport, folder / PASSPORT_FILE)
+    write_spec(model.spec, folder / SPEC_FILE)
     with atomic_path(folder / "README.md") as temporary:
-        temporary.write_text(card_text(run, passport), encoding="utf-8")
+        temporary.write_text(card_text(run, model.spec), encoding="utf-8")
 
 
-_WRITERS: dict[Form, Callable[[Run, SegmentationModel, Passport, Path], None]] = {"onnx": _onnx, "smp": _smp}
+_WRITERS: dict[Form, Callable[[Run, Model, Path], None]] = {"onnx": _onnx, "smp": _smp}
 
 
-def _note_parity(path: Path, form: Form, made: Path, passport: Passport, parity: Parity) -> None:
+def _note_parity(path: Path, form: Form, made: Path, spec: ModelSpec, parity: Parity) -> None:
     """Write the report beside those of other forms; it names the weights that it speaks of."""
     weights = made if form == "onnx" else made / "model.safetensors"
-    entry = parity.to_json() | {"tile": passport.tile, "sha256": sha256_file(weights), "versions": _versions()}
+    entry = parity.to_json() | {"tile": spec.geometry.tile, "sha256": sha256_file(weights), "versions": _versions()}
     try:
         record: Record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -14,7 +14,7 @@ from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import LevelgroundError
 from levelground.imagery.legend import hex_colour
 from levelground.metrics.named import METRICS, class_kinds, overall_metrics
-from levelground.models.metadata import PASSPORT_FILE, Passport, run_passport, write_passport
+from levelground.models.spec import SPEC_FILE, ModelSpec, run_spec, write_spec
 from levelground.records import atomic_path
 from levelground.runs import Run
 
@@ -44,7 +44,7 @@ LIMITS = (
 
 
 def write_model_card(run: Run) -> None:
-    """Write ``model/README.md`` of a run, and beside it the passport that makes the folder work on its own.
+    """Write ``model/README.md`` of a run, and beside it the model specification that makes the folder work on its own.
 
     Args:
         run: The run; one without weights (adopted masks) gets none.
@@ -53,30 +53,30 @@ def write_model_card(run: Run) -> None:
     """
     if not (run.model_folder / "model.safetensors").exists() or not run.card.outputs:
         return
-    passport = run_passport(run)
-    text, path = card_text(run, passport), run.model_folder / "README.md"
-    write_passport(passport, run.model_folder / PASSPORT_FILE)
+    spec = run_spec(run)
+    text, path = card_text(run, spec), run.model_folder / "README.md"
+    write_spec(spec, run.model_folder / SPEC_FILE)
     if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 
-def card_text(run: Run, passport: Passport) -> str:
+def card_text(run: Run, spec: ModelSpec) -> str:
     """The text of a run's model card.
 
     Args:
         run: The run; evaluated or not.
-        passport: What its model is.
+        spec: The specification of its model.
     """
     dataset, comparison = _dataset(run), _scores(run)
     parts = [
         FRONT + f"# {run.name}",
-        _summary(run, passport),
-        *_loading(passport),
-        *_outputs(passport),
-        *_training(run, passport, dataset),
+        _summary(run, spec),
+        *_loading(spec),
+        *_outputs(spec),
+        *_training(run, spec, dataset),
         *_evaluation(comparison),
-        *_limits(passport, comparison),
+        *_limits(spec, comparison),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -101,26 +101,26 @@ def _scores(run: Run) -> Comparison | None:
     return None
 
 
-def _summary(run: Run, passport: Passport) -> str:
+def _summary(run: Run, spec: ModelSpec) -> str:
     words = f"`{run.arch}` with encoder `{run.encoder}` of segmentation_models_pytorch"
-    counts = f"{count_of(passport.bands, 'band')} in, {count_of(len(passport.outputs), 'class', 'classes')} out"
+    counts = f"{count_of(spec.bands, 'band')} in, {count_of(len(spec.outputs), 'class', 'classes')} out"
     made = "Its weights were adopted by levelground." if run.adopted else "Trained by levelground."
     return f"Land-cover segmentation: {words}, {counts}. {made}"
 
 
-def _loading(passport: Passport) -> list[str]:
+def _loading(spec: ModelSpec) -> list[str]:
     """Five lines of Python that load the model and run it; a test runs them."""
-    side = passport.tile or 512
-    mean, std = ([round(value, 6) for value in values] for values in (passport.mean, passport.std))
+    side = spec.geometry.tile or 512
+    mean, std = ([round(value, 6) for value in values] for values in (spec.mean, spec.std))
     lines = [
         "import segmentation_models_pytorch as smp, torch",
         'model = smp.from_pretrained(".").eval()  # the folder of this file',
-        f"image = torch.randint(0, 256, (1, {passport.bands}, {side}, {side})).float()  # stored values, "
-        f"{passport.dtype or 'type unknown'}",
+        f"image = torch.randint(0, 256, (1, {spec.bands}, {side}, {side})).float()  # stored values, "
+        f"{spec.dtype or 'type unknown'}",
         f"image = (image - torch.tensor({mean})[:, None, None]) / torch.tensor({std})[:, None, None]",
         "classes = model(image).argmax(1)  # (1, height, width), numbers of the table below",
     ]
-    scale = "unknown" if passport.gsd_m is None else f"{passport.gsd_m:g} m a pixel"
+    scale = "unknown" if spec.gsd_m is None else f"{spec.gsd_m:g} m a pixel"
     return [
         "## Load it",
         "```python\n" + "\n".join(lines) + "\n```",
@@ -129,15 +129,15 @@ def _loading(passport: Passport) -> list[str]:
     ]
 
 
-def _outputs(passport: Passport) -> list[str]:
-    classes = [passport.legend.classes[index] for index in passport.outputs]
+def _outputs(spec: ModelSpec) -> list[str]:
+    classes = [spec.legend.classes[index] for index in spec.outputs]
     rows = [f"| {n} | {c.name} | {hex_colour(c.colour)} | {c.index} |" for n, c in enumerate(classes)]
     return ["## Outputs", _table("| output | class | colour | index in the legend |", "|---:|---|---|---:|", rows)]
 
 
-def _training(run: Run, passport: Passport, dataset: Dataset | None) -> list[str]:
+def _training(run: Run, spec: ModelSpec, dataset: Dataset | None) -> list[str]:
     rows = [*_data_rows(run, dataset), *_recipe_rows(run)]
-    rows.append(("Pixels", f"{count_of(passport.bands, 'band')}, {passport.dtype or 'type unknown'}"))
+    rows.append(("Pixels", f"{count_of(spec.bands, 'band')}, {spec.dtype or 'type unknown'}"))
     rows += [
         (words, f"`{digest}`")
         for words, digest in (
@@ -216,13 +216,13 @@ def _evaluation(comparison: Comparison | None) -> list[str]:
     ]
 
 
-def _limits(passport: Passport, comparison: Comparison | None) -> list[str]:
+def _limits(spec: ModelSpec, comparison: Comparison | None) -> list[str]:
     texts = [finding.text for finding in comparison.findings if finding.code in LIMITS] if comparison else []
     if comparison is None:
         texts.append("Nothing is known of how well it does.")
-    if passport.gsd_m is None:
+    if spec.gsd_m is None:
         texts.append("The ground sample distance of its imagery is unknown: it may fail at another.")
-    if passport.dtype is None:
+    if spec.dtype is None:
         texts.append("The type of its pixels is unknown: the scale of its input is a guess.")
     texts.append("Other places, seasons and sensors than those of its scenes were not tried.")
     return ["## Limits", "\n".join(f"- {text}" for text in texts)]

@@ -1,7 +1,7 @@
 """A run's network as one ONNX file that clients run as it is: values 0 to 1 in, probabilities out.
 
-The metadata are those that the QGIS plugin Deepness and the client geodeep read, and our passport under a key of its
-own.
+The metadata are those that the QGIS plugin Deepness and the client geodeep read, and our model specification under
+a key of its own.
 """
 
 import json
@@ -15,8 +15,8 @@ from torch import nn
 
 from levelground.errors import ModelError, first_line
 from levelground.files import writing
-from levelground.models.build import SegmentationModel
-from levelground.models.metadata import PASSPORT_KEY, Passport, full_scale
+from levelground.models.model import Model
+from levelground.models.spec import SPEC_KEY, ModelSpec, full_scale
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -40,19 +40,15 @@ class Portable(nn.Module):
     scale: torch.Tensor
     offset: torch.Tensor
 
-    def __init__(self, model: SegmentationModel, dtype: str | None) -> None:
-        """Wrap a model.
-
-        Args:
-            model: The model, in evaluation mode.
-            dtype: Type of the stored pixels; values 0 to 1 are these divided by their full scale.
-        """
+    def __init__(self, model: Model) -> None:
+        """Wrap a model in evaluation mode; its input 0 to 1 is stored pixels divided by their type's full scale."""
         super().__init__()
         self.network = model.network
         mean, std = (
-            torch.tensor(values, dtype=torch.float64)[None, :, None, None] for values in (model.mean, model.std)
+            torch.tensor(values, dtype=torch.float64)[None, :, None, None]
+            for values in (model.spec.mean, model.spec.std)
         )
-        self.register_buffer("scale", (full_scale(dtype) / std).float())
+        self.register_buffer("scale", (full_scale(model.spec.dtype) / std).float())
         self.register_buffer("offset", (-mean / std).float())
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -61,18 +57,18 @@ class Portable(nn.Module):
         return torch.softmax(logits, dim=1)
 
 
-def write_onnx(model: SegmentationModel, passport: Passport, path: Path) -> None:
-    """Write a model as one ONNX file for any number of tiles of the passport's side.
+def write_onnx(model: Model, path: Path) -> None:
+    """Write a model as one ONNX file for any number of tiles of its own side.
 
     Args:
-        model: The model on the CPU, in evaluation mode.
-        passport: What its outputs mean; its ``tile`` becomes the height and width of the input.
+        model: The model on the CPU, in evaluation mode; its tile becomes the height and width of the input.
         path: The file.
     Raises:
         ModelError: torch's exporter cannot write this network, or a library is missing.
         DiskError: The file cannot be written.
     """
-    example = torch.zeros(2, passport.bands, passport.tile, passport.tile)
+    spec = model.spec
+    example = torch.zeros(2, spec.bands, spec.geometry.tile, spec.geometry.tile)
     try:
         import onnxscript  # noqa: F401 - torch's exporter is written in it
     except ImportError as error:
@@ -81,7 +77,7 @@ def write_onnx(model: SegmentationModel, passport: Passport, path: Path) -> None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=_THEIR_WARNINGS)
             program = torch.onnx.export(
-                Portable(model, passport.dtype).eval(),
+                Portable(model).eval(),
                 (example,),
                 dynamo=True,
                 input_names=[INPUT],
@@ -94,38 +90,37 @@ def write_onnx(model: SegmentationModel, passport: Passport, path: Path) -> None
     except Exception as error:
         # The exporter's errors share no class; networks whose code it cannot follow are many.
         raise ModelError(
-            f"{passport.name}: torch cannot export {passport.arch} with encoder {passport.encoder} as ONNX "
+            f"{spec.name}: torch cannot export {spec.arch} with encoder {spec.encoder} as ONNX "
             f"({first_line(error)}). Export it with --to smp."
         ) from error
     assert program is not None  # dynamo=True gives a program
     _clean(program.model)
-    program.model.metadata_props.update(client_metadata(passport))
+    program.model.metadata_props.update(client_metadata(spec))
     with writing(path):
         program.save(str(path), external_data=False)
 
 
-def client_metadata(passport: Passport) -> dict[str, str]:
-    """What Deepness and geodeep read from a file, each value as JSON, and our passport.
+def client_metadata(spec: ModelSpec) -> dict[str, str]:
+    """Return what Deepness and geodeep read from a file, each value as JSON, and our spec.
 
     ``seg_thresh`` 0 and ``seg_small_segment`` 0 leave the most probable class as it is; the standardisation is none,
     because the graph has it. Deepness reads ``tile_size``, its documentation says ``tiles_size``.
     """
-    names = passport.legend.names
-    known = passport.gsd_m is not None
+    names = spec.legend.names
+    known = spec.gsd_m is not None
     values: dict[str, Any] = {
         "model_type": "Segmentor",
-        "class_names": {str(channel): names[index] for channel, index in enumerate(passport.outputs)},
-        "resolution": round(100 * (passport.gsd_m or 0), 6) if known else UNKNOWN_RESOLUTION_CM,
-        "tile_size": passport.tile,
-        "tiles_size": passport.tile,
-        "tiles_overlap": math.ceil(200 * passport.halo / passport.tile),
+        "class_names": {str(channel): names[index] for channel, index in enumerate(spec.outputs)},
+        "resolution": round(100 * (spec.gsd_m or 0), 6) if known else UNKNOWN_RESOLUTION_CM,
+        "tile_size": spec.geometry.tile,
+        "tiles_size": spec.geometry.tile,
+        "tiles_overlap": math.ceil(200 * spec.geometry.halo / spec.geometry.tile),
         "seg_thresh": 0,
         "seg_small_segment": 0,
-        "standardization_mean": [0.0] * passport.bands,
-        "standardization_std": [1.0] * passport.bands,
-        PASSPORT_KEY: passport.to_json(),
+        "standardization_mean": [0.0] * spec.bands,
+        "standardization_std": [1.0] * spec.bands,
     }
-    return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()} | {SPEC_KEY: spec.to_json()}
 
 
 def _clean(model: "onnx_ir.Model") -> None:

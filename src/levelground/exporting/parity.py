@@ -10,13 +10,13 @@ from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import ModelError, RecordError
 from levelground.inference.sliding_window import Normaliser
 from levelground.inference.tiling import pad_tile, windows
-from levelground.models.build import SegmentationModel
-from levelground.models.metadata import Passport, full_scale
-from levelground.models.model import Predictor
+from levelground.models.model import Model
+from levelground.models.spec import ModelSpec, full_scale
 from levelground.records import Record
 from levelground.runs import Run
 from levelground.runtime import Runtime
 from levelground.synthetic.scenes import SMALLEST, generate_scene
+from levelground.tile_geometry import TileGeometry
 
 MAX_DIFFERENCE = 1e-3
 """The largest difference of a probability that is let through. Rounding of float32 gives 1e-7 to 1e-4."""
@@ -72,34 +72,34 @@ class Parity:
         )
 
 
-def gather_tiles(run: Run, passport: Passport, *, n: int = N_TILES) -> Tiles:
+def gather_tiles(run: Run, spec: ModelSpec, *, n: int = N_TILES) -> Tiles:
     """Tiles of the study's validation scenes, else of its test scenes, else of generated scenes.
 
     Args:
         run: The run; its study is the folder above ``runs/``.
-        passport: Bands, type and tile of the model.
+        spec: Bands, type and tile of the model.
         n: How many tiles.
     Returns:
         Up to ``n`` tiles, spread evenly over the scenes.
     """
     try:
-        found = _study_tiles(read_dataset(run.folder.resolve().parent.parent), passport, n)
+        found = _study_tiles(read_dataset(run.folder.resolve().parent.parent), spec, n)
     except RecordError:
         found = None
-    return found or _generated_tiles(passport, n)
+    return found or _generated_tiles(spec, n)
 
 
-def _study_tiles(dataset: Dataset, passport: Passport, n: int) -> Tiles | None:
+def _study_tiles(dataset: Dataset, spec: ModelSpec, n: int) -> Tiles | None:
     """Tiles of a data set, or ``None`` where it has not the model's bands or type."""
-    if dataset.bands != passport.bands or passport.dtype not in (None, dataset.dtype):
+    if dataset.bands != spec.bands or spec.dtype not in (None, dataset.dtype):
         return None
-    names = dataset.ids("val") or dataset.ids("test")
+    names, side = dataset.ids("val") or dataset.ids("test"), spec.geometry.tile
     split = "validation" if dataset.ids("val") else "test"
     places = [
         (name, window)
         for name in names
         for scene in (dataset.scene(name),)
-        for window in windows(scene.height, scene.width, tile=passport.tile, halo=0)
+        for window in windows(scene.height, scene.width, TileGeometry(side, 0))
     ]
     chosen = [places[k] for k in np.unique(np.linspace(0, len(places) - 1, n).astype(int))] if places else []
     if not chosen:
@@ -107,47 +107,47 @@ def _study_tiles(dataset: Dataset, passport: Passport, n: int) -> Tiles | None:
     tiles = [
         pad_tile(
             np.asarray(dataset.open(name).pixels[w.row : w.row + w.height, w.col : w.col + w.width]),
-            passport.tile,
-            passport.tile,
+            side,
+            side,
         )
         for name, w in chosen
     ]
     return Tiles(np.stack(tiles), f"the study's {split} scenes")
 
 
-def _generated_tiles(passport: Passport, n: int) -> Tiles:
+def _generated_tiles(spec: ModelSpec, n: int) -> Tiles:
     """Tiles of generated scenes: three colours, repeated over the bands and stretched to the type's full scale."""
-    side = passport.tile
+    side = spec.geometry.tile
     images = [generate_scene(0, index, max(SMALLEST, side))[0][:side, :side] for index in range(n)]
-    stored = np.stack(images)[..., np.arange(passport.bands) % 3]
-    if passport.dtype not in (None, "uint8"):
-        stored = (stored * (full_scale(passport.dtype) / 255)).astype(passport.dtype)
+    stored = np.stack(images)[..., np.arange(spec.bands) % 3]
+    if spec.dtype not in (None, "uint8"):
+        stored = (stored * (full_scale(spec.dtype) / 255)).astype(spec.dtype)
     return Tiles(stored, "generated scenes")
 
 
 @torch.inference_mode()
-def compare_models(model: SegmentationModel, predictor: Predictor, tiles: Tiles, runtime: Runtime) -> Parity:
+def compare_models(model: Model, exported: Model, tiles: Tiles, runtime: Runtime) -> Parity:
     """Run a network and its exported form over the same tiles.
 
     Args:
         model: The network on the CPU, in evaluation mode.
-        predictor: The exported model.
+        exported: The exported model.
         tiles: What to run them over.
         runtime: CPU, float32.
     Raises:
         ModelError: The exported model makes another number of classes or another size.
     """
-    ours = Normaliser(model.mean, model.std, runtime.device)
-    theirs = Normaliser(predictor.mean, predictor.std, runtime.device)
+    ours = Normaliser(model.spec.mean, model.spec.std, runtime.device)
+    theirs = Normaliser(exported.spec.mean, exported.spec.std, runtime.device)
     largest, total, equal, values = 0.0, 0.0, 0, 0
     for tile in tiles.stored:
         stored = torch.from_numpy(np.ascontiguousarray(tile[None]))
-        expected = torch.softmax(model.network(ours(stored)).float(), dim=1)
-        found = predictor.forward(theirs(stored)).float()
-        found = found if predictor.activated else torch.softmax(found, dim=1)
+        expected = torch.softmax(model.forward(ours(stored)).float(), dim=1)
+        found = exported.forward(theirs(stored)).float()
+        found = found if exported.activated else torch.softmax(found, dim=1)
         if found.shape != expected.shape:
             raise ModelError(
-                f"{predictor.name}: exported, it makes {tuple(found.shape)}, the network {tuple(expected.shape)}. "
+                f"{exported.spec.name}: exported, it makes {tuple(found.shape)}, the network {tuple(expected.shape)}. "
                 "Report this with the run's card."
             )
         difference = (found - expected).abs().double()

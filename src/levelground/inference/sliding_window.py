@@ -1,5 +1,6 @@
 """The mean over the eight symmetries of the square: a map from above has no up, so a network should not care."""
 
+import dataclasses
 import errno
 import os
 import tempfile
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from levelground.errors import DiskError, ShapeError
 from levelground.files import read_at, write_at
 from levelground.inference.tiling import Axis, pad_tile, plan_axis
+from levelground.models.model import Model
+from levelground.tile_geometry import TileGeometry
 
 if TYPE_CHECKING:
     from levelground.runtime import Runtime
@@ -59,10 +62,6 @@ class SpilledEdges:
         read_at(self._file.fileno(), values.data, column * self._slot)
         return torch.from_numpy(values).to(self._device)
 
-
-Forward = Callable[[torch.Tensor], torch.Tensor]
-"""Normalised ``(N, C, H, W)`` to ``(N, K, H, W)``: logits, such as a network in evaluation mode gives, or
-probabilities, where it is said that they are."""
 
 Place = tuple[int, int]  # row and column of a tile in the grid of tiles
 
@@ -128,32 +127,24 @@ class Normaliser:
 
 
 def sweep(
-    forward: Forward,
+    model: Model,
     pixels: Pixels,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    tile: int,
-    halo: int,
-    batch: int,
+    geometry: TileGeometry,
     runtime: "Runtime",
-    activated: bool = False,
+    *,
     first_row: int = 0,
     spill: Path | None = None,
 ) -> Iterator[Block]:
-    """Run a network over a scene and yield blended probabilities as they are finished.
+    """Run a model over a scene and yield blended probabilities as they are finished.
+
+    A scene smaller than the tile is padded by reflection and cropped back; tile 0 takes the whole scene at once, padded
+    to a multiple of 32.
 
     Args:
-        forward: The network, in evaluation mode, on the runtime's device.
+        model: The model, in evaluation mode, on the runtime's device.
         pixels: The scene, ``(H, W, C)``; only the window of each tile is read, and by another thread.
-        mean: Mean of each band, in stored units.
-        std: Standard deviation of each band, in stored units.
-        tile: Side of a tile in pixels; 0 takes the whole scene at once, padded to a multiple of 32. A scene smaller
-            than the tile is padded by reflection and cropped back.
-        halo: Half the smallest overlap of neighbouring tiles, in pixels.
-        batch: Tiles run at a time, at least 1.
+        geometry: Tile, halo and batch.
         runtime: Device and precision.
-        activated: Whether the network gives probabilities already.
         first_row: The first row of tiles that is wanted; what it blends with is run again, in the same batches, so
             that its blocks have the same bits as in a sweep from the start.
         spill: A folder for the lower edge of a row of tiles, which grows with the scene's width; ``None`` keeps it in
@@ -164,12 +155,12 @@ def sweep(
         ShapeError: The network's output has another height or width than its input.
     """
     height, width, bands = pixels.shape
-    rows, cols = plan_axis(height, tile=tile, halo=halo), plan_axis(width, tile=tile, halo=halo)
+    rows, cols, batch = plan_axis(height, geometry), plan_axis(width, geometry), geometry.batch
     needed = rows.first_touching(first_row)
     places = list(product(range(len(rows.starts)), range(len(cols.starts))))
     from_batch = needed * len(cols.starts) // batch * batch
     chunks = [places[first : first + batch] for first in range(from_batch, len(places), batch)]
-    normaliser = Normaliser(mean, std, runtime.device)
+    normaliser = Normaliser(model.spec.mean, model.spec.std, runtime.device)
     blend: Blend | None = None
 
     def load(chunk: list[Place]) -> torch.Tensor:
@@ -182,7 +173,7 @@ def sweep(
 
     try:
         for chunk, stored in zip(chunks, _ahead(load, chunks), strict=True):
-            probs = _probabilities(forward, normaliser, stored, runtime, activated=activated)
+            probs = _probabilities(model, normaliser, stored, runtime)
             if probs.shape[-2:] != (rows.tile, cols.tile):
                 raise ShapeError(
                     f"the network made {tuple(probs.shape[-2:])} of tiles of {(rows.tile, cols.tile)} with {bands} "
@@ -200,16 +191,14 @@ def sweep(
 
 
 @torch.inference_mode()
-def _probabilities(
-    forward: Forward, normaliser: Normaliser, stored: torch.Tensor, runtime: "Runtime", *, activated: bool
-) -> torch.Tensor:
+def _probabilities(model: Model, normaliser: Normaliser, stored: torch.Tensor, runtime: "Runtime") -> torch.Tensor:
     """Probabilities ``(N, K, H, W)`` float32 of a batch of stored tiles ``(N, H, W, C)``."""
     image = normaliser(stored.to(runtime.device, non_blocking=True))
     if not runtime.channels_last:
         image = image.contiguous()
     with runtime.autocast():
-        output = forward(image).contiguous().float()
-    return output if activated else torch.softmax(output, dim=1)
+        output = model.forward(image).contiguous().float()
+    return output if model.activated else torch.softmax(output, dim=1)
 
 
 class Blend:
@@ -288,25 +277,24 @@ D4: tuple[tuple[Turn, Turn], ...] = tuple(_turned(turns, mirrored) for mirrored 
 """The eight symmetries, each with its inverse; the identity first."""
 
 
-def average_d4(forward: Forward, *, activated: bool, channels_last: bool = True) -> Forward:
-    """A network that answers with the mean of its probabilities over the eight symmetries.
+def average_d4(model: Model, *, channels_last: bool = True) -> Model:
+    """Return a model that answers with the mean of its probabilities over the eight symmetries.
 
     Args:
-        forward: The network; square tiles, or one that takes any size.
-        activated: Whether it gives probabilities already.
+        model: The model; square tiles, or one that takes any size.
         channels_last: Whether images lie in memory pixel by pixel.
     Returns:
-        A network that gives probabilities, and takes eight times as long.
+        A model that gives probabilities, and takes eight times as long.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
 
     def averaged(image: torch.Tensor) -> torch.Tensor:
         total: torch.Tensor | None = None
         for there, back in D4:
-            output = forward(there(image).contiguous(memory_format=layout)).float()
-            probs = back(output if activated else torch.softmax(output, dim=1))
+            output = model.forward(there(image).contiguous(memory_format=layout)).float()
+            probs = back(output if model.activated else torch.softmax(output, dim=1))
             total = probs.contiguous() if total is None else total.add_(probs)
         assert total is not None
         return total.div_(len(D4))
 
-    return averaged
+    return dataclasses.replace(model, forward=averaged, activated=True)

@@ -15,12 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.config import Recipe
-from levelground.errors import ConfigError, ShapeError
-from levelground.runs import Run
-
-MULTIPLE = 32
-"""Sides of what a network eats are multiples of this (five halvings)."""
+from levelground.errors import ShapeError
+from levelground.tile_geometry import MULTIPLE, TileGeometry
 
 
 @dataclass(frozen=True)
@@ -71,27 +67,6 @@ class Axis:
         return (t * t * (3 - 2 * t)).astype(np.float32)
 
 
-def check_geometry(tile: int, halo: int, *, multiple: int = MULTIPLE) -> None:
-    """Refuse a tile and halo that cannot work, before anything is read.
-
-    Args:
-        tile: Side of a tile in pixels, or 0 for a whole scene at once.
-        halo: Pixels by which a tile reaches into its neighbour's half, on each side.
-        multiple: What the network needs ``tile`` to be a multiple of.
-    Raises:
-        ConfigError: A negative value, a tile that is no multiple, or a halo that leaves no step between tiles.
-    """
-    if tile < 0 or halo < 0:
-        raise ConfigError(f"--tile {tile} --halo {halo}: negative. Give 0 or more (tile 0 = the whole scene at once).")
-    if tile % multiple:
-        near = max(multiple, round(tile / multiple) * multiple)
-        raise ConfigError(f"--tile {tile}: the network needs a multiple of {multiple}. Pass --tile {near}.")
-    if tile and 2 * halo >= tile:
-        raise ConfigError(
-            f"--halo {halo}: twice the halo leaves no step between tiles of {tile}. Pass --halo {tile // 8} or less."
-        )
-
-
 def tile_starts(length: int, tile: int, stride: int) -> tuple[int, ...]:
     """Spread as few tiles as ``stride`` allows evenly over ``length``.
 
@@ -116,35 +91,33 @@ def tile_starts(length: int, tile: int, stride: int) -> tuple[int, ...]:
     return tuple(room * k // steps for k in range(steps + 1))
 
 
-def plan_axis(length: int, *, tile: int, halo: int) -> Axis:
+def plan_axis(length: int, geometry: TileGeometry) -> Axis:
     """Lay tiles along one side of a scene.
 
     Args:
         length: Pixels of the scene.
-        tile: Pixels of a tile; 0 makes one tile of the whole length, rounded up to a multiple of :data:`MULTIPLE`.
-        halo: Half the smallest overlap of neighbours, in pixels.
+        geometry: Tile and halo; tile 0 makes one tile of the whole length, rounded up to a multiple of 32.
     Example:
-        >>> plan_axis(100, tile=0, halo=0)
+        >>> plan_axis(100, TileGeometry(0, 0))
         Axis(length=100, tile=128, starts=(0,))
     """
-    if tile == 0:
+    if geometry.tile == 0:
         return Axis(length, -(-length // MULTIPLE) * MULTIPLE, (0,))
-    return Axis(length, tile, tile_starts(length, tile, tile - 2 * halo))
+    return Axis(length, geometry.tile, tile_starts(length, geometry.tile, geometry.tile - 2 * geometry.halo))
 
 
-def windows(height: int, width: int, *, tile: int, halo: int) -> list[Window]:
-    """The tiles of a scene in reading order, cropped to the scene.
+def windows(height: int, width: int, geometry: TileGeometry) -> list[Window]:
+    """List the tiles of a scene in reading order, cropped to the scene.
 
     Args:
         height: Rows of the scene.
         width: Columns of the scene.
-        tile: Side of a tile in pixels, or 0 for the whole scene at once.
-        halo: Half the smallest overlap of neighbours, in pixels.
+        geometry: Tile and halo.
     Example:
-        >>> windows(40, 70, tile=40, halo=5)
+        >>> windows(40, 70, TileGeometry(40, 5))
         [Window(row=0, col=0, height=40, width=40), Window(row=0, col=30, height=40, width=40)]
     """
-    rows, cols = (plan_axis(length, tile=tile, halo=halo) for length in (height, width))
+    rows, cols = (plan_axis(length, geometry) for length in (height, width))
     return [
         Window(row, col, min(rows.tile, height), min(cols.tile, width)) for row in rows.starts for col in cols.starts
     ]
@@ -181,22 +154,21 @@ def pad_tile(region: NDArray[np.generic], height: int, width: int) -> NDArray[np
     return region
 
 
-def cut(scene: NDArray[np.generic], *, tile: int, halo: int) -> NDArray[np.generic]:
+def cut(scene: NDArray[np.generic], geometry: TileGeometry) -> NDArray[np.generic]:
     """Cut a scene into tiles, in reading order, small scenes padded by reflection.
 
     Args:
         scene: ``(H, W, ...)``.
-        tile: Side of a tile in pixels, or 0 for the whole scene at once.
-        halo: Half the smallest overlap of neighbours, in pixels.
+        geometry: Tile and halo.
     Returns:
         ``(N, tile, tile, ...)``.
     """
-    rows, cols = (plan_axis(length, tile=tile, halo=halo) for length in scene.shape[:2])
+    rows, cols = (plan_axis(length, geometry) for length in scene.shape[:2])
     regions = [scene[rows.extent(r), cols.extent(c)] for r in range(len(rows.starts)) for c in range(len(cols.starts))]
     return np.stack([pad_tile(region, rows.tile, cols.tile) for region in regions])
 
 
-def stitch(tiles: NDArray[np.float32], *, height: int, width: int, tile: int, halo: int) -> NDArray[np.float32]:
+def stitch(tiles: NDArray[np.float32], height: int, width: int, geometry: TileGeometry) -> NDArray[np.float32]:
     """Blend tiles into the scene that :func:`cut` took them from.
 
     This is the plain form, for arrays in memory; :func:`levelground.inference.sliding_window.sweep` does the same as
@@ -206,14 +178,13 @@ def stitch(tiles: NDArray[np.float32], *, height: int, width: int, tile: int, ha
         tiles: ``(N, tile, tile)`` float32, in reading order.
         height: Rows of the scene.
         width: Columns of the scene.
-        tile: Side of a tile in pixels, or 0 for the whole scene at once.
-        halo: Half the smallest overlap of neighbours, in pixels.
+        geometry: Tile and halo.
     Returns:
         ``(height, width)`` float32.
     Raises:
         ShapeError: The number or size of tiles is not what this geometry gives.
     """
-    rows, cols = (plan_axis(length, tile=tile, halo=halo) for length in (height, width))
+    rows, cols = (plan_axis(length, geometry) for length in (height, width))
     expected = (len(rows.starts) * len(cols.starts), rows.tile, cols.tile)
     if tiles.shape != expected:
         raise ShapeError(
@@ -235,51 +206,3 @@ def _blend(parts: list[NDArray[np.float32]], axis: Axis) -> NDArray[np.float32]:
         whole[place] = part[: place.stop - place.start]
         whole[place][:overlap] = mixed
     return whole
-
-
-_BATCH_PIXELS = {"cpu": 2**20, "cuda": 2**23}
-"""Pixels run at a time: more gain nothing, and cost memory."""
-
-
-@dataclass(frozen=True)
-class TileGeometry:
-    """How scenes are cut: tile and halo in pixels, and tiles run at a time."""
-
-    tile: int
-    halo: int
-    batch: int
-
-
-def choose_geometry(
-    run: Run, *, tile: int | None = None, halo: int | None = None, batch: int | None = None, device: str = "cpu"
-) -> TileGeometry:
-    """Take the run's own tile geometry where none is asked for.
-
-    Args:
-        run: Its recipe gives tile and halo.
-        tile: Side of a tile in pixels, 0 for whole scenes.
-        halo: Half the smallest overlap of tiles, in pixels; with another tile than the run's, an eighth of it.
-        batch: Tiles run at a time.
-        device: Kind of device, for the batch.
-    Raises:
-        ConfigError: They cannot work.
-    """
-    card, recipe = run.card, run.card.recipe or Recipe()
-    own_tile = recipe.tile if card.recipe or card.tile is None else card.tile
-    own_halo = recipe.halo if card.recipe or card.halo is None else card.halo
-    side = own_tile if tile is None else tile
-    edge = halo if halo is not None else own_halo if side == own_tile else side // 8
-    edge = edge if side else 0
-    check_geometry(side, edge)
-    return TileGeometry(side, edge, batch or tiles_at_once(side, device))
-
-
-def tiles_at_once(side: int, device: str) -> int:
-    """How many tiles are run at a time where nobody says.
-
-    Example:
-        >>> tiles_at_once(512, "cpu"), tiles_at_once(0, "cuda")
-        (4, 1)
-    """
-    room = _BATCH_PIXELS.get(device, _BATCH_PIXELS["cpu"])
-    return max(1, room // (side * side)) if side else 1

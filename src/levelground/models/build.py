@@ -1,14 +1,11 @@
-"""Architecture + encoder -> segmentation_models_pytorch network; checked before data are read; saved and loaded."""
+"""Networks by name: segmentation_models_pytorch's architectures and encoders, checked before data are read."""
 
 import dataclasses
 import difflib
 import re
-import tempfile
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import segmentation_models_pytorch as smp
 import timm
@@ -16,16 +13,14 @@ import torch
 from torch import nn
 
 from levelground.config import Recipe
-from levelground.errors import ModelError, WeightsError, first_line
-from levelground.files import reason, writing
-from levelground.models.pretrained import adapt_bands, fit_state, load_encoder_weights, read_state, resolve_source
-from levelground.runs import Run
+from levelground.errors import ModelError, first_line
+from levelground.models.model import Model
+from levelground.models.pretrained import adapt_bands, load_encoder_weights, resolve_source
+from levelground.models.spec import ModelSpec, full_scale
+from levelground.tile_geometry import MULTIPLE
 
 ALIASES = {"deeplab": "deeplabv3", "unet++": "unetplusplus", "deeplabv3+": "deeplabv3plus"}
 """Names of the origin study and of papers -> segmentation_models_pytorch's."""
-
-DIVISOR = 32
-"""Tiles are multiples of this: the stride of the deepest encoder feature."""
 
 
 def arch_names() -> tuple[str, ...]:
@@ -89,69 +84,38 @@ def create_on_meta(arch: str, encoder: str, bands: int, n_outputs: int) -> nn.Mo
         return create_network(arch, encoder, bands, n_outputs).to("meta")
 
 
-@dataclass(frozen=True)
-class SegmentationModel:
-    """A network with all that is needed to run it on stored pixels."""
-
-    network: nn.Module
-    arch: str
-    encoder: str
-    outputs: tuple[int, ...]
-    """The legend index of each output."""
-    mean: tuple[float, ...]
-    """Band means, in stored units."""
-    std: tuple[float, ...]
-    """Band deviations, in stored units."""
-    weights_source: str
-    """Where the encoder's weights came from."""
-
-
-def build_model(
-    arch: str,
-    recipe: Recipe,
-    *,
-    outputs: Sequence[int],
-    data_mean: Sequence[float],
-    data_std: Sequence[float],
-    dtype: str,
-    seed: int,
-) -> SegmentationModel:
+def build_model(spec: ModelSpec, recipe: Recipe, *, seed: int) -> Model:
     """Build a network as a recipe says; a pure function of its arguments.
 
     Args:
-        arch: Architecture, by name or alias.
-        recipe: Names the encoder, its weights and the normalisation.
-        outputs: Legend index of each output.
-        data_mean: Band means of the training scenes, in stored units; their number is the number of bands.
-        data_std: Band deviations likewise.
-        dtype: Type of the stored pixels.
+        spec: The model to build; its mean and std are those of the training scenes.
+        recipe: Names the encoder's weights, the normalisation and the frozen layers.
         seed: Seed of the initial weights.
     Returns:
-        The network on the CPU, in training mode.
+        The model on the CPU, in training mode, with the mean and std that the recipe asks for.
     Raises:
         ModelError: It cannot be built.
         WeightsError: The encoder weights cannot be had.
     """
-    arch, bands = canonical_arch(arch), len(data_mean)
+    arch, bands, n_outputs = canonical_arch(spec.arch), spec.bands, len(spec.outputs)
     torch.manual_seed(seed)
-    network = create_network(arch, recipe.encoder, bands, len(outputs))
-    source = resolve_source(recipe.encoder, recipe.encoder_weights)
-    mean, std, said = tuple(data_mean), tuple(data_std), "none"
+    network = create_network(arch, spec.encoder, bands, n_outputs)
+    source = resolve_source(spec.encoder, recipe.encoder_weights)
+    mean, std, origin = spec.mean, spec.std, "none"
     # PSPNet and others use fewer encoder stages than five, and some dilate them: the names to meet are their own.
     expected = _encoder(network).state_dict()
-    three = expected if bands == 3 else _encoder(create_network(arch, recipe.encoder, 3, len(outputs))).state_dict()
-    weights = load_encoder_weights(recipe.encoder, source, three)
+    three = expected if bands == 3 else _encoder(create_network(arch, spec.encoder, 3, n_outputs)).state_dict()
+    weights = load_encoder_weights(spec.encoder, source, three)
     if weights is not None:
         _encoder(network).load_state_dict(adapt_bands(weights.state, expected))
-        said = weights.source
-        if recipe.normalise == "weights" and dtype == "uint8":
-            mean = tuple(255 * value for value in weights.mean) + mean[3:]
-            std = tuple(255 * value for value in weights.std) + std[3:]
-            mean, std = mean[:bands], std[:bands]
+        origin = weights.source
+        if recipe.normalise == "weights" and spec.dtype == "uint8":
+            mean = (tuple(255 * value for value in weights.mean) + mean[3:])[:bands]
+            std = (tuple(255 * value for value in weights.std) + std[3:])[:bands]
     if recipe.normalise == "none":
-        mean, std = (0.0,) * bands, (_full_scale(dtype),) * bands
+        mean, std = (0.0,) * bands, (full_scale(spec.dtype),) * bands
     _freeze(network, recipe.freeze_encoder_children)
-    return SegmentationModel(network, arch, recipe.encoder, tuple(outputs), mean, std, said)
+    return Model(dataclasses.replace(spec, arch=arch, mean=mean, std=std), network, encoder_weights=origin)
 
 
 def _encoder(network: nn.Module) -> nn.Module:
@@ -160,115 +124,42 @@ def _encoder(network: nn.Module) -> nn.Module:
     return encoder
 
 
-def _full_scale(dtype: str) -> float:
-    return {"uint8": 255.0, "uint16": 65535.0, "int16": 32767.0}.get(dtype, 1.0)
-
-
 def _freeze(network: nn.Module, n: int) -> None:
     if n:
         for child in list(_encoder(network).children())[:n]:
             child.requires_grad_(False)
 
 
-def save_model(model: SegmentationModel, folder: Path) -> None:
-    """Save weights in segmentation_models_pytorch's own layout.
-
-    Each file appears whole; between two saves of one run only the weights differ, so a kill in between harms nothing.
-    The library's empty model card is left out: ours is written when there is something to say
-    (:mod:`levelground.exporting.model_card`).
-
-    Raises:
-        DiskError: They cannot be written; what was there before stays.
-    """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as temporary:
-            _save_network(model.network, Path(temporary))
-            (Path(temporary) / "README.md").unlink(missing_ok=True)
-            for file in sorted(Path(temporary).iterdir()):
-                file.chmod(0o644)
-                file.replace(folder / file.name)
-
-
-def _save_network(network: nn.Module, folder: Path) -> None:
-    """Save a network; the writer of weights has an error of its own for a full disk."""
-    from safetensors import SafetensorError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            network.save_pretrained(folder)  # type: ignore[operator]
-    except SafetensorError as error:
-        raise OSError(reason(error)) from error
-
-
-def load_model(run: Run) -> SegmentationModel:
-    """Load the selected weights of a run.
-
-    Raises:
-        WeightsError: There are none, they are damaged, or of another architecture than the card says.
-    """
-    card, folder = run.card, run.model_folder
-    if not (folder / "model.safetensors").exists():
-        raise WeightsError(f"{folder}: no model.safetensors. Train the run to its end, or adopt the weights anew.")
-    network = create_network(run.arch, run.encoder, card.in_channels or 0, len(card.outputs))
-    state = fit_state(read_state(folder), network.state_dict(), source=str(folder), part="network")
-    network.load_state_dict(state)
-    return SegmentationModel(
-        network.eval(),
-        run.arch,
-        run.encoder,
-        card.outputs,
-        card.mean,
-        card.std,
-        str(card.encoder_weights),
-    )
-
-
-def with_network(model: SegmentationModel, network: nn.Module) -> SegmentationModel:
-    """The same model around another form of its network, such as one moved to a device."""
-    return dataclasses.replace(model, network=network)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of a network, enough to say whether it can be built and trained."""
-
-    arch: str
-    encoder: str
-    bands: int
-    n_outputs: int
-    batch: int
-    tile_px: int
-
-
-def check_request(request: Request) -> None:
+def check_trainable(spec: ModelSpec, *, batch: int) -> None:
     """Refuse an architecture, encoder, batch and tile that cannot be trained together, before data are read.
 
     The network is built and run on torch's ``meta`` device, where tensors have shapes and no values: the very checks of
     the network's own layers, in a fraction of a second.
 
+    Args:
+        spec: The model; its tile is the side of the crops.
+        batch: Crops in a batch of one process.
     Raises:
         ModelError: They cannot work; the message has the remedy.
     """
-    arch = canonical_arch(request.arch)
-    where = f"{arch} with encoder {request.encoder}"
-    if request.tile_px % DIVISOR:
-        near = max(DIVISOR, round(request.tile_px / DIVISOR) * DIVISOR)
-        raise ModelError(f"--tile {request.tile_px}: no multiple of {DIVISOR}. Give --tile {near}.")
-    network = create_on_meta(arch, request.encoder, request.bands, request.n_outputs).train()
+    arch, tile = canonical_arch(spec.arch), spec.geometry.tile
+    where = f"{arch} with encoder {spec.encoder}"
+    if tile % MULTIPLE:
+        near = max(MULTIPLE, round(tile / MULTIPLE) * MULTIPLE)
+        raise ModelError(f"--tile {tile}: not a multiple of {MULTIPLE}. Give --tile {near}.")
+    network = create_on_meta(arch, spec.encoder, spec.bands, len(spec.outputs)).train()
     try:
         with torch.device("meta"):
-            network(torch.empty(request.batch, request.bands, request.tile_px, request.tile_px))
+            network(torch.empty(batch, spec.bands, tile, tile))
     except Exception as error:
         # The layers raise ValueError, RuntimeError or AssertionError for shapes that do not work.
         reason = first_line(error)
-        if "more than 1 value per channel" in reason and request.batch == 1:
+        if "more than 1 value per channel" in reason and batch == 1:
             raise ModelError(
                 f"{where}: cannot train at batch 1 (it normalises over one value). Give --batch 2."
             ) from error
-        remedy = _tile_remedy(reason, request.tile_px)
-        raise ModelError(f"{where}: cannot run on tiles of {request.tile_px} px ({reason}). {remedy}.") from error
+        remedy = _tile_remedy(reason, tile)
+        raise ModelError(f"{where}: cannot run on tiles of {tile} px ({reason}). {remedy}.") from error
 
 
 def _tile_remedy(reason: str, tile_px: int) -> str:
@@ -291,7 +182,7 @@ class Size:
     """Multiply-accumulate operations for one megapixel of input."""
 
 
-def measure_size(model: SegmentationModel, *, side: int = 512) -> Size:
+def measure_size(model: Model, *, side: int = 512) -> Size:
     """Count parameters and operations on torch's ``meta`` device, without doing them.
 
     Used parameters are those that a gradient reaches when none is frozen.
@@ -302,7 +193,7 @@ def measure_size(model: SegmentationModel, *, side: int = 512) -> Size:
     Returns:
         Parameters, and operations for a megapixel.
     """
-    reached, macs = _reach(model.arch, model.encoder, len(model.mean), len(model.outputs), side)
+    reached, macs = _reach(model.spec.arch, model.spec.encoder, model.spec.bands, len(model.spec.outputs), side)
     sizes = {name: parameter.numel() for name, parameter in model.network.named_parameters()}
     trainable = {name for name, parameter in model.network.named_parameters() if parameter.requires_grad}
     return Size(

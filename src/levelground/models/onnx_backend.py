@@ -4,6 +4,9 @@ What an unknown file eats and gives is told from its shapes and from a run over 
 one size or of any, probabilities or logits.
 """
 
+import ast
+import dataclasses
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,8 +17,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from levelground.console import say
 from levelground.errors import ModelError, WeightsError, first_line
-from levelground.inference.sliding_window import Forward
+from levelground.models.model import (
+    EXTERNAL_GEOMETRY,
+    Forward,
+    Model,
+    Overrides,
+    check_shape,
+    described_model,
+    external_digest,
+)
+from levelground.models.spec import SPEC_KEY, ModelSpec, full_scale, parse_spec
 from levelground.records import sha256_file, sha256_json
 
 if TYPE_CHECKING:
@@ -115,22 +128,6 @@ PROBE_TILE = 256
 
 
 @dataclass(frozen=True)
-class OnnxModel:
-    """A loaded ONNX file."""
-
-    forward: Forward
-    activated: bool
-    bands: int
-    n_outputs: int
-    tile: int | None
-    """The only tile side it takes, px; ``None`` takes any."""
-    max_batch: int | None
-    """The only number of tiles it takes at a time; ``None`` takes any."""
-    metadata: Mapping[str, str]
-    digest: str
-
-
-@dataclass(frozen=True)
 class _Ports:
     """What a file's input asks for."""
 
@@ -141,31 +138,109 @@ class _Ports:
     batch: int | None
 
 
-def open_onnx(path: Path, runtime: "Runtime") -> OnnxModel:
-    """Load an ONNX file and find out what it eats and gives.
+def open_onnx(path: Path, runtime: "Runtime", overrides: Overrides) -> Model:
+    """Load an ONNX file with what it says of itself, or with what its shapes, a run over noise and the user say.
 
     Args:
         path: The file; weights beside it are read where they lie in its folder or below.
         runtime: Threads, and whether to run on CUDA.
+        overrides: What the user says of a model that brings no specification.
     Raises:
-        ModelError: onnxruntime is missing, or the file is no segmentation network of one image.
+        ModelError: onnxruntime is missing, or the file is not a segmentation network of one image.
         WeightsError: The file is damaged, or names weights outside its folder.
+        ConfigError: The overrides do not fit.
     """
     files = [path, *external_files(parse_onnx(path), path)]
     session = _session(path, runtime)
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1:
-        raise ModelError(f"{path}: has {len(inputs)} inputs, expected one image. Export it with one.")
-    ports = _ports(path, list(inputs[0].shape), inputs[0].type)
-    name, output = inputs[0].name, outputs[0].name
-    if "float" not in outputs[0].type and "double" not in outputs[0].type:
+    ports = _ports(path, session)
+    run = _runner(path, session)
+    layout, activation, n = _probe(path, run, ports)
+    forward, n_outputs = _forward(run, ports, layout, activation), max(2, n)
+    weights = sha256_json([sha256_file(file) for file in files])
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    if SPEC_KEY in metadata:
+        overrides.refuse(path)
+        own = parse_spec(metadata[SPEC_KEY], source=str(path))
+        check_shape(own, ports.bands, n_outputs, path)
+        return described_model(_exported_spec(own, ports), forward, weights, activated=True)
+    spec, rescale = _external_spec(path, ports, n_outputs, metadata, overrides)
+    return Model(spec, forward, activation != "logits", external_digest(weights, spec), rescale=rescale)
+
+
+def _exported_spec(spec: ModelSpec, ports: "_Ports") -> ModelSpec:
+    """The specification of a file that we wrote: it normalises inside, and takes values 0 to 1."""
+    return dataclasses.replace(
+        spec,
+        mean=(0.0,) * spec.bands,
+        std=(full_scale(spec.dtype),) * spec.bands,
+        geometry=spec.geometry if ports.tile is None else spec.geometry.resized(ports.tile),
+        fixed_tile=ports.tile is not None,
+        max_batch=ports.batch,
+    )
+
+
+def _external_spec(
+    path: Path, ports: "_Ports", n_outputs: int, metadata: Mapping[str, str], overrides: Overrides
+) -> tuple[ModelSpec, bool]:
+    """The specification of a file without one, and whether its normalisation is a guess."""
+    legend, outputs = overrides.classes(n_outputs, _class_names(metadata, path), path)
+    given = overrides.normalisation(ports.bands, path)
+    mean, std = given or ((0.0,) * ports.bands, (255.0,) * ports.bands)
+    spec = ModelSpec(
+        name=path.name,
+        arch="unknown",
+        encoder="unknown",
+        legend=legend,
+        outputs=outputs,
+        mean=mean,
+        std=std,
+        dtype=None,
+        gsd_m=_resolution_m(metadata),
+        geometry=EXTERNAL_GEOMETRY.resized(ports.tile or EXTERNAL_GEOMETRY.tile),
+        fixed_tile=ports.tile is not None,
+        max_batch=ports.batch,
+    )
+    return spec, given is None
+
+
+def _class_names(metadata: Mapping[str, str], source: Path) -> dict[int, str] | None:
+    """Class names as Deepness and others write them: JSON, or a Python dictionary in text."""
+    text = metadata.get("class_names") or metadata.get("names")
+    if not text:
+        return None
+    try:
+        try:
+            content = json.loads(text)
+        except ValueError:
+            content = ast.literal_eval(text)
+        content = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else content
+        pairs = content.items() if isinstance(content, dict) else enumerate(content)
+        return {int(key): str(value) for key, value in pairs}
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        say(f"{source.name}: its class names cannot be read; the classes are numbered. Pass --legend to name them.")
+        return {}
+
+
+def _resolution_m(metadata: Mapping[str, str]) -> float | None:
+    """Metres a pixel from ``resolution`` in centimetres, as Deepness and geodeep write it."""
+    try:
+        value = float(metadata["resolution"])
+    except (KeyError, ValueError):
+        return None
+    return value / 100 if 0 < value < 1e6 else None
+
+
+def _runner(path: Path, session: Any) -> Run:
+    """A function that runs one batch through a session and gives its first output."""
+    name, output = session.get_inputs()[0].name, session.get_outputs()[0]
+    if "float" not in output.type and "double" not in output.type:
         raise ModelError(
-            f"{path}: gives {outputs[0].type}, expected probabilities or logits. Export it without the argmax."
+            f"{path}: gives {output.type}, expected probabilities or logits. Export it without the argmax."
         )
 
     def run(batch: NDArray[np.generic]) -> NDArray[np.float32]:
         try:
-            (found,) = session.run([output], {name: batch})
+            (found,) = session.run([output.name], {name: batch})
         except Exception as error:
             # onnxruntime's errors share no class; whatever it says, this file cannot run this tile.
             raise ModelError(
@@ -173,17 +248,7 @@ def open_onnx(path: Path, runtime: "Runtime") -> OnnxModel:
             ) from error
         return np.asarray(found, np.float32)
 
-    layout, activation, n = _probe(path, run, ports)
-    return OnnxModel(
-        forward=_forward(run, ports, layout, activation),
-        activated=activation != "logits",
-        bands=ports.bands,
-        n_outputs=max(2, n),
-        tile=ports.tile,
-        max_batch=ports.batch,
-        metadata=dict(session.get_modelmeta().custom_metadata_map),
-        digest=sha256_json([sha256_file(file) for file in files]),
-    )
+    return run
 
 
 def _session(path: Path, runtime: "Runtime") -> Any:
@@ -214,8 +279,13 @@ def _reason(error: BaseException) -> str:
     return text[:160].strip(" :.")
 
 
-def _ports(path: Path, shape: list[Side], kind: str) -> _Ports:
+def _ports(path: Path, session: Any) -> _Ports:
     """Layout, bands, tile and batch of an input, from its shape."""
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        raise ModelError(f"{path}: has {len(inputs)} inputs, expected one image. Export it with one.")
+    shape: list[Side] = list(inputs[0].shape)
+    kind: str = inputs[0].type
     if kind not in INPUT_TYPES or len(shape) != 4:
         raise ModelError(f"{path}: eats {kind} {shape}, expected float (N, C, H, W). Export it for images.")
     batch, first, middle, last = (side if isinstance(side, int) and side > 0 else None for side in shape)

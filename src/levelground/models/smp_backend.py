@@ -1,19 +1,35 @@
-"""Folders in segmentation_models_pytorch's own layout, read without running code from them and without a hub."""
+"""Folders in segmentation_models_pytorch's own layout: written, and read without running code from them or a hub."""
 
 import inspect
 import json
 import re
+import tempfile
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from levelground.errors import ModelError, WeightsError, first_line
-from levelground.models.pretrained import fit_state, read_state
+from levelground.console import say
+from levelground.errors import ConfigError, ModelError, WeightsError, first_line
+from levelground.files import reason, writing
+from levelground.models.model import (
+    EXTERNAL_GEOMETRY,
+    Model,
+    Overrides,
+    check_shape,
+    described_model,
+    external_digest,
+)
+from levelground.models.pretrained import fit_state, normalisation, read_state
+from levelground.models.spec import SPEC_FILE, ModelSpec, parse_spec
+from levelground.records import sha256_file, sha256_json
+
+if TYPE_CHECKING:
+    from levelground.runtime import Runtime
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
@@ -21,43 +37,106 @@ ACTIVATIONS = (None, "identity", "logsoftmax", "softmax", "softmax2d", "sigmoid"
 """Activations in a configuration that leave out nothing: the network is run without, a softmax follows."""
 
 
-@dataclass(frozen=True)
-class SmpFolder:
-    """A network and what its configuration says of it."""
+def save_model(model: Model, folder: Path) -> None:
+    """Save weights in segmentation_models_pytorch's own layout.
 
-    network: nn.Module
-    encoder: str
-    bands: int
-    n_outputs: int
+    Each file appears whole; between two saves of one run only the weights differ, so a kill in between harms nothing.
+    The library's empty model card is left out: ours is written when there is something to say
+    (:mod:`levelground.exporting.model_card`).
+
+    Raises:
+        DiskError: They cannot be written; what was there before stays.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as temporary:
+            _save_network(model.network, Path(temporary))
+            (Path(temporary) / "README.md").unlink(missing_ok=True)
+            for file in sorted(Path(temporary).iterdir()):
+                file.chmod(0o644)
+                file.replace(folder / file.name)
 
 
-def open_smp(folder: Path) -> SmpFolder:
-    """Build the network of a folder and load its weights.
+def _save_network(network: nn.Module, folder: Path) -> None:
+    """Save a network; the writer of weights has an error of its own for a full disk."""
+    from safetensors import SafetensorError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network.save_pretrained(folder)  # type: ignore[operator]
+    except SafetensorError as error:
+        raise OSError(reason(error)) from error
+
+
+def open_smp(folder: Path, runtime: "Runtime", overrides: Overrides) -> Model:
+    """Load a folder with what it says of itself, or with what the user says of it.
 
     Args:
         folder: Holds ``config.json`` and ``model.safetensors``, as ``save_pretrained`` writes them.
+        runtime: Where it will run.
+        overrides: What the user says of a model that brings no specification.
     Returns:
-        The network on the CPU in evaluation mode. A single output becomes two classes, the first of them the rest.
+        The model. A single output becomes two classes, the first of them the rest.
     Raises:
         ModelError: The configuration is damaged or names no network that can be built.
         WeightsError: The weights are missing, damaged or of another network.
+        ConfigError: The overrides do not fit.
     """
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise WeightsError(f"{folder}: no {WEIGHTS_FILE}. Save the model with save_pretrained; pickles are not read.")
     config = _read_config(folder)
-    name, encoder = config.pop("_model_class"), config["encoder_name"]
-    activation = config.get("activation")
+    network, n_outputs = _load_network(folder, config)
+    weights = sha256_json([sha256_file(folder / name) for name in (CONFIG_FILE, WEIGHTS_FILE)])
+    forward, own = runtime.place(network), folder / SPEC_FILE
+    if own.exists():
+        overrides.refuse(folder)
+        spec = parse_spec(own.read_text(encoding="utf-8", errors="replace"), source=str(own))
+        check_shape(spec, int(config["in_channels"]), n_outputs, folder)
+        return described_model(spec, forward, weights)
+    spec, rescale = _external_spec(folder, config, n_outputs, overrides)
+    return Model(spec, forward, digest=external_digest(weights, spec), rescale=rescale)
+
+
+def _external_spec(
+    folder: Path, config: Mapping[str, Any], n_outputs: int, overrides: Overrides
+) -> tuple[ModelSpec, bool]:
+    """The specification of a folder without one, and whether its normalisation is a guess."""
+    bands, encoder = int(config["in_channels"]), str(config["encoder_name"])
+    legend, outputs = overrides.classes(n_outputs, None, folder)
+    given = overrides.normalisation(bands, folder)
+    if given is None and bands != 3:
+        raise ConfigError(
+            f"{folder}: reads {bands} bands and does not say how they were normalised. Pass --mean and --std."
+        )
+    mean, std = given or tuple(tuple(255 * value for value in values) for values in normalisation(encoder))
+    if given is None:
+        say(f"{folder.name}: inputs are normalised as {encoder}'s published weights; or pass --mean and --std.")
+    spec = ModelSpec(
+        name=folder.resolve().name,
+        arch=_MAKERS[config["_model_class"]][0],
+        encoder=encoder,
+        legend=legend,
+        outputs=outputs,
+        mean=mean,
+        std=std,
+        dtype=None,
+        gsd_m=None,
+        geometry=EXTERNAL_GEOMETRY,
+    )
+    return spec, given is None
+
+
+def _load_network(folder: Path, config: Mapping[str, Any]) -> tuple[nn.Module, int]:
+    """The network of a folder with its weights, in evaluation mode, and its number of outputs."""
+    activation, n = config.get("activation"), int(config["classes"])
     if activation not in ACTIVATIONS:
         raise ModelError(f"{folder}: has the activation {activation!r}. Save it with activation=None.")
-    network = _build(folder, name, config | {"encoder_weights": None, "aux_params": None, "activation": None})
+    network = _build(folder, {**config, "encoder_weights": None, "aux_params": None, "activation": None})
     state = fit_state(read_state(folder), network.state_dict(), source=str(folder), part="network")
     network.load_state_dict(state)
-    n, bands = int(config["classes"]), int(config["in_channels"])
     if activation == "sigmoid" and n > 1:
         raise ModelError(f"{folder}: {n} outputs after a sigmoid do not exclude each other. Give one with a softmax.")
     # A softmax over (0, x) is the sigmoid of x.
-    whole = network if n > 1 else _TwoClasses(network)
-    return SmpFolder(whole.eval(), encoder, bands, max(2, n))
+    return (network if n > 1 else _TwoClasses(network)).eval(), max(2, n)
 
 
 class _TwoClasses(nn.Module):
@@ -75,6 +154,8 @@ class _TwoClasses(nn.Module):
 
 def _read_config(folder: Path) -> dict[str, Any]:
     """The configuration with its types checked."""
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise WeightsError(f"{folder}: no {WEIGHTS_FILE}. Save the model with save_pretrained; pickles are not read.")
     path = folder / CONFIG_FILE
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -84,7 +165,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         if not isinstance(config, dict) or not isinstance(config.get(key), kind):
             raise ModelError(f"{path}: lacks {key!r}, expected {kind.__name__}. Save the model with save_pretrained.")
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", config["encoder_name"]):  # timm would fetch a name with a colon
-        raise ModelError(f"{path}: {config['encoder_name']!r} is no encoder's name. Save the model with its own.")
+        raise ModelError(f"{path}: {config['encoder_name']!r} is not an encoder's name. Save the model with its own.")
     if not (1 <= config["classes"] <= 255 and 1 <= config["in_channels"] <= 1024):
         raise ModelError(
             f"{path}: {config['classes']} classes of {config['in_channels']} bands, expected 1 to 255 and 1 to 1024. "
@@ -93,16 +174,21 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _build(folder: Path, name: str, config: dict[str, Any]) -> nn.Module:
+_MAKERS = {maker.__name__: (arch, maker) for arch, maker in smp.MODEL_ARCHITECTURES_MAPPING.items()}
+"""Class name in a configuration -> architecture and class."""
+
+
+def _build(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     """The network that a configuration describes; only the architecture's own parameters are taken."""
-    makers = {maker.__name__: maker for maker in smp.MODEL_ARCHITECTURES_MAPPING.values()}
-    if name not in makers:
-        raise ModelError(f"{folder}: {name!r} is no architecture. Known: {', '.join(sorted(makers))}.")
-    known = set(inspect.signature(makers[name].__init__).parameters) - {"self", "kwargs"}
+    name = config["_model_class"]
+    if name not in _MAKERS:
+        raise ModelError(f"{folder}: {name!r} is not an architecture. Known: {', '.join(sorted(_MAKERS))}.")
+    maker = _MAKERS[name][1]
+    known = set(inspect.signature(maker.__init__).parameters) - {"self", "kwargs"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the library's advice to its own users
-            network: nn.Module = makers[name](**{key: value for key, value in config.items() if key in known})
+            network: nn.Module = maker(**{key: value for key, value in config.items() if key in known})
     except Exception as error:
         # The library raises KeyError, ValueError, TypeError or RuntimeError for values that do not go together.
         raise ModelError(f"{folder}: its network cannot be built ({first_line(error)}). Save it anew.") from error

@@ -59,7 +59,7 @@ def open_block_files(plan: PredictionPlan, checkpoint: Checkpoint) -> BlockFiles
     classes = checkpoint.block_file("classes", planes=1, dtype="uint8")
     if plan.options.probs == "none":
         return BlockFiles(classes, None)
-    probs = checkpoint.block_file("probs", planes=len(plan.model.outputs), dtype=plan.options.probs)
+    probs = checkpoint.block_file("probs", planes=len(plan.model.spec.outputs), dtype=plan.options.probs)
     return BlockFiles(classes, probs)
 
 
@@ -82,7 +82,7 @@ def predict_missing_rows(plan: PredictionPlan, reader: PixelReader, checkpoint: 
     if first:
         say(f"{name}: goes on at row {rows.starts[first]} of {rows.length}.")
     missing = (rows.length - rows.starts[first]) * plan.cols.length
-    pixels = FilledPixels(reader if plan.scale == 1 else ResampledPixels(reader, plan.scale), plan.model.mean)
+    pixels = FilledPixels(reader if plan.scale == 1 else ResampledPixels(reader, plan.scale), plan.model.spec.mean)
     blocks, stop = _sweep(plan, pixels, checkpoint), list[bool]()
     started = time.perf_counter()
     with (
@@ -106,21 +106,14 @@ def predict_missing_rows(plan: PredictionPlan, reader: PixelReader, checkpoint: 
 def _sweep(plan: PredictionPlan, pixels: FilledPixels, checkpoint: Checkpoint) -> Iterator[Block]:
     """Run the network over the rows that the checkpoint lacks."""
     model, runtime, rows = plan.model, plan.runtime, plan.rows
-    forward, activated = model.forward, model.activated
     if plan.options.tta == "d4":
-        forward = average_d4(forward, activated=activated, channels_last=runtime.channels_last)
-        activated = True
-    edge = 4 * len(model.outputs) * plan.cols.length * max(rows.overlap(r) for r in range(len(rows.starts)))
+        model = average_d4(model, channels_last=runtime.channels_last)
+    edge = 4 * len(model.spec.outputs) * plan.cols.length * max(rows.overlap(r) for r in range(len(rows.starts)))
     return sweep(
-        forward,
+        model,
         pixels,
-        mean=model.mean,
-        std=model.std,
-        tile=plan.geometry.tile,
-        halo=plan.geometry.halo,
-        batch=plan.geometry.batch,
-        runtime=runtime,
-        activated=activated,
+        plan.geometry,
+        runtime,
         first_row=checkpoint.state.rows,
         spill=checkpoint.folder if runtime.device.type == "cpu" and edge > _SPILL_BYTES else None,
     )
@@ -134,7 +127,7 @@ class _BlockWriter:
         self._plan, self._checkpoint = plan, checkpoint
         self._files = open_block_files(plan, checkpoint)
         self._counts = checkpoint.state.counts.copy()
-        outputs = plan.model.outputs
+        outputs = plan.model.spec.outputs
         self._class_of = np.append(np.array(outputs, np.uint8), np.zeros(256 - len(outputs), np.uint8))
         self._row_numbers = {start: r for r, start in enumerate(plan.rows.starts)}
         self._col_numbers = {start: c for c, start in enumerate(plan.cols.starts)}
@@ -155,9 +148,9 @@ class _BlockWriter:
             DiskError: The disk is full.
         """
         n_outputs = block.probs.shape[0]
-        if n_outputs != len(self._plan.model.outputs):
+        if n_outputs != len(self._plan.model.spec.outputs):
             raise ModelError(
-                f"the network has {n_outputs} outputs, its card names {len(self._plan.model.outputs)} classes. "
+                f"the network has {n_outputs} outputs, its card names {len(self._plan.model.spec.outputs)} classes. "
                 "Train, adopt or export it anew."
             )
         reduced = _reduce(block, self._plan.options.probs)

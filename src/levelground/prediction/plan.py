@@ -16,12 +16,13 @@ from levelground.errors import ConfigError, DiskError, SceneError, UnlikeError
 from levelground.imagery.geotiff import CACHE_BYTES, RasterInfo
 from levelground.imagery.image_headers import MAX_PIXELS, TYPES, read_header
 from levelground.imagery.raster_reader import RasterReader
-from levelground.inference.tiling import Axis, TileGeometry, check_geometry, plan_axis, tiles_at_once
-from levelground.models.model import Predictor, fit_pixels
+from levelground.inference.tiling import Axis, plan_axis
+from levelground.models.model import Model, fit_pixels
 from levelground.prediction.inputs import InputFile
 from levelground.prediction.readers import NodataRule, PixelReader, open_pixels
 from levelground.records import sha256_json
 from levelground.runtime import Runtime
+from levelground.tile_geometry import TileGeometry, TileOptions
 
 VERSION = 1
 """Raised when the same input gives another map, so that unfinished predictions begin anew."""
@@ -56,7 +57,7 @@ class PredictionPlan:
     """
 
     input: InputFile
-    model: Predictor
+    model: Model
     options: PredictOptions
     runtime: Runtime
     info: RasterInfo
@@ -74,12 +75,12 @@ class PredictionPlan:
     @cached_property
     def rows(self) -> Axis:
         """Tiles along the predicted rows."""
-        return plan_axis(self.predicted_shape[0], tile=self.geometry.tile, halo=self.geometry.halo)
+        return plan_axis(self.predicted_shape[0], self.geometry)
 
     @cached_property
     def cols(self) -> Axis:
         """Tiles along the predicted columns."""
-        return plan_axis(self.predicted_shape[1], tile=self.geometry.tile, halo=self.geometry.halo)
+        return plan_axis(self.predicted_shape[1], self.geometry)
 
     @cached_property
     def identity(self) -> str:
@@ -88,7 +89,7 @@ class PredictionPlan:
         return sha256_json(
             {
                 "version": VERSION,
-                "model": [model.digest, model.mean, model.std, model.outputs],
+                "model": [model.digest, model.spec.mean, model.spec.std, model.spec.outputs],
                 "input": [str(file.path.resolve()), file.size_bytes, file.modified_ns],
                 "header": dataclasses.asdict(self.info),
                 "reading": [
@@ -109,7 +110,7 @@ class PredictionPlan:
 
 
 def plan_predictions(
-    model: Predictor, inputs: Sequence[InputFile], options: PredictOptions, runtime: Runtime
+    model: Model, inputs: Sequence[InputFile], options: PredictOptions, runtime: Runtime
 ) -> list[PredictionPlan]:
     """Read every input's header and decide how it is predicted.
 
@@ -124,7 +125,7 @@ def plan_predictions(
         ConfigError: Options that cannot work.
     """
     geometry = choose_tiles(model, options, runtime.device.type)
-    fitted: dict[str, Predictor] = {}
+    fitted: dict[str, Model] = {}
     plans = []
     for file in inputs:
         plan = _plan_input(file, model, options, geometry, runtime)
@@ -135,24 +136,17 @@ def plan_predictions(
     return plans
 
 
-def choose_tiles(model: Predictor, options: PredictOptions, device: str) -> TileGeometry:
+def choose_tiles(model: Model, options: PredictOptions, device: str) -> TileGeometry:
     """Choose tile, halo and batch: the model's own where the options name none.
 
     Raises:
         ConfigError: The geometry cannot work, or the model takes tiles of one size only.
     """
-    tile = model.tile if options.tile is None else options.tile
-    if model.fixed_tile and tile != model.tile:
-        raise ConfigError(f"--tile {tile}: {model.name} takes tiles of {model.tile} only. Leave --tile away.")
-    halo = options.halo if options.halo is not None else model.halo if tile == model.tile else tile // 8
-    halo = halo if tile else 0
-    check_geometry(tile, halo, **({"multiple": 1} if model.fixed_tile else {}))
-    batch = options.batch or tiles_at_once(tile, device)
-    return TileGeometry(tile, halo, min(batch, model.max_batch or batch))
+    return model.choose_geometry(TileOptions(options.tile, options.halo, options.batch), device)
 
 
 def _plan_input(
-    file: InputFile, model: Predictor, options: PredictOptions, geometry: TileGeometry, runtime: Runtime
+    file: InputFile, model: Model, options: PredictOptions, geometry: TileGeometry, runtime: Runtime
 ) -> PredictionPlan:
     cache_bytes, rule = CACHE_BYTES, NodataRule((), every_band=True, zero=options.zero_is_nodata)
     with contextlib.ExitStack() as stack:
@@ -200,7 +194,7 @@ def _cache_bytes(reader: RasterReader, geometry: TileGeometry, scale: float) -> 
 
 
 def choose_bands(
-    path: Path, n_bands: int, alpha_bands: Sequence[int], model: Predictor, options: ReadOptions
+    path: Path, n_bands: int, alpha_bands: Sequence[int], model: Model, options: ReadOptions
 ) -> tuple[int, ...]:
     """Choose the bands that the model reads, from 1.
 
@@ -214,11 +208,11 @@ def choose_bands(
         ConfigError: The bands named do not exist, or are not as many as the model reads.
         SceneError: The file has other bands than the model reads, and none are named.
     """
-    wanted = model.bands
+    wanted = model.spec.bands
     if options.bands:
         given = " ".join(map(str, options.bands))
         if len(options.bands) != wanted:
-            raise ConfigError(f"--bands {given}: {model.name} reads {wanted} bands. Give {wanted} numbers.")
+            raise ConfigError(f"--bands {given}: {model.spec.name} reads {wanted} bands. Give {wanted} numbers.")
         if min(options.bands) < 1 or max(options.bands) > n_bands:
             raise ConfigError(f"--bands {given}: {path} has bands 1 to {n_bands}. Give some of those.")
         return options.bands
@@ -227,10 +221,10 @@ def choose_bands(
     example = " ".join(str(band) for band in range(1, wanted + 1))
     choice = f"Choose with --bands, such as --bands {example}"
     remedy = choice if n_bands > wanted else "Give imagery with the same bands"
-    raise SceneError(f"{path}: has {n_bands} bands, {model.name} reads {wanted}. {remedy}.")
+    raise SceneError(f"{path}: has {n_bands} bands, {model.spec.name} reads {wanted}. {remedy}.")
 
 
-def check_dtype(path: Path, dtype: str, model: Predictor) -> None:
+def check_dtype(path: Path, dtype: str, model: Model) -> None:
     """Refuse pixels of another type than the model learnt from, whose values mean something else.
 
     Raises:
@@ -239,26 +233,26 @@ def check_dtype(path: Path, dtype: str, model: Predictor) -> None:
     if dtype not in TYPES and dtype not in ("int8", "int32", "uint32"):
         raise SceneError(f"{path}: pixels are {dtype}, expected {', '.join(TYPES)}. Convert the file.")
     floats = ("float32", "float64")
-    if model.dtype is None or dtype == model.dtype or (dtype in floats and model.dtype in floats):
+    if model.spec.dtype is None or dtype == model.spec.dtype or (dtype in floats and model.spec.dtype in floats):
         return
     raise SceneError(
-        f"{path}: pixels are {dtype}, {model.name} learnt from {model.dtype}. "
-        f"Convert the file to {model.dtype} with the scale of the training images."
+        f"{path}: pixels are {dtype}, {model.spec.name} learnt from {model.spec.dtype}. "
+        f"Convert the file to {model.spec.dtype} with the scale of the training images."
     )
 
 
-def choose_scale(path: Path, gsd_m: float | None, model: Predictor, options: ReadOptions) -> float:
+def choose_scale(path: Path, gsd_m: float | None, model: Model, options: ReadOptions) -> float:
     """Choose how much larger pixels are made: 1 where they stay as they are.
 
     Raises:
         ConfigError: Resampling is asked for, and one of the two ground sample distances is unknown.
         UnlikeError: The distances are far apart, and the options do not allow it.
     """
-    own = model.gsd_m
+    own = model.spec.gsd_m
     if options.resample:
         if own is None or gsd_m is None:
             who, remedy = (
-                (model.name, "Leave --resample away")
+                (model.spec.name, "Leave --resample away")
                 if own is None
                 else (str(path), "Reproject it to a system in metres, or leave --resample away")
             )
@@ -269,11 +263,11 @@ def choose_scale(path: Path, gsd_m: float | None, model: Predictor, options: Rea
     ratio = max(own / gsd_m, gsd_m / own)
     if ratio > FAR_GSD and not options.any_gsd:
         raise UnlikeError(
-            f"{path}: has {gsd_m:.3g} m a pixel, {model.name} learnt at {own:.3g} m. "
+            f"{path}: has {gsd_m:.3g} m a pixel, {model.spec.name} learnt at {own:.3g} m. "
             "Pass --resample, or --any-gsd to run it as it is."
         )
     if ratio > SIMILAR_GSD:
-        say(f"{path}: has {gsd_m:.3g} m a pixel, {model.name} learnt at {own:.3g} m; --resample would fit it.")
+        say(f"{path}: has {gsd_m:.3g} m a pixel, {model.spec.name} learnt at {own:.3g} m; --resample would fit it.")
     return 1.0
 
 
@@ -356,7 +350,7 @@ def bytes_needed(plans: Sequence[PredictionPlan]) -> int:
     widths = {"none": 0, "uint8": 1, "float32": 4}
     outputs, largest = 0.0, 0.0
     for plan in plans:
-        probs = len(plan.model.outputs) * widths[plan.options.probs]
+        probs = len(plan.model.spec.outputs) * widths[plan.options.probs]
         pixels, predicted = plan.info.height * plan.info.width, plan.rows.length * plan.cols.length
         files = pixels * (0.5 + probs)
         written = sum(file.stat().st_size for file in plan.input.checkpoint.glob("*.raw"))

@@ -13,7 +13,7 @@ from levelground.config import PredictOptions
 from levelground.console import say
 from levelground.errors import ConfigError, SceneError
 from levelground.imagery.geotiff import bounded_cache
-from levelground.models.model import Predictor
+from levelground.models.model import Model
 from levelground.prediction.areas import ClassAreas, class_areas, join_areas, write_areas
 from levelground.prediction.inputs import find_inputs
 from levelground.prediction.pipeline import Throughput, open_block_files, predict_missing_rows
@@ -58,7 +58,7 @@ class PredictedMap:
 
 
 def predict_maps(
-    model: Predictor, inputs: Sequence[str], out: Path, options: PredictOptions, runtime: Runtime
+    model: Model, inputs: Sequence[str], out: Path, options: PredictOptions, runtime: Runtime
 ) -> list[PredictedMap]:
     """Predict class maps of images and rasters.
 
@@ -122,7 +122,7 @@ def summary(predicted: PredictedMap, plan: PredictionPlan) -> str:
     hectares = predicted.areas.hectares
     named = [
         f"{name} {predicted.shares[index]:.1%}" + ("" if hectares is None else f" ({hectares[index]:,.2f} ha)")
-        for index, name in enumerate(plan.model.legend.names)
+        for index, name in enumerate(plan.model.spec.legend.names)
         if predicted.shares[index]
     ]
     nodata = [f"no data {predicted.nodata_share:.1%}"] if predicted.nodata_share else []
@@ -175,7 +175,7 @@ def _predict_input(plan: PredictionPlan) -> PredictedMap:
 
 def _write_other_outputs(plan: PredictionPlan, classes: Path) -> ClassAreas:
     """Write the areas, polygons and pictures of a finished class map."""
-    paths, legend, options = plan.input.outputs, plan.model.legend, plan.options
+    paths, legend, options = plan.input.outputs, plan.model.spec.legend, plan.options
     areas = class_areas(classes, legend)
     write_areas(paths.areas, areas)
     warning = areas.warning(plan.input.name)

@@ -74,7 +74,7 @@ def write_probs(plan: PredictionPlan, blocks: BlockFile, folder: Path) -> None:
     assert target is not None
     whole, cog = blocks.dtype.kind == "u", plan.options.cog
     nodata, predictor = (float(IGNORE), 2) if whole else (float("nan"), 3)
-    names = [plan.model.legend.names[index] for index in plan.model.outputs]
+    names = [plan.model.spec.legend.names[index] for index in plan.model.spec.outputs]
     plain = folder / "probs.tif" if cog else target
     with raster_writer(
         plain,
@@ -102,7 +102,7 @@ def write_draft_map(plan: PredictionPlan, blocks: BlockFile, folder: Path) -> Pa
     Raises:
         DiskError: The disk is full.
     """
-    grid, legend = OutputGrid(plan.info, plan.predicted_shape), plan.model.legend
+    grid, legend = OutputGrid(plan.info, plan.predicted_shape), plan.model.spec.legend
     if plan.input.kind == "image":
         return _write_png(folder / "classes.png", blocks, grid, legend)
     draft = folder / "classes.tif"
@@ -130,7 +130,7 @@ def publish_map(plan: PredictionPlan, draft: Path) -> None:
     else:
         draft.replace(classes)
     if raster:
-        write_category_names(classes, plan.model.legend)
+        write_category_names(classes, plan.model.spec.legend)
 
 
 def write_category_names(path: Path, legend: Legend) -> None:
@@ -157,7 +157,11 @@ def full_palette(legend: Legend) -> LabelMap:
 
 def _tags(plan: PredictionPlan) -> dict[str, str]:
     model = plan.model
-    return {"TIFFTAG_SOFTWARE": f"levelground {__version__}", "MODEL": model.name, "MODEL_SHA256": model.digest}
+    return {
+        "TIFFTAG_SOFTWARE": f"levelground {__version__}",
+        "MODEL": model.spec.name,
+        "MODEL_SHA256": model.digest or "",
+    }
 
 
 def _write_png(path: Path, blocks: BlockFile, grid: OutputGrid, legend: Legend) -> Path:

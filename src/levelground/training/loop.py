@@ -11,7 +11,7 @@ import torch
 
 from levelground.console import Bar, progress_bar, say
 from levelground.errors import TrainingError
-from levelground.models.build import save_model
+from levelground.models.smp_backend import save_model
 from levelground.runs import (
     HistoryLine,
     RunCard,

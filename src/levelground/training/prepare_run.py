@@ -13,17 +13,10 @@ from levelground.console import say
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import RecordError, TrainingError
 from levelground.exporting.model_card import write_model_card
-from levelground.models.build import (
-    DIVISOR,
-    Request,
-    SegmentationModel,
-    build_model,
-    canonical_arch,
-    check_request,
-    measure_size,
-    with_network,
-)
+from levelground.models.build import build_model, canonical_arch, check_trainable, measure_size
+from levelground.models.model import Model
 from levelground.models.pretrained import resolve_source, source_identity
+from levelground.models.spec import dataset_spec, numbered_spec
 from levelground.records import sha256_json
 from levelground.runs import (
     BudgetRecord,
@@ -37,6 +30,7 @@ from levelground.runs import (
     write_card,
 )
 from levelground.runtime import Runtime, versions
+from levelground.tile_geometry import MULTIPLE, TileGeometry
 from levelground.training.batches import BatchSource
 from levelground.training.distributed import summon
 from levelground.training.loop import train
@@ -116,7 +110,7 @@ def sanity_check(plan: Plan) -> None:
 
 
 def _copy(plan: Plan) -> Plan:
-    model = with_network(plan.model, copy.deepcopy(plan.model.network))
+    model = plan.model.with_forward(copy.deepcopy(plan.model.network))
     return dataclasses.replace(plan, model=model, runtime=plan.runtime.alone())
 
 
@@ -145,7 +139,7 @@ class Job:
 def fit_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
     """Fill in what only the data tell: no tile larger than the largest scene, and where ``auto`` weights come from."""
     largest = max(max(scene.height, scene.width) for scene in dataset.scenes)
-    tile = min(recipe.tile, math.ceil(largest / DIVISOR) * DIVISOR)
+    tile = min(recipe.tile, math.ceil(largest / MULTIPLE) * MULTIPLE)
     source = resolve_source(recipe.encoder, recipe.encoder_weights)
     if tile != recipe.tile:
         say(f"Tile {tile} px in place of {recipe.tile}: no scene is larger.")
@@ -160,17 +154,18 @@ def outputs_of(recipe: Recipe, dataset: Dataset) -> tuple[int, ...]:
     return tuple(k.index for k in dataset.legend.classes if k.counted or recipe.outputs == "all")
 
 
-def build_wished(wish: Wish, dataset: Dataset) -> SegmentationModel:
+def build_wished(wish: Wish, dataset: Dataset) -> Model:
     """The network of a wish with its initial weights; the same each time."""
-    return build_model(
+    recipe = wish.recipe
+    spec = dataset_spec(
+        dataset,
         wish.arch,
-        wish.recipe,
-        outputs=outputs_of(wish.recipe, dataset),
-        data_mean=dataset.mean,
-        data_std=dataset.std,
-        dtype=dataset.dtype,
-        seed=wish.seed,
+        recipe.encoder,
+        outputs_of(recipe, dataset),
+        name=run_name(canonical_arch(wish.arch), recipe.encoder, wish.seed),
+        geometry=TileGeometry(recipe.tile, recipe.halo, recipe.batch),
     )
+    return build_model(spec, recipe, seed=wish.seed)
 
 
 def check_wish(wish: Wish, *, bands: int, n_outputs: int, processes: int = 1) -> None:
@@ -182,7 +177,8 @@ def check_wish(wish: Wish, *, bands: int, n_outputs: int, processes: int = 1) ->
     """
     batch = len(deal(wish.recipe.batch, 0, processes))
     tile = wish.recipe.tile or 512  # whole scenes are larger than any layer asks for
-    check_request(Request(wish.arch, wish.recipe.encoder, bands, n_outputs, batch, tile))
+    spec = numbered_spec(wish.arch, wish.recipe.encoder, n_outputs=n_outputs, mean=[0.0] * bands, std=[1.0] * bands)
+    check_trainable(dataclasses.replace(spec, geometry=TileGeometry(tile, 0)), batch=batch)
 
 
 def identity(wish: Wish, dataset: Dataset) -> str:
@@ -323,13 +319,13 @@ def make_plan(
 
 def new_card(plan: Plan, wish: Wish) -> RunCard:
     """The card of a run that is about to start."""
-    dataset, model, size = plan.dataset, plan.model, measure_size(plan.model, side=wish.recipe.tile or 512)
+    dataset, model, size = plan.dataset, plan.model.spec, measure_size(plan.model, side=wish.recipe.tile or 512)
     return RunCard(
         name=plan.folder.name,
         status="training",
         arch=model.arch,
         encoder=model.encoder,
-        encoder_weights=model.weights_source,
+        encoder_weights=plan.model.encoder_weights,
         seed=wish.seed,
         twin=wish.twin,
         recipe=RecipeRecord.of(wish.recipe),

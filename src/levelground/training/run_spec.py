@@ -6,7 +6,7 @@ from pathlib import Path
 
 from levelground.config import Recipe
 from levelground.datasets.dataset import Dataset
-from levelground.models.build import SegmentationModel
+from levelground.models.model import Model
 from levelground.runtime import Runtime, available_cores
 from levelground.training.batches import BatchSource
 from levelground.training.step import Stepper
@@ -18,7 +18,7 @@ class Plan:
 
     folder: Path
     dataset: Dataset
-    model: SegmentationModel
+    model: Model
     recipe: Recipe
     seed: int
     steps: int

@@ -10,7 +10,7 @@ from torch import nn
 
 from levelground.config import Recipe
 from levelground.errors import ConfigError, first_line
-from levelground.models.build import SegmentationModel, with_network
+from levelground.models.model import Model
 from levelground.runtime import Runtime
 from levelground.signals import look_between_layers
 from levelground.training.batches import Batch
@@ -18,7 +18,7 @@ from levelground.training.losses import make_loss
 from levelground.training.sampling import generator
 
 
-def to_device(batch: Batch, model: SegmentationModel, runtime: Runtime) -> tuple[torch.Tensor, torch.Tensor]:
+def to_device(batch: Batch, model: Model, runtime: Runtime) -> tuple[torch.Tensor, torch.Tensor]:
     """Move a batch to the device, change its colours and normalise it.
 
     With stored value x, band mean m and deviation s, gain g and shift b: x' = ((x − m)·g)/s + b, which is x·a + c with
@@ -31,8 +31,8 @@ def to_device(batch: Batch, model: SegmentationModel, runtime: Runtime) -> tuple
     Returns:
         Images ``(N, C, H, W)`` float32, channels last where that is faster; targets ``(N, H, W)`` int64.
     """
-    factors = batch.gains / np.asarray(model.std, np.float32)
-    offsets = batch.shifts - np.asarray(model.mean, np.float32) * factors
+    factors = batch.gains / np.asarray(model.spec.std, np.float32)
+    offsets = batch.shifts - np.asarray(model.spec.mean, np.float32) * factors
     images = torch.from_numpy(batch.images).to(runtime.device, non_blocking=True).permute(0, 3, 1, 2)
     scale = torch.from_numpy(factors).to(runtime.device)[:, :, None, None]
     offset = torch.from_numpy(offsets).to(runtime.device)[:, :, None, None]
@@ -42,12 +42,12 @@ def to_device(batch: Batch, model: SegmentationModel, runtime: Runtime) -> tuple
     return normalised, torch.from_numpy(batch.targets).to(runtime.device, non_blocking=True).long()
 
 
-def make_optimiser(model: SegmentationModel, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimiser(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
     """Make the optimiser over the trainable parameters.
 
     Kernels decay, biases and normalisation layers do not; an encoder with weights learns at ``encoder_lr_factor``.
     """
-    factor = 1.0 if model.weights_source == "none" else recipe.encoder_lr_factor
+    factor = 1.0 if model.encoder_weights == "none" else recipe.encoder_lr_factor
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.network.named_parameters():
         if parameter.requires_grad:
@@ -119,7 +119,7 @@ class Stepper:
 
     def __init__(
         self,
-        model: SegmentationModel,
+        model: Model,
         recipe: Recipe,
         runtime: Runtime,
         *,
@@ -137,10 +137,10 @@ class Stepper:
             steps: All steps of the run, which the schedule spans.
             class_pixels: Pixels of each legend class in the training scenes, ``(K,)``.
         """
-        self.model = with_network(model, runtime.place(model.network))
+        self.model = model.with_forward(runtime.place(model.network))
         self.optimiser = make_optimiser(self.model, recipe)
         self._network, self._optimiser = runtime.fabric.setup(self.model.network, self.optimiser)
-        self._loss = make_loss(recipe.loss, weights=class_weights(recipe, class_pixels, model.outputs))
+        self._loss = make_loss(recipe.loss, weights=class_weights(recipe, class_pixels, model.spec.outputs))
         self._recipe, self._runtime, self._seed, self._steps = recipe, runtime, seed, steps
         self.look: Callable[[], None] = lambda: None
         """Called between the layers of :meth:`gradients` on a CPU while steps are long; where it raises, nothing has
@@ -208,7 +208,7 @@ class Stepper:
             if "deterministic implementation" not in str(error):
                 raise
             raise ConfigError(
-                f"--deterministic: {self.model.arch} cannot be trained so ({first_line(error)}). Leave it out."
+                f"--deterministic: {self.model.spec.arch} cannot be trained so ({first_line(error)}). Leave it out."
             ) from error
         mean = self._runtime.fabric.all_reduce(loss.detach(), reduce_op="mean")
         assert isinstance(mean, torch.Tensor)

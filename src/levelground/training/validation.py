@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.evaluation.score_scenes import ScenePrediction, score_scenes
+from levelground.evaluation.score_scenes import ScenePrediction, ScoringOptions, score_scenes
 from levelground.metrics.counts_file import SceneCounts
 from levelground.metrics.named import validation_scores
-from levelground.models.build import SegmentationModel
+from levelground.models.model import Model
+from levelground.tile_geometry import TileGeometry
 from levelground.training.run_spec import Plan
 
 
@@ -35,7 +36,7 @@ class Validation:
         return line if self.smp_dice is None else line | {"val_dice_loss": self.smp_dice}
 
 
-def validate(plan: Plan, model: SegmentationModel, ids: Sequence[str] | None = None) -> Validation:
+def validate(plan: Plan, model: Model, ids: Sequence[str] | None = None) -> Validation:
     """Score validation scenes with the weights as they are.
 
     Args:
@@ -52,17 +53,11 @@ def validate(plan: Plan, model: SegmentationModel, ids: Sequence[str] | None = N
         losses[scene] = found.smp_dice or 0.0
 
     counts = score_scenes(
-        model.network,
-        model.outputs,
-        model.mean,
-        model.std,
+        model,
         plan.dataset,
         plan.dataset.ids("val") if ids is None else ids,
-        tile=plan.recipe.tile,
-        halo=plan.recipe.halo,
-        batch=plan.recipe.batch,
-        runtime=plan.runtime,
-        smp_dice=smp_dice,
-        keep=keep if smp_dice else None,
+        TileGeometry(plan.recipe.tile, plan.recipe.halo, plan.recipe.batch),
+        plan.runtime,
+        ScoringOptions(smp_dice=smp_dice, keep=keep if smp_dice else None),
     )
     return Validation(counts, statistics.fmean(losses[i] for i in sorted(losses)) if smp_dice else None)

@@ -4,12 +4,28 @@ import dataclasses
 
 import pytest
 
-from levelground.config import Recipe
 from levelground.errors import ModelError
-from levelground.models.build import Request, check_request
+from levelground.models.build import check_trainable
+from levelground.models.spec import numbered_spec
+from levelground.tile_geometry import TileGeometry
 
-LITE0 = "tu-tf_efficientnet_lite0"
-SMALL = dataclasses.replace(Recipe(), encoder="resnet18", encoder_weights="none")
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is to be trained together."""
+
+    arch: str
+    encoder: str
+    bands: int
+    n_outputs: int
+    batch: int
+    tile: int
+
+    def check(self) -> None:
+        """Check it."""
+        zeros, ones = [0.0] * self.bands, [1.0] * self.bands
+        spec = numbered_spec(self.arch, self.encoder, n_outputs=self.n_outputs, mean=zeros, std=ones)
+        check_trainable(dataclasses.replace(spec, geometry=TileGeometry(self.tile, 0)), batch=self.batch)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +55,9 @@ SMALL = dataclasses.replace(Recipe(), encoder="resnet18", encoder_weights="none"
         ),
         (
             Request("unet", "resnet18", 3, 6, 2, 100),
-            r"^--tile 100: no multiple of 32\. Give --tile 96\.$",
+            r"^--tile 100: not a multiple of 32\. Give --tile 96\.$",
         ),
-        (Request("unet", "resnet18", 3, 6, 2, 7), r"^--tile 7: no multiple of 32\. Give --tile 32\.$"),
+        (Request("unet", "resnet18", 3, 6, 2, 7), r"^--tile 7: not a multiple of 32\. Give --tile 32\.$"),
         (
             Request("pan", "resnet18", 3, 6, 2, 96),
             r"^pan with encoder resnet18: cannot run on tiles of 96 px \(.+\)\. "
@@ -60,14 +76,12 @@ SMALL = dataclasses.replace(Recipe(), encoder="resnet18", encoder_weights="none"
             for arch in ("deeplabv3", "deeplabv3plus", "pan", "upernet")
         ),
     ],
-    ids=lambda value: (
-        f"{value.arch}-{value.encoder}-{value.batch}-{value.tile_px}" if isinstance(value, Request) else ""
-    ),
+    ids=lambda value: f"{value.arch}-{value.encoder}-{value.batch}-{value.tile}" if isinstance(value, Request) else "",
 )
 def test_impossible_wishes_are_refused(request_: Request, message: str) -> None:
     """Before data are read, with the remedy, in one line."""
     with pytest.raises(ModelError, match=message) as raised:
-        check_request(request_)
+        request_.check()
     assert "\n" not in str(raised.value)
 
 
@@ -85,4 +99,4 @@ def test_impossible_wishes_are_refused(request_: Request, message: str) -> None:
 )
 def test_possible_wishes_pass(request_: Request) -> None:
     """Encoders that read values while they are built, one size only, one class, a batch no memory would hold."""
-    check_request(request_)
+    request_.check()

@@ -1,0 +1,78 @@
+"""Models from disk: a run, a folder in segmentation_models_pytorch's layout, or an ONNX file, opened as one thing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from levelground.errors import ModelError, WeightsError
+from levelground.models.build import create_network
+from levelground.models.model import Model, Overrides, described_model
+from levelground.models.onnx_backend import open_onnx
+from levelground.models.pretrained import fit_state, read_state
+from levelground.models.smp_backend import WEIGHTS_FILE, open_smp
+from levelground.models.spec import run_spec
+from levelground.records import sha256_file
+from levelground.runs import Run, read_run
+
+if TYPE_CHECKING:
+    from levelground.runtime import Runtime
+
+
+def open_model(
+    path: Path,
+    runtime: "Runtime",
+    *,
+    legend: Path | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Model:
+    """Load a model with all that it needs.
+
+    Args:
+        path: A run folder, a folder in segmentation_models_pytorch's layout, or an ``.onnx`` file.
+        runtime: Where it will run.
+        legend: Names and colours of an external model's outputs, a TOML file; ours bring their own.
+        mean: Band means of an external model's inputs, in stored units.
+        std: Band deviations likewise.
+    Returns:
+        The model; its network is in evaluation mode on the runtime's device.
+    Raises:
+        ModelError: There is no model, or none that can be run.
+        WeightsError: Its weights are damaged, unsafe, or do not fit.
+        ConfigError: ``legend``, ``mean`` or ``std`` are given for a model that brings its own, or do not fit.
+        LegendError: The legend file contradicts itself.
+    """
+    overrides = Overrides(legend, None if mean is None else tuple(mean), None if std is None else tuple(std))
+    if (path / "run.json").exists():
+        return _open_run(path, runtime, overrides)
+    if path.is_dir() and path.name == "model" and (path.parent / "run.json").exists():
+        return _open_run(path.parent, runtime, overrides)
+    if path.is_file() and path.suffix.lower() == ".onnx":
+        return open_onnx(path, runtime, overrides)
+    if (path / "config.json").exists():
+        return open_smp(path, runtime, overrides)
+    raise ModelError(
+        f"{path}: no model. Give a run folder (run.json), a folder with config.json and model.safetensors, or an .onnx "
+        "file."
+    )
+
+
+def _open_run(folder: Path, runtime: "Runtime", overrides: Overrides) -> Model:
+    model = load_model(read_run(folder))
+    overrides.refuse(folder)
+    return model.with_forward(runtime.place(model.network))
+
+
+def load_model(run: Run) -> Model:
+    """Load the selected weights of a run, on the CPU and in evaluation mode.
+
+    Raises:
+        ModelError: The run holds masks and no model.
+        WeightsError: There are none, they are damaged, or of another architecture than the card says.
+    """
+    spec, folder = run_spec(run), run.model_folder
+    if not (folder / WEIGHTS_FILE).exists():
+        raise WeightsError(f"{folder}: no {WEIGHTS_FILE}. Train the run to its end, or adopt the weights anew.")
+    network = create_network(spec.arch, spec.encoder, spec.bands, len(spec.outputs))
+    network.load_state_dict(fit_state(read_state(folder), network.state_dict(), source=str(folder), part="network"))
+    return described_model(spec, network.eval(), sha256_file(folder / WEIGHTS_FILE))

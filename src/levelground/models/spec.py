@@ -1,0 +1,248 @@
+"""Model specification: all that a model needs besides its weights to run on stored pixels.
+
+A run has it on its card. A model that leaves its run takes it along as one JSON object, ``levelground.json`` beside the
+weights or the metadata key ``levelground`` of an ONNX file: what the outputs mean, how the input is normalised, and so
+on.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from levelground.config import Recipe
+from levelground.datasets.dataset import Dataset, read_dataset
+from levelground.errors import ModelError, RecordError, WeightsError
+from levelground.imagery.legend import JsonLegend, Legend, default_legend
+from levelground.records import atomic_path, plain
+from levelground.runs import Run
+from levelground.tile_geometry import TileGeometry
+
+SPEC_FILE = "levelground.json"
+"""Name of the specification in a folder of weights."""
+
+SPEC_KEY = "levelground"
+"""Key of the specification among the metadata of an ONNX file."""
+
+SCHEMA = 1
+"""The number of the form that this version writes and reads."""
+
+_FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "int16": 32767.0}
+
+
+def full_scale(dtype: str | None) -> float:
+    """Return what a stored value is divided by to lie in 0 to 1; values of other types are taken as they are.
+
+    Example:
+        >>> full_scale("uint8"), full_scale("float32")
+        (255.0, 1.0)
+    """
+    return _FULL_SCALE.get(dtype or "uint8", 1.0)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that a model needs besides its weights to run on stored pixels."""
+
+    name: str
+    """Name to show to people."""
+    arch: str
+    """Architecture; ``unknown`` where a file does not tell."""
+    encoder: str
+    """Encoder likewise."""
+    legend: JsonLegend
+    outputs: tuple[Annotated[int, Field(ge=0, le=254)], ...]
+    """Legend index of each output."""
+    mean: tuple[float, ...]
+    """Mean of each band, in stored units."""
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    """Standard deviation of each band, in stored units."""
+    dtype: Annotated[str, Field(pattern=r"^(uint8|uint16|int16|float32)$")] | None
+    """Type of the stored pixels that it learnt from; ``None`` unknown, taken for uint8."""
+    gsd_m: Annotated[float, Field(gt=0)] | None
+    """Ground sample distance of the training images, metres a pixel; ``None`` unknown."""
+    geometry: TileGeometry
+    """Tile and halo that it was trained with."""
+    fixed_tile: bool = False
+    """Whether it takes tiles of no other size."""
+    max_batch: int | None = None
+    """The number of tiles it takes at a time, where a file fixes it."""
+
+    @property
+    def bands(self) -> int:
+        """The number of bands that it reads."""
+        return len(self.mean)
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return the specification as the text of a JSON object, read back by :func:`parse_spec`."""
+        content = {"schema": SCHEMA, "kind": "model"} | {name: getattr(self, name) for name in _WRITTEN}
+        content |= {"legend": self.legend.to_json(), "tile": self.geometry.tile, "halo": self.geometry.halo}
+        return json.dumps(plain(content), indent=indent, ensure_ascii=False)
+
+
+_WRITTEN = ("name", "arch", "encoder", "legend", "outputs", "mean", "std", "dtype", "gsd_m")
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    """Ranges of tile and halo on disk."""
+
+    tile: Annotated[int, Field(ge=0, le=16384)]
+    halo: Annotated[int, Field(ge=0, le=8192)]
+
+
+_GEOMETRY = TypeAdapter(_Geometry)
+_SPEC = TypeAdapter(ModelSpec)
+
+
+def parse_spec(text: str, *, source: str) -> ModelSpec:
+    """Read a specification.
+
+    Args:
+        text: The JSON object.
+        source: The file, for the error.
+    Raises:
+        WeightsError: It is damaged, of another schema, or contradicts itself.
+    """
+    try:
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError("not a JSON object")
+        if (content.get("schema"), content.get("kind")) != (SCHEMA, "model"):
+            kind, schema = content.get("kind"), content.get("schema")
+            raise ValueError(f"{kind} of schema {schema}, this version reads model of schema {SCHEMA}")
+        geometry = _GEOMETRY.validate_python(content)
+        written = {key: content[key] for key in _WRITTEN if key in content}
+        spec = _SPEC.validate_python(written | {"geometry": TileGeometry(geometry.tile, geometry.halo)})
+        problem = _contradiction(spec)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        problem = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg'].removeprefix('Value error, ')}"
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    if problem:
+        raise WeightsError(f"{source}: its model metadata is damaged ({problem}). Export it anew.")
+    return spec
+
+
+def _contradiction(spec: ModelSpec) -> str | None:
+    if not spec.mean or len(spec.mean) != len(spec.std):
+        return f"{len(spec.mean)} means and {len(spec.std)} deviations"
+    if not all(map(math.isfinite, spec.mean + spec.std)):
+        return "a mean or deviation is not a number"
+    if not spec.outputs or len(set(spec.outputs)) != len(spec.outputs):
+        return "no outputs, or one class twice"
+    if max(spec.outputs) >= spec.legend.n_classes:
+        return f"an output of class {max(spec.outputs)}, the legend has {spec.legend.n_classes} classes"
+    if spec.geometry.tile and 2 * spec.geometry.halo >= spec.geometry.tile:
+        return f"halo {spec.geometry.halo} of tile {spec.geometry.tile}"
+    return None
+
+
+def write_spec(spec: ModelSpec, path: Path) -> None:
+    """Write a specification as a file, unless the file has this very content already.
+
+    Raises:
+        DiskError: It cannot be written.
+    """
+    text = spec.to_json(indent=1) + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def run_geometry(run: Run) -> TileGeometry:
+    """Return the tile and halo that a run was trained with; adopted runs take those of their last evaluation."""
+    card, recipe = run.card, run.card.recipe or Recipe()
+    tile = recipe.tile if card.recipe or card.tile is None else card.tile
+    halo = recipe.halo if card.recipe or card.halo is None else card.halo
+    return TileGeometry(tile, halo)
+
+
+def run_spec(run: Run) -> ModelSpec:
+    """Return the specification of a run's model, as its card has it.
+
+    Raises:
+        ModelError: The run holds masks and no model.
+        LegendError: The card's legend contradicts itself.
+    """
+    card = run.card
+    if not card.outputs:
+        raise ModelError(f"{run.name}: holds predicted masks and no model. Give a run that was trained or adopted.")
+    return ModelSpec(
+        name=run.name,
+        arch=run.arch,
+        encoder=run.encoder,
+        legend=Legend.from_json(card.legend),
+        outputs=card.outputs,
+        mean=card.mean,
+        std=card.std,
+        dtype=card.dtype or _study_dtype(run.folder),
+        gsd_m=card.gsd_m,
+        geometry=run_geometry(run),
+    )
+
+
+def _study_dtype(folder: Path) -> str | None:
+    """The type of the pixels of the study that a run lies in; cards of adopted runs do not name it."""
+    try:
+        return read_dataset(folder.resolve().parent.parent).dtype
+    except RecordError:
+        return None
+
+
+def dataset_spec(
+    dataset: Dataset, arch: str, encoder: str, outputs: Sequence[int], *, name: str, geometry: TileGeometry
+) -> ModelSpec:
+    """Return the specification of a model that learns from a data set, normalised by its training scenes.
+
+    Args:
+        dataset: Gives legend, mean, std, type and ground sample distance of the pixels.
+        arch: Architecture.
+        encoder: Encoder.
+        outputs: Legend index of each output.
+        name: Name to show to people.
+        geometry: Tile and halo that it is trained with.
+    """
+    return ModelSpec(
+        name=name,
+        arch=arch,
+        encoder=encoder,
+        legend=dataset.legend,
+        outputs=tuple(outputs),
+        mean=tuple(dataset.mean),
+        std=tuple(dataset.std),
+        dtype=dataset.dtype,
+        gsd_m=dataset.gsd_m,
+        geometry=geometry,
+    )
+
+
+def numbered_spec(
+    arch: str, encoder: str, *, n_outputs: int, mean: Sequence[float] = (0.0,) * 3, std: Sequence[float] = (1.0,) * 3
+) -> ModelSpec:
+    """Return the specification of a model of numbered classes, for what can be said before there are data.
+
+    Args:
+        arch: Architecture.
+        encoder: Encoder.
+        n_outputs: Number of outputs.
+        mean: Mean of each band; their number is the number of bands.
+        std: Standard deviation of each band.
+    """
+    return ModelSpec(
+        name=f"{arch}-{encoder}",
+        arch=arch,
+        encoder=encoder,
+        legend=default_legend(n_outputs),
+        outputs=tuple(range(n_outputs)),
+        mean=tuple(mean),
+        std=tuple(std),
+        dtype="uint8",
+        gsd_m=None,
+        geometry=TileGeometry(Recipe().tile, Recipe().halo),
+    )

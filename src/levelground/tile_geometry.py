@@ -1,0 +1,110 @@
+"""Tile geometry: side of a tile, overlap of neighbours, tiles run at a time, and the one rule for their defaults.
+
+A model has a geometry of its own, the one it was trained on. A user may ask for another tile, halo or batch
+(:class:`TileOptions`); :func:`choose_geometry` decides what holds then, for every command.
+"""
+
+from dataclasses import dataclass
+
+from levelground.errors import ConfigError
+
+MULTIPLE = 32
+"""Sides of a network's input are multiples of this: five halvings, the stride of the deepest encoder feature."""
+
+_BATCH_PIXELS = {"cpu": 2**20, "cuda": 2**23}
+"""Pixels run at a time: more gain nothing, and cost memory."""
+
+
+@dataclass(frozen=True)
+class TileGeometry:
+    """How scenes are cut into tiles, and how many tiles are run at a time."""
+
+    tile: int
+    """Side of a tile, px; 0 takes a whole scene at once."""
+    halo: int
+    """Half the smallest overlap of neighbouring tiles, px."""
+    batch: int = 1
+    """Tiles run at a time; changes time and memory only."""
+
+    def resized(self, tile: int) -> "TileGeometry":
+        """Return the geometry for another tile: the same halo for the same tile, an eighth of any other tile.
+
+        Example:
+            >>> TileGeometry(512, 56).resized(256), TileGeometry(512, 56).resized(512)
+            (TileGeometry(tile=256, halo=32, batch=1), TileGeometry(tile=512, halo=56, batch=1))
+        """
+        return self if tile == self.tile else TileGeometry(tile, tile // 8, self.batch)
+
+    def check(self, *, multiple: int = MULTIPLE) -> None:
+        """Refuse a geometry that cannot work, before anything is read.
+
+        Args:
+            multiple: What the network needs ``tile`` to be a multiple of.
+        Raises:
+            ConfigError: A negative value, a tile that is not a multiple, or a halo that leaves no step between tiles.
+        """
+        tile, halo = self.tile, self.halo
+        if tile < 0 or halo < 0:
+            raise ConfigError(
+                f"--tile {tile} --halo {halo}: negative. Give 0 or more (tile 0 = the whole scene at once)."
+            )
+        if tile % multiple:
+            near = max(multiple, round(tile / multiple) * multiple)
+            raise ConfigError(f"--tile {tile}: the network needs a multiple of {multiple}. Pass --tile {near}.")
+        if tile and 2 * halo >= tile:
+            raise ConfigError(
+                f"--halo {halo}: twice the halo leaves no step between tiles of {tile}. "
+                f"Pass --halo {tile // 8} or less."
+            )
+
+
+@dataclass(frozen=True)
+class TileOptions:
+    """The tile geometry that a user asks for; ``None`` takes the model's own."""
+
+    tile: int | None = None
+    """Side of a tile, px; 0 takes whole scenes."""
+    halo: int | None = None
+    """Half the smallest overlap of neighbouring tiles, px; of a tile other than the model's, an eighth."""
+    batch: int | None = None
+    """Tiles run at a time; ``None`` chooses by the device."""
+
+
+OWN_TILES = TileOptions()
+"""Nothing asked for: the model's own geometry."""
+
+
+def choose_geometry(
+    own: TileGeometry, asked: TileOptions = OWN_TILES, *, device: str = "cpu", multiple: int = MULTIPLE
+) -> TileGeometry:
+    """Choose the geometry to run a model with: what is asked for, else the model's own.
+
+    Args:
+        own: The model's geometry.
+        asked: What the user asks for.
+        device: Kind of device, for the batch.
+        multiple: What the network needs the tile to be a multiple of.
+    Returns:
+        The geometry; whole scenes have no halo.
+    Raises:
+        ConfigError: It cannot work.
+    Example:
+        >>> choose_geometry(TileGeometry(512, 56), TileOptions(tile=256))
+        TileGeometry(tile=256, halo=32, batch=16)
+    """
+    tile = own.tile if asked.tile is None else asked.tile
+    halo = own.resized(tile).halo if asked.halo is None else asked.halo
+    geometry = TileGeometry(tile, halo if tile else 0, asked.batch or tiles_at_once(tile, device))
+    geometry.check(multiple=multiple)
+    return geometry
+
+
+def tiles_at_once(side: int, device: str) -> int:
+    """Return how many tiles are run at a time where nobody says.
+
+    Example:
+        >>> tiles_at_once(512, "cpu"), tiles_at_once(0, "cuda")
+        (4, 1)
+    """
+    room = _BATCH_PIXELS.get(device, _BATCH_PIXELS["cpu"])
+    return max(1, room // (side * side)) if side else 1
