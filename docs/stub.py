@@ -26,11 +26,13 @@ STUB = Path(__file__).parent.parent / "src" / "levelground" / "__init__.pyi"
 
 HEAD = '''"""The Python API with its types; made by docs/stub.py from the options of the commands, not to be edited."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Literal
+from typing import Any, Literal
 
 '''
+
+PRIVATE = "\ndef _drawn_by(name: str) -> Callable[..., Any]: ...\n"
 
 
 def return_type(command: str) -> tuple[str, dict[str, str]]:
@@ -79,7 +81,9 @@ def stub_text() -> str:
     lines += [f"from levelground import {name} as {name}" for name in levelground._MODULES]
     names = "".join(f"    {name!r},\n" for name in sorted(levelground.__all__))
     functions = "\n".join(function(command) for command in sorted(COMMANDS))
-    text = HEAD + "\n".join(sorted(set(lines))) + f"\n\n__version__: str\n__all__ = [\n{names}]\n\n" + functions
+    text = (
+        HEAD + "\n".join(sorted(set(lines))) + f"\n\n__version__: str\n__all__ = [\n{names}]\n\n" + functions + PRIVATE
+    )
     for arguments in (["check", "--select=I", "--fix"], ["format"]):
         done = subprocess.run(
             [sys.executable, "-m", "ruff", *arguments, "--quiet", f"--stdin-filename={STUB}", "-"],

@@ -1,10 +1,12 @@
 """The Python API: the public names, and commands as functions that take the names of the flags."""
 
+import ast
 import importlib
 import importlib.util
 import inspect
 import os
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -262,3 +264,20 @@ def test_a_type_checker_sees_the_functions(tmp_path: Path) -> None:
     errors = [line for line in done.stdout.splitlines() if line.startswith("use.py:") and ": error:" in line]
     kinds = [(int(line.split(":")[1]), line.rpartition("[")[2].rstrip("]")) for line in errors]
     assert kinds == [(5, "call-arg"), (6, "arg-type"), (7, "call-arg")], done.stdout
+
+
+@pytest.mark.parametrize(
+    "page", ["docs/python.md", "src/levelground/__init__.py", "src/levelground/api.py", "README.md"]
+)
+def test_calls_in_the_documentation_are_right(page: str) -> None:
+    """Every name after ``lg.`` is public, and every argument of a command is one."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name in re.findall(r"\blg\.(\w+)", text):
+        assert name in lg.__all__, name
+    for call in re.findall(r"(?<=\blg\.)\w+\([^()]*\)", text):
+        tree = ast.parse(call, mode="eval").body
+        assert isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)
+        if tree.func.id in COMMANDS:
+            inspect.signature(getattr(lg, tree.func.id)).bind(
+                *tree.args, **{str(k.arg): k.value for k in tree.keywords}
+            )

@@ -13,6 +13,8 @@ loads neither torch nor numpy. Parts that are not listed here, such as ``levelgr
 """
 
 import importlib as _importlib
+from collections.abc import Callable as _Callable
+from typing import Any as _Any
 
 __version__ = "0.1.0"
 
@@ -37,6 +39,13 @@ _PLACES = {
     "read_run": "runs",
 }
 
+_DISPLAYS = {
+    "ComparisonPlots": "reporting.displays",
+    "comparison_html": "reporting.displays",
+    "run_html": "reporting.displays",
+}
+# What objects show in a notebook is drawn above the layers that hold them, so they ask for it here.
+
 __all__ = ["__version__", *_COMMANDS, *_MODULES, *_PLACES]  # all are strings
 
 
@@ -51,6 +60,12 @@ def __getattr__(name: str) -> object:
     else:
         raise AttributeError(f"module 'levelground' has no attribute {name!r}")
     globals()[name] = found
+    return found
+
+
+def _drawn_by(name: str) -> _Callable[..., _Any]:
+    """Load what draws a result in a notebook, when it is first shown."""
+    found: _Callable[..., _Any] = getattr(_importlib.import_module(f"levelground.{_DISPLAYS[name]}"), name)
     return found
 
 

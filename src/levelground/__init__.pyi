@@ -1,9 +1,9 @@
 """The Python API with its types; made by docs/stub.py from the options of the commands, not to be edited."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from levelground import errors as errors
 from levelground import metrics as metrics
@@ -775,3 +775,5 @@ def train(
     Raises:
         LevelgroundError: The study is not prepared, the architecture cannot be trained, or a flag contradicts the run.
     """
+
+def _drawn_by(name: str) -> Callable[..., Any]: ...

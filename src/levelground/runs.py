@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, StrictB
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
+from levelground import _drawn_by
 from levelground.config import Budget, Recipe, check_recipe
 from levelground.errors import RecordError
 from levelground.files import append_text
@@ -298,7 +299,7 @@ class HistoryLine(OpenRecord):
     """Time in training and validation so far, seconds."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Run:
     """A run folder: its place and its card."""
 
@@ -308,6 +309,14 @@ class Run:
     def __fspath__(self) -> str:
         """Return the folder, so that a run is taken wherever its path is."""
         return str(self.folder)
+
+    def __repr__(self) -> str:
+        """Return folder and status; ``card`` has the rest."""
+        return f"<Run {str(self.folder)!r}: {self.card.status}>"
+
+    def _repr_html_(self) -> str:
+        """Show the run's card and learning curves in a notebook."""
+        return str(_drawn_by("run_html")(self))
 
     @property
     def name(self) -> str:

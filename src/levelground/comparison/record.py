@@ -10,7 +10,7 @@ from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import (
     Field,
@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
+from levelground import _drawn_by
 from levelground.comparison.results import (
     BLOCK,
     ArchitecturePairResult,
@@ -39,8 +40,14 @@ from levelground.imagery.legend import JsonLegend
 from levelground.metrics.scores import Scoring
 from levelground.records import SCHEMAS, read_json, write_json
 
+if TYPE_CHECKING:
+    from levelground.reporting.displays import ComparisonPlots  # the type alone; import-linter lists this exception
+
 FILE = "comparison.json"
 """The record's name in a study folder."""
+
+_FOLDER = "_folder"
+"""Where a comparison keeps the folder of its file, which is neither compared nor written."""
 
 
 def _empty(value: object) -> bool:
@@ -185,7 +192,7 @@ class RankedEntry:
     value: float | None
 
 
-@dataclass(frozen=True, config=BLOCK)
+@dataclass(frozen=True, repr=False, config=BLOCK)
 class Comparison:
     """Runs that were scored on the same scenes, compared by one metric named in advance."""
 
@@ -249,6 +256,28 @@ class Comparison:
         for where, problem in _contradictions(self):
             raise ValueError(f"{where}: {problem}")
         return self
+
+    def __repr__(self) -> str:
+        """Return the question and the headline on one line; ``comparison_json`` gives all figures."""
+        headline = next((f.text.partition(". ")[0].rstrip(".") for f in self.findings if f.severity == "headline"), "")
+        runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
+        return f"<Comparison of {runs} on {self.split} by {self.metric}{': ' if headline else ''}{headline}>"
+
+    def _repr_html_(self) -> str:
+        """Show table, verdicts and pictures in a notebook."""
+        return str(_drawn_by("comparison_html")(self))
+
+    @property
+    def plot(self) -> "ComparisonPlots":
+        """The charts: ``comparison.plot.forest()`` draws one and returns its matplotlib ``Axes``, to restyle."""
+        plots: ComparisonPlots = _drawn_by("ComparisonPlots")(self, self.folder or Path())
+        return plots
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of its file, once it was read from one or written to one; runs are found from there."""
+        folder: Path | None = self.__dict__.get(_FOLDER)
+        return folder
 
     @cached_property
     def labels(self) -> dict[str, str]:
@@ -400,12 +429,18 @@ def read_comparison(path: str | PathLike[str]) -> Comparison:
     path = path if path.suffix == ".json" else path / FILE
     record = read_json(path, kind="comparison")
     try:
-        return _COMPARISON.validate_json(json.dumps(record), strict=True)
+        return _placed(_COMPARISON.validate_json(json.dumps(record), strict=True), path.parent)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = one_line(".".join(str(part) for part in first["loc"]))
         what = one_line(first["msg"].removeprefix("Value error, "))
         raise RecordError(f"{path}: {where + ': ' if where else ''}{what}. Run `levelground compare` again.") from error
+
+
+def _placed(comparison: Comparison, folder: Path) -> Comparison:
+    """Note the folder of a comparison's file, which is no part of the comparison."""
+    comparison.__dict__[_FOLDER] = folder
+    return comparison
 
 
 def comparison_json(comparison: Comparison) -> dict[str, JsonValue]:
@@ -421,6 +456,7 @@ def write_record(comparison: Comparison, path: Path) -> None:
         DiskError: The file cannot be written.
     """
     write_json(path, comparison_json(comparison), kind="comparison")
+    _placed(comparison, path.parent)
 
 
 def comparison_schema() -> dict[str, JsonValue]:

@@ -124,7 +124,7 @@ class DatasetRecord:
             raise ValueError(problem)
 
 
-@plain_dataclass(frozen=True)
+@plain_dataclass(frozen=True, repr=False)
 class Dataset:
     """A prepared data set: the record, and the folder that it was read from.
 
@@ -150,6 +150,11 @@ class Dataset:
     def __fspath__(self) -> str:
         """Return the folder, so that a data set is taken wherever its study's path is."""
         return str(self.folder)
+
+    def __repr__(self) -> str:
+        """Return folder, size and split on one line."""
+        sizes = ", ".join(f"{len(self.split.ids(name))} {name}" for name in SPLIT_NAMES)
+        return f"<Dataset {str(self.folder)!r}: {len(self.scenes)} scenes ({sizes}), {self.legend.name} legend>"
 
     @cached_property
     def _by_id(self) -> Mapping[str, SceneRecord]:
