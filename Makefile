@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint types test docs pictures bench gold check clean
+.PHONY: help setup demo lint types test docs renew pictures bench gold check clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -49,6 +49,12 @@ docs: .venv/ready-dev
 	$(BIN)/python docs/architecture.py --check
 	$(BIN)/python docs/schemas.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+renew: .venv/ready-dev
+	$(BIN)/python docs/flags.py
+	$(BIN)/python docs/stub.py
+	$(BIN)/python docs/architecture.py
+	$(BIN)/python docs/schemas.py
 
 pictures: demo .venv/ready-dev
 	$(BIN)/python docs/pictures.py --study demo --notebooks
