@@ -17,6 +17,7 @@ SOURCES = {
     "comparison": "levelground.comparison.record:comparison_schema",
     "dataset": "levelground.datasets.dataset:dataset_schema",
     "history": "levelground.runs:schemas:history.jsonl",
+    "model": "levelground.models.spec:spec_schema",
     "run": "levelground.runs:schemas:run.json",
     "study": "levelground.runs:schemas:study.json",
 }

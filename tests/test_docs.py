@@ -81,6 +81,12 @@ def test_files_that_a_page_names_are_there(page: str) -> None:
     assert [path for path in ours if not (ROOT / path).exists() and not (PACKAGE / path).exists()] == []
 
 
+def test_no_page_holds_a_conflict() -> None:
+    """A merge that was not finished would be read as text."""
+    pages = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *DOCS.rglob("*.ipynb")]
+    assert [page.name for page in pages if re.search(r"^\s*\"?(<{7}|>{7}) ", page.read_text("utf-8"), re.M)] == []
+
+
 def test_both_readmes_name_every_command() -> None:
     """The English one links each command's page; the Russian one shows its name."""
     english, russian = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ru.md"))

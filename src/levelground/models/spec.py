@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from levelground.config import Recipe
 from levelground.datasets.dataset import Dataset, read_dataset
@@ -48,6 +48,8 @@ def full_scale(dtype: str | None) -> float:
 class ModelSpec:
     """All that a model needs besides its weights to run on stored pixels."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(use_attribute_docstrings=True)
+
     name: str
     """Name to show to people."""
     arch: str
@@ -55,6 +57,7 @@ class ModelSpec:
     encoder: str
     """Encoder likewise."""
     legend: JsonLegend
+    """The classes."""
     outputs: tuple[Annotated[int, Field(ge=0, le=254)], ...]
     """Legend index of each output."""
     mean: tuple[float, ...]
@@ -91,12 +94,30 @@ _WRITTEN = ("name", "arch", "encoder", "legend", "outputs", "mean", "std", "dtyp
 class _Geometry:
     """Ranges of tile and halo on disk."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(use_attribute_docstrings=True)
+
     tile: Annotated[int, Field(ge=0, le=16384)]
+    """Side of the tile that it was trained with, px; 0 takes whole scenes."""
     halo: Annotated[int, Field(ge=0, le=8192)]
+    """Half of the overlap of neighbouring tiles, px."""
 
 
 _GEOMETRY = TypeAdapter(_Geometry)
 _SPEC = TypeAdapter(ModelSpec)
+
+
+def spec_schema() -> dict[str, JsonValue]:
+    """Return the JSON Schema of ``levelground.json``."""
+    spec, geometry = _SPEC.json_schema(mode="serialization"), _GEOMETRY.json_schema()
+    head = {"schema": {"const": SCHEMA}, "kind": {"const": "model"}}
+    properties = head | {name: spec["properties"][name] for name in _WRITTEN} | geometry["properties"]
+    return {
+        "title": "ModelSpec",
+        "description": spec["description"],
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+    }
 
 
 def parse_spec(text: str, *, source: str) -> ModelSpec:
