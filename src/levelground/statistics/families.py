@@ -137,7 +137,7 @@ def comparison_statistics(
         >>> [round(estimate.value, 3) for estimate in found.runs["official.miou"]]
         [0.597, 0.702]
         >>> round(found.families[0].pairs[0].delta, 3)
-        -0.104
+        -0.105
     """
     sums = stacked.group_sums(metric)
     by_class = {k: stacked.group_sums(one) for k, one in stacked.class_metrics(metric).items()}
