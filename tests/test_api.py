@@ -266,12 +266,10 @@ def test_a_type_checker_sees_the_functions(tmp_path: Path) -> None:
     assert kinds == [(5, "call-arg"), (6, "arg-type"), (7, "call-arg")], done.stdout
 
 
-@pytest.mark.parametrize(
-    "page", ["docs/python.md", "src/levelground/__init__.py", "src/levelground/api.py", "README.md"]
-)
-def test_calls_in_the_documentation_are_right(page: str) -> None:
+@pytest.mark.parametrize("page", ["__init__.py", "api.py"])
+def test_calls_in_docstrings_are_right(page: str) -> None:
     """Every name after ``lg.`` is public, and every argument of a command is one."""
-    text = (ROOT / page).read_text(encoding="utf-8")
+    text = (ROOT / "src" / "levelground" / page).read_text(encoding="utf-8")
     for name in re.findall(r"\blg\.(\w+)", text):
         assert name in lg.__all__, name
     for call in re.findall(r"(?<=\blg\.)\w+\([^()]*\)", text):

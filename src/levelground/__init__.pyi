@@ -20,6 +20,9 @@ from levelground.imagery.legend import LegendClass as LegendClass
 from levelground.imagery.legend import read_legend as read_legend
 from levelground.metrics.counts_file import SceneCounts as SceneCounts
 from levelground.metrics.counts_file import read_counts as read_counts
+from levelground.models.loading import load_model as load_model
+from levelground.models.model import Model as Model
+from levelground.models.spec import ModelSpec as ModelSpec
 from levelground.prediction.predict import PredictedMap
 from levelground.runs import Run as Run
 from levelground.runs import list_runs as list_runs
@@ -33,6 +36,8 @@ __all__ = [
     "Dataset",
     "Legend",
     "LegendClass",
+    "Model",
+    "ModelSpec",
     "Recipe",
     "Run",
     "SceneCounts",
@@ -44,6 +49,7 @@ __all__ = [
     "evaluate",
     "export",
     "list_runs",
+    "load_model",
     "load_recipe",
     "metrics",
     "predict",
