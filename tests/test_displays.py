@@ -15,6 +15,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from run_builder import build_run, scene_counts
 
 from levelground.errors import ConfigError
@@ -42,6 +43,16 @@ def _axes() -> Axes:
     return Figure().add_subplot()
 
 
+def x_of(line: Line2D) -> list[float]:
+    """The horizontal positions of a line's points."""
+    return [float(value) for value in np.asarray(line.get_xdata())]
+
+
+def y_of(line: Line2D) -> list[float]:
+    """The vertical positions of a line's points."""
+    return [float(value) for value in np.asarray(line.get_ydata())]
+
+
 CHARTS = ("forest", "per_class", "pareto", "learning_curves")
 
 
@@ -63,10 +74,10 @@ def test_forest_has_values_and_intervals_of_the_runs_best_first(plots: Compariso
     values = [run.result.value for run in runs]
     assert values == sorted(values, key=lambda value: -(value or 0))
     markers = [line for line in axes.lines if line.get_marker() not in ("None", "")]
-    assert [line.get_xdata()[0] for line in markers] == values  # type: ignore[index]
-    assert [line.get_ydata()[0] for line in markers] == [0, 1, 2, 3]  # type: ignore[index]
+    assert [x_of(line)[0] for line in markers] == values
+    assert [y_of(line)[0] for line in markers] == [0, 1, 2, 3]
     whiskers = [line for line in axes.lines if line.get_marker() in ("None", "")]
-    assert [list(line.get_xdata()) for line in whiskers] == [list(run.result.interval or ()) for run in runs]  # type: ignore[call-overload]
+    assert [x_of(line) for line in whiskers] == [list(run.result.interval or ()) for run in runs]
     assert [label.get_text() for label in axes.get_yticklabels()] == [run.label for run in runs]
     assert axes.yaxis_inverted()
 
@@ -76,7 +87,7 @@ def test_per_class_has_the_iou_of_every_class_in_every_run(plots: ComparisonPlot
     axes = plots.per_class(_axes())
     for run, line in zip(styled_runs(plots.comparison), axes.lines, strict=True):
         expected = [value for value in run.result.scores["official"].iou if value is not None]
-        assert list(line.get_xdata()) == expected  # type: ignore[call-overload]
+        assert x_of(line) == expected
         assert to_hex(line.get_color()) == run.style.light
 
 
@@ -87,9 +98,9 @@ def test_pareto_has_speed_and_value_with_intervals(plots: ComparisonPlots) -> No
     for number, run in enumerate(runs):
         across, upwards, marker = axes.lines[3 * number : 3 * number + 3]
         speed = run.result.throughput
-        assert list(across.get_xdata()) == list(speed.interval or ())  # type: ignore[call-overload]
-        assert list(upwards.get_ydata()) == list(run.result.interval or ())  # type: ignore[call-overload]
-        place = (marker.get_xdata()[0], marker.get_ydata()[0])  # type: ignore[index]
+        assert x_of(across) == list(speed.interval or ())
+        assert y_of(upwards) == list(run.result.interval or ())
+        place = (x_of(marker)[0], y_of(marker)[0])
         assert place == (speed.predict_megapixels_per_s, run.result.value)
     assert axes.get_xlim()[0] == 0
 
@@ -108,8 +119,8 @@ def test_learning_curves_have_the_points_of_the_histories(plots: ComparisonPlots
     """Validation mIoU by step by default; another curve by its code."""
     axes = plots.learning_curves(ax=_axes())
     assert axes.get_xlabel() == "step"
-    assert [list(line.get_xdata()) for line in axes.lines] == [list(range(24, 241, 24))] * 4  # type: ignore[call-overload]
-    assert len(plots.learning_curves("train_loss_steps", _axes()).lines[0].get_xdata()) == 120  # type: ignore[arg-type]
+    assert [x_of(line) for line in axes.lines] == [list(range(24, 241, 24))] * 4
+    assert len(x_of(plots.learning_curves("train_loss_steps", _axes()).lines[0])) == 120
 
 
 def test_what_cannot_be_drawn_is_refused(study: FakeStudy, tmp_path: Path) -> None:
