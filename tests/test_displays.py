@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -175,6 +176,17 @@ def test_comparison_html_has_table_verdicts_warnings_and_pictures(study: FakeStu
     assert html.count("<li>") == len(known.architecture_pairs) + len(warnings)
     assert len(re.findall(r'<img src="data:image/png;base64,[\w+/=]+"', html)) == 2
     assert pyplot.get_fignums() == []
+
+
+def test_comparison_html_has_the_verdicts_in_the_order_of_the_ranking(study: FakeStudy) -> None:
+    """Pairs of the best run come first, whatever the order of the record."""
+    known = study.comparison
+    single = replace(known, architectures=tuple(replace(entry, seeds=1) for entry in known.architectures))
+    names = [run.name for run in known.ranked_runs]
+    pairs = {frozenset((pair.a, pair.b)): pair.text for pair in known.pairs}
+    ordered = [pairs[frozenset((a, b))] for n, a in enumerate(names) for b in names[n + 1 :]]
+    html = comparison_html(replace(single, pairs=tuple(reversed(known.pairs)), findings=()))
+    assert [unescape(text) for text in re.findall("<li>(.*?)</li>", html)] == ordered
 
 
 def test_html_is_escaped(study: FakeStudy) -> None:

@@ -74,6 +74,23 @@ def test_hostile_labels_are_drawn_as_they_are(study: FakeStudy, tmp_path: Path) 
     assert len(written) == 11
 
 
+def test_samples_are_six_scenes_at_most(study: FakeStudy, tmp_path: Path) -> None:
+    """The picture of a data set of a hundred scenes is not a hundred scenes wide."""
+    widths = []
+    for n in (5, 6, 7):
+        row = study.comparison.scenes[0]
+        many = replace(
+            study.comparison,
+            scenes=tuple(replace(row, id=f"s{k}") for k in range(n)),
+            runs=tuple(replace(run, scene_miou=(0.5,) * n) for run in study.comparison.runs),
+        )
+        opened = {scene.id: study.scenes["119"] for scene in many.scenes}
+        draw_figures(many, tmp_path / "none", tmp_path, scenes=FakeStudy(study.folder, many, opened))
+        with Image.open(tmp_path / "dataset_samples.png") as picture:
+            widths.append(picture.width)
+    assert widths[0] < widths[1] == widths[2]
+
+
 def test_file_names_never_leave_the_folder() -> None:
     """Ids with slashes, dots and line breaks become one plain name each, and unlike ids unlike names."""
     names = [file_name(f"comparison_{scene}") for scene in ("a/b", "a-b", "../x", "a\nb", "Поле 1", "x" * 300)]

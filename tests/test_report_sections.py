@@ -278,12 +278,29 @@ def test_cost_rows_have_what_the_card_knows(runs: list[StyledRun]) -> None:
     assert row.words == ("cpu", "bf16-mixed", "2", "a processor, 2 cores", "val_miou, step 216")
 
 
+def _timed(run: StyledRun, speed: float, value: float) -> StyledRun:
+    throughput = replace(run.result.throughput, predict_megapixels_per_s=speed, interval=None)
+    return StyledRun(run.style, replace(run.result, throughput=throughput, value=value, interval=None))
+
+
+def _share(text: str) -> float:
+    return float(text.rstrip("%"))
+
+
 def test_speed_chart_has_the_timed_runs_and_the_front(known: Comparison, runs: list[StyledRun]) -> None:
     """A run without a time is left out; the front is joined by steps; without any time there is no chart."""
     chart = speed_chart(known, runs)
     assert chart is not None
     assert (len(chart.runs), chart.front) == (4, True)
     assert chart.chart.count('class="front"') == 2 * (len(known.pareto_front) - 1)
+    values = {"fpn s0": (3.0, 0.3), "unet s1": (2.0, 0.5), "fpn s1": (1.0, 0.7), "unet s0": (1.0, 0.1)}
+    timed = [_timed(run, *values[run.label]) for run in runs]
+    front = tuple(run.name for run in timed if run.label != "unet s0")
+    steps = speed_chart(replace(known, pareto_front=front), timed)
+    assert steps is not None
+    starts = [_share(x) for x in positions(steps.chart, "front")]
+    assert len(starts) == 4
+    assert starts == sorted(starts)
     untimed = replace(runs[0].result, throughput=replace(runs[0].result.throughput, predict_megapixels_per_s=None))
     some = [StyledRun(runs[0].style, untimed), *runs[1:]]
     less = speed_chart(replace(known, pareto_front=()), some)

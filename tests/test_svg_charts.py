@@ -32,6 +32,11 @@ def _parsed(svg: Markup) -> ElementTree.Element:
     return ElementTree.fromstring(str(svg))
 
 
+def _share(text: str | None) -> float:
+    """A position in per cent as a number."""
+    return float((text or "").rstrip("%"))
+
+
 def test_interval_strip_puts_marks_at_their_share() -> None:
     """Value, interval, zero and band stand where the scale says."""
     strip = interval_strip(
@@ -58,6 +63,7 @@ def test_lanes_keep_runs_apart() -> None:
     points = [DataPoint(f"run {n}", STYLE, 0.5, 0.0) for n in range(4)]
     root = _parsed(lane_strip(Scale(0, 1), points, [0.5], text="class"))
     assert [part.get("y") for part in root.findall("svg")] == ["12.5%", "37.5%", "62.5%", "87.5%"]
+    assert root.get("height") == "56"
     assert [title.text for title in root.iter("title")] == ["run 0", "run 1", "run 2", "run 3"]
 
 
@@ -68,6 +74,17 @@ def test_line_chart_spans_its_points() -> None:
     points = [tuple(map(float, point.split(","))) for point in root.find(".//polyline").get("points").split()]  # type: ignore[union-attr]
     assert [x for x, _ in points] == [0, 500, 1000]
     assert points[0][1] > points[1][1] > points[2][1]
+
+
+def test_lines_have_the_dash_of_the_run_and_at_most_twelve_markers() -> None:
+    """A long line is drawn whole and marked at twelve points, the last among them."""
+    line = Series("fpn", OTHER, tuple((float(x), x / 100) for x in range(100)))
+    root = _parsed(line_chart([line], text="loss", x_title="step"))
+    drawn = root.find(".//polyline")
+    assert drawn is not None
+    assert (drawn.get("stroke-dasharray"), len(drawn.get("points", "").split())) == ("6 3", 100)
+    marked = [part.get("x") for part in root.findall("svg") if part.find("path") is not None]
+    assert (len(marked), marked[-1]) == (12, "100%")
 
 
 def test_one_point_is_still_a_chart() -> None:
@@ -85,7 +102,11 @@ def test_scatter_draws_both_intervals_and_the_front() -> None:
     root = _parsed(scatter_chart(points, text="", x_title="speed", front=[(2.0, 0.5), (4.0, 0.3)]))
     classes = [part.get("class") for part in root]
     assert classes.count("whisker run r0") == 2
-    assert classes.count("front") == 2
+    steps = [[part.get(key) for key in ("x1", "y1", "x2", "y2")] for part in root if part.get("class") == "front"]
+    (across, top, same, low), (start, level, end, also) = steps
+    assert (across, low) == (same, level) == (start, also)
+    assert _share(end) > _share(across)
+    assert _share(low) > _share(top)
 
 
 def test_reliability_draws_bins_and_their_sizes() -> None:
