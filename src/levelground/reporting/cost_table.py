@@ -7,10 +7,11 @@ from markupsafe import Markup
 
 from levelground.comparison.record import Comparison
 from levelground.comparison.text import MISSING, between, score
+from levelground.records import to_json
 from levelground.reporting.run_styles import StyledRun, metric_title
 from levelground.reporting.summary import millions, rate
 from levelground.reporting.svg_charts import DataPoint, Series, reliability_chart, scatter_chart
-from levelground.runs import SelectionRecord
+from levelground.runs import RunCard, SelectionRecord
 
 
 @dataclass(frozen=True)
@@ -109,20 +110,25 @@ def calibration_charts(runs: Sequence[StyledRun]) -> list[CalibrationChart]:
     return drawn
 
 
-def card_rows(card: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
-    """Flatten a run card to pairs of dotted key and text."""
+def card_rows(card: RunCard) -> list[tuple[str, str]]:
+    """Flatten a run card, without its legend, to pairs of dotted key and text."""
+    return _flat({key: value for key, value in to_json(card).items() if key != "legend"})
+
+
+def _flat(content: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    """Flatten a JSON object to pairs of dotted key and text."""
     rows = []
-    for key, value in card.items():
-        if isinstance(value, Mapping) and value and key != "legend":
-            rows += card_rows(value, f"{prefix}{key}.")
-        elif key != "legend":
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
             rows.append((f"{prefix}{key}", plain_text(value)))
     return rows
 
 
 def protocol_rows(comparison: Comparison) -> list[tuple[str, str]]:
     """Return the training protocol and tile geometry that all runs share, field by field."""
-    fields = card_rows({key: value for key, value in comparison.protocol.items() if value is not None})
+    fields = _flat({key: value for key, value in comparison.protocol.items() if value is not None})
     return [(name.removeprefix("recipe.").replace("_", " "), text) for name, text in fields]
 
 

@@ -17,7 +17,6 @@ from levelground.comparison.record import Comparison
 from levelground.comparison.text import score
 from levelground.errors import ConfigError
 from levelground.imagery.legend import LegendClass
-from levelground.records import to_json
 from levelground.reporting.cost_table import card_rows
 from levelground.reporting.learning_curves import CURVES, Curve, read_curves
 from levelground.reporting.page import render_template
@@ -278,7 +277,7 @@ def run_html(run: Run) -> str:
     return render_template(
         "run.html.j2",
         name=run.name,
-        rows=card_rows(to_json(run.card)),
+        rows=card_rows(run.card),
         pictures=[(f"{curve.title} by {curve.x}", chart_uri(charts[curve.code])) for curve in shown],
     )
 

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from levelground.comparison.record import Comparison
 from levelground.comparison.text import p_number, score
 from levelground.imagery.legend import Legend
-from levelground.records import atomic_path, to_json
+from levelground.records import atomic_path
 from levelground.reporting import cost_table, pairwise, per_class, summary
 from levelground.reporting.gallery import Gallery, SceneSource, make_gallery, study_scenes
 from levelground.reporting.learning_curves import CurveChart, curve_charts
@@ -143,7 +143,7 @@ def page_view(comparison: Comparison, study_folder: Path, scenes: SceneSource | 
         calibrations=cost_table.calibration_charts(runs),
         protocol=cost_table.protocol_rows(comparison),
         unlike=cost_table.unlike_rows(comparison, runs),
-        cards=[cost_table.card_rows(to_json(run.result.card)) for run in runs],
+        cards=[cost_table.card_rows(run.result.card) for run in runs],
         viewer_data=_viewer_data(comparison.legend, runs),
     )
 
