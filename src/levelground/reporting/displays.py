@@ -137,7 +137,7 @@ def forest_chart(comparison: Comparison) -> Chart:
             if run.result.value is not None:
                 ax.plot([run.result.value], [row], color=run.style.light, marker=run.style.marker, markersize=7)
         ax.set_yticks(range(len(runs)), [plain_label(run.label) for run in runs])
-        ax.invert_yaxis()
+        ax.set_ylim(len(runs) - 0.5, -0.5)
         ax.set_xlabel(f"{metric_title(comparison)}, 95 % interval")
         ax.grid(axis="x", alpha=0.3)
 
