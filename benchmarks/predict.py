@@ -47,7 +47,6 @@ from levelground.inference.tiling import plan_axis
 from levelground.models.loading import open_model
 from levelground.models.model import Forward, Model
 from levelground.models.spec import ModelSpec
-from levelground.prediction.plan import choose_tiles
 from levelground.prediction.predict import predict_maps
 from levelground.prediction.resume import STATE_FILE
 from levelground.runtime import Runtime, make_runtime
@@ -132,7 +131,7 @@ def measure_speed(folder: Path, side: int, rounds: int, geodeep: Path | None) ->
     raster, exported = make_raster(folder / "speed.tif", side), export(network, folder / "unet.onnx")
     placed = runtime.place(network)
     model, external = toy_model("unet", placed), open_model(exported, runtime)
-    geometry = choose_tiles(model, PredictOptions(), runtime.device.type)
+    geometry = model.choose_geometry(PredictOptions(), runtime.device.type)
     n_tiles = len(plan_axis(side, TileGeometry(TILE, HALO)).starts) ** 2
     stored = torch.from_numpy(np.stack([read_window(raster, (0, 0, TILE, TILE))] * geometry.batch))
     resident = Normaliser(MEAN, STD, runtime.device)(stored.to(runtime.device))

@@ -15,6 +15,7 @@ from study_builder import ENCODER, SIZES, SPLIT, build_study, small_model
 
 from levelground.adoption.adopt import adopt_predictions, adopt_weights
 from levelground.comparison.inputs import EVALUATION_LOG
+from levelground.config import TileOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, LevelgroundError, SceneError, WeightsError
 from levelground.evaluation.evaluate import evaluate_run
@@ -24,7 +25,6 @@ from levelground.metrics.scores import miou
 from levelground.models.loading import load_model
 from levelground.runs import AdoptionRecord, Run, read_history, read_run
 from levelground.runtime import make_runtime
-from levelground.tile_geometry import TileOptions
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 

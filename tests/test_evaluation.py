@@ -12,7 +12,7 @@ from study_builder import ENCODER, LEGEND, add_run, build_study, small_model
 
 import levelground.evaluation.evaluate
 from levelground.comparison.inputs import EVALUATION_LOG
-from levelground.config import Recipe
+from levelground.config import Recipe, TileOptions
 from levelground.datasets.dataset import Dataset, read_dataset, write_dataset
 from levelground.datasets.splits import Split
 from levelground.errors import ConfigError, LevelgroundError, ModelError, SceneError, UnlikeError, WeightsError
@@ -23,7 +23,7 @@ from levelground.models.smp_backend import save_model
 from levelground.models.spec import run_geometry
 from levelground.runs import Run, SpeedRecord, read_run
 from levelground.runtime import make_runtime
-from levelground.tile_geometry import TileGeometry, TileOptions, choose_geometry
+from levelground.tile_geometry import TileGeometry, choose_geometry
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 

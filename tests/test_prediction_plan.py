@@ -26,7 +26,7 @@ from levelground.errors import ConfigError, LevelgroundError, SceneError
 from levelground.imagery.geotiff import RasterInfo, read_window
 from levelground.imagery.raster_reader import RasterReader
 from levelground.prediction.inputs import find_inputs
-from levelground.prediction.plan import choose_nodata_rule, choose_tiles, plan_predictions
+from levelground.prediction.plan import choose_nodata_rule, plan_predictions
 from levelground.prediction.readers import NodataRule, nodata_mask
 from levelground.tile_geometry import TileGeometry
 
@@ -225,16 +225,16 @@ def test_resampling_needs_both_ground_sample_distances(tmp_path: Path) -> None:
 def test_tiles_are_the_model_s_unless_asked_otherwise() -> None:
     """With another tile the halo is an eighth of it; a file may fix tile and batch."""
     toy = toy_model()
-    own = choose_tiles(toy, PredictOptions(), "cpu")
+    own = toy.choose_geometry(PredictOptions(), "cpu")
     assert (own.tile, own.halo, own.batch) == (64, 8, 256)
-    other = choose_tiles(toy, PredictOptions(tile=128, batch=3), "cpu")
+    other = toy.choose_geometry(PredictOptions(tile=128, batch=3), "cpu")
     assert (other.tile, other.halo, other.batch) == (128, 16, 3)
     fixed = toy_model(max_batch=1, fixed_tile=True, geometry=TileGeometry(100, 12))
-    assert choose_tiles(fixed, PredictOptions(), "cpu") == TileGeometry(100, 12, 1)
+    assert fixed.choose_geometry(PredictOptions(), "cpu") == TileGeometry(100, 12, 1)
     with pytest.raises(ConfigError, match=r"^--tile 128: toy takes tiles of 64 only\. Leave --tile away\.$"):
-        choose_tiles(toy_model(fixed_tile=True), PredictOptions(tile=128), "cpu")
+        toy_model(fixed_tile=True).choose_geometry(PredictOptions(tile=128), "cpu")
     with pytest.raises(ConfigError, match=r"^--halo 40: twice the halo leaves no step"):
-        choose_tiles(toy, PredictOptions(halo=40), "cpu")
+        toy.choose_geometry(PredictOptions(halo=40), "cpu")
 
 
 def test_a_large_raster_is_not_run_in_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

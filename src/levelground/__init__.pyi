@@ -286,11 +286,11 @@ def evaluate(
         split (Literal['test', 'val']): Scenes to evaluate on. Every evaluation on test is
             written down, and the report shows their number.
         tile (int | None): Side of a tile, px, a multiple of 32; 0 takes whole scenes; None
-            takes what the run was trained on.
+            takes the model's.
         halo (int | None): Half of the overlap of neighbouring tiles, px; None takes the
-            run's, or an eighth of another tile.
+            model's, or an eighth of another tile.
         batch (int | None): Tiles run at a time; None fills about one megapixel on a CPU,
-            eight on a GPU. Decides time and memory only.
+            eight on a GPU.
         device (Literal['auto', 'cpu', 'cuda', 'mps']): Where to compute; auto takes CUDA,
             then MPS, then the CPU.
         precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
@@ -379,7 +379,7 @@ def predict(
             at; the map stays on the input's grid.
         any_gsd (bool): Predict a raster as it is even if its ground sample distance is more
             than 4 times off.
-        tile (int | None): Side of a tile, px, a multiple of 32; 0 takes inputs whole; None
+        tile (int | None): Side of a tile, px, a multiple of 32; 0 takes whole scenes; None
             takes the model's.
         halo (int | None): Half of the overlap of neighbouring tiles, px; None takes the
             model's, or an eighth of another tile.

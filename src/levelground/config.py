@@ -288,6 +288,18 @@ PolygonFormat = Literal["none", "gpkg", "geojson"]
 
 
 @dataclass(frozen=True, config=_NO_EXTRAS)
+class TileOptions:
+    """Tile geometry to run a model with instead of its own; see :func:`levelground.tile_geometry.choose_geometry`."""
+
+    tile: Annotated[int, Field(ge=0, le=16384)] | None = None
+    """Side of a tile, px, a multiple of 32; 0 takes whole scenes; None takes the model's."""
+    halo: Annotated[int, Field(ge=0, le=4096)] | None = None
+    """Half of the overlap of neighbouring tiles, px; None takes the model's, or an eighth of another tile."""
+    batch: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Tiles run at a time; None fills about one megapixel on a CPU, eight on a GPU."""
+
+
+@dataclass(frozen=True, config=_NO_EXTRAS)
 class ReadOptions:
     """How `predict` reads its inputs: bands, pixels without data, ground sample distance."""
 
@@ -304,15 +316,9 @@ class ReadOptions:
 
 
 @dataclass(frozen=True, config=_NO_EXTRAS)
-class PredictOptions(ReadOptions):
+class PredictOptions(TileOptions, ReadOptions):
     """How `predict` reads its inputs, runs the model and writes the maps."""
 
-    tile: Annotated[int, Field(ge=0, le=16384)] | None = None
-    """Side of a tile, px, a multiple of 32; 0 takes inputs whole; None takes the model's."""
-    halo: Annotated[int, Field(ge=0, le=4096)] | None = None
-    """Half of the overlap of neighbouring tiles, px; None takes the model's, or an eighth of another tile."""
-    batch: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Tiles run at a time; None fills about one megapixel on a CPU, eight on a GPU."""
     tta: Literal["none", "d4"] = "none"
     """Test-time augmentation; d4 takes the mean over the eight symmetries of the square, in eight times the time."""
     probs: ProbsFormat = "none"

@@ -1,11 +1,12 @@
 """Tile geometry: side of a tile, overlap of neighbours, tiles run at a time, and the one rule for their defaults.
 
 A model has a geometry of its own, the one it was trained on. A user may ask for another tile, halo or batch
-(:class:`TileOptions`); :func:`choose_geometry` decides what holds then, for every command.
+(:class:`~levelground.config.TileOptions`); :func:`choose_geometry` decides what holds then, for every command.
 """
 
 from dataclasses import dataclass
 
+from levelground.config import TileOptions
 from levelground.errors import ConfigError
 
 MULTIPLE = 32
@@ -56,18 +57,6 @@ class TileGeometry:
                 f"--halo {halo}: twice the halo leaves no step between tiles of {tile}. "
                 f"Pass --halo {tile // 8} or less."
             )
-
-
-@dataclass(frozen=True)
-class TileOptions:
-    """The tile geometry that a user asks for; ``None`` takes the model's own."""
-
-    tile: int | None = None
-    """Side of a tile, px; 0 takes whole scenes."""
-    halo: int | None = None
-    """Half the smallest overlap of neighbouring tiles, px; of a tile other than the model's, an eighth."""
-    batch: int | None = None
-    """Tiles run at a time; ``None`` chooses by the device."""
 
 
 OWN_TILES = TileOptions()

@@ -8,7 +8,7 @@ from study_builder import add_run, build_study
 
 from levelground.cli import main
 from levelground.commands.evaluate import EvaluateConfig, evaluate
-from levelground.config import DeviceOptions
+from levelground.config import DeviceOptions, TileOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, RecordError, UnlikeError
 from levelground.metrics.counts_file import read_counts
@@ -46,7 +46,7 @@ def test_a_named_run_or_a_run_folder_is_evaluated_alone(dataset: Dataset) -> Non
     """By name in the study, or by its own folder."""
     runs = dataset.folder / "runs"
     assert evaluate(config(dataset, runs=("b-s0",), split="val")) == [runs / "b-s0" / "counts-val.npz"]
-    alone = EvaluateConfig(study=runs / "a-s0", split="val", tile=32, computing=CPU)
+    alone = EvaluateConfig(study=runs / "a-s0", split="val", tiles=TileOptions(tile=32), computing=CPU)
     assert evaluate(alone) == [runs / "a-s0" / "counts-val.npz"]
     assert not list(runs.glob("*/counts-test.npz"))
 

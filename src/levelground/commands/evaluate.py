@@ -1,13 +1,13 @@
 """Count what runs get right and wrong in each scene of a split; what is counted already is reused."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from levelground.config import DeviceOptions
+from levelground.config import DeviceOptions, TileOptions
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -20,12 +20,7 @@ class EvaluateConfig:
     """Names of runs in the study; none takes every run that has a model."""
     split: Literal["test", "val"] = "test"
     """Scenes to evaluate on. Every evaluation on test is written down, and the report shows their number."""
-    tile: Annotated[int, Field(ge=0, le=16384)] | None = None
-    """Side of a tile, px, a multiple of 32; 0 takes whole scenes; None takes what the run was trained on."""
-    halo: Annotated[int, Field(ge=0, le=4096)] | None = None
-    """Half of the overlap of neighbouring tiles, px; None takes the run's, or an eighth of another tile."""
-    batch: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Tiles run at a time; None fills about one megapixel on a CPU, eight on a GPU. Decides time and memory only."""
+    tiles: tyro.conf.OmitArgPrefixes[TileOptions] = TileOptions()
     computing: tyro.conf.OmitArgPrefixes[DeviceOptions] = DeviceOptions()
 
 
@@ -49,7 +44,7 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     from levelground.records import one_writer
     from levelground.runs import list_runs, read_run, runs_folder
     from levelground.runtime import make_runtime
-    from levelground.tile_geometry import TileOptions, choose_geometry
+    from levelground.tile_geometry import choose_geometry
 
     if (config.study / "run.json").exists():
         if config.runs:
@@ -63,15 +58,14 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     dataset = read_dataset(study)
     if not runs:
         raise ConfigError(f"{study}: no run with a model in runs/. Train or adopt one first.")
-    tiles = TileOptions(config.tile, config.halo, config.batch)
     for run in runs:
         check_fit(run, dataset, config.split)
-        choose_geometry(run_geometry(run), tiles)
+        choose_geometry(run_geometry(run), config.tiles)
     runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
     with one_writer(study):
         paths = []
         for run in runs:
-            evaluated = evaluate_run(run, dataset, config.split, runtime=runtime, tiles=tiles)
+            evaluated = evaluate_run(run, dataset, config.split, runtime=runtime, tiles=config.tiles)
             paths.append(evaluated.counts_path(config.split))
             write_model_card(evaluated)
     say(f"Next: levelground compare {config.study}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from levelground.comparison.inputs import EVALUATION_LOG
+from levelground.config import TileOptions
 from levelground.console import progress_bar, say
 from levelground.datasets.dataset import DATASET_FILE, Dataset
 from levelground.datasets.splits import SplitName
@@ -28,7 +29,7 @@ from levelground.models.spec import run_geometry
 from levelground.records import atomic_path, sha256_file, sha256_json
 from levelground.runs import EvaluationRecord, Run, write_card
 from levelground.runtime import Runtime
-from levelground.tile_geometry import OWN_TILES, TileGeometry, TileOptions, choose_geometry
+from levelground.tile_geometry import OWN_TILES, TileGeometry, choose_geometry
 
 
 def is_evaluated(run: Run, split: SplitName, identity: str) -> bool:

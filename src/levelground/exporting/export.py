@@ -14,6 +14,7 @@ from typing import Literal
 import segmentation_models_pytorch as smp
 from torch import nn
 
+from levelground.config import TileOptions
 from levelground.console import say
 from levelground.errors import ConfigError, ModelError
 from levelground.exporting.model_card import card_text
@@ -27,7 +28,7 @@ from levelground.models.spec import SPEC_FILE, ModelSpec, run_spec, write_spec
 from levelground.records import Record, atomic_path, one_writer, sha256_file
 from levelground.runs import Run
 from levelground.runtime import Runtime, make_runtime, versions
-from levelground.tile_geometry import TileGeometry, TileOptions, choose_geometry
+from levelground.tile_geometry import TileGeometry, choose_geometry
 
 Form = Literal["onnx", "smp"]
 

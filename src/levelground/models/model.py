@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from levelground.config import TileOptions
 from levelground.console import say
 from levelground.errors import ConfigError, LegendError, ModelError
 from levelground.imagery.legend import Legend, default_legend, read_legend
 from levelground.models.spec import ModelSpec
 from levelground.records import sha256_json
-from levelground.tile_geometry import MULTIPLE, TileGeometry, TileOptions, choose_geometry
+from levelground.tile_geometry import MULTIPLE, TileGeometry, choose_geometry
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """Normalised ``(N, C, H, W)`` to ``(N, K, H, W)``: logits, such as a network in evaluation mode gives, or

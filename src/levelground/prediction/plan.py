@@ -22,7 +22,7 @@ from levelground.prediction.inputs import InputFile
 from levelground.prediction.readers import NodataRule, PixelReader, open_pixels
 from levelground.records import sha256_json
 from levelground.runtime import Runtime
-from levelground.tile_geometry import TileGeometry, TileOptions
+from levelground.tile_geometry import TileGeometry
 
 VERSION = 1
 """Raised when the same input gives another map, so that unfinished predictions begin anew."""
@@ -124,7 +124,7 @@ def plan_predictions(
         UnlikeError: An input's ground sample distance is far from the model's.
         ConfigError: Options that cannot work.
     """
-    geometry = choose_tiles(model, options, runtime.device.type)
+    geometry = model.choose_geometry(options, runtime.device.type)
     fitted: dict[str, Model] = {}
     plans = []
     for file in inputs:
@@ -134,15 +134,6 @@ def plan_predictions(
             fitted[dtype] = fit_pixels(model, dtype)
         plans.append(dataclasses.replace(plan, model=fitted[dtype]))
     return plans
-
-
-def choose_tiles(model: Model, options: PredictOptions, device: str) -> TileGeometry:
-    """Choose tile, halo and batch: the model's own where the options name none.
-
-    Raises:
-        ConfigError: The geometry cannot work, or the model takes tiles of one size only.
-    """
-    return model.choose_geometry(TileOptions(options.tile, options.halo, options.batch), device)
 
 
 def _plan_input(
