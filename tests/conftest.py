@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from levelground.datasets.dataset import Dataset
     from levelground.runs import Run
 
 
@@ -17,6 +18,17 @@ def real_data() -> Path:
     if not value or not Path(value).is_dir():
         pytest.skip("LEVELGROUND_DATA names no folder with real imagery")
     return Path(value).resolve()
+
+
+@pytest.fixture
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> "Dataset":
+    """A prepared study of six small scenes and four classes, one of them uncounted, in a folder of its own.
+
+    Two scenes train, b/1 validates; test has b/2, c/1 and c/2.
+    """
+    from study_builder import build_study
+
+    return build_study(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ class FakeStudy:
         return self.scenes[scene_id]
 
 
-def build_study(
+def build_fake_study(
     folder: Path,
     *,
     archs: Mapping[str, float] = ARCHS,

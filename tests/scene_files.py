@@ -59,11 +59,17 @@ def kaggle_pair(folder: Path, name: str, *, size: tuple[int, int] = (20, 30), se
     return labels
 
 
-def png_of_size(width: int, height: int) -> bytes:
-    """A sound PNG header that claims a size, with next to no data behind it."""
+def png_of_size(width: int, height: int, deflated: bytes = zlib.compress(bytes(100))) -> bytes:
+    """A PNG of colours that claims a size, by default with next to no data behind its header."""
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT": deflated, b"IEND": b""}
+    parts = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+def stored_png(pixels: NDArray[np.uint8]) -> bytes:
+    """A PNG of pixels ``(H, W, 3)`` whose bytes no encoder's version changes: its rows are stored, not deflated."""
+    height, width, _ = pixels.shape
+    return png_of_size(width, height, zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels), 0))

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
-from study_builder import LEGEND, SIZES, SPLIT, build_study
+from scene_files import save
+from study_builder import LEGEND, SIZES, SPLIT
 
 from levelground.adoption.predictions import find_masks, read_mask
 from levelground.datasets.dataset import Dataset
@@ -15,22 +15,9 @@ from levelground.evaluation.evaluate import write_mask
 from levelground.imagery.legend import encode_colours
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Test scenes b/2, c/1 and c/2."""
-    return build_study(tmp_path_factory.mktemp("masks"))
-
-
 def some_preds(scene: str, seed: int = 9) -> NDArray[np.uint8]:
     """Classes 0 to 3 at random."""
     return np.random.default_rng(seed).integers(0, 4, SIZES[scene], np.uint8)
-
-
-def save(path: Path, array: NDArray[np.uint8]) -> Path:
-    """Write an image; folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path)
-    return path
 
 
 @pytest.mark.parametrize("pattern", ["{}.png", "{}_mask.png", "{}-pred.png", "{}_PREDICTION.png"])

@@ -1,13 +1,11 @@
 """Hashes and cache keys are those that 0.1.0 wrote: studies stay comparable, decoded scenes are found again."""
 
 import hashlib
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from scene_files import stored_png
 
 from levelground.config import PrepareOptions
 from levelground.datasets.dataset import Dataset, read_dataset, write_dataset
@@ -19,20 +17,6 @@ from levelground.imagery.scene_pixels import SceneFile
 STUDY = Path(__file__).parent / "data" / "study-0.1.0"
 
 
-def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write a PNG whose bytes no encoder's version changes: its rows are stored, not deflated."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    height, width, _ = pixels.shape
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels), 0)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""),
-    )
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Six scenes of fixed bytes, prepared into a cache of their own."""
@@ -41,8 +25,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     rows, cols = np.mgrid[:40, :48]
     for number in range(6):
         bands = rows * 5 + cols * (number + 1), rows * cols + 31 * number, cols * 4 + 7 * number
-        write_png(folder / f"data/{number}_sat.png", (np.stack(bands, axis=-1) % 256).astype(np.uint8))
-        write_png(folder / f"data/{number}_mask.png", DEEPGLOBE.colours[(rows // 10 + cols // 12 + number) % 6])
+        (folder / f"data/{number}_sat.png").write_bytes(stored_png((np.stack(bands, axis=-1) % 256).astype(np.uint8)))
+        (folder / f"data/{number}_mask.png").write_bytes(
+            stored_png(DEEPGLOBE.colours[(rows // 10 + cols // 12 + number) % 6])
+        )
     options = {"out": folder / "study", "data": folder / "data", "cache": folder / "cache"}
     return prepare_dataset(PrepareOptions(**options, split="random"))
 

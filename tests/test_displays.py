@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_study import FakeStudy, build_study
+from fake_study import FakeStudy, build_fake_study
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
@@ -30,7 +30,7 @@ from levelground.runs import read_run
 def study(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
     """Two architectures with two seeds, three scenes."""
     folder = tmp_path_factory.mktemp("study")
-    return build_study(folder, archs={"unet": 0.2, "fpn": 0.3}, seeds=2, scenes=["1", "2", "3"], size=48)
+    return build_fake_study(folder, archs={"unet": 0.2, "fpn": 0.3}, seeds=2, scenes=["1", "2", "3"], size=48)
 
 
 @pytest.fixture

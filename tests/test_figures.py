@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_study import FakeStudy, build_study, with_classes
+from fake_study import FakeStudy, build_fake_study, with_classes
 from PIL import Image
 
 from levelground.imagery.legend import default_legend
@@ -22,7 +22,7 @@ PLOTS = {
 def study(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
     """Two runs and one scene."""
     folder = tmp_path_factory.mktemp("study")
-    return build_study(folder, archs={"unet": 0.2, "fpn": 0.3}, seeds=1, scenes=["119"], size=48)
+    return build_fake_study(folder, archs={"unet": 0.2, "fpn": 0.3}, seeds=1, scenes=["119"], size=48)
 
 
 def test_pictures_have_the_names_of_the_design(study: FakeStudy, tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_without_scenes_and_histories_the_rest_is_drawn(study: FakeStudy, tmp_pa
 
 def test_the_origins_iou_gets_axes_of_its_own(tmp_path: Path) -> None:
     """An adopted history's IoU over images is another metric: it is drawn below, not among the others."""
-    study = build_study(tmp_path, archs={"unet": 0.2}, seeds=1, scenes=["119"], size=48, adopted="fpn")
+    study = build_fake_study(tmp_path, archs={"unet": 0.2}, seeds=1, scenes=["119"], size=48, adopted="fpn")
     before = _height(study, "val_iou_epochs")
     lines = [HistoryLine(kind="val", step=4 * n, epoch=n, val_image_iou=0.1 * n, train_loss=1.0) for n in (1, 2)]
     append_history(tmp_path / "runs" / "fpn", lines)

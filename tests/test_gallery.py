@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_study import FakeStudy, build_study
+from fake_study import FakeStudy, build_fake_study
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,7 +25,9 @@ def _decoded(uri: str) -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
     """One run and two scenes."""
-    return build_study(tmp_path_factory.mktemp("s"), archs={"unet": 0.2}, seeds=1, scenes=["a", "tile 1/b"], size=48)
+    return build_fake_study(
+        tmp_path_factory.mktemp("s"), archs={"unet": 0.2}, seeds=1, scenes=["a", "tile 1/b"], size=48
+    )
 
 
 def test_label_maps_have_the_legends_colours_and_clear_holes() -> None:

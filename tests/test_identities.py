@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from onnx_files import write_onnx
-from study_builder import add_run, build_study
+from study_builder import add_run
 
 from levelground.datasets.dataset import Dataset
 from levelground.evaluation.evaluate import evaluation_identity
@@ -19,12 +19,6 @@ from levelground.runs import Run
 from levelground.runtime import make_runtime
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> Dataset:
-    """A prepared study of six small scenes."""
-    return build_study(tmp_path)
 
 
 @pytest.fixture

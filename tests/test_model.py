@@ -11,7 +11,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 from onnx_files import write_onnx
-from study_builder import ENCODER, LEGEND, add_run, build_study
+from study_builder import ENCODER, LEGEND, add_run
 
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, LegendError, ModelError, RecordError, WeightsError
@@ -41,16 +41,10 @@ colour = "FF0000"
 """
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """A prepared study."""
-    return build_study(tmp_path_factory.mktemp("predictors"))
-
-
 @pytest.fixture
-def run(dataset: Dataset, request: pytest.FixtureRequest) -> Run:
-    """A run of its own for each test."""
-    return add_run(dataset, f"run-{abs(hash(request.node.name))}", gsd_m=0.5)
+def run(dataset: Dataset) -> Run:
+    """A run with an untrained network."""
+    return add_run(dataset, gsd_m=0.5)
 
 
 def save_external(folder: Path, *, bands: int = 3, classes: int = 2, activation: str | None = None) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.make_comparison import make_study
-from fake_study import FakeStudy, build_study, with_classes
+from fake_study import FakeStudy, build_fake_study, with_classes
 from markupsafe import escape
 
 from levelground.comparison.record import Comparison, read_comparison
@@ -64,7 +64,7 @@ class _Outline(HTMLParser):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
     """Three architectures, two seeds, six scenes."""
-    return build_study(tmp_path_factory.mktemp("study"))
+    return build_fake_study(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +245,7 @@ def test_json_cannot_end_its_element() -> None:
 
 def test_one_run_alone_makes_a_page(tmp_path: Path) -> None:
     """One run on one group: no pair, no interval, and the page says so."""
-    study = build_study(tmp_path, archs={"unet": 0.2}, seeds=1, groups=["one"] * 6)
+    study = build_fake_study(tmp_path, archs={"unet": 0.2}, seeds=1, groups=["one"] * 6)
     page = report_html(study.comparison, tmp_path, scenes=study)
     assert not study.comparison.pairs
     assert "<table" not in _section(page, "verdicts")
@@ -266,7 +266,7 @@ def test_long_legends_show_the_classes_with_most_pixels(study: FakeStudy) -> Non
 
 def test_adopted_run_without_history_or_card_is_drawn_like_any_other(tmp_path: Path) -> None:
     """What an adopted run does not know is a dash; its curves are missing and the page says how many are drawn."""
-    study = build_study(tmp_path, seeds=1, adopted="sam-of-another-tool")
+    study = build_fake_study(tmp_path, seeds=1, adopted="sam-of-another-tool")
     page = report_html(study.comparison, tmp_path, scenes=study)
     assert "3 of 4 runs" in page
     assert "sam-of-another-tool" in _section(page, "cost")
@@ -276,7 +276,7 @@ def test_adopted_run_without_history_or_card_is_drawn_like_any_other(tmp_path: P
 def test_twenty_runs_with_long_names_unfold(tmp_path: Path) -> None:
     """Many pairs and matrices fold away; each run keeps a colour of its own."""
     archs = {f"deeplabv3plus-with-a-rather-long-name-{n}": 0.1 + 0.02 * n for n in range(10)}
-    study = build_study(tmp_path, archs=archs, scenes=("1", "2", "3"), size=40)
+    study = build_fake_study(tmp_path, archs=archs, scenes=("1", "2", "3"), size=40)
     page = report_html(study.comparison, tmp_path, scenes=study)
     assert "175 more pairs" in page
     assert "16 more runs" in page

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_study import build_study
+from fake_study import build_fake_study
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from levelground.reporting.page import render_report
@@ -34,7 +34,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of three architectures, two seeds and six scenes, one of them with a long id."""
     folder = tmp_path_factory.mktemp("study")
     scenes = ("119", "6399", "a rather long name of a place/part 7", "104113", "180902", "482365")
-    study = build_study(folder, scenes=scenes, adopted="a-network-of-another-tool-with-a-long-name")
+    study = build_fake_study(folder, scenes=scenes, adopted="a-network-of-another-tool-with-a-long-name")
     return render_report(study.comparison, folder, folder / "report.html", scenes=study)
 
 
@@ -297,7 +297,7 @@ def test_every_control_has_a_name(browser: Browser, report: Path) -> None:
 
 def test_one_run_alone_has_a_working_page(browser: Browser, tmp_path: Path) -> None:
     """A single run: its prediction against the image and against the truth, and no complaint."""
-    study = build_study(tmp_path, archs={"unet": 0.2}, seeds=1, scenes=["only"])
+    study = build_fake_study(tmp_path, archs={"unet": 0.2}, seeds=1, scenes=["only"])
     path = render_report(study.comparison, tmp_path, tmp_path / "report.html", scenes=study)
     context = browser.new_context(viewport=PHONE)
     opened = Seen(context, path)
@@ -310,7 +310,7 @@ def test_one_run_alone_has_a_working_page(browser: Browser, tmp_path: Path) -> N
 def test_twenty_runs_fit_the_phone(browser: Browser, tmp_path: Path) -> None:
     """Twenty runs with long names neither stick out nor overlap."""
     archs = {f"deeplabv3plus-with-a-rather-long-name-{n}": 0.1 + 0.02 * n for n in range(10)}
-    study = build_study(tmp_path, archs=archs, scenes=("1", "2", "3"), size=40)
+    study = build_fake_study(tmp_path, archs=archs, scenes=("1", "2", "3"), size=40)
     path = render_report(study.comparison, tmp_path, tmp_path / "report.html", scenes=study)
     context = browser.new_context(viewport=PHONE)
     opened = Seen(context, path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import confusion_matrix
-from study_builder import LEGEND, build_study
+from study_builder import LEGEND
 from torch import nn
 
 from levelground.console import progress_bar
@@ -33,12 +33,6 @@ class Colours(nn.Module):
         """Red and green make a field, green a wood, blue water."""
         red, green, blue = image.unbind(dim=1)
         return torch.stack([red, green - red, blue], dim=1)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Six scenes of unlike sizes, with gaps and an uncounted class."""
-    return build_study(tmp_path_factory.mktemp("scoring"))
 
 
 def model_of(dataset: Dataset, network: nn.Module, outputs: tuple[int, ...] = OUTPUTS) -> Model:

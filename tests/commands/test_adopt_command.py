@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from study_builder import ENCODER, SIZES, SPLIT, add_run, build_study, small_model
+from study_builder import ENCODER, SIZES, SPLIT, add_run, small_model
 
 from levelground.cli import main
 from levelground.commands.adopt import AdoptConfig, adopt
@@ -18,12 +18,6 @@ from levelground.evaluation.evaluate import evaluate_run
 from levelground.metrics.counts_file import read_counts
 from levelground.runs import read_history, read_run
 from levelground.runtime import make_runtime
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> Dataset:
-    """A prepared study."""
-    return build_study(tmp_path)
 
 
 @pytest.fixture

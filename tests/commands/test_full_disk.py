@@ -14,7 +14,7 @@ import pytest
 import torch
 from bad_files import kaggle
 from bad_records import TRAIN, TRAINED, compared, study
-from fake_study import build_study as build_drawn_study
+from fake_study import build_fake_study
 from run_builder import LEGEND, noisy_counts, scene_counts
 from scene_files import kaggle_pair
 from study_builder import small_model
@@ -93,7 +93,7 @@ def history_cutter(folder: Path) -> Prepared:
 
 def page_writer(folder: Path) -> Prepared:
     """Page, figures and tables of a comparison, where older ones lie."""
-    drawn = build_drawn_study(folder)
+    drawn = build_fake_study(folder)
 
     def write() -> None:
         for kind in (write_comparison, draw, render):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from fake_study import FakeStudy, build_study, write_images
+from fake_study import FakeStudy, build_fake_study, write_images
 
 from levelground.cli import main
 from levelground.commands.report import ReportConfig, report
@@ -14,7 +14,7 @@ from levelground.datasets.prepare import PrepareOptions, prepare_dataset
 def study(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
     """Two runs on three scenes, with images, labels and ``dataset.json`` on disk."""
     folder = tmp_path_factory.mktemp("report")
-    built = build_study(folder / "study", archs={"unet": 0.2, "fpn": 0.3}, seeds=1, scenes=("119", "6399", "777"))
+    built = build_fake_study(folder / "study", archs={"unet": 0.2, "fpn": 0.3}, seeds=1, scenes=("119", "6399", "777"))
     write_images(built, folder / "data")
     prepare_dataset(
         PrepareOptions(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fake_study import FakeStudy, build_study
+from fake_study import FakeStudy, build_fake_study
 
 OUT = Path(__file__).parent / "comparison.json"
 
@@ -17,7 +17,7 @@ OUT = Path(__file__).parent / "comparison.json"
 def make_study(folder: Path) -> FakeStudy:
     """The study: two architectures, two seeds, eight tiny scenes."""
     scenes = [str(number) for number in range(101, 109)]
-    return build_study(folder, archs={"unet": 0.3, "fpn": 0.15}, scenes=scenes, size=24)
+    return build_fake_study(folder, archs={"unet": 0.3, "fpn": 0.15}, scenes=scenes, size=24)
 
 
 if __name__ == "__main__":
