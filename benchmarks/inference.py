@@ -3,8 +3,8 @@
 Run from the project's root: ``python benchmarks/inference.py [--quick] [--archs unet fpn pspnet]``.
 
 For each architecture: the network alone, on a batch of normalised tiles that stays on the device, against
-:func:`levelground.inference.sliding_window.sweep` with
-:func:`levelground.evaluation.score_scenes.reduce_scene` on a scene in a
+:func:`levelground.inference.sliding_window.sliding_window_inference` with
+:func:`levelground.evaluation.score_scenes.postprocess_scene` on a scene in a
 memory map (target: .90 of the network's speed for U-Net and FPN; PSPNet, three times as fast, is printed without a
 target). The two take turns in one process and the fastest turn of each counts: other work on the machine only ever
 slows. Beside it the scene's own megapixels a second, without the overlap.
@@ -24,8 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from levelground.evaluation.score_scenes import reduce_scene
-from levelground.inference.sliding_window import Normaliser, sweep
+from levelground.evaluation.score_scenes import postprocess_scene
+from levelground.inference.sliding_window import Normaliser, sliding_window_inference
 from levelground.inference.tiling import cut, windows
 from levelground.models.model import Model
 from levelground.models.spec import numbered_spec
@@ -76,8 +76,8 @@ def measure(network: nn.Module, pixels: NDArray[np.uint8], setting: Setting, run
                 network(resident[: min(batch, n_tiles - first)])
 
     def scene() -> None:
-        blocks = sweep(model, pixels, geometry, runtime)
-        reduce_scene(blocks, labels, outputs=OUTPUTS, counted=np.ones(6, np.bool_), device=runtime.device)
+        blocks = sliding_window_inference(model, pixels, geometry, runtime)
+        postprocess_scene(blocks, labels, outputs=OUTPUTS, counted=np.ones(6, np.bool_), device=runtime.device)
 
     bare()
     scene()

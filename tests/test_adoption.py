@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from sklearn.metrics import confusion_matrix
 from study_builder import ENCODER, SIZES, SPLIT, build_study, small_model
 
-from levelground.adoption.adopt import adopt_predictions, adopt_weights
-from levelground.comparison.inputs import EVALUATION_LOG
-from levelground.config import TileOptions
+from levelground.adoption.predictions import adopt_predictions
+from levelground.adoption.weights import adopt_weights
+from levelground.config import TileOptions, WeightsOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, LevelgroundError, SceneError, WeightsError
 from levelground.evaluation.evaluate import evaluate_run
@@ -23,7 +23,7 @@ from levelground.imagery.legend import IGNORE
 from levelground.metrics.counts_file import read_counts
 from levelground.metrics.scores import miou
 from levelground.models.loading import load_model
-from levelground.runs import AdoptionRecord, Run, read_history, read_run
+from levelground.runs import EVALUATION_LOG, AdoptionRecord, Run, read_history, read_run
 from levelground.runtime import make_runtime
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
@@ -43,9 +43,10 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def adopt(weights: Path, dataset: Dataset, **more: object) -> Run:
+def adopt(weights: Path, dataset: Dataset, *, name: str | None = None, **options: object) -> Run:
     """Adopt with the encoder given: timm has too many to try."""
-    return adopt_weights(weights, dataset, **({"encoder": ENCODER} | more))  # type: ignore[arg-type]
+    given = WeightsOptions(**({"encoder": ENCODER} | options))  # type: ignore[arg-type]
+    return adopt_weights(weights, dataset, given, name=name)
 
 
 def test_adopted_weights_are_a_run_that_is_evaluated_like_any_other(
@@ -76,7 +77,7 @@ def test_an_smp_network_of_the_origins_kind_is_told_whole(dataset: Dataset, tmp_
     """U-Net with resnet18, seven classes: all told by tensors; its outputs have to be named for another legend."""
     path = tmp_path / "best.pth"
     torch.save(smp.Unet("resnet18", encoder_weights=None, classes=3).state_dict(), path)
-    run = adopt_weights(path, dataset)
+    run = adopt_weights(path, dataset, WeightsOptions())
     assert (run.name, run.arch, run.encoder) == ("unet-resnet18-adopted", "unet", "resnet18")
     assert run.card.outputs == (0, 2, 3)
 
@@ -176,7 +177,7 @@ def test_a_pickle_with_code_in_it_is_not_run(dataset: Dataset, tmp_path: Path) -
     path = tmp_path / "trap.pth"
     torch.save({"encoder.a": Trap()}, path)
     with pytest.raises(WeightsError, match=r"trap\.pth: no plain weights"):
-        adopt_weights(path, dataset)
+        adopt_weights(path, dataset, WeightsOptions())
     assert not (tmp_path / "sprung").exists()
 
 
@@ -214,7 +215,7 @@ def test_a_taken_name_is_refused(dataset: Dataset, weights: Path) -> None:
 @pytest.mark.parametrize("name", ["../x", "a/b", "-", "a b"])
 def test_a_name_that_is_no_folder_is_refused(dataset: Dataset, weights: Path, name: str) -> None:
     """A run stays inside its study."""
-    text = f"--name {name}: no name for a folder. Use letters, digits, dot, minus and underscore."
+    text = f"--name {name}: not a name for a folder. Use letters, digits, dot, minus and underscore."
     refused(ConfigError, text, weights, dataset, name=name)
 
 

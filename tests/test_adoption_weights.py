@@ -7,18 +7,18 @@ import levelground.adoption.weights
 from levelground.adoption.weights import (
     _encoders,
     count_outputs,
+    detect_arch,
+    detect_encoder,
     expected_state,
     first_difference,
-    guess_arch,
-    guess_encoder,
     unwrap,
 )
 from levelground.errors import ModelError, WeightsError
 from levelground.models.build import arch_names
-from levelground.models.pretrained import State
+from levelground.models.pretrained import StateDict
 
 
-def state_of(arch: str, encoder: str, *, classes: int = 7, bands: int = 3) -> State:
+def state_of(arch: str, encoder: str, *, classes: int = 7, bands: int = 3) -> StateDict:
     """Names and shapes of a network's tensors, without values."""
     state = expected_state(arch, encoder, bands=bands, n_outputs=classes)
     assert state is not None
@@ -29,15 +29,15 @@ def state_of(arch: str, encoder: str, *, classes: int = 7, bands: int = 3) -> St
 @pytest.mark.parametrize("encoder", ["resnet50", "tu-tf_efficientnet_lite0"])
 def test_the_architecture_is_told_by_its_decoder(arch: str, encoder: str) -> None:
     """Whatever the file is called and the encoder is."""
-    assert guess_arch(state_of(arch, encoder), source="weights.pth") == arch
+    assert detect_arch(state_of(arch, encoder), source="weights.pth") == arch
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "resnet34", "efficientnet-b0", "mobilenet_v2", "vgg11"])
 def test_the_encoder_is_told_by_all_tensors(encoder: str) -> None:
     """Encoders that the library lists are tried until one fits in names and shapes."""
     state = state_of("unet", encoder)
-    assert guess_arch(state, source="best.pth") == "unet"
-    assert guess_encoder(state, "unet", source="best.pth") == encoder
+    assert detect_arch(state, source="best.pth") == "unet"
+    assert detect_encoder(state, "unet", source="best.pth") == encoder
 
 
 def test_an_encoder_that_the_file_names_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,19 +45,19 @@ def test_an_encoder_that_the_file_names_is_tried_first(monkeypatch: pytest.Monke
     monkeypatch.setattr(levelground.adoption.weights, "_FIRST_TRIED", ())
     assert _encoders("unet_mit_b0_mit_b1_best.pth")[:2] == ["mit_b0", "mit_b1"]
     assert _encoders("unet-EfficientNet-B1.pth")[0] == "efficientnet-b1"
-    assert guess_encoder(state_of("fpn", "mit_b0"), "fpn", source="fpn_mit_b0.pth") == "mit_b0"
+    assert detect_encoder(state_of("fpn", "mit_b0"), "fpn", source="fpn_mit_b0.pth") == "mit_b0"
 
 
 def test_an_encoder_of_timm_is_told_where_the_file_names_it_or_a_package_carries_it() -> None:
     """There are eight hundred of them: not all are tried."""
     assert (
-        guess_encoder(state_of("fpn", "tu-tf_efficientnet_lite0"), "fpn", source="a.pth") == "tu-tf_efficientnet_lite0"
+        detect_encoder(state_of("fpn", "tu-tf_efficientnet_lite0"), "fpn", source="a.pth") == "tu-tf_efficientnet_lite0"
     )
 
 
 def test_other_bands_are_no_hindrance() -> None:
     """The first convolution says how many there are."""
-    assert guess_encoder(state_of("unet", "resnet34", bands=4), "unet", source="a.pth") == "resnet34"
+    assert detect_encoder(state_of("unet", "resnet34", bands=4), "unet", source="a.pth") == "resnet34"
 
 
 def test_what_no_encoder_fits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_what_no_encoder_fits_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     state = state_of("unet", "resnet18") | {"encoder.layer1.0.conv1.weight": torch.empty(64, 64, 5, 5)}
     text = "a.pth: no encoder of segmentation_models_pytorch fits unet. Pass --encoder, such as tu-NAME."
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
-        guess_encoder(state, "unet", source="a.pth")
+        detect_encoder(state, "unet", source="a.pth")
 
 
 def test_another_librarys_decoder_is_refused() -> None:
@@ -77,7 +77,7 @@ def test_another_librarys_decoder_is_refused() -> None:
         "masks with --predictions."
     )
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
-        guess_arch(state, source="a.pth")
+        detect_arch(state, source="a.pth")
 
 
 def test_the_last_convolution_tells_the_classes() -> None:
@@ -114,7 +114,7 @@ def test_the_first_difference_is_named() -> None:
 
 def test_dpt_is_told_too() -> None:
     """Its decoder's names are its own; it needs an encoder of timm."""
-    assert guess_arch(state_of("dpt", "tu-tf_efficientnet_lite0", classes=3), source="x.pth") == "dpt"
+    assert detect_arch(state_of("dpt", "tu-tf_efficientnet_lite0", classes=3), source="x.pth") == "dpt"
 
 
 def test_a_pair_that_does_not_exist_has_no_tensors() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from model_builder import toy_model
 
-from levelground.inference.sliding_window import D4, average_d4
+from levelground.inference.sliding_window import D4, with_tta
 
 
 def test_there_are_eight_and_each_has_its_inverse() -> None:
@@ -24,7 +24,7 @@ def lopsided(image: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_turning_the_image_turns_the_answer(channels_last: bool) -> None:
     """Whatever the network: its mean over all symmetries has them itself."""
-    averaged = average_d4(toy_model(lopsided, bands=1), channels_last=channels_last).forward
+    averaged = with_tta(toy_model(lopsided, bands=1), channels_last=channels_last).forward
     image = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = averaged(image)
     assert torch.allclose(expected.sum(dim=1), torch.ones(2, 8, 8))
@@ -35,7 +35,7 @@ def test_turning_the_image_turns_the_answer(channels_last: bool) -> None:
 def test_probabilities_are_averaged_not_logits() -> None:
     """A network that gives probabilities itself is taken as it is."""
     image = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(1))
-    inside = average_d4(toy_model(lambda x: torch.softmax(lopsided(x), dim=1), bands=1, activated=True)).forward(image)
-    assert torch.allclose(inside, average_d4(toy_model(lopsided, bands=1)).forward(image))
+    inside = with_tta(toy_model(lambda x: torch.softmax(lopsided(x), dim=1), bands=1, activated=True)).forward(image)
+    assert torch.allclose(inside, with_tta(toy_model(lopsided, bands=1)).forward(image))
     mean = torch.stack([torch.softmax(back(lopsided(there(image))), dim=1) for there, back in D4]).mean(dim=0)
     assert torch.allclose(inside, mean, atol=1e-6)

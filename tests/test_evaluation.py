@@ -11,7 +11,6 @@ from sklearn.metrics import confusion_matrix
 from study_builder import ENCODER, LEGEND, add_run, build_study, small_model
 
 import levelground.evaluation.evaluate
-from levelground.comparison.inputs import EVALUATION_LOG
 from levelground.config import Recipe, TileOptions
 from levelground.datasets.dataset import Dataset, read_dataset, write_dataset
 from levelground.datasets.splits import Split
@@ -21,7 +20,7 @@ from levelground.imagery.legend import IGNORE, default_legend
 from levelground.metrics.counts_file import read_counts
 from levelground.models.smp_backend import save_model
 from levelground.models.spec import run_geometry
-from levelground.runs import Run, SpeedRecord, read_run
+from levelground.runs import EVALUATION_LOG, Run, SpeedRecord, read_run
 from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry, choose_geometry
 
@@ -105,7 +104,7 @@ def test_a_change_of_what_decides_the_counts_evaluates_again(dataset: Dataset, r
             mask.unlink()
         for folder in ("b", "c", ""):
             (run.preds_folder("test") / folder).rmdir()
-    run = evaluate_run(run, dataset, "test", runtime=RUNTIME, tiles=TileOptions(tile, halo))
+    run = evaluate_run(run, dataset, "test", runtime=RUNTIME, tiles=TileOptions(tile=tile, halo=halo))
     assert len(looks(dataset)) == 2
     assert run.card.tile == (tile or 64)
     assert len(list(run.preds_folder("test").rglob("*.png"))) == 3

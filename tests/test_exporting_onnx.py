@@ -96,6 +96,7 @@ def test_the_parity_report_speaks_of_the_file(exported: Run) -> None:
     report = json.loads((exported.folder / "export" / "parity.json").read_text())
     entry = report["onnx"]
     assert (report["schema"], report["kind"], entry["holds"]) == (1, "parity", True)
+    assert entry["limits"] == {"max_difference": 1e-3, "equal_classes": 0.999}
     assert entry["max_difference"] < 1e-5
     assert entry["equal_classes"] > 0.999
     assert (entry["tiles"], entry["source"]) == (2, "the study's validation scenes")

@@ -92,7 +92,7 @@ def test_one_output_is_one_of_two_classes(tmp_path: Path, activation: str) -> No
 
 @pytest.mark.parametrize("kind", ["uint8", "float16"])
 def test_inputs_of_other_types_are_converted(tmp_path: Path, kind: str) -> None:
-    """A file that eats bytes gets rounded values, one that eats halves gets halves."""
+    """A file that takes bytes gets rounded values, one that takes halves gets halves."""
     model = open_onnx(write_onnx(tmp_path / "m.onnx", kind=kind), RUNTIME, Overrides())
     image = (noise(1, 3, 32) * 255).round()
     torch.testing.assert_close(model.forward(image), logits_of(image, 4), rtol=1e-4, atol=0.5)
@@ -152,13 +152,16 @@ def test_weights_beside_the_file_are_read_and_decide_the_digest(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        ({"sides": (32, 64)}, r"eats tiles of 32 × 64 px, expected squares\. Export it for squares\."),
-        ({"bands": 40, "layout": "NHWC", "sides": (64, 64)}, r"eats tiles of 64 × 40 px, expected squares\."),
+        ({"sides": (32, 64)}, r"takes tiles of 32 × 64 px, expected squares\. Export it for squares\."),
+        ({"bands": 40, "layout": "NHWC", "sides": (64, 64)}, r"takes tiles of 64 × 40 px, expected squares\."),
         ({"extra_input": True}, r"has 2 inputs, expected one image\. Export it with one\."),
-        ({"bands": "c"}, r"its input \['n', 'c', 'h', 'w'\] names no number of bands\. Export it with a fixed one\."),
+        (
+            {"bands": "c"},
+            r"its input \['n', 'c', 'h', 'w'\] has no fixed number of bands\. Export it with ",
+        ),
         (
             {"kind": "int32"},
-            r"eats tensor\(int32\) \['n', 3, 'h', 'w'\], expected float \(N, C, H, W\)\. Export it for images",
+            r"takes tensor\(int32\) \['n', 3, 'h', 'w'\], expected float \(N, C, H, W\)\. Export it for images",
         ),
         (
             {"pool": True},
@@ -168,7 +171,7 @@ def test_weights_beside_the_file_are_read_and_decide_the_digest(tmp_path: Path) 
     ],
 )
 def test_what_is_no_segmentation_of_one_image_is_refused(tmp_path: Path, form: dict[str, object], message: str) -> None:
-    """One line says what it eats or gives, and what was expected."""
+    """One line says what it takes or gives, and what was expected."""
     path = write_onnx(tmp_path / "m.onnx", **form)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=message):
         open_onnx(path, RUNTIME, Overrides())
@@ -189,7 +192,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     """Neither a text nor half a file loads."""
     path = tmp_path / "m.onnx"
     path.write_text("no model")
-    with pytest.raises(WeightsError, match=r"m\.onnx: no ONNX file \(.+\)\. Give the file that was exported\."):
+    with pytest.raises(WeightsError, match=r"m\.onnx: not an ONNX file \(.+\)\. Give the file that was exported\."):
         open_onnx(path, RUNTIME, Overrides())
     whole = write_onnx(path).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])

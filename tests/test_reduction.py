@@ -8,7 +8,7 @@ from segmentation_models_pytorch.losses import DiceLoss
 from torch.nn import functional
 
 from levelground.errors import ModelError
-from levelground.evaluation.score_scenes import ScenePrediction, most_probable, output_targets, reduce_scene
+from levelground.evaluation.score_scenes import ScenePrediction, most_probable, output_targets, postprocess_scene
 from levelground.imagery.legend import IGNORE
 from levelground.inference.sliding_window import Block
 
@@ -28,7 +28,7 @@ def reduced(logits: torch.Tensor, labels: NDArray[np.uint8], **more: bool) -> Sc
     """Reduce a scene that comes in three blocks."""
     probs = torch.softmax(logits, dim=0)
     blocks = [Block(0, 0, probs[:, :12, :11]), Block(0, 11, probs[:, :12, 11:]), Block(12, 0, probs[:, 12:])]
-    return reduce_scene(blocks, labels, outputs=OUTPUTS, counted=COUNTED, device=CPU, **more)
+    return postprocess_scene(blocks, labels, outputs=OUTPUTS, counted=COUNTED, device=CPU, **more)
 
 
 def test_preds_are_legend_indices_of_the_most_probable_output() -> None:
@@ -87,7 +87,7 @@ def test_a_network_with_another_number_of_outputs_is_refused() -> None:
     """Both numbers are named."""
     text = "the network has 2 outputs, its card names 3 classes. Train or adopt the run anew."
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
-        reduce_scene(
+        postprocess_scene(
             [Block(0, 0, torch.zeros(2, 4, 4))],
             np.zeros((4, 4), np.uint8),
             outputs=OUTPUTS,

@@ -10,7 +10,7 @@ from model_builder import toy_model
 from numpy.typing import NDArray
 
 from levelground.errors import DiskError, ShapeError
-from levelground.inference.sliding_window import Block, Normaliser, sweep
+from levelground.inference.sliding_window import Block, Normaliser, sliding_window_inference
 from levelground.inference.tiling import cut, stitch
 from levelground.models.model import Forward
 from levelground.runtime import make_runtime
@@ -40,7 +40,7 @@ def run(
     whole = np.full((classes, *pixels.shape[:2]), np.nan, np.float32)
     bands = pixels.shape[2]
     model = toy_model(forward, bands=bands, mean=10.0, std=5.0)
-    blocks = sweep(model, pixels, TileGeometry(tile, halo, batch), RUNTIME)
+    blocks = sliding_window_inference(model, pixels, TileGeometry(tile, halo, batch), RUNTIME)
     for block in blocks:
         take(block)
         assert np.isnan(whole[:, *block.place]).all()
@@ -144,7 +144,7 @@ def test_only_windows_of_one_tile_are_read() -> None:
             return np.zeros((key[0].stop - key[0].start, key[1].stop - key[1].start, 2), np.uint8)
 
     raster = Raster()
-    for _ in sweep(toy_model(pixelwise), raster, TileGeometry(32, 4, 2), RUNTIME):
+    for _ in sliding_window_inference(toy_model(pixelwise), raster, TileGeometry(32, 4, 2), RUNTIME):
         pass
     assert {(rows.stop - rows.start, cols.stop - cols.start) for rows, cols in raster.asked} == {(32, 32)}
     assert len(raster.asked) == 8 * 4
@@ -167,13 +167,13 @@ def test_a_reader_that_fails_stops_the_sweep_and_leaves_no_thread() -> None:
             raise OSError("the raster breaks off")
 
     with pytest.raises(OSError, match=r"^the raster breaks off$"):
-        list(sweep(toy_model(pixelwise), Broken(), TileGeometry(32, 4), RUNTIME))
+        list(sliding_window_inference(toy_model(pixelwise), Broken(), TileGeometry(32, 4), RUNTIME))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("tiles")]
 
 
 def test_the_callers_gradient_mode_is_left_alone() -> None:
     """Between blocks, and after a sweep that was given up, autograd works as before."""
-    blocks = sweep(toy_model(pixelwise), scene(64, 64), TileGeometry(32, 4), RUNTIME)
+    blocks = sliding_window_inference(toy_model(pixelwise), scene(64, 64), TileGeometry(32, 4), RUNTIME)
     next(blocks)
     assert not torch.is_inference_mode_enabled()
     blocks.close()  # type: ignore[attr-defined]
@@ -202,7 +202,7 @@ def test_a_device_without_channels_last_gets_contiguous_images() -> None:
         seen.append(image.is_contiguous())
         return pixelwise(image)
 
-    list(sweep(toy_model(watch), scene(40, 40), TileGeometry(32, 4, 2), Plain()))  # type: ignore[arg-type]
+    list(sliding_window_inference(toy_model(watch), scene(40, 40), TileGeometry(32, 4, 2), Plain()))  # type: ignore[arg-type]
     assert seen == [True, True]
 
 
@@ -223,7 +223,7 @@ def test_probabilities_that_a_network_gives_itself_are_taken_as_they_are() -> No
         return torch.softmax(pixelwise(image), dim=1)
 
     model = toy_model(with_softmax, mean=10.0, std=5.0, activated=True)
-    blocks = list(sweep(model, pixels, TileGeometry(32, 4, 2), RUNTIME))
+    blocks = list(sliding_window_inference(model, pixels, TileGeometry(32, 4, 2), RUNTIME))
     whole = np.full((3, 40, 50), np.nan, np.float32)
     for block in blocks:
         whole[:, *block.place] = block.probs.numpy()
@@ -241,7 +241,7 @@ def test_a_later_row_reads_only_the_tiles_it_blends_with() -> None:
             read.append(key[0].start)
             return np.zeros((32, 32, 2), np.uint8)
 
-    blocks = list(sweep(toy_model(pixelwise), Raster(), TileGeometry(32, 4), RUNTIME, first_row=5))
+    blocks = list(sliding_window_inference(toy_model(pixelwise), Raster(), TileGeometry(32, 4), RUNTIME, first_row=5))
     assert read[0] < blocks[0].row == read[1]
     assert len(read) == len(blocks) + 1
 
@@ -251,4 +251,8 @@ def test_edges_that_the_disk_does_not_take_are_one_line(tmp_path: Path, monkeypa
     monkeypatch.setattr("levelground.inference.sliding_window.os.pwrite", lambda *_: 0)
     text = f"{tmp_path}: cannot be written (No space left on device). Free space; the same command goes on."
     with pytest.raises(DiskError, match=f"^{re.escape(text)}$"):
-        list(sweep(toy_model(pixelwise), scene(90, 40), TileGeometry(32, 4, 2), RUNTIME, spill=tmp_path))
+        list(
+            sliding_window_inference(
+                toy_model(pixelwise), scene(90, 40), TileGeometry(32, 4, 2), RUNTIME, overlap_folder=tmp_path
+            )
+        )

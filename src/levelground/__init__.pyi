@@ -88,10 +88,10 @@ def adopt(
             segmentation_models_pytorch; left out with ``predictions``.
         study (path): Prepared study folder that gets the run; by default the current
             folder.
-        arch (str | None): Architecture the weights belong to; None tells it by their
+        arch (str | None): Architecture the weights belong to; None detects it from their
             tensors and says so.
-        encoder (str | None): Encoder the weights belong to; None tells it by their tensors
-            and says so.
+        encoder (str | None): Encoder the weights belong to; None detects it from their
+            tensors and says so.
         classes (int | None): Number of the network's outputs; None takes the weights'.
         outputs (int | Sequence[int]): Legend index of each output; by default all classes,
             or all counted ones, whichever are as many.
@@ -317,7 +317,7 @@ def export(
 
     Args:
         run (path): Folder of a finished or adopted run.
-        to (Literal['onnx', 'smp'] | Sequence[Literal['onnx', 'smp']]): Forms: onnx (one
+        to (Literal['onnx', 'smp'] | Sequence[Literal['onnx', 'smp']]): Formats: onnx (one
             file, for QGIS, geodeep and onnxruntime), smp (a folder for
             smp.from_pretrained).
         tile (int | None): Height and width of the ONNX file's input, px, a multiple of 32;
@@ -327,10 +327,10 @@ def export(
         overwrite (bool): Replace an older export.
         threads (int | None): CPU threads of the check; None takes all cores.
     Returns:
-        The file or folder of each form.
+        The file or folder of each format.
     Raises:
         RecordError: There is no such run.
-        LevelgroundError: It cannot be exported; forms before it are done.
+        LevelgroundError: It cannot be exported; formats before it are done.
     """
 
 def predict(

@@ -283,6 +283,45 @@ class PrepareOptions:
     """Fetch DeepGlobe with kagglehub first, where you have access."""
 
 
+Normalisation = Literal["none", "imagenet", "data"]
+
+
+@dataclass(frozen=True, config=_NO_EXTRAS)
+class WeightsOptions:
+    """Properties of another tool's weights, as far as they are known."""
+
+    arch: str | None = None
+    """Architecture the weights belong to; None detects it from their tensors and says so."""
+    encoder: str | None = None
+    """Encoder the weights belong to; None detects it from their tensors and says so."""
+    classes: Annotated[int, Field(ge=1, le=255)] | None = None
+    """Number of the network's outputs; None takes the weights'."""
+    outputs: tuple[int, ...] = ()
+    """Legend index of each output; by default all classes, or all counted ones, whichever are as many."""
+    normalise: Normalisation = "none"
+    """How inputs were normalised in training: none (values 0 to 1, as in the origin study), imagenet, or data (the
+    training scenes' means)."""
+    history: Path | None = None
+    """The origin study's history (*_trainhist.json), drawn with the other runs' learning curves."""
+
+
+ExportFormat = Literal["onnx", "smp"]
+
+
+@dataclass(frozen=True, config=_NO_EXTRAS)
+class ExportOptions:
+    """Options of an export."""
+
+    tile: Annotated[int, Field(ge=32, le=8192)] | None = None
+    """Height and width of the ONNX file's input, px, a multiple of 32; None takes what the run was trained on."""
+    gsd: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    """Ground sample distance of the training images, metres a pixel; None takes what the run card says."""
+    overwrite: bool = False
+    """Replace an older export."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """CPU threads of the check; None takes all cores."""
+
+
 ProbsFormat = Literal["none", "uint8", "float32"]
 PolygonFormat = Literal["none", "gpkg", "geojson"]
 

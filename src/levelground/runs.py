@@ -357,6 +357,10 @@ class Run:
         return self.folder / f"preds-{split}"
 
 
+EVALUATION_LOG = "test_looks.jsonl"
+"""In a study folder: one line for each evaluation of a run on the test scenes, with time, run and command."""
+
+
 def runs_folder(study: Path) -> Path:
     """Return the folder of a study that holds its runs."""
     return study / "runs"

@@ -18,7 +18,7 @@ _BATCH_PIXELS = {"cpu": 2**20, "cuda": 2**23}
 
 @dataclass(frozen=True)
 class TileGeometry:
-    """How scenes are cut into tiles, and how many tiles are run at a time."""
+    """Geometry of tiles: side, overlap, and number run at a time."""
 
     tile: int
     """Side of a tile, px; 0 takes a whole scene at once."""
@@ -89,7 +89,7 @@ def choose_geometry(
 
 
 def tiles_at_once(side: int, device: str) -> int:
-    """Return how many tiles are run at a time where nobody says.
+    """Return the number of tiles run at a time where none is asked for.
 
     Example:
         >>> tiles_at_once(512, "cpu"), tiles_at_once(0, "cuda")

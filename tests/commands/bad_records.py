@@ -208,7 +208,7 @@ RUNS = {
     "a name that leaves the study": Case(
         study,
         masks_of(),
-        r"ConfigError: --name \.\./x: no name for a folder\. .+",
+        r"ConfigError: --name \.\./x: not a name for a folder\. .+",
         f"{ADOPT} --predictions masks --name ../x",
     ),
     "counts cut short": Case(

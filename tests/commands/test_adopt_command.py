@@ -12,6 +12,7 @@ from study_builder import ENCODER, SIZES, SPLIT, add_run, small_model
 
 from levelground.cli import main
 from levelground.commands.adopt import AdoptConfig, adopt
+from levelground.config import WeightsOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, RecordError
 from levelground.evaluation.evaluate import evaluate_run
@@ -87,7 +88,7 @@ def test_flags_of_weights_beside_masks_are_refused(dataset: Dataset, tmp_path: P
     """The flag is named."""
     text = "--arch describes weights, --predictions gives masks. Leave --arch away."
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
-        adopt(AdoptConfig(study=dataset.folder, predictions=tmp_path, arch="unet"))
+        adopt(AdoptConfig(study=dataset.folder, predictions=tmp_path, network=WeightsOptions(arch="unet")))
 
 
 def test_a_folder_that_is_no_study_is_named(tmp_path: Path, weights: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from study_builder import add_run, build_study, small_model
 
 from levelground.cli import main
+from levelground.config import ExportOptions
 from levelground.datasets.dataset import Dataset
 from levelground.exporting import export
 from levelground.models.loading import load_model, open_model
@@ -68,7 +69,7 @@ def test_an_export_is_replaced_only_when_asked(dataset: Dataset, capsys: pytest.
     run = add_run(dataset, "again")
     assert main(["export", str(run.folder), "--to", "smp"]) == 0
     assert refused(["export", str(run.folder), "--to", "onnx", "smp"], capsys).endswith(
-        "smp: is there already. Pass --overwrite to replace it."
+        "smp: exists already. Pass --overwrite to replace it."
     )
     assert folder_of(run) == {"smp", "parity.json"}
     parity = run.folder / "export" / "parity.json"
@@ -129,9 +130,9 @@ def test_notes_about_clients(capsys: pytest.CaptureFixture[str], dataset: Datase
     from levelground.models.spec import run_spec
 
     spec = run_spec(add_run(dataset, "notes", dtype="uint16"))
-    fitted = export._fitted(dataclasses.replace(spec, geometry=TileGeometry(0, 0)), export.ExportOptions())
+    fitted = export._chosen_spec(dataclasses.replace(spec, geometry=TileGeometry(0, 0)), ExportOptions())
     assert (fitted.geometry.tile, fitted.geometry.halo) == (512, 64)
-    export._say_of_clients(dataclasses.replace(spec, mean=(1.0,) * 4, std=(1.0,) * 4))
+    export._warn_of_clients(dataclasses.replace(spec, mean=(1.0,) * 4, std=(1.0,) * 4))
     said = capsys.readouterr().err
     for line in (
         "notes: was trained on whole scenes; exported for tiles of 512 px. Or pass --tile.",

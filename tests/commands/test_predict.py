@@ -20,7 +20,7 @@ from levelground.commands.predict import PredictConfig, predict
 from levelground.config import DeviceOptions, PredictOptions
 from levelground.errors import ModelError
 from levelground.imagery.geotiff import read_info, read_window
-from levelground.inference.sliding_window import sweep
+from levelground.inference.sliding_window import sliding_window_inference
 from levelground.models.loading import load_model
 from levelground.prediction.resume import STATE_FILE, UNFINISHED_FILE
 from levelground.runs import Run
@@ -50,7 +50,7 @@ def test_a_run_maps_rasters_and_images(run: Run, tmp_path: Path, capsys: pytest.
     model, whole = load_model(run), np.zeros((100, 140), np.uint8)
     runtime = make_runtime("cpu", "fp32", threads=1)
     placed = model.with_forward(runtime.place(model.network))
-    for block in sweep(placed, pixels, TileGeometry(64, 8, 256), runtime):
+    for block in sliding_window_inference(placed, pixels, TileGeometry(64, 8, 256), runtime):
         whole[block.place] = np.array(model.spec.outputs, np.uint8)[block.probs.argmax(dim=0).numpy()]
     assert np.array_equal(read_window(tmp_path / "out/a.tif")[..., 0], whole)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from model_builder import toy_model
 from numpy.typing import NDArray
 
-from levelground.inference.sliding_window import sweep
+from levelground.inference.sliding_window import sliding_window_inference
 from levelground.models.model import Forward
 from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry
@@ -19,7 +19,7 @@ RUNTIME = make_runtime("cpu", "fp32", threads=1)
 def scores(pixels: NDArray[np.uint8], forward: Forward, *, tile: int, halo: int, batch: int) -> NDArray[np.float32]:
     """Blended probabilities of a scene."""
     model = toy_model(forward, bands=1, mean=100.0, std=50.0)
-    blocks = list(sweep(model, pixels, TileGeometry(tile, halo, batch), RUNTIME))
+    blocks = list(sliding_window_inference(model, pixels, TileGeometry(tile, halo, batch), RUNTIME))
     whole = np.full((blocks[0].probs.shape[0], *pixels.shape[:2]), np.nan, np.float32)
     for block in blocks:
         whole[:, *block.place] = block.probs.numpy()
@@ -75,11 +75,13 @@ def test_where_tiles_agree_blending_is_exact(height: int, width: int, tile: int,
 
 
 def blocks_of(
-    pixels: NDArray[np.uint8], *, tile: int, halo: int, batch: int, first_row: int = 0, spill: Path | None = None
+    pixels: NDArray[np.uint8], *, tile: int, halo: int, batch: int, first_row: int = 0, folder: Path | None = None
 ) -> dict[tuple[int, int], NDArray[np.float32]]:
     """Each block of a sweep by its place."""
     model = toy_model(local_mean, bands=1, mean=100.0, std=50.0)
-    blocks = sweep(model, pixels, TileGeometry(tile, halo, batch), RUNTIME, first_row=first_row, spill=spill)
+    blocks = sliding_window_inference(
+        model, pixels, TileGeometry(tile, halo, batch), RUNTIME, first_row=first_row, overlap_folder=folder
+    )
     return {(block.row, block.col): block.probs.numpy().copy() for block in blocks}
 
 
@@ -112,6 +114,6 @@ def test_a_lower_edge_in_a_file_changes_nothing(height: int, width: int, halo: i
     pixels = np.random.default_rng(height * width).integers(0, 256, (height, width, 1), np.uint8)
     memory = blocks_of(pixels, tile=32, halo=halo, batch=batch)
     with tempfile.TemporaryDirectory() as folder:
-        file = blocks_of(pixels, tile=32, halo=halo, batch=batch, spill=Path(folder))
+        file = blocks_of(pixels, tile=32, halo=halo, batch=batch, folder=Path(folder))
         assert list(Path(folder).iterdir()) == []
     assert all(np.array_equal(memory[place], file[place]) for place in memory)

@@ -1,8 +1,8 @@
-"""The origin study's training history (``*_trainhist.json``) as lines of ours.
+"""Training history of the origin study (``*_trainhist.json``) as history lines.
 
 Its keys: ``train_loss``, ``val_loss`` and ``val_meanIoU`` by epoch; ``tl``, ``vl`` and ``viou`` by step, the last two
 by step of validation; ``metadata``. Its validation IoU is micro IoU per image, averaged, which is not our mIoU, and its
-validation loss is no cross-entropy: they keep names of their own, ``val_image_iou`` and ``val_own_loss``.
+validation loss is not a cross-entropy: they keep names of their own, ``val_image_iou`` and ``val_own_loss``.
 """
 
 import json
@@ -26,7 +26,7 @@ def read_origin_history(path: Path) -> tuple[list[HistoryLine], JsonValue]:
     Returns:
         Lines for ``history.jsonl`` in the order of their steps, and the file's ``metadata``.
     Raises:
-        DataError: The file is unreadable, lacks every key, or a value is no list of numbers.
+        DataError: The file is unreadable, lacks every key, or a value is not a list of numbers.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -45,14 +45,14 @@ def _epochs(values: dict[str, list[float | None]]) -> int:
 
 
 def _step_lines(values: dict[str, list[float | None]]) -> Iterator[HistoryLine]:
-    """Training steps; an epoch has as many as fit evenly."""
+    """Yield training steps; they are spread evenly over the epochs."""
     epochs, losses = _epochs(values), values["tl"]
     for number, loss in enumerate(losses, start=1):
         yield HistoryLine(kind="step", step=number, epoch=number * epochs / len(losses), train_loss=loss)
 
 
 def _image_lines(values: dict[str, list[float | None]]) -> Iterator[HistoryLine]:
-    """Validation images, one a line, at the end of the epoch that they were scored after."""
+    """Yield validation images, one a line, at the end of the epoch that they were scored after."""
     epochs, n = _epochs(values), max(len(values["vl"]), len(values["viou"]))
     for number in range(n):
         epoch = number * epochs // n + 1
@@ -67,7 +67,7 @@ def _image_lines(values: dict[str, list[float | None]]) -> Iterator[HistoryLine]
 
 
 def _epoch_lines(values: dict[str, list[float | None]]) -> Iterator[HistoryLine]:
-    """Epochs, as our validations."""
+    """Yield epochs, as validations."""
     if any(values[key] for key in BY_EPOCH):
         for number in range(_epochs(values)):
             yield HistoryLine(
@@ -81,17 +81,17 @@ def _epoch_lines(values: dict[str, list[float | None]]) -> Iterator[HistoryLine]
 
 
 def _step_at(values: dict[str, list[float | None]], epoch: int) -> int:
-    """The last training step of an epoch; the epoch itself where steps were not kept."""
+    """Return the last training step of an epoch; the epoch itself where steps were not kept."""
     return round(epoch * len(values["tl"]) / _epochs(values)) or epoch
 
 
 def _at(values: list[float | None], number: int) -> float | None:
-    """The value at one place, where the file has one."""
+    """Return the value at one place, where the file has one."""
     return values[number] if number < len(values) else None
 
 
 def _numbers(value: object, path: Path, key: str) -> Iterator[float | None]:
-    """The numbers of a list, or of lists in it (steps kept epoch by epoch), in order."""
+    """Yield the numbers of a list, or of lists in it (steps kept epoch by epoch), in order."""
     if isinstance(value, list):
         for item in value:
             yield from _numbers(item, path, key)

@@ -1,5 +1,6 @@
-"""Masks that another tool predicted: which file belongs to which scene, and what it says."""
+"""Adoption of masks that another tool predicted: found by scene, read as class indices, and counted."""
 
+import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -7,16 +8,77 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from levelground.adoption.adopted_runs import adopted_card, clean_name, find_adopted
+from levelground.console import say, track
 from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.datasets.splits import SplitName
 from levelground.errors import SceneError
+from levelground.evaluation.evaluate import (
+    is_evaluated,
+    record_evaluation,
+    remove_evaluation,
+    remove_other_masks,
+    write_mask,
+)
+from levelground.evaluation.score_scenes import ScenePrediction, check_labels, count_scene, gather_scores
 from levelground.imagery.image_headers import read_header
 from levelground.imagery.image_pixels import read_colours, read_indices
 from levelground.imagery.legend import IGNORE, LabelMap, decode_colours
 from levelground.imagery.mask_coding import tell_coding
+from levelground.metrics.counts_file import write_counts
+from levelground.records import sha256_file, sha256_json
+from levelground.runs import AdoptionRecord, EvaluationRecord, Run
 
 _SUFFIXES = {".png", ".tif", ".tiff", ".jpg", ".jpeg"}
 _ENDINGS = re.compile(r"[_-](mask|masks|pred|preds|prediction|label|labels|sat)$", re.IGNORECASE)
+
+
+def adopt_predictions(
+    masks: Path, dataset: Dataset, *, split: SplitName = "test", name: str | None = None, snap: int = 0
+) -> Run:
+    """Adopt a folder of predicted masks as a run, and count them.
+
+    Args:
+        masks: Folder with one mask a scene, colours or class indices, found by scene id.
+        dataset: The scenes; the run lies in the ``runs/`` beside.
+        split: Scenes that the masks are counted on; each must have one.
+        name: The run's name; ``None`` takes the folder's.
+        snap: Colours that are no class become the nearest class up to this difference in each channel, grey levels.
+    Returns:
+        The run, with counts and masks.
+    Raises:
+        SceneError: A mask is missing, doubled, of another size, or has pixels without a class.
+        LabelColourError: A mask holds a colour that is no class.
+        ConfigError: The name is taken by another run.
+    """
+    found = find_masks(masks, dataset, split)
+    label = name or clean_name(masks.resolve().name)
+    identity = sha256_json(["predictions", label])
+    folder, old = find_adopted(dataset, label, identity)
+    hashes = {scene: sha256_file(path) for scene, path in found.items()}
+    evaluation = sha256_json([hashes, snap, dataset.digest((split,)), dataset.split_sha256])
+    if old is not None:
+        if is_evaluated(old, split, evaluation):
+            say(f"{label}: these masks are counted already; reused.")
+            return old
+        old = remove_evaluation(old, split)
+    card = dataclasses.replace(
+        adopted_card(dataset, label, identity), adopted_from=AdoptionRecord(masks=masks.resolve().name)
+    )
+    run, scores = old or Run(folder, card), []
+    preds_folder = run.preds_folder(split)
+    for scene, path in track(found.items(), f"count {label}", len(found)):
+        labels = np.asarray(dataset.open(scene).labels)
+        check_labels(dataset.scene(scene), labels)
+        preds = read_mask(path, dataset, scene, snap=snap)
+        scores.append(count_scene(ScenePrediction(preds, None), labels, dataset.legend, details=True))
+        write_mask(preds_folder / f"{scene}.png", preds, dataset.legend)
+    remove_other_masks(preds_folder, found)
+    write_counts(run.counts_path(split), gather_scores(scores, dataset, list(found)))
+    entry = EvaluationRecord(identity=evaluation, counts_sha256=sha256_file(run.counts_path(split)))
+    run = record_evaluation(run, dataset, split, entry)
+    say(f"{label}: {len(found)} masks counted on {split}.")
+    return run
 
 
 def find_masks(folder: Path, dataset: Dataset, split: SplitName) -> dict[str, Path]:
@@ -107,7 +169,7 @@ def _check_complete(preds: LabelMap, path: Path, dataset: Dataset, scene: str) -
 
 
 def _files(folder: Path) -> tuple[Mapping[str, list[Path]], Mapping[str, list[Path]]]:
-    """Image files by path without suffix and ending, and by bare name."""
+    """Index image files by path without suffix and ending, and by bare name."""
     by_path, by_name = defaultdict(list), defaultdict(list)
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in _SUFFIXES and not path.name.startswith("."):
@@ -118,18 +180,18 @@ def _files(folder: Path) -> tuple[Mapping[str, list[Path]], Mapping[str, list[Pa
 
 
 def _bare(path: str) -> str:
-    """A path without suffix and ending, but never empty."""
+    """Strip suffix and ending from a path, but never leave it empty."""
     stem = PurePosixPath(path).with_suffix("").as_posix()
     return _ENDINGS.sub("", stem) or stem
 
 
 def _keys(record: SceneRecord) -> list[str]:
-    """What a mask of this scene may be called."""
+    """List the names that a mask of this scene may have."""
     return list(dict.fromkeys([record.id, _bare(record.labels), _bare(record.image)]))
 
 
 def _last_parts(dataset: Dataset, ids: tuple[str, ...]) -> Mapping[str, set[str]]:
-    """The scenes that each bare name may mean."""
+    """Index the scenes by the bare names that their masks may have."""
     names: dict[str, set[str]] = defaultdict(set)
     for scene in ids:
         for key in _keys(dataset.scene(scene)):

@@ -1,31 +1,115 @@
-"""Weights of another tool -> a network with its normalisation and the meaning of its outputs."""
+"""Adoption of weights that another tool trained: architecture detection, normalisation, outputs, run card."""
 
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from pathlib import Path
 
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 
-from levelground.config import load_recipe
+from levelground.adoption.adopted_runs import adopted_card, find_adopted
+from levelground.adoption.histories import read_origin_history
+from levelground.config import Normalisation, WeightsOptions, load_recipe
+from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, ModelError, WeightsError
-from levelground.models.build import ALIASES, arch_names, build_model
+from levelground.models.build import ALIASES, arch_names, build_model, canonical_arch, measure_size
 from levelground.models.model import Model
-from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, State
-from levelground.models.spec import dataset_spec, numbered_spec
+from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, StateDict, read_state
+from levelground.models.smp_backend import save_model
+from levelground.models.spec import ModelSpec, dataset_spec, numbered_spec
+from levelground.records import sha256_file, sha256_json
+from levelground.runs import (
+    AdoptionRecord,
+    ParametersRecord,
+    Run,
+    RunCard,
+    append_history,
+    run_name,
+    truncate_history,
+    write_card,
+)
 from levelground.tile_geometry import TileGeometry
 
 _WRAPPERS = ("module.", "model.", "network.", "_orig_mod.")  # data-parallel, Lightning, ours, torch.compile
 _FIRST_TRIED = ("resnet18", "resnet34", "resnet50", "tu-tf_efficientnet_lite0", "mobilenet_v2")
 _ENOUGH = 0.5
-"""Share of decoder names in common from which an architecture is believed; the next best has at most a third."""
+"""Share of decoder names in common from which an architecture is accepted; the next best has at most a third."""
 
 
-def unwrap(state: State) -> State:
-    """Take away the prefixes that wrappers put before every name.
+def adopt_weights(weights: Path, dataset: Dataset, options: WeightsOptions, *, name: str | None = None) -> Run:
+    """Adopt a network's weights as a run, which is evaluated afterwards like any other.
+
+    Args:
+        weights: A state dict (``.pth``, read without running code from it) or ``.safetensors``.
+        dataset: The scenes that it will be evaluated on; the run lies in the ``runs/`` beside.
+        options: Architecture, encoder, outputs and normalisation, as far as they are known.
+        name: The run's name; ``None`` makes one of architecture and encoder.
+    Returns:
+        The run.
+    Raises:
+        WeightsError: The weights do not fit; the message names the first tensor that differs.
+        ModelError: Architecture or encoder are unknown, or cannot be detected.
+        ConfigError: The number of classes does not fit, or the name is taken.
+        DataError: The history is unreadable.
+    """
+    lines, metadata = read_origin_history(options.history) if options.history else ([], None)
+    model = _load(weights, dataset, options)
+    spec = model.spec
+    identity = sha256_json([sha256_file(weights), spec.arch, spec.encoder, spec.outputs, spec.mean, spec.std])
+    label = name or run_name(spec.arch, spec.encoder, 0).removesuffix("-s0") + "-adopted"
+    folder, found = find_adopted(dataset, label, identity)
+    if found is None or not found.model_folder.exists():
+        save_model(model, folder / "model")
+    origin = AdoptionRecord(weights=weights.name, normalise=options.normalise, metadata=metadata)
+    card = _card(adopted_card(dataset, label, identity), model, origin)
+    if found is not None:  # the same weights: what evaluations wrote onto the card stays
+        old = found.card
+        card = dataclasses.replace(card, evaluations=old.evaluations, tile=old.tile, halo=old.halo, speed=old.speed)
+    run = write_card(folder, card)
+    if lines:
+        truncate_history(folder, 0)
+        append_history(folder, lines)
+    return run
+
+
+def _load(weights: Path, dataset: Dataset, options: WeightsOptions) -> Model:
+    """Load weights into the network that they belong to, detected where the options do not name it."""
+    state, source = unwrap(read_state(weights)), weights.name
+    n = count_outputs(state, source=source)
+    if options.classes not in (None, n):
+        raise ConfigError(f"--classes {options.classes}: {source} has {n} outputs. Pass --classes {n}.")
+    outputs = output_indices(dataset, n, options.outputs, source=source)
+    arch, encoder = options.arch, options.encoder
+    if arch is None or encoder is None:
+        arch = detect_arch(state, source=source) if arch is None else canonical_arch(arch)
+        encoder = detect_encoder(state, arch, source=source) if encoder is None else encoder
+        say(f"{source}: taken for {arch} with encoder {encoder} and {n} outputs, by its tensors.")
+    model = fitted_model(state, dataset, arch, encoder, outputs, source=source)
+    return dataclasses.replace(model, spec=normalise_inputs(model.spec, dataset, options.normalise))
+
+
+def _card(card: RunCard, model: Model, origin: AdoptionRecord) -> RunCard:
+    """Complete the card of an adopted run by what is known of its network."""
+    spec, size = model.spec, measure_size(model)
+    return dataclasses.replace(
+        card,
+        arch=spec.arch,
+        encoder=spec.encoder,
+        outputs=spec.outputs,
+        in_channels=spec.bands,
+        mean=spec.mean,
+        std=spec.std,
+        parameters=ParametersRecord(total=size.total, used=size.used),
+        macs_per_megapixel=size.macs_per_megapixel,
+        adopted_from=origin,
+    )
+
+
+def unwrap(state: StateDict) -> StateDict:
+    """Remove the prefixes that wrappers put before every name.
 
     Example:
         >>> list(unwrap({"module.model.encoder.a": torch.ones(1), "module.model.decoder.b": torch.ones(1)}))
@@ -37,8 +121,8 @@ def unwrap(state: State) -> State:
     return state
 
 
-def count_outputs(state: State, *, source: str) -> int:
-    """The number of classes that the last convolution of a state dict has.
+def count_outputs(state: StateDict, *, source: str) -> int:
+    """Count the classes of the last convolution of a state dict.
 
     Raises:
         WeightsError: It has no segmentation head.
@@ -52,8 +136,8 @@ def count_outputs(state: State, *, source: str) -> int:
     return int(heads[-1].shape[0])
 
 
-def guess_arch(state: State, *, source: str) -> str:
-    """Tell the architecture by the names of its decoder's tensors.
+def detect_arch(state: StateDict, *, source: str) -> str:
+    """Detect the architecture by the names of its decoder's tensors.
 
     Args:
         state: The state dict, without wrappers.
@@ -79,8 +163,8 @@ def guess_arch(state: State, *, source: str) -> str:
     return (named or fitting)[0]
 
 
-def guess_encoder(state: State, arch: str, *, source: str) -> str:
-    """Tell the encoder by names and shapes of all tensors.
+def detect_encoder(state: StateDict, arch: str, *, source: str) -> str:
+    """Detect the encoder by names and shapes of all tensors.
 
     Args:
         state: The state dict, without wrappers.
@@ -105,8 +189,8 @@ def guess_encoder(state: State, arch: str, *, source: str) -> str:
     )
 
 
-def first_difference(state: State, expected: State) -> str | None:
-    """The first tensor that is missing, has another shape or is not expected; ``None`` where all fit.
+def first_difference(state: StateDict, expected: StateDict) -> str | None:
+    """Name the first tensor that is missing, has another shape or is not expected; ``None`` where all fit.
 
     Counters of seen batches may be missing: old files do not have them.
     """
@@ -121,8 +205,8 @@ def first_difference(state: State, expected: State) -> str | None:
     return None if extra is None else f"{extra} is not expected"
 
 
-def expected_state(arch: str, encoder: str, *, bands: int, n_outputs: int) -> State | None:
-    """Names and shapes of a network's tensors; ``None`` where the two do not go together."""
+def expected_state(arch: str, encoder: str, *, bands: int, n_outputs: int) -> StateDict | None:
+    """Return names and shapes of a network's tensors; ``None`` where architecture and encoder do not go together."""
     recipe = dataclasses.replace(load_recipe(), encoder=encoder, encoder_weights="none", normalise="none")
     for device in ("meta", "cpu"):  # some encoders compute with values while they are built
         try:
@@ -138,14 +222,14 @@ def expected_state(arch: str, encoder: str, *, bands: int, n_outputs: int) -> St
 
 
 def _state_names(arch: str) -> set[str]:
-    """Names of all tensors outside the encoder, which hardly depend on it."""
+    """Return the names of all tensors outside the encoder, which hardly depend on it."""
     encoder = "tu-tf_efficientnet_lite0" if arch == "dpt" else "resnet18"
     state = expected_state(arch, encoder, bands=3, n_outputs=2) or {}
     return {name for name in state if not name.startswith("encoder.")}
 
 
-def _may_fit(state: State, encoder: str, bands: int) -> bool:
-    """Whether an encoder, built alone, which is quick, has all the encoder's tensors of a state dict."""
+def _may_fit(state: StateDict, encoder: str, bands: int) -> bool:
+    """Tell whether an encoder, built alone, which is quick, has all the encoder's tensors of a state dict."""
     try:
         with torch.device("meta"):
             expected = smp.encoders.get_encoder(encoder, in_channels=bands, weights=None).state_dict()
@@ -156,39 +240,40 @@ def _may_fit(state: State, encoder: str, bands: int) -> bool:
 
 
 def _archs_in(source: str) -> Iterator[str]:
-    """Architectures named in a file's name, as words."""
+    """Find architectures that a file's name has as words."""
     words = set(re.split(r"[^a-z0-9+]+", source.lower()))
     yield from (arch for arch in arch_names() if arch in words)
     yield from (arch for alias, arch in ALIASES.items() if alias in words)
 
 
 def _encoders(source: str) -> list[str]:
-    """Encoders to try: those in the file's name first, the longest first, then all that the library lists."""
+    """List encoders to try: those in the file's name first, the longest first, then the library's."""
     known = [*_FIRST_TRIED, *smp.encoders.get_encoder_names()]
     named = sorted((encoder for encoder in known if encoder in source.lower()), key=len, reverse=True)
     return list(dict.fromkeys([*named, *known]))
 
 
-Normalisation = Literal["none", "imagenet", "data"]
-"""How inputs were normalised in training: values 0 to 1, ImageNet's means, or the training scenes' means."""
-
-
 def fitted_model(
-    state: State,
+    state: StateDict,
     dataset: Dataset,
     arch: str,
     encoder: str,
     outputs: Sequence[int],
-    normalise: Normalisation,
     *,
     source: str,
 ) -> Model:
-    """Build the network that weights belong to and load them.
+    """Build the network that weights belong to and load them; its inputs are values 0 to 1.
 
+    Args:
+        state: The state dict, without wrappers.
+        dataset: Gives bands, type and legend.
+        arch: Architecture.
+        encoder: Encoder.
+        outputs: Legend index of each output.
+        source: The file's name, for the error.
     Raises:
         WeightsError: The first tensor that differs is named.
         ModelError: There is no such network.
-        ConfigError: ``imagenet`` for other than three bands of 8 bits.
     """
     recipe = dataclasses.replace(load_recipe(), encoder=encoder, encoder_weights="none", normalise="none")
     geometry = TileGeometry(recipe.tile, recipe.halo)
@@ -202,25 +287,34 @@ def fitted_model(
             f"{len(outputs)} outputs: {difference}. Pass the --arch and --encoder that it was trained with."
         )
     model.network.load_state_dict(expected | state)
+    return model
+
+
+def normalise_inputs(spec: ModelSpec, dataset: Dataset, normalise: Normalisation) -> ModelSpec:
+    """Give a model of values 0 to 1 the mean and deviation that its inputs were normalised by.
+
+    Raises:
+        ConfigError: ``imagenet`` for other than three bands of 8 bits.
+    """
     if normalise == "none":
-        return model
-    mean, std = dataset.mean, dataset.std
-    if normalise == "imagenet":
-        if dataset.bands != 3 or dataset.dtype != "uint8":
-            raise ConfigError(
-                f"--normalise imagenet: its means are for 3 bands of uint8, the scenes have {dataset.bands} of "
-                f"{dataset.dtype}. Pass --normalise data or none."
-            )
-        mean, std = (tuple(255 * value for value in values) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return dataclasses.replace(model, spec=dataclasses.replace(model.spec, mean=mean, std=std))
+        return spec
+    if normalise == "data":
+        return dataclasses.replace(spec, mean=dataset.mean, std=dataset.std)
+    if dataset.bands != 3 or dataset.dtype != "uint8":
+        raise ConfigError(
+            f"--normalise imagenet: its means are for 3 bands of uint8, the scenes have {dataset.bands} of "
+            f"{dataset.dtype}. Pass --normalise data or none."
+        )
+    mean, std = (tuple(255 * value for value in values) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return dataclasses.replace(spec, mean=mean, std=std)
 
 
 def output_indices(dataset: Dataset, n: int, outputs: Sequence[int], *, source: str) -> tuple[int, ...]:
-    """The legend index of each of ``n`` outputs.
+    """Return the legend index of each of ``n`` outputs.
 
     Raises:
-        ConfigError: Their number fits neither all classes nor the counted ones and nobody said which they are, or what
-            was said is no list of ``n`` different classes.
+        ConfigError: Their number fits neither all classes nor the counted ones and none are given, or those given are
+            not ``n`` different classes.
     """
     k, counted = dataset.legend.n_classes, np.flatnonzero(dataset.legend.counted).tolist()
     if outputs:

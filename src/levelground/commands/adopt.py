@@ -7,6 +7,7 @@ import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from levelground.config import WeightsOptions
 from levelground.runs import Run
 
 
@@ -18,19 +19,7 @@ class AdoptConfig:
     """State dict (.pth) or .safetensors of a network of segmentation_models_pytorch; left out with --predictions."""
     study: Path = Path()
     """Prepared study folder that gets the run; by default the current folder."""
-    arch: str | None = None
-    """Architecture the weights belong to; None tells it by their tensors and says so."""
-    encoder: str | None = None
-    """Encoder the weights belong to; None tells it by their tensors and says so."""
-    classes: Annotated[int, Field(ge=1, le=255)] | None = None
-    """Number of the network's outputs; None takes the weights'."""
-    outputs: tuple[int, ...] = ()
-    """Legend index of each output; by default all classes, or all counted ones, whichever are as many."""
-    normalise: Literal["none", "imagenet", "data"] = "none"
-    """How inputs were normalised in training: none (values 0 to 1, as in the origin study), imagenet, or data (the
-    training scenes' means)."""
-    history: Path | None = None
-    """The origin study's history (*_trainhist.json), drawn with the other runs' learning curves."""
+    network: tyro.conf.OmitArgPrefixes[WeightsOptions] = WeightsOptions()
     predictions: Path | None = None
     """Folder of predicted masks, one a scene (colours or class indices, named by scene id), in place of weights."""
     split: Literal["test", "val"] = "test"
@@ -62,7 +51,7 @@ def adopt(config: AdoptConfig) -> Run:
     dataset = read_dataset(config.study)
     if config.predictions is not None:
         _refuse_flags_of_weights(config)
-        from levelground.adoption.adopt import adopt_predictions
+        from levelground.adoption.predictions import adopt_predictions
 
         with one_writer(dataset.folder):
             run = adopt_predictions(
@@ -71,31 +60,21 @@ def adopt(config: AdoptConfig) -> Run:
         say(f"Next: levelground compare {dataset.folder}")
         return run
     assert config.weights is not None  # one of the two is given
-    from levelground.adoption.adopt import adopt_weights
+    from levelground.adoption.weights import adopt_weights
     from levelground.exporting.model_card import write_model_card
 
     with one_writer(dataset.folder):
-        run = adopt_weights(
-            config.weights,
-            dataset,
-            arch=config.arch,
-            encoder=config.encoder,
-            classes=config.classes,
-            outputs=config.outputs,
-            normalise=config.normalise,
-            history=config.history,
-            name=config.name,
-        )
+        run = adopt_weights(config.weights, dataset, config.network, name=config.name)
         write_model_card(run)
     say(f"Adopted as {run.folder}. Next: levelground evaluate {dataset.folder} --runs {run.name}")
     return run
 
 
 def _refuse_flags_of_weights(config: AdoptConfig) -> None:
-    """Masks have no network: flags that describe one are a mistake."""
+    """Refuse flags that describe a network where masks are adopted."""
     from levelground.errors import ConfigError
 
     given = ("arch", "encoder", "classes", "outputs", "history")
-    first = next((flag for flag in given if getattr(config, flag)), None)
+    first = next((flag for flag in given if getattr(config.network, flag)), None)
     if first is not None:
         raise ConfigError(f"--{first} describes weights, --predictions gives masks. Leave --{first} away.")

@@ -38,7 +38,7 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     from levelground.console import say
     from levelground.datasets.dataset import read_dataset
     from levelground.errors import ConfigError
-    from levelground.evaluation.evaluate import check_fit, evaluate_run
+    from levelground.evaluation.evaluate import check_evaluable, evaluate_run
     from levelground.exporting.model_card import write_model_card
     from levelground.models.spec import run_geometry
     from levelground.records import one_writer
@@ -59,7 +59,7 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     if not runs:
         raise ConfigError(f"{study}: no run with a model in runs/. Train or adopt one first.")
     for run in runs:
-        check_fit(run, dataset, config.split)
+        check_evaluable(run, dataset, config.split)
         choose_geometry(run_geometry(run), config.tiles)
     runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
     with one_writer(study):

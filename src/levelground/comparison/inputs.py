@@ -25,7 +25,7 @@ from levelground.errors import ConfigError, RecordError, first_line, one_line
 from levelground.imagery.legend import Legend
 from levelground.metrics.counts_file import SceneCounts, read_counts
 from levelground.records import read_json
-from levelground.runs import Run
+from levelground.runs import EVALUATION_LOG, Run
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,6 @@ def _suffixes(items: Sequence[Evaluated], unlike: Sequence[ProtocolDifference]) 
         if len(set(values)) == len(items):
             return values
     return [f"no. {number}" for number in range(1, len(items) + 1)]
-
-
-EVALUATION_LOG = "test_looks.jsonl"
-"""In a study folder: one line for each evaluation of a run on the test scenes, with time, run and command."""
 
 
 def gather(runs: Sequence[Run], split: str) -> list[Evaluated]:

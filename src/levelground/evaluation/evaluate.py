@@ -1,7 +1,7 @@
-"""``evaluate``: a run's model over the scenes of a split -> ``counts-<split>.npz`` and predicted masks.
+"""Evaluation of a run: its model over the scenes of a split -> ``counts-<split>.npz`` and predicted masks.
 
-What was counted once with the same weights, scenes and tile geometry is not counted again. Every evaluation on the test
-scenes leaves one line in the study, because what is chosen after a look at them scores too well.
+An evaluation with the same weights, scenes and tile geometry is not done again. Each evaluation on the test scenes
+leaves one line in the study's log, because models that are chosen by their test scores score too well.
 """
 
 import dataclasses
@@ -13,7 +13,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from levelground.comparison.inputs import EVALUATION_LOG
 from levelground.config import TileOptions
 from levelground.console import progress_bar, say
 from levelground.datasets.dataset import DATASET_FILE, Dataset
@@ -27,13 +26,13 @@ from levelground.metrics.scores import miou
 from levelground.models.loading import load_model
 from levelground.models.spec import run_geometry
 from levelground.records import atomic_path, sha256_file, sha256_json
-from levelground.runs import EvaluationRecord, Run, write_card
+from levelground.runs import EVALUATION_LOG, EvaluationRecord, Run, write_card
 from levelground.runtime import Runtime
 from levelground.tile_geometry import OWN_TILES, TileGeometry, choose_geometry
 
 
 def is_evaluated(run: Run, split: SplitName, identity: str) -> bool:
-    """Whether the counts on disk are whole and come of exactly this evaluation, masks included."""
+    """Tell whether the counts on disk are whole and come from exactly this evaluation, masks included."""
     entry, path = run.card.evaluations.get(split), run.counts_path(split)
     return (
         entry is not None
@@ -44,8 +43,8 @@ def is_evaluated(run: Run, split: SplitName, identity: str) -> bool:
     )
 
 
-def forget_evaluation(run: Run, split: SplitName) -> Run:
-    """Remove an older evaluation, so that a new one that is broken off cannot be taken for it."""
+def remove_evaluation(run: Run, split: SplitName) -> Run:
+    """Remove an older evaluation, so that nobody takes it for a new one that is interrupted."""
     run.counts_path(split).unlink(missing_ok=True)
     if split not in run.card.evaluations:
         return run
@@ -53,8 +52,8 @@ def forget_evaluation(run: Run, split: SplitName) -> Run:
     return write_card(run.folder, dataclasses.replace(run.card, evaluations=others))
 
 
-def note_evaluation(run: Run, dataset: Dataset, split: SplitName, entry: EvaluationRecord) -> Run:
-    """Write an evaluation's settings and speed onto the run card; on test, a line into the study's list of looks."""
+def record_evaluation(run: Run, dataset: Dataset, split: SplitName, entry: EvaluationRecord) -> Run:
+    """Write an evaluation's settings and speed onto the run card and, on test, a line into the study's log."""
     card = dataclasses.replace(run.card, evaluations={**run.card.evaluations, split: entry})
     if split == "test" or "test" not in card.evaluations:
         card = dataclasses.replace(card, tile=entry.tile, halo=entry.halo)
@@ -63,14 +62,14 @@ def note_evaluation(run: Run, dataset: Dataset, split: SplitName, entry: Evaluat
             card = dataclasses.replace(card, speed=speed)
     run = write_card(run.folder, card)
     if split == "test":
-        note_look(run, dataset)
+        log_test_evaluation(run, dataset)
     return run
 
 
-def note_look(run: Run, dataset: Dataset) -> None:
-    """Write a look at the test scenes into the study's list, once for each evaluation.
+def log_test_evaluation(run: Run, dataset: Dataset) -> None:
+    """Write an evaluation on the test scenes into the study's log, once for each evaluation.
 
-    Called again where an evaluation is reused: a kill between card and list leaves it to the next command.
+    It is called again where an evaluation is reused: a kill between card and log leaves the line to the next command.
     """
     path, counts = dataset.folder / EVALUATION_LOG, run.card.evaluations["test"].counts_sha256
     if path.exists() and f'"counts_sha256": "{counts}"' in path.read_text(encoding="utf-8"):
@@ -93,7 +92,7 @@ def write_mask(path: Path, preds: LabelMap, legend: Legend) -> None:
 
 
 def remove_other_masks(folder: Path, names: Container[str]) -> None:
-    """Remove masks of scenes that are not among ``names``: those of an older split."""
+    """Remove the masks of an older split: those of scenes that are not among ``names``."""
     for path in folder.rglob("*.png"):
         if path.relative_to(folder).with_suffix("").as_posix() not in names:
             path.unlink()
@@ -111,7 +110,7 @@ def evaluate_run(
     runtime: Runtime,
     tiles: TileOptions = OWN_TILES,
 ) -> Run:
-    """Count what a run gets right and wrong in each scene of a split, unless that is done.
+    """Count true and predicted classes in each scene of a split, unless that is done already.
 
     Args:
         run: A finished or adopted run.
@@ -128,15 +127,15 @@ def evaluate_run(
         DiskError: Nothing can be written.
     """
     geometry = choose_geometry(run_geometry(run), tiles, device=runtime.device.type)
-    check_fit(run, dataset, split)
+    check_evaluable(run, dataset, split)
     path, identity = run.counts_path(split), evaluation_identity(run, dataset, split, geometry, runtime.precision)
     if is_evaluated(run, split, identity):
         if split == "test":
-            note_look(run, dataset)
+            log_test_evaluation(run, dataset)
         say(f"{run.name}: {split} is evaluated already; reused.")
         return run
     _warn_of_newer_labels(dataset, split)
-    run = forget_evaluation(run, split)
+    run = remove_evaluation(run, split)
     counts, dice = _count(run, dataset, split, geometry, runtime)
     write_counts(path, counts)
     rate = float(counts.megapixels.sum() / max(1e-9, float(counts.forward_s.sum())))
@@ -152,19 +151,19 @@ def evaluate_run(
         loss=float(counts.loss_sum.sum() / max(1, int(counts.loss_pixels.sum()))),
         dice_loss=dice,
     )
-    run = note_evaluation(run, dataset, split, entry)
+    run = record_evaluation(run, dataset, split, entry)
     score = float(miou(counts.counts.sum(axis=0), dataset.legend.counted, "official"))
     say(f"{run.name}: {split} mIoU {score:.4f} over {len(counts.scenes)} scenes, {rate:.1f} megapixels/s.")
     return run
 
 
-def check_fit(run: Run, dataset: Dataset, split: SplitName) -> None:
-    """Refuse a run that must not or cannot be judged on these scenes.
+def check_evaluable(run: Run, dataset: Dataset, split: SplitName) -> None:
+    """Refuse a run that must not or cannot be evaluated on these scenes.
 
     Args:
         run: The run.
         dataset: The scenes.
-        split: The split to judge it on.
+        split: The split to evaluate it on.
     Raises:
         UnlikeError: The run learnt another legend, or from other scenes than those split off for training.
         ModelError: The run holds masks only, or reads another number of bands.
@@ -192,7 +191,7 @@ def check_fit(run: Run, dataset: Dataset, split: SplitName) -> None:
 
 
 def evaluation_identity(run: Run, dataset: Dataset, split: SplitName, geometry: TileGeometry, precision: str) -> str:
-    """The hash of all that decides an evaluation's counts: weights, scenes, labels, geometry and precision.
+    """Hash everything that decides an evaluation's counts: weights, scenes, labels, geometry and precision.
 
     Raises:
         WeightsError: The run has no weights.
@@ -238,7 +237,7 @@ def _count(
 
 
 def _warn_of_newer_labels(dataset: Dataset, split: SplitName) -> None:
-    """Say which label file changed after the data were prepared: it is not what is counted against."""
+    """Warn of a label file that changed after the data were prepared: evaluation uses the prepared labels."""
     prepared = (dataset.folder / DATASET_FILE).stat().st_mtime
     for name in dataset.ids(split):
         path = dataset.data / dataset.scene(name).labels

@@ -1,7 +1,7 @@
-"""Run a network over labelled scenes and count what it gets right: the core of validation and of ``evaluate``.
+"""Scoring of labelled scenes: a model's predictions counted against the labels, for validation and ``evaluate``.
 
-The network runs on the runtime's device; what is counted from its predictions (confusion, boundaries, confidences) is
-counted by threads beside it, so a fast device does not wait.
+The network runs on the runtime's device; confusion, boundaries and confidences are counted by threads beside it, so a
+fast device does not wait.
 """
 
 import math
@@ -23,7 +23,7 @@ from levelground.console import Bar
 from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.errors import ModelError, SceneError, SplitError
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
-from levelground.inference.sliding_window import Block, sweep
+from levelground.inference.sliding_window import Block, sliding_window_inference
 from levelground.metrics.confusion import BINS, Confidences, Counts, boundary_counts, confidence_counts, count_confusion
 from levelground.metrics.counts_file import SceneCounts
 from levelground.models.model import Model
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 
 _TINY = float(np.finfo(np.float32).tiny)
-"""Smallest probability that a loss sees: −log of it is 87, of zero it would be infinite."""
+"""Smallest probability in a loss: −log of it is 87, of zero it would be infinite."""
 
 
 @dataclass(frozen=True)
 class ScenePrediction:
-    """What a network says about a scene, held against its labels.
+    """Prediction of a scene, with its losses against the labels.
 
     Attributes:
         preds: Legend index of the most probable class, ``(H, W)`` uint8.
@@ -60,7 +60,7 @@ class ScenePrediction:
 
 
 def output_targets(labels: LabelMap, outputs: Sequence[int], counted: NDArray[np.bool_] | None) -> LabelMap:
-    """Translate labels into numbers of outputs.
+    """Translate labels from legend indices into numbers of outputs.
 
     Args:
         labels: Legend indices or 255, ``(H, W)``.
@@ -79,7 +79,7 @@ def output_targets(labels: LabelMap, outputs: Sequence[int], counted: NDArray[np
     return table[labels]
 
 
-def reduce_scene(
+def postprocess_scene(
     blocks: Iterable[Block],
     labels: LabelMap,
     *,
@@ -88,11 +88,10 @@ def reduce_scene(
     device: torch.device,
     smp_dice: bool = False,
 ) -> ScenePrediction:
-    """Reduce a scene's blocks as they are finished.
+    """Post-process the blocks of a scene as they are finished: classes, confidences and losses.
 
     Args:
-        blocks: Finished blocks of :func:`levelground.inference.sliding_window.sweep`; they are asked for and timed
-            here.
+        blocks: Finished blocks of the sliding window; the time to make them is taken here.
         labels: Legend indices or 255, ``(H, W)``.
         outputs: Legend index of each output.
         counted: Which classes of the legend count, ``(K of the legend,)``.
@@ -131,7 +130,7 @@ def reduce_scene(
 
 @torch.inference_mode()
 def most_probable(probs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest probability of each pixel and the first output that has it.
+    """Return the largest probability of each pixel, and the first output that has it.
 
     ``torch.max`` with indices takes three times as long on a CPU: it follows one pixel at a time where these passes are
     vectorised. The first output with the largest value is as many as there are outputs before it, all smaller.
@@ -155,7 +154,7 @@ def most_probable(probs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.inference_mode()
 def _loss(probs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum of −log p(true) over the pixels that have a target, and their number."""
+    """Sum −log p(true) over the pixels that have a target, and count them."""
     has = targets != IGNORE
     chosen = probs.gather(0, (targets * has).long()[None])[0]
     return -(chosen.clamp_min_(_TINY).log_() * has).sum(), has.sum()
@@ -163,7 +162,7 @@ def _loss(probs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, tor
 
 @torch.inference_mode()
 def _overlaps(probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """For each output Σ p·y, Σ p and Σ y over pixels with a target, ``(3, K)``; y is 1 where the output is right."""
+    """Sum p·y, p and y over pixels with a target, ``(3, K)``; y is 1 where the output is right."""
     has = targets != IGNORE
     rows = []
     for number, p in enumerate(probs):
@@ -173,7 +172,7 @@ def _overlaps(probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _smp_dice(sums: torch.Tensor) -> float:
-    """Dice loss from Σ p·y, Σ p and Σ y: 0 for classes the scene does not hold, mean over all outputs.
+    """Compute the Dice loss from Σ p·y, Σ p and Σ y: 0 for classes absent from the scene, mean over all outputs.
 
     Source: segmentation_models_pytorch 0.6, ``losses/dice.py``, mode ``multiclass``, at batch 1.
     """
@@ -186,12 +185,12 @@ BOUNDARY_PX = 8
 """Reach of a class border for Boundary IoU, px: 4 m at 0.5 m a pixel. Fixed, so that all evaluations compare."""
 
 Keep = Callable[[str, ScenePrediction], None]
-"""What to do with a scene's prediction beside counting it; called from counting threads."""
+"""Takes a scene's id and prediction; called from counting threads."""
 
 
 @dataclass(frozen=True)
 class SceneScore:
-    """The counts of one scene: the fields of ``SceneCounts`` without the axis of scenes."""
+    """Counts of one scene: the fields of ``SceneCounts`` without the axis of scenes."""
 
     counts: Counts
     boundary: NDArray[np.int64]
@@ -205,7 +204,7 @@ class SceneScore:
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """What is done with a scene's prediction beside counting its confusion and loss."""
+    """Options of :func:`score_scenes`: counts beside confusion and loss, and who is told."""
 
     details: bool = False
     """Also count boundaries and confidences, and check each scene's labels against their recorded hash."""
@@ -214,7 +213,7 @@ class ScoringOptions:
     keep: Keep | None = None
     """Called with each scene's id and prediction, by another thread."""
     progress: Bar | None = None
-    """A bar over scenes to move on."""
+    """A progress bar over scenes."""
 
 
 def score_scenes(
@@ -249,8 +248,8 @@ def score_scenes(
         scene = dataset.open(name)
         if scene.labels is None:
             raise SceneError(f"{name}: has no labels to score against. Leave it out of the split.")
-        found = reduce_scene(
-            sweep(model, scene.pixels, geometry, runtime),
+        found = postprocess_scene(
+            sliding_window_inference(model, scene.pixels, geometry, runtime),
             scene.labels,
             outputs=model.spec.outputs,
             counted=legend.counted,
@@ -316,7 +315,7 @@ def count_scene(found: ScenePrediction, labels: LabelMap, legend: Legend, *, det
 
 
 def gather_scores(scores: Sequence[SceneScore], dataset: Dataset, ids: Sequence[str]) -> SceneCounts:
-    """Put scenes' counts into the record that comparisons read.
+    """Gather the counts of scenes into the record that comparisons read.
 
     Args:
         scores: One for each id.

@@ -1,4 +1,4 @@
-"""``export``: a run's model in a form that other tools run, checked against the run before it appears."""
+"""Export of a run's model in a format that other tools run, checked against the run's network before it is kept."""
 
 import contextlib
 import dataclasses
@@ -7,14 +7,12 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import segmentation_models_pytorch as smp
 from torch import nn
 
-from levelground.config import TileOptions
+from levelground.config import ExportFormat, ExportOptions, TileOptions
 from levelground.console import say
 from levelground.errors import ConfigError, ModelError
 from levelground.exporting.model_card import card_text
@@ -30,30 +28,28 @@ from levelground.runs import Run
 from levelground.runtime import Runtime, make_runtime, versions
 from levelground.tile_geometry import TileGeometry, choose_geometry
 
-Form = Literal["onnx", "smp"]
-
-_NAMES: dict[Form, str] = {"onnx": "model.onnx", "smp": "smp"}
+_NAMES: dict[ExportFormat, str] = {"onnx": "model.onnx", "smp": "smp"}
 
 
-def export_path(run: Run, form: Form) -> Path:
-    """The file or folder that holds a run's model in a form."""
-    return run.folder / "export" / _NAMES[form]
+def export_path(run: Run, to: ExportFormat) -> Path:
+    """Return the file or folder that holds a run's model in a format."""
+    return run.folder / "export" / _NAMES[to]
 
 
 def parity_path(run: Run) -> Path:
-    """The report on how a run's exports differ from its network."""
+    """Return the path of the report on a run's exports: their differences from its network."""
     return run.folder / "export" / "parity.json"
 
 
-def refuse_existing(run: Run, forms: Iterable[Form]) -> None:
-    """Refuse to write over an export.
+def refuse_existing(run: Run, formats: Iterable[ExportFormat]) -> None:
+    """Refuse to replace an export.
 
     Raises:
-        ConfigError: One of the forms is there.
+        ConfigError: An export in one of the formats exists.
     """
-    for form in forms:
-        if export_path(run, form).exists():
-            raise ConfigError(f"{export_path(run, form)}: is there already. Pass --overwrite to replace it.")
+    for to in formats:
+        if export_path(run, to).exists():
+            raise ConfigError(f"{export_path(run, to)}: exists already. Pass --overwrite to replace it.")
 
 
 WHOLE_SCENE_TILE = 512
@@ -62,24 +58,16 @@ WHOLE_SCENE_TILE = 512
 _TEMPORARY = ".unfinished-"
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """How to export."""
-
-    tile: int | None = None
-    """Side of a tile, px; ``None`` takes the run's own."""
-    gsd_m: float | None = None
-    """Metres a pixel; ``None`` takes the run's own."""
-    overwrite: bool = False
-    threads: int | None = None
+NO_OPTIONS = ExportOptions()
+"""Nothing asked for: the run's own tile and ground sample distance, and no older export is replaced."""
 
 
-def export_run(run: Run, form: Form, options: ExportOptions = ExportOptions()) -> Path:
+def export_run(run: Run, to: ExportFormat, options: ExportOptions = NO_OPTIONS) -> Path:
     """Export a run's model into ``RUN/export/``.
 
     Args:
         run: A finished or adopted run.
-        form: ``onnx`` for one file, ``smp`` for a folder in segmentation_models_pytorch's layout.
+        to: ``onnx`` for one file, ``smp`` for a folder in segmentation_models_pytorch's layout.
         options: Tile, ground sample distance, and whether an older export is replaced.
     Returns:
         The file or folder. ``parity.json`` beside it says how it differs from the run's network.
@@ -90,44 +78,44 @@ def export_run(run: Run, form: Form, options: ExportOptions = ExportOptions()) -
         WeightsError: The run has no weights.
         DiskError: It cannot be written.
     """
-    spec = _fitted(run_spec(run), options)
-    target = export_path(run, form)
+    spec = _chosen_spec(run_spec(run), options)
+    target = export_path(run, to)
     if not options.overwrite:
-        refuse_existing(run, [form])
+        refuse_existing(run, [to])
     model = dataclasses.replace(load_model(run), spec=spec)
     runtime = make_runtime("cpu", "fp32", threads=options.threads)
-    if form == "onnx":
-        _say_of_clients(spec)
+    if to == "onnx":
+        _warn_of_clients(spec)
     with one_writer(target.parent):
-        _sweep_up(target.parent)
+        _remove_leftovers(target.parent)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=_TEMPORARY) as folder:
             made = Path(folder) / target.name
-            _WRITERS[form](run, model, made)
-            parity = compare_models(model, _opened(made, form, runtime), gather_tiles(run, spec), runtime)
+            _WRITERS[to](run, model, made)
+            parity = compare_models(model, _load_exported(made, to, runtime), gather_tiles(run, spec), runtime)
             if not parity.holds:
                 raise ModelError(
                     f"{run.name}: the exported model is not the network: {parity.text()}. {MAX_DIFFERENCE:g} at most "
                     f"and {100 * EQUAL_CLASSES:g} % at least are allowed. Nothing was exported; try another --tile, or "
-                    f"--to {'smp' if form == 'onnx' else 'onnx'}."
+                    f"--to {'smp' if to == 'onnx' else 'onnx'}."
                 )
-            _note_parity(parity_path(run), form, made, spec, parity)
-            _put(made, target)
+            _write_parity(parity_path(run), to, made, spec, parity)
+            _move(made, target)
     say(f"Exported {target}: {parity.text()}.")
     return target
 
 
-def _fitted(spec: ModelSpec, options: ExportOptions) -> ModelSpec:
-    """The specification with the tile and ground sample distance that were asked for."""
+def _chosen_spec(spec: ModelSpec, options: ExportOptions) -> ModelSpec:
+    """Return the specification with the tile and ground sample distance that were asked for."""
     own = spec.geometry
     if not (options.tile or own.tile):
         own = TileGeometry(WHOLE_SCENE_TILE, WHOLE_SCENE_TILE // 8)
         say(f"{spec.name}: was trained on whole scenes; exported for tiles of {own.tile} px. Or pass --tile.")
     geometry = choose_geometry(own, TileOptions(options.tile))
-    return dataclasses.replace(spec, geometry=geometry, gsd_m=options.gsd_m or spec.gsd_m)
+    return dataclasses.replace(spec, geometry=geometry, gsd_m=options.gsd or spec.gsd_m)
 
 
-def _say_of_clients(spec: ModelSpec) -> None:
-    """Say what Deepness and geodeep cannot know or do."""
+def _warn_of_clients(spec: ModelSpec) -> None:
+    """Warn of what Deepness and geodeep cannot know or do."""
     if spec.gsd_m is None:
         say(
             f"{spec.name}: ground sample distance unknown; the file says {UNKNOWN_RESOLUTION_CM:g} cm a pixel, "
@@ -139,10 +127,10 @@ def _say_of_clients(spec: ModelSpec) -> None:
         say(f"{spec.name}: learnt from {spec.dtype}; Deepness and geodeep scale such rasters in their own way.")
 
 
-def _opened(made: Path, form: Form, runtime: Runtime) -> Model:
-    """The exported model as others load it."""
+def _load_exported(made: Path, to: ExportFormat, runtime: Runtime) -> Model:
+    """Load the exported model as other tools do."""
     model = open_model(made, runtime)
-    if form == "onnx":
+    if to == "onnx":
         return model
     with contextlib.redirect_stdout(io.StringIO()):  # the hub's client prints where it reads from
         network: nn.Module = smp.from_pretrained(made).eval()
@@ -160,19 +148,21 @@ def _smp(run: Run, model: Model, folder: Path) -> None:
         temporary.write_text(card_text(run, model.spec), encoding="utf-8")
 
 
-_WRITERS: dict[Form, Callable[[Run, Model, Path], None]] = {"onnx": _onnx, "smp": _smp}
+_WRITERS: dict[ExportFormat, Callable[[Run, Model, Path], None]] = {"onnx": _onnx, "smp": _smp}
 
 
-def _note_parity(path: Path, form: Form, made: Path, spec: ModelSpec, parity: Parity) -> None:
-    """Write the report beside those of other forms; it names the weights that it speaks of."""
-    weights = made if form == "onnx" else made / "model.safetensors"
-    entry = parity.to_json() | {"tile": spec.geometry.tile, "sha256": sha256_file(weights), "versions": _versions()}
+def _write_parity(path: Path, to: ExportFormat, made: Path, spec: ModelSpec, parity: Parity) -> None:
+    """Write the report beside those of other formats, with the hash of the exported weights."""
+    weights = made if to == "onnx" else made / "model.safetensors"
+    limits = {"max_difference": MAX_DIFFERENCE, "equal_classes": EQUAL_CLASSES}
+    entry = dataclasses.asdict(parity) | {"holds": parity.holds, "limits": limits}
+    entry |= {"tile": spec.geometry.tile, "sha256": sha256_file(weights), "versions": _versions()}
     try:
         record: Record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         record = {}
     others = {key: value for key, value in record.items() if key in _WRITERS} if isinstance(record, dict) else {}
-    text = json.dumps({"schema": 1, "kind": "parity"} | others | {form: entry}, indent=1)
+    text = json.dumps({"schema": 1, "kind": "parity"} | others | {to: entry}, indent=1)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -189,15 +179,15 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _put(made: Path, target: Path) -> None:
-    """Move what was made to its place; an older folder is moved aside first, and removed at last."""
+def _move(made: Path, target: Path) -> None:
+    """Move a finished export to its path; an older folder is moved aside first, and removed last."""
     with writing(target):
         if target.is_dir():
             target.replace(made.parent / "old")
         made.replace(target)
 
 
-def _sweep_up(folder: Path) -> None:
-    """Remove what a killed export left; the folder is held by this process."""
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of a killed export; this process holds the folder's lock."""
     for path in folder.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The model card: ``model/README.md`` of a run, for whoever meets the weights without the study.
+"""Model card of a run, ``model/README.md``, for readers who have the weights without the study.
 
 It is a pure function of the run's card, its counts and the study's data set: written again it has the same bytes, and
 it names no time and no folder of this machine.
@@ -28,7 +28,7 @@ tags:
 - remote-sensing
 ---
 """
-"""What model hubs read. No licence: it follows the training data, which only their owner knows."""
+"""Metadata for model hubs. No licence: it follows the training data, which only their owner knows."""
 
 LIMITS = (
     "one_group",
@@ -62,7 +62,7 @@ def write_model_card(run: Run) -> None:
 
 
 def card_text(run: Run, spec: ModelSpec) -> str:
-    """The text of a run's model card.
+    """Write the text of a run's model card.
 
     Args:
         run: The run; evaluated or not.
@@ -82,7 +82,7 @@ def card_text(run: Run, spec: ModelSpec) -> str:
 
 
 def _dataset(run: Run) -> Dataset | None:
-    """The data set that the run learnt from, where it still is what it was."""
+    """Read the data set that the run was trained on, if it is unchanged."""
     try:
         dataset = read_dataset(study_of(run))
     except LevelgroundError:
@@ -109,7 +109,7 @@ def _summary(run: Run, spec: ModelSpec) -> str:
 
 
 def _loading(spec: ModelSpec) -> list[str]:
-    """Five lines of Python that load the model and run it; a test runs them."""
+    """Write five lines of Python that load the model and run it; a test runs them."""
     side = spec.geometry.tile or 512
     mean, std = ([round(value, 6) for value in values] for values in (spec.mean, spec.std))
     lines = [
@@ -162,7 +162,7 @@ def _data_rows(run: Run, dataset: Dataset | None) -> list[tuple[str, str]]:
 
 
 def _recipe_rows(run: Run) -> list[tuple[str, str]]:
-    """The protocol, from the run card; paths that a user gave are named by their last part."""
+    """List the training protocol from the run card; paths that a user gave are named by their last part."""
     card, recipe = run.card, run.card.recipe
     if recipe is None:
         return []
@@ -184,7 +184,7 @@ def _recipe_rows(run: Run) -> list[tuple[str, str]]:
 
 
 def _evaluation(comparison: Comparison | None) -> list[str]:
-    """Scores with 95 % intervals over groups of scenes, and the table by class."""
+    """Write scores with 95 % intervals over groups of scenes, and the table by class."""
     if comparison is None:
         return ["## Scores", "Not evaluated yet."]
     run = comparison.runs[0]

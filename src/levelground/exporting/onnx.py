@@ -1,4 +1,4 @@
-"""A run's network as one ONNX file that clients run as it is: values 0 to 1 in, probabilities out.
+"""ONNX export: a network as one file that clients run as it is, values 0 to 1 in, probabilities out.
 
 The metadata are those that the QGIS plugin Deepness and the client geodeep read, and our model specification under
 a key of its own.
@@ -35,7 +35,7 @@ _THEIR_WARNINGS = r"(torch|onnxscript|onnx_ir|copyreg|timm|segmentation_models_p
 
 
 class Portable(nn.Module):
-    """A network with its normalisation before it and a softmax behind."""
+    """Network with its normalisation before it and a softmax behind."""
 
     scale: torch.Tensor
     offset: torch.Tensor
@@ -101,7 +101,7 @@ def write_onnx(model: Model, path: Path) -> None:
 
 
 def client_metadata(spec: ModelSpec) -> dict[str, str]:
-    """Return what Deepness and geodeep read from a file, each value as JSON, and our spec.
+    """Return what Deepness and geodeep read from a file, each value as JSON, and our specification.
 
     ``seg_thresh`` 0 and ``seg_small_segment`` 0 leave the most probable class as it is; the standardisation is none,
     because the graph has it. Deepness reads ``tile_size``, its documentation says ``tiles_size``.
@@ -124,7 +124,7 @@ def client_metadata(spec: ModelSpec) -> dict[str, str]:
 
 
 def _clean(model: "onnx_ir.Model") -> None:
-    """Remove what the exporter notes beside each operation: lines of source, with the folders of this machine."""
+    """Remove the notes of the exporter beside each operation: lines of source, with the folders of this machine."""
     for node in [*model.graph.all_nodes(), *(node for inner in model.functions.values() for node in inner.all_nodes())]:
         node.metadata_props.clear()
         node.doc_string = None

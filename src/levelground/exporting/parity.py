@@ -1,6 +1,6 @@
-"""Does an exported model say what the run's network says? Both run over the same tiles, compared pixel by pixel."""
+"""Parity check: an exported model against the run's network, over the same tiles, pixel by pixel."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,17 +12,16 @@ from levelground.inference.sliding_window import Normaliser
 from levelground.inference.tiling import pad_tile, windows
 from levelground.models.model import Model
 from levelground.models.spec import ModelSpec, full_scale
-from levelground.records import Record
 from levelground.runs import Run
 from levelground.runtime import Runtime
 from levelground.synthetic.scenes import SMALLEST, generate_scene
 from levelground.tile_geometry import TileGeometry
 
 MAX_DIFFERENCE = 1e-3
-"""The largest difference of a probability that is let through. Rounding of float32 gives 1e-7 to 1e-4."""
+"""Largest difference of a probability that is accepted. Rounding of float32 gives 1e-7 to 1e-4."""
 
 EQUAL_CLASSES = 0.999
-"""The smallest share of pixels with the same class; where two classes are as probable, rounding decides."""
+"""Smallest share of pixels with the same class that is accepted; equally probable classes differ by rounding."""
 
 N_TILES = 8
 """Tiles compared: two to a scene where there are few scenes."""
@@ -30,20 +29,20 @@ N_TILES = 8
 
 @dataclass(frozen=True)
 class Tiles:
-    """What both models are run over."""
+    """Tiles that both models are run over."""
 
     stored: NDArray[np.generic]
     """``(N, H, W, C)``, in stored units."""
     source: str
-    """Where they come from, for people."""
+    """Origin of the tiles, for the report."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How an exported model differs from the network it was made of."""
+    """Differences of an exported model from the network it was made of."""
 
     max_difference: float
-    """Of a probability, over all pixels and classes."""
+    """Largest difference of a probability, over all pixels and classes."""
     mean_difference: float
     equal_classes: float
     """Share of pixels with the same most probable class."""
@@ -53,18 +52,11 @@ class Parity:
 
     @property
     def holds(self) -> bool:
-        """Whether the exported model may stand for the network."""
+        """Tell whether the exported model may be used in place of the network."""
         return self.max_difference <= MAX_DIFFERENCE and self.equal_classes >= EQUAL_CLASSES
 
-    def to_json(self) -> Record:
-        """The report, with the limits beside the figures."""
-        return asdict(self) | {
-            "holds": self.holds,
-            "limits": {"max_difference": MAX_DIFFERENCE, "equal_classes": EQUAL_CLASSES},
-        }
-
     def text(self) -> str:
-        """The report in one line."""
+        """Return the report in one line."""
         gap = f"{self.max_difference:.1e}" if self.max_difference else "0"
         return (
             f"probabilities differ by {gap} at most, {100 * self.equal_classes:.3f} % of pixels "
@@ -73,7 +65,7 @@ class Parity:
 
 
 def gather_tiles(run: Run, spec: ModelSpec, *, n: int = N_TILES) -> Tiles:
-    """Tiles of the study's validation scenes, else of its test scenes, else of generated scenes.
+    """Gather tiles of the study's validation scenes, else of its test scenes, else of generated scenes.
 
     Args:
         run: The run; its study is the folder above ``runs/``.
@@ -90,7 +82,7 @@ def gather_tiles(run: Run, spec: ModelSpec, *, n: int = N_TILES) -> Tiles:
 
 
 def _study_tiles(dataset: Dataset, spec: ModelSpec, n: int) -> Tiles | None:
-    """Tiles of a data set, or ``None`` where it has not the model's bands or type."""
+    """Cut tiles of a data set; ``None`` where it has not the model's bands or type."""
     if dataset.bands != spec.bands or spec.dtype not in (None, dataset.dtype):
         return None
     names, side = dataset.ids("val") or dataset.ids("test"), spec.geometry.tile
@@ -116,7 +108,7 @@ def _study_tiles(dataset: Dataset, spec: ModelSpec, n: int) -> Tiles | None:
 
 
 def _generated_tiles(spec: ModelSpec, n: int) -> Tiles:
-    """Tiles of generated scenes: three colours, repeated over the bands and stretched to the type's full scale."""
+    """Cut tiles of generated scenes: three colours, repeated over the bands and stretched to the type's full scale."""
     side = spec.geometry.tile
     images = [generate_scene(0, index, max(SMALLEST, side))[0][:side, :side] for index in range(n)]
     stored = np.stack(images)[..., np.arange(spec.bands) % 3]

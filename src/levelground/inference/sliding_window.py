@@ -1,4 +1,9 @@
-"""The mean over the eight symmetries of the square: a map from above has no up, so a network should not care."""
+"""Sliding-window inference: a model over a scene of any size, tile by tile, blended where tiles overlap.
+
+Probabilities are blended, not logits. Blocks are given as they are finished, so memory does not grow with the scene's
+height; of its width only the lower overlap of one row of tiles is kept, in memory or in a file. Test-time augmentation
+wraps a model: a map from above has no up, so the mean over the eight symmetries of the square may be taken.
+"""
 
 import dataclasses
 import errno
@@ -26,48 +31,11 @@ if TYPE_CHECKING:
     from levelground.runtime import Runtime
 
 
-class SpilledEdges:
-    """Edges by the column of their tile; each is written before it is read.
-
-    The file has no name, so it goes with the process. What was written last is mostly still in the system's cache.
-    """
-
-    def __init__(self, folder: Path, device: torch.device, *, slot: int) -> None:
-        """Open the file in ``folder``; no edge has more than ``slot`` bytes."""
-        self._folder = folder
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - lives as long as the blend
-        self._device, self._slot = device, slot
-        self._shapes: dict[int, torch.Size] = {}
-
-    def close(self) -> None:
-        """Close the file; it goes."""
-        self._file.close()
-
-    def __contains__(self, column: int) -> bool:
-        return column in self._shapes
-
-    def __setitem__(self, column: int, edge: torch.Tensor) -> None:
-        values = edge.contiguous().cpu().numpy()
-        try:
-            if write_at(self._file.fileno(), values.data, column * self._slot) < values.nbytes:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            raise DiskError(
-                f"{self._folder}: cannot be written ({error.strerror}). Free space; the same command goes on."
-            ) from error
-        self._shapes[column] = edge.shape
-
-    def __getitem__(self, column: int) -> torch.Tensor:
-        values = np.empty(self._shapes[column], np.float32)
-        read_at(self._file.fileno(), values.data, column * self._slot)
-        return torch.from_numpy(values).to(self._device)
-
-
 Place = tuple[int, int]  # row and column of a tile in the grid of tiles
 
 
 class Pixels(Protocol):
-    """What :func:`sweep` reads: a NumPy array, a memory map, or a raster read window by window."""
+    """Pixels of a scene: a NumPy array, a memory map, or a raster that is read window by window."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -101,7 +69,7 @@ class Block:
 
 
 class Normaliser:
-    """Turns stored pixels into a network's input: ``(value - mean) / std`` per band."""
+    """Normalisation of stored pixels to a network's input: ``(value - mean) / std`` per band."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
         """Keep mean and standard deviation of each band, in stored units, as scale and offset on ``device``."""
@@ -126,14 +94,14 @@ class Normaliser:
         return lines.view(n, height, width, bands).permute(0, 3, 1, 2)
 
 
-def sweep(
+def sliding_window_inference(
     model: Model,
     pixels: Pixels,
     geometry: TileGeometry,
     runtime: "Runtime",
     *,
     first_row: int = 0,
-    spill: Path | None = None,
+    overlap_folder: Path | None = None,
 ) -> Iterator[Block]:
     """Run a model over a scene and yield blended probabilities as they are finished.
 
@@ -145,82 +113,99 @@ def sweep(
         pixels: The scene, ``(H, W, C)``; only the window of each tile is read, and by another thread.
         geometry: Tile, halo and batch.
         runtime: Device and precision.
-        first_row: The first row of tiles that is wanted; what it blends with is run again, in the same batches, so
-            that its blocks have the same bits as in a sweep from the start.
-        spill: A folder for the lower edge of a row of tiles, which grows with the scene's width; ``None`` keeps it in
-            memory.
+        first_row: The first row of tiles that is wanted. The tiles that it blends with are run again, in the same
+            batches, so that its blocks have the same bits as in a pass from the start.
+        overlap_folder: A folder for the lower overlap of a row of tiles, which grows with the scene's width; ``None``
+            keeps it in memory.
     Yields:
         Blocks that cover each pixel of the scene, from ``first_row`` on, once, in reading order of the tiles.
     Raises:
         ShapeError: The network's output has another height or width than its input.
     """
-    height, width, bands = pixels.shape
+    height, width, _ = pixels.shape
     rows, cols, batch = plan_axis(height, geometry), plan_axis(width, geometry), geometry.batch
     needed = rows.first_touching(first_row)
     places = list(product(range(len(rows.starts)), range(len(cols.starts))))
     from_batch = needed * len(cols.starts) // batch * batch
     chunks = [places[first : first + batch] for first in range(from_batch, len(places), batch)]
     normaliser = Normaliser(model.spec.mean, model.spec.std, runtime.device)
-    blend: Blend | None = None
+    blender: OverlapBlender | None = None
 
     def load(chunk: list[Place]) -> torch.Tensor:
-        regions = [pad_tile(pixels[rows.extent(r), cols.extent(c)], rows.tile, cols.tile) for r, c in chunk]
-        kind = torch.from_numpy(np.empty(0, regions[0].dtype)).dtype
-        shape = (len(chunk), rows.tile, cols.tile, bands)
-        stored = torch.empty(shape, dtype=kind, pin_memory=runtime.device.type == "cuda")
-        np.stack(regions, out=stored.numpy())
-        return stored
+        return _load_tiles(pixels, rows, cols, chunk, pin=runtime.device.type == "cuda")
 
     try:
-        for chunk, stored in zip(chunks, _ahead(load, chunks), strict=True):
+        for chunk, stored in zip(chunks, _load_ahead(load, chunks), strict=True):
             probs = _probabilities(model, normaliser, stored, runtime)
-            if probs.shape[-2:] != (rows.tile, cols.tile):
-                raise ShapeError(
-                    f"the network made {tuple(probs.shape[-2:])} of tiles of {(rows.tile, cols.tile)} with {bands} "
-                    "bands. Expected an output of the input's height and width."
-                )
-            blend = blend or Blend(rows, cols, classes=probs.shape[1], device=runtime.device, spill=spill)
+            n_classes = probs.shape[1]
+            blender = blender or OverlapBlender(rows, cols, n_classes, runtime.device, overlap_folder)
             for (r, c), one in zip(chunk, probs, strict=True):
                 if r >= needed:
-                    block = blend.add(r, c, one)
+                    block = blender.add(r, c, one)
                     if r >= first_row:
                         yield block
     finally:
-        if blend is not None:
-            blend.close()
+        if blender is not None:
+            blender.close()
+
+
+def _load_tiles(pixels: Pixels, rows: Axis, cols: Axis, chunk: list[Place], *, pin: bool) -> torch.Tensor:
+    """Read tiles into one tensor ``(N, tile, tile, C)``, in pinned memory where it goes to a GPU."""
+    regions = [pad_tile(pixels[rows.extent(r), cols.extent(c)], rows.tile, cols.tile) for r, c in chunk]
+    kind = torch.from_numpy(np.empty(0, regions[0].dtype)).dtype
+    stored = torch.empty((len(chunk), *regions[0].shape), dtype=kind, pin_memory=pin)
+    np.stack(regions, out=stored.numpy())
+    return stored
 
 
 @torch.inference_mode()
 def _probabilities(model: Model, normaliser: Normaliser, stored: torch.Tensor, runtime: "Runtime") -> torch.Tensor:
-    """Probabilities ``(N, K, H, W)`` float32 of a batch of stored tiles ``(N, H, W, C)``."""
+    """Compute probabilities ``(N, K, H, W)`` float32 of a batch of stored tiles ``(N, H, W, C)``."""
     image = normaliser(stored.to(runtime.device, non_blocking=True))
     if not runtime.channels_last:
         image = image.contiguous()
     with runtime.autocast():
         output = model.forward(image).contiguous().float()
+    if output.shape[-2:] != stored.shape[1:3]:
+        raise ShapeError(
+            f"the network made {tuple(output.shape[-2:])} of tiles of {tuple(stored.shape[1:3])} with "
+            f"{stored.shape[3]} bands. Expected an output of the input's height and width."
+        )
     return output if model.activated else torch.softmax(output, dim=1)
 
 
-class Blend:
-    """Blends tiles that come in reading order; holds one tile's right edge and one row's lower edge."""
+def _load_ahead(load: Callable[[list[Place]], torch.Tensor], chunks: Iterable[list[Place]]) -> Iterator[torch.Tensor]:
+    """Load chunks of tiles in order, one ahead of the one that is asked for, in a thread."""
+    waiting: deque[Future[torch.Tensor]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="tiles") as pool:
+        for chunk in chunks:
+            waiting.append(pool.submit(load, chunk))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+class OverlapBlender:
+    """Overlap buffer: holds the right overlap of one tile and the lower overlaps of one row while tiles come in."""
 
     def __init__(
-        self, rows: Axis, cols: Axis, *, classes: int, device: torch.device, spill: Path | None = None
+        self, rows: Axis, cols: Axis, n_classes: int, device: torch.device, folder: Path | None = None
     ) -> None:
-        """Make room for the lower edge of a row of tiles, in memory or in a file in the folder ``spill``."""
+        """Make room for the lower overlaps of a row of tiles, in memory or in a file in ``folder``."""
         self._rows, self._cols = rows, cols
-        self._below: dict[int, torch.Tensor] | SpilledEdges = {}
-        if spill is not None:
+        self._below: dict[int, torch.Tensor] | OverlapFile = {}
+        if folder is not None:
             high = max(rows.overlap(r) for r in range(len(rows.starts)))
             wide = max(cols.finished(c) for c in range(len(cols.starts)))
-            self._below = SpilledEdges(spill, device, slot=4 * classes * high * wide)
-        self._right = torch.empty((classes, rows.tile, 0), device=device)
+            self._below = OverlapFile(folder, device, slot=4 * n_classes * high * wide)
+        self._right = torch.empty((n_classes, rows.tile, 0), device=device)
         self._row_shares = [torch.from_numpy(rows.share(r)).to(device)[:, None] for r in range(len(rows.starts))]
         self._col_shares = [torch.from_numpy(cols.share(c)).to(device) for c in range(len(cols.starts))]
 
     def close(self) -> None:
-        """Give up the file, where there is one."""
-        if isinstance(self._below, SpilledEdges):
+        """Remove the file, where there is one."""
+        if isinstance(self._below, OverlapFile):
             self._below.close()
 
     @torch.inference_mode()
@@ -245,23 +230,48 @@ class Blend:
         return Block(rows.starts[r], cols.starts[c], probs[:, :high, :wide])
 
 
-def _ahead(load: Callable[[list[Place]], torch.Tensor], chunks: Iterable[list[Place]]) -> Iterator[torch.Tensor]:
-    """Load chunks in order, one ahead of the one that is asked for, in a thread."""
-    waiting: deque[Future[torch.Tensor]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="tiles") as pool:
-        for chunk in chunks:
-            waiting.append(pool.submit(load, chunk))
-            if len(waiting) > 1:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+class OverlapFile:
+    """Lower overlaps of a row of tiles in a file, by the column of their tile; each is written before it is read.
+
+    The file has no name, so it vanishes with the process. Most of it is still in the system's cache when it is read.
+    """
+
+    def __init__(self, folder: Path, device: torch.device, *, slot: int) -> None:
+        """Open the file in ``folder``; no overlap has more than ``slot`` bytes."""
+        self._folder = folder
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - lives as long as the blend
+        self._device, self._slot = device, slot
+        self._shapes: dict[int, torch.Size] = {}
+
+    def close(self) -> None:
+        """Close the file, which removes it."""
+        self._file.close()
+
+    def __contains__(self, column: int) -> bool:
+        return column in self._shapes
+
+    def __setitem__(self, column: int, overlap: torch.Tensor) -> None:
+        values = overlap.contiguous().cpu().numpy()
+        try:
+            if write_at(self._file.fileno(), values.data, column * self._slot) < values.nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise DiskError(
+                f"{self._folder}: cannot be written ({error.strerror}). Free space; the same command goes on."
+            ) from error
+        self._shapes[column] = overlap.shape
+
+    def __getitem__(self, column: int) -> torch.Tensor:
+        values = np.empty(self._shapes[column], np.float32)
+        read_at(self._file.fileno(), values.data, column * self._slot)
+        return torch.from_numpy(values).to(self._device)
 
 
 Turn = Callable[[torch.Tensor], torch.Tensor]
 
 
 def _turned(turns: int, mirrored: bool) -> tuple[Turn, Turn]:
-    """A symmetry of the last two axes and its inverse."""
+    """Make a symmetry of the last two axes, and its inverse."""
 
     def there(image: torch.Tensor) -> torch.Tensor:
         return torch.rot90(image.flip(-1) if mirrored else image, turns, (-2, -1))
@@ -277,8 +287,8 @@ D4: tuple[tuple[Turn, Turn], ...] = tuple(_turned(turns, mirrored) for mirrored 
 """The eight symmetries, each with its inverse; the identity first."""
 
 
-def average_d4(model: Model, *, channels_last: bool = True) -> Model:
-    """Return a model that answers with the mean of its probabilities over the eight symmetries.
+def with_tta(model: Model, *, channels_last: bool = True) -> Model:
+    """Return a model with test-time augmentation: the mean of its probabilities over the eight symmetries.
 
     Args:
         model: The model; square tiles, or one that takes any size.

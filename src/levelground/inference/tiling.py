@@ -1,4 +1,4 @@
-"""Tiles over a scene: where they lie, how they overlap and how their results become one picture again.
+"""Tiles over a scene: their places, their overlaps, and the blending of their results into one scene.
 
 Neighbouring tiles share at least ``2 * halo`` pixels. Over the shared pixels the later tile takes over from the earlier
 one by a smoothstep, so a pixel near a tile's border, where a network sees least, counts least. Blending is a chain of
@@ -44,24 +44,24 @@ class Axis:
     starts: tuple[int, ...]
 
     def extent(self, k: int) -> slice:
-        """The pixels of the scene under tile ``k``."""
+        """Return the pixels of the scene under tile ``k``."""
         return slice(self.starts[k], min(self.starts[k] + self.tile, self.length))
 
     def overlap(self, k: int) -> int:
-        """How many pixels tile ``k`` shares with the tiles before it."""
+        """Count the pixels that tile ``k`` shares with the tiles before it."""
         return self.starts[k - 1] + self.tile - self.starts[k] if k else 0
 
     def finished(self, k: int) -> int:
-        """How many pixels, from the start of tile ``k``, no later tile touches."""
+        """Count the pixels from the start of tile ``k`` that no later tile touches."""
         end = self.starts[k + 1] if k + 1 < len(self.starts) else self.length
         return end - self.starts[k]
 
     def first_touching(self, k: int) -> int:
-        """The first tile that reaches pixels of tile ``k``: from there on, later pixels depend on no earlier tile."""
+        """Return the first tile that overlaps tile ``k``: pixels from tile ``k`` on depend on no earlier tile."""
         return next(first for first, start in enumerate(self.starts) if start + self.tile > self.starts[k])
 
     def share(self, k: int) -> NDArray[np.float32]:
-        """The share that tile ``k`` takes of each pixel of its overlap: a smoothstep from 0 to 1, ends excluded."""
+        """Return the weight of tile ``k`` at each pixel of its overlap: a smoothstep from 0 to 1, ends excluded."""
         overlap = self.overlap(k)
         t = (np.arange(overlap, dtype=np.float64) + 0.5) / max(1, overlap)
         return (t * t * (3 - 2 * t)).astype(np.float32)
@@ -124,7 +124,7 @@ def windows(height: int, width: int, geometry: TileGeometry) -> list[Window]:
 
 
 def reflect_index(length: int, padded: int) -> NDArray[np.intp]:
-    """Which pixel stands at each place when ``length`` pixels are continued by reflection to ``padded``.
+    """Index ``length`` pixels so that they are continued by reflection to ``padded``.
 
     The border pixel is not repeated; a single pixel is continued by itself.
 
@@ -171,8 +171,8 @@ def cut(scene: NDArray[np.generic], geometry: TileGeometry) -> NDArray[np.generi
 def stitch(tiles: NDArray[np.float32], height: int, width: int, geometry: TileGeometry) -> NDArray[np.float32]:
     """Blend tiles into the scene that :func:`cut` took them from.
 
-    This is the plain form, for arrays in memory; :func:`levelground.inference.sliding_window.sweep` does the same as
-    tiles come.
+    This is the plain form, for arrays in memory; :mod:`levelground.inference.sliding_window` does the same as tiles
+    come in.
 
     Args:
         tiles: ``(N, tile, tile)`` float32, in reading order.

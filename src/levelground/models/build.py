@@ -24,12 +24,12 @@ ALIASES = {"deeplab": "deeplabv3", "unet++": "unetplusplus", "deeplabv3+": "deep
 
 
 def arch_names() -> tuple[str, ...]:
-    """Every architecture by name, aliases not among them."""
+    """List every architecture by name, without aliases."""
     return tuple(smp.MODEL_ARCHITECTURES_MAPPING)
 
 
 def canonical_arch(arch: str) -> str:
-    """The name of an architecture in segmentation_models_pytorch.
+    """Return the name of an architecture in segmentation_models_pytorch.
 
     Raises:
         ModelError: No such architecture.
@@ -74,7 +74,7 @@ def _near_encoders(encoder: str) -> str:
 
 
 def create_on_meta(arch: str, encoder: str, bands: int, n_outputs: int) -> nn.Module:
-    """A network whose tensors have shapes and no values; a few encoders read values while they are built."""
+    """Make a network whose tensors have shapes and no values; a few encoders read values while they are built."""
     try:
         with torch.device("meta"):
             return create_network(arch, encoder, bands, n_outputs)
@@ -171,13 +171,13 @@ def _tile_remedy(reason: str, tile_px: int) -> str:
 
 @dataclass(frozen=True)
 class Size:
-    """What a network weighs and does."""
+    """Size of a network: parameters and operations."""
 
     total: int
     used: int
     """Parameters that the output depends on."""
     trainable: int
-    """Of the used ones, those that training changes."""
+    """Used parameters that training changes."""
     macs_per_megapixel: float
     """Multiply-accumulate operations for one megapixel of input."""
 
@@ -206,7 +206,7 @@ def measure_size(model: Model, *, side: int = 512) -> Size:
 
 @lru_cache(maxsize=64)
 def _reach(arch: str, encoder: str, bands: int, n_outputs: int, side: int) -> tuple[frozenset[str], float]:
-    """The names of used parameters, and the operations for one square; the same for all seeds of a study."""
+    """Find the names of used parameters, and the operations for one square; the same for all seeds of a study."""
     from torch.utils.flop_counter import FlopCounterMode
 
     twin = create_on_meta(arch, encoder, bands, n_outputs).eval()

@@ -1,4 +1,4 @@
-"""Models ready to run on stored pixels, wherever they came from: a specification and a forward function."""
+"""Models ready to run on stored pixels, whatever their source: a specification and a forward function."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -19,10 +19,10 @@ from levelground.tile_geometry import MULTIPLE, TileGeometry, choose_geometry
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """Normalised ``(N, C, H, W)`` to ``(N, K, H, W)``: logits, such as a network in evaluation mode gives, or
-probabilities, where it is said that they are."""
+probabilities, as :attr:`Model.activated` says."""
 
 EXTERNAL_GEOMETRY = TileGeometry(512, 64)
-"""Geometry of models that do not say theirs."""
+"""Tile geometry of external models, which do not state theirs."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Model:
     encoder_weights: str | None = None
     """Where the encoder's first weights came from, such as ``package NAME``; ``None`` unknown."""
     rescale: bool = False
-    """Whether mean and std follow the type of the pixels, because nobody said what they are (:func:`fit_pixels`)."""
+    """Whether mean and std follow the type of the pixels, because they are not known (:func:`fit_pixels`)."""
 
     @property
     def network(self) -> nn.Module:
-        """The torch network; ONNX files have none."""
+        """The torch network; models of ONNX files have none."""
         assert isinstance(self.forward, nn.Module), f"{self.spec.name} is not a torch network"
         return self.forward
 
@@ -96,7 +96,7 @@ def check_shape(spec: ModelSpec, bands: int, n_outputs: int, source: Path) -> No
 
 
 def fit_pixels(model: Model, dtype: str) -> Model:
-    """Fit the scale of a model that does not say its pixels' type to the pixels at hand.
+    """Fit the scale of a model that does not state its pixels' type to the pixels at hand.
 
     Args:
         model: Any model; those whose normalisation is known stay as they are.
@@ -111,7 +111,7 @@ def fit_pixels(model: Model, dtype: str) -> Model:
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the user says of an external model: a legend file, and mean and deviation in stored units."""
+    """Legend, mean and deviation that a user gives for an external model."""
 
     legend: Path | None = None
     mean: tuple[float, ...] | None = None

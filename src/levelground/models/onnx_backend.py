@@ -1,7 +1,7 @@
-"""ONNX files, ours or anyone's, as a function of tensors: run by onnxruntime, on the CPU or a CUDA device.
+"""ONNX files, ours or other tools', as models: run by onnxruntime, on the CPU or a CUDA device.
 
-What an unknown file eats and gives is told from its shapes and from a run over noise: bands first or last, tiles of
-one size or of any, probabilities or logits.
+The input and output of an unknown file are detected from its shapes and from a run over noise: bands first or last,
+tiles of one size or of any, probabilities or logits.
 """
 
 import ast
@@ -42,7 +42,7 @@ def parse_onnx(path: Path) -> "onnx.ModelProto":
 
     Raises:
         ModelError: The library is missing.
-        WeightsError: It is no ONNX file.
+        WeightsError: It is not an ONNX file.
     """
     try:
         import onnx
@@ -53,19 +53,21 @@ def parse_onnx(path: Path) -> "onnx.ModelProto":
     try:
         return onnx.load(str(path), load_external_data=False)
     except (OSError, DecodeError) as error:
-        raise WeightsError(f"{path}: no ONNX file ({first_line(error)}). Give the file that was exported.") from error
+        raise WeightsError(
+            f"{path}: not an ONNX file ({first_line(error)}). Give the file that was exported."
+        ) from error
 
 
 def missing_runtime(path: Path) -> ModelError:
-    """What to say where a library of the extra is missing."""
+    """Make the error that names the missing library and the extra that brings it."""
     return ModelError(f"{path}: onnxruntime, which runs it, is not installed. pip install 'levelground[export]'")
 
 
 def external_files(model: "onnx.ModelProto", path: Path) -> list[Path]:
-    """The files that hold weights of a model beside it.
+    """List the files beside a model that hold its weights.
 
     Raises:
-        WeightsError: One lies outside the model's folder, or is not there.
+        WeightsError: One lies outside the model's folder, or does not exist.
     """
     folder, found = path.resolve().parent, {}
     for tensor in _tensors(model):
@@ -82,7 +84,7 @@ def external_files(model: "onnx.ModelProto", path: Path) -> list[Path]:
 
 
 def _tensors(model: "onnx.ModelProto") -> Iterator["onnx.TensorProto"]:
-    """Every tensor stored in a model, those of inner graphs and functions included."""
+    """Yield every tensor stored in a model, those of inner graphs and functions included."""
     yield from _graph_tensors(model.graph)
     for function in model.functions:
         yield from _node_tensors(function.node)
@@ -121,15 +123,15 @@ INPUT_TYPES: dict[str, type[np.generic]] = {
 """Types of input that can be given, by onnxruntime's names."""
 
 MOST_BANDS = 32
-"""A dimension up to this that stands last, after larger ones, is taken for bands."""
+"""A last dimension up to this, after larger ones, is taken for bands."""
 
 PROBE_TILE = 256
-"""Side of the noise that a file of any tile size is tried with, px."""
+"""Side of the noise tile that a file of any tile size is run with, px."""
 
 
 @dataclass(frozen=True)
-class _Ports:
-    """What a file's input asks for."""
+class _Input:
+    """Input of a file: layout, type and sizes."""
 
     layout: Layout
     kind: type[np.generic]
@@ -139,12 +141,12 @@ class _Ports:
 
 
 def open_onnx(path: Path, runtime: "Runtime", overrides: Overrides) -> Model:
-    """Load an ONNX file with what it says of itself, or with what its shapes, a run over noise and the user say.
+    """Load an ONNX file with its own specification, or with one made of its shapes, a run over noise and the overrides.
 
     Args:
         path: The file; weights beside it are read where they lie in its folder or below.
         runtime: Threads, and whether to run on CUDA.
-        overrides: What the user says of a model that brings no specification.
+        overrides: What the user gives for a file without a specification.
     Raises:
         ModelError: onnxruntime is missing, or the file is not a segmentation network of one image.
         WeightsError: The file is damaged, or names weights outside its folder.
@@ -167,8 +169,8 @@ def open_onnx(path: Path, runtime: "Runtime", overrides: Overrides) -> Model:
     return Model(spec, forward, activation != "logits", external_digest(weights, spec), rescale=rescale)
 
 
-def _exported_spec(spec: ModelSpec, ports: "_Ports") -> ModelSpec:
-    """The specification of a file that we wrote: it normalises inside, and takes values 0 to 1."""
+def _exported_spec(spec: ModelSpec, ports: "_Input") -> ModelSpec:
+    """Return the specification of a file that we wrote: it normalises inside, and takes values 0 to 1."""
     return dataclasses.replace(
         spec,
         mean=(0.0,) * spec.bands,
@@ -180,9 +182,9 @@ def _exported_spec(spec: ModelSpec, ports: "_Ports") -> ModelSpec:
 
 
 def _external_spec(
-    path: Path, ports: "_Ports", n_outputs: int, metadata: Mapping[str, str], overrides: Overrides
+    path: Path, ports: "_Input", n_outputs: int, metadata: Mapping[str, str], overrides: Overrides
 ) -> tuple[ModelSpec, bool]:
-    """The specification of a file without one, and whether its normalisation is a guess."""
+    """Make the specification of a file without one, and tell whether its normalisation is a guess."""
     legend, outputs = overrides.classes(n_outputs, _class_names(metadata, path), path)
     given = overrides.normalisation(ports.bands, path)
     mean, std = given or ((0.0,) * ports.bands, (255.0,) * ports.bands)
@@ -204,7 +206,7 @@ def _external_spec(
 
 
 def _class_names(metadata: Mapping[str, str], source: Path) -> dict[int, str] | None:
-    """Class names as Deepness and others write them: JSON, or a Python dictionary in text."""
+    """Read class names as Deepness and others write them: JSON, or a Python dictionary in text."""
     text = metadata.get("class_names") or metadata.get("names")
     if not text:
         return None
@@ -222,7 +224,7 @@ def _class_names(metadata: Mapping[str, str], source: Path) -> dict[int, str] | 
 
 
 def _resolution_m(metadata: Mapping[str, str]) -> float | None:
-    """Metres a pixel from ``resolution`` in centimetres, as Deepness and geodeep write it."""
+    """Read metres a pixel from ``resolution`` in centimetres, as Deepness and geodeep write it."""
     try:
         value = float(metadata["resolution"])
     except (KeyError, ValueError):
@@ -231,7 +233,7 @@ def _resolution_m(metadata: Mapping[str, str]) -> float | None:
 
 
 def _runner(path: Path, session: Any) -> Run:
-    """A function that runs one batch through a session and gives its first output."""
+    """Make a function that runs one batch through a session and returns its first output."""
     name, output = session.get_inputs()[0].name, session.get_outputs()[0]
     if "float" not in output.type and "double" not in output.type:
         raise ModelError(
@@ -252,7 +254,7 @@ def _runner(path: Path, session: Any) -> Run:
 
 
 def _session(path: Path, runtime: "Runtime") -> Any:
-    """An onnxruntime session; on CUDA where both the runtime and this onnxruntime know it."""
+    """Open an onnxruntime session; on CUDA where both the runtime and this onnxruntime support it."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -273,39 +275,39 @@ def _session(path: Path, runtime: "Runtime") -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of an error of onnxruntime without its codes and the file's name, which the user has."""
+    """Return the first line of an error of onnxruntime without its codes and the file's name, which the user has."""
     text = first_line(error, limit=1000)
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed: *)?", "", text)
     return text[:160].strip(" :.")
 
 
-def _ports(path: Path, session: Any) -> _Ports:
-    """Layout, bands, tile and batch of an input, from its shape."""
+def _ports(path: Path, session: Any) -> _Input:
+    """Read layout, bands, tile and batch of the input from its shape."""
     inputs = session.get_inputs()
     if len(inputs) != 1:
         raise ModelError(f"{path}: has {len(inputs)} inputs, expected one image. Export it with one.")
     shape: list[Side] = list(inputs[0].shape)
     kind: str = inputs[0].type
     if kind not in INPUT_TYPES or len(shape) != 4:
-        raise ModelError(f"{path}: eats {kind} {shape}, expected float (N, C, H, W). Export it for images.")
+        raise ModelError(f"{path}: takes {kind} {shape}, expected float (N, C, H, W). Export it for images.")
     batch, first, middle, last = (side if isinstance(side, int) and side > 0 else None for side in shape)
     bands_last = last is not None and last <= MOST_BANDS and (first is None or first > last)
     bands, sides = (last, (first, middle)) if bands_last else (first, (middle, last))
     if bands is None:
-        raise ModelError(f"{path}: its input {shape} names no number of bands. Export it with a fixed one.")
+        raise ModelError(f"{path}: its input {shape} has no fixed number of bands. Export it with a fixed one.")
     known = {side for side in sides if side is not None}
     if len(known) > 1:
-        raise ModelError(f"{path}: eats tiles of {sides[0]} × {sides[1]} px, expected squares. Export it for squares.")
+        raise ModelError(f"{path}: takes tiles of {sides[0]} × {sides[1]} px, expected squares. Export it for squares.")
     tile = known.pop() if known else None
-    return _Ports("NHWC" if bands_last else "NCHW", INPUT_TYPES[kind], bands, tile, batch)
+    return _Input("NHWC" if bands_last else "NCHW", INPUT_TYPES[kind], bands, tile, batch)
 
 
 Activation = Literal["probabilities", "shares", "logits"]
-"""What outputs are: add up to 1; each in 0 to 1 on its own, as after a sigmoid; anything."""
+"""Kind of outputs: adding up to 1; each in 0 to 1 on its own, as after a sigmoid; any number."""
 
 
-def _probe(path: Path, run: Run, ports: _Ports) -> tuple[Layout, Activation, int]:
-    """Run noise through a model: layout, meaning and number of its outputs."""
+def _probe(path: Path, run: Run, ports: _Input) -> tuple[Layout, Activation, int]:
+    """Run noise through a model to detect layout, kind and number of its outputs."""
     side, rng = ports.tile or PROBE_TILE, np.random.default_rng(0)
     shape = (ports.batch or 1, *((side, side, ports.bands) if ports.layout == "NHWC" else (ports.bands, side, side)))
     noise = [rng.random(shape), 4 * rng.standard_normal(shape)]
@@ -327,8 +329,8 @@ def _probe(path: Path, run: Run, ports: _Ports) -> tuple[Layout, Activation, int
     return layout, "probabilities" if whole else "shares", size[axis]
 
 
-def _forward(run: Run, ports: _Ports, layout: Layout, activation: Activation) -> Forward:
-    """A function of tensors around a session; one output becomes two classes, the first of them the rest."""
+def _forward(run: Run, ports: _Input, layout: Layout, activation: Activation) -> Forward:
+    """Wrap a session as a function of tensors; one output becomes two classes, the first of them the rest."""
 
     def batches(image: torch.Tensor) -> Iterator[NDArray[np.float32]]:
         ordered = image.permute(0, 2, 3, 1) if ports.layout == "NHWC" else image

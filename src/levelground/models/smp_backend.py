@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 ACTIVATIONS = (None, "identity", "logsoftmax", "softmax", "softmax2d", "sigmoid")
-"""Activations in a configuration that leave out nothing: the network is run without, a softmax follows."""
+"""Activations in a configuration that may be left out: the network is run without, a softmax follows."""
 
 
 def save_model(model: Model, folder: Path) -> None:
@@ -58,7 +58,7 @@ def save_model(model: Model, folder: Path) -> None:
 
 
 def _save_network(network: nn.Module, folder: Path) -> None:
-    """Save a network; the writer of weights has an error of its own for a full disk."""
+    """Save a network; the library has an error of its own for a full disk."""
     from safetensors import SafetensorError
 
     try:
@@ -70,12 +70,12 @@ def _save_network(network: nn.Module, folder: Path) -> None:
 
 
 def open_smp(folder: Path, runtime: "Runtime", overrides: Overrides) -> Model:
-    """Load a folder with what it says of itself, or with what the user says of it.
+    """Load a folder with its own specification, or with one made of its configuration and the overrides.
 
     Args:
         folder: Holds ``config.json`` and ``model.safetensors``, as ``save_pretrained`` writes them.
         runtime: Where it will run.
-        overrides: What the user says of a model that brings no specification.
+        overrides: What the user gives for a folder without a specification.
     Returns:
         The model. A single output becomes two classes, the first of them the rest.
     Raises:
@@ -99,7 +99,7 @@ def open_smp(folder: Path, runtime: "Runtime", overrides: Overrides) -> Model:
 def _external_spec(
     folder: Path, config: Mapping[str, Any], n_outputs: int, overrides: Overrides
 ) -> tuple[ModelSpec, bool]:
-    """The specification of a folder without one, and whether its normalisation is a guess."""
+    """Make the specification of a folder without one, and tell whether its normalisation is a guess."""
     bands, encoder = int(config["in_channels"]), str(config["encoder_name"])
     legend, outputs = overrides.classes(n_outputs, None, folder)
     given = overrides.normalisation(bands, folder)
@@ -126,7 +126,7 @@ def _external_spec(
 
 
 def _load_network(folder: Path, config: Mapping[str, Any]) -> tuple[nn.Module, int]:
-    """The network of a folder with its weights, in evaluation mode, and its number of outputs."""
+    """Load the network of a folder in evaluation mode, and return its number of outputs."""
     activation, n = config.get("activation"), int(config["classes"])
     if activation not in ACTIVATIONS:
         raise ModelError(f"{folder}: has the activation {activation!r}. Save it with activation=None.")
@@ -140,7 +140,7 @@ def _load_network(folder: Path, config: Mapping[str, Any]) -> tuple[nn.Module, i
 
 
 class _TwoClasses(nn.Module):
-    """A network of one output as one of two classes: the rest, at 0, and the class."""
+    """Network of one output as one of two classes: the rest, at 0, and the class."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class _TwoClasses(nn.Module):
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    """The configuration with its types checked."""
+    """Read the configuration and check its types."""
     if not (folder / WEIGHTS_FILE).is_file():
         raise WeightsError(f"{folder}: no {WEIGHTS_FILE}. Save the model with save_pretrained; pickles are not read.")
     path = folder / CONFIG_FILE
@@ -179,7 +179,7 @@ _MAKERS = {maker.__name__: (arch, maker) for arch, maker in smp.MODEL_ARCHITECTU
 
 
 def _build(folder: Path, config: Mapping[str, Any]) -> nn.Module:
-    """The network that a configuration describes; only the architecture's own parameters are taken."""
+    """Build the network that a configuration describes; only the architecture's own parameters are taken."""
     name = config["_model_class"]
     if name not in _MAKERS:
         raise ModelError(f"{folder}: {name!r} is not an architecture. Known: {', '.join(sorted(_MAKERS))}.")

@@ -1,4 +1,4 @@
-"""Model specification: all that a model needs besides its weights to run on stored pixels.
+"""Model specification: what a model needs besides its weights, read from a run card, a folder or an ONNX file.
 
 A run has it on its card. A model that leaves its run takes it along as one JSON object, ``levelground.json`` beside the
 weights or the metadata key ``levelground`` of an ONNX file: what the outputs mean, how the input is normalised, and so
@@ -46,14 +46,14 @@ def full_scale(dtype: str | None) -> float:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """All that a model needs besides its weights to run on stored pixels."""
+    """Specification of a model: classes, normalisation, type and ground sample distance of pixels, tile geometry."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(use_attribute_docstrings=True)
 
     name: str
     """Name to show to people."""
     arch: str
-    """Architecture; ``unknown`` where a file does not tell."""
+    """Architecture; ``unknown`` where a file does not state it."""
     encoder: str
     """Encoder likewise."""
     legend: JsonLegend
@@ -209,7 +209,7 @@ def run_spec(run: Run) -> ModelSpec:
 
 
 def _study_dtype(folder: Path) -> str | None:
-    """The type of the pixels of the study that a run lies in; cards of adopted runs do not name it."""
+    """Return the type of the pixels of the study that a run lies in; cards of adopted runs do not name it."""
     try:
         return read_dataset(folder.resolve().parent.parent).dtype
     except RecordError:

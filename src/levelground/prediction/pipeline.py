@@ -19,7 +19,7 @@ from levelground.errors import ModelError
 from levelground.evaluation.score_scenes import most_probable
 from levelground.imagery.image_pixels import NodataMask
 from levelground.imagery.legend import IGNORE
-from levelground.inference.sliding_window import Block, average_d4, sweep
+from levelground.inference.sliding_window import Block, sliding_window_inference, with_tta
 from levelground.prediction.plan import PredictionPlan
 from levelground.prediction.readers import FilledPixels, PixelReader, ResampledPixels
 from levelground.prediction.resume import BlockFile, Checkpoint
@@ -107,15 +107,15 @@ def _sweep(plan: PredictionPlan, pixels: FilledPixels, checkpoint: Checkpoint) -
     """Run the network over the rows that the checkpoint lacks."""
     model, runtime, rows = plan.model, plan.runtime, plan.rows
     if plan.options.tta == "d4":
-        model = average_d4(model, channels_last=runtime.channels_last)
+        model = with_tta(model, channels_last=runtime.channels_last)
     edge = 4 * len(model.spec.outputs) * plan.cols.length * max(rows.overlap(r) for r in range(len(rows.starts)))
-    return sweep(
+    return sliding_window_inference(
         model,
         pixels,
         plan.geometry,
         runtime,
         first_row=checkpoint.state.rows,
-        spill=checkpoint.folder if runtime.device.type == "cpu" and edge > _SPILL_BYTES else None,
+        overlap_folder=checkpoint.folder if runtime.device.type == "cpu" and edge > _SPILL_BYTES else None,
     )
 
 
