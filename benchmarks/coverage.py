@@ -9,7 +9,9 @@ common. Run from the project's root:
     python benchmarks/coverage.py [--quick] [--markdown]
 
 ``--quick`` runs the cells of 81 groups only. One line a figure, with the target beside it where there is one; exits 1
-where one falls short. The populations themselves are in ``benchmarks/populations.py``.
+where one falls short. The populations themselves are in ``benchmarks/populations.py``, and in
+``benchmarks/hard_populations.py`` those that break common methods: many equal architectures with few seeds, scenes of
+very unlike size, a class in few groups, groups in few regions.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from multiprocessing import get_context
 os.environ["OMP_NUM_THREADS"] = "1"  # two processes are faster than two threads on matrices this small
 
 import numpy as np
+from hard_populations import CLASS_5, Family, hard_pair
 from numpy.typing import NDArray
 from populations import COUNTED, METRIC, Cell, Population, reliability
 
@@ -221,9 +224,72 @@ def calibration(cell: Cell) -> Iterable[Figure]:
     yield Figure(cell, "jackknife, Student's t", covered([one.interval for one in found], truth))
 
 
+HARD = {
+    "log-normal 2.5": 0.93,
+    "one scene of 60 %": 0.93,
+    "Pareto 1.1": 0.91,
+    "rare 2.5 %": None,
+    "rare 5 %": None,
+    "class in 4": None,
+    "class in 8": None,
+    "class in 20": 0.92,
+    "3 regions": None,
+    "5 regions": None,
+    "10 regions": None,
+}
+"""Laws of hard pairs, each with the least coverage wanted; ``None`` where the page warns instead."""
+
+
+def hard(cell: Cell) -> Iterable[Figure]:
+    """Coverage of the difference of two models where common intervals are too narrow."""
+    pair, rng = hard_pair(cell.law, cell.groups), np.random.default_rng([cell.number, 8])
+    hits, some, enough = [], [], []
+    for start in range(0, cell.sets, BATCH):
+        size = min(BATCH, cell.sets - start)
+        counts = (
+            pair.counts[:, pair.draw(rng, size, cell.groups)].swapaxes(0, 1).reshape(2 * size, cell.groups, *[6, 6])
+        )
+        pairs = [(2 * i, 2 * i + 1) for i in range(size)]
+        if pair.metric is CLASS_5:  # the number of groups that hold the class differs by test set: one call each
+            for a, b in pairs:
+                found = differences(counts[[a, b]], names(cell.groups), pair.metric, COUNTED)[0].interval
+                hits.append(found)
+                holders = int((counts[a, :, 5].sum(axis=-1) > 0.5).sum())
+                some.append(holders >= 4)
+                enough.append(holders >= 8)
+        else:
+            hits += [one.interval for one in differences(counts, names(cell.groups), pair.metric, COUNTED, pairs=pairs)]
+    low = HARD[cell.law]
+    if pair.metric is not CLASS_5:
+        yield Figure(cell, "jackknife, Student's t", covered(hits, pair.truth), slack(low, cell.sets))
+        return
+    for name, chosen, bound in (("4 groups hold it or more", some, None), ("8 groups hold it or more", enough, 0.92)):
+        kept = [interval for interval, use in zip(hits, chosen, strict=True) if use]
+        if len(kept) >= 100:
+            yield Figure(cell, name, covered(kept, pair.truth), slack(bound, len(kept)))
+
+
+def slack(low: float | None, sets: int) -> float:
+    """A least coverage less two standard errors of the simulation."""
+    return -np.inf if low is None else low - 2 * float(np.sqrt(low * (1 - low) / sets))
+
+
+def families(cell: Cell) -> Iterable[Figure]:
+    """How often equal architectures are told apart, and how wide their intervals are."""
+    family, rng = Family(cell.archs, cell.seeds, unlike=cell.unlike), np.random.default_rng([cell.number, 9])
+    false, widths = 0, []
+    for _ in range(cell.sets):
+        counts = family.draw(rng, cell.groups)
+        found = compare_architectures(counts, names(cell.groups), family.names, METRIC, COUNTED, delta=0.01)
+        false += any(pair.verdict.word in ("better", "worse") for pair in found)
+        widths += [pair.interval[1] - pair.interval[0] for pair in found if pair.interval]
+    yield seldom(cell, "any false verdict", false / cell.sets)
+    yield Figure(cell, "width of an interval, median", float(np.median(widths)))
+
+
 QUESTIONS = {
     "weights": weights, "twins": verdicts, "seed twins": verdicts, "power": verdicts, "architectures": architectures,
-    "architecture twins": architectures, "calibration": calibration,
+    "architecture twins": architectures, "calibration": calibration, "hard": hard, "family": families,
 }  # fmt: skip
 
 
@@ -238,7 +304,12 @@ def cells(quick: bool) -> list[Cell]:
             found += [Cell(question, law, groups) for question in ("twins", "seed twins")]
             found += [Cell("power", law, groups, delta=delta, sets=500) for delta in (0.01, 0.02, 0.03, 0.05)]
         found += [Cell("weights", "rare", groups)]
+        found += [Cell("hard", law, groups, sets=1000) for law in HARD if groups > 20 or "class" not in law]
         found += [Cell("calibration", "", groups, delta=delta, sets=500) for delta in (0.0, 0.02, 0.1)]
+    for groups in (40,) if quick else (24, 40, 142):
+        for archs, seeds in ((3, 2), (12, 2)) if quick else [(a, n) for a in (3, 6, 12) for n in (2, 3, 5)]:
+            sets = 200 if archs * groups > 1000 else 500
+            found += [Cell("family", "", groups, archs=archs, seeds=seeds, unlike=u, sets=sets) for u in (1.0, 3.0)]
     return [replace(cell, number=number) for number, cell in enumerate(found)]
 
 

@@ -39,12 +39,17 @@ class Cell:
     grouped: bool = False
     seeds: int = 1
     delta: float = 0.0
+    archs: int = 0
+    unlike: float = 1.0
     sets: int = 2000
     resamples: int = 499
     number: int = 0
 
     def label(self) -> str:
         """The setting in words."""
+        if self.archs:
+            scatter = f", scatter {self.unlike:.0f} ×" if self.unlike != 1 else ""
+            return f"{self.question}, {self.archs} × {self.seeds} seeds, {self.groups} groups{scatter}"
         kind = {
             "weights": ", 1–8 scenes each" if self.grouped else ", one scene each",
             "power": f", Δ = {self.delta}",

@@ -6,7 +6,16 @@ from made_up_counts import COUNTED, NAMES, made_up_counts, slow_miou
 from scipy import stats
 
 from levelground.metrics.named import parse_metric
-from levelground.statistics.intervals import bca_interval, ends, jackknife_se, known, percentile_interval, t_interval
+from levelground.statistics.intervals import (
+    bca_interval,
+    effective_df,
+    ends,
+    jackknife,
+    jackknife_se,
+    known,
+    percentile_interval,
+    t_interval,
+)
 from levelground.statistics.resampling import bootstrap_values, group_sums
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
@@ -95,3 +104,33 @@ def test_bca_does_not_exist_where_all_resamples_lie_on_one_side() -> None:
     """Its bias would be infinite; no end is invented."""
     drawn = np.linspace(0.1, 0.2, 50)[None]
     assert ends(bca_interval(drawn, np.zeros(1), np.random.default_rng(0).normal(size=(1, 5)))[0]) is None
+
+
+def test_groups_that_weigh_alike_keep_their_degrees_of_freedom() -> None:
+    """And one that outweighs all others leaves about one; equal estimates keep G − 1."""
+    rng = np.random.default_rng(0)
+    assert effective_df(rng.normal(size=(50, 80))).min() > 30
+    heavy = rng.normal(size=(50, 80))
+    heavy[:, 0] = 1000
+    assert effective_df(heavy).max() < 1.1
+    assert effective_df(np.full(9, 0.3)) == 8
+
+
+@pytest.mark.parametrize(("holders", "exists", "wider"), [(1, False, 0), (3, False, 0), (4, True, 1), (12, True, 1)])
+def test_a_class_in_few_groups_has_a_wide_interval_or_none(holders: int, exists: bool, wider: int) -> None:
+    """Under four groups none; up to half of the groups a larger standard error with fewer degrees of freedom."""
+    left_out = np.random.default_rng(holders).normal(size=(5, 24))
+    left_out[:, holders:] = left_out.mean()
+    (se, df), (plain, all_df) = jackknife(left_out, holders=holders), jackknife(left_out)
+    assert np.isfinite(se).all() == np.isfinite(df).all() == exists
+    if exists:
+        np.testing.assert_allclose(se, plain * np.sqrt(holders / (holders - 1)))
+        assert (df <= np.minimum(all_df, holders - 1)).all()
+        assert (df >= 1).all()
+
+
+def test_a_class_in_most_groups_is_like_any_metric() -> None:
+    """The rule for few groups ends at half of them."""
+    left_out = np.random.default_rng(1).normal(size=(3, 24))
+    for found, plain in zip(jackknife(left_out, holders=13), jackknife(left_out), strict=True):
+        np.testing.assert_array_equal(found, plain)

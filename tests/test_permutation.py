@@ -100,8 +100,22 @@ def test_holm_agrees_with_its_definition() -> None:
 
 
 def test_the_bound_on_p_is_of_the_whole_family() -> None:
-    """Four scenes cannot show any difference; nor can too few draws for too many pairs."""
+    """Four scenes cannot show any difference; with many pairs those at the bound are drawn more often."""
     assert smallest_p(4, 10_000, 1) == 0.125
     assert smallest_p(4, 10_000, 20) == 1
-    assert smallest_p(200, 999, 190) == pytest.approx(0.19)
+    for n_pairs in (1, 3, 66, 594, 5000):
+        assert smallest_p(142, 10_000, n_pairs) <= 0.05 / 5
+    assert smallest_p(200, 999, 190) == pytest.approx(190 / 19_001)
     assert smallest_p(5000, 999, 1) == pytest.approx(0.001)
+
+
+def test_pairs_at_the_bound_are_drawn_more_often() -> None:
+    """With 300 pairs a thousand draws show nothing; the pairs that no draw reaches go on, the others keep their p."""
+    perfect = np.zeros((40, 4, 4), np.int64)
+    perfect[:] = np.diag([9, 9, 9, 0])
+    useless = np.roll(perfect, 1, axis=2)
+    sums = group_sums(np.stack((perfect, perfect, useless)), names(40), MIOU, COUNTED)
+    p = swap_p_values(sums, [(0, 1), (0, 2)] * 150, 1000, seed=0)
+    assert p[0] == 1
+    assert p[1] == 1 / 30_001
+    assert holm(p)[1] <= 0.05 / 5

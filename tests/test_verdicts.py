@@ -30,3 +30,9 @@ def test_the_first_that_holds_is_said(
 def test_without_a_margin_nothing_is_equal() -> None:
     """δ = 0 leaves no room inside ±δ."""
     assert decide((0.0, 0.0), 1.0, delta=0.0).word == "undecided"
+
+
+def test_few_groups_show_neither_a_difference_nor_its_absence() -> None:
+    """Five groups are too few for the swap test, so they are too few for `equal`."""
+    assert decide((-0.001, 0.001), 0.7, delta=0.01, n_groups=5).word == "undecided"
+    assert decide((-0.001, 0.001), 0.7, delta=0.01, n_groups=6).word == "equal"

@@ -38,7 +38,14 @@ from levelground.statistics.architectures import (
     compare_architectures,
 )
 from levelground.statistics.calibration import Calibration, CalibrationError, ReliabilityBin, calibration_error
-from levelground.statistics.intervals import bca_interval, jackknife_se, percentile_interval, t_interval
+from levelground.statistics.intervals import (
+    bca_interval,
+    effective_df,
+    jackknife,
+    jackknife_se,
+    percentile_interval,
+    t_interval,
+)
 from levelground.statistics.metric_sensitivity import MetricRanking, rank_under_metrics
 from levelground.statistics.pairs import (
     Estimate,
@@ -74,8 +81,10 @@ __all__ = [
     "decide",
     "detectable_difference",
     "differences",
+    "effective_df",
     "equal_margin",
     "holm",
+    "jackknife",
     "jackknife_se",
     "percentile_interval",
     "power",

@@ -39,6 +39,69 @@ def jackknife_se(left_out: Scores) -> Scores:
     return np.asarray(np.sqrt((n_groups - 1) / n_groups * (centred**2).sum(axis=-1)))
 
 
+def effective_df(left_out: Scores) -> Scores:
+    """Compute the degrees of freedom of a jackknife variance from the groups that carry it.
+
+    ``df = min(G - 1, 3 (Σ u_g)² / Σ u_g² - 3)``, at least 1, with u_g = (θ_(g) - θ_(·))². A sum of squares of G equal
+    normal parts has G - 1 degrees of freedom; where a few groups carry most of the sum (heavy scenes, a class in few
+    groups), it varies as if it had fewer. Without weights, (Σ u)²/Σ u² is about G/3 for normal parts, hence the
+    factor; the 3 taken off brings heavy populations to .94 and leaves mild ones alone (``benchmarks/coverage.py``).
+
+    Args:
+        left_out: θ_(g), ``(..., G)``.
+    Returns:
+        ``(...)``; G - 1 where all θ_(g) are equal, NaN where an estimate does not exist without some group.
+    Source: Satterthwaite 1946, eq. 17, for the variance of a variance; the constants by simulation.
+    Example:
+        Twelve groups that weigh alike, and twelve of which one outweighs the others.
+
+        >>> effective_df(np.array([[1.0, 2.0] * 6, [0.0] * 11 + [4.0]])).round(2)
+        array([11.,  1.])
+    """
+    n_groups = left_out.shape[-1]
+    parts = (left_out - left_out.mean(axis=-1, keepdims=True)) ** 2
+    total, squares = parts.sum(axis=-1), (parts**2).sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.clip(3 * total**2 / squares - 3, 1, max(1, n_groups - 1))
+    return np.asarray(np.where(total == 0, max(1, n_groups - 1), found))
+
+
+FEWEST_HOLDERS = 4
+"""A class that lies in fewer groups has no interval."""
+
+
+def jackknife(left_out: Scores, *, holders: int | None = None) -> tuple[Scores, Scores]:
+    """Compute standard errors and their degrees of freedom from estimates without each group.
+
+    A score of one class rests on the m groups that hold the class. Where they are half of the groups or fewer, the
+    standard error is multiplied by ``√(m/(m - 1))`` and the degrees of freedom are ``n_eff - 1/2``, at least 1 and at
+    most m - 1, with ``n_eff = (Σ u)² / Σ u²`` the effective number of groups (Kish 1965) and u as in
+    :func:`effective_df`: what covers at 8 to 20 groups that hold the class (``benchmarks/coverage.py``).
+
+    Args:
+        left_out: θ_(g), ``(..., G)``.
+        holders: m for a score of one class; ``None`` for scores over all classes.
+    Returns:
+        Standard errors and degrees of freedom, ``(...)``; both NaN with fewer than two groups, where an estimate does
+        not exist without some group, and where fewer than four groups hold the class.
+    Example:
+        >>> se, df = jackknife(np.array([0.5, 0.52, 0.5, 0.5, 0.47, 0.5, 0.51, 0.5, 0.5, 0.5]), holders=4)
+        >>> round(float(se), 3), round(float(df), 2)
+        (0.041, 1.5)
+    """
+    n_groups = left_out.shape[-1]
+    se, df = jackknife_se(left_out), effective_df(left_out)
+    if holders is not None and holders < FEWEST_HOLDERS:
+        se = np.full_like(se, np.nan)
+    elif holders is not None and 2 * holders <= n_groups:
+        parts = (left_out - left_out.mean(axis=-1, keepdims=True)) ** 2
+        with np.errstate(invalid="ignore", divide="ignore"):
+            effective = parts.sum(axis=-1) ** 2 / (parts**2).sum(axis=-1)
+        se = se * np.sqrt(holders / (holders - 1))
+        df = np.where(se == 0, holders - 1, np.clip(effective - 0.5, 1, holders - 1))
+    return se, np.where(np.isnan(se), np.nan, df)
+
+
 def t_interval(estimate: Scores, se: Scores, df: Scores | float, *, level: float = LEVEL) -> Scores:
     """Compute Student's t interval ``θ ± t(1 - (1 - level)/2, df) · SE``.
 

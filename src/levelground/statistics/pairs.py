@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from levelground.errors import ConfigError
 from levelground.metrics.named import Metric
 from levelground.metrics.scores import AnyCounts, Counted, Scores
-from levelground.statistics.intervals import bca_interval, ends, jackknife_se, known, percentile_interval, t_interval
+from levelground.statistics.intervals import (
+    bca_interval,
+    ends,
+    jackknife,
+    known,
+    percentile_interval,
+    t_interval,
+)
 from levelground.statistics.permutation import holm, smallest_p, swap_p_values
 from levelground.statistics.resampling import CountsMetric, GroupSums, bootstrap_values, group_sums
 
@@ -39,13 +46,20 @@ class Verdict:
     excludes_zero: bool
 
 
-def decide(interval: tuple[float, float] | None, p_holm: float | None, *, delta: float) -> Verdict:
+FEWEST_GROUPS = 6
+"""With fewer groups no swap test reaches p ≤ .05, so no difference could be shown; then none is shown to be absent."""
+
+
+def decide(
+    interval: tuple[float, float] | None, p_holm: float | None, *, delta: float, n_groups: int = FEWEST_GROUPS
+) -> Verdict:
     """Decide what can be said of a difference, the first that holds of: equal, better or worse, undecided.
 
     Args:
         interval: The 95 % interval of a − b, or ``None`` where there is none.
         p_holm: The adjusted p of the difference, or ``None`` where there is none.
         delta: Differences below this do not matter (``--delta``).
+        n_groups: Groups that the interval rests on; with fewer than six nothing is called equal.
     Returns:
         The verdict.
     Example:
@@ -53,14 +67,14 @@ def decide(interval: tuple[float, float] | None, p_holm: float | None, *, delta:
         Verdict(word='equal', excludes_zero=True)
         >>> [decide(ends, 0.01, delta=0.01).word for ends in ((0.02, 0.08), (-0.08, -0.02), (-0.02, 0.08))]
         ['better', 'worse', 'undecided']
-        >>> decide((0.02, 0.08), 0.2, delta=0.01).word
-        'undecided'
+        >>> decide((0.02, 0.08), 0.2, delta=0.01).word, decide((-0.001, 0.001), 0.7, delta=0.01, n_groups=3).word
+        ('undecided', 'undecided')
     """
     if interval is None:
         return Verdict("undecided", False)
     low, high = interval
     excludes_zero = low > 0 or high < 0
-    if -delta < low and high < delta:
+    if -delta < low and high < delta and n_groups >= FEWEST_GROUPS:
         return Verdict("equal", excludes_zero)
     if excludes_zero and p_holm is not None and p_holm <= ALPHA:
         return Verdict("better" if low > 0 else "worse", True)
@@ -81,8 +95,9 @@ class Estimate:
     Attributes:
         value: The figure; NaN where no class of the metric has true pixels.
         se: Its standard error over groups; ``None`` with fewer than two groups, or where a class scored alone lies in
-            one group only.
-        df: Degrees of freedom, G − 1; ``None`` as ``se``.
+            fewer than four.
+        df: Degrees of freedom, at most G − 1, fewer where few groups carry the variance or hold the class
+            (``jackknife``); ``None`` as ``se``.
         interval: 95 % interval; ``None`` as ``se``.
     """
 
@@ -101,7 +116,7 @@ class PairEstimate:
         b: Index of the second run.
         delta: Metric of a minus metric of b.
         se: Its jackknife standard error, or ``None`` where there is none.
-        df: Degrees of freedom, G − 1.
+        df: Degrees of freedom, at most G − 1 (``jackknife``).
         interval: Jackknife interval: the one that decides.
         percentile: Percentile bootstrap interval.
         bca: BCa bootstrap interval.
@@ -150,7 +165,7 @@ def run_intervals(counts: AnyCounts, groups: Groups, metric: Metric | CountsMetr
 
 def run_estimates(sums: GroupSums) -> list[Estimate]:
     """Estimate the metric of each run with its interval, from sums by run and group."""
-    return _estimates(sums.values(), sums.left_out())
+    return _estimates(sums.values(), sums.left_out(), sums.holders)
 
 
 def differences(
@@ -184,7 +199,7 @@ def difference_estimates(sums: GroupSums, pairs: Sequence[tuple[int, int]] | Non
     """Estimate differences of pairs with their intervals, from sums by run and group; see :func:`differences`."""
     first, second = _columns(all_pairs(sums.n_runs) if pairs is None else pairs)
     values, left_out = sums.values(), sums.left_out()
-    return _estimates(values[first] - values[second], left_out[first] - left_out[second])
+    return _estimates(values[first] - values[second], left_out[first] - left_out[second], sums.holders)
 
 
 def compare_pairs(
@@ -194,6 +209,7 @@ def compare_pairs(
     counted: Counted,
     *,
     delta: float = 0.01,
+    pairs: Sequence[tuple[int, int]] | None = None,
     n_resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[PairEstimate]:
@@ -205,10 +221,11 @@ def compare_pairs(
         metric: As :func:`run_intervals`.
         counted: Which classes of the legend count, ``(K,)``.
         delta: Differences below this do not matter.
+        pairs: Indices of the runs compared, the family that p is adjusted for; ``None`` for all pairs.
         n_resamples: Resamples of the bootstraps and of the swap test.
         seed: Fixes both draws.
     Returns:
-        One result a pair (a, b), a < b, in the order of :func:`all_pairs`.
+        One result a pair (a, b), in the order of ``pairs``.
     Raises:
         ShapeError: The arrays do not fit together.
         ConfigError: ``delta`` is negative or ``n_resamples`` under 100.
@@ -227,33 +244,44 @@ def compare_pairs(
         return []
     sums = group_sums(counts, groups, metric, counted)
     resampled = bootstrap_values(sums, n_resamples, seed=seed)
-    return pair_estimates(sums, resampled, delta=delta, seed=seed)
+    return pair_estimates(sums, resampled, delta=delta, pairs=pairs, seed=seed)
 
 
-def pair_estimates(sums: GroupSums, resampled: Scores, *, delta: float, seed: int = 0) -> list[PairEstimate]:
-    """Compare all pairs of runs, from sums by run and group; see :func:`compare_pairs`.
+def pair_estimates(
+    sums: GroupSums,
+    resampled: Scores,
+    *,
+    delta: float,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    seed: int = 0,
+) -> list[PairEstimate]:
+    """Compare pairs of runs, from sums by run and group; see :func:`compare_pairs`.
 
     Args:
         sums: Sums by run and group.
         resampled: The metric of each run in each resample of groups, ``(R, B)``; the swap test takes as many swaps.
         delta: Differences below this do not matter.
+        pairs: Indices of the runs compared, the family that p is adjusted for; ``None`` for all pairs.
         seed: Fixes the draw of the swaps.
     """
-    pairs, n_resamples = all_pairs(sums.n_runs), resampled.shape[-1]
-    first, second = _columns(pairs)
+    chosen, n_resamples = list(all_pairs(sums.n_runs) if pairs is None else pairs), resampled.shape[-1]
+    if not chosen:
+        return []
+    first, second = _columns(chosen)
     values, left_out = sums.values(), sums.left_out()
     found, without = values[first] - values[second], left_out[first] - left_out[second]
     drawn = resampled[first] - resampled[second]
     many = sums.n_groups >= 2
-    p = swap_p_values(sums, pairs, n_resamples, seed=seed) if many else np.full(len(pairs), np.nan)
+    p = swap_p_values(sums, chosen, n_resamples, seed=seed) if many else np.full(len(chosen), np.nan)
     return _pair_results(
-        pairs,
-        _estimates(found, without),
-        percentile_interval(drawn) if many else np.full((len(pairs), 2), np.nan),
-        bca_interval(drawn, found, without) if many else np.full((len(pairs), 2), np.nan),
+        chosen,
+        _estimates(found, without, sums.holders),
+        percentile_interval(drawn) if many else np.full((len(chosen), 2), np.nan),
+        bca_interval(drawn, found, without) if many else np.full((len(chosen), 2), np.nan),
         p,
-        smallest_p(sums.n_groups, n_resamples, len(pairs)),
+        smallest_p(sums.n_groups, n_resamples, len(chosen)),
         delta=delta,
+        n_groups=sums.n_groups,
     )
 
 
@@ -271,6 +299,7 @@ def _pair_results(
     p_min: float,
     *,
     delta: float,
+    n_groups: int,
 ) -> list[PairEstimate]:
     """Put the estimates, intervals and p values of each pair together."""
     adjusted = holm(p)
@@ -289,20 +318,19 @@ def _pair_results(
             p=known(p[number]),
             p_holm=p_holm,
             p_min=p_min,
-            verdict=decide(found.interval, p_holm, delta=delta),
+            verdict=decide(found.interval, p_holm, delta=delta, n_groups=n_groups),
         )
         results.append(result)
     return results
 
 
-def _estimates(values: Scores, left_out: Scores) -> list[Estimate]:
+def _estimates(values: Scores, left_out: Scores, holders: int | None) -> list[Estimate]:
     """Make estimates of values ``(P,)`` and their values without each group ``(P, G)``."""
-    df = float(left_out.shape[-1] - 1)
-    errors = jackknife_se(left_out)
-    intervals = t_interval(values, errors, max(df, 1.0))
+    errors, dfs = jackknife(left_out, holders=holders)
+    intervals = t_interval(values, errors, dfs)
     return [
-        Estimate(float(value), known(se), df if known(se) is not None else None, ends(interval))
-        for value, se, interval in zip(values, errors, intervals, strict=True)
+        Estimate(float(value), known(se), float(df) if known(se) is not None else None, ends(interval))
+        for value, se, df, interval in zip(values, errors, dfs, intervals, strict=True)
     ]
 
 

@@ -4,7 +4,7 @@ Letters: R runs, G groups, B swaps, P pairs. Under the null hypothesis the two r
 so each of the 2^G ways to swap their matrices is as likely as the one seen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,32 @@ _TIE = 1e-12
 """Differences nearer than this are the same: swaps that give the same matrices round differently."""
 
 
+REFINED = 5
+"""The swap test can give a Holm-adjusted p this many times below .05, whatever the number of pairs."""
+
+FEW = 10
+"""Swaps that reach the difference seen, below which a pair is tried with more draws."""
+
+
+def draws_needed(n_resamples: int, n_pairs: int) -> int:
+    """Return how many swaps are drawn for a pair at the bound, so that its adjusted p can be .05 / 5.
+
+    Args:
+        n_resamples: B, the draws of every pair.
+        n_pairs: Number of pairs tested together.
+    Example:
+        >>> draws_needed(10_000, 3), draws_needed(10_000, 594)
+        (10000, 59400)
+    """
+    return max(n_resamples, round(REFINED * n_pairs / 0.05))
+
+
 def swap_p_values(sums: GroupSums, pairs: Sequence[tuple[int, int]], n_resamples: int, *, seed: int) -> Scores:
     """Compute the two-sided p of each pair's difference by swapping its two runs' groups.
 
-    ``p = (1 + b)/(1 + B)`` with b the swaps drawn whose absolute difference reaches the one seen; where 2^G ≤ B, all
-    are tried and ``p = b / 2^G``, the unswapped one included.
+    ``p = (1 + b)/(1 + B)`` with b the swaps drawn whose absolute difference reaches the one seen; where all 2^G swaps
+    are no more than would be drawn, all are tried and ``p = b / 2^G``, the unswapped one included. Pairs with b < 10
+    are drawn on, up to :func:`draws_needed`: with many pairs B draws alone could show nothing.
 
     Args:
         sums: Sums by run and group; two runs have the same truth.
@@ -31,39 +52,57 @@ def swap_p_values(sums: GroupSums, pairs: Sequence[tuple[int, int]], n_resamples
         ``(P,)``; NaN where the difference does not exist.
     Source: Phipson & Smyth 2010, Permutation P-values Should Never Be Zero, eq. 2.
     """
-    totals, values = sums.totals(), sums.values()
+    values = sums.values()
     seen = np.array([values[a] - values[b] for a, b in pairs])
-    reached, tried = np.zeros(len(pairs), np.int64), 0
-    for weights in swap_weights(sums.n_groups, n_resamples, seed=seed, chunk=sums.chunk()):
+    most = draws_needed(n_resamples, len(pairs))
+    if exact_swaps(sums.n_groups, most):
+        reached = _count_swaps(sums, pairs, seen, swap_weights(sums.n_groups, most, seed=seed, chunk=sums.chunk()))
+        return np.where(np.isnan(seen), np.nan, reached / 2 ** (sums.n_groups - 1))
+    drawn = swap_weights(sums.n_groups, n_resamples, seed=seed, chunk=sums.chunk())
+    reached = _count_swaps(sums, pairs, seen, drawn)
+    tried = np.full(len(pairs), n_resamples)
+    again: NDArray[np.intp] = np.flatnonzero((reached < FEW) & ~np.isnan(seen))
+    if most > n_resamples and len(again):
+        more = swap_weights(sums.n_groups, most - n_resamples, seed=[seed, 1], chunk=sums.chunk())
+        reached[again] += _count_swaps(sums, [pairs[number] for number in again], seen[again], more)
+        tried[again] = most
+    return np.where(np.isnan(seen), np.nan, (1 + reached) / (1 + tried))
+
+
+def _count_swaps(
+    sums: GroupSums, pairs: Sequence[tuple[int, int]], seen: Scores, draws: Iterable[Scores]
+) -> NDArray[np.int64]:
+    """Count, for each pair, the swaps whose absolute difference reaches the one seen, ``(P,)``."""
+    totals = sums.totals()
+    reached = np.zeros(len(pairs), np.int64)
+    for weights in draws:
         moved = sums.weighted(weights)
-        tried += weights.shape[1]
         for number, (a, b) in enumerate(pairs):
             shift = moved[..., b, :] - moved[..., a, :]
             swapped = sums.score(totals[..., a, None] + shift) - sums.score(totals[..., b, None] - shift)
             reached[number] += np.count_nonzero(np.abs(swapped) >= abs(seen[number]) - _TIE)
-    exact = exact_swaps(sums.n_groups, n_resamples)
-    p = reached / tried if exact else (1 + reached) / (1 + tried)
-    return np.where(np.isnan(seen), np.nan, p)
+    return reached
 
 
 def smallest_p(n_groups: int, n_resamples: int, n_pairs: int) -> float:
     """Return the smallest Holm-adjusted p that any difference could reach.
 
-    It is the number of pairs times max(2/2^G, 1/(1 + B)).
+    It is the number of pairs times max(2/2^G, 1/(1 + B)), with B the draws of a pair at the bound.
 
     Args:
         n_groups: G.
-        n_resamples: B; where 2^G ≤ B all swaps are tried and only 2/2^G counts.
+        n_resamples: The draws of every pair; :func:`draws_needed` of them where a pair is at the bound. Where all 2^G
+            swaps are no more, all are tried and only 2/2^G counts.
         n_pairs: Number of pairs tested.
     Returns:
         The bound, at most 1.
     Example:
-        >>> smallest_p(5, 10_000, 3), smallest_p(81, 9_999, 1)
-        (0.1875, 0.0001)
+        >>> smallest_p(5, 10_000, 3), smallest_p(81, 9_999, 1), round(smallest_p(142, 10_000, 594), 4)
+        (0.1875, 0.0001, 0.01)
     """
-    least = 2.0 / 2.0 ** min(n_groups, 1000)
-    if not exact_swaps(n_groups, n_resamples):
-        least = max(least, 1 / (1 + n_resamples))
+    least, most = 2.0 / 2.0 ** min(n_groups, 1000), draws_needed(n_resamples, n_pairs)
+    if not exact_swaps(n_groups, most):
+        least = max(least, 1 / (1 + most))
     return min(1.0, least * n_pairs)
 
 

@@ -29,12 +29,19 @@ class Design:
         n_groups: Their number G.
         v_seeds: Variance over seeds of each side's score; empty where the question is about these weights.
         n_seeds: Seeds of each side; empty too.
+        df_groups: Degrees of freedom of ``v_groups``; ``None`` for G − 1.
+        df_seeds: Degrees of freedom of the seeds' part where its variances share an estimate pooled over
+            architectures; ``None``: each side has n − 1 of its own.
+        n_archs: The number of architectures whose seeds are pooled.
     """
 
     v_groups: float
     n_groups: int
     v_seeds: tuple[float, ...] = ()
     n_seeds: tuple[int, ...] = ()
+    df_groups: float | None = None
+    df_seeds: float | None = None
+    n_archs: int = 2
 
     def se(self) -> float:
         """Compute the standard error ``√(V_g + V_a/n_a + V_b/n_b)``."""
@@ -46,16 +53,22 @@ class Design:
 
     def with_groups(self, n_groups: int) -> "Design":
         """Return the design with another number of groups of the same kind."""
-        return replace(self, v_groups=self.v_groups * self.n_groups / n_groups, n_groups=n_groups)
+        ratio = n_groups / self.n_groups
+        df = None if self.df_groups is None else min(n_groups - 1.0, max(1.0, self.df_groups * ratio))
+        return replace(self, v_groups=self.v_groups / ratio, n_groups=n_groups, df_groups=df)
 
     def with_seeds(self, n_seeds: int) -> "Design":
         """Return the design with another number of seeds on each side."""
-        return replace(self, n_seeds=(n_seeds,) * len(self.v_seeds))
+        df = None if self.df_seeds is None else float(self.n_archs * (n_seeds - 1))
+        return replace(self, n_seeds=(n_seeds,) * len(self.v_seeds), df_seeds=df)
 
-    def _parts(self) -> list[tuple[float, int]]:
+    def _parts(self) -> list[tuple[float, float]]:
         """List the variances and their degrees of freedom."""
-        seeds = zip(self.v_seeds, self.n_seeds, strict=True)
-        return [(self.v_groups, self.n_groups - 1), *((variance / n, n - 1) for variance, n in seeds)]
+        groups = (self.v_groups, self.n_groups - 1.0 if self.df_groups is None else self.df_groups)
+        seeds = [(variance / n, n - 1.0) for variance, n in zip(self.v_seeds, self.n_seeds, strict=True)]
+        if self.df_seeds is None:
+            return [groups, *seeds]
+        return [groups, (sum(variance for variance, _ in seeds), self.df_seeds)]
 
 
 @dataclass(frozen=True)

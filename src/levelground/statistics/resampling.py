@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from levelground.errors import ShapeError
 from levelground.metrics.named import Metric
-from levelground.metrics.scores import AnyCounts, Counted, Scores
+from levelground.metrics.scores import AnyCounts, Counted, Margins, Scores
 
 CountsMetric = Callable[[Scores], Scores]  # any vectorised (..., K, K) -> (...)
 
@@ -29,11 +29,13 @@ class GroupSums:
         sums: ``(..., R, G)``; the leading axes are the metric's own.
         groups: Names of the groups, sorted.
         score: The metric: sums ``(..., *any)`` to ``(*any)``.
+        holders: For a metric of one class the number of groups that hold true pixels of it; ``None`` for others.
     """
 
     sums: Scores
     groups: tuple[str, ...]
     score: CountsMetric
+    holders: int | None = None
 
     @property
     def n_runs(self) -> int:
@@ -100,7 +102,11 @@ def group_sums(
         per_scene, score = np.moveaxis(counts, (2, 3), (0, 1)).astype(np.float64), _trailing(metric)
     names, membership = group_membership(groups)
     flat = per_scene.reshape(-1, len(groups)) @ membership
-    return GroupSums(flat.reshape(*per_scene.shape[:-1], len(names)), names, score)
+    sums = flat.reshape(*per_scene.shape[:-1], len(names))
+    holders = None
+    if isinstance(metric, Metric) and metric.class_index is not None:
+        holders = int(np.count_nonzero(Margins(*sums).true[0, 0]))
+    return GroupSums(sums, names, score, holders)
 
 
 def group_membership(groups: Sequence[str] | NDArray[np.str_]) -> tuple[tuple[str, ...], Scores]:
@@ -150,7 +156,9 @@ def bootstrap_values(sums: GroupSums, n_resamples: int, *, seed: int) -> Scores:
     return np.concatenate([sums.score(sums.weighted(weights)) for weights in drawn], axis=-1)
 
 
-def swap_weights(n_groups: int, n_resamples: int, *, seed: int, chunk: int) -> Iterator[NDArray[np.float64]]:
+def swap_weights(
+    n_groups: int, n_resamples: int, *, seed: int | Sequence[int], chunk: int
+) -> Iterator[NDArray[np.float64]]:
     """Choose the groups whose two matrices are swapped: all choices where they are few, else a draw.
 
     Args:
@@ -168,7 +176,7 @@ def swap_weights(n_groups: int, n_resamples: int, *, seed: int, chunk: int) -> I
             codes = np.arange(start, min(start + chunk, total))
             yield (codes >> np.arange(n_groups)[:, None] & 1).astype(np.float64)
         return
-    generator = np.random.Generator(np.random.Philox(seed))
+    generator = np.random.Generator(np.random.Philox(seed if isinstance(seed, int) else list(seed)))
     for start in range(0, n_resamples, chunk):
         width = min(chunk, n_resamples - start)
         yield np.ascontiguousarray(generator.integers(0, 2, (width, n_groups)).T, dtype=np.float64)

@@ -1,0 +1,172 @@
+"""Populations on which intervals and verdicts are hard to get right, for ``benchmarks/coverage.py``.
+
+Equal architectures with few seeds; scenes of very unlike size; a class in few groups on which the models differ; groups
+that lie in a few regions with tastes of their own. As in ``benchmarks/populations.py`` the recall of a class is a
+logistic function of normal effects, and missed pixels go to other classes by a fixed table. Letters: A architectures,
+N groups of a population, G groups drawn, K classes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from populations import COUNTED, EASE, METRIC, K
+
+from levelground.metrics.named import Metric
+
+N = 4000
+PRESENCE = np.array([0.95, 0.9, 0.8, 0.9, 0.7, 0.7])
+CLASS_5 = Metric("official.iou", "iou", "official", 5)
+
+Floats = NDArray[np.float64]
+Draw = Callable[[np.random.Generator, int, int], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class HardPair:
+    """Two models on a population of groups, and how test sets are drawn from it.
+
+    Attributes:
+        counts: ``(2, N, K, K)``, whole numbers.
+        metric: What is compared.
+        truth: The difference that test sets estimate.
+        draw: ``(generator, sets, G)`` to indices of groups ``(sets, G)``.
+    """
+
+    counts: Floats
+    metric: Metric
+    truth: float
+    draw: Draw
+
+
+def confusions(rng: np.random.Generator, area: Floats, logits: Floats, false_alarms: float = 1.0) -> Floats:
+    """Make counts ``(..., N, K, K)`` of areas ``(N, K)`` and logits of recall ``(..., N, K)``.
+
+    ``false_alarms`` weights the last class among those that take missed pixels.
+    """
+    recall = 1 / (1 + np.exp(-logits))
+    table = rng.dirichlet(np.full(K, 1.5), K) * (1 - np.eye(K))
+    table[:, -1] *= false_alarms
+    table /= table.sum(axis=1, keepdims=True)
+    counts = (area * (1 - recall))[..., None] * table
+    counts[..., np.arange(K), np.arange(K)] = area * recall
+    return np.rint(counts * 1e5)
+
+
+def areas(rng: np.random.Generator, presence: Floats, sizes: Floats) -> Floats:
+    """Draw the area of each class in each group, ``(N, K)``; each group has at least the first class."""
+    present = rng.random((len(sizes), K)) < presence
+    present[:, 0] |= ~present.any(axis=1)
+    share = rng.gamma(1.0, 1.0, present.shape) * present + 1e-9 * present
+    return np.asarray(share / share.sum(axis=1, keepdims=True) * sizes[:, None])
+
+
+def two_models(
+    rng: np.random.Generator,
+    presence: Floats,
+    sizes: Floats,
+    gap: Floats,
+    *,
+    taste: float = 0.5,
+    false_alarms: float = 1.0,
+) -> Floats:
+    """Make counts of two models, the second one ``gap`` logits behind by class."""
+    base = np.stack([EASE, EASE - gap])[:, None]
+    shared = rng.normal(0, 0.9, (1, len(sizes), K))
+    logits = base + shared + rng.normal(0, taste, (2, len(sizes), K))
+    return confusions(rng, areas(rng, presence, sizes), logits, false_alarms)
+
+
+def log_normal(rng: np.random.Generator, sigma: float, n: int = N) -> Floats:
+    """Draw sizes of mean 1."""
+    return np.exp(rng.normal(-sigma * sigma / 2, sigma, n))
+
+
+def anywhere(n: int) -> Draw:
+    """Draw groups from the whole population."""
+    return lambda rng, sets, groups: rng.integers(0, n, (sets, groups))
+
+
+def hard_pair(law: str, groups: int) -> HardPair:
+    """Make the population of a law; its name says which (``LAWS``)."""
+    rng = np.random.default_rng([sum(law.encode()), 3])
+    metric = CLASS_5 if law.startswith("class") else METRIC
+    draw = anywhere(N)
+    if law == "log-normal 2.5":
+        counts = two_models(rng, PRESENCE, log_normal(rng, 2.5), np.full(K, 0.3))
+    elif law == "Pareto 1.1":
+        counts = two_models(rng, PRESENCE, rng.pareto(1.1, N) + 1, np.full(K, 0.3))
+    elif law == "one scene of 60 %":
+        counts = two_models(rng, PRESENCE, np.where(np.arange(N) < N // 10, 1.5 * (groups - 1), 1.0), np.full(K, 0.3))
+        draw = _one_heavy
+        means = counts[:, : N // 10].mean(axis=1) + (groups - 1) * counts[:, N // 10 :].mean(axis=1)
+        return HardPair(counts, metric, difference(means, metric), draw)
+    elif law.startswith("rare"):
+        presence = np.array([1, 0.95, 0.9, 0.9, 0.8, float(law.split()[1]) / 100])
+        gap = np.where(np.arange(K) == K - 1, 2.0, 0.0)
+        counts = two_models(rng, presence, log_normal(rng, 0.5), gap, taste=0.25, false_alarms=0.01)
+    elif law.startswith("class"):
+        presence = np.array([1, 0.95, 0.9, 0.9, 0.8, float(law.split()[2]) / groups])
+        counts = two_models(rng, presence, log_normal(rng, 1.0), np.full(K, 0.8))
+    else:
+        return _regions(rng, int(law.split()[0]))
+    return HardPair(counts, metric, difference(counts.sum(axis=1), metric), draw)
+
+
+def difference(counts: Floats, metric: Metric) -> float:
+    """Return the metric of the first model minus that of the second, of summed counts ``(2, K, K)``."""
+    scores = metric.score(metric.sums(counts, COUNTED))
+    return float(scores[0] - scores[1])
+
+
+def _one_heavy(rng: np.random.Generator, sets: int, groups: int) -> NDArray[np.int64]:
+    """Draw test sets with exactly one heavy scene each."""
+    drawn = rng.integers(N // 10, N, (sets, groups))
+    drawn[:, 0] = rng.integers(0, N // 10, sets)
+    return drawn
+
+
+def _regions(rng: np.random.Generator, n_regions: int) -> HardPair:
+    """Groups of a few regions; each model has a taste for regions that all groups of one share."""
+    known, per = 300, 40
+    region = np.repeat(np.arange(known), per)
+    logits = np.stack([EASE, EASE - 0.1])[:, None] + rng.normal(0, 0.9, (1, known * per, K))
+    logits = logits + rng.normal(0, 0.4, (2, known, K))[:, region] + rng.normal(0, 0.4, (2, known * per, K))
+    counts = confusions(rng, areas(rng, PRESENCE, np.ones(known * per)), logits)
+
+    def draw(generator: np.random.Generator, sets: int, groups: int) -> NDArray[np.int64]:
+        chosen = generator.integers(0, known, (sets, n_regions))[:, np.arange(groups) % n_regions]
+        return np.asarray(chosen * per + generator.integers(0, per, (sets, groups)))
+
+    return HardPair(counts, METRIC, difference(counts.sum(axis=1), METRIC), draw)
+
+
+SEED_SCATTER, RUN_NOISE = 0.06, 0.3
+
+
+class Family:
+    """Equal architectures with a few seeds each, of which one may be better.
+
+    Args:
+        n_archs: A.
+        n_seeds: Seeds of each.
+        unlike: How many times the architecture that scatters most over seeds does so more than the one that does least.
+        lead: By how many logits the first one is better.
+    """
+
+    def __init__(self, n_archs: int, n_seeds: int, *, unlike: float = 1.0, lead: float = 0.0) -> None:
+        rng = np.random.default_rng(2)
+        self.names = [f"arch {number // n_seeds:02d}" for number in range(n_archs * n_seeds)]
+        spread = np.linspace(1, unlike, n_archs)
+        self._scatter = np.repeat(SEED_SCATTER * spread / np.sqrt((spread**2).mean()), n_seeds)
+        self._lead = np.repeat(np.where(np.arange(n_archs) == 0, lead, 0.0), n_seeds)
+        self._area = areas(rng, np.ones(K), np.ones(N))
+        self._group = EASE + rng.normal(0, 0.7, (N, K))
+
+    def draw(self, rng: np.random.Generator, groups: int) -> Floats:
+        """Draw a study's counts, ``(A · seeds, G, K, K)``."""
+        ids, runs = rng.integers(0, N, groups), len(self.names)
+        logits = self._group[ids] + (self._lead + rng.normal(0, 1, runs) * self._scatter)[:, None, None]
+        logits = logits + rng.normal(0, RUN_NOISE, (runs, groups, K))
+        return confusions(np.random.default_rng(4), self._area[ids], logits)
