@@ -58,8 +58,9 @@ def slow_interval(a: Any, b: Any, score: Any) -> tuple[float, float]:
     n = len(a)
     delta = score(a.sum(0)) - score(b.sum(0))
     without = [score(np.delete(a, i, 0).sum(0)) - score(np.delete(b, i, 0).sum(0)) for i in range(n)]
-    se = np.sqrt((n - 1) / n * sum((value - np.mean(without)) ** 2 for value in without))
-    half = stats.t.ppf(0.975, n - 1) * se
+    parts = [(value - np.mean(without)) ** 2 for value in without]
+    df = min(n - 1, max(1, 3 * sum(parts) ** 2 / sum(part**2 for part in parts) - 3))
+    half = stats.t.ppf(0.975, df) * np.sqrt((n - 1) / n * sum(parts))
     return delta - half, delta + half
 
 
