@@ -27,13 +27,13 @@ from multiprocessing import get_context
 os.environ["OMP_NUM_THREADS"] = "1"  # two processes are faster than two threads on matrices this small
 
 import numpy as np
+from bootstraps import bca_interval, percentile_interval
 from hard_populations import CLASS_5, Family, hard_pair
 from numpy.typing import NDArray
 from populations import COUNTED, METRIC, Cell, Population, reliability
 
 from levelground.statistics.architectures import compare_architectures
 from levelground.statistics.calibration import calibration_error
-from levelground.statistics.intervals import bca_interval, percentile_interval
 from levelground.statistics.pairs import decide, differences, run_intervals
 from levelground.statistics.permutation import swap_p_values
 from levelground.statistics.power_analysis import detectable_difference

@@ -130,16 +130,32 @@ def test_two_seeds_each_speak_of_architectures(tmp_path: Path) -> None:
     assert "unknown" not in headline
 
 
-def test_one_seed_among_several_falls_back_to_weights(tmp_path: Path) -> None:
-    """An architecture with one run cannot be compared as one; a warning names it."""
+def test_a_lone_run_leaves_the_verdicts_on_architectures(tmp_path: Path) -> None:
+    """Architectures with seeds are compared among themselves; the lone run, better or worse, as weights with each."""
     runs = [
         *several(tmp_path, {"unet": 0.1, "pspnet": 0.4}, seeds=2),
+        build_run(tmp_path, "fpn-s0", noisy_counts(30, 0.05, seed=9), arch="fpn"),
+    ]
+    comparison = compare_runs(runs)
+    assert comparison.about_architectures
+    assert [entry.name for entry in comparison.ranking] == ["unet", "pspnet"]
+    assert finding(comparison, "headline").figures["best"] == "unet"
+    assert finding(comparison, "lone_seeds").figures == {"architectures": ["fpn"]}
+    assert sum("fpn-s0" in (pair.a, pair.b) for pair in comparison.pairs) == 4
+    assert [(pair.a, pair.b) for pair in comparison.architecture_pairs] == [("unet", "pspnet")]
+
+
+def test_one_seed_among_several_falls_back_to_weights(tmp_path: Path) -> None:
+    """With one architecture of several seeds only weights can be compared; a warning names the lone ones."""
+    runs = [
+        *several(tmp_path, {"unet": 0.1}, seeds=2),
         build_run(tmp_path, "fpn-s0", noisy_counts(30, 0.2, seed=9), arch="fpn"),
     ]
     comparison = compare_runs(runs)
     assert "seed variance unknown" in finding(comparison, "headline").text
     assert finding(comparison, "lone_seeds").text.startswith("Verdicts speak of weights because fpn has one run only.")
-    assert len(comparison.architecture_pairs) == 1
+    assert comparison.architecture_pairs == ()
+    assert {entry.name for entry in comparison.ranking[1:]} == {"fpn-s0"}
 
 
 def test_one_run_alone_has_scores_and_an_interval_and_no_pair(tmp_path: Path) -> None:

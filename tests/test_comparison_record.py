@@ -39,6 +39,8 @@ def test_what_is_read_is_written_again(path: Path, tmp_path: Path) -> None:
         if comparison.version == "0.1.0":
             assert run["card"] == before["card"]
         assert before.pop("card")["identity"] == run.pop("card")["identity"]
+    for pair in stored["pairs"]:  # bootstraps, which decided nothing, are no longer part of the record
+        del pair["percentile"], pair["bca"]
     assert written == stored
     assert read_comparison(tmp_path) == comparison
 
@@ -133,7 +135,7 @@ def test_a_pair_from_its_other_side(comparison: Comparison) -> None:
     assert isinstance(flipped, RunPairResult)
     assert (flipped.a, flipped.b, flipped.verdict) == (pair.b, pair.a, "worse")
     assert flipped.delta == -pair.delta
-    for mine, other in ((pair.interval, flipped.interval), (pair.bca, flipped.bca)):
+    for mine, other in ((pair.interval, flipped.interval),):
         assert mine is not None
         assert other == (-mine[1], -mine[0])
     assert flipped.per_class[0].delta == -pair.per_class[0].delta
@@ -150,7 +152,11 @@ def test_who_is_ranked_and_which_pairs_decide(comparison: Comparison) -> None:
     with pytest.raises(KeyError):
         comparison.oriented_pair("fpn", "fpn")
     alone = replace(comparison, architectures=tuple(replace(entry, seeds=1) for entry in comparison.architectures))
-    assert [entry.name for entry in alone.ranking] == [run.name for run in comparison.ranked_runs]
+    # the other seed of the leader's architecture is not compared with it
+    assert [entry.label for entry in alone.ranking] == [
+        "fpn s0",
+        *(run.label for run in comparison.ranked_runs if "unet" in run.name),
+    ]
     assert alone.decisive_pairs == comparison.pairs
 
 

@@ -21,7 +21,7 @@ def pair(**changes: Any) -> RunPairResult:
     interval = changes.get("interval", (0.012, 0.056))
     values: dict[str, Any] = {
         "a": "a", "b": "b", "metric": "official.miou", "delta": 0.034, "se": 0.01, "df": 39.0, "interval": interval,
-        "percentile": (0.01, 0.05), "bca": None, "p": 0.001, "p_holm": 0.003, "p_min": 0.0002, "verdict": "better",
+        "p": 0.001, "p_holm": 0.003, "p_min": 0.0002, "verdict": "better",
         "excludes_zero": interval is not None and (interval[0] > 0 or interval[1] < 0),
         "per_class": (ClassDifference(0, 0.1, (0.0, 0.2)),), "power": None, "negative_control": False,
     }  # fmt: skip

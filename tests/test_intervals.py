@@ -7,16 +7,14 @@ from scipy import stats
 
 from levelground.metrics.named import parse_metric
 from levelground.statistics.intervals import (
-    bca_interval,
     effective_df,
     ends,
     jackknife,
     jackknife_se,
     known,
-    percentile_interval,
     t_interval,
 )
-from levelground.statistics.resampling import bootstrap_values, group_sums
+from levelground.statistics.resampling import group_sums
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 SCENES = [f"{number:02d}" for number in range(15)]
@@ -50,60 +48,6 @@ def test_one_group_has_no_standard_error() -> None:
     assert ends(t_interval(np.array(0.5), np.array(np.nan), 1)) is None
     assert known(float("nan")) is None
     assert ends(np.array([0.25, 0.5])) == (0.25, 0.5)
-
-
-@pytest.mark.parametrize("method", ["percentile", "BCa"])
-def test_bootstraps_agree_with_scipy(method: str) -> None:
-    """Given the same generator scipy draws the same resamples of scenes, so the ends agree to rounding."""
-    counts = made_up_counts(2, 15, seed=2)
-
-    def statistic(chosen: np.ndarray) -> float:
-        drawn = chosen.astype(int)
-        return slow_miou(counts[0, drawn].sum(axis=0)) - slow_miou(counts[1, drawn].sum(axis=0))
-
-    theirs = stats.bootstrap(
-        (np.arange(15),),
-        statistic,
-        n_resamples=400,
-        method=method,
-        vectorized=False,
-        rng=np.random.Generator(np.random.Philox(9)),
-    )
-    sums = group_sums(counts, SCENES, MIOU, COUNTED)
-    values, left_out, resampled = sums.values(), sums.left_out(), bootstrap_values(sums, 400, seed=9)
-    drawn = resampled[:1] - resampled[1:]
-    if method == "percentile":
-        ours = percentile_interval(drawn)[0]
-    else:
-        ours = bca_interval(drawn, values[:1] - values[1:], left_out[:1] - left_out[1:])[0]
-    np.testing.assert_allclose(drawn[0], theirs.bootstrap_distribution, atol=1e-12)
-    np.testing.assert_allclose(ours, theirs.confidence_interval, atol=1e-12)
-
-
-def test_quantiles_are_those_of_numpy() -> None:
-    """Linear between the values, each row at its own levels."""
-    values = np.random.default_rng(1).normal(size=(4, 101))
-    expected = np.quantile(values, (0.025, 0.975), axis=-1).T
-    np.testing.assert_allclose(percentile_interval(values), expected, atol=1e-12)
-
-
-def test_resamples_without_a_score_are_left_out() -> None:
-    """A class that a resample misses has no score there; where it never has one there is no interval."""
-    values = np.array([[0.1, np.nan, 0.3, 0.2], [np.nan] * 4])
-    found = percentile_interval(values, level=0.5)
-    np.testing.assert_allclose(found, [[0.15, 0.25], [np.nan, np.nan]], atol=1e-12)
-
-
-def test_bca_of_a_constant_is_that_constant() -> None:
-    """Two identical runs differ by 0 in every resample."""
-    zero = np.zeros((1, 50))
-    np.testing.assert_array_equal([[0.0, 0.0]], bca_interval(zero, np.zeros(1), np.zeros((1, 5))))
-
-
-def test_bca_does_not_exist_where_all_resamples_lie_on_one_side() -> None:
-    """Its bias would be infinite; no end is invented."""
-    drawn = np.linspace(0.1, 0.2, 50)[None]
-    assert ends(bca_interval(drawn, np.zeros(1), np.random.default_rng(0).normal(size=(1, 5)))[0]) is None
 
 
 def test_groups_that_weigh_alike_keep_their_degrees_of_freedom() -> None:

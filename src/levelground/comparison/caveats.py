@@ -189,11 +189,19 @@ def rare_classes(comparison: Comparison) -> list[Finding]:
 
 
 def lone_seeds(comparison: Comparison) -> list[Finding]:
-    """Architectures with one seed beside others with more: verdicts fall back to weights."""
+    """Warn of architectures with one seed beside others with more: they are compared as trained weights."""
     alone = [entry.name for entry in comparison.candidates if entry.seeds < 2]
     several = [entry.name for entry in comparison.candidates if entry.seeds >= 2]
     if not alone or not several:
         return []
+    if comparison.about_architectures:
+        has, are = whether(len(alone), "has", "have"), whether(len(alone), "is", "are")
+        text = (
+            f"{listing(alone)} {has} one run only and {are} "
+            "compared with the other runs as trained weights, not as an architecture. Train at least 2 seeds of each "
+            "architecture to compare architectures."
+        )
+        return [Finding("lone_seeds", "warning", text, {"architectures": alone})]
     text = (
         f"Verdicts speak of weights because {listing(alone)} {whether(len(alone), 'has', 'have')} one run only. "
         "Train at least 2 seeds of each architecture to compare architectures."

@@ -169,7 +169,7 @@ def _speaks_of(comparison: Comparison) -> str:
     """What the verdicts are about: architectures, or only these weights."""
     groups = count_of(comparison.n_groups, "group") + f" of {comparison.split} scenes"
     if comparison.about_architectures:
-        seeds = sorted({entry.seeds for entry in comparison.candidates})
+        seeds = sorted({entry.seeds for entry in comparison.seeded})
         each = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
         return f"This speaks of architectures, trained with {each} each, on {groups}."
     return f"This speaks of these weights on {groups}, not of architectures: seed variance unknown."

@@ -50,8 +50,6 @@ def run_pair_results(
             se=pair.se,
             df=pair.df,
             interval=pair.interval,
-            percentile=pair.percentile,
-            bca=pair.bca,
             p=pair.p,
             p_holm=pair.p_holm,
             p_min=pair.p_min,
@@ -72,7 +70,7 @@ def _weights_power(pair: PairEstimate, n_groups: int, delta: float, n_pairs: int
     """Say what a pair of runs can show; ``None`` without a standard error or with δ = 0."""
     if pair.se is None or delta <= 0:
         return None
-    design = Design(pair.se**2, n_groups)
+    design = Design(pair.se**2, n_groups, df_groups=pair.df)
     found = asdict(power(design, delta=delta, n_pairs=n_pairs))
     # Neither test nor interval decides alone, so the swap test's own need for groups holds too.
     if found["groups_needed"] is not None:

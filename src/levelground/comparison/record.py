@@ -5,7 +5,7 @@ is computed here. Letters: K classes, S scenes.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
 from os import PathLike
@@ -308,18 +308,28 @@ class Comparison:
 
     @property
     def about_architectures(self) -> bool:
-        """Whether the verdicts are about architectures: two or more of them, each with two or more seeds."""
-        return len(self.candidates) >= 2 and all(entry.seeds >= 2 for entry in self.candidates)
+        """Whether the verdicts are about architectures: two or more of them have two or more seeds."""
+        return len(self.seeded) >= 2
+
+    @property
+    def seeded(self) -> tuple[ArchitectureResult, ...]:
+        """The candidates with two or more seeds, which can be compared as architectures."""
+        return tuple(entry for entry in self.candidates if entry.seeds >= 2)
 
     @property
     def ranking(self) -> tuple[RankedEntry, ...]:
-        """What is ranked, best first: architectures where each has seeds or there is only one, else runs."""
+        """What is ranked, best first: architectures with seeds where there are two or only one at all, else runs.
+
+        Seeds of one architecture are not compared: other runs of the leading run's architecture are left out.
+        """
         if self.about_architectures or len(self.candidates) == 1:
-            entries = [RankedEntry(entry.name, entry.name, entry.value) for entry in self.candidates]
-        else:
-            runs = [run for members in self.candidate_runs.values() for run in members]
-            entries = [RankedEntry(run.name, run.label, run.value) for run in runs]
-        return tuple(sorted(entries, key=lambda entry: _rank_key(entry.value, entry.name)))
+            chosen = self.seeded if self.about_architectures else self.candidates
+            return _ranked(RankedEntry(entry.name, entry.name, entry.value) for entry in chosen)
+        runs = self.candidate_runs
+        arch_of = {run.name: name for name, members in runs.items() for run in members}
+        entries = _ranked(RankedEntry(run.name, run.label, run.value) for members in runs.values() for run in members)
+        leader = arch_of[entries[0].name]
+        return (entries[0], *(entry for entry in entries[1:] if arch_of[entry.name] != leader))
 
     @property
     def decisive_pairs(self) -> tuple[PairResult, ...]:
@@ -344,6 +354,10 @@ class Comparison:
             if (pair.a, pair.b) == (b, a):
                 return pair.flipped()
         raise KeyError((a, b))
+
+
+def _ranked(entries: Iterable[RankedEntry]) -> tuple[RankedEntry, ...]:
+    return tuple(sorted(entries, key=lambda entry: _rank_key(entry.value, entry.name)))
 
 
 def _rank_key(value: float | None, name: str) -> tuple[bool, float, str]:

@@ -333,15 +333,8 @@ class PairResult:
 class RunPairResult(PairResult):
     """The difference of two runs: it speaks of these weights."""
 
-    percentile: Interval
-    """Percentile bootstrap interval."""
-    bca: Interval
-    """BCa bootstrap interval."""
     p_min: float
     """The smallest ``p_holm`` that any difference could have reached."""
-
-    def _flipped(self) -> dict[str, Any]:
-        return super()._flipped() | {"percentile": negated(self.percentile), "bca": negated(self.bca)}
 
 
 @dataclass(frozen=True, config=BLOCK, kw_only=True)

@@ -39,11 +39,9 @@ from levelground.statistics.architectures import (
 )
 from levelground.statistics.calibration import Calibration, CalibrationError, ReliabilityBin, calibration_error
 from levelground.statistics.intervals import (
-    bca_interval,
     effective_df,
     jackknife,
     jackknife_se,
-    percentile_interval,
     t_interval,
 )
 from levelground.statistics.metric_sensitivity import MetricRanking, rank_under_metrics
@@ -74,7 +72,6 @@ __all__ = [
     "Verdict",
     "all_pairs",
     "architecture_scores",
-    "bca_interval",
     "calibration_error",
     "compare_architectures",
     "compare_pairs",
@@ -86,7 +83,6 @@ __all__ = [
     "holm",
     "jackknife",
     "jackknife_se",
-    "percentile_interval",
     "power",
     "rank_under_metrics",
     "run_intervals",

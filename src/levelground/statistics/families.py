@@ -22,6 +22,7 @@ from levelground.statistics.pairs import (
     Estimate,
     Groups,
     PairEstimate,
+    all_pairs,
     difference_estimates,
     pair_estimates,
     run_estimates,
@@ -69,6 +70,12 @@ class Family:
     runs: tuple[int, ...]
     archs: tuple[str, ...]
 
+    def pairs(self) -> list[tuple[int, int]]:
+        """List the pairs that somebody asks about, by place: runs of two architectures; of one, all of its seeds."""
+        among = all_pairs(len(self.archs))
+        between = [(a, b) for a, b in among if self.archs[a] != self.archs[b]]
+        return between or among
+
     def with_seeds(self) -> "Family":
         """Return the runs whose architecture has two or more of them."""
         chosen = [number for number, arch in enumerate(self.archs) if self.archs.count(arch) >= 2]
@@ -80,7 +87,7 @@ class FamilyStatistics:
     """The statistics of one family.
 
     Attributes:
-        pairs: All pairs of runs, by their place in the family.
+        pairs: The pairs of runs of two architectures, by their place in the family; of one architecture, all pairs.
         class_differences: The IoU difference of each of these pairs, by class.
         architectures: The score of each architecture, its runs by their place in the family.
         architecture_pairs: All pairs of architectures that have two or more seeds.
@@ -154,11 +161,11 @@ def _family_statistics(
     """Compute the statistics of one family from the sums of all runs."""
     own, seeds = sums.of_runs(family.runs), family.with_seeds()
     resampled = bootstrap_values(own, RESAMPLES, seed=0)
-    pairs = pair_estimates(own, resampled, delta=delta) if own.n_runs > 1 else []
+    pairs = family.pairs()
     several = len(set(seeds.archs)) > 1
     return FamilyStatistics(
-        pairs=pairs,
-        class_differences={k: difference_estimates(one.of_runs(family.runs)) for k, one in by_class.items()},
+        pairs=pair_estimates(own, delta=delta, pairs=pairs),
+        class_differences={k: difference_estimates(one.of_runs(family.runs), pairs) for k, one in by_class.items()},
         architectures=architecture_estimates(own, family.archs, resampled),
         architecture_pairs=(
             architecture_pair_estimates(sums.of_runs(seeds.runs), seeds.archs, delta=delta) if several else []

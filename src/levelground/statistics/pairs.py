@@ -17,15 +17,13 @@ from levelground.errors import ConfigError
 from levelground.metrics.named import Metric
 from levelground.metrics.scores import AnyCounts, Counted, Scores
 from levelground.statistics.intervals import (
-    bca_interval,
     ends,
     jackknife,
     known,
-    percentile_interval,
     t_interval,
 )
 from levelground.statistics.permutation import holm, smallest_p, swap_p_values
-from levelground.statistics.resampling import CountsMetric, GroupSums, bootstrap_values, group_sums
+from levelground.statistics.resampling import CountsMetric, GroupSums, group_sums
 
 VerdictWord = Literal["equal", "better", "worse", "undecided"]
 
@@ -85,7 +83,7 @@ Groups = Sequence[str] | NDArray[np.str_]
 Ends = tuple[float, float] | None
 
 RESAMPLES = 10_000
-"""Resamples of a bootstrap and of a swap test: the Monte-Carlo error of p = .05 is then .002."""
+"""Resamples of groups and swaps of runs: the Monte-Carlo error of p = .05 is then .002."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +116,6 @@ class PairEstimate:
         se: Its jackknife standard error, or ``None`` where there is none.
         df: Degrees of freedom, at most G − 1 (``jackknife``).
         interval: Jackknife interval: the one that decides.
-        percentile: Percentile bootstrap interval.
-        bca: BCa bootstrap interval.
         p: Two-sided p by swapping groups; ``None`` with fewer than two groups.
         p_holm: The same, adjusted for all pairs of the call.
         p_min: The smallest ``p_holm`` that any difference could have reached.
@@ -132,8 +128,6 @@ class PairEstimate:
     se: float | None
     df: float | None
     interval: Ends
-    percentile: Ends
-    bca: Ends
     p: float | None
     p_holm: float | None
     p_min: float
@@ -222,8 +216,8 @@ def compare_pairs(
         counted: Which classes of the legend count, ``(K,)``.
         delta: Differences below this do not matter.
         pairs: Indices of the runs compared, the family that p is adjusted for; ``None`` for all pairs.
-        n_resamples: Resamples of the bootstraps and of the swap test.
-        seed: Fixes both draws.
+        n_resamples: Swaps drawn for each pair; more for pairs at the bound.
+        seed: Fixes the draw.
     Returns:
         One result a pair (a, b), in the order of ``pairs``.
     Raises:
@@ -243,41 +237,37 @@ def compare_pairs(
     if counts.shape[0] < 2:
         return []
     sums = group_sums(counts, groups, metric, counted)
-    resampled = bootstrap_values(sums, n_resamples, seed=seed)
-    return pair_estimates(sums, resampled, delta=delta, pairs=pairs, seed=seed)
+    return pair_estimates(sums, delta=delta, pairs=pairs, n_resamples=n_resamples, seed=seed)
 
 
 def pair_estimates(
     sums: GroupSums,
-    resampled: Scores,
     *,
     delta: float,
     pairs: Sequence[tuple[int, int]] | None = None,
+    n_resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[PairEstimate]:
     """Compare pairs of runs, from sums by run and group; see :func:`compare_pairs`.
 
     Args:
         sums: Sums by run and group.
-        resampled: The metric of each run in each resample of groups, ``(R, B)``; the swap test takes as many swaps.
         delta: Differences below this do not matter.
         pairs: Indices of the runs compared, the family that p is adjusted for; ``None`` for all pairs.
-        seed: Fixes the draw of the swaps.
+        n_resamples: Swaps drawn for each pair.
+        seed: Fixes the draw.
     """
-    chosen, n_resamples = list(all_pairs(sums.n_runs) if pairs is None else pairs), resampled.shape[-1]
+    chosen = list(all_pairs(sums.n_runs) if pairs is None else pairs)
     if not chosen:
         return []
     first, second = _columns(chosen)
     values, left_out = sums.values(), sums.left_out()
     found, without = values[first] - values[second], left_out[first] - left_out[second]
-    drawn = resampled[first] - resampled[second]
     many = sums.n_groups >= 2
     p = swap_p_values(sums, chosen, n_resamples, seed=seed) if many else np.full(len(chosen), np.nan)
     return _pair_results(
         chosen,
         _estimates(found, without, sums.holders),
-        percentile_interval(drawn) if many else np.full((len(chosen), 2), np.nan),
-        bca_interval(drawn, found, without) if many else np.full((len(chosen), 2), np.nan),
         p,
         smallest_p(sums.n_groups, n_resamples, len(chosen)),
         delta=delta,
@@ -293,8 +283,6 @@ def all_pairs(n_runs: int) -> list[tuple[int, int]]:
 def _pair_results(
     pairs: Sequence[tuple[int, int]],
     estimates: Sequence[Estimate],
-    percentile: Scores,
-    bca: Scores,
     p: Scores,
     p_min: float,
     *,
@@ -313,8 +301,6 @@ def _pair_results(
             se=found.se,
             df=found.df,
             interval=found.interval,
-            percentile=ends(percentile[number]),
-            bca=ends(bca[number]),
             p=known(p[number]),
             p_holm=p_holm,
             p_min=p_min,
