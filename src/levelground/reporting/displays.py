@@ -253,7 +253,8 @@ def comparison_html(comparison: Comparison) -> str:
     """Return a comparison as HTML for a notebook: headline, ranking, verdicts, warnings, two charts."""
     runs = styled_runs(comparison)
     title, lead = headline_texts(comparison)
-    names = [entry.name for entry in comparison.ranking]
+    ranked = comparison.ranking if comparison.about_architectures else comparison.ranked_runs
+    names = [entry.name for entry in ranked]
     return render_template(
         "comparison.html.j2",
         title=title,
