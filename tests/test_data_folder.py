@@ -9,10 +9,9 @@ from scene_files import TWO, kaggle_pair, noise, png_of_size, random_labels, sav
 
 from levelground.config import Layout
 from levelground.errors import ConfigError, LegendError, SceneError
-from levelground.imagery.data_folder import Found, find_scenes
+from levelground.imagery.data_folder import FoundScenes, find_scenes, largest_index
 from levelground.imagery.image_headers import read_header
 from levelground.imagery.legend import DEEPGLOBE, default_legend, encode_colours
-from levelground.imagery.mask_coding import largest_index
 from levelground.imagery.scene_pixels import read_labels, read_pixels
 
 TOML = """name = "two"
@@ -27,7 +26,7 @@ def _folders(data: Path, masks: dict[str, np.ndarray], *, ending: str = "png", s
         save(data / f"masks/{name}.{ending}", mask)
 
 
-def _texts(found: Found, data: Path) -> list[tuple[str, str | None, str]]:
+def _texts(found: FoundScenes, data: Path) -> list[tuple[str, str | None, str]]:
     return [(finding.code, finding.scene, finding.text.replace(f"{data}/", "")) for finding in found.findings]
 
 
@@ -143,7 +142,7 @@ def test_mask_of_other_values_is_told_and_left_out(tmp_path: Path) -> None:
 
 def test_largest_index_looks_at_all_parts_of_a_raster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Strips of a few rows; no data alone gives -1."""
-    monkeypatch.setattr("levelground.imagery.mask_coding._STRIP_PIXELS", 20)
+    monkeypatch.setattr("levelground.imagery.data_folder._STRIP_PIXELS", 20)
     values = np.zeros((9, 10), np.int16)
     values[8, 9] = 6
     path = save_raster(tmp_path / "m.tif", values, nodata=-1)

@@ -21,10 +21,10 @@ from levelground.evaluation.evaluate import (
     write_mask,
 )
 from levelground.evaluation.score_scenes import ScenePrediction, check_labels, count_scene, gather_scores
+from levelground.imagery.data_folder import tell_coding
 from levelground.imagery.image_headers import read_header
 from levelground.imagery.image_pixels import read_colours, read_indices
 from levelground.imagery.legend import IGNORE, LabelMap, decode_colours
-from levelground.imagery.mask_coding import tell_coding
 from levelground.metrics.counts_file import write_counts
 from levelground.records import sha256_file, sha256_json
 from levelground.runs import AdoptionRecord, EvaluationRecord, Run

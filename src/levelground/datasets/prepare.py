@@ -35,7 +35,7 @@ from levelground.datasets.splits import (
 )
 from levelground.errors import ConfigError, DataError, DiskError, RecordError, SceneError
 from levelground.imagery.cache import Cache, CacheEntry, default_cache_folder
-from levelground.imagery.data_folder import Found, find_scenes
+from levelground.imagery.data_folder import FoundScenes, find_scenes
 from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import Legend
 from levelground.imagery.scene_pixels import SceneFile
@@ -156,7 +156,7 @@ def download_kaggle() -> Path:
         raise DataError(f"--download kaggle: not fetched ({reason}). {BY_HAND}") from error
 
 
-def check_choices(options: PrepareOptions, data: Path, found: Found) -> None:
+def check_choices(options: PrepareOptions, data: Path, found: FoundScenes) -> None:
     """Refuse lists and tables that are missing or wrong before any scene is decoded.
 
     Args:
@@ -180,7 +180,7 @@ def check_choices(options: PrepareOptions, data: Path, found: Found) -> None:
         read_groups(data / GROUPS_FILE, ids)
 
 
-def decode_all(found: Found, cache: Cache, snap: int) -> tuple[list[Decoded], list[Problem]]:
+def decode_all(found: FoundScenes, cache: Cache, snap: int) -> tuple[list[Decoded], list[Problem]]:
     """Decode all labelled scenes into the cache, two or more at once.
 
     Args:
