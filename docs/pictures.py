@@ -132,6 +132,21 @@ def cleaned(output: dict[str, Any], folder: str) -> dict[str, Any] | None:
     return output
 
 
+def joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return outputs with printed lines, which the console gives one by one as HTML, joined to plain text."""
+    kept: list[dict[str, Any]] = []
+    for output in outputs:
+        data = output.get("data", {})
+        if data.get("text/html", "").startswith('<pre style="white-space:pre'):
+            plain = re.sub(r"\x1b\[[0-9;]*m", "", data["text/plain"])
+            output = nbformat.v4.new_output("stream", name="stdout", text=plain)
+        if kept and output.output_type == kept[-1].output_type == "stream":
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+    return kept
+
+
 def run_notebooks() -> None:
     """Run the notebooks in their order, in one temporary folder, and write their outputs into them."""
     with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +158,7 @@ def run_notebooks() -> None:
                 cell.metadata = {}
                 if cell.cell_type == "code":
                     outputs = (cleaned(output, str(Path(folder).resolve())) for output in cell.outputs)
-                    cell.outputs, cell.execution_count = [output for output in outputs if output], None
+                    cell.outputs, cell.execution_count = joined([output for output in outputs if output]), None
             notebook.metadata.pop("language_info", None)
             nbformat.write(notebook, path)
             sys.stdout.write(f"{path.relative_to(DOCS.parent)}: {path.stat().st_size / 1000:.0f} kB\n")
