@@ -34,7 +34,11 @@ from levelground.runs import (
 from levelground.tile_geometry import TileGeometry
 
 _WRAPPERS = ("module.", "model.", "network.", "_orig_mod.")  # data-parallel, Lightning, ours, torch.compile
+
+
 _FIRST_TRIED = ("resnet18", "resnet34", "resnet50", "tu-tf_efficientnet_lite0", "mobilenet_v2")
+
+
 _ENOUGH = 0.5
 """Share of decoder names in common from which an architecture is accepted; the next best has at most a third."""
 
@@ -134,6 +138,31 @@ def count_outputs(state: StateDict, *, source: str) -> int:
             "Give the state dict of such a network, or its masks with --predictions."
         )
     return int(heads[-1].shape[0])
+
+
+def output_indices(dataset: Dataset, n: int, outputs: Sequence[int], *, source: str) -> tuple[int, ...]:
+    """Return the legend index of each of ``n`` outputs.
+
+    Raises:
+        ConfigError: Their number fits neither all classes nor the counted ones and none are given, or those given are
+            not ``n`` different classes.
+    """
+    k, counted = dataset.legend.n_classes, np.flatnonzero(dataset.legend.counted).tolist()
+    if outputs:
+        if len(outputs) != n or len(set(outputs)) != n or not all(0 <= index < k for index in outputs):
+            given = " ".join(map(str, outputs))
+            raise ConfigError(
+                f"--outputs {given}: expected {n} different class indices from 0 to {k - 1}, one an output."
+            )
+        return tuple(outputs)
+    if n == k:
+        return tuple(range(k))
+    if n == len(counted):
+        return tuple(counted)
+    raise ConfigError(
+        f"{source}: has {n} outputs, the legend {dataset.legend.name!r} has {k} classes, "
+        f"{len(counted)} of them counted. Say which class each output is: --outputs 0 1 …"
+    )
 
 
 def detect_arch(state: StateDict, *, source: str) -> str:
@@ -307,28 +336,3 @@ def normalise_inputs(spec: ModelSpec, dataset: Dataset, normalise: Normalisation
         )
     mean, std = (tuple(255 * value for value in values) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return dataclasses.replace(spec, mean=mean, std=std)
-
-
-def output_indices(dataset: Dataset, n: int, outputs: Sequence[int], *, source: str) -> tuple[int, ...]:
-    """Return the legend index of each of ``n`` outputs.
-
-    Raises:
-        ConfigError: Their number fits neither all classes nor the counted ones and none are given, or those given are
-            not ``n`` different classes.
-    """
-    k, counted = dataset.legend.n_classes, np.flatnonzero(dataset.legend.counted).tolist()
-    if outputs:
-        if len(outputs) != n or len(set(outputs)) != n or not all(0 <= index < k for index in outputs):
-            given = " ".join(map(str, outputs))
-            raise ConfigError(
-                f"--outputs {given}: expected {n} different class indices from 0 to {k - 1}, one an output."
-            )
-        return tuple(outputs)
-    if n == k:
-        return tuple(range(k))
-    if n == len(counted):
-        return tuple(counted)
-    raise ConfigError(
-        f"{source}: has {n} outputs, the legend {dataset.legend.name!r} has {k} classes, "
-        f"{len(counted)} of them counted. Say which class each output is: --outputs 0 1 …"
-    )

@@ -30,74 +30,6 @@ from levelground.runs import EVALUATION_LOG, EvaluationRecord, Run, write_card
 from levelground.runtime import Runtime
 from levelground.tile_geometry import OWN_TILES, TileGeometry, choose_geometry
 
-
-def is_evaluated(run: Run, split: SplitName, identity: str) -> bool:
-    """Tell whether the counts on disk are whole and come from exactly this evaluation, masks included."""
-    entry, path = run.card.evaluations.get(split), run.counts_path(split)
-    return (
-        entry is not None
-        and entry.identity == identity
-        and path.exists()
-        and run.preds_folder(split).is_dir()
-        and sha256_file(path) == entry.counts_sha256
-    )
-
-
-def remove_evaluation(run: Run, split: SplitName) -> Run:
-    """Remove an older evaluation, so that nobody takes it for a new one that is interrupted."""
-    run.counts_path(split).unlink(missing_ok=True)
-    if split not in run.card.evaluations:
-        return run
-    others = {name: entry for name, entry in run.card.evaluations.items() if name != split}
-    return write_card(run.folder, dataclasses.replace(run.card, evaluations=others))
-
-
-def record_evaluation(run: Run, dataset: Dataset, split: SplitName, entry: EvaluationRecord) -> Run:
-    """Write an evaluation's settings and speed onto the run card and, on test, a line into the study's log."""
-    card = dataclasses.replace(run.card, evaluations={**run.card.evaluations, split: entry})
-    if split == "test" or "test" not in card.evaluations:
-        card = dataclasses.replace(card, tile=entry.tile, halo=entry.halo)
-        if entry.megapixels_per_s:
-            speed = dataclasses.replace(card.speed, infer_megapixels_per_s=entry.megapixels_per_s)
-            card = dataclasses.replace(card, speed=speed)
-    run = write_card(run.folder, card)
-    if split == "test":
-        log_test_evaluation(run, dataset)
-    return run
-
-
-def log_test_evaluation(run: Run, dataset: Dataset) -> None:
-    """Write an evaluation on the test scenes into the study's log, once for each evaluation.
-
-    It is called again where an evaluation is reused: a kill between card and log leaves the line to the next command.
-    """
-    path, counts = dataset.folder / EVALUATION_LOG, run.card.evaluations["test"].counts_sha256
-    if path.exists() and f'"counts_sha256": "{counts}"' in path.read_text(encoding="utf-8"):
-        return
-    time = datetime.now(UTC).isoformat(timespec="seconds")
-    line = {"time": time, "run": run.name, "command": command_line(), "counts_sha256": counts}
-    append_text(path, json.dumps(line) + "\n", durable=True)
-
-
-def write_mask(path: Path, preds: LabelMap, legend: Legend) -> None:
-    """Write a predicted mask as a palette PNG: legend indices, shown in the legend's colours.
-
-    Raises:
-        DiskError: It cannot be written.
-    """
-    image = Image.fromarray(preds)
-    image.putpalette(legend.colours.tobytes())
-    with atomic_path(path) as temporary:
-        image.save(temporary, "PNG")
-
-
-def remove_other_masks(folder: Path, names: Container[str]) -> None:
-    """Remove the masks of an older split: those of scenes that are not among ``names``."""
-    for path in folder.rglob("*.png"):
-        if path.relative_to(folder).with_suffix("").as_posix() not in names:
-            path.unlink()
-
-
 COUNTING = 1
 """The version of evaluation: raised when the same weights and scenes give other counts, so that old ones are redone."""
 
@@ -244,3 +176,70 @@ def _warn_of_newer_labels(dataset: Dataset, split: SplitName) -> None:
         if path.exists() and path.stat().st_mtime > prepared:
             say(f"Warning: {path} is newer than {DATASET_FILE}. Run levelground prepare again to count against it.")
             return
+
+
+def is_evaluated(run: Run, split: SplitName, identity: str) -> bool:
+    """Tell whether the counts on disk are whole and come from exactly this evaluation, masks included."""
+    entry, path = run.card.evaluations.get(split), run.counts_path(split)
+    return (
+        entry is not None
+        and entry.identity == identity
+        and path.exists()
+        and run.preds_folder(split).is_dir()
+        and sha256_file(path) == entry.counts_sha256
+    )
+
+
+def remove_evaluation(run: Run, split: SplitName) -> Run:
+    """Remove an older evaluation, so that nobody takes it for a new one that is interrupted."""
+    run.counts_path(split).unlink(missing_ok=True)
+    if split not in run.card.evaluations:
+        return run
+    others = {name: entry for name, entry in run.card.evaluations.items() if name != split}
+    return write_card(run.folder, dataclasses.replace(run.card, evaluations=others))
+
+
+def record_evaluation(run: Run, dataset: Dataset, split: SplitName, entry: EvaluationRecord) -> Run:
+    """Write an evaluation's settings and speed onto the run card and, on test, a line into the study's log."""
+    card = dataclasses.replace(run.card, evaluations={**run.card.evaluations, split: entry})
+    if split == "test" or "test" not in card.evaluations:
+        card = dataclasses.replace(card, tile=entry.tile, halo=entry.halo)
+        if entry.megapixels_per_s:
+            speed = dataclasses.replace(card.speed, infer_megapixels_per_s=entry.megapixels_per_s)
+            card = dataclasses.replace(card, speed=speed)
+    run = write_card(run.folder, card)
+    if split == "test":
+        log_test_evaluation(run, dataset)
+    return run
+
+
+def log_test_evaluation(run: Run, dataset: Dataset) -> None:
+    """Write an evaluation on the test scenes into the study's log, once for each evaluation.
+
+    It is called again where an evaluation is reused: a kill between card and log leaves the line to the next command.
+    """
+    path, counts = dataset.folder / EVALUATION_LOG, run.card.evaluations["test"].counts_sha256
+    if path.exists() and f'"counts_sha256": "{counts}"' in path.read_text(encoding="utf-8"):
+        return
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    line = {"time": time, "run": run.name, "command": command_line(), "counts_sha256": counts}
+    append_text(path, json.dumps(line) + "\n", durable=True)
+
+
+def write_mask(path: Path, preds: LabelMap, legend: Legend) -> None:
+    """Write a predicted mask as a palette PNG: legend indices, shown in the legend's colours.
+
+    Raises:
+        DiskError: It cannot be written.
+    """
+    image = Image.fromarray(preds)
+    image.putpalette(legend.colours.tobytes())
+    with atomic_path(path) as temporary:
+        image.save(temporary, "PNG")
+
+
+def remove_other_masks(folder: Path, names: Container[str]) -> None:
+    """Remove the masks of an older split: those of scenes that are not among ``names``."""
+    for path in folder.rglob("*.png"):
+        if path.relative_to(folder).with_suffix("").as_posix() not in names:
+            path.unlink()

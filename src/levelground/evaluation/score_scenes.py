@@ -33,6 +33,9 @@ from levelground.tile_geometry import TileGeometry
 if TYPE_CHECKING:
     from levelground.runtime import Runtime  # brings Fabric, which masks that are only counted do not need
 
+BOUNDARY_PX = 8
+"""Reach of a class border for Boundary IoU, px: 4 m at 0.5 m a pixel. Fixed, so that all evaluations compare."""
+
 
 _TINY = float(np.finfo(np.float32).tiny)
 """Smallest probability in a loss: −log of it is 87, of zero it would be infinite."""
@@ -57,6 +60,199 @@ class ScenePrediction:
     loss_pixels: int = 0
     smp_dice: float | None = None
     forward_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class SceneScore:
+    """Counts of one scene: the fields of ``SceneCounts`` without the axis of scenes."""
+
+    counts: Counts
+    boundary: NDArray[np.int64]
+    conf_n: NDArray[np.int64]
+    conf_sum: NDArray[np.float64]
+    conf_correct: NDArray[np.int64]
+    loss_sum: float = 0.0
+    loss_pixels: int = 0
+    forward_s: float = 0.0
+
+
+Keep = Callable[[str, ScenePrediction], None]
+"""Takes a scene's id and prediction; called from counting threads."""
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """Options of :func:`score_scenes`: counts beside confusion and loss, and who is told."""
+
+    details: bool = False
+    """Also count boundaries and confidences, and check each scene's labels against their recorded hash."""
+    smp_dice: bool = False
+    """Also compute each scene's Dice loss, handed to ``keep``."""
+    keep: Keep | None = None
+    """Called with each scene's id and prediction, by another thread."""
+    progress: Bar | None = None
+    """A progress bar over scenes."""
+
+
+def score_scenes(
+    model: Model,
+    dataset: Dataset,
+    ids: Sequence[str],
+    geometry: TileGeometry,
+    runtime: "Runtime",
+    options: ScoringOptions = ScoringOptions(),
+) -> SceneCounts:
+    """Run a model over scenes and count, scene by scene.
+
+    Args:
+        model: The model, on the runtime's device; a network is left in the mode it came in.
+        dataset: Gives pixels, labels, groups and the legend.
+        ids: Scenes, in the order of the result.
+        geometry: Tile, halo and batch.
+        runtime: Device and precision.
+        options: What else is counted, and who is told.
+    Returns:
+        Counts by scene; boundaries and confidences are 0 without ``details``.
+    Raises:
+        SplitError: ``ids`` is empty.
+        SceneError: A scene has no labels, or other labels than the data set records.
+        ModelError: The network's outputs do not fit the model's, or are not numbers.
+    """
+    if not ids:
+        raise SplitError("no scenes to score. Prepare the data with a split that has some.")
+    legend = dataset.legend
+
+    def predict(name: str) -> tuple[str, ScenePrediction, LabelMap]:
+        scene = dataset.open(name)
+        if scene.labels is None:
+            raise SceneError(f"{name}: has no labels to score against. Leave it out of the split.")
+        found = postprocess_scene(
+            sliding_window_inference(model, scene.pixels, geometry, runtime),
+            scene.labels,
+            outputs=model.spec.outputs,
+            counted=legend.counted,
+            device=runtime.device,
+            smp_dice=options.smp_dice,
+        )
+        if not math.isfinite(found.loss_sum):
+            raise ModelError(
+                f"{name}: the network gives no numbers (NaN). Its weights are damaged: train or adopt it anew."
+            )
+        return name, found, scene.labels
+
+    def count(name: str, found: ScenePrediction, labels: LabelMap) -> SceneScore:
+        if options.details:
+            check_labels(dataset.scene(name), labels)
+        if options.keep is not None:
+            options.keep(name, found)
+        return count_scene(found, labels, legend, details=options.details)
+
+    with _evaluating(model):
+        threads = 1 if runtime.device.type == "cpu" else min(8, os.cpu_count() or 1)
+        predictions = (predict(name) for name in ids)
+        scores = list(_count_beside(predictions, count, threads=threads, progress=options.progress))
+    return gather_scores(scores, dataset, ids)
+
+
+@contextmanager
+def _evaluating(model: Model) -> Iterator[None]:
+    """Put a network into evaluation mode, and back into the mode it came in."""
+    network = model.forward
+    if not isinstance(network, nn.Module):
+        yield
+        return
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
+
+
+Predicted = tuple[str, ScenePrediction, LabelMap]
+
+
+def _count_beside(
+    predictions: Iterator[Predicted],
+    count: Callable[[str, ScenePrediction, LabelMap], SceneScore],
+    *,
+    threads: int,
+    progress: Bar | None,
+) -> Iterator[SceneScore]:
+    """Count each prediction in a thread while the next scene runs; at most ``threads`` scenes wait."""
+    waiting: deque[Future[SceneScore]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="count") as pool:
+        for name, found, labels in predictions:
+            waiting.append(pool.submit(count, name, found, labels))
+            if progress is not None:
+                rate = labels.size / 1e6 / max(found.forward_s, 1e-9)
+                progress.advance(note=f"{rate:.1f} megapixels/s")
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def count_scene(found: ScenePrediction, labels: LabelMap, legend: Legend, *, details: bool) -> SceneScore:
+    """Count one scene's prediction against its labels.
+
+    Args:
+        found: The prediction.
+        labels: Legend indices or 255, ``(H, W)``.
+        legend: The classes.
+        details: Also count boundaries and, where they are known, confidences, over the pixels of counted classes.
+    """
+    k = legend.n_classes
+    confused = count_confusion(found.preds, labels, n_classes=k, ignore=IGNORE)
+    boundary = np.zeros((k, 3), np.int64)
+    none = np.zeros((k, BINS), np.int64)
+    sure = Confidences(none, none.astype(np.float64), none)
+    if details:
+        official = np.append(np.where(legend.counted, np.arange(k), IGNORE), [IGNORE] * (256 - k))
+        judged = official.astype(np.uint8)[labels]
+        boundary = boundary_counts(found.preds, judged, n_classes=k, distance_px=BOUNDARY_PX, ignore=IGNORE)
+        if found.confidence is not None:
+            sure = confidence_counts(found.confidence, found.preds, judged, n_classes=k, ignore=IGNORE)
+    return SceneScore(confused, boundary, *sure, found.loss_sum, found.loss_pixels, found.forward_s)
+
+
+def gather_scores(scores: Sequence[SceneScore], dataset: Dataset, ids: Sequence[str]) -> SceneCounts:
+    """Gather the counts of scenes into the record that comparisons read.
+
+    Args:
+        scores: One for each id.
+        dataset: Gives groups, hashes and sizes.
+        ids: Scenes, in the order of ``scores``.
+    """
+    records = [dataset.scene(name) for name in ids]
+    arrays = {field.name: np.stack([getattr(score, field.name) for score in scores]) for field in fields(SceneScore)}
+    return SceneCounts(
+        scenes=np.array(list(ids)),
+        groups=np.array([record.group for record in records]),
+        labels_sha256=np.array([record.labels_sha256 for record in records]),
+        legend_sha256=dataset.legend.digest(),
+        split_sha256=dataset.split_sha256,
+        boundary_px=BOUNDARY_PX,
+        megapixels=np.array([record.height * record.width / 1e6 for record in records]),
+        **arrays,
+    )
+
+
+def check_labels(record: SceneRecord, labels: LabelMap) -> None:
+    """Refuse labels that are not those the data set was prepared with.
+
+    Args:
+        record: What the data set records of the scene.
+        labels: The labels as opened.
+    Raises:
+        SceneError: Their hash differs.
+    """
+    found = sha256_array(labels)
+    if found != record.labels_sha256:
+        raise SceneError(
+            f"{record.id}: its labels have hash {found[:12]}…, dataset.json records {str(record.labels_sha256)[:12]}…. "
+            "Run `levelground prepare` again, then evaluate every run again."
+        )
 
 
 def output_targets(labels: LabelMap, outputs: Sequence[int], counted: NDArray[np.bool_] | None) -> LabelMap:
@@ -179,199 +375,3 @@ def _smp_dice(sums: torch.Tensor) -> float:
     both, said, true = sums
     losses = (1 - 2 * both / (said + true).clamp_min(1e-7)) * (true > 0)
     return float(losses.mean())
-
-
-BOUNDARY_PX = 8
-"""Reach of a class border for Boundary IoU, px: 4 m at 0.5 m a pixel. Fixed, so that all evaluations compare."""
-
-Keep = Callable[[str, ScenePrediction], None]
-"""Takes a scene's id and prediction; called from counting threads."""
-
-
-@dataclass(frozen=True)
-class SceneScore:
-    """Counts of one scene: the fields of ``SceneCounts`` without the axis of scenes."""
-
-    counts: Counts
-    boundary: NDArray[np.int64]
-    conf_n: NDArray[np.int64]
-    conf_sum: NDArray[np.float64]
-    conf_correct: NDArray[np.int64]
-    loss_sum: float = 0.0
-    loss_pixels: int = 0
-    forward_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class ScoringOptions:
-    """Options of :func:`score_scenes`: counts beside confusion and loss, and who is told."""
-
-    details: bool = False
-    """Also count boundaries and confidences, and check each scene's labels against their recorded hash."""
-    smp_dice: bool = False
-    """Also compute each scene's Dice loss, handed to ``keep``."""
-    keep: Keep | None = None
-    """Called with each scene's id and prediction, by another thread."""
-    progress: Bar | None = None
-    """A progress bar over scenes."""
-
-
-def score_scenes(
-    model: Model,
-    dataset: Dataset,
-    ids: Sequence[str],
-    geometry: TileGeometry,
-    runtime: "Runtime",
-    options: ScoringOptions = ScoringOptions(),
-) -> SceneCounts:
-    """Run a model over scenes and count, scene by scene.
-
-    Args:
-        model: The model, on the runtime's device; a network is left in the mode it came in.
-        dataset: Gives pixels, labels, groups and the legend.
-        ids: Scenes, in the order of the result.
-        geometry: Tile, halo and batch.
-        runtime: Device and precision.
-        options: What else is counted, and who is told.
-    Returns:
-        Counts by scene; boundaries and confidences are 0 without ``details``.
-    Raises:
-        SplitError: ``ids`` is empty.
-        SceneError: A scene has no labels, or other labels than the data set records.
-        ModelError: The network's outputs do not fit the model's, or are not numbers.
-    """
-    if not ids:
-        raise SplitError("no scenes to score. Prepare the data with a split that has some.")
-    legend = dataset.legend
-
-    def predict(name: str) -> tuple[str, ScenePrediction, LabelMap]:
-        scene = dataset.open(name)
-        if scene.labels is None:
-            raise SceneError(f"{name}: has no labels to score against. Leave it out of the split.")
-        found = postprocess_scene(
-            sliding_window_inference(model, scene.pixels, geometry, runtime),
-            scene.labels,
-            outputs=model.spec.outputs,
-            counted=legend.counted,
-            device=runtime.device,
-            smp_dice=options.smp_dice,
-        )
-        if not math.isfinite(found.loss_sum):
-            raise ModelError(
-                f"{name}: the network gives no numbers (NaN). Its weights are damaged: train or adopt it anew."
-            )
-        return name, found, scene.labels
-
-    def count(name: str, found: ScenePrediction, labels: LabelMap) -> SceneScore:
-        if options.details:
-            check_labels(dataset.scene(name), labels)
-        if options.keep is not None:
-            options.keep(name, found)
-        return count_scene(found, labels, legend, details=options.details)
-
-    with _evaluating(model):
-        threads = 1 if runtime.device.type == "cpu" else min(8, os.cpu_count() or 1)
-        predictions = (predict(name) for name in ids)
-        scores = list(_count_beside(predictions, count, threads=threads, progress=options.progress))
-    return gather_scores(scores, dataset, ids)
-
-
-@contextmanager
-def _evaluating(model: Model) -> Iterator[None]:
-    """Put a network into evaluation mode, and back into the mode it came in."""
-    network = model.forward
-    if not isinstance(network, nn.Module):
-        yield
-        return
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)
-
-
-def count_scene(found: ScenePrediction, labels: LabelMap, legend: Legend, *, details: bool) -> SceneScore:
-    """Count one scene's prediction against its labels.
-
-    Args:
-        found: The prediction.
-        labels: Legend indices or 255, ``(H, W)``.
-        legend: The classes.
-        details: Also count boundaries and, where they are known, confidences, over the pixels of counted classes.
-    """
-    k = legend.n_classes
-    confused = count_confusion(found.preds, labels, n_classes=k, ignore=IGNORE)
-    boundary = np.zeros((k, 3), np.int64)
-    none = np.zeros((k, BINS), np.int64)
-    sure = Confidences(none, none.astype(np.float64), none)
-    if details:
-        official = np.append(np.where(legend.counted, np.arange(k), IGNORE), [IGNORE] * (256 - k))
-        judged = official.astype(np.uint8)[labels]
-        boundary = boundary_counts(found.preds, judged, n_classes=k, distance_px=BOUNDARY_PX, ignore=IGNORE)
-        if found.confidence is not None:
-            sure = confidence_counts(found.confidence, found.preds, judged, n_classes=k, ignore=IGNORE)
-    return SceneScore(confused, boundary, *sure, found.loss_sum, found.loss_pixels, found.forward_s)
-
-
-def gather_scores(scores: Sequence[SceneScore], dataset: Dataset, ids: Sequence[str]) -> SceneCounts:
-    """Gather the counts of scenes into the record that comparisons read.
-
-    Args:
-        scores: One for each id.
-        dataset: Gives groups, hashes and sizes.
-        ids: Scenes, in the order of ``scores``.
-    """
-    records = [dataset.scene(name) for name in ids]
-    arrays = {field.name: np.stack([getattr(score, field.name) for score in scores]) for field in fields(SceneScore)}
-    return SceneCounts(
-        scenes=np.array(list(ids)),
-        groups=np.array([record.group for record in records]),
-        labels_sha256=np.array([record.labels_sha256 for record in records]),
-        legend_sha256=dataset.legend.digest(),
-        split_sha256=dataset.split_sha256,
-        boundary_px=BOUNDARY_PX,
-        megapixels=np.array([record.height * record.width / 1e6 for record in records]),
-        **arrays,
-    )
-
-
-def check_labels(record: SceneRecord, labels: LabelMap) -> None:
-    """Refuse labels that are not those the data set was prepared with.
-
-    Args:
-        record: What the data set records of the scene.
-        labels: The labels as opened.
-    Raises:
-        SceneError: Their hash differs.
-    """
-    found = sha256_array(labels)
-    if found != record.labels_sha256:
-        raise SceneError(
-            f"{record.id}: its labels have hash {found[:12]}…, dataset.json records {str(record.labels_sha256)[:12]}…. "
-            "Run `levelground prepare` again, then evaluate every run again."
-        )
-
-
-Predicted = tuple[str, ScenePrediction, LabelMap]
-
-
-def _count_beside(
-    predictions: Iterator[Predicted],
-    count: Callable[[str, ScenePrediction, LabelMap], SceneScore],
-    *,
-    threads: int,
-    progress: Bar | None,
-) -> Iterator[SceneScore]:
-    """Count each prediction in a thread while the next scene runs; at most ``threads`` scenes wait."""
-    waiting: deque[Future[SceneScore]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="count") as pool:
-        for name, found, labels in predictions:
-            waiting.append(pool.submit(count, name, found, labels))
-            if progress is not None:
-                rate = labels.size / 1e6 / max(found.forward_s, 1e-9)
-                progress.advance(note=f"{rate:.1f} megapixels/s")
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

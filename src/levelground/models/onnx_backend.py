@@ -36,6 +36,138 @@ if TYPE_CHECKING:
 
     from levelground.runtime import Runtime
 
+Layout = Literal["NCHW", "NHWC"]
+
+
+RunBatch = Callable[[NDArray[np.generic]], NDArray[np.float32]]  # one batch in the file's layout -> its first output
+
+
+Dimension = int | str | None  # a dimension of an ONNX shape: a number, or a name where any will do
+
+
+Activation = Literal["probabilities", "shares", "logits"]
+"""Kind of outputs: adding up to 1; each in 0 to 1 on its own, as after a sigmoid; any number."""
+
+
+INPUT_TYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
+"""Types of input that can be given, by onnxruntime's names."""
+
+
+MOST_BANDS = 32
+"""A last dimension up to this, after larger ones, is taken for bands."""
+
+
+PROBE_TILE = 256
+"""Dimension of the noise tile that a file of any tile size is run with, px."""
+
+
+@dataclass(frozen=True)
+class _InputSpec:
+    """Input of a file: layout, type and sizes."""
+
+    layout: Layout
+    kind: type[np.generic]
+    bands: int
+    tile: int | None
+    batch: int | None
+
+
+def open_onnx(path: Path, runtime: "Runtime", overrides: Overrides) -> Model:
+    """Load an ONNX file with its own specification, or with one made of its shapes, a run over noise and the overrides.
+
+    Args:
+        path: The file; weights beside it are read where they lie in its folder or below.
+        runtime: Threads, and whether to run on CUDA.
+        overrides: What the user gives for a file without a specification.
+    Raises:
+        ModelError: onnxruntime is missing, or the file is not a segmentation network of one image.
+        WeightsError: The file is damaged, or names weights outside its folder.
+        ConfigError: The overrides do not fit.
+    """
+    files = [path, *external_files(parse_onnx(path), path)]
+    session = _session(path, runtime)
+    input_spec = _read_input(path, session)
+    run = _runner(path, session)
+    layout, activation, n = _probe(path, run, input_spec)
+    forward, n_outputs = _forward(run, input_spec, layout, activation), max(2, n)
+    weights = sha256_json([sha256_file(file) for file in files])
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    if SPEC_KEY in metadata:
+        overrides.refuse(path)
+        own = parse_spec(metadata[SPEC_KEY], source=str(path))
+        check_shape(own, input_spec.bands, n_outputs, path)
+        return described_model(_exported_spec(own, input_spec), forward, weights, activated=True)
+    spec, rescale = _external_spec(path, input_spec, n_outputs, metadata, overrides)
+    return Model(spec, forward, activation != "logits", external_digest(weights, spec), rescale=rescale)
+
+
+def _exported_spec(spec: ModelSpec, input_spec: "_InputSpec") -> ModelSpec:
+    """Return the specification of a file that we wrote: it normalises inside, and takes values 0 to 1."""
+    return dataclasses.replace(
+        spec,
+        mean=(0.0,) * spec.bands,
+        std=(full_scale(spec.dtype),) * spec.bands,
+        geometry=spec.geometry if input_spec.tile is None else spec.geometry.resized(input_spec.tile),
+        fixed_tile=input_spec.tile is not None,
+        max_batch=input_spec.batch,
+    )
+
+
+def _external_spec(
+    path: Path, input_spec: "_InputSpec", n_outputs: int, metadata: Mapping[str, str], overrides: Overrides
+) -> tuple[ModelSpec, bool]:
+    """Make the specification of a file without one, and tell whether its normalisation is a guess."""
+    legend, outputs = overrides.classes(n_outputs, _class_names(metadata, path), path)
+    given = overrides.normalisation(input_spec.bands, path)
+    mean, std = given or ((0.0,) * input_spec.bands, (255.0,) * input_spec.bands)
+    spec = ModelSpec(
+        name=path.name,
+        arch="unknown",
+        encoder="unknown",
+        legend=legend,
+        outputs=outputs,
+        mean=mean,
+        std=std,
+        dtype=None,
+        gsd_m=_resolution_m(metadata),
+        geometry=EXTERNAL_GEOMETRY.resized(input_spec.tile or EXTERNAL_GEOMETRY.tile),
+        fixed_tile=input_spec.tile is not None,
+        max_batch=input_spec.batch,
+    )
+    return spec, given is None
+
+
+def _class_names(metadata: Mapping[str, str], source: Path) -> dict[int, str] | None:
+    """Read class names as Deepness and others write them: JSON, or a Python dictionary in text."""
+    text = metadata.get("class_names") or metadata.get("names")
+    if not text:
+        return None
+    try:
+        try:
+            content = json.loads(text)
+        except ValueError:
+            content = ast.literal_eval(text)
+        content = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else content
+        pairs = content.items() if isinstance(content, dict) else enumerate(content)
+        return {int(key): str(value) for key, value in pairs}
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        say(f"{source.name}: its class names cannot be read; the classes are numbered. Pass --legend to name them.")
+        return {}
+
+
+def _resolution_m(metadata: Mapping[str, str]) -> float | None:
+    """Read metres a pixel from ``resolution`` in centimetres, as Deepness and geodeep write it."""
+    try:
+        value = float(metadata["resolution"])
+    except (KeyError, ValueError):
+        return None
+    return value / 100 if 0 < value < 1e6 else None
+
 
 def parse_onnx(path: Path) -> "onnx.ModelProto":
     """Read a file without the weights that lie beside it.
@@ -110,149 +242,6 @@ def _node_tensors(nodes: Iterable["onnx.NodeProto"]) -> Iterator["onnx.TensorPro
                 yield from _graph_tensors(graph)
 
 
-Layout = Literal["NCHW", "NHWC"]
-Run = Callable[[NDArray[np.generic]], NDArray[np.float32]]  # one batch in the file's layout -> its first output
-Side = int | str | None  # a dimension of an ONNX shape: a number, or a name where any will do
-
-INPUT_TYPES: dict[str, type[np.generic]] = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-    "tensor(uint8)": np.uint8,
-}
-"""Types of input that can be given, by onnxruntime's names."""
-
-MOST_BANDS = 32
-"""A last dimension up to this, after larger ones, is taken for bands."""
-
-PROBE_TILE = 256
-"""Side of the noise tile that a file of any tile size is run with, px."""
-
-
-@dataclass(frozen=True)
-class _Input:
-    """Input of a file: layout, type and sizes."""
-
-    layout: Layout
-    kind: type[np.generic]
-    bands: int
-    tile: int | None
-    batch: int | None
-
-
-def open_onnx(path: Path, runtime: "Runtime", overrides: Overrides) -> Model:
-    """Load an ONNX file with its own specification, or with one made of its shapes, a run over noise and the overrides.
-
-    Args:
-        path: The file; weights beside it are read where they lie in its folder or below.
-        runtime: Threads, and whether to run on CUDA.
-        overrides: What the user gives for a file without a specification.
-    Raises:
-        ModelError: onnxruntime is missing, or the file is not a segmentation network of one image.
-        WeightsError: The file is damaged, or names weights outside its folder.
-        ConfigError: The overrides do not fit.
-    """
-    files = [path, *external_files(parse_onnx(path), path)]
-    session = _session(path, runtime)
-    ports = _ports(path, session)
-    run = _runner(path, session)
-    layout, activation, n = _probe(path, run, ports)
-    forward, n_outputs = _forward(run, ports, layout, activation), max(2, n)
-    weights = sha256_json([sha256_file(file) for file in files])
-    metadata = dict(session.get_modelmeta().custom_metadata_map)
-    if SPEC_KEY in metadata:
-        overrides.refuse(path)
-        own = parse_spec(metadata[SPEC_KEY], source=str(path))
-        check_shape(own, ports.bands, n_outputs, path)
-        return described_model(_exported_spec(own, ports), forward, weights, activated=True)
-    spec, rescale = _external_spec(path, ports, n_outputs, metadata, overrides)
-    return Model(spec, forward, activation != "logits", external_digest(weights, spec), rescale=rescale)
-
-
-def _exported_spec(spec: ModelSpec, ports: "_Input") -> ModelSpec:
-    """Return the specification of a file that we wrote: it normalises inside, and takes values 0 to 1."""
-    return dataclasses.replace(
-        spec,
-        mean=(0.0,) * spec.bands,
-        std=(full_scale(spec.dtype),) * spec.bands,
-        geometry=spec.geometry if ports.tile is None else spec.geometry.resized(ports.tile),
-        fixed_tile=ports.tile is not None,
-        max_batch=ports.batch,
-    )
-
-
-def _external_spec(
-    path: Path, ports: "_Input", n_outputs: int, metadata: Mapping[str, str], overrides: Overrides
-) -> tuple[ModelSpec, bool]:
-    """Make the specification of a file without one, and tell whether its normalisation is a guess."""
-    legend, outputs = overrides.classes(n_outputs, _class_names(metadata, path), path)
-    given = overrides.normalisation(ports.bands, path)
-    mean, std = given or ((0.0,) * ports.bands, (255.0,) * ports.bands)
-    spec = ModelSpec(
-        name=path.name,
-        arch="unknown",
-        encoder="unknown",
-        legend=legend,
-        outputs=outputs,
-        mean=mean,
-        std=std,
-        dtype=None,
-        gsd_m=_resolution_m(metadata),
-        geometry=EXTERNAL_GEOMETRY.resized(ports.tile or EXTERNAL_GEOMETRY.tile),
-        fixed_tile=ports.tile is not None,
-        max_batch=ports.batch,
-    )
-    return spec, given is None
-
-
-def _class_names(metadata: Mapping[str, str], source: Path) -> dict[int, str] | None:
-    """Read class names as Deepness and others write them: JSON, or a Python dictionary in text."""
-    text = metadata.get("class_names") or metadata.get("names")
-    if not text:
-        return None
-    try:
-        try:
-            content = json.loads(text)
-        except ValueError:
-            content = ast.literal_eval(text)
-        content = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else content
-        pairs = content.items() if isinstance(content, dict) else enumerate(content)
-        return {int(key): str(value) for key, value in pairs}
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        say(f"{source.name}: its class names cannot be read; the classes are numbered. Pass --legend to name them.")
-        return {}
-
-
-def _resolution_m(metadata: Mapping[str, str]) -> float | None:
-    """Read metres a pixel from ``resolution`` in centimetres, as Deepness and geodeep write it."""
-    try:
-        value = float(metadata["resolution"])
-    except (KeyError, ValueError):
-        return None
-    return value / 100 if 0 < value < 1e6 else None
-
-
-def _runner(path: Path, session: Any) -> Run:
-    """Make a function that runs one batch through a session and returns its first output."""
-    name, output = session.get_inputs()[0].name, session.get_outputs()[0]
-    if "float" not in output.type and "double" not in output.type:
-        raise ModelError(
-            f"{path}: gives {output.type}, expected probabilities or logits. Export it without the argmax."
-        )
-
-    def run(batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        try:
-            (found,) = session.run([output.name], {name: batch})
-        except Exception as error:
-            # onnxruntime's errors share no class; whatever it says, this file cannot run this tile.
-            raise ModelError(
-                f"{path}: cannot run a tile of {batch.shape} ({_reason(error)}). Give another --tile."
-            ) from error
-        return np.asarray(found, np.float32)
-
-    return run
-
-
 def _session(path: Path, runtime: "Runtime") -> Any:
     """Open an onnxruntime session; on CUDA where both the runtime and this onnxruntime support it."""
     try:
@@ -281,12 +270,33 @@ def _reason(error: BaseException) -> str:
     return text[:160].strip(" :.")
 
 
-def _ports(path: Path, session: Any) -> _Input:
+def _runner(path: Path, session: Any) -> RunBatch:
+    """Make a function that runs one batch through a session and returns its first output."""
+    name, output = session.get_inputs()[0].name, session.get_outputs()[0]
+    if "float" not in output.type and "double" not in output.type:
+        raise ModelError(
+            f"{path}: gives {output.type}, expected probabilities or logits. Export it without the argmax."
+        )
+
+    def run(batch: NDArray[np.generic]) -> NDArray[np.float32]:
+        try:
+            (found,) = session.run([output.name], {name: batch})
+        except Exception as error:
+            # onnxruntime's errors share no class; whatever it says, this file cannot run this tile.
+            raise ModelError(
+                f"{path}: cannot run a tile of {batch.shape} ({_reason(error)}). Give another --tile."
+            ) from error
+        return np.asarray(found, np.float32)
+
+    return run
+
+
+def _read_input(path: Path, session: Any) -> _InputSpec:
     """Read layout, bands, tile and batch of the input from its shape."""
     inputs = session.get_inputs()
     if len(inputs) != 1:
         raise ModelError(f"{path}: has {len(inputs)} inputs, expected one image. Export it with one.")
-    shape: list[Side] = list(inputs[0].shape)
+    shape: list[Dimension] = list(inputs[0].shape)
     kind: str = inputs[0].type
     if kind not in INPUT_TYPES or len(shape) != 4:
         raise ModelError(f"{path}: takes {kind} {shape}, expected float (N, C, H, W). Export it for images.")
@@ -299,19 +309,18 @@ def _ports(path: Path, session: Any) -> _Input:
     if len(known) > 1:
         raise ModelError(f"{path}: takes tiles of {sides[0]} × {sides[1]} px, expected squares. Export it for squares.")
     tile = known.pop() if known else None
-    return _Input("NHWC" if bands_last else "NCHW", INPUT_TYPES[kind], bands, tile, batch)
+    return _InputSpec("NHWC" if bands_last else "NCHW", INPUT_TYPES[kind], bands, tile, batch)
 
 
-Activation = Literal["probabilities", "shares", "logits"]
-"""Kind of outputs: adding up to 1; each in 0 to 1 on its own, as after a sigmoid; any number."""
-
-
-def _probe(path: Path, run: Run, ports: _Input) -> tuple[Layout, Activation, int]:
-    """Run noise through a model to detect layout, kind and number of its outputs."""
-    side, rng = ports.tile or PROBE_TILE, np.random.default_rng(0)
-    shape = (ports.batch or 1, *((side, side, ports.bands) if ports.layout == "NHWC" else (ports.bands, side, side)))
+def _probe(path: Path, run: RunBatch, input_spec: _InputSpec) -> tuple[Layout, Activation, int]:
+    """RunBatch noise through a model to detect layout, kind and number of its outputs."""
+    side, rng = input_spec.tile or PROBE_TILE, np.random.default_rng(0)
+    shape = (
+        input_spec.batch or 1,
+        *((side, side, input_spec.bands) if input_spec.layout == "NHWC" else (input_spec.bands, side, side)),
+    )
     noise = [rng.random(shape), 4 * rng.standard_normal(shape)]
-    found = [run((one * 255 if ports.kind is np.uint8 else one).astype(ports.kind)) for one in noise]
+    found = [run((one * 255 if input_spec.kind is np.uint8 else one).astype(input_spec.kind)) for one in noise]
     size = found[0].shape
     if len(size) == 4 and size[-2:] == (side, side):
         layout: Layout = "NCHW"
@@ -329,16 +338,16 @@ def _probe(path: Path, run: Run, ports: _Input) -> tuple[Layout, Activation, int
     return layout, "probabilities" if whole else "shares", size[axis]
 
 
-def _forward(run: Run, ports: _Input, layout: Layout, activation: Activation) -> Forward:
+def _forward(run: RunBatch, input_spec: _InputSpec, layout: Layout, activation: Activation) -> Forward:
     """Wrap a session as a function of tensors; one output becomes two classes, the first of them the rest."""
 
     def batches(image: torch.Tensor) -> Iterator[NDArray[np.float32]]:
-        ordered = image.permute(0, 2, 3, 1) if ports.layout == "NHWC" else image
+        ordered = image.permute(0, 2, 3, 1) if input_spec.layout == "NHWC" else image
         values = ordered.detach().to("cpu", torch.float32).contiguous().numpy()
-        whole = values.round().clip(0, 255) if ports.kind is np.uint8 else values
-        step = ports.batch or len(values)
+        whole = values.round().clip(0, 255) if input_spec.kind is np.uint8 else values
+        step = input_spec.batch or len(values)
         for first in range(0, len(values), step):
-            part = whole[first : first + step].astype(ports.kind, copy=False)
+            part = whole[first : first + step].astype(input_spec.kind, copy=False)
             padded = np.concatenate([part, np.repeat(part[-1:], step - len(part), axis=0)])
             yield run(padded if len(part) < step else part)[: len(part)]
 

@@ -1,4 +1,4 @@
-"""Model specification: what a model needs besides its weights, read from a run card, a folder or an ONNX file.
+"""Model specification: classes, normalisation and tiles, from a run card, beside weights or in an ONNX file.
 
 A run has it on its card. A model that leaves its run takes it along as one JSON object, ``levelground.json`` beside the
 weights or the metadata key ``levelground`` of an ONNX file: what the outputs mean, how the input is normalised, and so
