@@ -22,6 +22,7 @@ from prediction_builder import (
     write_pixels,
 )
 from rio_cogeo import cog_validate
+from scene_files import save
 from study_builder import LEGEND
 
 from levelground.errors import ConfigError, DiskError, ModelError, SceneError, UnlikeError
@@ -105,7 +106,7 @@ def test_an_image_becomes_a_palette_png(tmp_path: Path) -> None:
     pixels = draw_pixels(80, 70)
     alpha = np.full((80, 70, 1), 255, np.uint8)
     alpha[:5] = 0
-    Image.fromarray(np.concatenate([pixels, alpha], axis=-1).astype(np.uint8)).save(tmp_path / "b.png")
+    save(tmp_path / "b.png", np.concatenate([pixels, alpha], axis=-1).astype(np.uint8))
     predicted = predict_one(tmp_path / "b.png", tmp_path / "out")
     assert predicted.classes == tmp_path / "out/b_mask.png"
     with Image.open(predicted.classes) as image:
@@ -120,7 +121,7 @@ def test_an_image_becomes_a_palette_png(tmp_path: Path) -> None:
 def test_folders_keep_their_names_below_out(tmp_path: Path) -> None:
     """Images and rasters together, with sub-folders."""
     write_pixels(tmp_path / "in/x/a.tif", draw_pixels(40, 40))
-    Image.fromarray(draw_pixels(40, 40).astype(np.uint8)).save(tmp_path / "in/b.jpg")
+    save(tmp_path / "in/b.jpg", draw_pixels(40, 40).astype(np.uint8))
     predict_all([tmp_path / "in"], tmp_path / "out")
     assert (tmp_path / "out/x/a.tif").exists()
     assert (tmp_path / "out/b_mask.png").exists()
@@ -354,7 +355,7 @@ def test_zeros_of_an_image_can_be_no_data_too(tmp_path: Path) -> None:
     """The rule is the same for images."""
     pixels = draw_pixels(40, 40)
     pixels[:10] = 0
-    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "b.png")
+    save(tmp_path / "b.png", pixels.astype(np.uint8))
     predicted = predict_one(tmp_path / "b.png", tmp_path / "out", zero_is_nodata=True)
     assert predicted.nodata_share == 0.25
 

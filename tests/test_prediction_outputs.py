@@ -9,6 +9,7 @@ import pyogrio
 import pytest
 from PIL import Image
 from prediction_builder import draw_pixels, expected_classes, predict_all, predict_one, toy_model, write_pixels
+from scene_files import save
 
 from levelground.config import PredictOptions
 from levelground.errors import ConfigError
@@ -53,7 +54,7 @@ def test_every_output_of_a_raster_lies_beside_its_map(tmp_path: Path) -> None:
 
 def test_an_image_has_all_outputs_too(tmp_path: Path) -> None:
     """Named after it; GeoJSON in columns and rows; pixels for areas."""
-    Image.fromarray(draw_pixels(40, 50).astype(np.uint8)).save(tmp_path / "b.png")
+    save(tmp_path / "b.png", draw_pixels(40, 50).astype(np.uint8))
     predicted = predict_one(tmp_path / "b.png", tmp_path / "out", polygons="geojson", picture=True, overlay=True)
     assert names_in(tmp_path / "out") == [
         "b_areas.csv",
@@ -92,7 +93,7 @@ def test_several_inputs_have_one_table_more(tmp_path: Path, capsys: pytest.Captu
 def test_outputs_of_two_inputs_must_not_meet(tmp_path: Path) -> None:
     """a.tif and a.png would both have a_areas.csv."""
     write_pixels(tmp_path / "in/a.tif", draw_pixels(40, 40))
-    Image.fromarray(draw_pixels(40, 40).astype(np.uint8)).save(tmp_path / "in/a.png")
+    save(tmp_path / "in/a.png", draw_pixels(40, 40).astype(np.uint8))
     text = (
         f"{tmp_path}/in/a.png and {tmp_path}/in/a.tif: both would become {tmp_path}/out/a_areas.csv. "
         "Write their maps into two folders."

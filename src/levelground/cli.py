@@ -54,7 +54,7 @@ COMMANDS = {
     "evaluate": Command("EvaluateConfig", "count what runs get right and wrong, scene by scene"),
     "compare": Command("CompareConfig", "scores, intervals and verdicts from the counts of two or more runs"),
     "report": Command("ReportConfig", "one offline HTML page and the figures of a comparison"),
-    "predict": Command("PredictConfig", "map images and rasters of any size with a trained model"),
+    "predict": Command("PredictConfig", "predict class maps of images and rasters of any size"),
     "export": Command("ExportConfig", "a run's model as an ONNX file or SMP folder, checked against the run"),
 }
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from prediction_builder import draw_pixels, write_pixels
+from prediction_builder import RUNTIME, draw_pixels, write_pixels
+from scene_files import save
 from study_builder import add_run, build_study
 
 from levelground.cli import main
@@ -24,7 +24,6 @@ from levelground.inference.sliding_window import sliding_window_inference
 from levelground.models.loading import load_model
 from levelground.prediction.resume import STATE_FILE, UNFINISHED_FILE
 from levelground.runs import Run
-from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry
 
 FLAGS = ["--device", "cpu", "--precision", "fp32", "--threads", "1"]
@@ -40,7 +39,7 @@ def test_a_run_maps_rasters_and_images(run: Run, tmp_path: Path, capsys: pytest.
     """One line for each input says size, speed and shares; the map is the most probable class of the sweep."""
     pixels = draw_pixels(100, 140)
     write_pixels(tmp_path / "in/a.tif", pixels)
-    Image.fromarray(pixels[:50].astype(np.uint8)).save(tmp_path / "in/b.png")
+    save(tmp_path / "in/b.png", pixels[:50].astype(np.uint8))
     assert main(["predict", str(run.folder), str(tmp_path / "in"), "--out", str(tmp_path / "out"), *FLAGS]) == 0
     lines = capsys.readouterr().err.splitlines()
     share = r"\w+ \d+\.\d%( \(\d+\.\d\d ha\))?"
@@ -48,9 +47,8 @@ def test_a_run_maps_rasters_and_images(run: Run, tmp_path: Path, capsys: pytest.
         expected = rf"{tmp_path / 'out' / name}: 0\.0 megapixels, \d+\.\d\d megapixels/s; {share}(, {share})*\."
         assert re.fullmatch(expected, line)
     model, whole = load_model(run), np.zeros((100, 140), np.uint8)
-    runtime = make_runtime("cpu", "fp32", threads=1)
-    placed = model.with_forward(runtime.place(model.network))
-    for block in sliding_window_inference(placed, pixels, TileGeometry(64, 8, 256), runtime):
+    placed = model.with_forward(RUNTIME.place(model.network))
+    for block in sliding_window_inference(placed, pixels, TileGeometry(64, 8, 256), RUNTIME):
         whole[block.place] = np.array(model.spec.outputs, np.uint8)[block.probs.argmax(dim=0).numpy()]
     assert np.array_equal(read_window(tmp_path / "out/a.tif")[..., 0], whole)
 

@@ -143,16 +143,16 @@ def _plan_input(
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(RasterReader(file.path)) if file.kind == "raster" else None
         info = _image_info(file.path) if reader is None else reader.info
-        bands = choose_bands(file.path, info.bands, () if reader is None else reader.alpha_bands, model, options)
-        check_dtype(file.path, info.dtype, model)
-        scale = choose_scale(file.path, info.gsd_m, model, options)
+        bands = _choose_bands(file.path, info.bands, () if reader is None else reader.alpha_bands, model, options)
+        _check_dtype(file.path, info.dtype, model)
+        scale = _choose_scale(file.path, info.gsd_m, model, options)
         if reader is not None:
-            report_missing_georeference(file.path, info)
+            _report_missing_georeference(file.path, info)
             info = dataclasses.replace(info, crs=reader.wkt)
             rule = choose_nodata_rule(reader, bands, options)
             cache_bytes = _cache_bytes(reader, geometry, scale)
     if geometry.tile == 0:
-        check_whole(file.path, info)
+        _check_whole(file.path, info)
     return PredictionPlan(
         input=file,
         model=model,
@@ -184,7 +184,7 @@ def _cache_bytes(reader: RasterReader, geometry: TileGeometry, scale: float) -> 
     return min(_MAX_CACHE_BYTES, max(CACHE_BYTES, row_bytes + row_bytes // 8))
 
 
-def choose_bands(
+def _choose_bands(
     path: Path, n_bands: int, alpha_bands: Sequence[int], model: Model, options: ReadOptions
 ) -> tuple[int, ...]:
     """Choose the bands that the model reads, from 1.
@@ -215,7 +215,7 @@ def choose_bands(
     raise SceneError(f"{path}: has {n_bands} bands, {model.spec.name} reads {wanted}. {remedy}.")
 
 
-def check_dtype(path: Path, dtype: str, model: Model) -> None:
+def _check_dtype(path: Path, dtype: str, model: Model) -> None:
     """Refuse pixels of another type than the model learnt from, whose values mean something else.
 
     Raises:
@@ -232,7 +232,7 @@ def check_dtype(path: Path, dtype: str, model: Model) -> None:
     )
 
 
-def choose_scale(path: Path, gsd_m: float | None, model: Model, options: ReadOptions) -> float:
+def _choose_scale(path: Path, gsd_m: float | None, model: Model, options: ReadOptions) -> float:
     """Choose how much larger pixels are made: 1 where they stay as they are.
 
     Raises:
@@ -311,7 +311,7 @@ def _representable(value: float | None, dtype: str) -> float | None:
     return value if limits.min <= value <= limits.max and value == int(value) else None
 
 
-def report_missing_georeference(path: Path, info: RasterInfo) -> None:
+def _report_missing_georeference(path: Path, info: RasterInfo) -> None:
     """Report that a raster, and so its map, has no transform or no coordinate system."""
     if info.transform is None:
         say(f"{path}: has no place on the ground; its map has none either.")
@@ -319,7 +319,7 @@ def report_missing_georeference(path: Path, info: RasterInfo) -> None:
         say(f"{path}: names no coordinate system; its map names none either.")
 
 
-def check_whole(path: Path, info: RasterInfo) -> None:
+def _check_whole(path: Path, info: RasterInfo) -> None:
     """Refuse to run a raster in one piece that is too large for it.
 
     Raises:

@@ -205,7 +205,7 @@ def break_long(rings: Rings, longest: int) -> Rings:
     return Rings(rings.owner, begins[rings.first], row, col)
 
 
-def make_polygons(rings: Rings, x: Floats, y: Floats, *, reverse: bool) -> Polygons:
+def _make_polygons(rings: Rings, x: Floats, y: Floats, *, reverse: bool) -> Polygons:
     """Close rings and give them their direction.
 
     Args:
@@ -224,7 +224,7 @@ def make_polygons(rings: Rings, x: Floats, y: Floats, *, reverse: bool) -> Polyg
     return Polygons(np.concatenate([[0], np.cumsum(per_polygon)]), points, np.stack([x[index], y[index]], axis=1))
 
 
-def to_wkb(polygons: Polygons) -> NDArray[np.object_]:
+def _to_wkb(polygons: Polygons) -> NDArray[np.object_]:
     """Encode each polygon as well-known binary, little-endian (OGC 06-103r4, 8.2).
 
     Returns:
@@ -248,7 +248,7 @@ def to_wkb(polygons: Polygons) -> NDArray[np.object_]:
     return np.array([stored[start:end] for start, end in zip(heads.tolist(), ends, strict=True)], np.object_)
 
 
-def to_lists(polygons: Polygons, *, decimals: int) -> list[list[list[list[float]]]]:
+def _to_lists(polygons: Polygons, *, decimals: int) -> list[list[list[list[float]]]]:
     """Nest each polygon's coordinates as GeoJSON does: polygon, ring, point, number."""
     xy = polygons.xy.round(decimals).tolist()
     points, rings = polygons.points.tolist(), polygons.rings.tolist()
@@ -278,7 +278,7 @@ class _GeoPackage:
 
     def append(self, rings: Rings, fields: Fields) -> None:
         """Add polygons."""
-        self._shapes.append(to_wkb(_polygons_on_map(rings, self._info)))
+        self._shapes.append(_to_wkb(_polygons_on_map(rings, self._info)))
         self._fields.append(fields)
         self._points += len(rings.row)
         if self._points > _HELD_POINTS:
@@ -330,7 +330,7 @@ def _geojson(out: Path, info: RasterInfo, _: str | None) -> Iterator[Append]:
 
         def append(rings: Rings, fields: Fields) -> None:
             nonlocal lead
-            shapes = to_lists(_polygons_in_degrees(rings, info), decimals=_DECIMALS)
+            shapes = _to_lists(_polygons_in_degrees(rings, info), decimals=_DECIMALS)
             columns = {name: values.tolist() for name, values in fields.items()}
             for shape, *values in zip(shapes, *columns.values(), strict=True):
                 feature = {
@@ -348,7 +348,7 @@ def _geojson(out: Path, info: RasterInfo, _: str | None) -> Iterator[Append]:
 def _polygons_on_map(rings: Rings, info: RasterInfo) -> Polygons:
     """Convert rings to polygons in the map's own coordinates, outer rings counter-clockwise."""
     x, y = to_map(info, rings.row, rings.col)
-    return make_polygons(rings, x, y, reverse=_mirrored(info))
+    return _make_polygons(rings, x, y, reverse=_mirrored(info))
 
 
 def _polygons_in_degrees(rings: Rings, info: RasterInfo) -> Polygons:
@@ -357,7 +357,7 @@ def _polygons_in_degrees(rings: Rings, info: RasterInfo) -> Polygons:
         return _polygons_on_map(rings, info)
     rings = break_long(rings, _BREAK_PX)
     lon, lat = to_degrees(info.crs, *to_map(info, rings.row, rings.col))
-    return make_polygons(rings, lon, lat, reverse=_mirrored(info))
+    return _make_polygons(rings, lon, lat, reverse=_mirrored(info))
 
 
 def _mirrored(info: RasterInfo) -> bool:

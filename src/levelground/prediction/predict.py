@@ -107,7 +107,7 @@ def _predict_all(plans: Sequence[PredictionPlan], finished: FinishedInputs, *, t
             say("The same command goes on from there.")
             raise
         finished.add(plan.input, plan.identity)
-        say(summary(predicted, plan))
+        say(_summary(predicted, plan))
         maps.append(predicted)
     if broken:
         raise SceneError(
@@ -117,7 +117,7 @@ def _predict_all(plans: Sequence[PredictionPlan], finished: FinishedInputs, *, t
     return maps
 
 
-def summary(predicted: PredictedMap, plan: PredictionPlan) -> str:
+def _summary(predicted: PredictedMap, plan: PredictionPlan) -> str:
     """Describe a finished map in one line."""
     hectares = predicted.areas.hectares
     named = [

@@ -69,7 +69,7 @@ class Components:
 
 
 @dataclass(frozen=True)
-class Corners:
+class _Corners:
     """Points where the borders of components turn, ``(N,)`` each.
 
     A border runs with its component on the right hand, seen on the screen. A point where two pixels of one component
@@ -91,12 +91,12 @@ class Corners:
     south: Flags
     horizontal: Flags
 
-    def take(self, which: NDArray[np.generic]) -> "Corners":
+    def take(self, which: NDArray[np.generic]) -> "_Corners":
         """Select corners by a mask or by their numbers."""
-        return Corners(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
+        return _Corners(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
 
     @classmethod
-    def join(cls, parts: "list[Corners]") -> "Corners":
+    def join(cls, parts: "list[_Corners]") -> "_Corners":
         """Join several sets of corners."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
@@ -108,7 +108,7 @@ class _Carried:
     label: NDArray[np.uint8]
     pixels: Ints
     area: NDArray[np.float64]
-    corners: Corners
+    corners: _Corners
 
 
 def find_components(strips: Iterable[LabelMap], row_areas: NDArray[np.float64]) -> Iterator[Components]:
@@ -171,12 +171,12 @@ def _add_strip(
     label = np.empty(count, np.uint8)
     label[of_run] = block.ravel()[starts]
     known = carried.corners
-    moved = Corners(of_carried[known.owner], known.row, known.col, known.east, known.south, known.horizontal)
+    moved = _Corners(of_carried[known.owner], known.row, known.col, known.east, known.south, known.horizontal)
     together = _Carried(
         label=label,
         pixels=(_sums(of_run, lengths, count) + _sums(of_carried, carried.pixels, count)).astype(np.int64),
         area=_sums(of_run, areas, count) + _sums(of_carried, carried.area, count),
-        corners=Corners.join([moved, _find_corners(block, run, of_run, row)]),
+        corners=_Corners.join([moved, _find_corners(block, run, of_run, row)]),
     )
     return together, of_run[run[-1]]
 
@@ -186,7 +186,7 @@ def _sums(group: Ints, values: NDArray[np.generic], count: int) -> NDArray[np.fl
     return np.asarray(np.bincount(group, values.astype(np.float64), minlength=count), np.float64)
 
 
-def _find_corners(block: LabelMap, run: NDArray[np.int32], component: Ints, row: int) -> Corners:
+def _find_corners(block: LabelMap, run: NDArray[np.int32], component: Ints, row: int) -> _Corners:
     """Find the corners on the grid's lines between the rows of a block; ``row`` is the number of the first line."""
     padded = np.pad(block, ((0, 0), (1, 1)), constant_values=IGNORE)
     nw, ne, sw, se = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
@@ -200,7 +200,7 @@ def _find_corners(block: LabelMap, run: NDArray[np.int32], component: Ints, row:
         which = np.flatnonzero((here != IGNORE) & (outward | (beside & across & ~opposite)))
         turn = outward[which]  # an inward corner lies the other way round in all three
         parts.append(
-            Corners(
+            _Corners(
                 owner=component[run[i[which] + down, j[which] + right - 1]],
                 row=i[which] + row,
                 col=j[which],
@@ -209,29 +209,29 @@ def _find_corners(block: LabelMap, run: NDArray[np.int32], component: Ints, row:
                 horizontal=turn == (right == down),
             )
         )
-    return Corners.join(parts)
+    return _Corners.join(parts)
 
 
 def _complete(carried: _Carried, which: NDArray[np.bool_]) -> Components:
     """Return complete components with their rings, without those of no data."""
     chosen = _select(carried, which & (carried.label != IGNORE))
-    return Components(chosen.label, chosen.pixels, chosen.area, trace_rings(chosen.corners))
+    return Components(chosen.label, chosen.pixels, chosen.area, _trace_rings(chosen.corners))
 
 
 def _select(carried: _Carried, which: NDArray[np.bool_]) -> _Carried:
     """Select components by a mask, renumbered in their order."""
     some = carried.corners.take(which[carried.corners.owner])
     number = np.cumsum(which) - 1
-    corners = Corners(number[some.owner], some.row, some.col, some.east, some.south, some.horizontal)
+    corners = _Corners(number[some.owner], some.row, some.col, some.east, some.south, some.horizontal)
     return _Carried(carried.label[which], carried.pixels[which], carried.area[which], corners)
 
 
-def _no_corners() -> Corners:
+def _no_corners() -> _Corners:
     whole, flags = np.zeros(0, np.int64), np.zeros(0, np.bool_)
-    return Corners(whole, whole, whole, flags, flags, flags)
+    return _Corners(whole, whole, whole, flags, flags, flags)
 
 
-def trace_rings(corners: Corners) -> Rings:
+def _trace_rings(corners: _Corners) -> Rings:
     """Join the corners of complete components to rings.
 
     Where two pixels of one component touch by their corners only, two of its rings touch. So no ring touches itself,
@@ -257,7 +257,7 @@ def trace_rings(corners: Corners) -> Rings:
     return _sorted_rings(corners, points, 2 * sizes)
 
 
-def _neighbours(corners: Corners) -> Ints:
+def _neighbours(corners: _Corners) -> Ints:
     """Return the corner that follows each on its ring."""
     after = np.empty(len(corners.owner), np.int64)
     high, wide = int(corners.row.max()) + 1, int(corners.col.max()) + 1
@@ -304,7 +304,7 @@ def _order(after: Ints) -> tuple[Ints, Ints]:
     return ring, sizes[ring] - 1 - left
 
 
-def _sorted_rings(corners: Corners, points: Ints, sizes: Ints) -> Rings:
+def _sorted_rings(corners: _Corners, points: Ints, sizes: Ints) -> Rings:
     """Sort rings by component, the outer one first."""
     first = np.concatenate([[0], np.cumsum(sizes)])
     row, col, owner = corners.row[points], corners.col[points], corners.owner[points[first[:-1]]]

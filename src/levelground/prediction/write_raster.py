@@ -110,7 +110,7 @@ def write_draft_map(plan: PredictionPlan, blocks: BlockFile, folder: Path) -> Pa
     with raster_writer(
         draft,
         replace(plan.info, bands=1, dtype="uint8", nodata=float(IGNORE)),
-        RasterMetadata(full_palette(legend), _tags(plan) | {"CLASS_NAMES": names}, ["class"]),
+        RasterMetadata(_full_palette(legend), _tags(plan) | {"CLASS_NAMES": names}, ["class"]),
         tile=BLOCK_PX,
         level=_FAST if plan.options.cog else _SMALL,
     ) as writer:
@@ -130,10 +130,10 @@ def publish_map(plan: PredictionPlan, draft: Path) -> None:
     else:
         draft.replace(classes)
     if raster:
-        write_category_names(classes, plan.model.spec.legend)
+        _write_category_names(classes, plan.model.spec.legend)
 
 
-def write_category_names(path: Path, legend: Legend) -> None:
+def _write_category_names(path: Path, legend: Legend) -> None:
     """Write the class names of a raster to the file beside it where GDAL and QGIS look for them, ``<name>.aux.xml``.
 
     A GeoTIFF has no field for them, and rasterio cannot set them.
@@ -147,7 +147,7 @@ def write_category_names(path: Path, legend: Legend) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def full_palette(legend: Legend) -> LabelMap:
+def _full_palette(legend: Legend) -> LabelMap:
     """Return colours for all 256 values, ``(256, 3)``: the legend's, its first ignored colour for 255, else black."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: legend.n_classes] = legend.colours
@@ -169,7 +169,7 @@ def _write_png(path: Path, blocks: BlockFile, grid: OutputGrid, legend: Legend) 
     image = Image.fromarray(
         grid.read(blocks, slice(0, grid.info.height), slice(0, grid.info.width))[0].astype(np.uint8)
     )
-    image.putpalette(full_palette(legend).tobytes())
+    image.putpalette(_full_palette(legend).tobytes())
     with atomic_path(path) as temporary:
         image.save(temporary, "PNG")
     return path
