@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.metrics import confusion_matrix
-from study_builder import ENCODER, SIZES, SPLIT, build_study, small_model
+from study_builder import ENCODER, SIZES, SPLIT, small_model
 
 from levelground.adoption.predictions import adopt_predictions
 from levelground.adoption.weights import adopt_weights
@@ -27,12 +27,6 @@ from levelground.runs import EVALUATION_LOG, AdoptionRecord, Run, read_history, 
 from levelground.runtime import make_runtime
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> Dataset:
-    """Four classes, one of them uncounted; test scenes b/2, c/1 and c/2."""
-    return build_study(tmp_path)
 
 
 @pytest.fixture
@@ -135,10 +129,14 @@ def test_imagenets_means_are_for_three_bands_of_eight_bits(dataset: Dataset, wei
         "--normalise imagenet: its means are for 3 bands of uint8, the scenes have 3 of uint16. "
         "Pass --normalise data or none."
     )
-    refused(ConfigError, text, weights, dataclasses.replace(dataset, dtype="uint16"), normalise="imagenet")
+    assert_adoption_refused(
+        ConfigError, text, weights, dataclasses.replace(dataset, dtype="uint16"), normalise="imagenet"
+    )
 
 
-def refused(error: type[LevelgroundError], text: str, weights: Path, dataset: Dataset, **more: object) -> None:
+def assert_adoption_refused(
+    error: type[LevelgroundError], text: str, weights: Path, dataset: Dataset, **more: object
+) -> None:
     """Adoption stops with this message and leaves no run."""
     with pytest.raises(error, match=f"^{re.escape(text)}$"):
         adopt(weights, dataset, **more)
@@ -152,19 +150,19 @@ def test_weights_that_do_not_fit_name_the_first_tensor(dataset: Dataset, weights
         f"{name}: does not fit unet with encoder {ENCODER} for 3 bands and 4 outputs: "
         "decoder.blocks.0.conv1.0.weight is missing. Pass the --arch and --encoder that it was trained with."
     )
-    refused(WeightsError, text, weights, dataset, arch="unet")
+    assert_adoption_refused(WeightsError, text, weights, dataset, arch="unet")
     text = (
         f"{name}: does not fit linknet with encoder resnet18 for 3 bands and 4 outputs: "
         "encoder.conv1.weight is missing. Pass the --arch and --encoder that it was trained with."
     )
-    refused(WeightsError, text, weights, dataset, arch="linknet", encoder="resnet18")
+    assert_adoption_refused(WeightsError, text, weights, dataset, arch="linknet", encoder="resnet18")
     state = torch.load(weights, weights_only=True)
     torch.save(state | {"segmentation_head.0.bias": torch.zeros(5)}, weights)
     text = (
         f"{name}: does not fit linknet with encoder {ENCODER} for 3 bands and 4 outputs: "
         "segmentation_head.0.bias is (5,), expected (4,). Pass the --arch and --encoder that it was trained with."
     )
-    refused(WeightsError, text, weights, dataset, arch="linknet")
+    assert_adoption_refused(WeightsError, text, weights, dataset, arch="linknet")
 
 
 def test_a_pickle_with_code_in_it_is_not_run(dataset: Dataset, tmp_path: Path) -> None:
@@ -184,7 +182,7 @@ def test_a_pickle_with_code_in_it_is_not_run(dataset: Dataset, tmp_path: Path) -
 def test_the_number_of_classes_is_checked(dataset: Dataset, weights: Path) -> None:
     """What was said against what is there."""
     text = f"--classes 7: {weights.name} has 4 outputs. Pass --classes 4."
-    refused(ConfigError, text, weights, dataset, classes=7)
+    assert_adoption_refused(ConfigError, text, weights, dataset, classes=7)
 
 
 def test_outputs_that_are_neither_all_nor_counted_classes_have_to_be_named(dataset: Dataset, tmp_path: Path) -> None:
@@ -195,11 +193,11 @@ def test_outputs_that_are_neither_all_nor_counted_classes_have_to_be_named(datas
         "two.pth: has 2 outputs, the legend 'land' has 4 classes, 3 of them counted. "
         "Say which class each output is: --outputs 0 1 …"
     )
-    refused(ConfigError, text, path, dataset)
+    assert_adoption_refused(ConfigError, text, path, dataset)
     for outputs in ((0,), (3, 3), (0, 4)):
         given = " ".join(map(str, outputs))
         text = f"--outputs {given}: expected 2 different class indices from 0 to 3, one an output."
-        refused(ConfigError, text, path, dataset, outputs=outputs)
+        assert_adoption_refused(ConfigError, text, path, dataset, outputs=outputs)
     assert adopt(path, dataset, outputs=(3, 0)).card.outputs == (3, 0)
 
 
@@ -216,7 +214,7 @@ def test_a_taken_name_is_refused(dataset: Dataset, weights: Path) -> None:
 def test_a_name_that_is_no_folder_is_refused(dataset: Dataset, weights: Path, name: str) -> None:
     """A run stays inside its study."""
     text = f"--name {name}: not a name for a folder. Use letters, digits, dot, minus and underscore."
-    refused(ConfigError, text, weights, dataset, name=name)
+    assert_adoption_refused(ConfigError, text, weights, dataset, name=name)
 
 
 def write_preds(folder: Path, *, seed: int = 0, split: tuple[str, ...] = SPLIT.test) -> dict[str, NDArray[np.uint8]]:

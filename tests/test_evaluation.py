@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from run_builder import edit_card
 from sklearn.metrics import confusion_matrix
-from study_builder import ENCODER, LEGEND, add_run, build_study, small_model
+from study_builder import ENCODER, LEGEND, add_run, small_model
 
 import levelground.evaluation.evaluate
 from levelground.config import Recipe, TileOptions
@@ -25,12 +25,6 @@ from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry, choose_geometry
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> Dataset:
-    """A prepared study of six small scenes."""
-    return build_study(tmp_path)
 
 
 @pytest.fixture
@@ -178,7 +172,7 @@ def test_labels_newer_than_the_data_set_are_warned_of(
     assert warning in capsys.readouterr().err.splitlines()
 
 
-def refused(error: type[LevelgroundError], text: str, run: Run, dataset: Dataset) -> None:
+def assert_evaluation_refused(error: type[LevelgroundError], text: str, run: Run, dataset: Dataset) -> None:
     """Evaluation stops with this message, and nothing is written."""
     with pytest.raises(error, match=f"^{re.escape(text)}$"):
         evaluate_run(run, dataset, "test", runtime=RUNTIME)
@@ -192,7 +186,7 @@ def test_another_legend_is_refused(dataset: Dataset) -> None:
         f"linknet-s0: learnt another legend than 'land' of {dataset.folder}. "
         "Evaluate it on the data it was trained on, or train it anew."
     )
-    refused(UnlikeError, text, run, dataset)
+    assert_evaluation_refused(UnlikeError, text, run, dataset)
 
 
 def test_a_run_that_learnt_from_other_scenes_is_refused(dataset: Dataset, run: Run) -> None:
@@ -203,7 +197,7 @@ def test_a_run_that_learnt_from_other_scenes_is_refused(dataset: Dataset, run: R
         "linknet-s0: learnt from other scenes or labels than the training and validation scenes of "
         f"{dataset.folder}; they may be among the test scenes. Train it anew on this data set."
     )
-    refused(UnlikeError, text, run, read_dataset(dataset.folder))
+    assert_evaluation_refused(UnlikeError, text, run, read_dataset(dataset.folder))
 
 
 def vars_of(dataset: Dataset) -> dict[str, object]:
@@ -215,21 +209,21 @@ def test_masks_without_a_model_cannot_be_evaluated(dataset: Dataset) -> None:
     """The remedy is to adopt them again."""
     run = add_run(dataset, outputs=[])
     text = "linknet-s0: holds predicted masks and no model. Count them anew with levelground adopt --predictions."
-    refused(ModelError, text, run, dataset)
+    assert_evaluation_refused(ModelError, text, run, dataset)
 
 
 def test_other_bands_are_refused(dataset: Dataset) -> None:
     """Both numbers are named."""
     run = add_run(dataset, in_channels=4)
     text = "linknet-s0: reads 4 bands, the scenes have 3. Evaluate it on imagery with the same bands."
-    refused(ModelError, text, run, dataset)
+    assert_evaluation_refused(ModelError, text, run, dataset)
 
 
 def test_a_run_without_weights_is_refused(dataset: Dataset, run: Run) -> None:
     """Training was not finished."""
     weights = run.model_folder / "model.safetensors"
     weights.unlink()
-    refused(WeightsError, f"{weights}: no weights. Train the run to its end first.", run, dataset)
+    assert_evaluation_refused(WeightsError, f"{weights}: no weights. Train the run to its end first.", run, dataset)
 
 
 def test_changed_labels_in_the_cache_are_refused(dataset: Dataset, run: Run) -> None:

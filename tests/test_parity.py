@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from model_builder import with_spec
-from study_builder import LEGEND, add_run, build_study, small_model
+from study_builder import LEGEND, add_run, small_model
 
+from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError
 from levelground.exporting.parity import Parity, Tiles, compare_models, gather_tiles
 from levelground.models.loading import load_model, open_model
@@ -22,10 +23,10 @@ RUNTIME = make_runtime("cpu", "fp32", threads=1)
 TILES = Tiles(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8), "noise")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+@pytest.fixture
+def run(dataset: Dataset) -> Run:
     """A run in its study."""
-    return add_run(build_study(tmp_path_factory.mktemp("parity")))
+    return add_run(dataset)
 
 
 def spec_for(bands: int, dtype: str | None, tile: int) -> ModelSpec:

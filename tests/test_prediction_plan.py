@@ -31,7 +31,7 @@ from levelground.prediction.readers import NodataRule, nodata_mask
 from levelground.tile_geometry import TileGeometry
 
 
-def refused(source: Path, error: type[LevelgroundError], text: str, **options: object) -> None:
+def assert_plan_refused(source: Path, error: type[LevelgroundError], text: str, **options: object) -> None:
     """The whole line is expected."""
     with pytest.raises(error, match=f"^{re.escape(text)}$"):
         predict_one(source, source.parent / "out", **options)
@@ -55,10 +55,14 @@ def test_other_bands_are_refused_with_a_remedy(tmp_path: Path) -> None:
         write_pixels(tmp_path / "5.tif", draw_pixels(40, 40, 5)),
         write_pixels(tmp_path / "2.tif", draw_pixels(40, 40, 2)),
     )
-    refused(five, SceneError, f"{five}: has 5 bands, toy reads 3. Choose with --bands, such as --bands 1 2 3.")
-    refused(two, SceneError, f"{two}: has 2 bands, toy reads 3. Give imagery with the same bands.")
-    refused(five, ConfigError, "--bands 1 2: toy reads 3 bands. Give 3 numbers.", bands=(1, 2))
-    refused(five, ConfigError, f"--bands 1 2 6: {five} has bands 1 to 5. Give some of those.", bands=(1, 2, 6))
+    assert_plan_refused(
+        five, SceneError, f"{five}: has 5 bands, toy reads 3. Choose with --bands, such as --bands 1 2 3."
+    )
+    assert_plan_refused(two, SceneError, f"{two}: has 2 bands, toy reads 3. Give imagery with the same bands.")
+    assert_plan_refused(five, ConfigError, "--bands 1 2: toy reads 3 bands. Give 3 numbers.", bands=(1, 2))
+    assert_plan_refused(
+        five, ConfigError, f"--bands 1 2 6: {five} has bands 1 to 5. Give some of those.", bands=(1, 2, 6)
+    )
 
 
 def test_bands_are_read_in_the_order_asked_for(tmp_path: Path) -> None:
@@ -76,12 +80,12 @@ def test_draw_pixels_another_type_are_refused(tmp_path: Path) -> None:
         f"{source}: pixels are uint16, toy learnt from uint8. "
         "Convert the file to uint8 with the scale of the training images."
     )
-    refused(source, SceneError, text)
+    assert_plan_refused(source, SceneError, text)
     wide = write_pixels(tmp_path / "b.tif", draw_pixels(40, 40, dtype="float64"))
     assert predict_one(wide, tmp_path / "out", toy_model(dtype="float32")).classes.exists()
     strange = write_pixels(tmp_path / "c.tif", draw_pixels(40, 40).astype(np.complex64))
     text = f"{strange}: pixels are complex64, expected uint8, uint16, int16, float32, float64. Convert the file."
-    refused(strange, SceneError, text)
+    assert_plan_refused(strange, SceneError, text)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32", "float64"])
@@ -215,7 +219,7 @@ def test_resampling_needs_both_ground_sample_distances(tmp_path: Path) -> None:
         f"--resample: {degrees} has no ground sample distance in metres. "
         "Reproject it to a system in metres, or leave --resample away."
     )
-    refused(degrees, ConfigError, text, resample=True)
+    assert_plan_refused(degrees, ConfigError, text, resample=True)
     source = write_pixels(tmp_path / "b.tif", draw_pixels(40, 40))
     text = "--resample: toy has no ground sample distance in metres. Leave --resample away."
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
@@ -311,7 +315,7 @@ def test_a_damaged_raster_is_one_line(tmp_path: Path) -> None:
     """As every reader says it."""
     (tmp_path / "a.tif").write_bytes(b"II*\0nonsense")
     text = f"{tmp_path / 'a.tif'}: is damaged or is not a raster that can be read. Replace the file."
-    refused(tmp_path / "a.tif", SceneError, text)
+    assert_plan_refused(tmp_path / "a.tif", SceneError, text)
 
 
 def test_info_is_of_the_whole_file(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def tree(root: Path) -> dict[str, bytes]:
     }
 
 
-def refused(root: Path, case: Case, capfd: pytest.CaptureFixture[str]) -> None:
+def assert_case_refused(root: Path, case: Case, capfd: pytest.CaptureFixture[str]) -> None:
     """Make the case, run its command, and see that it is refused in one line with nothing left behind."""
     for step in (case.base, case.spoil):
         if step:
@@ -67,7 +67,7 @@ def test_bad_data_are_refused(
             return list_folder(path)  # type: ignore[call-overload]
 
         monkeypatch.setattr(os, "scandir", scandir)
-    refused(tmp_path, case, capfd)
+    assert_case_refused(tmp_path, case, capfd)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -96,7 +96,7 @@ def test_bad_records_weights_and_flags_are_refused(
 ) -> None:
     """What the other commands are given; code in a file is never run."""
     monkeypatch.chdir(tmp_path)
-    refused(tmp_path, case, capfd)
+    assert_case_refused(tmp_path, case, capfd)
     assert not (tmp_path / MARK).exists()
 
 

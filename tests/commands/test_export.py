@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from study_builder import add_run, build_study, small_model
+from study_builder import add_run, small_model
 
 from levelground.cli import main
 from levelground.config import ExportOptions
@@ -20,13 +20,7 @@ from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """A prepared study."""
-    return build_study(tmp_path_factory.mktemp("export"))
-
-
-def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def refusal_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The one line of a command that is the user's fault."""
     capsys.readouterr()
     assert main(arguments) == 2
@@ -68,7 +62,7 @@ def test_an_export_is_replaced_only_when_asked(dataset: Dataset, capsys: pytest.
     """The old one stays until the new one is checked; other forms in the report stay."""
     run = add_run(dataset, "again")
     assert main(["export", str(run.folder), "--to", "smp"]) == 0
-    assert refused(["export", str(run.folder), "--to", "onnx", "smp"], capsys).endswith(
+    assert refusal_line(["export", str(run.folder), "--to", "onnx", "smp"], capsys).endswith(
         "smp: exists already. Pass --overwrite to replace it."
     )
     assert folder_of(run) == {"smp", "parity.json"}
@@ -93,7 +87,7 @@ def test_an_export_that_says_something_else_is_not_left(
         export._smp(run, model.with_forward(small_model(seed=3).network), folder)
 
     monkeypatch.setitem(export._WRITERS, "smp", write_another)
-    line = refused(["export", str(run.folder), "--to", "smp", "--overwrite"], capsys)
+    line = refusal_line(["export", str(run.folder), "--to", "smp", "--overwrite"], capsys)
     assert line.startswith("ModelError: wrong: the exported model is not the network: probabilities differ by ")
     assert line.endswith(
         "0.001 at most and 99.9 % at least are allowed. Nothing was exported; try another --tile, or --to onnx."
@@ -117,9 +111,9 @@ def test_what_clients_cannot_know_is_said(dataset: Dataset, capsys: pytest.Captu
     card = {"dtype": "uint16", "tile": 0, "halo": 0, "recipe": {"tile": 0, "halo": 0}}
     run = add_run(dataset, "said", **card)
     run.model_folder.joinpath("model.safetensors").unlink()
-    line = refused(["export", str(run.folder)], capsys)
+    line = refusal_line(["export", str(run.folder)], capsys)
     assert line.endswith("no model.safetensors. Train the run to its end, or adopt the weights anew.")
-    line = refused(["export", str(run.folder), "--tile", "100"], capsys)
+    line = refusal_line(["export", str(run.folder), "--tile", "100"], capsys)
     assert line == "ConfigError: --tile 100: the network needs a multiple of 32. Pass --tile 96."
 
 
@@ -148,6 +142,6 @@ def test_masks_and_missing_runs_are_refused(
 ) -> None:
     """There is nothing to export of a run of masks, or where there is no run."""
     run = add_run(dataset, "masks", outputs=[])
-    assert "masks: holds predicted masks and no model." in refused(["export", str(run.folder)], capsys)
-    assert "no such record; expected a run" in refused(["export", str(tmp_path)], capsys)
-    assert refused(["export", str(run.folder), "--gsd", "0"], capsys).startswith("ConfigError: --gsd 0")
+    assert "masks: holds predicted masks and no model." in refusal_line(["export", str(run.folder)], capsys)
+    assert "no such record; expected a run" in refusal_line(["export", str(tmp_path)], capsys)
+    assert refusal_line(["export", str(run.folder), "--gsd", "0"], capsys).startswith("ConfigError: --gsd 0")
