@@ -88,7 +88,7 @@ def test_the_last_convolution_tells_the_classes() -> None:
 def test_a_network_without_a_segmentation_head_is_refused() -> None:
     """A classifier's weights, for one."""
     text = (
-        "r18.pth: no tensor segmentation_head.….weight, so this is no network of segmentation_models_pytorch. "
+        "r18.pth: no tensor segmentation_head.….weight, so this is not a network of segmentation_models_pytorch. "
         "Give the state dict of such a network, or its masks with --predictions."
     )
     with pytest.raises(WeightsError, match=f"^{re.escape(text)}$"):

@@ -202,7 +202,9 @@ def test_a_disk_that_is_too_small_is_said_before_any_work(tmp_path: Path, monkey
 def test_a_network_without_numbers_is_refused(tmp_path: Path) -> None:
     """NaN would be taken for the first class."""
     source = write_pixels(tmp_path / "a.tif", draw_pixels(60, 60))
-    with pytest.raises(ModelError, match=r"^a\.tif: the network gives no numbers \(NaN\)\. Its weights are damaged"):
+    with pytest.raises(
+        ModelError, match=r"^a\.tif: the network's output is not a number \(NaN\)\. Its weights are damaged"
+    ):
         predict_one(source, tmp_path / "out", toy_model(lambda image: image * float("nan")))
 
 

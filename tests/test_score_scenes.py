@@ -177,7 +177,7 @@ def test_a_network_that_gives_no_numbers_is_named_with_its_scene(dataset: Datase
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             return super().forward(image) * float("nan")
 
-    text = "b/2: the network gives no numbers (NaN). Its weights are damaged: train or adopt it anew."
+    text = "b/2: the network's output is not a number (NaN). Its weights are damaged: train or adopt it anew."
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
         score(dataset, network=Broken())
 

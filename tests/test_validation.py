@@ -43,5 +43,5 @@ def test_damaged_weights_end_a_validation(dataset: Dataset, undisturbed: Run) ->
     model = load_model(undisturbed)
     for parameter in model.network.parameters():
         parameter.data.fill_(math.nan)
-    with pytest.raises(ModelError, match=r"b/1: the network gives no numbers \(NaN\)"):
+    with pytest.raises(ModelError, match=r"b/1: the network's output is not a number \(NaN\)"):
         validate(plan, model)

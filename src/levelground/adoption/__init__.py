@@ -1,1 +1,1 @@
-"""Make runs of what other tools left: weights, predicted masks, training histories."""
+"""Adopt other tools' weights, predicted masks and training histories as runs."""

@@ -48,7 +48,7 @@ def adopt_predictions(
         The run, with counts and masks.
     Raises:
         SceneError: A mask is missing, doubled, of another size, or has pixels without a class.
-        LabelColourError: A mask holds a colour that is no class.
+        LabelColourError: A mask holds a colour of no class.
         ConfigError: The name is taken by another run.
     """
     found = find_masks(masks, dataset, split)
@@ -136,7 +136,7 @@ def read_mask(path: Path, dataset: Dataset, scene: str, *, snap: int = 0) -> Lab
         Legend indices, ``(H, W)`` uint8.
     Raises:
         SceneError: The mask has another size, is damaged, or has pixels without a class where the scene has labels.
-        LabelColourError: It holds a colour that is no class.
+        LabelColourError: It holds a colour of no class.
     """
     record, header = dataset.scene(scene), read_header(path)
     window = record.window

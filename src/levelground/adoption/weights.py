@@ -134,7 +134,7 @@ def count_outputs(state: StateDict, *, source: str) -> int:
     heads = [tensor for name, tensor in state.items() if re.fullmatch(r"segmentation_head\.\d+\.weight", name)]
     if not heads:
         raise WeightsError(
-            f"{source}: no tensor segmentation_head.….weight, so this is no network of segmentation_models_pytorch. "
+            f"{source}: no tensor segmentation_head.….weight, so this is not a network of segmentation_models_pytorch. "
             "Give the state dict of such a network, or its masks with --predictions."
         )
     return int(heads[-1].shape[0])

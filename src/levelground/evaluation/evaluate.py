@@ -70,7 +70,7 @@ def evaluate_run(
     run = remove_evaluation(run, split)
     counts, dice = _count(run, dataset, split, geometry, runtime)
     write_counts(path, counts)
-    rate = float(counts.megapixels.sum() / max(1e-9, float(counts.forward_s.sum())))
+    speed = float(counts.megapixels.sum() / max(1e-9, float(counts.forward_s.sum())))
     entry = EvaluationRecord(
         identity=identity,
         counts_sha256=sha256_file(path),
@@ -79,13 +79,13 @@ def evaluate_run(
         batch=geometry.batch,
         precision=runtime.precision,
         device=runtime.device.type,
-        megapixels_per_s=rate,
+        megapixels_per_s=speed,
         loss=float(counts.loss_sum.sum() / max(1, int(counts.loss_pixels.sum()))),
         dice_loss=dice,
     )
     run = record_evaluation(run, dataset, split, entry)
     score = float(miou(counts.counts.sum(axis=0), dataset.legend.counted, "official"))
-    say(f"{run.name}: {split} mIoU {score:.4f} over {len(counts.scenes)} scenes, {rate:.1f} megapixels/s.")
+    say(f"{run.name}: {split} mIoU {score:.4f} over {len(counts.scenes)} scenes, {speed:.1f} megapixels/s.")
     return run
 
 
@@ -191,7 +191,7 @@ def is_evaluated(run: Run, split: SplitName, identity: str) -> bool:
 
 
 def remove_evaluation(run: Run, split: SplitName) -> Run:
-    """Remove an older evaluation, so that nobody takes it for a new one that is interrupted."""
+    """Remove an older evaluation, so that it is not taken for a new one that is interrupted."""
     run.counts_path(split).unlink(missing_ok=True)
     if split not in run.card.evaluations:
         return run

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,7 +83,7 @@ Keep = Callable[[str, ScenePrediction], None]
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """Options of :func:`score_scenes`: counts beside confusion and loss, and who is told."""
+    """Options of :func:`score_scenes`: further counts, and callbacks."""
 
     details: bool = False
     """Also count boundaries and confidences, and check each scene's labels against their recorded hash."""
@@ -110,7 +111,7 @@ def score_scenes(
         ids: Scenes, in the order of the result.
         geometry: Tile, halo and batch.
         runtime: Device and precision.
-        options: What else is counted, and who is told.
+        options: Further counts, and callbacks.
     Returns:
         Counts by scene; boundaries and confidences are 0 without ``details``.
     Raises:
@@ -120,38 +121,46 @@ def score_scenes(
     """
     if not ids:
         raise SplitError("no scenes to score. Prepare the data with a split that has some.")
-    legend = dataset.legend
-
-    def predict(name: str) -> tuple[str, ScenePrediction, LabelMap]:
-        scene = dataset.open(name)
-        if scene.labels is None:
-            raise SceneError(f"{name}: has no labels to score against. Leave it out of the split.")
-        found = postprocess_scene(
-            sliding_window_inference(model, scene.pixels, geometry, runtime),
-            scene.labels,
-            outputs=model.spec.outputs,
-            counted=legend.counted,
-            device=runtime.device,
-            smp_dice=options.smp_dice,
-        )
-        if not math.isfinite(found.loss_sum):
-            raise ModelError(
-                f"{name}: the network gives no numbers (NaN). Its weights are damaged: train or adopt it anew."
-            )
-        return name, found, scene.labels
-
-    def count(name: str, found: ScenePrediction, labels: LabelMap) -> SceneScore:
-        if options.details:
-            check_labels(dataset.scene(name), labels)
-        if options.keep is not None:
-            options.keep(name, found)
-        return count_scene(found, labels, legend, details=options.details)
-
+    predict = partial(_predict_scene, model, dataset, geometry, runtime, smp_dice=options.smp_dice)
+    count = partial(_count_prediction, dataset, options)
     with _evaluating(model):
         threads = 1 if runtime.device.type == "cpu" else min(8, os.cpu_count() or 1)
         predictions = (predict(name) for name in ids)
         scores = list(_count_beside(predictions, count, threads=threads, progress=options.progress))
     return gather_scores(scores, dataset, ids)
+
+
+def _predict_scene(
+    model: Model, dataset: Dataset, geometry: TileGeometry, runtime: "Runtime", name: str, *, smp_dice: bool
+) -> "Predicted":
+    """Predict a scene, and return the prediction beside the scene's labels."""
+    scene = dataset.open(name)
+    if scene.labels is None:
+        raise SceneError(f"{name}: has no labels to score against. Leave it out of the split.")
+    found = postprocess_scene(
+        sliding_window_inference(model, scene.pixels, geometry, runtime),
+        scene.labels,
+        outputs=model.spec.outputs,
+        counted=dataset.legend.counted,
+        device=runtime.device,
+        smp_dice=smp_dice,
+    )
+    if not math.isfinite(found.loss_sum):
+        raise ModelError(
+            f"{name}: the network's output is not a number (NaN). Its weights are damaged: train or adopt it anew."
+        )
+    return name, found, scene.labels
+
+
+def _count_prediction(
+    dataset: Dataset, options: ScoringOptions, name: str, found: ScenePrediction, labels: LabelMap
+) -> SceneScore:
+    """Check the labels, hand the prediction over and count it, as the options say."""
+    if options.details:
+        check_labels(dataset.scene(name), labels)
+    if options.keep is not None:
+        options.keep(name, found)
+    return count_scene(found, labels, dataset.legend, details=options.details)
 
 
 @contextmanager
@@ -372,6 +381,6 @@ def _smp_dice(sums: torch.Tensor) -> float:
 
     Source: segmentation_models_pytorch 0.6, ``losses/dice.py``, mode ``multiclass``, at batch 1.
     """
-    both, said, true = sums
-    losses = (1 - 2 * both / (said + true).clamp_min(1e-7)) * (true > 0)
+    both, predicted, true = sums
+    losses = (1 - 2 * both / (predicted + true).clamp_min(1e-7)) * (true > 0)
     return float(losses.mean())

@@ -1,1 +1,1 @@
-"""Runs in, models out that other tools can run: ONNX files, SMP folders, model cards; each checked against the run."""
+"""Export runs for other tools: ONNX files and SMP folders, each checked against the run's network, and model cards."""

@@ -246,7 +246,7 @@ def dataset_spec(
 def numbered_spec(
     arch: str, encoder: str, *, n_outputs: int, mean: Sequence[float] = (0.0,) * 3, std: Sequence[float] = (1.0,) * 3
 ) -> ModelSpec:
-    """Return the specification of a model of numbered classes, for what can be said before there are data.
+    """Return the specification of a model of numbered classes, for checks before there are data.
 
     Args:
         arch: Architecture.

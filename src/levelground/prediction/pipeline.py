@@ -206,7 +206,7 @@ def _to_arrays(
 ) -> tuple[NDArray[np.uint8], NDArray[np.generic] | None]:
     """Bring a block into main memory: legend indices and probabilities, with no data under the mask."""
     if not bool(torch.isfinite(reduced.check)):
-        raise ModelError(f"{name}: the network gives no numbers (NaN). Its weights are damaged: make it anew.")
+        raise ModelError(f"{name}: the network's output is not a number (NaN). Its weights are damaged: make it anew.")
     classes = class_of[reduced.best.cpu().numpy()]
     probs: NDArray[np.generic] | None = None if reduced.probs is None else reduced.probs.cpu().numpy()
     if mask is not None:
