@@ -32,11 +32,15 @@ from hard_populations import CLASS_5, Family, hard_pair
 from numpy.typing import NDArray
 from populations import COUNTED, METRIC, Cell, Population, reliability
 
-from levelground.statistics.architectures import compare_architectures
-from levelground.statistics.calibration import calibration_error
-from levelground.statistics.pairs import decide, differences, run_intervals
+from levelground.statistics import (
+    calibration_error,
+    compare_architectures,
+    decide,
+    detectable_difference,
+    differences,
+    run_intervals,
+)
 from levelground.statistics.permutation import swap_p_values
-from levelground.statistics.power_analysis import detectable_difference
 from levelground.statistics.resampling import bootstrap_values, group_sums
 
 LOW, HIGH = 0.925, 0.98  # coverage wanted of a 95 % interval at 81 groups and more

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from rasterio.transform import from_origin
 from scipy.ndimage import median_filter
 
+from levelground import Model
 from levelground.cli import main as levelground
 from levelground.inference.sliding_window import Normaliser
 from levelground.models.loading import open_model
-from levelground.models.model import Model
 from levelground.runtime import Runtime, make_runtime
 from levelground.synthetic.scenes import generate_scene, write_scenes
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from populations import COUNTED, EASE, METRIC, K
 
-from levelground.metrics.named import Metric
+from levelground.metrics import Metric
 
 N = 4000
 PRESENCE = np.array([0.95, 0.9, 0.8, 0.9, 0.7, 0.7])

@@ -24,10 +24,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from levelground import Model
 from levelground.evaluation.score_scenes import postprocess_scene
 from levelground.inference.sliding_window import Normaliser, sliding_window_inference
 from levelground.inference.tiling import cut, windows
-from levelground.models.model import Model
 from levelground.models.spec import numbered_spec
 from levelground.runtime import Runtime, make_runtime
 from levelground.tile_geometry import TileGeometry

@@ -30,10 +30,9 @@ from typing import Any
 
 import numpy as np
 
+from levelground import SceneCounts, read_counts, read_history
 from levelground.cli import main
-from levelground.metrics.counts_file import SceneCounts, read_counts
 from levelground.records import sha256_array, sha256_file, to_json
-from levelground.runs import read_history
 from levelground.synthetic.scenes import write_scenes
 
 FLAGS = shlex.split(

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from levelground.metrics import miou, parse_metric
 from levelground.metrics.confusion import BINS
-from levelground.metrics.named import parse_metric
-from levelground.metrics.scores import miou
 
 K = 6
 COUNTED = np.ones(K, bool)

@@ -39,14 +39,13 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from torch import nn
 
+from levelground import Legend, LegendClass, Model, ModelSpec
 from levelground.config import PredictOptions
 from levelground.imagery.geotiff import read_info, read_window
-from levelground.imagery.legend import Legend, LegendClass
 from levelground.inference.sliding_window import Normaliser
 from levelground.inference.tiling import plan_axis
 from levelground.models.loading import open_model
-from levelground.models.model import Forward, Model
-from levelground.models.spec import ModelSpec
+from levelground.models.model import Forward
 from levelground.prediction.predict import predict_maps
 from levelground.prediction.resume import STATE_FILE
 from levelground.runtime import Runtime, make_runtime

@@ -14,12 +14,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from levelground.config import Budget, Recipe, load_recipe
-from levelground.datasets.dataset import Dataset
+from levelground import Budget, Dataset, Recipe, load_recipe, read_counts
 from levelground.datasets.prepare import PrepareOptions, prepare_dataset
 from levelground.evaluation.evaluate import evaluate_run
-from levelground.metrics.counts_file import read_counts
-from levelground.metrics.scores import miou
+from levelground.metrics import miou
 from levelground.runtime import Runtime, make_runtime
 from levelground.training.prepare_run import Wish, fit_recipe, train_wish
 

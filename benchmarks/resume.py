@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from levelground.config import Budget, RunOptions, load_recipe
-from levelground.datasets.dataset import Dataset
+from levelground import Budget, Dataset, load_recipe
+from levelground.config import RunOptions
 from levelground.datasets.prepare import PrepareOptions, prepare_dataset
 from levelground.runtime import Runtime, make_runtime
 from levelground.synthetic.scenes import write_scenes

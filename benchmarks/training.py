@@ -16,10 +16,9 @@ from pathlib import Path
 
 import torch
 
-from levelground.config import Budget, Recipe, load_recipe
-from levelground.datasets.dataset import Dataset
+from levelground import Budget, Dataset, Recipe, load_recipe, read_history
 from levelground.datasets.prepare import PrepareOptions, prepare_dataset
-from levelground.runs import read_history, write_card
+from levelground.runs import write_card
 from levelground.runtime import Runtime, make_runtime
 from levelground.synthetic.scenes import write_scenes
 from levelground.training.loop import train

@@ -91,7 +91,7 @@ def test_another_kind_or_schema_is_refused(tmp_path: Path) -> None:
     """Neither a foreign npz nor a future record is read."""
     path = tmp_path / "counts-test.npz"
     np.savez(path, a=np.zeros(3))
-    with pytest.raises(RecordError, match=r"holds no counts record\. Give a counts-<split>\.npz"):
+    with pytest.raises(RecordError, match=r"is not a counts record\. Give a counts-<split>\.npz"):
         read_counts(path)
     np.savez(path, kind=np.array("counts"), schema=np.array(99))
     with pytest.raises(RecordError, match="counts record of schema 99, this version reads 1"):
@@ -129,7 +129,7 @@ def test_a_record_on_disk_that_contradicts_itself_is_named_with_its_path(tmp_pat
         ({"loss_pixels": np.zeros(3, np.int32)}, "^loss_pixels have type int32, expected int64"),
         ({"forward_s": np.zeros(3, np.int64)}, "^forward_s have type int64, expected float64"),
         ({"loss_sum": np.array([0.0, np.nan, 1.0])}, "^loss_sum hold a negative number or none at all"),
-        ({"scenes": np.array(["a", "b", "a"])}, "^a scene stands twice"),
+        ({"scenes": np.array(["a", "b", "a"])}, "^a scene is listed twice"),
     ],
 )
 def test_a_record_that_contradicts_itself_is_refused(change: dict[str, np.ndarray], message: str) -> None:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 import levelground as lg
 from levelground.comparison.record import comparison_json, write_record
+from levelground.errors import RecordError
 
 STUDY = Path(__file__).parent / "data" / "study-0.1.0"
 
@@ -69,6 +70,8 @@ def test_a_comparison_knows_the_folder_of_its_file(comparison: lg.Comparison, tm
     assert comparison.folder == STUDY
     other = replace(comparison)
     assert other.folder is None
+    with pytest.raises(RecordError, match=r"^the comparison is in no file\. Write it with `write_comparison` first\.$"):
+        lg.report(other)
     write_record(other, tmp_path / "comparison.json")
     assert other.folder == tmp_path
     assert other == comparison
@@ -81,7 +84,7 @@ def test_compare_gives_what_it_wrote(tmp_path: Path) -> None:
     found = lg.compare(tmp_path / "study")
     assert found.folder == tmp_path / "study"
     assert found == lg.read_comparison(tmp_path / "study")
-    page = lg.report(tmp_path / "study", figures=False)
+    page = lg.report(found, figures=False)
     assert page == tmp_path / "study" / "report.html"
 
 

@@ -13,8 +13,6 @@ loads neither torch nor numpy. Parts that are not listed here, such as ``levelgr
 """
 
 import importlib as _importlib
-from collections.abc import Callable as _Callable
-from typing import Any as _Any
 
 __version__ = "0.1.0"
 
@@ -66,10 +64,9 @@ def __getattr__(name: str) -> object:
     return found
 
 
-def _drawn_by(name: str) -> _Callable[..., _Any]:
+def _drawn_by(name: str) -> object:
     """Load what draws a result in a notebook, when it is first shown."""
-    found: _Callable[..., _Any] = getattr(_importlib.import_module(f"levelground.{_DISPLAYS[name]}"), name)
-    return found
+    return getattr(_importlib.import_module(f"levelground.{_DISPLAYS[name]}"), name)
 
 
 def __dir__() -> list[str]:

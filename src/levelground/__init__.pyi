@@ -81,7 +81,7 @@ def adopt(
     snap_colours: int = 0,
     name: str | None = None,
 ) -> Run:
-    r"""Make a run of another tool's weights or predicted masks, to be evaluated, compared and drawn like any other.
+    r"""Make a run of another tool's weights or predicted masks, to be evaluated and compared like any other.
 
     Args:
         weights (path | None): State dict (.pth) or .safetensors of a network of
@@ -123,7 +123,7 @@ def compare(
     delta: float = 0.01,
     allow_unlike: bool = False,
 ) -> Comparison:
-    r"""Compare evaluated runs: scores, intervals and verdicts, from counts alone; needs no torch and no pixels.
+    r"""Compare evaluated runs by their counts: scores, intervals and verdicts; needs no torch and no pixels.
 
     Args:
         runs (path | Sequence[path]): Run folders, or study folders, whose evaluated runs
@@ -188,10 +188,10 @@ def demo(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     threads: int | None = None,
 ) -> Comparison:
-    r"""Generate land-cover scenes and run a whole study on them: the main job with no data and no network.
+    r"""Generate land-cover scenes and run a whole study on them; needs no data and no network.
 
     Args:
-        out (path): Folder of the study; scenes and cache lie in it too.
+        out (path): Folder of the study; scenes and cache are in it too.
         archs (str | Sequence[str]): Architectures to compare.
         seeds (int | Sequence[int]): Seeds: each architecture is trained once with each.
         scenes (int): How many scenes are generated; 24 of the default number are test
@@ -276,7 +276,7 @@ def evaluate(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     threads: int | None = None,
 ) -> list[Path]:
-    r"""Count what runs get right and wrong in each scene of a split; what is counted already is reused.
+    r"""Count the right and wrong pixels of runs in each scene of a split; counts that are there already are reused.
 
     Args:
         study (path): Study folder with dataset.json and runs/, or the folder of one run in
@@ -313,7 +313,7 @@ def export(
     overwrite: bool = False,
     threads: int | None = None,
 ) -> list[Path]:
-    r"""Write a run's model as an ONNX file or an SMP folder that other tools run; checked against the run's network.
+    r"""Write a run's model as an ONNX file or an SMP folder for other tools, and check it against the run's network.
 
     Args:
         run (path): Folder of a finished or adopted run.

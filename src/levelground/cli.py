@@ -78,7 +78,7 @@ def help_text() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command.
+    """Run a command and return the exit status.
 
     Args:
         argv: Arguments after the program's name; ``None`` takes the process's.

@@ -1,1 +1,1 @@
-"""The commands: one module each, with its typed options and one public function."""
+"""Commands: one module each, with its typed options and one public function."""

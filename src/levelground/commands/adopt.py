@@ -1,4 +1,4 @@
-"""Make a run of another tool's weights or predicted masks, to be evaluated, compared and drawn like any other."""
+"""Make a run of another tool's weights or predicted masks, to be evaluated and compared like any other."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ from levelground.runs import Run
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class AdoptConfig:
-    """What to adopt, and into which study."""
+    """Options of ``adopt``."""
 
     weights: tyro.conf.Positional[Path | None] = None
     """State dict (.pth) or .safetensors of a network of segmentation_models_pytorch; left out with --predictions."""
@@ -31,7 +31,7 @@ class AdoptConfig:
 
 
 def adopt(config: AdoptConfig) -> Run:
-    """Adopt weights or masks into a prepared study.
+    """Adopt weights or predicted masks into a prepared study.
 
     Args:
         config: What to adopt.

@@ -1,4 +1,4 @@
-"""Compare evaluated runs: scores, intervals and verdicts, from counts alone; needs no torch and no pixels."""
+"""Compare evaluated runs by their counts: scores, intervals and verdicts; needs no torch and no pixels."""
 
 import os
 from dataclasses import replace
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class CompareConfig:
-    """Which runs to compare, by what, and where to write."""
+    """Options of ``compare``."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders, or study folders, whose evaluated runs are all taken; one run alone gets its own scores."""
@@ -41,7 +41,7 @@ class CompareConfig:
 
 
 def compare(config: CompareConfig) -> "Comparison":
-    """Compare runs, write the comparison and say the answer.
+    """Compare runs, write the comparison and print the answer.
 
     Args:
         config: What to compare.
@@ -77,7 +77,7 @@ def compare(config: CompareConfig) -> "Comparison":
 
 
 def _runs_in(path: Path, split: str) -> list[Run]:
-    """The run of a run folder, or the evaluated runs of a study folder."""
+    """Read the run of a run folder, or the evaluated runs of a study folder."""
     from levelground.console import say
     from levelground.errors import RecordError
     from levelground.runs import list_runs, read_run
@@ -97,7 +97,7 @@ def _runs_in(path: Path, split: str) -> list[Run]:
 
 
 def _common_study(runs: list[Run]) -> Path:
-    """The study folder that all runs lie in."""
+    """Find the study folder that all runs are in."""
     from levelground.errors import ConfigError
 
     if not runs:

@@ -1,4 +1,4 @@
-"""Generate land-cover scenes and run a whole study on them: the main job with no data and no network."""
+"""Generate land-cover scenes and run a whole study on them; needs no data and no network."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class DemoConfig:
-    """A study on generated scenes, small enough for two cores and five minutes."""
+    """Options of ``demo``; by default small enough for two cores and five minutes."""
 
     out: Path = Path("demo")
-    """Folder of the study; scenes and cache lie in it too."""
+    """Folder of the study; scenes and cache are in it too."""
     archs: Annotated[tuple[str, ...], Field(min_length=1)] = ("pspnet", "unet", "fpn")
     """Architectures to compare."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)

@@ -1,4 +1,4 @@
-"""Count what runs get right and wrong in each scene of a split; what is counted already is reused."""
+"""Count the right and wrong pixels of runs in each scene of a split; counts that are there already are reused."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from levelground.config import DeviceOptions, TileOptions
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EvaluateConfig:
-    """Which runs to evaluate, on what, and how."""
+    """Options of ``evaluate``."""
 
     study: tyro.conf.Positional[Path]
     """Study folder with dataset.json and runs/, or the folder of one run in it."""

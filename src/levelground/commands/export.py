@@ -1,4 +1,4 @@
-"""Write a run's model as an ONNX file or an SMP folder that other tools run; checked against the run's network."""
+"""Write a run's model as an ONNX file or an SMP folder for other tools, and check it against the run's network."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ from levelground.config import ExportFormat, ExportOptions
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ExportConfig:
-    """What to export, and as what."""
+    """Options of ``export``."""
 
     run: tyro.conf.Positional[Path]
     """Folder of a finished or adopted run."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PredictConfig:
-    """Which model, which inputs, and which outputs."""
+    """Options of ``predict``."""
 
     model: tyro.conf.Positional[Path]
     """Run folder, folder with config.json and model.safetensors, or .onnx file."""

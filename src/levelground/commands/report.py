@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ReportConfig:
-    """Options of `report`."""
+    """Options of ``report``."""
 
     study: tyro.conf.Positional[Path]
     """Study folder with comparison.json, or the file itself; runs and data set are looked for beside it."""
@@ -20,7 +20,7 @@ class ReportConfig:
 
 
 def report(config: ReportConfig) -> Path:
-    """Draw a comparison that was made before.
+    """Draw a comparison that was written before.
 
     Args:
         config: What to draw.

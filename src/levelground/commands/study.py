@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class StudyConfig:
-    """What to compare, on what, and how to judge it."""
+    """Options of ``study``."""
 
     scenes: tyro.conf.OmitArgPrefixes[PrepareOptions]
     archs: Annotated[tuple[str, ...], Field(min_length=1)] = ("pspnet", "unet", "fpn")
@@ -35,7 +35,7 @@ class StudyConfig:
 
 
 def study(config: StudyConfig) -> "Comparison":
-    """Run a whole study.
+    """Run a whole study: train, evaluate, compare and report.
 
     Args:
         config: What to compare, on what.

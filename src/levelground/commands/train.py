@@ -13,7 +13,7 @@ from levelground.runs import Run
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TrainConfig:
-    """What to train, and where to compute."""
+    """Options of ``train``."""
 
     study: tyro.conf.Positional[Path | None] = None
     """Study folder that levelground prepare made; not needed with --resume."""

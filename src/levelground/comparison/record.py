@@ -273,6 +273,16 @@ class Comparison:
         plots: ComparisonPlots = _drawn_by("ComparisonPlots")(self, self.folder or Path())
         return plots
 
+    def __fspath__(self) -> str:
+        """Return the folder of its file, so that it is taken wherever a path to a comparison is.
+
+        Raises:
+            RecordError: It was neither read from a file nor written to one.
+        """
+        if self.folder is None:
+            raise RecordError("the comparison is in no file. Write it with `write_comparison` first.")
+        return str(self.folder)
+
     @property
     def folder(self) -> Path | None:
         """The folder of its file, once it was read from one or written to one; runs are found from there."""

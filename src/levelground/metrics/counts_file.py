@@ -1,4 +1,4 @@
-"""``counts-<split>.npz``: the confusion counts of one run, scene by scene; all that a comparison needs of it.
+"""``counts-<split>.npz``: the confusion counts of one run, scene by scene, which a comparison is computed from.
 
 Letters: S scenes, K classes of the legend, B bins of confidence.
 """
@@ -20,7 +20,7 @@ Words = NDArray[np.str_]
 
 @dataclass(frozen=True, eq=False)
 class SceneCounts:
-    """One run's evaluation of one split, scene by scene; the pixels of what was not measured are 0.
+    """One run's evaluation of one split, scene by scene; where something was not measured its pixels are 0.
 
     Attributes:
         scenes: Ids, ``(S,)``.
@@ -102,7 +102,7 @@ def read_counts(path: str | PathLike[str]) -> SceneCounts:
     arrays = _load(path)
     if str(arrays.get("kind")) != "counts":
         raise RecordError(
-            f"{path}: holds no counts record. Give a counts-<split>.npz that `levelground evaluate` wrote."
+            f"{path}: is not a counts record. Give a counts-<split>.npz that `levelground evaluate` wrote."
         )
     schema = arrays.get("schema", np.array(0))
     check_schema(path, int(schema) if schema.shape == () and schema.dtype.kind in "iu" else str(schema), kind="counts")
@@ -154,4 +154,4 @@ def _check_arrays(record: SceneCounts) -> None:
         if kind != "U" and not (array >= 0).all():
             raise RecordError(f"{name} hold a negative number or none at all. Evaluate the run again.")
     if len(set(record.scenes.tolist())) != n_scenes:
-        raise RecordError("a scene stands twice. Evaluate the run again.")
+        raise RecordError("a scene is listed twice. Evaluate the run again.")

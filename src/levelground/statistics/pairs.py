@@ -33,7 +33,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be said of a difference a − b.
+    """The conclusion about a difference a − b.
 
     Attributes:
         word: ``equal``: smaller than δ either way. ``better`` / ``worse``: a scores higher / lower. Else ``undecided``.

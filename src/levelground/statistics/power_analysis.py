@@ -73,7 +73,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Power:
-    """What a design can show, and what it would take to show δ.
+    """The differences that a design detects, and the groups and seeds that it would take to detect δ.
 
     Attributes:
         delta: The difference that matters, δ.
