@@ -19,7 +19,8 @@ from levelground.datasets.prepare import PrepareOptions, prepare_dataset
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.metrics import miou
 from levelground.runtime import Runtime, make_runtime
-from levelground.training.prepare_run import Wish, fit_recipe, train_wish
+from levelground.training.prepare_run import train_run
+from levelground.training.run_spec import RunSpec, fit_recipe
 
 TEST, VAL, TARGET = ("104113", "119", "6399"), ("266",), 3.0
 
@@ -38,8 +39,8 @@ def prepared(data: Path, folder: Path) -> Dataset:
 
 def score(arch: str, recipe: Recipe, minutes: float, dataset: Dataset, study: Path, runtime: Runtime) -> float:
     """Train one model and return its official mIoU on the test scenes."""
-    wish = Wish(arch, 0, fit_recipe(recipe, dataset), Budget(minutes=minutes))
-    run = train_wish(wish, dataset, study, runtime)
+    spec = RunSpec(arch, 0, fit_recipe(recipe, dataset), Budget(minutes=minutes))
+    run = train_run(spec, dataset, study, runtime)
     counts = read_counts(evaluate_run(run, dataset, "test", runtime=runtime).counts_path("test")).counts.sum(axis=0)
     value = float(miou(counts, dataset.legend.counted, "official"))
     print(f"{recipe.name:8} {arch:5} {run.card.steps_done:5} steps, official mIoU {value:.4f}", flush=True)

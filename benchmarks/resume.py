@@ -26,19 +26,20 @@ from levelground.synthetic.scenes import write_scenes
 from levelground.training import loop as training
 from levelground.training.batches import Batch
 from levelground.training.checkpoint import load_state, state_paths
-from levelground.training.prepare_run import Wish, fit_recipe, make_plan, new_card, train_wish
+from levelground.training.prepare_run import make_job, new_card, train_run
+from levelground.training.run_spec import RunSpec, fit_recipe
 from levelground.training.step import Stepper
 
 SHARE_TARGET, RESUME_TARGET_S = 0.02, 1.0
 
 
-def saves(wish: Wish, dataset: Dataset, study: Path, runtime: Runtime, rounds: int) -> tuple[list[float], float]:
+def saves(spec: RunSpec, dataset: Dataset, study: Path, runtime: Runtime, rounds: int) -> tuple[list[float], float]:
     """Seconds of each save after a first step, and the size of a state in MiB."""
     folder = study / "saves"
     folder.mkdir(parents=True)
-    plan = make_plan(wish, dataset, folder, runtime, None)
-    loop = training._Loop(plan, new_card(plan, wish))
-    loop.stepper.step(0, plan.source[0])  # the optimiser has its moments from then on
+    job = make_job(spec, dataset, folder, runtime, None)
+    loop = training._Loop(job, new_card(job, spec))
+    loop.stepper.step(0, job.source[0])  # the optimiser has its moments from then on
     times = []
     for _ in range(rounds + 1):
         started = time.perf_counter()
@@ -92,12 +93,12 @@ def main() -> int:
         folder = Path(temporary)
         write_scenes(folder / "data", n=6, size=128, seed=0)
         dataset = prepare_dataset(PrepareOptions(data=folder / "data", out=folder / "study", cache=folder / "cache"))
-        wish = Wish(flags.arch, 0, fit_recipe(recipe, dataset), Budget(steps=1000))
-        times, size_mib = saves(wish, dataset, folder, runtime, rounds)
+        spec = RunSpec(flags.arch, 0, fit_recipe(recipe, dataset), Budget(steps=1000))
+        times, size_mib = saves(spec, dataset, folder, runtime, rounds)
         for number in range(rounds):
             study = folder / f"study-{number}"
-            _, without = first_step(lambda study=study: train_wish(wish, dataset, study, runtime))  # type: ignore[misc]
-            read, after = first_step(lambda study=study: train_wish(wish, dataset, study, runtime))  # type: ignore[misc]
+            _, without = first_step(lambda study=study: train_run(spec, dataset, study, runtime))  # type: ignore[misc]
+            read, after = first_step(lambda study=study: train_run(spec, dataset, study, runtime))  # type: ignore[misc]
             anew.append(without)
             again.append(after)
             loading.append(read)

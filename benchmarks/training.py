@@ -23,8 +23,8 @@ from levelground.runtime import Runtime, make_runtime
 from levelground.synthetic.scenes import write_scenes
 from levelground.training.loop import train
 from levelground.training.losses import make_loss
-from levelground.training.prepare_run import Wish, fit_recipe, make_plan, new_card
-from levelground.training.run_spec import Plan, make_stepper
+from levelground.training.prepare_run import make_job, new_card
+from levelground.training.run_spec import RunSpec, TrainingJob, fit_recipe, make_stepper
 
 SHARE_TARGET, MULTIPLE_TARGET = 0.93, 3.0
 
@@ -37,19 +37,19 @@ def prepared(folder: Path) -> Dataset:
 
 def planned(
     dataset: Dataset, arch: str, recipe: Recipe, steps: int, folder: Path, runtime: Runtime
-) -> tuple[Plan, Wish]:
+) -> tuple[TrainingJob, RunSpec]:
     """A run that is ready to train ``steps`` steps."""
-    wish = Wish(arch, 0, fit_recipe(recipe, dataset), Budget(steps=steps))
-    return make_plan(wish, dataset, folder, runtime, None), wish
+    spec = RunSpec(arch, 0, fit_recipe(recipe, dataset), Budget(steps=steps))
+    return make_job(spec, dataset, folder, runtime, None), spec
 
 
-def loop_rate(plan: Plan, wish: Wish) -> float:
+def loop_rate(job: TrainingJob, spec: RunSpec) -> float:
     """Images a second of the real loop, history and checks included, validation not: the median of its steps."""
-    plan.folder.mkdir(parents=True)
-    card = new_card(plan, wish)
-    write_card(plan.folder, card)
-    train(plan, card)
-    rates = [line.images_per_s or 0.0 for line in read_history(plan.folder) if line.kind == "step"]
+    job.folder.mkdir(parents=True)
+    card = new_card(job, spec)
+    write_card(job.folder, card)
+    train(job, card)
+    rates = [line.images_per_s or 0.0 for line in read_history(job.folder) if line.kind == "step"]
     return statistics.median(rates[len(rates) // 4 :])
 
 
@@ -59,14 +59,14 @@ def synchronise(runtime: Runtime) -> None:
         torch.cuda.synchronize()
 
 
-def bare_rate(plan: Plan, steps: int) -> float:
+def bare_rate(job: TrainingJob, steps: int) -> float:
     """Images a second of the step alone, on one batch that stays where it is."""
-    stepper, batch = make_stepper(plan), plan.source[0]
-    network, runtime = stepper.model.network.train(), plan.runtime
+    stepper, batch = make_stepper(job), job.source[0]
+    network, runtime = stepper.model.network.train(), job.runtime
     from levelground.training.step import to_device
 
     images, targets = to_device(batch, stepper.model, runtime)
-    loss_function = make_loss(plan.recipe.loss)
+    loss_function = make_loss(job.recipe.loss)
     times = []
     for _ in range(steps):
         started = time.perf_counter()
@@ -75,31 +75,31 @@ def bare_rate(plan: Plan, steps: int) -> float:
         loss = loss_function(logits, targets)
         stepper.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), plan.recipe.clip)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), job.recipe.clip)
         stepper.optimiser.step()
         synchronise(runtime)
         times.append(time.perf_counter() - started)
-    return plan.recipe.batch / statistics.median(times[len(times) // 4 :])
+    return job.recipe.batch / statistics.median(times[len(times) // 4 :])
 
 
-def plain_rate(plan: Plan, steps: int) -> float:
+def plain_rate(job: TrainingJob, steps: int) -> float:
     """Images a second of a loop as one writes it first: fp32, channels first, crops made between the steps."""
-    network = plan.model.network.to(plan.runtime.device, memory_format=torch.contiguous_format).train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=plan.recipe.lr)
-    loss_function = make_loss(plan.recipe.loss)
+    network = job.model.network.to(job.runtime.device, memory_format=torch.contiguous_format).train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=job.recipe.lr)
+    loss_function = make_loss(job.recipe.loss)
     times = []
     for number in range(steps):
         started = time.perf_counter()
-        batch = plan.source[number]
-        images = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float().contiguous().to(plan.runtime.device) / 255
-        targets = torch.from_numpy(batch.targets).long().to(plan.runtime.device)
+        batch = job.source[number]
+        images = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float().contiguous().to(job.runtime.device) / 255
+        targets = torch.from_numpy(batch.targets).long().to(job.runtime.device)
         loss = loss_function(network(images), targets)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        synchronise(plan.runtime)
+        synchronise(job.runtime)
         times.append(time.perf_counter() - started)
-    return plan.recipe.batch / statistics.median(times[len(times) // 4 :])
+    return job.recipe.batch / statistics.median(times[len(times) // 4 :])
 
 
 def main() -> int:
@@ -121,12 +121,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         dataset = prepared(Path(temporary))
         for number in range(rounds):
-            plan, wish = planned(dataset, flags.arch, recipe, steps, Path(temporary) / f"run-{number}", runtime)
-            bare.append(bare_rate(plan, steps))
-            plan, wish = planned(dataset, flags.arch, recipe, steps, Path(temporary) / f"run-{number}", runtime)
-            loop.append(loop_rate(plan, wish))
-            plan, _ = planned(dataset, flags.arch, recipe, steps, Path(temporary) / f"plain-{number}", runtime)
-            plain.append(plain_rate(plan, max(3, steps // 3)))
+            job, spec = planned(dataset, flags.arch, recipe, steps, Path(temporary) / f"run-{number}", runtime)
+            bare.append(bare_rate(job, steps))
+            job, spec = planned(dataset, flags.arch, recipe, steps, Path(temporary) / f"run-{number}", runtime)
+            loop.append(loop_rate(job, spec))
+            job, _ = planned(dataset, flags.arch, recipe, steps, Path(temporary) / f"plain-{number}", runtime)
+            plain.append(plain_rate(job, max(3, steps // 3)))
     share = statistics.median(a / b for a, b in zip(loop, bare, strict=True))
     multiple = statistics.median(a / b for a, b in zip(loop, plain, strict=True))
     amx = Path("/proc/cpuinfo").exists() and "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")

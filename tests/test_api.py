@@ -23,7 +23,7 @@ from levelground.cli import COMMANDS
 from levelground.commands.compare import CompareConfig
 from levelground.commands.study import StudyConfig
 from levelground.commands.train import TrainConfig
-from levelground.config import Budget, Recipe, load_recipe
+from levelground.config import Budget, DeviceOptions, Recipe, RunOptions, StudyOptions, load_recipe
 from levelground.errors import ConfigError
 from levelground.runs import Run
 
@@ -108,16 +108,18 @@ def test_options_are_those_of_the_command_line(monkeypatch: pytest.MonkeyPatch) 
     )  # fmt: skip
     expected = StudyConfig(
         scenes=api.options_class("prepare")(data=Path("scenes"), out=Path("study")),
-        archs=("unet", "fpn"),
-        seeds=(0, 1),
-        recipe=Recipe(tile=256),
-        budget=Budget(steps=20),
-        computing=type(found.computing)(device="cpu"),
-        upkeep=type(found.upkeep)(save_every=5.0),
+        study=StudyOptions(
+            archs=("unet", "fpn"),
+            seeds=(0, 1),
+            recipe=Recipe(tile=256),
+            budget=Budget(steps=20),
+            run_options=RunOptions(save_every=5.0),
+        ),
+        device_options=DeviceOptions(device="cpu"),
     )
     assert found == expected
-    assert options_given(monkeypatch, "study", out="s", archs="unet", seeds=3).archs == ("unet",)
-    assert options_given(monkeypatch, "study", out="s", seeds=np.arange(2)).seeds == (0, 1)
+    assert options_given(monkeypatch, "study", out="s", archs="unet", seeds=3).study.archs == ("unet",)
+    assert options_given(monkeypatch, "study", out="s", seeds=np.arange(2)).study.seeds == (0, 1)
 
 
 def test_what_needs_no_flag_needs_no_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

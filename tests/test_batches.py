@@ -14,7 +14,7 @@ from levelground.datasets.dataset import Dataset
 from levelground.errors import RecordError
 from levelground.imagery.legend import IGNORE
 from levelground.training.batches import Batch, BatchSource, cut, load_batches, target_table
-from levelground.training.sampling import MAX_TRIES, Draw, deal, make_sampler
+from levelground.training.sampling import MAX_TRIES, Draw, make_sampler, process_slots
 
 RECIPE = dataclasses.replace(Recipe(), tile=32, batch=3)
 SIZES = [(50, 70), (64, 64), (40, 90), (33, 31)]
@@ -89,7 +89,7 @@ def test_processes_change_no_sample(dataset: Dataset, processes: int) -> None:
     """Put together, the parts that processes take are the batch that one process takes."""
     recipe = dataclasses.replace(RECIPE, batch=6)
     whole = source(dataset, recipe)
-    deals = [deal(6, rank, processes) for rank in range(processes)]
+    deals = [process_slots(6, rank, processes) for rank in range(processes)]
     parts = [BatchSource(dataset, whole.ids, whole.sampler, (0, 1, 2, 3), slots) for slots in deals]
     for step in range(5):
         batches = [part[step] for part in parts]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from study_builder import build_study
-from training_builder import RECIPE, RUNTIME, train, wish
+from training_builder import RECIPE, RUNTIME, small_spec, train
 
 from levelground.config import Budget, load_recipe
 from levelground.datasets.dataset import Dataset
@@ -15,8 +15,8 @@ from levelground.errors import TrainingError
 from levelground.runs import list_runs
 from levelground.training import prepare_run as budgeting
 from levelground.training.batches import Batch
-from levelground.training.prepare_run import Wish, fit_recipe, make_plan, plan_budget, probe, sanity_check
-from levelground.training.run_spec import Plan
+from levelground.training.prepare_run import fix_steps, make_job, probe, sanity_check
+from levelground.training.run_spec import RunSpec, TrainingJob, fit_recipe
 from levelground.training.step import Stepper
 
 
@@ -27,9 +27,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def plan(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """A plan of four steps an epoch."""
-    return make_plan(wish(dataset), dataset, tmp_path_factory.mktemp("plan") / "run", RUNTIME, None)
+def job(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
+    """A job of four steps an epoch."""
+    return make_job(small_spec(dataset), dataset, tmp_path_factory.mktemp("job") / "run", RUNTIME, None)
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def plan(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Plan:
         (Budget(), 20),  # the recipe's five epochs
     ],
 )
-def test_steps_of_a_budget(plan: Plan, budget: Budget, expected: int) -> None:
+def test_steps_of_a_budget(job: TrainingJob, budget: Budget, expected: int) -> None:
     """Steps as they are, epochs by what an epoch sees, at least one step."""
-    planned = plan_budget(plan, budget)
+    planned = fix_steps(job, budget)
     assert (planned.steps, planned.validations) == (expected, RECIPE.validations)
 
 
@@ -57,7 +57,7 @@ def test_steps_of_a_budget(plan: Plan, budget: Budget, expected: int) -> None:
     ],
 )
 def test_minutes_become_steps(
-    plan: Plan,
+    job: TrainingJob,
     monkeypatch: pytest.MonkeyPatch,
     step_s: float,
     validation_s: float,
@@ -66,10 +66,10 @@ def test_minutes_become_steps(
     expected: tuple[int, int],
 ) -> None:
     """What is left after validations, divided by the time of a step."""
-    monkeypatch.setattr(budgeting, "probe", lambda _plan: (step_s, validation_s))
+    monkeypatch.setattr(budgeting, "probe", lambda _job: (step_s, validation_s))
     monkeypatch.setattr("time.monotonic", lambda: 0.0)
-    asked = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, validations=validations))
-    planned = plan_budget(asked, Budget(minutes=minutes))
+    asked = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, validations=validations))
+    planned = fix_steps(asked, Budget(minutes=minutes))
     assert (planned.steps, planned.validations) == expected
 
 
@@ -77,7 +77,7 @@ def test_minutes_stand_on_the_card_as_steps(
     dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Timed once, said, and fixed from then on."""
-    asked = dataclasses.replace(wish(dataset), budget=Budget(minutes=0.02))
+    asked = dataclasses.replace(small_spec(dataset), budget=Budget(minutes=0.02))
     run = train(asked, dataset, tmp_path)
     budget = run.card.budget
     assert budget is not None
@@ -87,16 +87,16 @@ def test_minutes_stand_on_the_card_as_steps(
     assert train(asked, dataset, tmp_path).card == run.card
 
 
-def test_timing_leaves_the_network_as_it_was(plan: Plan) -> None:
+def test_timing_leaves_the_network_as_it_was(job: TrainingJob) -> None:
     """It works on a copy."""
-    before = {name: value.clone() for name, value in plan.model.network.state_dict().items()}
-    step_s, validation_s = probe(plan)
+    before = {name: value.clone() for name, value in job.model.network.state_dict().items()}
+    step_s, validation_s = probe(job)
     assert step_s > 0
     assert validation_s > 0
-    assert all(torch.equal(value, before[name]) for name, value in plan.model.network.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in job.model.network.state_dict().items())
 
 
-def test_slow_steps_are_timed_twice_at_most(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_steps_are_timed_twice_at_most(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole scenes on a CPU take half a minute each."""
     taken = []
     step = Stepper.step
@@ -107,7 +107,7 @@ def test_slow_steps_are_timed_twice_at_most(plan: Plan, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Stepper, "step", counted)
     monkeypatch.setattr(budgeting, "LONG_PROBE_S", 0.0)
-    probe(plan)
+    probe(job)
     assert taken == [0, 1]
 
 
@@ -124,7 +124,7 @@ def test_the_sanity_check_looks_at_two_scenes(
 
     monkeypatch.setattr(Stepper, "step", counted)
     recipe = fit_recipe(dataclasses.replace(load_recipe("origin"), encoder_weights="none"), dataset)
-    make_plan(Wish("pspnet", 0, recipe, Budget(steps=3)), dataset, tmp_path, RUNTIME, None)
+    make_job(RunSpec("pspnet", 0, recipe, Budget(steps=3)), dataset, tmp_path, RUNTIME, None)
     assert sorted(seen) == [0, 1]
 
 
@@ -136,13 +136,13 @@ def test_a_sanity_check_that_fails_ends_before_the_run(
     recipe = dataclasses.replace(RECIPE, sanity_check=True)
     message = r"sanity check: the loss is nan\. Lower --lr or mend the data\.$"
     with pytest.raises(TrainingError, match=message):
-        train(wish(dataset, recipe=recipe), dataset, tmp_path)
+        train(small_spec(dataset, recipe=recipe), dataset, tmp_path)
     assert list_runs(tmp_path) == []
 
 
-def test_the_sanity_check_leaves_the_network_as_it_was(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_sanity_check_leaves_the_network_as_it_was(job: TrainingJob, capsys: pytest.CaptureFixture[str]) -> None:
     """It works on a copy, and says that it passed."""
-    before = {name: value.clone() for name, value in plan.model.network.state_dict().items()}
-    sanity_check(plan)
-    assert all(torch.equal(value, before[name]) for name, value in plan.model.network.state_dict().items())
+    before = {name: value.clone() for name, value in job.model.network.state_dict().items()}
+    sanity_check(job)
+    assert all(torch.equal(value, before[name]) for name, value in job.model.network.state_dict().items())
     assert "sanity check on two scenes passed, loss " in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Networks: every architecture builds and runs, impossible wishes are refused in time, weights survive the disk."""
+"""Networks: every architecture builds and runs, impossible requests are refused in time, weights survive the disk."""
 
 import dataclasses
 from pathlib import Path

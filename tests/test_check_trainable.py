@@ -1,4 +1,4 @@
-"""Impossible wishes are refused in time, possible ones are not."""
+"""Impossible requests are refused in time, possible ones are not."""
 
 import dataclasses
 
@@ -78,7 +78,7 @@ class Request:
     ],
     ids=lambda value: f"{value.arch}-{value.encoder}-{value.batch}-{value.tile}" if isinstance(value, Request) else "",
 )
-def test_impossible_wishes_are_refused(request_: Request, message: str) -> None:
+def test_impossible_requests_are_refused(request_: Request, message: str) -> None:
     """Before data are read, with the remedy, in one line."""
     with pytest.raises(ModelError, match=message) as raised:
         request_.check()
@@ -97,6 +97,6 @@ def test_impossible_wishes_are_refused(request_: Request, message: str) -> None:
     ],
     ids=lambda request_: f"{request_.arch}-{request_.encoder}",
 )
-def test_possible_wishes_pass(request_: Request) -> None:
+def test_possible_requests_pass(request_: Request) -> None:
     """Encoders that read values while they are built, one size only, one class, a batch no memory would hold."""
     request_.check()

@@ -8,7 +8,8 @@ import pytest
 
 from levelground.errors import TrainingError
 from levelground.runtime import Runtime
-from levelground.training.distributed import leading, summon
+from levelground.training.distributed import broadcast_job, main_process
+from levelground.training.prepare_run import worker_job
 
 CUT_OFF = (
     "[pair.cc:561] Connection closed by peer [127.0.0.1]:24448. This is typically caused by a remote worker crashing."
@@ -31,7 +32,7 @@ def runtime_with(other: "subprocess.Popen[bytes]") -> Runtime:
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("a fault")])
 def test_the_others_end_with_the_first(other: "subprocess.Popen[bytes]", error: BaseException) -> None:
     """Wherever they wait; the error goes on."""
-    with pytest.raises(type(error)), leading(runtime_with(other)):
+    with pytest.raises(type(error)), main_process(runtime_with(other), worker_job):
         raise error
     assert other.returncode == -9
 
@@ -39,12 +40,12 @@ def test_the_others_end_with_the_first(other: "subprocess.Popen[bytes]", error: 
 def test_another_process_that_is_gone_is_one_line(other: "subprocess.Popen[bytes]") -> None:
     """In place of the transport's own words."""
     line = r"^another process of this run ended\. The last good state is kept: run the same command again\.$"
-    with pytest.raises(TrainingError, match=line), leading(runtime_with(other)):
+    with pytest.raises(TrainingError, match=line), main_process(runtime_with(other), worker_job):
         raise RuntimeError(CUT_OFF)
 
 
 def test_one_process_leads_nobody() -> None:
     """Nothing is sent."""
     alone = Runtime(SimpleNamespace(world_size=1, global_rank=0), "fp32", 1, True)  # type: ignore[arg-type]
-    with leading(alone):
-        summon(alone, "anything")
+    with main_process(alone, worker_job):
+        broadcast_job(alone, "anything")

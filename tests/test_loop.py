@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from study_builder import build_study
-from training_builder import RECIPE, RUNTIME, assert_same_run, history, train, weights, wish
+from training_builder import RECIPE, RUNTIME, assert_same_run, history, small_spec, train, weights
 
 from levelground.config import load_recipe
 from levelground.datasets.dataset import Dataset
@@ -25,7 +25,7 @@ from levelground.training import loop as training
 from levelground.training import step as stepping
 from levelground.training.batches import Batch
 from levelground.training.checkpoint import load_state, save_state, state_paths
-from levelground.training.prepare_run import make_plan
+from levelground.training.prepare_run import make_job
 from levelground.training.step import Stepper
 from levelground.training.validation import validate
 
@@ -39,7 +39,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def undisturbed(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Six steps without interruption."""
-    return train(wish(dataset), dataset, tmp_path_factory.mktemp("undisturbed"))
+    return train(small_spec(dataset), dataset, tmp_path_factory.mktemp("undisturbed"))
 
 
 @pytest.fixture
@@ -106,8 +106,8 @@ def test_the_best_weights_are_kept(dataset: Dataset, undisturbed: Run) -> None:
     losses = {line.step: line.val_loss for line in history(undisturbed) if line.kind == "val"}
     best = min(losses, key=losses.__getitem__)
     assert undisturbed.card.selection == SelectionRecord(rule="val_loss", step=best, value=losses[best])
-    plan = make_plan(wish(dataset), dataset, undisturbed.folder, RUNTIME, undisturbed)
-    scored = validate(plan, load_model(undisturbed)).line(dataset.legend.counted)
+    job = make_job(small_spec(dataset), dataset, undisturbed.folder, RUNTIME, undisturbed)
+    scored = validate(job, load_model(undisturbed)).line(dataset.legend.counted)
     assert scored["val_loss"] == pytest.approx(losses[best], rel=1e-6)  # the memory format differs
 
 
@@ -116,7 +116,7 @@ def test_other_rules_of_selection(
     dataset: Dataset, tmp_path: Path, select: str, key: str | None, pick: Callable[[list[float]], float]
 ) -> None:
     """Highest mIoU, the first where two are equal; or simply the last weights."""
-    run = train(wish(dataset, recipe=dataclasses.replace(RECIPE, select=select)), dataset, tmp_path)  # type: ignore[arg-type]
+    run = train(small_spec(dataset, recipe=dataclasses.replace(RECIPE, select=select)), dataset, tmp_path)  # type: ignore[arg-type]
     lines = [line for line in history(run) if line.kind == "val"]
     chosen = (
         lines[-1]
@@ -128,14 +128,14 @@ def test_other_rules_of_selection(
 
 def test_a_second_call_reuses_the_run(dataset: Dataset, undisturbed: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is trained again, and one line says so."""
-    again = train(wish(dataset), dataset, undisturbed.folder.parent.parent)
+    again = train(small_spec(dataset), dataset, undisturbed.folder.parent.parent)
     assert again.card == undisturbed.card
     assert "linknet-mobilenetv3_small_050-s0: trained already, 6 steps; reused." in capsys.readouterr().err
 
 
-def test_the_same_wish_gives_the_same_run(dataset: Dataset, undisturbed: Run, tmp_path: Path) -> None:
+def test_the_same_spec_gives_the_same_run(dataset: Dataset, undisturbed: Run, tmp_path: Path) -> None:
     """In another folder, with loader processes."""
-    assert_same_run(train(wish(dataset), dataset, tmp_path, workers=2), undisturbed)
+    assert_same_run(train(small_spec(dataset), dataset, tmp_path, workers=2), undisturbed)
 
 
 @pytest.mark.parametrize(("step", "number"), [(0, signal.SIGINT), (2, signal.SIGTERM), (3, signal.SIGINT)])
@@ -151,13 +151,13 @@ def test_a_signal_stops_and_the_run_goes_on_to_the_bit(
     """The step under way is finished, all is saved; the second call ends as if nothing had happened."""
     at_step(step, send(number))
     with pytest.raises(KeyboardInterrupt):
-        train(wish(dataset), dataset, tmp_path)
+        train(small_spec(dataset), dataset, tmp_path)
     (run,) = list_runs(tmp_path)
     assert (run.card.status, run.card.steps_done) == ("stopped", step + 1)
     name = "linknet-mobilenetv3_small_050-s0"
     saved = f"{name}: stopped at step {step + 1} of 6; all is saved, the same command goes on from here."
     assert saved in capsys.readouterr().err
-    assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
+    assert_same_run(train(small_spec(dataset), dataset, tmp_path), undisturbed)
     assert f"{name}: goes on at step {step + 1} of 6." in capsys.readouterr().err
 
 
@@ -174,8 +174,8 @@ def test_a_stop_at_every_step_changes_nothing(
     monkeypatch.setattr(Stepper, "gradients", wrapped)
     for _ in range(6):
         with pytest.raises(KeyboardInterrupt):
-            train(wish(dataset), dataset, tmp_path)
-    assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
+            train(small_spec(dataset), dataset, tmp_path)
+    assert_same_run(train(small_spec(dataset), dataset, tmp_path), undisturbed)
 
 
 class _SlowBackward(torch.autograd.Function):
@@ -211,11 +211,11 @@ def test_a_long_step_is_left_and_done_again(
 
     monkeypatch.setattr(Stepper, "_gradients", slow)
     with pytest.raises(KeyboardInterrupt):
-        train(wish(dataset), dataset, tmp_path)
+        train(small_spec(dataset), dataset, tmp_path)
     assert time.monotonic() - sent[0] < 1
     (run,) = list_runs(tmp_path)
     assert (run.card.status, run.card.steps_done) == ("stopped", step)
-    assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
+    assert_same_run(train(small_spec(dataset), dataset, tmp_path), undisturbed)
 
 
 @pytest.mark.parametrize("round_", [1, 3])
@@ -234,10 +234,10 @@ def test_a_stop_in_a_validation_saves_at_once(
 
     monkeypatch.setattr(training, "validate", slow)
     with pytest.raises(KeyboardInterrupt):
-        train(wish(dataset), dataset, tmp_path)
+        train(small_spec(dataset), dataset, tmp_path)
     (run,) = list_runs(tmp_path)
     assert (run.card.status, run.card.steps_done) == ("stopped", 2 * round_)
-    assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
+    assert_same_run(train(small_spec(dataset), dataset, tmp_path), undisturbed)
 
 
 def test_a_kill_after_a_validation_that_was_done_again(
@@ -256,15 +256,15 @@ def test_a_kill_after_a_validation_that_was_done_again(
     with monkeypatch.context() as patched:
         patched.setattr(training, "validate", stop)
         with pytest.raises(KeyboardInterrupt):
-            train(wish(dataset), dataset, tmp_path)
+            train(small_spec(dataset), dataset, tmp_path)
 
     def cut_off() -> None:
         raise MemoryError
 
     at_step(3, cut_off)
     with pytest.raises(MemoryError):
-        train(wish(dataset), dataset, tmp_path)
-    assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
+        train(small_spec(dataset), dataset, tmp_path)
+    assert_same_run(train(small_spec(dataset), dataset, tmp_path), undisturbed)
 
 
 @pytest.mark.usefixtures("save_always")
@@ -283,13 +283,13 @@ def test_an_interruption_without_a_save_goes_on_from_the_last_state(
 
     at_step(step, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train(wish(dataset), dataset, tmp_path, save_every_s=1e-9)
+        train(small_spec(dataset), dataset, tmp_path, save_every_s=1e-9)
     (run,) = list_runs(tmp_path)
     assert run.card.status == "training"
     state = load_state(run.folder)
     assert state is not None
     assert state["progress"]["step"] == step
-    assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
+    assert_same_run(train(small_spec(dataset), dataset, tmp_path), undisturbed)
 
 
 def test_an_interruption_before_any_state_starts_anew(
@@ -302,8 +302,8 @@ def test_an_interruption_before_any_state_starts_anew(
 
     at_step(3, crash)
     with pytest.raises(MemoryError):
-        train(wish(dataset), dataset, tmp_path)
-    assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
+        train(small_spec(dataset), dataset, tmp_path)
+    assert_same_run(train(small_spec(dataset), dataset, tmp_path), undisturbed)
 
 
 @pytest.mark.usefixtures("save_always")
@@ -317,12 +317,12 @@ def test_a_damaged_state_falls_back_to_the_one_before(
     """One line says so, and the result is the same."""
     at_step(4, send(signal.SIGTERM))
     with pytest.raises(KeyboardInterrupt):
-        train(wish(dataset), dataset, tmp_path, save_every_s=1e-9)
+        train(small_spec(dataset), dataset, tmp_path, save_every_s=1e-9)
     (run,) = list_runs(tmp_path)
     newest = state_paths(run.folder)[0]
     newest.write_bytes(newest.read_bytes()[:-1] + b"x")
     capsys.readouterr()
-    assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
+    assert_same_run(train(small_spec(dataset), dataset, tmp_path), undisturbed)
     said = capsys.readouterr().err
     assert "damaged training state (its checksum does not match). Falling back to the state before it." in said
     assert "goes on at step 4 of 6." in said
@@ -340,7 +340,7 @@ def test_a_signal_after_the_last_step_ends_the_command(
 
     monkeypatch.setattr(training._Loop, "_finish", late)
     with pytest.raises(KeyboardInterrupt):
-        train(wish(dataset), dataset, tmp_path)
+        train(small_spec(dataset), dataset, tmp_path)
     assert_same_run(list_runs(tmp_path)[0], undisturbed)
 
 
@@ -350,8 +350,8 @@ def test_a_stop_at_the_last_step_is_finished_by_the_next_call(
     """Only the last validation is left to do."""
     at_step(5, send(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        train(wish(dataset), dataset, tmp_path)
-    assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
+        train(small_spec(dataset), dataset, tmp_path)
+    assert_same_run(train(small_spec(dataset), dataset, tmp_path), undisturbed)
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
@@ -371,7 +371,7 @@ def test_a_loss_that_is_no_number_stops(
         r"The last good state is kept; lower --lr or look at those scenes, then train anew\.$"
     )
     with pytest.raises(TrainingError, match=message):
-        train(wish(dataset), dataset, tmp_path, save_every_s=1e-9)
+        train(small_spec(dataset), dataset, tmp_path, save_every_s=1e-9)
     (run,) = list_runs(tmp_path)
     assert run.card.status == "failed"
     assert [line.step for line in history(run) if line.kind == "step"] == [1, 2, 3]
@@ -391,7 +391,7 @@ def test_losses_before_the_bad_one_are_written(
 
     monkeypatch.setattr(Stepper, "gradients", wrapped)
     with pytest.raises(TrainingError, match="at step 4"):
-        train(wish(dataset), dataset, tmp_path)
+        train(small_spec(dataset), dataset, tmp_path)
     assert [line.step for line in history(list_runs(tmp_path)[0]) if line.kind == "step"] == [1, 2, 3]
 
 
@@ -410,7 +410,7 @@ def test_a_weight_that_is_no_number_never_reaches_a_state(
 
     monkeypatch.setattr(Stepper, "gradients", wrapped)
     with pytest.raises(TrainingError, match=r"a weight is no number at step 3, on scenes a/1, a/2\. The last good"):
-        train(wish(dataset), dataset, tmp_path, save_every_s=1e-9)
+        train(small_spec(dataset), dataset, tmp_path, save_every_s=1e-9)
     state = load_state(list_runs(tmp_path)[0].folder)
     assert state is not None
     assert state["progress"]["step"] == 2
@@ -422,7 +422,7 @@ def test_a_state_of_another_run_is_not_taken(dataset: Dataset, undisturbed: Run,
     folder = tmp_path / "runs" / "linknet-mobilenetv3_small_050-s0"
     folder.mkdir(parents=True)
     save_state(folder, torch_state)
-    assert_same_run(train(wish(dataset), dataset, tmp_path), undisturbed)
+    assert_same_run(train(small_spec(dataset), dataset, tmp_path), undisturbed)
 
 
 def test_a_full_disk_is_one_line(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -433,14 +433,14 @@ def test_a_full_disk_is_one_line(dataset: Dataset, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(training, "append_history", full)
     with pytest.raises(DiskError, match="No space left"):
-        train(wish(dataset), dataset, tmp_path)
+        train(small_spec(dataset), dataset, tmp_path)
     assert [run.card.status for run in list_runs(tmp_path)] == ["training"]
 
 
 def test_long_runs_keep_a_readable_history(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """About so many lines at most; validations always."""
     monkeypatch.setattr(training, "MAX_STEP_LINES", 2)
-    run = train(wish(dataset), dataset, tmp_path)
+    run = train(small_spec(dataset), dataset, tmp_path)
     assert [line.step for line in history(run) if line.kind == "step"] == [3, 6]
     assert [line.step for line in history(run) if line.kind == "val"] == [2, 4, 6]
 
@@ -450,7 +450,7 @@ def test_the_origin_recipe_trains_whole_scenes(
 ) -> None:
     """Sanity check, a validation an epoch, its own Dice beside the cross-entropy, and the best by that Dice."""
     recipe = dataclasses.replace(load_recipe("origin"), encoder_weights="none")
-    run = train(wish(dataset, arch="pspnet", steps=5, recipe=recipe), dataset, tmp_path)
+    run = train(small_spec(dataset, arch="pspnet", steps=5, recipe=recipe), dataset, tmp_path)
     assert "sanity check on two scenes passed, loss 0." in capsys.readouterr().err
     validations = [line for line in history(run) if line.kind == "val"]
     assert [line.step for line in validations] == [2, 4, 5]

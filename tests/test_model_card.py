@@ -12,7 +12,7 @@ import torch
 from run_builder import LEGEND as TWO
 from run_builder import adopted_card, build_run, edit_card, noisy_counts
 from study_builder import add_run, build_study, small_model
-from training_builder import train, wish
+from training_builder import small_spec, train
 
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.exporting.model_card import card_text, write_model_card
@@ -57,8 +57,7 @@ def test_the_five_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_card_says_what_it_learnt_from_and_how(tmp_path: Path) -> None:
     """Data by name, sizes and hashes; the protocol; outputs in the order of the network."""
     dataset = build_study(tmp_path)
-    run = train(wish(dataset), dataset, dataset.folder)
-    text = (run.model_folder / "README.md").read_text(encoding="utf-8")
+    text = text_of(train(small_spec(dataset), dataset, dataset.folder))
     for line in (
         "| Data | data |",
         "| Scenes | 2 training, 1 validation and 3 test; random |",
@@ -127,7 +126,7 @@ def test_hubs_accept_its_head(tmp_path: Path) -> None:
 def test_a_card_is_the_same_each_time_and_names_no_folder(tmp_path: Path) -> None:
     """No time, no path: a run that was killed and resumed, or moved, has the same card; what is the same stays."""
     dataset = build_study(tmp_path)
-    run = train(wish(dataset), dataset, dataset.folder)
+    run = train(small_spec(dataset), dataset, dataset.folder)
     evaluate_run(run, dataset, "test", runtime=RUNTIME)
     text = text_of(run)
     assert str(tmp_path) not in text
@@ -136,7 +135,7 @@ def test_a_card_is_the_same_each_time_and_names_no_folder(tmp_path: Path) -> Non
     write_model_card(read_run(run.folder))
     assert (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) == (text, before)
     again = build_study(tmp_path / "again")
-    other = train(wish(again), again, again.folder)
+    other = train(small_spec(again), again, again.folder)
     evaluate_run(other, again, "test", runtime=RUNTIME)
     assert text_of(other) == text
 

@@ -8,7 +8,7 @@ import pytest
 
 from levelground.config import Recipe
 from levelground.errors import ConfigError
-from levelground.training.sampling import MAX_TRIES, Sampler, deal, generator, make_sampler, steps_per_epoch
+from levelground.training.sampling import MAX_TRIES, Sampler, generator, make_sampler, process_slots, steps_per_epoch
 
 RECIPE = dataclasses.replace(Recipe(), tile=32, batch=3)
 SIZES = [(50, 70), (64, 64), (40, 90), (33, 31)]
@@ -133,9 +133,7 @@ def test_steps_of_an_epoch(tile: int, batch: int, sizes: list[tuple[int, int]], 
     assert steps_per_epoch(dataclasses.replace(Recipe(), tile=tile, batch=batch), sizes) == expected
 
 
-def test_a_batch_that_cannot_be_dealt() -> None:
+def test_a_batch_that_cannot_be_divided() -> None:
     """The next batch that can is named."""
-    with pytest.raises(
-        ConfigError, match=r"^--batch 5: cannot be dealt to 4 processes in equal parts\. Give --batch 8"
-    ):
-        deal(5, 0, 4)
+    with pytest.raises(ConfigError, match=r"^--batch 5: cannot be divided equally among 4 processes\. Give --batch 8"):
+        process_slots(5, 0, 4)

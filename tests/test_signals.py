@@ -7,7 +7,7 @@ from signal import SIG_DFL, SIGINT, SIGTERM, Signals, default_int_handler, getsi
 import pytest
 import torch
 
-from levelground.signals import look_between_layers, stop_signals
+from levelground.signals import poll_between_layers, stop_signals
 
 
 @pytest.mark.parametrize("number", [SIGINT, SIGTERM])
@@ -75,7 +75,7 @@ def test_layers_are_looked_between_and_change_nothing() -> None:
     network(values).sum().backward()
     expected = [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
     looks: list[int] = []
-    look_no_more = look_between_layers(network, lambda: looks.append(1))
+    remove_hooks = poll_between_layers(network, lambda: looks.append(1))
     network.zero_grad()
     loss = network(values).sum()
     assert len(looks) == 3
@@ -90,9 +90,9 @@ def test_layers_are_looked_between_and_change_nothing() -> None:
         looks.append(1)
 
     looks.clear()
-    look_no_more()
+    remove_hooks()
     network(values).sum().backward()
     assert looks == []
-    look_between_layers(network, refuse)
+    poll_between_layers(network, refuse)
     with pytest.raises(KeyError, match="no further"):
         network(values).sum().backward()

@@ -4,13 +4,13 @@ import math
 
 import pytest
 from study_builder import build_study
-from training_builder import RUNTIME, train, wish
+from training_builder import RUNTIME, small_spec, train
 
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError
 from levelground.models.loading import load_model
 from levelground.runs import Run
-from levelground.training.prepare_run import make_plan
+from levelground.training.prepare_run import make_job
 from levelground.training.validation import validate
 
 
@@ -23,13 +23,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def undisturbed(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Six steps without interruption."""
-    return train(wish(dataset), dataset, tmp_path_factory.mktemp("undisturbed"))
+    return train(small_spec(dataset), dataset, tmp_path_factory.mktemp("undisturbed"))
 
 
 def test_validation_is_the_counts_score(dataset: Dataset, undisturbed: Run) -> None:
     """Cross-entropy per counted pixel, and the metrics of the summed counts."""
-    plan = make_plan(wish(dataset), dataset, undisturbed.folder, RUNTIME, undisturbed)
-    scored = validate(plan, load_model(undisturbed), ["a/1", "a/2"])
+    job = make_job(small_spec(dataset), dataset, undisturbed.folder, RUNTIME, undisturbed)
+    scored = validate(job, load_model(undisturbed), ["a/1", "a/2"])
     assert scored.counts.scenes.tolist() == ["a/1", "a/2"]
     assert scored.smp_dice is None
     line = scored.line(dataset.legend.counted)
@@ -39,9 +39,9 @@ def test_validation_is_the_counts_score(dataset: Dataset, undisturbed: Run) -> N
 
 def test_damaged_weights_end_a_validation(dataset: Dataset, undisturbed: Run) -> None:
     """A network that gives no numbers is not scored."""
-    plan = make_plan(wish(dataset), dataset, undisturbed.folder, RUNTIME, undisturbed)
+    job = make_job(small_spec(dataset), dataset, undisturbed.folder, RUNTIME, undisturbed)
     model = load_model(undisturbed)
     for parameter in model.network.parameters():
         parameter.data.fill_(math.nan)
     with pytest.raises(ModelError, match=r"b/1: the network's output is not a number \(NaN\)"):
-        validate(plan, model)
+        validate(job, model)

@@ -7,11 +7,12 @@ import torch
 from safetensors.torch import load_file
 from study_builder import ENCODER
 
-from levelground.config import Budget, Recipe
+from levelground.config import Budget, Recipe, RunOptions
 from levelground.datasets.dataset import Dataset
 from levelground.runs import HistoryLine, Run, read_history
 from levelground.runtime import make_runtime
-from levelground.training.prepare_run import Wish, fit_recipe, train_wish
+from levelground.training.prepare_run import train_run
+from levelground.training.run_spec import RunSpec, fit_recipe
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 RECIPE = dataclasses.replace(
@@ -19,14 +20,18 @@ RECIPE = dataclasses.replace(
 )
 
 
-def wish(dataset: Dataset, *, arch: str = "linknet", seed: int = 0, steps: int = 6, recipe: Recipe = RECIPE) -> Wish:
-    """A wish for a run of some steps."""
-    return Wish(arch, seed, fit_recipe(recipe, dataset), Budget(steps=steps))
+def small_spec(
+    dataset: Dataset, *, arch: str = "linknet", seed: int = 0, steps: int = 6, recipe: Recipe = RECIPE
+) -> RunSpec:
+    """Some steps of a network of a third of a million parameters."""
+    return RunSpec(arch, seed, fit_recipe(recipe, dataset), Budget(steps=steps))
 
 
-def train(asked: Wish, dataset: Dataset, study: Path, *, save_every_s: float = 60.0, workers: int | None = None) -> Run:
-    """Train a wish in a study folder."""
-    return train_wish(asked, dataset, study, RUNTIME, workers=workers, save_every_s=save_every_s)
+def train(
+    spec: RunSpec, dataset: Dataset, study: Path, *, save_every_s: float = 60.0, workers: int | None = None
+) -> Run:
+    """Train a run in a study folder."""
+    return train_run(spec, dataset, study, RUNTIME, RunOptions(workers=workers, save_every=save_every_s))
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:

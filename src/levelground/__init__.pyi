@@ -538,13 +538,13 @@ def study(
     steps: int | None = None,
     epochs: float | None = None,
     minutes: float | None = None,
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    threads: int | None = None,
     workers: int | None = None,
     processes: int | None = None,
     deterministic: bool = False,
     save_every: float = 60.0,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    threads: int | None = None,
 ) -> Comparison:
     r"""Prepare, train every architecture and seed, evaluate, compare and report; finished parts are not repeated.
 
@@ -637,12 +637,6 @@ def study(
             scenes hold.
         minutes (float | None): Minutes of each run: a few steps are timed, the number of
             steps is fixed and written down.
-        device (Literal['auto', 'cpu', 'cuda', 'mps']): Where to compute; auto takes CUDA,
-            then MPS, then the CPU.
-        precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
-            takes bf16 where the hardware has it.
-        threads (int | None): CPU threads; None takes all cores. Other numbers of threads
-            give other last bits of the weights.
         workers (int | None): Loader processes; None takes none on a CPU and up to 8 beside
             a GPU. They change no sample.
         processes (int | None): Processes that share each batch, one device each; None takes
@@ -650,6 +644,12 @@ def study(
         deterministic (bool): On a GPU, only algorithms that give the same bits every time:
             slower. A CPU always does.
         save_every (float): Longest time between two saved states, seconds.
+        device (Literal['auto', 'cpu', 'cuda', 'mps']): Where to compute; auto takes CUDA,
+            then MPS, then the CPU.
+        precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
+            takes bf16 where the hardware has it.
+        threads (int | None): CPU threads; None takes all cores. Other numbers of threads
+            give other last bits of the weights.
     Returns:
         The comparison, on disk in the study's folder beside its tables, figures and ``report.html``.
     Raises:

@@ -206,13 +206,17 @@ def recipe_flags(recipe: Recipe) -> list[str]:
 _NO_EXTRAS = ConfigDict(extra="forbid")
 
 
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+PrecisionName = Literal["auto", "fp32", "bf16"]
+
+
 @dataclass(frozen=True, config=_NO_EXTRAS)
 class DeviceOptions:
     """Device, precision and threads."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: DeviceName = "auto"
     """Where to compute; auto takes CUDA, then MPS, then the CPU."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: PrecisionName = "auto"
     """Precision of multiplications; auto takes bf16 where the hardware has it."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads; None takes all cores. Other numbers of threads give other last bits of the weights."""
@@ -220,7 +224,7 @@ class DeviceOptions:
 
 @dataclass(frozen=True, config=_NO_EXTRAS)
 class RunOptions:
-    """How a run is kept going: loading, processes, exactness, saving."""
+    """How a run is computed and saved: loader processes, training processes, determinism, saved states."""
 
     workers: Annotated[int, Field(ge=0, le=256)] | None = None
     """Loader processes; None takes none on a CPU and up to 8 beside a GPU. They change no sample."""
@@ -230,6 +234,31 @@ class RunOptions:
     """On a GPU, only algorithms that give the same bits every time: slower. A CPU always does."""
     save_every: Annotated[float, Field(gt=0)] = 60.0
     """Longest time between two saved states, seconds."""
+
+
+DeviceGroup = Annotated[tyro.conf.OmitArgPrefixes[DeviceOptions], tyro.conf.arg(name="device")]
+"""The device options of a command, under a heading of their own in its help."""
+RunGroup = Annotated[tyro.conf.OmitArgPrefixes[RunOptions], tyro.conf.arg(name="run")]
+"""The run options of a command, likewise."""
+
+
+@dataclass(frozen=True, config=_NO_EXTRAS)
+class StudyOptions:
+    """Which models a study trains, and the question that it asks of them."""
+
+    archs: Annotated[tuple[str, ...], Field(min_length=1)] = ("pspnet", "unet", "fpn")
+    """Architectures: unet unetplusplus fpn pspnet deeplabv3 deeplabv3plus linknet manet pan upernet segformer dpt."""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    """Seeds: each architecture is trained once with each. Two or more let verdicts speak of architectures."""
+    twins: bool = False
+    """Negative control: train each architecture under a second name too, with other seeds."""
+    metric: str = "official.miou"
+    """The metric that verdicts are about, named before results are seen: SCORING.MEASURE, such as kept.miou."""
+    delta: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Differences smaller than this do not matter; verdicts of equality mean it."""
+    recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
+    run_options: RunGroup = RunOptions()
 
 
 GroupsFrom = Literal["auto", "pixels", "folders", "file", "none"]

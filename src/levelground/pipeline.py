@@ -3,13 +3,12 @@
 import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from levelground.comparison.compare import compare_runs, write_comparison
 from levelground.comparison.record import Comparison
 from levelground.comparison.tables import scores_table
-from levelground.config import Budget, Recipe
+from levelground.config import StudyOptions
 from levelground.console import say, say_table
 from levelground.datasets.dataset import Dataset
 from levelground.evaluation.evaluate import evaluate_run
@@ -21,51 +20,37 @@ from levelground.reporting.figures import draw_figures
 from levelground.reporting.page import render_report
 from levelground.runs import RecipeRecord, Run, StudyOptionsRecord, StudyRecord, list_runs, write_study
 from levelground.runtime import Runtime
-from levelground.training.prepare_run import Wish, check_wish, fit_recipe, outputs_of, train_wish
+from levelground.training.prepare_run import train_run
+from levelground.training.run_spec import RunSpec, check_run_spec, fit_recipe, output_classes
 
 TWIN_SEEDS = 1000
 """What is added to the seeds of a twin, so that it shares none with its architecture."""
 
 
-@dataclass(frozen=True)
-class StudyOptions:
-    """What to train and how to judge it."""
-
-    archs: tuple[str, ...]
-    seeds: tuple[int, ...]
-    recipe: Recipe
-    budget: Budget
-    metric: str = "official.miou"
-    delta: float = 0.01
-    twins: bool = False
-    workers: int | None = None
-    save_every_s: float = 60.0
-
-
-def check_options(options: StudyOptions, *, bands: int = 3, n_outputs: int = 7, processes: int = 1) -> None:
+def check_study(options: StudyOptions, *, bands: int = 3, n_outputs: int = 7, processes: int = 1) -> None:
     """Refuse what cannot be trained, before data are read.
 
     Raises:
-        ConfigError: The batch cannot be dealt to the processes.
+        ConfigError: The batch cannot be divided among the processes.
         ModelError: An architecture, encoder, batch or tile do not go together.
-        WeightsError: The encoder weights cannot be had.
+        WeightsError: The encoder weights are not available.
     """
     for arch in dict.fromkeys(options.archs):
-        check_wish(Wish(arch, 0, options.recipe, options.budget), bands=bands, n_outputs=n_outputs, processes=processes)
+        spec = RunSpec(arch, 0, options.recipe, options.budget)
+        check_run_spec(spec, bands=bands, n_outputs=n_outputs, processes=processes)
     # Building one network fetches the weights that all share, or says in seconds that they are out of reach.
-    spec = numbered_spec(
-        options.archs[0], options.recipe.encoder, n_outputs=n_outputs, mean=[0.0] * bands, std=[1.0] * bands
-    )
-    build_model(spec, options.recipe, seed=0)
+    zeros, ones = [0.0] * bands, [1.0] * bands
+    model_spec = numbered_spec(options.archs[0], options.recipe.encoder, n_outputs=n_outputs, mean=zeros, std=ones)
+    build_model(model_spec, options.recipe, seed=0)
 
 
-def wishes_of(options: StudyOptions, recipe: Recipe) -> list[Wish]:
-    """Every run of a study, seed by seed, so that all architectures have one run before any has two."""
+def run_specs(options: StudyOptions) -> list[RunSpec]:
+    """List every run of a study, seed by seed, so that all architectures have one run before any has two."""
     sides = [(arch, False) for arch in dict.fromkeys(options.archs)]
     if options.twins:
         sides += [(arch, True) for arch in dict.fromkeys(options.archs)]
     return [
-        Wish(arch, seed + (TWIN_SEEDS if twin else 0), recipe, options.budget, twin)
+        RunSpec(arch, seed + (TWIN_SEEDS if twin else 0), options.recipe, options.budget, twin)
         for seed in dict.fromkeys(options.seeds)
         for arch, twin in sides
     ]
@@ -76,28 +61,24 @@ def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Comp
 
     Args:
         dataset: The prepared data; its folder is the study's.
-        options: What to train and how to judge it.
+        options: Which models to train, and the question asked of them.
         runtime: Where to compute.
     Returns:
         The comparison, already on disk beside its tables, figures and page.
     Raises:
         LevelgroundError: Something cannot be done; what is finished stays.
-        KeyboardInterrupt: It was stopped; the same call goes on.
+        KeyboardInterrupt: It was stopped; the same call resumes it.
     """
     folder, started = dataset.folder, time.monotonic()
-    recipe = fit_recipe(options.recipe, dataset)
-    check_options(
-        dataclasses.replace(options, recipe=recipe),
-        bands=dataset.bands,
-        n_outputs=len(outputs_of(recipe, dataset)),
-        processes=runtime.processes,
-    )
-    wishes = wishes_of(options, recipe)
+    fitted = dataclasses.replace(options, recipe=fit_recipe(options.recipe, dataset))
+    n_outputs = len(output_classes(fitted.recipe, dataset))
+    check_study(fitted, bands=dataset.bands, n_outputs=n_outputs, processes=runtime.processes)
+    specs = run_specs(fitted)
     with one_writer(folder):
         runs = []
-        for number, wish in enumerate(wishes, start=1):
-            say(f"Run {number} of {len(wishes)}: {wish.arch}{' (twin)' if wish.twin else ''}, seed {wish.seed}")
-            run = train_wish(wish, dataset, folder, runtime, workers=options.workers, save_every_s=options.save_every_s)
+        for number, spec in enumerate(specs, start=1):
+            say(f"Run {number} of {len(specs)}: {spec.arch}{' (twin)' if spec.twin else ''}, seed {spec.seed}")
+            run = train_run(spec, dataset, folder, runtime, options.run_options)
             run = evaluate_run(run, dataset, "test", runtime=runtime)
             write_model_card(run)
             runs.append(run)
@@ -109,7 +90,7 @@ def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Comp
 
 
 def adopted_runs(folder: Path, dataset: Dataset) -> list[Run]:
-    """Runs that were adopted into the study's folder and scored on its test scenes."""
+    """List the runs that were adopted into the study's folder and scored on its test scenes."""
     return [
         run
         for run in list_runs(folder)
@@ -127,8 +108,8 @@ def study_record(options: StudyOptions, runs: Sequence[Run]) -> StudyRecord:
         metric=options.metric,
         delta=options.delta,
         twins=options.twins,
-        workers=options.workers,
-        save_every_s=options.save_every_s,
+        workers=options.run_options.workers,
+        save_every_s=options.run_options.save_every,
     )
     return StudyRecord(options=asked, runs=tuple(run.name for run in runs))
 

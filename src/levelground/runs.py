@@ -30,6 +30,8 @@ from levelground.records import (
 )
 
 RUN_FILE, STUDY_FILE, HISTORY_FILE = "run.json", "study.json", "history.jsonl"
+EVALUATION_LOG = "test_looks.jsonl"
+"""In a study folder: one line for each evaluation of a run on the test scenes, with time, run and command."""
 REMEDY = "Make the run anew."
 
 Pixels = Annotated[StrictInt, Field(ge=0)]
@@ -342,6 +344,11 @@ class Run:
     def adopted(self) -> bool:
         """Whether another tool trained it."""
         return self.card.status == "adopted"
+
+    @property
+    def study(self) -> Path:
+        """The study folder that the run lies in, as ``STUDY/runs/NAME``."""
+        return self.folder.resolve().parent.parent
 
     @property
     def model_folder(self) -> Path:

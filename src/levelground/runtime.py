@@ -14,10 +14,9 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 
+from levelground.config import DeviceName, DeviceOptions, PrecisionName, RunOptions
 from levelground.errors import ConfigError
 
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-PrecisionName = Literal["auto", "fp32", "bf16"]
 _FabricPrecision = Literal["32-true", "bf16-mixed"]
 _PRECISION: dict[str, _FabricPrecision] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 """Fabric's names."""
@@ -96,6 +95,19 @@ class Runtime:
             "deterministic": self.deterministic,
             "hardware": hardware(self.device),
         }
+
+
+def open_runtime(device: DeviceOptions, run: RunOptions | None = None) -> Runtime:
+    """Make the runtime that a command's options ask for; ``run`` is given by commands that train."""
+    if run is None:
+        return make_runtime(device.device, device.precision, threads=device.threads)
+    return make_runtime(
+        device.device,
+        device.precision,
+        threads=device.threads,
+        processes=run.processes,
+        deterministic=run.deterministic,
+    )
 
 
 def make_runtime(

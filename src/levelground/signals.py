@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM as a question, so that work is saved before the process ends.
+"""Interrupts: Ctrl-C and SIGTERM ask a loop to stop, so that work is saved before the process ends.
 
 Python looks at signals between its own instructions. The backward pass of a large image is one call of C++ that takes
-half a minute on few cores, so :func:`look_between_layers` puts an instruction of ours between its layers.
+half a minute on few cores, so :func:`poll_between_layers` puts an instruction of ours between its layers.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,26 +37,26 @@ def stop_signals(ask: Callable[[], None]) -> Iterator[None]:
             signal(number, handler)
 
 
-def look_between_layers(network: nn.Module, look: Callable[[], None]) -> Callable[[], None]:
-    """Call ``look`` after each layer's forward and before its backward; what it raises leaves the pass.
+def poll_between_layers(network: nn.Module, poll: Callable[[], None]) -> Callable[[], None]:
+    """Call ``poll`` after the forward pass of each layer and before its backward pass; what it raises ends the pass.
 
-    On the CPU the backward pass runs in the thread that asked for it, so signals are seen there too. Neither values
+    On the CPU the backward pass runs in the thread that started it, so signals are seen there too. Neither values
     nor gradients change.
 
     Returns:
-        What to call to look no more.
+        A function that removes the hooks.
     """
 
     def forward_hook(_layer: nn.Module, _inputs: object, output: object) -> None:
-        look()
+        poll()
         if isinstance(output, torch.Tensor) and output.requires_grad:
-            output.register_hook(lambda _gradient: look())  # type: ignore[no-untyped-call]
+            output.register_hook(lambda _gradient: poll())  # type: ignore[no-untyped-call]
 
     layers = [layer for layer in network.modules() if next(layer.children(), None) is None]
     handles = [layer.register_forward_hook(forward_hook) for layer in layers]
 
-    def look_no_more() -> None:
+    def remove_hooks() -> None:
         for handle in handles:
             handle.remove()
 
-    return look_no_more
+    return remove_hooks

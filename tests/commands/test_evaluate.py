@@ -28,7 +28,7 @@ def dataset(tmp_path: Path) -> Dataset:
 
 def config(dataset: Dataset, **more: object) -> EvaluateConfig:
     """Evaluate the study on one CPU thread."""
-    return EvaluateConfig(study=dataset.folder, computing=CPU, **more)  # type: ignore[arg-type]
+    return EvaluateConfig(study=dataset.folder, device_options=CPU, **more)  # type: ignore[arg-type]
 
 
 def test_all_runs_of_a_study_are_evaluated(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,7 +46,7 @@ def test_a_named_run_or_a_run_folder_is_evaluated_alone(dataset: Dataset) -> Non
     """By name in the study, or by its own folder."""
     runs = dataset.folder / "runs"
     assert evaluate(config(dataset, runs=("b-s0",), split="val")) == [runs / "b-s0" / "counts-val.npz"]
-    alone = EvaluateConfig(study=runs / "a-s0", split="val", tiles=TileOptions(tile=32), computing=CPU)
+    alone = EvaluateConfig(study=runs / "a-s0", split="val", tiles=TileOptions(tile=32), device_options=CPU)
     assert evaluate(alone) == [runs / "a-s0" / "counts-val.npz"]
     assert not list(runs.glob("*/counts-test.npz"))
 

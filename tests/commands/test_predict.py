@@ -61,7 +61,7 @@ def test_the_command_is_a_function_too(run: Run, tmp_path: Path) -> None:
         inputs=(str(source),),
         out=tmp_path / "out",
         prediction=PredictOptions(tile=32, halo=4, probs="uint8", tta="d4"),
-        computing=DeviceOptions(device="cpu", precision="fp32", threads=1),
+        device_options=DeviceOptions(device="cpu", precision="fp32", threads=1),
     )
     (predicted,) = predict(config)
     assert predicted.megapixels == pytest.approx(0.0056)

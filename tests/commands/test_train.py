@@ -45,13 +45,18 @@ def only_run(study: Path) -> Run:
 
 
 def test_a_run_from_the_command_line(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Status 0, a finished run; the second call says that it is reused."""
+    """Status 0, a finished run with its model card; the second call says that it is reused, and renews a lost card."""
     flags = ["train", str(study), *FLAGS, "--steps", "4", "--seed", "3"]
     assert main(flags) == 0
     run = only_run(study)
     assert (run.name, run.card.status, run.card.steps_done) == ("linknet-mobilenetv3_small_050-s3", "finished", 4)
+    assert run.card.recipe is not None
     assert run.card.recipe.batch == 2
+    model_card = run.model_folder / "README.md"
+    text = model_card.read_text(encoding="utf-8")
+    model_card.unlink()
     assert main(flags) == 0
+    assert model_card.read_text(encoding="utf-8") == text
     assert "trained already, 4 steps; reused." in capsys.readouterr().err
 
 

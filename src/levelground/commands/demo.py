@@ -7,7 +7,7 @@ import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from levelground.config import Budget, DeviceOptions, Recipe, Seed
+from levelground.config import Budget, DeviceGroup, DeviceOptions, Recipe, Seed
 from levelground.records import one_writer
 
 STEPS = 48
@@ -35,7 +35,7 @@ class DemoConfig:
     """Seed of the scenes."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe(tile=256, halo=32, validations=3)
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
-    computing: tyro.conf.OmitArgPrefixes[DeviceOptions] = DeviceOptions()
+    device_options: DeviceGroup = DeviceOptions()
 
 
 def demo(config: DemoConfig) -> "Comparison":
@@ -48,21 +48,17 @@ def demo(config: DemoConfig) -> "Comparison":
     Raises:
         LevelgroundError: Something cannot be done; what is finished stays.
     """
-    from levelground.config import PrepareOptions
+    from levelground.config import PrepareOptions, StudyOptions
     from levelground.datasets.prepare import prepare_dataset
-    from levelground.pipeline import StudyOptions, check_options, run_study
-    from levelground.runtime import make_runtime
+    from levelground.pipeline import check_study, run_study
+    from levelground.runtime import open_runtime
     from levelground.synthetic.scenes import write_scenes
 
     budget = Budget(steps=STEPS) if config.budget == Budget() else config.budget
-    options = StudyOptions(config.archs, config.seeds, config.recipe, budget)
-    check_options(options)
+    options = StudyOptions(archs=config.archs, seeds=config.seeds, recipe=config.recipe, budget=budget)
+    check_study(options)
     scenes = config.out / "scenes"
     with one_writer(config.out):
         write_scenes(scenes, n=config.scenes, size=config.size, seed=config.scene_seed)
         dataset = prepare_dataset(PrepareOptions(data=scenes, out=config.out, cache=config.out / "cache"))
-    return run_study(
-        dataset,
-        options,
-        make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads),
-    )
+    return run_study(dataset, options, open_runtime(config.device_options))

@@ -7,7 +7,7 @@ import tyro
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from levelground.config import DeviceOptions, TileOptions
+from levelground.config import DeviceGroup, DeviceOptions, TileOptions
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -21,7 +21,7 @@ class EvaluateConfig:
     split: Literal["test", "val"] = "test"
     """Scenes to evaluate on. Every evaluation on test is written down, and the report shows their number."""
     tiles: tyro.conf.OmitArgPrefixes[TileOptions] = TileOptions()
-    computing: tyro.conf.OmitArgPrefixes[DeviceOptions] = DeviceOptions()
+    device_options: DeviceGroup = DeviceOptions()
 
 
 def evaluate(config: EvaluateConfig) -> list[Path]:
@@ -43,7 +43,7 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     from levelground.models.spec import run_geometry
     from levelground.records import one_writer
     from levelground.runs import list_runs, read_run, runs_folder
-    from levelground.runtime import make_runtime
+    from levelground.runtime import open_runtime
     from levelground.tile_geometry import choose_geometry
 
     if (config.study / "run.json").exists():
@@ -61,7 +61,7 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     for run in runs:
         check_evaluable(run, dataset, config.split)
         choose_geometry(run_geometry(run), config.tiles)
-    runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
+    runtime = open_runtime(config.device_options)
     with one_writer(study):
         paths = []
         for run in runs:

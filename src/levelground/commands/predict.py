@@ -7,7 +7,7 @@ import tyro
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from levelground.config import DeviceOptions, PredictOptions
+from levelground.config import DeviceGroup, DeviceOptions, PredictOptions
 
 if TYPE_CHECKING:
     from levelground.prediction.predict import PredictedMap
@@ -30,7 +30,7 @@ class PredictConfig:
     """Band means that another tool's model expects, in the units of the pixels."""
     std: tuple[float, ...] | None = None
     """Band deviations likewise."""
-    computing: tyro.conf.OmitArgPrefixes[DeviceOptions] = DeviceOptions()
+    device_options: DeviceGroup = DeviceOptions()
 
 
 def predict(config: PredictConfig) -> "list[PredictedMap]":
@@ -47,8 +47,8 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
     """
     from levelground.models.loading import open_model
     from levelground.prediction.predict import predict_maps
-    from levelground.runtime import make_runtime
+    from levelground.runtime import open_runtime
 
-    runtime = make_runtime(config.computing.device, config.computing.precision, threads=config.computing.threads)
+    runtime = open_runtime(config.device_options)
     model = open_model(config.model, runtime, legend=config.legend, mean=config.mean, std=config.std)
     return predict_maps(model, config.inputs, config.out, config.prediction, runtime)

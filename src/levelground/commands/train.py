@@ -6,7 +6,7 @@ import tyro
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from levelground.config import Budget, DeviceOptions, Recipe, RunOptions, Seed
+from levelground.config import Budget, DeviceGroup, DeviceOptions, Recipe, RunGroup, RunOptions, Seed
 from levelground.errors import ConfigError
 from levelground.runs import Run
 
@@ -25,8 +25,8 @@ class TrainConfig:
     """Run folder to go on with, exactly as its card says; nothing else need be given."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
-    computing: tyro.conf.OmitArgPrefixes[DeviceOptions] = DeviceOptions()
-    upkeep: tyro.conf.OmitArgPrefixes[RunOptions] = RunOptions()
+    device_options: DeviceGroup = DeviceOptions()
+    run_options: RunGroup = RunOptions()
 
 
 def train(config: TrainConfig) -> Run:
@@ -39,73 +39,60 @@ def train(config: TrainConfig) -> Run:
     Raises:
         LevelgroundError: The study is not prepared, the architecture cannot be trained, or a flag contradicts the run.
     """
+    from levelground.exporting.model_card import write_model_card
+
     if config.resume is not None:
-        return _resume(config, config.resume)
-    if config.study is None or config.arch is None:
+        run = _resume(config, config.resume)
+    elif config.study is None or config.arch is None:
         missing = "STUDY" if config.study is None else "--arch"
         raise ConfigError(f"{missing}: not given. Say levelground train STUDY --arch NAME, or --resume RUN.")
-    return _begin(config, config.study, config.arch)
+    else:
+        run = _start(config, config.study, config.arch)
+    write_model_card(run)
+    return run
 
 
-def _begin(config: TrainConfig, study: Path, arch: str) -> Run:
+def _start(config: TrainConfig, study: Path, arch: str) -> Run:
+    """Train the run that the flags ask for, from its start or from where it was stopped."""
     from levelground.datasets.dataset import read_dataset
     from levelground.records import one_writer
-    from levelground.runtime import make_runtime
-    from levelground.training.distributed import assist, leading
-    from levelground.training.prepare_run import Wish, check_wish, fit_recipe, outputs_of, plan_of, train_wish
+    from levelground.runtime import open_runtime
+    from levelground.training.distributed import main_process
+    from levelground.training.prepare_run import train_run, worker_job
+    from levelground.training.run_spec import RunSpec, check_run_spec, fit_recipe, output_classes
 
-    dataset, computing, upkeep = read_dataset(study), config.computing, config.upkeep
-    runtime = make_runtime(
-        computing.device,
-        computing.precision,
-        threads=computing.threads,
-        processes=upkeep.processes,
-        deterministic=upkeep.deterministic,
-    )
-    if runtime.rank:
-        assist(runtime, plan_of)
-    with leading(runtime), one_writer(study):
-        wish = Wish(arch, config.seed or 0, fit_recipe(config.recipe, dataset), config.budget)
-        n_outputs = len(outputs_of(wish.recipe, dataset))
-        check_wish(wish, bands=dataset.bands, n_outputs=n_outputs, processes=runtime.processes)
-        return train_wish(wish, dataset, study, runtime, workers=upkeep.workers, save_every_s=upkeep.save_every)
+    dataset = read_dataset(study)
+    runtime = open_runtime(config.device_options, config.run_options)
+    with main_process(runtime, worker_job), one_writer(study):
+        spec = RunSpec(arch, config.seed or 0, fit_recipe(config.recipe, dataset), config.budget)
+        n_outputs = len(output_classes(spec.recipe, dataset))
+        check_run_spec(spec, bands=dataset.bands, n_outputs=n_outputs, processes=runtime.processes)
+        return train_run(spec, dataset, study, runtime, config.run_options)
 
 
 def _resume(config: TrainConfig, folder: Path) -> Run:
+    """Resume a run as its card says, where the flags do not contradict it."""
     from levelground.datasets.dataset import read_dataset
     from levelground.records import one_writer
     from levelground.runs import read_run
-    from levelground.runtime import make_runtime
-    from levelground.training.distributed import assist, leading
-    from levelground.training.prepare_run import plan_of, train_run
-    from levelground.training.resuming import (
-        Given,
-        begun_computing,
-        begun_upkeep,
-        begun_wish,
+    from levelground.runtime import open_runtime
+    from levelground.training.distributed import main_process
+    from levelground.training.prepare_run import (
+        Overrides,
         check_data,
-        check_given,
-        study_of,
+        check_overrides,
+        resume_run,
+        resumed_device_options,
+        resumed_run_options,
+        worker_job,
     )
 
-    folder, upkeep = folder.resolve(), config.upkeep
-    run = read_run(folder)
-    check_given(run, Given(config.study, config.arch, config.seed, config.recipe, config.budget))
-    study = study_of(run)
-    dataset = read_dataset(study)
+    run = read_run(folder.resolve())
+    check_overrides(run, Overrides(config.study, config.arch, config.seed, config.recipe, config.budget))
+    dataset = read_dataset(run.study)
     check_data(run, dataset)
-    computing, kept = begun_computing(run, config.computing), begun_upkeep(run, upkeep)
-    runtime = make_runtime(
-        computing.device,
-        computing.precision,
-        threads=computing.threads,
-        processes=kept.processes,
-        deterministic=kept.deterministic,
-    )
-    if runtime.rank:
-        assist(runtime, plan_of)
-    with leading(runtime), one_writer(study):
-        run = read_run(folder)  # another process may have finished it in the meantime
-        return train_run(
-            begun_wish(run), dataset, folder, run, runtime, workers=upkeep.workers, save_every_s=upkeep.save_every
-        )
+    options = resumed_run_options(run, config.run_options)
+    runtime = open_runtime(resumed_device_options(run, config.device_options), options)
+    with main_process(runtime, worker_job), one_writer(run.study):
+        run = read_run(run.folder)  # another process may have finished it in the meantime
+        return resume_run(run, dataset, runtime, options)

@@ -147,7 +147,7 @@ def gather(runs: Sequence[Run], split: str) -> list[Evaluated]:
         raise ConfigError("no run to compare. Give run folders, or a study folder with evaluated runs.")
     names = [run.name for run in once]
     if len(set(names)) < len(names):
-        names = [f"{study_of(run).name}/{run.name}" for run in once]
+        names = [f"{run.study.name}/{run.name}" for run in once]
     if len(set(names)) < len(names):
         raise ConfigError(f"two runs are called {max(names, key=names.count)}. Rename one of the folders.")
     found = [_sorted(read_counts(run.counts_path(split))) for run in once]
@@ -155,11 +155,6 @@ def gather(runs: Sequence[Run], split: str) -> list[Evaluated]:
         if not len(counts.scenes):
             raise RecordError(f"{name}: counts of {split} hold no scene. Evaluate the run on a split with scenes.")
     return [Evaluated(name, run, counts) for name, run, counts in zip(names, once, found, strict=True)]
-
-
-def study_of(run: Run) -> Path:
-    """Return the study folder of a run, ``STUDY/runs/RUN``."""
-    return run.folder.resolve().parent.parent
 
 
 def _sorted(counts: SceneCounts) -> SceneCounts:
@@ -221,7 +216,7 @@ def find_dataset(evaluated: Sequence[Evaluated]) -> DatasetContent | None:
     """
     counts = evaluated[0].counts
     for item in evaluated:
-        path = study_of(item.run) / "dataset.json"
+        path = item.run.study / "dataset.json"
         if path.is_file():
             content = _read_dataset(path)
             if (content.split_sha256, content.legend_sha256) == (counts.split_sha256, counts.legend_sha256):
@@ -315,7 +310,7 @@ def read_evaluation_log(evaluated: Sequence[Evaluated]) -> EvaluationLog:
         RecordError: A line of the log is not a JSON object of the log.
     """
     entries = []
-    for folder in dict.fromkeys(study_of(item.run) for item in evaluated):
+    for folder in dict.fromkeys(item.run.study for item in evaluated):
         path = folder / EVALUATION_LOG
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else (), start=1):
             try:

@@ -7,7 +7,6 @@ it names no time and no folder of this machine.
 from pathlib import Path
 
 from levelground.comparison.compare import compare_runs
-from levelground.comparison.inputs import study_of
 from levelground.comparison.record import Comparison
 from levelground.comparison.text import MISSING, between, count_of, listing, per_cent, score
 from levelground.datasets.dataset import Dataset, read_dataset
@@ -84,7 +83,7 @@ def card_text(run: Run, spec: ModelSpec) -> str:
 def _dataset(run: Run) -> Dataset | None:
     """Read the data set that the run was trained on, if it is unchanged."""
     try:
-        dataset = read_dataset(study_of(run))
+        dataset = read_dataset(run.study)
     except LevelgroundError:
         return None
     return dataset if run.card.train_sha256 == dataset.train_sha256 else None

@@ -1,6 +1,6 @@
-"""Several processes on one run: the first one decides, writes and validates; the others take their part of each batch.
+"""Data-parallel training: the main process plans, logs and saves; the others compute their share of each batch.
 
-The others hold nothing that must be saved. So they end when the first one ends, whatever ends it, and are not asked.
+The others hold nothing that must be saved. They end when the main process ends, whatever the reason.
 """
 
 import contextlib
@@ -17,16 +17,21 @@ import torch
 from levelground.errors import TrainingError
 from levelground.runtime import Runtime
 from levelground.training.batches import load_batches
-from levelground.training.run_spec import Plan, make_stepper
+from levelground.training.run_spec import TrainingJob, make_stepper
 
 
 @contextlib.contextmanager
-def leading(runtime: Runtime) -> Iterator[None]:
-    """Lead the other processes in the block; they end with it.
+def main_process(runtime: Runtime, make_job: Callable[[object, Runtime], TrainingJob]) -> Iterator[None]:
+    """Run the block in the main process alone; the others take part in what it trains, and end with it.
 
+    Args:
+        runtime: Where to compute; in other processes than the main one the block is never entered.
+        make_job: Makes a job of what the main process broadcasts.
     Raises:
-        TrainingError: One of them ended before.
+        TrainingError: Another process ended before the block did.
     """
+    if runtime.rank:
+        run_worker(runtime, make_job)
     if runtime.processes == 1:
         yield
         return
@@ -39,43 +44,43 @@ def leading(runtime: Runtime) -> Iterator[None]:
                 "another process of this run ended. The last good state is kept: run the same command again."
             ) from error
         raise
-    summon(runtime, None)
+    broadcast_job(runtime, None)
     torch.distributed.destroy_process_group()
 
 
-def summon(runtime: Runtime, job: object) -> None:
-    """Tell the other processes what to do next; ``None`` lets them go."""
+def broadcast_job(runtime: Runtime, request: object) -> None:
+    """Tell the other processes what to train next; ``None`` ends them."""
     if runtime.processes > 1:
-        runtime.fabric.broadcast(job)
+        runtime.fabric.broadcast(request)
 
 
-def assist(runtime: Runtime, plan_of: Callable[[object, Runtime], Plan]) -> Never:
-    """Take part in every run that the first process trains, then end this process.
+def run_worker(runtime: Runtime, make_job: Callable[[object, Runtime], TrainingJob]) -> Never:
+    """Take part in every run that the main process trains, then end this process.
 
     Args:
-        runtime: Any but the first process's.
-        plan_of: Makes a plan of what the first process told.
+        runtime: Any but the main process's.
+        make_job: Makes a job of what the main process broadcasts.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # a terminal sends them to all; the first process decides
+        signal.signal(number, signal.SIG_IGN)  # a terminal sends them to all; the main process decides
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     nothing: object = None
     try:
-        while (job := runtime.fabric.broadcast(nothing)) is not None:
-            follow(plan_of(job, runtime))
+        while (request := runtime.fabric.broadcast(nothing)) is not None:
+            train_share(make_job(request, runtime))
     except RuntimeError as error:
         if not _is_cut_off(error):
             raise
-        sys.exit(1)  # the first process is gone; what there was to say it has said
+        sys.exit(1)  # the main process is gone and has said why
     torch.distributed.destroy_process_group()
     sys.exit(0)
 
 
-def follow(plan: Plan) -> None:
-    """Take every step of a run beside the first process."""
-    stepper = make_stepper(plan)
-    steps = range(stepper.align(), plan.steps)
-    batches = load_batches(plan.source, steps, workers=plan.workers, pin=plan.runtime.device.type == "cuda")
+def train_share(job: TrainingJob) -> None:
+    """Take every step of a run beside the main process, on this process's share of each batch."""
+    stepper = make_stepper(job)
+    steps = range(stepper.align(), job.steps)
+    batches = load_batches(job.source, steps, workers=job.workers, pin=job.runtime.device.type == "cuda")
     for step, batch in zip(steps, batches, strict=True):
         stepper.step(step, batch)
 
@@ -96,7 +101,7 @@ def _is_cut_off(error: BaseException) -> bool:
 
 
 def _end_with_parent(parent: int) -> None:
-    """End this process when the first one is gone: killed, it tells nobody, and a GPU would wait for it for ever."""
+    """End this process when the main one is gone: a killed process sends no message, and a GPU would wait for ever."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

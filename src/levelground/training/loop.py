@@ -26,7 +26,7 @@ from levelground.runtime import peak_memory_mib
 from levelground.signals import GRACE_S, stop_signals
 from levelground.training.batches import Batch, load_batches
 from levelground.training.checkpoint import load_state, remove_states, save_state
-from levelground.training.run_spec import Plan, make_stepper, validation_steps
+from levelground.training.run_spec import TrainingJob, make_stepper, validation_steps
 from levelground.training.step import rate_factor
 from levelground.training.validation import validate
 
@@ -57,11 +57,11 @@ class _StopNowError(Exception):
     """A signal came in a validation or a long step; either is left, and done again when the run goes on."""
 
 
-def train(plan: Plan, card: RunCard) -> RunCard:
+def train(job: TrainingJob, card: RunCard) -> RunCard:
     """Train a run to its end, from its state where there is one.
 
     Args:
-        plan: What to train.
+        job: What to train.
         card: The run card, already on disk with status ``training``.
     Returns:
         The finished card, already on disk.
@@ -69,39 +69,39 @@ def train(plan: Plan, card: RunCard) -> RunCard:
         TrainingError: The loss became no number; the last good state stays.
         KeyboardInterrupt: Ctrl-C or SIGTERM; what was learnt is saved.
     """
-    return _Loop(plan, card).run()
+    return _Loop(job, card).run()
 
 
 class _Loop:
     """One run's loop; the state is weights, optimiser and :class:`Progress`."""
 
-    def __init__(self, plan: Plan, card: RunCard) -> None:
-        self.plan, self.card = plan, card
-        self.stepper = make_stepper(plan)
+    def __init__(self, job: TrainingJob, card: RunCard) -> None:
+        self.job, self.card = job, card
+        self.stepper = make_stepper(job)
         self.model = self.stepper.model
         self.progress = Progress()
         self.pending: list[tuple[int, torch.Tensor]] = []
         self.stopping = self.validating = False
         self.asked_at = 0.0
-        self.stepper.look = self._leave_long_step
+        self.stepper.poll = self._leave_long_step
         self.saved_at = self.flushed_at = time.monotonic()
 
     def run(self) -> RunCard:
-        plan = self.plan
+        job = self.job
         self._restore()
         self.stepper.align(self.progress.step)
-        validations = validation_steps(plan.validations, plan.steps, plan.steps_per_epoch)
-        with progress_bar(f"train {plan.folder.name}", plan.steps) as bar, stop_signals(self._ask_to_stop):
+        validations = validation_steps(job.validations, job.steps, job.steps_per_epoch)
+        with progress_bar(f"train {job.folder.name}", job.steps) as bar, stop_signals(self._ask_to_stop):
             bar.advance(self.progress.step)
             if self.progress.step in validations and self.progress.validated < self.progress.step:
                 self._validate(bar)  # where it was stopped in the middle of it
-            steps = range(self.progress.step, plan.steps)
-            batches = load_batches(plan.source, steps, workers=plan.workers, pin=plan.runtime.device.type == "cuda")
+            steps = range(self.progress.step, job.steps)
+            batches = load_batches(job.source, steps, workers=job.workers, pin=job.runtime.device.type == "cuda")
             self.flushed_at = self.saved_at = time.monotonic()
             for step, batch in zip(steps, batches, strict=True):
                 loss = self._step(step, batch, bar)
                 self.progress.step = step + 1
-                self.progress.megapixels += batch.targets.size * plan.runtime.processes / 1e6
+                self.progress.megapixels += batch.targets.size * job.runtime.processes / 1e6
                 self.pending.append((step + 1, loss))
                 due = step + 1 in validations
                 if due or self.stopping or time.monotonic() - self.flushed_at > FLUSH_S:
@@ -110,7 +110,7 @@ class _Loop:
                     self._validate(bar)
                 if self.stopping:
                     self._stop()
-                if time.monotonic() - self.saved_at > plan.save_every_s:
+                if time.monotonic() - self.saved_at > job.save_every_s:
                     self._save()
         card = self._finish()
         if self.stopping:  # asked after the last step: this run is done, others may not be
@@ -138,31 +138,31 @@ class _Loop:
         losses = torch.stack([loss for _, loss in self.pending]).float().tolist()
         now = time.monotonic()
         seconds, self.flushed_at = now - self.flushed_at, now
-        rate = len(self.pending) * self.plan.recipe.batch / max(seconds, 1e-9)
+        rate = len(self.pending) * self.job.recipe.batch / max(seconds, 1e-9)
         self.progress.train_s += seconds
         self.progress.wall_s += seconds
-        every = max(1, self.plan.steps // MAX_STEP_LINES)
+        every = max(1, self.job.steps // MAX_STEP_LINES)
         lines: list[HistoryLine] = []
         for (step, _), loss in zip(self.pending, losses, strict=True):
             if not math.isfinite(loss):
-                append_history(self.plan.folder, lines)
+                append_history(self.job.folder, lines)
                 self._fail(step, f"the loss is {loss}")
             if step % every == 0:
-                lr = self.plan.recipe.lr * rate_factor(self.plan.recipe, step - 1, self.plan.steps)
-                epoch = step / self.plan.steps_per_epoch
+                lr = self.job.recipe.lr * rate_factor(self.job.recipe, step - 1, self.job.steps)
+                epoch = step / self.job.steps_per_epoch
                 lines.append(
                     HistoryLine(kind="step", step=step, epoch=epoch, train_loss=loss, lr=lr, images_per_s=rate)
                 )
         self.progress.val_losses += losses
-        append_history(self.plan.folder, lines)
+        append_history(self.job.folder, lines)
         bar.advance(len(losses), note=f"loss {losses[-1]:.3f} · {rate:.1f} images/s")
         self.pending.clear()
 
     def _fail(self, step: int, what: str) -> Never:
-        names = ", ".join(self.plan.source.scenes(step - 1))
+        names = ", ".join(self.job.source.scenes(step - 1))
         self._write_card("failed")
         raise TrainingError(
-            f"{self.plan.folder.name}: {what} at step {step}, on scenes {names}. "
+            f"{self.job.folder.name}: {what} at step {step}, on scenes {names}. "
             "The last good state is kept; lower --lr or look at those scenes, then train anew."
         )
 
@@ -177,29 +177,29 @@ class _Loop:
         self._check_weights()
         try:
             self.validating = True
-            scored = validate(self.plan, self.model)
+            scored = validate(self.job, self.model)
             self.validating = False
         except _StopNowError:
             self._stop()
-        progress, recipe = self.progress, self.plan.recipe
-        figures = scored.line(self.plan.dataset.legend.counted)
+        progress, recipe = self.progress, self.job.recipe
+        figures = scored.line(self.job.dataset.legend.counted)
         train_loss = statistics.fmean(progress.val_losses) if progress.val_losses else math.nan
         progress.val_losses, progress.validated = [], progress.step
-        epoch = progress.step / self.plan.steps_per_epoch
+        epoch = progress.step / self.job.steps_per_epoch
         loss = figures["val_loss"] if scored.smp_dice is None else scored.smp_dice
         value = loss if recipe.select == "val_loss" else figures["val_miou"]
         progress.wall_s += time.monotonic() - started
         line = {"kind": "val", "step": progress.step, "epoch": epoch, "train_loss": train_loss, **figures}
-        append_history(self.plan.folder, [history_line(line | {"time_s": progress.wall_s})])
+        append_history(self.job.folder, [history_line(line | {"time_s": progress.wall_s})])
         if self._is_best(value):
             progress.best_value, progress.best_step = value, progress.step
-            save_model(self.model, self.plan.folder / "model")
+            save_model(self.model, self.job.folder / "model")
         self.flushed_at = time.monotonic()
 
     def _is_best(self, value: float) -> bool:
-        select, best = self.plan.recipe.select, self.progress.best_value
+        select, best = self.job.recipe.select, self.progress.best_value
         if select == "last":
-            return self.progress.step == self.plan.steps
+            return self.progress.step == self.job.steps
         if best is None or math.isnan(best):
             return True
         return value < best if select == "val_loss" else value > best
@@ -214,19 +214,19 @@ class _Loop:
             "identity": self.card.identity,
             "progress": dict(vars(self.progress)),
         }
-        save_state(self.plan.folder, state)
+        save_state(self.job.folder, state)
         self.saved_at = time.monotonic()
 
     def _restore(self) -> None:
-        state = load_state(self.plan.folder)
+        state = load_state(self.job.folder)
         if state is None or state["identity"] != self.card.identity:
-            truncate_history(self.plan.folder, 0)
+            truncate_history(self.job.folder, 0)
             return
         self.model.network.load_state_dict(state["network"])
         self.stepper.optimiser.load_state_dict(state["optimiser"])
         self.progress = Progress(**state["progress"])
-        truncate_history(self.plan.folder, self.progress.step, last_validation=self.progress.validated)
-        say(f"{self.plan.folder.name}: goes on at step {self.progress.step} of {self.plan.steps}.")
+        truncate_history(self.job.folder, self.progress.step, last_validation=self.progress.validated)
+        say(f"{self.job.folder.name}: goes on at step {self.progress.step} of {self.job.steps}.")
 
     def _ask_to_stop(self) -> None:
         self.stopping, self.asked_at = True, time.monotonic()
@@ -238,18 +238,18 @@ class _Loop:
         self._save()
         self._write_card("stopped")
         say(
-            f"{self.plan.folder.name}: stopped at step {self.progress.step} of {self.plan.steps}; "
+            f"{self.job.folder.name}: stopped at step {self.progress.step} of {self.job.steps}; "
             "all is saved, the same command goes on from here."
         )
         raise KeyboardInterrupt
 
     def _finish(self) -> RunCard:
         self._write_card("finished")
-        remove_states(self.plan.folder)
+        remove_states(self.job.folder)
         return self.card
 
     def _write_card(self, status: str) -> None:
-        progress, recipe = self.progress, self.plan.recipe
+        progress, recipe = self.progress, self.job.recipe
         images = progress.step * recipe.batch
         self.card = dataclasses.replace(
             self.card,
@@ -259,8 +259,8 @@ class _Loop:
             megapixels_seen=progress.megapixels,
             train_s=progress.train_s,
             wall_s=progress.wall_s,
-            peak_memory_mib=peak_memory_mib(self.plan.runtime.device),
+            peak_memory_mib=peak_memory_mib(self.job.runtime.device),
             selection=SelectionRecord(rule=recipe.select, step=progress.best_step, value=progress.best_value),
             speed=SpeedRecord(train_images_per_s=images / progress.train_s if progress.train_s else None),
         )
-        write_card(self.plan.folder, self.card)
+        write_card(self.job.folder, self.card)

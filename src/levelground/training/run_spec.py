@@ -1,20 +1,144 @@
-"""A run that is ready to start: what is trained, on what, for how long, and when it is validated."""
+"""What is trained: the run spec that a user asks for, and the training job that it becomes."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from levelground.config import Recipe
+from pydantic import TypeAdapter
+
+from levelground.config import Budget, Recipe
+from levelground.console import say
 from levelground.datasets.dataset import Dataset
+from levelground.errors import RecordError
+from levelground.models.build import build_model, canonical_arch, check_trainable
 from levelground.models.model import Model
+from levelground.models.pretrained import resolve_source, source_identity
+from levelground.models.spec import dataset_spec, numbered_spec
+from levelground.records import sha256_json
+from levelground.runs import Run, read_recipe, read_run, run_name, runs_folder
 from levelground.runtime import Runtime, available_cores
+from levelground.tile_geometry import MULTIPLE, TileGeometry
 from levelground.training.batches import BatchSource
+from levelground.training.sampling import process_slots
 from levelground.training.step import Stepper
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A run that is ready to start: what is trained, on what, for how long."""
+class RunSpec:
+    """What the user asks to be trained."""
+
+    arch: str
+    seed: int
+    recipe: Recipe
+    budget: Budget
+    twin: bool = False
+    """Whether this is the architecture under a second name, a negative control."""
+
+
+def fit_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Fill in what depends on the data: a tile no larger than the largest scene, and the source of ``auto`` weights."""
+    largest = max(max(scene.height, scene.width) for scene in dataset.scenes)
+    tile = min(recipe.tile, math.ceil(largest / MULTIPLE) * MULTIPLE)
+    source = resolve_source(recipe.encoder, recipe.encoder_weights)
+    if tile != recipe.tile:
+        say(f"Tile {tile} px in place of {recipe.tile}: no scene is larger.")
+    halo = min(recipe.halo, tile // 4)
+    if tile and halo != recipe.halo:
+        say(f"Halo {halo} px in place of {recipe.halo}: a quarter of the tile at most.")
+    return dataclasses.replace(recipe, tile=tile, halo=halo, encoder_weights=source)
+
+
+def output_classes(recipe: Recipe, dataset: Dataset) -> tuple[int, ...]:
+    """Return the legend index of each output of the network."""
+    return tuple(k.index for k in dataset.legend.classes if k.counted or recipe.outputs == "all")
+
+
+def check_run_spec(spec: RunSpec, *, bands: int, n_outputs: int, processes: int = 1) -> None:
+    """Refuse what cannot be trained, before data are read.
+
+    Raises:
+        ConfigError: The batch cannot be divided among the processes.
+        ModelError: Architecture, encoder, batch or tile do not go together.
+    """
+    batch = len(process_slots(spec.recipe.batch, 0, processes))
+    tile = spec.recipe.tile or 512  # whole scenes are larger than any layer asks for
+    zeros, ones = [0.0] * bands, [1.0] * bands
+    model_spec = numbered_spec(spec.arch, spec.recipe.encoder, n_outputs=n_outputs, mean=zeros, std=ones)
+    check_trainable(dataclasses.replace(model_spec, geometry=TileGeometry(tile, 0)), batch=batch)
+
+
+def build_initial_model(spec: RunSpec, dataset: Dataset) -> Model:
+    """Build the network of a run spec with its initial weights; the same each time."""
+    recipe = spec.recipe
+    model_spec = dataset_spec(
+        dataset,
+        spec.arch,
+        recipe.encoder,
+        output_classes(recipe, dataset),
+        name=run_name(canonical_arch(spec.arch), recipe.encoder, spec.seed),
+        geometry=TileGeometry(recipe.tile, recipe.halo, recipe.batch),
+    )
+    return build_model(model_spec, recipe, seed=spec.seed)
+
+
+def identity(spec: RunSpec, dataset: Dataset) -> str:
+    """Hash all that decides a run's weights: the run spec, and the pixels and labels that it learns from."""
+    fields = dataclasses.asdict(spec.recipe)
+    del fields["name"], fields["default_epochs"]  # the budget says how long
+    fields["encoder_weights"] = source_identity(spec.recipe.encoder_weights)
+    return sha256_json(
+        {
+            "arch": canonical_arch(spec.arch),
+            "seed": spec.seed,
+            "recipe": fields,
+            "budget": spec.budget.describe(spec.recipe),
+            "data": dataset.digest(),
+        }
+    )
+
+
+def find_run(spec: RunSpec, dataset: Dataset, study: Path) -> tuple[Path, Run | None]:
+    """Find the folder of a run spec in a study, and its run where one was started there.
+
+    A run of another identity under the same name is left alone: the folder's name then carries the identity.
+
+    Raises:
+        RecordError: Both names are taken by other runs.
+    """
+    name = run_name(canonical_arch(spec.arch) + ("-twin" if spec.twin else ""), spec.recipe.encoder, spec.seed)
+    wanted = identity(spec, dataset)
+    for candidate in (name, f"{name}-{wanted[:8]}"):
+        folder = runs_folder(study) / candidate
+        if not (folder / "run.json").exists():
+            return folder, None
+        run = read_run(folder)
+        if run.card.identity == wanted:
+            return folder, run
+    raise RecordError(f"{folder}: holds another run. Remove it or choose another --out.")
+
+
+def read_run_spec(run: Run) -> RunSpec:
+    """Return what was asked for when a run was started.
+
+    Raises:
+        RecordError: Another tool trained it, or its card lacks the budget.
+        ConfigError: The card's recipe has a key that this version does not know.
+    """
+    recipe = read_recipe(run)
+    asked = run.card.budget.asked if run.card.budget else ""
+    number, _, unit = asked.partition(" ")
+    try:
+        budget = TypeAdapter(Budget).validate_python({unit: number})
+    except ValueError as error:
+        raise RecordError(f"{run.folder / 'run.json'}: holds no budget to go on with. Make the run anew.") from error
+    assert run.seed is not None
+    return RunSpec(run.arch, run.seed, recipe, budget, twin=run.card.twin)
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A run that is ready to start: network, batches, number of steps, and where to compute."""
 
     folder: Path
     dataset: Dataset
@@ -28,11 +152,20 @@ class Plan:
     source: BatchSource
     runtime: Runtime
     workers: int
+    """Loader processes."""
     save_every_s: float
+    """Longest time between two saved states, seconds."""
+
+
+def make_stepper(job: TrainingJob) -> Stepper:
+    """Place a job's network on the device and give it an optimiser."""
+    scenes = [job.dataset.scene(i) for i in job.dataset.ids("train")]
+    pixels = [sum(column) for column in zip(*(scene.class_pixels for scene in scenes), strict=True)]
+    return Stepper(job.model, job.recipe, job.runtime, seed=job.seed, steps=job.steps, class_pixels=pixels)
 
 
 def validation_steps(validations: int, steps: int, steps_per_epoch: int) -> set[int]:
-    """The numbers of steps after which validation scenes are scored; the last is always among them.
+    """Return the steps after which validation scenes are scored; the last is always among them.
 
     Example:
         >>> sorted(validation_steps(5, 12, 100))
@@ -43,13 +176,6 @@ def validation_steps(validations: int, steps: int, steps_per_epoch: int) -> set[
     return set(range(steps_per_epoch, steps, steps_per_epoch)) | {steps}
 
 
-def make_stepper(plan: Plan) -> Stepper:
-    """A plan's network with its optimiser, on the device."""
-    scenes = [plan.dataset.scene(i) for i in plan.dataset.ids("train")]
-    pixels = [sum(column) for column in zip(*(scene.class_pixels for scene in scenes), strict=True)]
-    return Stepper(plan.model, plan.recipe, plan.runtime, seed=plan.seed, steps=plan.steps, class_pixels=pixels)
-
-
 def default_workers(runtime: Runtime) -> int:
-    """Loader processes: none on the CPU, where they would take the cores from the network; up to 8 beside a GPU."""
+    """Return the number of loader processes: none on a CPU, whose cores the network needs; up to 8 beside a GPU."""
     return 0 if runtime.device.type == "cpu" else min(8, available_cores() - 1)

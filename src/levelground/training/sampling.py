@@ -99,19 +99,19 @@ class Sampler:
         return Draw(scene, row, col, side, symmetry, tuple(contrast * band_gains), tuple(shifts))
 
 
-def deal(batch: int, rank: int, processes: int) -> range:
-    """The slots of a batch that a process takes.
+def process_slots(batch: int, rank: int, processes: int) -> range:
+    """Return the slots of a batch that a process takes.
 
     Raises:
-        ConfigError: The batch cannot be dealt in equal parts.
+        ConfigError: The batch cannot be divided into equal parts.
     Example:
-        >>> [list(deal(4, rank, 2)) for rank in range(2)]
+        >>> [list(process_slots(4, rank, 2)) for rank in range(2)]
         [[0, 1], [2, 3]]
     """
     part, rest = divmod(batch, processes)
     if rest:
         raise ConfigError(
-            f"--batch {batch}: cannot be dealt to {processes} processes in equal parts. "
+            f"--batch {batch}: cannot be divided equally among {processes} processes. "
             f"Give --batch {(part + 1) * processes}."
         )
     return range(rank * part, (rank + 1) * part)

@@ -12,7 +12,7 @@ from levelground.config import Recipe
 from levelground.errors import ConfigError, first_line
 from levelground.models.model import Model
 from levelground.runtime import Runtime
-from levelground.signals import look_between_layers
+from levelground.signals import poll_between_layers
 from levelground.training.batches import Batch
 from levelground.training.losses import make_loss
 from levelground.training.sampling import generator
@@ -110,8 +110,8 @@ TORCH_STREAM = 2**33
 """Slot of the generator that seeds torch; no slot of a batch, so it meets no crop's stream."""
 
 SHORT_S = 0.5
-"""A step this short can always be waited for: from then on nothing looks between its layers, which costs some per cent
-of the steps of a tiny network."""
+"""A step this short can always be waited for: from then on nothing is polled between its layers, which costs some per
+cent of the steps of a tiny network."""
 
 
 class Stepper:
@@ -142,12 +142,12 @@ class Stepper:
         self._network, self._optimiser = runtime.fabric.setup(self.model.network, self.optimiser)
         self._loss = make_loss(recipe.loss, weights=class_weights(recipe, class_pixels, model.spec.outputs))
         self._recipe, self._runtime, self._seed, self._steps = recipe, runtime, seed, steps
-        self.look: Callable[[], None] = lambda: None
+        self.poll: Callable[[], None] = lambda: None
         """Called between the layers of :meth:`gradients` on a CPU while steps are long; where it raises, nothing has
         changed."""
-        self._look_no_more: Callable[[], None] | None = None
+        self._remove_hooks: Callable[[], None] | None = None
         if runtime.device.type == "cpu":  # elsewhere steps are short
-            self._look_no_more = look_between_layers(self.model.network, lambda: self.look())
+            self._remove_hooks = poll_between_layers(self.model.network, lambda: self.poll())
 
     def step(self, number: int, batch: Batch) -> torch.Tensor:
         """Take step ``number`` (from 0) on its batch and return the loss, still on the device."""
@@ -177,7 +177,7 @@ class Stepper:
 
     def gradients(self, number: int, batch: Batch) -> torch.Tensor:
         """The first and long part of a step: forward and backward. Weights stay as they are."""
-        if self._look_no_more is None:
+        if self._remove_hooks is None:
             return self._gradients(number, batch)
         before = [buffer.clone() for buffer in self.model.network.buffers()]
         started = time.monotonic()
@@ -189,8 +189,8 @@ class Stepper:
                 buffer.copy_(value)
             raise
         if self._recipe.tile and time.monotonic() - started < SHORT_S:  # whole scenes may be of unlike sizes
-            self._look_no_more()
-            self._look_no_more = None
+            self._remove_hooks()
+            self._remove_hooks = None
         return loss
 
     def _gradients(self, number: int, batch: Batch) -> torch.Tensor:

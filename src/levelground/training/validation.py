@@ -12,7 +12,7 @@ from levelground.metrics.counts_file import SceneCounts
 from levelground.metrics.named import validation_scores
 from levelground.models.model import Model
 from levelground.tile_geometry import TileGeometry
-from levelground.training.run_spec import Plan
+from levelground.training.run_spec import TrainingJob
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,17 +36,17 @@ class Validation:
         return line if self.smp_dice is None else line | {"val_dice_loss": self.smp_dice}
 
 
-def validate(plan: Plan, model: Model, ids: Sequence[str] | None = None) -> Validation:
+def validate(job: TrainingJob, model: Model, ids: Sequence[str] | None = None) -> Validation:
     """Score validation scenes with the weights as they are.
 
     Args:
-        plan: Gives data, geometry and runtime.
+        job: Gives data, geometry and runtime.
         model: The model, on the device.
         ids: Scenes; ``None`` takes the validation split.
     Returns:
         Counts by scene, and the Dice loss where the recipe trains by it.
     """
-    smp_dice = plan.recipe.loss == "smp-dice"
+    smp_dice = job.recipe.loss == "smp-dice"
     losses: dict[str, float] = {}
 
     def keep(scene: str, found: ScenePrediction) -> None:
@@ -54,10 +54,10 @@ def validate(plan: Plan, model: Model, ids: Sequence[str] | None = None) -> Vali
 
     counts = score_scenes(
         model,
-        plan.dataset,
-        plan.dataset.ids("val") if ids is None else ids,
-        TileGeometry(plan.recipe.tile, plan.recipe.halo, plan.recipe.batch),
-        plan.runtime,
+        job.dataset,
+        job.dataset.ids("val") if ids is None else ids,
+        TileGeometry(job.recipe.tile, job.recipe.halo, job.recipe.batch),
+        job.runtime,
         ScoringOptions(smp_dice=smp_dice, keep=keep if smp_dice else None),
     )
     return Validation(counts, statistics.fmean(losses[i] for i in sorted(losses)) if smp_dice else None)
