@@ -33,13 +33,13 @@ def run(dataset: Dataset) -> Run:
     return add_run(dataset)
 
 
-def looks(dataset: Dataset) -> list[dict[str, str]]:
-    """The study's list of looks at the test scenes."""
+def logged(dataset: Dataset) -> list[dict[str, str]]:
+    """The study's log of test evaluations."""
     path = dataset.folder / EVALUATION_LOG
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
-def test_evaluation_leaves_counts_masks_card_and_look(dataset: Dataset, run: Run) -> None:
+def test_evaluation_leaves_counts_masks_card_and_log(dataset: Dataset, run: Run) -> None:
     """Counts agree with scikit-learn on the masks beside them; card and list say how and when."""
     run = evaluate_run(run, dataset, "test", runtime=RUNTIME)
     counts = read_counts(run.folder / "counts-test.npz")
@@ -59,11 +59,11 @@ def test_evaluation_leaves_counts_masks_card_and_look(dataset: Dataset, run: Run
     assert settings == (64, 8, 256, "fp32", "cpu")
     assert entry.loss == pytest.approx(counts.loss_sum.sum() / counts.loss_pixels.sum())
     assert card.speed == SpeedRecord(train_images_per_s=3.0, infer_megapixels_per_s=entry.megapixels_per_s)
-    assert [look["run"] for look in looks(dataset)] == ["linknet-s0"]
-    assert sorted(looks(dataset)[0]) == ["command", "counts_sha256", "run", "time"]
+    assert [line["run"] for line in logged(dataset)] == ["linknet-s0"]
+    assert sorted(logged(dataset)[0]) == ["command", "counts_sha256", "run", "time"]
 
 
-def test_what_is_evaluated_is_reused_and_is_no_look(
+def test_what_is_evaluated_is_reused_and_is_not_logged_again(
     dataset: Dataset, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The second call reads no scene, changes no file and says so."""
@@ -72,7 +72,7 @@ def test_what_is_evaluated_is_reused_and_is_no_look(
     capsys.readouterr()
     evaluate_run(read_run(run.folder), dataset, "test", runtime=RUNTIME)
     assert path.stat().st_mtime_ns == before
-    assert len(looks(dataset)) == 1
+    assert len(logged(dataset)) == 1
     assert capsys.readouterr().err == "linknet-s0: test is evaluated already; reused.\n"
 
 
@@ -99,32 +99,32 @@ def test_a_change_of_what_decides_the_counts_evaluates_again(dataset: Dataset, r
         for folder in ("b", "c", ""):
             (run.preds_folder("test") / folder).rmdir()
     run = evaluate_run(run, dataset, "test", runtime=RUNTIME, tiles=TileOptions(tile=tile, halo=halo))
-    assert len(looks(dataset)) == 2
+    assert len(logged(dataset)) == 2
     assert run.card.tile == (tile or 64)
     assert len(list(run.preds_folder("test").rglob("*.png"))) == 3
 
 
-def test_a_look_that_a_kill_left_out_is_counted_by_the_next_command(dataset: Dataset, run: Run) -> None:
-    """The card was written and the list was not; afterwards the list has the look once."""
+def test_a_line_that_a_kill_left_out_is_counted_by_the_next_command(dataset: Dataset, run: Run) -> None:
+    """The card was written and the list was not; afterwards the log has the line once."""
     evaluate_run(run, dataset, "test", runtime=RUNTIME)
     (dataset.folder / EVALUATION_LOG).unlink()
     for _ in range(2):
         evaluate_run(read_run(run.folder), dataset, "test", runtime=RUNTIME)
-        assert len(looks(dataset)) == 1
+        assert len(logged(dataset)) == 1
 
 
 def test_the_batch_is_no_reason_to_evaluate_again(dataset: Dataset, run: Run) -> None:
     """It decides memory and time only."""
     run = evaluate_run(run, dataset, "test", runtime=RUNTIME, tiles=TileOptions(batch=1))
     evaluate_run(run, dataset, "test", runtime=RUNTIME, tiles=TileOptions(batch=3))
-    assert len(looks(dataset)) == 1
+    assert len(logged(dataset)) == 1
 
 
-def test_validation_scenes_are_no_look_at_test(dataset: Dataset, run: Run) -> None:
+def test_evaluations_on_validation_are_not_logged(dataset: Dataset, run: Run) -> None:
     """Each split has its own counts, masks and entry."""
     run = evaluate_run(run, dataset, "val", runtime=RUNTIME)
     assert read_counts(run.counts_path("val")).scenes.tolist() == ["b/1"]
-    assert not looks(dataset)
+    assert not logged(dataset)
     assert not run.counts_path("test").exists()
     assert sorted(run.card.evaluations) == ["val"]
 

@@ -36,7 +36,7 @@ def run(
     classes: int = 3,
     take: Callable[[Block], None] = lambda block: None,
 ) -> NDArray[np.float32]:
-    """Sweep a scene and put the blocks together; pixels that no block covers stay NaN."""
+    """Run over a scene and put the blocks together; pixels that no block covers stay NaN."""
     whole = np.full((classes, *pixels.shape[:2]), np.nan, np.float32)
     bands = pixels.shape[2]
     model = toy_model(forward, bands=bands, mean=10.0, std=5.0)
@@ -117,7 +117,7 @@ def test_a_halo_hides_the_seams_of_a_network_that_sees_its_neighbours() -> None:
     assert np.abs(run(pixels, forward=local_mean, halo=8, classes=2)[inner] - whole).max() < 0.01
 
 
-def test_the_sweep_equals_the_plain_stitch() -> None:
+def test_the_sliding_window_equals_the_plain_stitch() -> None:
     """Blending as tiles come gives what :func:`stitch` gives of all tiles at once."""
 
     def with_context(image: torch.Tensor) -> torch.Tensor:
@@ -150,14 +150,14 @@ def test_only_windows_of_one_tile_are_read() -> None:
     assert len(raster.asked) == 8 * 4
 
 
-def test_a_block_holds_its_values_after_the_sweep_has_gone_on() -> None:
+def test_a_block_holds_its_values_after_later_tiles_came() -> None:
     """Blocks may be kept: no later tile writes into them."""
     kept: list[tuple[Block, NDArray[np.float32]]] = []
     run(scene(90, 90), take=lambda block: kept.append((block, block.probs.numpy().copy())))
     assert all(np.array_equal(block.probs.numpy(), then) for block, then in kept)
 
 
-def test_a_reader_that_fails_stops_the_sweep_and_leaves_no_thread() -> None:
+def test_a_reader_that_fails_stops_the_inference_and_leaves_no_thread() -> None:
     """An error in the reading thread reaches the caller."""
 
     class Broken:
@@ -172,7 +172,7 @@ def test_a_reader_that_fails_stops_the_sweep_and_leaves_no_thread() -> None:
 
 
 def test_the_callers_gradient_mode_is_left_alone() -> None:
-    """Between blocks, and after a sweep that was given up, autograd works as before."""
+    """Between blocks, and after a pass that was given up, autograd works as before."""
     blocks = sliding_window_inference(toy_model(pixelwise), scene(64, 64), TileGeometry(32, 4), RUNTIME)
     next(blocks)
     assert not torch.is_inference_mode_enabled()

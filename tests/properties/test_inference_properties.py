@@ -77,7 +77,7 @@ def test_where_tiles_agree_blending_is_exact(height: int, width: int, tile: int,
 def blocks_of(
     pixels: NDArray[np.uint8], *, tile: int, halo: int, batch: int, first_row: int = 0, folder: Path | None = None
 ) -> dict[tuple[int, int], NDArray[np.float32]]:
-    """Each block of a sweep by its place."""
+    """Each block of a pass by its place."""
     model = toy_model(local_mean, bands=1, mean=100.0, std=50.0)
     blocks = sliding_window_inference(
         model, pixels, TileGeometry(tile, halo, batch), RUNTIME, first_row=first_row, overlap_folder=folder
@@ -93,10 +93,10 @@ def blocks_of(
     st.integers(1, 9),
     st.data(),
 )
-def test_a_sweep_from_a_later_row_has_the_same_bits(
+def test_a_pass_from_a_later_row_has_the_same_bits(
     height: int, width: int, geometry: tuple[int, int], batch: int, data: st.DataObject
 ) -> None:
-    """Whatever the size, the overlap and the row: the blocks are those of a whole sweep, and no others."""
+    """Whatever the size, the overlap and the row: the blocks are those of a whole pass, and no others."""
     tile, halo = geometry
     pixels = np.random.default_rng(height * width).integers(0, 256, (height, width, 1), np.uint8)
     whole = blocks_of(pixels, tile=tile, halo=halo, batch=batch)
@@ -109,8 +109,8 @@ def test_a_sweep_from_a_later_row_has_the_same_bits(
 
 @settings(deadline=None, max_examples=15)
 @given(st.integers(33, 120), st.integers(1, 120), st.integers(0, 15), st.integers(1, 5))
-def test_a_lower_edge_in_a_file_changes_nothing(height: int, width: int, halo: int, batch: int) -> None:
-    """The same bits as with the edge in memory; the file is gone afterwards."""
+def test_a_lower_overlap_in_a_file_changes_nothing(height: int, width: int, halo: int, batch: int) -> None:
+    """The same bits as with the overlap in memory; the file is gone afterwards."""
     pixels = np.random.default_rng(height * width).integers(0, 256, (height, width, 1), np.uint8)
     memory = blocks_of(pixels, tile=32, halo=halo, batch=batch)
     with tempfile.TemporaryDirectory() as folder:
