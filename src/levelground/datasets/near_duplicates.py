@@ -19,18 +19,18 @@ from numpy.typing import NDArray
 
 from levelground.files import atomic_path
 from levelground.imagery.cache import REMEDY
+from levelground.imagery.geotiff import Pixels
 from levelground.imagery.legend import IGNORE, LabelMap
 from levelground.records import DAMAGED, sha256_json
 
-Pixels = NDArray[np.generic]  # (H, W, C)
 Kind = Literal["touches", "overlaps", "repeats"]
 """How two scenes are related."""
 
 Scores = NDArray[np.float32]
 Spectra = NDArray[np.complex64]
 
-FINGERPRINT_VERSION = 1  # raise it when anything below gives other numbers
-THUMB = 64
+FINGERPRINT_VERSION = 1  # raised when the same pixels give another fingerprint
+THUMB = 64  # side of the thumbnail, px
 CHANNELS = 3  # brightness and two differences of bands; more add little and cost space
 
 SCALES = (4, 8, 16, 32, 64, 128)  # pixels along a border; an octave each

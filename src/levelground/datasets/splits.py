@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from levelground.errors import SplitError
 from levelground.imagery.geotiff import Window
+from levelground.imagery.layouts import SPLIT_FOLDERS
 from levelground.records import sha256_json
 
 SplitName = Literal["train", "val", "test"]
@@ -25,15 +26,6 @@ LIST_FILES: dict[SplitName, tuple[str, ...]] = {
     "train": ("train.txt",),
     "val": ("val.txt", "crossvali.txt", "valid.txt"),
     "test": ("test.txt",),
-}
-FOLDERS: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
 }
 
 Content = NDArray[np.int64]  # (groups, classes + 1): pixels of each class, then the number of scenes
@@ -191,7 +183,8 @@ def split_folder(path: str) -> SplitName | None:
         >>> split_folder("images/val/119.jpg"), split_folder("images/119.jpg")
         ('val', None)
     """
-    return next((FOLDERS[part.lower()] for part in PurePosixPath(path).parts[:-1] if part.lower() in FOLDERS), None)
+    folders = (part.lower() for part in PurePosixPath(path).parts[:-1])
+    return next((SPLIT_FOLDERS[folder] for folder in folders if folder in SPLIT_FOLDERS), None)
 
 
 def folders_split(paths: Mapping[str, str]) -> Split:

@@ -41,7 +41,13 @@ FindingCode = Literal[
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label")
-_SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing")
+SPLIT_FOLDERS: Mapping[str, Literal["train", "val", "test"]] = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""Folders that are named after a set of a split, and that set."""
+
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _KAGGLE = re.compile(r"(?P<id>.+)_(?P<part>sat|mask)", re.IGNORECASE)
 _LABEL = re.compile(r"(?P<base>.+?)[_-](labels?|masks?|gt)", re.IGNORECASE)
@@ -210,7 +216,7 @@ def _short_ids(images: Keyed) -> dict[PurePosixPath, str]:
 
 def _group(key: PurePosixPath) -> str:
     """Return the folder that a scene shares with others, without folders that are named after a split."""
-    parts = [part for part in key.parent.parts if part.lower() not in _SPLIT_FOLDERS]
+    parts = [part for part in key.parent.parts if part.lower() not in SPLIT_FOLDERS]
     return "/".join(parts)
 
 

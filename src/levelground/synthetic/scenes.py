@@ -1,4 +1,4 @@
-"""Generate land-cover scenes in the DeepGlobe layout: a data set for a machine that has none.
+"""Generate land-cover scenes in the DeepGlobe layout, for demonstrations and tests without real data.
 
 A scene is a pure function of ``(seed, index, size)``. Its ground is laid out (:mod:`~levelground.synthetic.terrain`),
 painted (:mod:`~levelground.synthetic.textures`), and built and planted (:mod:`~levelground.synthetic.objects`); then
