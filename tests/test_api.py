@@ -212,6 +212,16 @@ def test_the_words_are_those_of_the_command_line(capsys: pytest.CaptureFixture[s
     assert line == f"ConfigError: {spoken}\n"
 
 
+def test_a_notebook_starts_no_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would run the program from its start, which a notebook or console does not have."""
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    with pytest.raises(
+        ConfigError, match=r"^processes 2: a notebook or console has no program .* Use a script or the "
+    ):
+        lg.train("study", arch="unet", processes=2)
+    assert options_given(monkeypatch, "train", "study", arch="unet", processes=1).upkeep.processes == 1
+
+
 def test_a_full_disk_is_ours_in_python_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever library meets it."""
 

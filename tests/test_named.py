@@ -42,7 +42,7 @@ def test_boundary_metrics_take_boundary_counts() -> None:
         mean.sums(COUNTS, COUNTED)
 
 
-def test_the_multiverses_columns_follow_the_scorings() -> None:
+def test_the_metrics_shown_follow_the_scorings() -> None:
     """Nine where scorings differ, three where they don't."""
     assert [metric.name for metric in mean_metrics(COUNTED)][2:5] == [
         "official.pixel_accuracy", "kept.miou", "kept.mf1",

@@ -14,6 +14,7 @@ import inspect
 import itertools
 import os
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
@@ -86,7 +87,9 @@ def make_function(command: str) -> Callable[..., Any]:
     arguments = command_arguments(command)
 
     def function(*args: object, **kwargs: object) -> object:
-        options = make_options(command, _named(command, arguments, args, kwargs))
+        given = _named(command, arguments, args, kwargs)
+        options = make_options(command, given)
+        _refuse_processes(given.get("processes"))
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch is loaded: its advice is for programmers
         with full_disk():
             return command_function(command)(options)
@@ -290,6 +293,15 @@ def _make(
         return cls(**fields)
     except ValidationError as error:
         raise ConfigError(f"{fault_of(error, {}, command)}. {_help(command)}") from error
+
+
+def _refuse_processes(processes: object) -> None:
+    """Refuse several processes where Python is interactive: each would run the program again, and there is none."""
+    if processes not in (None, 1) and (hasattr(sys, "ps1") or "ipykernel" in sys.modules):
+        raise ConfigError(
+            f"processes {processes}: a notebook or console has no program that the others could run. Use a script or "
+            "the command line."
+        )
 
 
 def _named(
