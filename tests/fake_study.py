@@ -16,12 +16,14 @@ from PIL import Image
 from run_builder import BINS, adopted_card, build_run, scene_counts
 
 from levelground.comparison.compare import compare_runs, write_comparison
-from levelground.comparison.record import Comparison, GroundTruth
+from levelground.comparison.conditions import GroundTruth
+from levelground.comparison.record import Comparison
 from levelground.comparison.results import ScoreSet
+from levelground.history import HistoryLine, append_history
 from levelground.imagery.legend import DEEPGLOBE, IGNORE, LabelMap, Legend, encode_colours
 from levelground.metrics.confusion import count_confusion
 from levelground.metrics.counts_file import SceneCounts
-from levelground.runs import HistoryLine, Run, append_history
+from levelground.runs import Run
 
 GROUND = np.array(
     [(150, 140, 135), (170, 160, 90), (150, 165, 105), (50, 85, 50), (40, 65, 95), (190, 170, 140), (225, 228, 232)],

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from levelground.history import HistoryLine, append_history
 from levelground.imagery.legend import Legend, LegendClass
 from levelground.metrics.counts_file import SceneCounts, write_counts
 from levelground.records import check_record, sha256_array, to_json, write_json
-from levelground.runs import HistoryLine, Run, RunCard, append_history, read_run, write_card
+from levelground.runs import Run, RunCard, read_run, write_card
 
 LEGEND = Legend(
     "three",

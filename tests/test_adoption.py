@@ -19,11 +19,12 @@ from levelground.config import TileOptions, WeightsOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, LevelgroundError, SceneError, WeightsError
 from levelground.evaluation.evaluate import evaluate_run
+from levelground.history import read_history
 from levelground.imagery.legend import IGNORE
 from levelground.metrics.counts_file import read_counts
 from levelground.metrics.scores import miou
 from levelground.models.loading import load_model
-from levelground.runs import EVALUATION_LOG, AdoptionRecord, Run, read_history, read_run
+from levelground.runs import EVALUATION_LOG, AdoptionRecord, Run, read_run
 from levelground.runtime import make_runtime
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from levelground.adoption.histories import read_origin_history
+from levelground.adoption.weights import read_origin_history
 from levelground.errors import DataError
-from levelground.runs import HistoryLine
+from levelground.history import HistoryLine
 
 
 def write(path: Path, **content: object) -> Path:

@@ -18,7 +18,8 @@ from levelground.comparison.caveats import (
     what_would_decide,
 )
 from levelground.comparison.compare import compare_runs
-from levelground.comparison.record import Comparison, EvaluationLog, LoggedEvaluation
+from levelground.comparison.conditions import EvaluationLog, LoggedEvaluation
+from levelground.comparison.record import Comparison
 from levelground.errors import RecordError
 
 

@@ -14,13 +14,8 @@ import pytest
 from run_builder import LEGEND, build_dataset, build_run, noisy_counts, scene_counts, spread
 
 from levelground.comparison.compare import compare_runs, write_comparison
-from levelground.comparison.record import (
-    Comparison,
-    DatasetSummary,
-    SeparatedGroup,
-    comparison_json,
-    read_comparison,
-)
+from levelground.comparison.conditions import DatasetSummary, SeparatedGroup
+from levelground.comparison.record import Comparison, comparison_json, read_comparison
 from levelground.comparison.results import Finding
 from levelground.errors import ConfigError, RecordError
 from levelground.imagery.legend import Legend

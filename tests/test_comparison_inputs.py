@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from run_builder import LEGEND, build_dataset, build_run, noisy_counts, scene_counts
 
+from levelground.comparison.conditions import EvaluationLog, LoggedEvaluation, SeparatedGroup
 from levelground.comparison.inputs import (
     find_dataset,
     gather,
@@ -15,7 +16,6 @@ from levelground.comparison.inputs import (
     read_evaluation_log,
     separated_groups,
 )
-from levelground.comparison.record import EvaluationLog, LoggedEvaluation, SeparatedGroup
 from levelground.errors import ConfigError, RecordError
 from levelground.records import write_json
 

@@ -12,15 +12,15 @@ from scipy import stats
 
 from levelground.comparison.compare import compare_runs
 from levelground.comparison.compatibility import Evaluated
-from levelground.comparison.pairs import (
+from levelground.comparison.record import Comparison
+from levelground.comparison.results import RunPairResult
+from levelground.comparison.summaries import (
     architecture_pair_results,
     groups_for_p,
     open_pair_power,
     run_pair_results,
+    stack_counts,
 )
-from levelground.comparison.record import Comparison
-from levelground.comparison.results import RunPairResult
-from levelground.comparison.run_summaries import stack_counts
 from levelground.metrics.named import Metric, parse_metric
 from levelground.metrics.scores import class_iou, miou
 from levelground.runs import Run

@@ -14,8 +14,8 @@ from onnx_files import read_metadata
 from study_builder import LEGEND
 
 from levelground.errors import ModelError
+from levelground.exporting.export import compare_models, gather_tiles
 from levelground.exporting.onnx import client_metadata, write_onnx
-from levelground.exporting.parity import compare_models, gather_tiles
 from levelground.models.loading import load_model, open_model
 from levelground.models.model import Model
 from levelground.models.spec import ModelSpec, run_spec

@@ -8,9 +8,9 @@ import pytest
 from fake_study import FakeStudy, build_fake_study, with_classes
 from PIL import Image
 
+from levelground.history import HistoryLine, append_history
 from levelground.imagery.legend import default_legend
 from levelground.reporting.figures import draw_figures, file_name
-from levelground.runs import HistoryLine, append_history
 
 PLOTS = {
     "train_loss_epochs.png", "train_loss_steps.png", "val_iou_epochs.png", "val_iou_steps.png", "forest.png",

@@ -18,13 +18,14 @@ from training_builder import RECIPE, RUNTIME, assert_same_run, history, small_sp
 from levelground.config import load_recipe
 from levelground.datasets.dataset import Dataset
 from levelground.errors import DiskError, TrainingError
+from levelground.history import read_history
 from levelground.models.loading import load_model
 from levelground.records import to_json
-from levelground.runs import Run, SelectionRecord, list_runs, read_history, read_run
+from levelground.runs import Run, SelectionRecord, list_runs, read_run
 from levelground.training import loop as training
 from levelground.training import step as stepping
 from levelground.training.batches import Batch
-from levelground.training.checkpoint import load_state, save_state, state_paths
+from levelground.training.loop import load_state, save_state, state_paths
 from levelground.training.prepare_run import make_job
 from levelground.training.step import Stepper
 from levelground.training.validation import validate

@@ -8,7 +8,7 @@ from PIL import Image
 from prediction_builder import ArrayReader, write_class_map
 from study_builder import LEGEND
 
-from levelground.prediction.previews import (
+from levelground.prediction.predict import (
     add_names,
     draw_overlay,
     reduced_classes,
@@ -50,8 +50,8 @@ def test_a_reduced_image_is_the_mean_of_what_has_data(monkeypatch: pytest.Monkey
     low, high = np.percentile(values.compressed().reshape(-1, 3), (2, 98), axis=0)
     expected = (255 * (values - low) / (high - low)).clip(0, 255).astype(np.uint8)
     assert np.array_equal(found[~values.mask[..., 0]], expected.data[~values.mask[..., 0]])
-    monkeypatch.setattr("levelground.prediction.previews.STRIP_ROWS", 31)
-    monkeypatch.setattr("levelground.prediction.previews._WIDE", 17)
+    monkeypatch.setattr("levelground.prediction.predict.STRIP_ROWS", 31)
+    monkeypatch.setattr("levelground.prediction.predict._WIDE", 17)
     assert np.array_equal(reduced_image(ArrayReader(pixels), (12, 9)), found)
 
 

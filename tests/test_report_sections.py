@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from levelground.comparison.record import Comparison, ProtocolDifference, read_comparison
+from levelground.comparison.conditions import ProtocolDifference
+from levelground.comparison.record import Comparison, read_comparison
 from levelground.comparison.results import Finding, MetricRow, PairResult, RunResult
 from levelground.reporting.cost_table import calibration_charts, cost_rows, protocol_rows, speed_chart, unlike_rows
 from levelground.reporting.pairwise import OPEN_PAIRS, oriented_pairs, pair_forest, verdict_matrix

@@ -9,7 +9,7 @@ from run_builder import LEGEND, build_run, noisy_counts, scene_counts
 
 from levelground.comparison.inputs import gather
 from levelground.comparison.results import Convergence
-from levelground.comparison.run_summaries import (
+from levelground.comparison.summaries import (
     calibration,
     convergence,
     mean_loss,
@@ -19,8 +19,9 @@ from levelground.comparison.run_summaries import (
     stack_counts,
     throughput,
 )
+from levelground.history import HistoryLine, append_history
 from levelground.metrics.named import parse_metric
-from levelground.runs import HistoryLine, Run, append_history
+from levelground.runs import Run
 
 COUNTS = noisy_counts(4, 0.2, seed=1)
 

@@ -8,20 +8,17 @@ from pathlib import Path
 import pytest
 
 from levelground.errors import DiskError, RecordError
+from levelground.history import HistoryLine, append_history, read_history, truncate_history
 from levelground.records import to_json, write_json
 from levelground.runs import (
-    HistoryLine,
     Run,
     RunCard,
-    append_history,
     list_runs,
-    read_history,
     read_run,
     read_study,
     run_name,
     runs_folder,
     schemas,
-    truncate_history,
     write_card,
     write_study,
 )

@@ -9,7 +9,8 @@ from study_builder import ENCODER
 
 from levelground.config import Budget, Recipe, RunOptions
 from levelground.datasets.dataset import Dataset
-from levelground.runs import HistoryLine, Run, read_history
+from levelground.history import HistoryLine, read_history
+from levelground.runs import Run
 from levelground.runtime import make_runtime
 from levelground.training.prepare_run import train_run
 from levelground.training.run_spec import RunSpec, fit_recipe

@@ -35,7 +35,7 @@ _PLACES = {
     "read_comparison": "comparison.record",
     "read_counts": "metrics.counts_file",
     "read_dataset": "datasets.dataset",
-    "read_history": "runs",
+    "read_history": "history",
     "read_legend": "imagery.legend",
     "read_run": "runs",
 }

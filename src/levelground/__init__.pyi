@@ -15,6 +15,7 @@ from levelground.config import Recipe as Recipe
 from levelground.config import load_recipe as load_recipe
 from levelground.datasets.dataset import Dataset as Dataset
 from levelground.datasets.dataset import read_dataset as read_dataset
+from levelground.history import read_history as read_history
 from levelground.imagery.legend import Legend as Legend
 from levelground.imagery.legend import LegendClass as LegendClass
 from levelground.imagery.legend import read_legend as read_legend
@@ -26,7 +27,6 @@ from levelground.models.spec import ModelSpec as ModelSpec
 from levelground.prediction.predict import PredictedMap
 from levelground.runs import Run as Run
 from levelground.runs import list_runs as list_runs
-from levelground.runs import read_history as read_history
 from levelground.runs import read_run as read_run
 
 __version__: str

@@ -1,27 +1,22 @@
 """Run and study folders on disk: run card, history, what a study was asked for, and where things lie."""
 
 import dataclasses
-import json
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, StrictBool, StrictFloat, StrictInt, StrictStr
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from levelground import _drawn_by
 from levelground.config import Budget, Recipe, check_recipe
 from levelground.errors import RecordError
-from levelground.files import append_text
+from levelground.history import HISTORY_FILE, HistoryLine
 from levelground.records import (
     RECORD_CONFIG,
     OpenRecord,
-    Record,
-    atomic_path,
     check_record,
     json_schema,
     read_json,
@@ -29,7 +24,7 @@ from levelground.records import (
     write_json,
 )
 
-RUN_FILE, STUDY_FILE, HISTORY_FILE = "run.json", "study.json", "history.jsonl"
+RUN_FILE, STUDY_FILE = "run.json", "study.json"
 EVALUATION_LOG = "test_looks.jsonl"
 """In a study folder: one line for each evaluation of a run on the test scenes, with time, run and command."""
 REMEDY = "Make the run anew."
@@ -256,51 +251,6 @@ class StudyRecord(OpenRecord):
     """Names of the runs."""
 
 
-def _check_number(value: object) -> object:
-    """Refuse what is not a number that can be drawn; not-a-number becomes ``None``."""
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= 1e300):
-        raise PydanticCustomError("number", "is {shown}, expected a number", {"shown": repr(str(value)[:40])})
-    return value
-
-
-Number = Annotated[float | None, BeforeValidator(_check_number)]
-"""A number that curves may show; not-a-number is written as ``null``."""
-
-
-@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
-class HistoryLine(OpenRecord):
-    """One line of ``history.jsonl``: a training step, or a validation."""
-
-    ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset({"step"})
-
-    kind: StrictStr = ""
-    """``step``, ``val`` (a validation) or ``val_image`` (one image of a validation; adopted histories only)."""
-    step: Annotated[StrictInt, BeforeValidator(_check_number)] = 0
-    """Training steps done."""
-    epoch: Number = None
-    train_loss: Number = None
-    """Loss of the step, or the mean since the validation before."""
-    lr: Number = None
-    """Highest learning rate of the step."""
-    images_per_s: Number = None
-    image: StrictInt | None = None
-    """Number of the validation image."""
-    val_loss: Number = None
-    """Cross-entropy per counted pixel."""
-    val_miou: Number = None
-    val_pixel_accuracy: Number = None
-    val_dice_loss: Number = None
-    """Mean over scenes of the origin recipe's Dice loss."""
-    val_own_loss: Number = None
-    """Validation loss of an adopted history, by the other tool's definition."""
-    val_image_iou: Number = None
-    """Micro IoU per image, averaged over images, of an adopted history."""
-    time_s: Number = None
-    """Time in training and validation so far, seconds."""
-
-
 @dataclasses.dataclass(frozen=True, repr=False)
 class Run:
     """A run folder: its place and its card."""
@@ -362,10 +312,6 @@ class Run:
     def preds_folder(self, split: str) -> Path:
         """Return the folder of the predicted masks of a split."""
         return self.folder / f"preds-{split}"
-
-
-EVALUATION_LOG = "test_looks.jsonl"
-"""In a study folder: one line for each evaluation of a run on the test scenes, with time, run and command."""
 
 
 def runs_folder(study: Path) -> Path:
@@ -434,66 +380,7 @@ def write_study(folder: Path, study: StudyRecord) -> None:
     write_json(folder / STUDY_FILE, to_json(study), kind="study")
 
 
-def history_line(content: Mapping[str, object]) -> HistoryLine:
-    """Make a line of its keys and values, those of metrics without a field of their own included."""
-    return check_record(dict(content), HistoryLine, source="history line", remedy="Train anew.")
-
-
-def append_history(folder: Path, lines: Iterable[HistoryLine]) -> None:
-    """Append lines to ``history.jsonl``.
-
-    Raises:
-        DiskError: The disk is full; the history is what it was.
-    """
-    append_text(folder / HISTORY_FILE, "".join(map(_written, lines)))
-
-
-def _written(line: HistoryLine) -> str:
-    return json.dumps(to_json(line), allow_nan=False) + "\n"
-
-
-def read_history(folder: str | PathLike[str]) -> list[HistoryLine]:
-    """Read the lines of ``history.jsonl``; a last line that a kill cut short is left out.
-
-    Raises:
-        RecordError: A line before the last is not a JSON object, or a field holds a value of a wrong type.
-    """
-    path = Path(folder) / HISTORY_FILE
-    if not path.exists():
-        return []
-    return list(_parsed(path, path.read_text(encoding="utf-8", errors="replace").split("\n")))
-
-
-def _parsed(path: Path, lines: list[str]) -> Iterator[HistoryLine]:
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            content = json.loads(line)
-        except ValueError:
-            content = None
-        source = f"{path}: line {number}"
-        if isinstance(content, dict):
-            yield check_record(content, HistoryLine, source=source, remedy="Remove the line.")
-        elif number < len(lines):
-            raise RecordError(f"{source} is not a JSON object ({line[:40]!r}). Remove the line.")
-
-
-def truncate_history(folder: Path, last_step: int, *, last_validation: int | None = None) -> None:
-    """Keep the history that a state knows, so that a resumed run writes the rest once.
-
-    Args:
-        folder: The run folder.
-        last_step: The last step to keep.
-        last_validation: The last step whose validation to keep; ``None`` keeps those up to ``last_step``.
-    """
-    limit = last_step if last_validation is None else min(last_step, last_validation)
-    lines = [line for line in read_history(folder) if line.step <= (limit if line.kind == "val" else last_step)]
-    with atomic_path(folder / HISTORY_FILE) as temporary:
-        temporary.write_text("".join(map(_written, lines)), encoding="utf-8")
-
-
-def schemas() -> dict[str, Record]:
+def schemas() -> Mapping[str, Mapping[str, JsonValue]]:
     """Return the JSON Schemas of a run's and a study's records by the name of their file."""
     return {
         RUN_FILE: json_schema(RunCard),

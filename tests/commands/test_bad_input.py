@@ -15,8 +15,9 @@ from bad_records import FLAGS, RUNS, SMALL, TRAIN, study
 
 from levelground.cli import main
 from levelground.datasets.dataset import read_dataset
+from levelground.history import read_history
 from levelground.imagery.legend import IGNORE
-from levelground.runs import list_runs, read_history
+from levelground.runs import list_runs
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -109,7 +110,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
 
     from levelground.training import loop as training
     from levelground.training import step as stepping
-    from levelground.training.checkpoint import load_state
+    from levelground.training.loop import load_state
 
     monkeypatch.chdir(tmp_path)
     study(tmp_path)

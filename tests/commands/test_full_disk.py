@@ -26,6 +26,7 @@ from levelground.datasets.dataset import read_dataset, write_dataset
 from levelground.errors import DiskError
 from levelground.evaluation.evaluate import write_mask
 from levelground.files import append_text
+from levelground.history import HistoryLine, append_history, truncate_history
 from levelground.imagery.cache import Cache
 from levelground.imagery.legend import DEEPGLOBE
 from levelground.imagery.scene_pixels import SceneFile
@@ -34,8 +35,8 @@ from levelground.models.smp_backend import save_model
 from levelground.records import write_json
 from levelground.reporting.figures import draw_figures
 from levelground.reporting.page import render_report
-from levelground.runs import HistoryLine, append_history, list_runs, truncate_history
-from levelground.training.checkpoint import save_state
+from levelground.runs import list_runs
+from levelground.training.loop import save_state
 
 Prepared = Callable[[], object]
 

@@ -11,7 +11,8 @@ import pytest
 from study_builder import ENCODER, build_study
 from training_builder import assert_same_run
 
-from levelground.runs import list_runs, read_history, read_run
+from levelground.history import read_history
+from levelground.runs import list_runs, read_run
 
 STEPS = 60
 FLAGS = (

@@ -14,8 +14,9 @@ from study_builder import ENCODER, SPLIT, build_study
 from training_builder import assert_same_run
 
 from levelground.cli import main
+from levelground.history import read_history
 from levelground.records import one_writer
-from levelground.runs import Run, list_runs, read_history, read_run
+from levelground.runs import Run, list_runs, read_run
 
 STEPS = 300
 FLAGS = (

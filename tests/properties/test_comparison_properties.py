@@ -11,9 +11,8 @@ from hypothesis.extra.numpy import arrays
 from run_builder import LEGEND, scene_counts
 
 from levelground.comparison.compatibility import Evaluated
-from levelground.comparison.pairs import run_pair_results
 from levelground.comparison.results import RunPairResult
-from levelground.comparison.run_summaries import score_set, sensitivity_rows, stack_counts
+from levelground.comparison.summaries import run_pair_results, score_set, sensitivity_rows, stack_counts
 from levelground.comparison.tables import escape_latex, escape_markdown
 from levelground.metrics.named import parse_metric
 from levelground.metrics.scores import scorings

@@ -28,13 +28,14 @@ from levelground.datasets.groups import read_groups
 from levelground.datasets.near_duplicates import cached_fingerprint, fingerprint_scene
 from levelground.datasets.splits import lists_split
 from levelground.errors import LevelgroundError
+from levelground.history import read_history
 from levelground.imagery.cache import Cache
 from levelground.imagery.legend import DEEPGLOBE, default_legend, read_legend
 from levelground.imagery.scene_pixels import SceneFile, read_labels
 from levelground.metrics.counts_file import read_counts
 from levelground.models.pretrained import read_state
-from levelground.runs import read_history, read_run
-from levelground.training.checkpoint import load_state, save_state
+from levelground.runs import read_run
+from levelground.training.loop import load_state, save_state
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 MANY = settings(FEW, max_examples=150)

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from levelground import __version__
 from levelground.comparison.compatibility import Evaluated, check_alike, compare_protocols, refuse_unlike
+from levelground.comparison.conditions import ProtocolDifference
 from levelground.comparison.findings import find, pair_text
 from levelground.comparison.inputs import (
     dataset_summary,
@@ -27,14 +28,7 @@ from levelground.comparison.inputs import (
     scene_rows,
     separated_groups,
 )
-from levelground.comparison.pairs import (
-    architecture_pair_results,
-    architecture_results,
-    groups_for_p,
-    open_pair_power,
-    run_pair_results,
-)
-from levelground.comparison.record import FILE, Comparison, ProtocolDifference, write_record
+from levelground.comparison.record import FILE, Comparison, write_record
 from levelground.comparison.results import (
     ArchitecturePairResult,
     ArchitectureResult,
@@ -42,12 +36,17 @@ from levelground.comparison.results import (
     RunPairResult,
     RunResult,
 )
-from levelground.comparison.run_summaries import (
+from levelground.comparison.summaries import (
+    architecture_pair_results,
+    architecture_results,
     boundary_scores,
     calibration,
     convergence,
+    groups_for_p,
     mean_loss,
+    open_pair_power,
     pareto_front,
+    run_pair_results,
     scene_scores,
     score_set,
     sensitivity_rows,

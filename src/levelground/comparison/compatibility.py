@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import JsonValue
 
-from levelground.comparison.record import ProtocolDifference
+from levelground.comparison.conditions import ProtocolDifference
 from levelground.comparison.text import listing
 from levelground.errors import RecordError, UnlikeError
 from levelground.metrics.counts_file import SceneCounts

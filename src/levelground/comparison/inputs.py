@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from levelground.comparison.compatibility import Evaluated, protocol_of
-from levelground.comparison.record import (
+from levelground.comparison.conditions import (
     DatasetFinding,
     DatasetSummary,
     EvaluationLog,

@@ -22,6 +22,15 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from levelground import _drawn_by
+from levelground.comparison.conditions import (
+    DatasetSummary,
+    EvaluationLog,
+    GroundTruth,
+    ProtocolDifference,
+    SceneRow,
+    SeparatedGroup,
+    SplitRule,
+)
 from levelground.comparison.results import (
     BLOCK,
     ArchitecturePairResult,
@@ -48,139 +57,6 @@ FILE = "comparison.json"
 
 _FOLDER = "_folder"
 """Where a comparison keeps the folder of its file, which is neither compared nor written."""
-
-
-def _empty(value: object) -> bool:
-    """Whether a list that the earliest records lack is left out of the file."""
-    return value == ()
-
-
-@dataclass(frozen=True, config=BLOCK)
-class SplitRule:
-    """How the split came about."""
-
-    kind: str
-    """Its rule."""
-    seed: int | None
-    """The seed of a random one."""
-    left_out: tuple[str, ...]
-    """Scenes in no set."""
-    text: str
-    """The rule in words."""
-
-
-@dataclass(frozen=True, config=BLOCK)
-class DatasetFinding:
-    """Something worth saying about the data set."""
-
-    severity: str
-    """``error``, ``warning`` or ``note``."""
-    code: str
-    """What kind of finding it is."""
-    text: str
-    """The finding in words."""
-    scene: str | None = None
-    """The scene that it is about."""
-
-
-@dataclass(frozen=True, config=BLOCK)
-class DatasetSummary:
-    """Sizes and origin of the data set; ``None`` where no ``dataset.json`` was at hand."""
-
-    scenes: int | None
-    """All scenes."""
-    train: int | None
-    """Training scenes."""
-    val: int | None
-    """Validation scenes."""
-    test: int | None
-    """Test scenes."""
-    layout: str | None
-    """The layout of its folder."""
-    n_test_groups: Annotated[int | None, Field(alias="n_groups_test")]
-    """Groups of test scenes; ``None`` where another split was scored."""
-    findings: tuple[DatasetFinding, ...]
-    """What ``prepare`` found."""
-
-
-@dataclass(frozen=True, config=BLOCK)
-class SceneRow:
-    """One scene that was scored."""
-
-    id: str
-    """Scene id."""
-    group: str
-    """Its group, the resampling unit."""
-    height: int | None
-    """Height in pixels, where it is known."""
-    width: int | None
-    """Width in pixels, where it is known."""
-    labels_sha256: str
-    """Hash of its labels."""
-    class_pixels: tuple[Count, ...]
-    """True pixels of each class, ``(K,)``."""
-
-
-@dataclass(frozen=True, config=BLOCK)
-class GroundTruth:
-    """The true pixels of all scenes."""
-
-    class_pixels: tuple[Count, ...]
-    """Pixels of each class, ``(K,)``."""
-    class_share: tuple[float, ...]
-    """Their shares, ``(K,)``."""
-    present: tuple[bool, ...]
-    """Whether the class has true pixels, ``(K,)``."""
-    groups: Annotated[tuple[Count, ...], Field(exclude_if=_empty)] = ()
-    """Groups with true pixels of each class, ``(K,)``; empty in the earliest records."""
-
-
-@dataclass(frozen=True, config=BLOCK)
-class SeparatedGroup:
-    """A group with scenes in the split that was scored and in another one."""
-
-    group: str
-    """The group."""
-    scored: Annotated[tuple[str, ...], Field(alias="test")]
-    """Its scenes in the split that was scored."""
-    other: tuple[str, ...]
-    """Its scenes in the other split."""
-    other_split: str
-    """The other split."""
-
-
-@dataclass(frozen=True, config=BLOCK)
-class LoggedEvaluation:
-    """One evaluation on the test scenes, as the study's log holds it."""
-
-    time: str | None = None
-    """When."""
-    run: str | None = None
-    """Of which run."""
-    command: str | None = None
-    """By which command."""
-    counts_sha256: str | None = None
-    """Hash of the counts it wrote."""
-
-
-@dataclass(frozen=True, config=BLOCK)
-class EvaluationLog:
-    """How often the test scenes were scored."""
-
-    total: Count
-    """Number of evaluations."""
-    evaluations: Annotated[tuple[LoggedEvaluation, ...], Field(alias="by")]
-    """Each of them."""
-
-
-@dataclass(frozen=True, config=BLOCK)
-class ProtocolDifference:
-    """A field of the training protocol in which runs differ."""
-
-    field: str
-    """The field."""
-    values: Mapping[str, JsonValue]
-    """Its value by run."""
 
 
 @plain_dataclass(frozen=True)

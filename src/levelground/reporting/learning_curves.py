@@ -7,9 +7,9 @@ from pathlib import Path
 from markupsafe import Markup
 
 from levelground.errors import RecordError
+from levelground.history import HistoryLine, read_history
 from levelground.reporting.run_styles import StyledRun
 from levelground.reporting.svg_charts import Point, Series, line_chart
-from levelground.runs import HistoryLine, read_history
 
 MOST_POINTS = 200
 """Points of a line; a longer history is drawn as means over stretches of equal length."""

@@ -37,14 +37,20 @@ from levelground.statistics.architectures import (
     architecture_scores,
     compare_architectures,
 )
-from levelground.statistics.calibration import Calibration, CalibrationError, ReliabilityBin, calibration_error
+from levelground.statistics.descriptive import (
+    Calibration,
+    CalibrationError,
+    MetricRanking,
+    ReliabilityBin,
+    calibration_error,
+    rank_under_metrics,
+)
 from levelground.statistics.intervals import (
     effective_df,
     jackknife,
     jackknife_se,
     t_interval,
 )
-from levelground.statistics.metric_sensitivity import MetricRanking, rank_under_metrics
 from levelground.statistics.pairs import (
     Estimate,
     PairEstimate,
