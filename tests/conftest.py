@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,26 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> "Dataset":
     from study_builder import build_study
 
     return build_study(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> "Run":
+    """A run of six steps on the scenes of ``dataset``, trained without interruption; tests leave it as it is."""
+    from study_builder import build_study
+    from training_builder import small_spec, train
+
+    dataset = build_study(tmp_path_factory.mktemp("scenes"))
+    return train(small_spec(dataset), dataset, tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.fixture
+def finished(undisturbed: "Run", tmp_path_factory: pytest.TempPathFactory) -> "Run":
+    """A copy of ``undisturbed`` in a study folder of its own, for tests that change it."""
+    from levelground.runs import read_run
+
+    study = tmp_path_factory.mktemp("finished") / "study"
+    shutil.copytree(undisturbed.folder.parent.parent, study)
+    return read_run(study / "runs" / undisturbed.name)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from study_builder import build_study
 from training_builder import RECIPE, RUNTIME, small_spec, train
 
 from levelground.config import Budget, load_recipe
@@ -20,16 +19,10 @@ from levelground.training.run_spec import RunSpec, TrainingJob, fit_recipe
 from levelground.training.step import Stepper
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Two training scenes, one to validate."""
-    return build_study(tmp_path_factory.mktemp("budgeting"))
-
-
-@pytest.fixture(scope="module")
-def job(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
+@pytest.fixture
+def job(dataset: Dataset, tmp_path: Path) -> TrainingJob:
     """A job of four steps an epoch."""
-    return make_job(small_spec(dataset), dataset, tmp_path_factory.mktemp("job") / "run", RUNTIME, None)
+    return make_job(small_spec(dataset), dataset, tmp_path / "run", RUNTIME, None)
 
 
 @pytest.mark.parametrize(

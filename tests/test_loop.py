@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from study_builder import build_study
 from training_builder import RECIPE, RUNTIME, assert_same_run, history, small_spec, train, weights
 
 from levelground.config import load_recipe
@@ -29,18 +28,6 @@ from levelground.training.loop import load_state, save_state, state_paths
 from levelground.training.prepare_run import make_job
 from levelground.training.step import Stepper
 from levelground.training.validation import validate
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Two training scenes, one to validate."""
-    return build_study(tmp_path_factory.mktemp("training"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Six steps without interruption."""
-    return train(small_spec(dataset), dataset, tmp_path_factory.mktemp("undisturbed"))
 
 
 @pytest.fixture

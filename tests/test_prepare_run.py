@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from array_dataset import array_dataset
-from study_builder import SPLIT, build_study
+from study_builder import SPLIT
 from training_builder import RECIPE, RUNTIME, assert_same_run, history, small_spec, train, weights
 
 from levelground.config import Budget
@@ -17,27 +17,15 @@ from levelground.training.prepare_run import make_job
 from levelground.training.run_spec import identity
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Two training scenes, one to validate."""
-    return build_study(tmp_path_factory.mktemp("planning"))
-
-
-@pytest.fixture(scope="module")
-def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A finished run of six steps."""
-    return train(small_spec(dataset), dataset, tmp_path_factory.mktemp("run"))
-
-
-def test_the_order_of_a_split_changes_no_crop(dataset: Dataset, run: Run, tmp_path: Path) -> None:
+def test_the_order_of_a_split_changes_no_crop(dataset: Dataset, finished: Run, tmp_path: Path) -> None:
     """Lists name scenes in any order; the run is the same."""
     reordered = dataclasses.replace(dataset, split=dataclasses.replace(SPLIT, train=SPLIT.train[::-1]))
-    assert_same_run(train(small_spec(reordered), reordered, tmp_path), run)
+    assert_same_run(train(small_spec(reordered), reordered, tmp_path), finished)
 
 
-def test_the_card_names_all_that_decides(dataset: Dataset, run: Run) -> None:
+def test_the_card_names_all_that_decides(dataset: Dataset, finished: Run) -> None:
     """Configuration, data by hash, versions, hardware, sizes."""
-    card = run.card
+    card = finished.card
     expected = {
         "arch": "linknet",
         "encoder_weights": "none",
@@ -66,10 +54,10 @@ def test_the_card_names_all_that_decides(dataset: Dataset, run: Run) -> None:
     assert set(card.versions) >= {"levelground", "torch", "timm"}
 
 
-def test_both_kinds_of_outputs_are_trained(dataset: Dataset, run: Run, tmp_path: Path) -> None:
+def test_both_kinds_of_outputs_are_trained(dataset: Dataset, finished: Run, tmp_path: Path) -> None:
     """Three and four."""
     every = train(small_spec(dataset, steps=1, recipe=dataclasses.replace(RECIPE, outputs="all")), dataset, tmp_path)
-    heads = [weights(one)["segmentation_head.0.weight"].shape[0] for one in (run, every)]
+    heads = [weights(one)["segmentation_head.0.weight"].shape[0] for one in (finished, every)]
     assert heads == [3, 4]
 
 
@@ -101,21 +89,23 @@ def test_other_imagery_is_trained(tmp_path: Path, bands: int, dtype: str) -> Non
 
 
 def test_a_run_that_goes_on_elsewhere_says_what_changed(
-    dataset: Dataset, run: Run, capsys: pytest.CaptureFixture[str]
+    dataset: Dataset, finished: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Other versions, threads or precision may give other last bits."""
-    write_card(run.folder, dataclasses.replace(run.card, status="stopped", threads=7, versions={"torch": "1.0"}))
-    train(small_spec(dataset), dataset, run.folder.parent.parent)
+    write_card(
+        finished.folder, dataclasses.replace(finished.card, status="stopped", threads=7, versions={"torch": "1.0"})
+    )
+    train(small_spec(dataset), dataset, finished.folder.parent.parent)
     said = capsys.readouterr().err
-    assert f"{run.name}: threads were 7, now 1: the weights may differ in the last bits." in said
-    assert f"{run.name}: versions were {{'torch': '1.0'}}, now " in said
+    assert f"{finished.name}: threads were 7, now 1: the weights may differ in the last bits." in said
+    assert f"{finished.name}: versions were {{'torch': '1.0'}}, now " in said
     assert "precision were" not in said
-    assert read_run(run.folder).card.status == "finished"
+    assert read_run(finished.folder).card.status == "finished"
 
 
-def test_a_run_that_was_begun_keeps_its_number_of_steps(dataset: Dataset, run: Run) -> None:
+def test_a_run_that_was_begun_keeps_its_number_of_steps(dataset: Dataset, finished: Run) -> None:
     """Minutes are not timed again."""
-    card = dataclasses.replace(run.card, budget=BudgetRecord(asked="1 minutes", steps=11, validations=2))
+    card = dataclasses.replace(finished.card, budget=BudgetRecord(asked="1 minutes", steps=11, validations=2))
     asked = dataclasses.replace(small_spec(dataset), budget=Budget(minutes=1))
-    job = make_job(asked, dataset, run.folder, RUNTIME, Run(run.folder, card))
+    job = make_job(asked, dataset, finished.folder, RUNTIME, Run(finished.folder, card))
     assert (job.steps, job.validations) == (11, 2)

@@ -58,18 +58,6 @@ OTHER_VALUES = {
 """For every field that decides something, a value other than that of the tests' recipe."""
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Two training scenes, one to validate."""
-    return build_study(tmp_path_factory.mktemp("planning"))
-
-
-@pytest.fixture(scope="module")
-def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A finished run of six steps."""
-    return train(small_spec(dataset), dataset, tmp_path_factory.mktemp("run"))
-
-
 def test_runs_of_0_1_0_are_found_as_done() -> None:
     """What was asked is read from the card, and has the identity and the folder that 0.1.0 gave it."""
     dataset = read_dataset(STUDY_010)
@@ -169,15 +157,15 @@ def test_weights_in_a_file_count_by_what_they_hold(dataset: Dataset, tmp_path: P
     assert a == b != c
 
 
-def test_another_spec_of_the_same_name_gets_its_own_folder(dataset: Dataset, run: Run) -> None:
+def test_another_spec_of_the_same_name_gets_its_own_folder(dataset: Dataset, finished: Run) -> None:
     """The first is left alone; the second carries its identity in the name, and is found there again."""
-    study, asked = run.folder.parent.parent, small_spec(dataset, steps=2)
+    study, asked = finished.folder.parent.parent, small_spec(dataset, steps=2)
     folder, found = find_run(asked, dataset, study)
-    assert (folder.name, found) == (f"{run.name}-{identity(asked, dataset)[:8]}", None)
+    assert (folder.name, found) == (f"{finished.name}-{identity(asked, dataset)[:8]}", None)
     second = train(asked, dataset, study)
     assert second.folder == folder
     assert find_run(asked, dataset, study) == (folder, second)
-    assert find_run(small_spec(dataset), dataset, study) == (run.folder, run)
+    assert find_run(small_spec(dataset), dataset, study) == (finished.folder, finished)
     assert len(list_runs(study)) == 2
 
 

@@ -3,8 +3,7 @@
 import math
 
 import pytest
-from study_builder import build_study
-from training_builder import RUNTIME, small_spec, train
+from training_builder import RUNTIME, small_spec
 
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError
@@ -12,18 +11,6 @@ from levelground.models.loading import load_model
 from levelground.runs import Run
 from levelground.training.prepare_run import make_job
 from levelground.training.validation import validate
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Two training scenes, one to validate."""
-    return build_study(tmp_path_factory.mktemp("training"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Six steps without interruption."""
-    return train(small_spec(dataset), dataset, tmp_path_factory.mktemp("undisturbed"))
 
 
 def test_validation_is_the_counts_score(dataset: Dataset, undisturbed: Run) -> None:
