@@ -9,10 +9,11 @@ from scene_files import TWO, kaggle_pair, noise, png_of_size, random_labels, sav
 
 from levelground.config import Layout
 from levelground.errors import ConfigError, LegendError, SceneError
-from levelground.imagery.data_folder import FoundScenes, find_scenes, largest_index
+from levelground.imagery.data_folder import FoundScenes, find_scenes
 from levelground.imagery.image_headers import read_header
 from levelground.imagery.legend import DEEPGLOBE, default_legend, encode_colours
 from levelground.imagery.scene_pixels import read_labels, read_pixels
+from levelground.imagery.stored_values import occurring_values
 
 TOML = """name = "two"
 ignored = ["000000"]
@@ -130,25 +131,26 @@ def test_index_masks_take_a_legend_too(tmp_path: Path) -> None:
 
 def test_mask_of_other_values_is_told_and_left_out(tmp_path: Path) -> None:
     """Where classes are numbered, a value that is none."""
-    _folders(tmp_path, {"a": random_labels(4, 4, n_classes=3), "b": random_labels(4, 4).astype(np.uint16) + 300})
+    heights = np.arange(400, dtype=np.uint16).reshape(20, 20)
+    _folders(tmp_path, {"a": random_labels(4, 4, n_classes=3), "b": heights})
     found = find_scenes(tmp_path)
     assert [scene.id for scene in found.scenes] == ["a"]
     assert found.legend.n_classes == 3
     ((code, scene, text),) = _texts(found, tmp_path)
     assert (code, scene) == ("unreadable", "b")
-    assert text.startswith("masks/b.png: mask holds the values 30")
-    assert text.endswith("expected class indices 0 to 254, or 255 for no data. Number the classes from 0.")
+    assert text.startswith("masks/b.png: mask holds the values 0 to 399, expected class indices 0 to 254, or 255 for")
+    assert text.endswith("Number the classes from 0, or give a legend that names their values.")
 
 
-def test_largest_index_looks_at_all_parts_of_a_raster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Strips of a few rows; no data alone gives -1."""
-    monkeypatch.setattr("levelground.imagery.data_folder._STRIP_PIXELS", 20)
+def test_values_are_sought_in_all_parts_of_a_raster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strips of a few rows; no data alone gives no value."""
+    monkeypatch.setattr("levelground.imagery.stored_values._STRIP_PIXELS", 20)
     values = np.zeros((9, 10), np.int16)
     values[8, 9] = 6
     path = save_raster(tmp_path / "m.tif", values, nodata=-1)
-    assert largest_index(path, read_header(path)) == 6
+    assert occurring_values(path, read_header(path)) == {0, 6}
     path = save_raster(tmp_path / "n.tif", np.full((9, 10), -1, np.int16), nodata=-1)
-    assert largest_index(path, read_header(path)) == -1
+    assert occurring_values(path, read_header(path)) == set()
 
 
 def test_pairs_of_rasters_are_a_layout(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_legend_that_contradicts_itself_is_refused(changes: dict[str, object], t
         ),
         ("class = 3", r"the legend has no \[\[class\]\] entries"),
         ("class = [3]", r"a class is 3, expected index, name and colour\.$"),
-        ("colors = 1", r"the legend has the unknown key 'colors', expected class, ignored, name, rule\.$"),
+        ("colors = 1", r"the legend has the unknown key 'colors', expected class, ignored, name, nodata, rule\.$"),
         (
             'class = [{index = 0, nam = "a"}]',
             r"class 0 has the unknown key 'nam', expected colour, counted, index, name",

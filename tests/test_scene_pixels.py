@@ -101,7 +101,8 @@ def test_value_outside_the_legend_is_refused(tmp_path: Path, value: float, dtype
     image, mask = save_raster(tmp_path / "a.tif", noise(6, 9)), save_raster(tmp_path / "m.tif", values)
     text = (
         rf"m\.tif: {{}} a value that is not a class index of 'default' \(first {value} at row 4, column 7\), "
-        r"expected 0 to 2, or 255 for no data\. Fix the mask or the legend\.$"
+        r"expected 0 to 2, or 255 for no data\. Fix the mask or the legend; "
+        r"its nodata = \[VALUE\] names further values without data\.$"
     )
     with pytest.raises(SceneError, match=text.format("2 pixels hold")):
         read_labels(SceneFile("a", image, mask, coding="index"), default_legend(3))

@@ -45,7 +45,7 @@ from levelground.comparison.results import (
     RunResult,
 )
 from levelground.errors import RecordError, one_line
-from levelground.imagery.legend import JsonLegend
+from levelground.imagery.legend_schema import JsonLegend
 from levelground.metrics.scores import Scoring
 from levelground.records import SCHEMAS, read_json, write_json
 

@@ -24,7 +24,8 @@ from levelground.errors import RecordError, SplitError, one_line
 from levelground.imagery.cache import Cache, CachedScene
 from levelground.imagery.geotiff import Window
 from levelground.imagery.layouts import Finding
-from levelground.imagery.legend import JsonLegend, Legend
+from levelground.imagery.legend import Legend
+from levelground.imagery.legend_schema import JsonLegend
 from levelground.records import SCHEMAS, read_json, sha256_json, write_json
 
 DATASET_FILE = "dataset.json"

@@ -22,7 +22,13 @@ from levelground.datasets.near_duplicates import (
     fingerprint_scene,
     mean_and_std,
 )
-from levelground.datasets.quality_checks import FEW_GROUPS, check_dataset, missing_masks
+from levelground.datasets.quality_checks import (
+    FEW_GROUPS,
+    check_classes_occur,
+    check_dataset,
+    dropped_values,
+    missing_masks,
+)
 from levelground.datasets.splits import (
     SPLIT_NAMES,
     Split,
@@ -89,6 +95,7 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     findings = settle_problems(problems, len(decoded), skip_bad=options.skip_bad)
     findings += [one for one in found.findings if one.severity != "error"]
     scenes = [scene_record(one, data) for one in decoded]
+    check_classes_occur(scenes, found.legend)
     fingerprints = {one.scene.id: one.fingerprint for one in decoded}
     grouping = find_groups(options.groups, data, found.layout, [one.scene for one in decoded], scenes, fingerprints)
     scenes = [replace(scene, group=grouping.joined[scene.id]) for scene in scenes]
@@ -97,6 +104,7 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     split = choose_split(options, scenes, grouping, one_raster=n_rasters == 1, absent=absent)
     impure = {one.scene.id: one.entry.impure_pixels for one in decoded}
     findings += check_dataset(scenes, split, found.legend, grouping, impure, n_rasters=n_rasters)
+    findings += dropped_values({one.scene.id: one.entry.dropped_pixels for one in decoded})
     findings.sort(key=lambda one: _SEVERITIES.index(one.severity))
     mean, std = mean_and_std([fingerprints[scene] for scene in split.train])
     dataset = Dataset(

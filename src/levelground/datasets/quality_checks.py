@@ -8,6 +8,7 @@ from levelground.datasets.dataset import SceneRecord
 from levelground.datasets.groups import Grouping, NamedLink
 from levelground.datasets.near_duplicates import MOST_OVERLAPS
 from levelground.datasets.splits import SPLIT_NAMES, Split, separated_groups
+from levelground.errors import DataError
 from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import Legend
 from levelground.imagery.scene_pixels import SceneFile
@@ -99,6 +100,38 @@ def odd_masks(scenes: Sequence[SceneRecord], impure: Mapping[str, int]) -> list[
         )
         found.append(Finding("note", "impure-colours", text, dirty[0]))
     return found
+
+
+def dropped_values(dropped: Mapping[str, int]) -> list[Finding]:
+    """Warn that 255 is read as no data where neither file nor legend says so.
+
+    Args:
+        dropped: Pixels of 255 in each mask, by id.
+    """
+    scenes = sorted(scene for scene, pixels in dropped.items() if pixels)
+    if not scenes:
+        return []
+    text = (
+        f"{len(scenes)} masks hold 255 in {sum(dropped.values())} pixels in all, read as no data (first {scenes[0]}). "
+        "If 255 is a class, give each class of a legend its value; else nodata = [255] in the legend says so."
+    )
+    return [Finding("warning", "dropped-values", text, scenes[0])]
+
+
+def check_classes_occur(scenes: Sequence[SceneRecord], legend: Legend) -> None:
+    """Refuse data of which nothing can be learnt.
+
+    Raises:
+        DataError: Fewer than two classes have a pixel.
+    """
+    pixels = np.sum([scene.class_pixels for scene in scenes], axis=0)
+    if np.count_nonzero(pixels) < 2:
+        only = next((entry.name for entry in legend.classes if pixels[entry.index]), None)
+        raise DataError(
+            f"{scenes[0].labels}: {f'class {only!r} is the only one' if only else 'no class'} in all {len(scenes)} "
+            f"masks ({sum(scene.ignored_pixels for scene in scenes)} pixels without data), expected two or more. Give "
+            "a legend with the value of each class, or mend the masks' nodata value."
+        )
 
 
 def class_findings(scenes: Sequence[SceneRecord], legend: Legend, split: Split) -> list[Finding]:

@@ -49,7 +49,7 @@ class CacheEntry:
     """Keys, sizes, hashes and counts of a cached scene; without labels, their keys are None and their counts empty.
 
     ``class_pixels`` counts each class of the legend, ``ignored_pixels`` those without data, ``impure_pixels`` those
-    whose colour is read as a class but is not exactly one.
+    whose colour is read as a class but is not exactly one, ``dropped_pixels`` those of 255 that nothing declares.
     """
 
     image_key: str
@@ -63,6 +63,7 @@ class CacheEntry:
     class_pixels: tuple[int, ...]
     ignored_pixels: int
     impure_pixels: int = 0
+    dropped_pixels: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class _LabelFigures:
     class_pixels: tuple[int, ...]
     ignored_pixels: int
     impure_pixels: int
+    dropped_pixels: int = 0
 
 
 def default_cache_folder() -> Path:
@@ -125,6 +127,7 @@ class Cache:
             class_pixels=figures.class_pixels if figures else (),
             ignored_pixels=figures.ignored_pixels if figures else 0,
             impure_pixels=figures.impure_pixels if figures else 0,
+            dropped_pixels=figures.dropped_pixels if figures else 0,
         )
 
     def open(self, image_key: str, labels_key: str | None) -> CachedScene:
@@ -179,7 +182,7 @@ class Cache:
         try:
             content = json.loads(self.path(key).with_suffix(".json").read_text(encoding="utf-8"))
             figures = _LabelFigures(**content | {"class_pixels": tuple(content["class_pixels"])})
-            counts = (*figures.class_pixels, figures.ignored_pixels, figures.impure_pixels)
+            counts = (*figures.class_pixels, figures.ignored_pixels, figures.impure_pixels, figures.dropped_pixels)
             sound = isinstance(figures.sha256, str) and all(type(count) is int and count >= 0 for count in counts)
             fits = sound and self._map(key).shape == image[0][:2]
         except (OSError, ValueError, TypeError, KeyError, RecursionError, RecordError):
@@ -200,6 +203,7 @@ class Cache:
                 class_pixels=tuple(counts[: legend.n_classes].tolist()),
                 ignored_pixels=int(counts[IGNORE]),
                 impure_pixels=decoded.impure_pixels,
+                dropped_pixels=decoded.dropped_pixels,
             )
             self._write(labels_key, decoded.labels)
             with atomic_path(self.path(labels_key).with_suffix(".json"), REMEDY) as temporary:
@@ -217,7 +221,9 @@ def _labels_key(scene: SceneFile, legend: Legend, snap: int, image_sha256: str) 
     """Make the key of labels from mask, image (whose nodata pixels become IGNORE), legend, rule, snap and window."""
     if scene.labels is None:
         return None
-    classes = [legend.digest(), legend.rule, legend.ignored_colours]
+    classes: list[object] = [legend.digest(), legend.rule, legend.ignored_colours]
+    if legend.nodata or legend.classes[0].values:  # else the key is that of a legend before there were stored values
+        classes.append(legend.stored)
     files = [_file_sha256(scene.labels), image_sha256]
     return sha256_json(["labels", DECODING, files, classes, snap, scene.window, scene.coding])
 

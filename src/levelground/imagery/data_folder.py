@@ -19,17 +19,23 @@ from levelground.imagery.geotiff import Pixels, Window, read_info
 from levelground.imagery.image_headers import ImageHeader, check_type, read_header
 from levelground.imagery.image_pixels import read_colours, read_indices, used_palette
 from levelground.imagery.layouts import NAMINGS, Finding, FindingCode, Pair, Pairs, find_pairs, list_files
-from levelground.imagery.legend import DEEPGLOBE, IGNORE, MAX_CLASSES, Legend, default_legend, read_legend
+from levelground.imagery.legend import DEEPGLOBE, IGNORE, Legend, read_legend
 from levelground.imagery.scene_pixels import Coding, SceneFile, check_partners
+from levelground.imagery.stored_values import grey_colours, labels_of_values, numbered_legend, occurring_values
 
 MIN_SIDE = 4
 """The least height and width of a scene, px: one cell of what decoders put out. Smaller files are placeholders."""
+
+NUMBERED = {
+    "binary": "no legend file: masks of 0 and 255, two classes",
+    "values": "no legend file: a class for each value, 255 = no data",
+}
+"""How a legend came about that was made from the values of index masks, by its name."""
 
 LEGEND_FILE = "legend.toml"
 _SHOWN = 3  # names in a note
 _SAMPLED = 8  # masks opened to tell palettes and colours
 _EXAMPLES = 12  # colours named in an example
-_STRIP_PIXELS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ def find_scenes(
     else:
         classes, sound, bad = _numbered_legend(sound, headers)
         findings += bad
-        told = "no legend file: the classes are numbered, 255 = no data"
+        told = NUMBERED.get(classes.name, "no legend file: the classes are numbered, 255 = no data")
     told_layout = layout or _tell_layout(pairs, sound, headers, coding)
     if told_layout == "raster":
         scenes, more, line = _cut_rasters(sound, headers, coding, classes, block)
@@ -154,17 +160,17 @@ def _check_side(path: Path, header: ImageHeader) -> None:
 def _numbered_legend(
     pairs: tuple[Pair, ...], headers: dict[Path, ImageHeader]
 ) -> tuple[Legend, tuple[Pair, ...], tuple[Finding, ...]]:
-    """Number the classes from 0 to the largest index of all masks; drop scenes whose mask is not an index mask."""
-    largest = 1  # a legend of one class leaves nothing to tell apart
+    """Make a legend of the values of all masks; drop scenes whose mask is not an index mask."""
+    values: set[int] = set()
     sound: list[Pair] = []
     findings: list[Finding] = []
     for pair in pairs:
         try:
-            largest = max(largest, largest_index(pair.mask, headers[pair.mask]) if pair.mask else -1)
+            values |= occurring_values(pair.mask, headers[pair.mask]) if pair.mask else set()
             sound.append(pair)
         except SceneError as error:
             findings.append(Finding("error", "unreadable", str(error), pair.id))
-    return default_legend(largest + 1), tuple(sound), tuple(findings)
+    return numbered_legend(values), tuple(sound), tuple(findings)
 
 
 def _tell_layout(pairs: Pairs, sound: tuple[Pair, ...], headers: dict[Path, ImageHeader], coding: Coding) -> Layout:
@@ -275,41 +281,24 @@ def tell_coding(masks: Mapping[Path, ImageHeader], legend: Legend | None, layout
         layout: The layout that the user names; ``kaggle`` and ``folders`` have colours, ``index`` has indices.
     Returns:
         Without such a layout: ``colour`` where a mask has three bands, or where all colours used by the palettes are in
-        the legend; ``index`` where all masks have one band.
+        the legend, or where grey masks hold 255 and only grey levels that are colours of the legend; ``index`` where
+        the legend names stored values, and where all masks have one band.
     """
     if layout == "index":
         return "index"
     if layout in ("kaggle", "folders"):
         return "colour"
+    if legend is not None and legend.classes[0].values:
+        return "index"
     if any(header.image_bands >= 3 and not header.palette for header in masks.values()):
         return "colour"
     palettes = [path for path, header in masks.items() if header.palette]
+    if legend is not None and not palettes and grey_colours(masks, legend):
+        return "colour"
     if legend is None or not palettes:
         return "index"
     known = {colour for colour, _ in legend.table}
     return "colour" if all(used_palette(path) <= known for path in palettes[:_SAMPLED]) else "index"
-
-
-def largest_index(path: Path, header: ImageHeader) -> int:
-    """Find the largest class index of an index mask, -1 where it has no data at all.
-
-    Raises:
-        SceneError: A value is not a class index.
-    """
-    largest = -1
-    for window in _strips(header):
-        values = read_indices(path, window)
-        values = values[(values != IGNORE) & (values != header.nodata) & np.isfinite(values)]
-        if not values.size:
-            continue
-        low, high = float(values.min()), float(values.max())
-        if low < 0 or high >= MAX_CLASSES or (values.dtype.kind == "f" and (values % 1).any()):
-            raise SceneError(
-                f"{path}: mask holds the values {low:g} to {high:g}, expected class indices 0 to {MAX_CLASSES - 1}, or "
-                f"{IGNORE} for no data. Number the classes from 0."
-            )
-        largest = max(largest, int(high))
-    return largest
 
 
 def colours_without_legend(data: Path, masks: Iterable[Path]) -> LegendError:
@@ -364,7 +353,7 @@ def _has_label(path: Path, window: Window, nodata: float | None, coding: Coding,
     """Find the labelled pixels of a part of a label raster, ``(H, W)`` bool."""
     if coding == "index":
         values = read_indices(path, window)
-        return np.asarray((values != IGNORE) & (values != nodata))
+        return np.asarray(labels_of_values(values, legend, nodata)[0] != IGNORE)
     packed = pack_colours(read_colours(path, window))
     return ~np.isin(packed, [pack_colour(colour) for colour in legend.ignored_colours])
 
@@ -375,13 +364,3 @@ def _block_sides(length: int, block: int) -> Iterator[tuple[int, int]]:
     for number in range(n):
         start = number * block
         yield start, length - start if number == n - 1 else block
-
-
-def _strips(header: ImageHeader) -> Iterator[Window | None]:
-    """Yield windows that keep memory flat; only TIFF is read in parts, other files whole (``None``)."""
-    if header.format != "tiff":
-        yield None
-        return
-    rows = max(1, _STRIP_PIXELS // header.width)
-    for row in range(0, header.height, rows):
-        yield row, 0, min(rows, header.height - row), header.width

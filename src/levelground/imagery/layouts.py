@@ -33,7 +33,7 @@ Severity = Literal["note", "warning", "error"]
 FindingCode = Literal[
     "name", "link", "ambiguous", "missing-image", "missing-mask", "unreadable", "unlike-bands",
     "no-mask", "turned", "alpha", "palette", "empty-blocks",
-    "duplicate", "touches", "overlaps", "repeats", "no-overlap-search", "no-labels", "impure-colours",
+    "duplicate", "touches", "overlaps", "repeats", "no-overlap-search", "no-labels", "impure-colours", "dropped-values",
     "absent-class", "untrained-class", "untested-class", "unvalidated-class",
     "separated-group", "few-test-groups", "one-raster", "left-out",
 ]  # fmt: skip

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import JsonValue, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import JsonValue
 
 from levelground.errors import ClassIndexError, LabelColourError, LegendError, ShapeError
 from levelground.imagery.colours import (
@@ -45,13 +45,17 @@ Rule = Literal["exact", "threshold"]
 
 @dataclass(frozen=True)
 class LegendClass:
-    """One class: its index in label maps, names, colour, and whether it counts in official scores."""
+    """One class: its index in label maps, names, colour, whether it counts in official scores, values in index masks.
+
+    Without ``values`` an index mask stores the index itself.
+    """
 
     index: int
     name: str
     colour: RGB
     counted: bool = True
     name_ru: str | None = None
+    values: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,21 +63,24 @@ class Legend:
     """The classes of a data set, in the order of their indices.
 
     ``rule`` says how mask colours are read: ``exact``, or ``threshold``, where each channel is binarised at 128 first.
-    Pixels of ``ignored_colours`` become :data:`IGNORE`.
+    Pixels of ``ignored_colours``, and of the values ``nodata`` in index masks, become :data:`IGNORE`.
 
     Raises:
         LegendError: Indices are not 0…K−1, two colours are equal (under ``threshold``: after binarising), a name is
-            empty or used twice, a colour is not a colour, or no class counts.
+            empty or used twice, a colour is not a colour, no class counts, a stored value means two things, or some
+            classes have stored values and others none.
     """
 
     name: str
     classes: tuple[LegendClass, ...]
     rule: Rule = "exact"
     ignored_colours: tuple[RGB, ...] = ()
+    nodata: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check_classes(self)
         _check_colours(self)
+        _check_values(self)
 
     @property
     def n_classes(self) -> int:
@@ -101,29 +108,36 @@ class Legend:
         known = tuple((entry.colour, entry.index) for entry in self.classes)
         return known + tuple((colour, IGNORE) for colour in self.ignored_colours)
 
+    @cached_property
+    def stored(self) -> tuple[tuple[int, int], ...]:
+        """Every value that an index mask may store with its label, those without data last."""
+        known = tuple((value, entry.index) for entry in self.classes for value in entry.values or (entry.index,))
+        return known + tuple((value, IGNORE) for value in self.nodata)
+
     def digest(self) -> str:
         """Hash indices, names, colours and counted classes with SHA-256: scores with equal hashes are comparable."""
         return sha256_json([[c.index, c.name, c.colour, c.counted] for c in self.classes])
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return the legend as a JSON object, read back by :meth:`from_json`; colours as six hexadecimal digits."""
-        return {
+        content: dict[str, JsonValue] = {
             "name": self.name,
             "rule": self.rule,
             "ignored": [hex_colour(colour) for colour in self.ignored_colours],
             "class": [_class_to_json(entry) for entry in self.classes],
         }
+        return content | {"nodata": list(self.nodata)} if self.nodata else content
 
     @classmethod
     def from_json(cls, content: Mapping[str, object]) -> "Legend":
         """Read a legend from a JSON or TOML object.
 
         Args:
-            content: Keys ``name``, ``rule``, ``ignored`` and ``class``, as in a legend file.
+            content: Keys ``name``, ``rule``, ``ignored``, ``nodata`` and ``class``, as in a legend file.
         Raises:
             LegendError: A key is unknown, missing or of the wrong type, or the legend contradicts itself.
         """
-        _only_keys(content, {"name", "rule", "ignored", "class"}, "the legend")
+        _only_keys(content, {"name", "rule", "ignored", "nodata", "class"}, "the legend")
         entries = content.get("class")
         if not isinstance(entries, list) or not entries:
             raise LegendError("the legend has no [[class]] entries. Give one for each class, with index, name, colour.")
@@ -135,7 +149,8 @@ class Legend:
         if rule != "exact" and rule != "threshold":
             raise LegendError(f'rule is {rule!r}, expected "exact" or "threshold".')
         name = _typed_field(content, "name", str, "the legend", default="legend")
-        return cls(name, tuple(classes), rule, tuple(_read_colour(value, "ignored") for value in ignored))
+        colours = tuple(_read_colour(value, "ignored") for value in ignored)
+        return cls(name, tuple(classes), rule, colours, _read_values(content.get("nodata", []), "nodata"))
 
 
 def hex_colour(colour: RGB) -> str:
@@ -174,8 +189,16 @@ def _read_colour(value: object, where: str) -> RGB:
     raise LegendError(f'{where}: colour is {value!r}, expected "8429F6" or [132, 41, 246].')
 
 
+def _read_values(value: object, where: str) -> tuple[int, ...]:
+    """Read one stored value or a list of them."""
+    values = value if isinstance(value, list | tuple) else [value]
+    if not all(type(part) is int and abs(part) < 2**53 for part in values):
+        raise LegendError(f"{where} is {value!r}, expected a whole number or a list of them, such as [11, 12].")
+    return tuple(values)
+
+
 def _class_to_json(entry: LegendClass) -> JsonValue:
-    """Write one ``[[class]]`` entry; a Russian name only where there is one."""
+    """Write one ``[[class]]`` entry; a Russian name and stored values only where there are some."""
     colour = hex_colour(entry.colour)
     content: dict[str, JsonValue] = {
         "index": entry.index,
@@ -183,6 +206,8 @@ def _class_to_json(entry: LegendClass) -> JsonValue:
         "colour": colour,
         "counted": entry.counted,
     }
+    if entry.values:
+        content["value"] = list(entry.values)
     return content if entry.name_ru is None else content | {"name_ru": entry.name_ru}
 
 
@@ -191,13 +216,16 @@ def _class_from_json(entry: object) -> LegendClass:
     if not isinstance(entry, Mapping):
         raise LegendError(f"a class is {entry!r}, expected index, name and colour.")
     where = f"class {entry['index']!r}" if "index" in entry else "a class without index"
-    _only_keys(entry, {"index", "name", "colour", "counted", "name_ru"}, where)
+    _only_keys(entry, {"index", "name", "colour", "counted", "name_ru", "value"}, where)
+    index = _typed_field(entry, "index", int, where)
+    drawn = "value" in entry and "colour" not in entry and 0 <= index < MAX_CLASSES
     return LegendClass(
-        index=_typed_field(entry, "index", int, where),
+        index=index,
         name=_typed_field(entry, "name", str, where),
-        colour=_read_colour(entry.get("colour"), where),
+        colour=distinct_colours(index + 1)[index] if drawn else _read_colour(entry.get("colour"), where),
         counted=_typed_field(entry, "counted", bool, where, default=True),
         name_ru=_typed_field(entry, "name_ru", str, where) if "name_ru" in entry else None,
+        values=_read_values(entry["value"], f"{where}: value") if "value" in entry else (),
     )
 
 
@@ -238,50 +266,15 @@ def _check_colours(legend: Legend) -> None:
         seen[key] = name
 
 
-def _validate_legend(value: object) -> Legend:
-    """Read a legend that is part of a record."""
-    if isinstance(value, Legend):
-        return value
-    if not isinstance(value, Mapping):
-        raise ValueError("Input should be an object")
-    try:
-        return Legend.from_json(value)
-    except LegendError as error:
-        raise ValueError(str(error)) from error
-
-
-_HEX = {"type": "string", "pattern": "^#?[0-9a-fA-F]{6}$"}
-_CLASS_KEYS = {
-    "index": {"type": "integer", "minimum": 0, "maximum": MAX_CLASSES - 1},
-    "name": {"type": "string"},
-    "colour": _HEX,
-    "counted": {"type": "boolean", "default": True},
-    "name_ru": {"type": "string"},
-}
-_LEGEND_KEYS = {
-    "name": {"type": "string"},
-    "rule": {"enum": ["exact", "threshold"]},
-    "ignored": {"type": "array", "items": _HEX, "description": "Colours of pixels without data."},
-    "class": {
-        "type": "array",
-        "minItems": 1,
-        "items": {"type": "object", "properties": _CLASS_KEYS, "required": ["index", "name", "colour"]},
-    },
-}
-JsonLegend = Annotated[
-    Legend,
-    PlainValidator(_validate_legend),
-    PlainSerializer(Legend.to_json),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "description": "The classes, as a legend file holds them (docs/legends.md).",
-            "properties": _LEGEND_KEYS,
-            "required": ["class"],
-        }
-    ),
-]
-"""A legend as a field of a record, with its JSON form."""
+def _check_values(legend: Legend) -> None:
+    """Check that every stored value means one thing, and that all classes have some or none has."""
+    bare = [entry.name for entry in legend.classes if not entry.values]
+    if bare and len(bare) < legend.n_classes:
+        raise LegendError(f"legend {legend.name!r}: {bare[0]} has no value and others have. Give each class its own.")
+    seen: dict[int, int] = {}
+    for value, label in legend.stored:
+        if seen.setdefault(value, label) != label or (label != IGNORE and value in legend.nodata):
+            raise LegendError(f"legend {legend.name!r}: the value {value} has two meanings. Name it once.")
 
 
 def default_legend(n_classes: int) -> Legend:
@@ -305,8 +298,8 @@ def read_legend(path: str | PathLike[str]) -> Legend:
 
     Args:
         path: The file: ``name``, ``rule`` (``"exact"`` or ``"threshold"``), ``ignored`` (colours of pixels without
-            data) and one ``[[class]]`` each with ``index``, ``name``, ``colour`` (``"8429F6"`` or ``[132, 41, 246]``),
-            ``counted`` (default true) and ``name_ru``.
+            data), ``nodata`` (values without data) and one ``[[class]]`` each with ``index``, ``name``, ``colour``
+            (``"8429F6"`` or ``[132, 41, 246]``), ``value`` (a number or several), ``counted`` and ``name_ru``.
     Raises:
         LegendError: The file is missing or is not TOML, or the legend contradicts itself; the message names the file.
     """

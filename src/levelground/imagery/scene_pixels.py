@@ -11,6 +11,7 @@ from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader, read_header
 from levelground.imagery.image_pixels import NodataMask, read_colours, read_image, read_image_with_nodata, read_indices
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, count_impure, decode_colours
+from levelground.imagery.stored_values import labels_of_values
 
 Coding = Literal["colour", "index"]
 """Whether a mask holds colours of the legend or class indices."""
@@ -30,11 +31,15 @@ class SceneFile:
 
 @dataclass(frozen=True)
 class SceneArrays:
-    """A decoded scene; ``impure_pixels`` have a colour that is read as a class but is not exactly one."""
+    """A decoded scene; ``impure_pixels`` have a colour that is read as a class but is not exactly one.
+
+    ``dropped_pixels`` of the mask hold 255, which neither the file nor the legend declares to be no data.
+    """
 
     pixels: Pixels
     labels: LabelMap | None
     impure_pixels: int = 0
+    dropped_pixels: int = 0
 
 
 def read_pixels(scene: SceneFile) -> Pixels:
@@ -104,15 +109,16 @@ def check_partners(image: Path, image_header: ImageHeader, mask: Path, mask_head
             )
 
 
-def _decode_labels(scene: SceneFile, legend: Legend, snap: int, nodata: NodataMask | None) -> tuple[LabelMap, int]:
-    """Decode the mask, set pixels without image data to IGNORE, and count impure pixels."""
+def _decode_labels(scene: SceneFile, legend: Legend, snap: int, nodata: NodataMask | None) -> tuple[LabelMap, int, int]:
+    """Decode the mask, set pixels without image data to IGNORE, and count impure and dropped pixels."""
     if scene.labels is None:
         raise SceneError(f"{scene.image}: has no mask. Add it, or leave the scene out.")
     header = read_header(scene.labels)
     check_partners(scene.image, read_header(scene.image), scene.labels, header)
-    impure = 0
+    impure = dropped = 0
     if scene.coding == "index":
-        labels = _check_indices(read_indices(scene.labels, scene.window), header.nodata, legend, scene)
+        values = read_indices(scene.labels, scene.window)
+        labels, dropped = _check_indices(values, header.nodata, legend, scene)
     else:
         rgb = read_colours(scene.labels, scene.window)
         if legend.rule == "threshold" and header.image_bands == 1:
@@ -122,29 +128,24 @@ def _decode_labels(scene: SceneFile, legend: Legend, snap: int, nodata: NodataMa
             impure = count_impure(rgb, legend)
     if nodata is not None:
         labels[nodata] = IGNORE
-    return labels, impure
+    return labels, impure, dropped
 
 
-def _check_indices(values: Pixels, nodata: float | None, legend: Legend, scene: SceneFile) -> LabelMap:
-    """Turn stored values into labels; 255 and the file's nodata value become IGNORE."""
-    missing = values == IGNORE
-    if nodata is not None:
-        missing |= values == nodata
-    if values.dtype.kind == "f":
-        missing |= np.isnan(values.astype(np.float32, copy=False))
-    known = (values >= 0) & (values < legend.n_classes)  # type: ignore[operator]  # any real type compares
-    if values.dtype.kind == "f":
-        known &= values == np.floor(values)
-    wrong = ~(known | missing)
+def _check_indices(values: Pixels, nodata: float | None, legend: Legend, scene: SceneFile) -> tuple[LabelMap, int]:
+    """Turn stored values into labels, and count the pixels of 255 that nothing declares."""
+    labels, wrong, dropped = labels_of_values(values, legend, nodata)
     if wrong.any():
         row, column = (int(part) for part in np.argwhere(wrong)[0])
         top, left = scene.window[:2] if scene.window else (0, 0)
+        known = sorted({value for value, _ in legend.stored})
+        listed = ", ".join(map(str, known[:12])) + (" …" if len(known) > 12 else "")
+        expected = listed if legend.classes[0].values else f"0 to {legend.n_classes - 1}"
         raise SceneError(
             f"{scene.labels}: {_pixels(int(wrong.sum()))} a value that is not a class index of {legend.name!r} (first "
-            f"{values[row, column]} at row {top + row}, column {left + column}), expected 0 to "
-            f"{legend.n_classes - 1}, or 255 for no data. Fix the mask or the legend."
+            f"{values[row, column]} at row {top + row}, column {left + column}), expected {expected}, or 255 for no "
+            "data. Fix the mask or the legend; its nodata = [VALUE] names further values without data."
         )
-    return np.where(missing, IGNORE, values).astype(np.uint8)
+    return labels, dropped
 
 
 def _pixels(n: int) -> str:

@@ -17,7 +17,8 @@ from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from levelground.config import Recipe
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import ModelError, RecordError, WeightsError
-from levelground.imagery.legend import JsonLegend, Legend, default_legend
+from levelground.imagery.legend import Legend, default_legend
+from levelground.imagery.legend_schema import JsonLegend
 from levelground.records import atomic_path, plain
 from levelground.runs import Run
 from levelground.tile_geometry import TileGeometry

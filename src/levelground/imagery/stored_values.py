@@ -1,0 +1,149 @@
+"""Map the values that index masks store to labels, and number the classes of masks that come without a legend."""
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelground.errors import LegendError, SceneError
+from levelground.imagery.colours import distinct_colours
+from levelground.imagery.geotiff import Pixels, Window
+from levelground.imagery.image_headers import ImageHeader
+from levelground.imagery.image_pixels import read_colours, read_indices
+from levelground.imagery.legend import IGNORE, MAX_CLASSES, LabelMap, Legend, LegendClass, default_legend
+
+_SPARSE, _SPARSE_TOP = 4, 16
+"""Values are names, not numbers of classes, where the largest is this many times their number, and at least this."""
+
+_STRIP_PIXELS = 1 << 24
+
+
+def numbered_legend(values: Collection[int]) -> Legend:
+    """Make a legend for index masks that come without one, from the values that occur in all of them.
+
+    Args:
+        values: The values, without the files' own nodata values.
+    Returns:
+        Values 0 and 255 alone are the two classes of a black and white mask. Far-flung values, such as WorldCover's
+        10, 20 … 100, are a class each. Otherwise classes are numbered from 0 to the largest value, and 255 is no data.
+    Raises:
+        LegendError: There are more than 255 classes.
+
+    Example:
+        >>> numbered_legend({0, 255}).stored, numbered_legend({10, 30, 255}).names
+        (((0, 0), (255, 1)), ('value 10', 'value 30'))
+    """
+    if set(values) == {0, IGNORE}:
+        black = LegendClass(0, "class 0", (0, 0, 0), values=(0,))
+        return Legend("binary", (black, LegendClass(1, "class 1", (255, 255, 255), values=(IGNORE,))))
+    kept = sorted(set(values) - {IGNORE})
+    top = max(kept, default=0)
+    if top < max(_SPARSE_TOP, _SPARSE * len(kept)):
+        return default_legend(max(1, top) + 1)  # a legend of one class leaves nothing to tell apart
+    if len(kept) > MAX_CLASSES:
+        raise LegendError(f"masks hold {len(kept)} values, expected at most {MAX_CLASSES} classes. Reclassify them.")
+    colours = distinct_colours(len(kept))
+    classes = (LegendClass(i, f"value {v}", colours[i], values=(v,)) for i, v in enumerate(kept))
+    return Legend("values", tuple(classes))
+
+
+def labels_of_values(values: Pixels, legend: Legend, tag: float | None) -> tuple[LabelMap, NDArray[np.bool_], int]:
+    """Turn the values of an index mask into labels.
+
+    A value that the legend names means what it says there, even where the file calls it no data; then come the file's
+    nodata value, values that are not numbers, and 255.
+
+    Args:
+        values: The stored values, ``(H, W)``.
+        legend: The classes.
+        tag: The file's nodata value, if it has one.
+    Returns:
+        Labels; where a value is none of these, ``(H, W)``; and how many pixels hold a 255 that nothing declares.
+    """
+    explicit = bool(legend.classes[0].values)
+    table = {value: label for value, label in legend.stored if explicit or value != tag or label == IGNORE}
+    undeclared = IGNORE not in table and tag != IGNORE
+    table.setdefault(IGNORE, IGNORE)
+    if values.dtype == np.uint8:
+        return _look_up_bytes(np.asarray(values, np.uint8), table, tag, undeclared=undeclared)
+    missing = np.zeros(values.shape, np.bool_) if tag is None else np.asarray(values == tag)
+    if values.dtype.kind == "f":
+        missing |= np.isnan(values.astype(np.float64, copy=False))
+    exact = values.astype(np.float64 if values.dtype.kind == "f" else np.int64, copy=False)
+    keys = np.array(sorted(table))
+    at = np.minimum(np.searchsorted(keys, exact), len(keys) - 1)
+    known = keys[at] == exact
+    labels = np.array([table[int(key)] for key in keys], np.uint8)[at]
+    labels[~known] = IGNORE
+    return labels, ~known & ~missing, int((exact == IGNORE).sum()) if undeclared else 0
+
+
+def _look_up_bytes(
+    values: NDArray[np.uint8], table: dict[int, int], tag: float | None, *, undeclared: bool
+) -> tuple[LabelMap, NDArray[np.bool_], int]:
+    """Turn bytes into labels by one table of 256."""
+    lut, known = np.full(256, IGNORE, np.uint8), np.zeros(256, np.bool_)
+    for value, label in table.items():
+        if 0 <= value <= 255:
+            lut[value], known[value] = label, True
+    if tag is not None and tag in range(256):
+        known[int(tag)] = True
+    occurs = np.bincount(values.ravel(), minlength=256)
+    wrong = ~known[values] if occurs[~known].any() else np.zeros(values.shape, np.bool_)
+    return lut[values], wrong, int(occurs[IGNORE]) if undeclared else 0
+
+
+def grey_colours(masks: Mapping[Path, ImageHeader], legend: Legend) -> bool:
+    """Tell whether grey masks hold 255 and otherwise only grey levels that are colours of a legend, over all masks."""
+    levels = {colour[0] for colour, _ in legend.table if len({*colour}) == 1}
+    if len(levels) < 2 or IGNORE not in levels or any(header.dtype != "uint8" for header in masks.values()):
+        return False
+    found: set[int] = set()
+    for path, header in masks.items():
+        for window in _strips(header):
+            try:
+                found |= set(np.unique(read_colours(path, window)).tolist())
+            except SceneError:  # told when the mask is decoded
+                break
+            if not found <= levels:
+                return False
+    return IGNORE in found
+
+
+def occurring_values(path: Path, header: ImageHeader) -> set[int]:
+    """Find the values that occur in an index mask, except its own nodata value.
+
+    Raises:
+        SceneError: A value is not a whole number from 0 on, or there are more values than there can be classes.
+    """
+    found: set[int] = set()
+    for window in _strips(header):
+        values = read_indices(path, window)
+        values = np.unique(values[(values != header.nodata) & np.isfinite(values)])
+        if not values.size:
+            continue
+        low, high = float(values.min()), float(values.max())
+        found |= {int(value) for value in values[: MAX_CLASSES + 2]}
+        if low < 0 and (values % 1 == 0).all() and len(values) <= MAX_CLASSES:
+            below = ", ".join(str(int(value)) for value in values.tolist() if value < 0)
+            raise SceneError(
+                f"{path}: mask holds the values {low:g} to {high:g}, expected class indices from 0. If {below} is no "
+                f"data, write legend.toml with nodata = [{below}] and a [[class]] for each value: index, name, value."
+            )
+        if low < 0 or (values.dtype.kind == "f" and (values % 1).any()) or len(found - {IGNORE}) > MAX_CLASSES:
+            raise SceneError(
+                f"{path}: mask holds the values {low:g} to {high:g}, expected class indices 0 to {MAX_CLASSES - 1}, or "
+                f"{IGNORE} for no data. Number the classes from 0, or give a legend that names their values."
+            )
+    return found
+
+
+def _strips(header: ImageHeader) -> Iterator[Window | None]:
+    """Yield windows that keep memory flat; only TIFF is read in parts, other files whole (``None``)."""
+    if header.format != "tiff":
+        yield None
+        return
+    rows = max(1, _STRIP_PIXELS // header.width)
+    for row in range(0, header.height, rows):
+        yield row, 0, min(rows, header.height - row), header.width
