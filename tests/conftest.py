@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+pytest.register_assert_rewrite("builders")
+
 if TYPE_CHECKING:
     from levelground.datasets.dataset import Dataset
     from levelground.runs import Run
@@ -27,7 +29,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> "Dataset":
 
     Two scenes train, b/1 validates; test has b/2, c/1 and c/2.
     """
-    from study_builder import build_study
+    from builders.study import build_study
 
     return build_study(tmp_path_factory.mktemp("dataset"))
 
@@ -35,8 +37,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> "Dataset":
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> "Run":
     """A run of six steps on the scenes of ``dataset``, trained without interruption; tests leave it as it is."""
-    from study_builder import build_study
-    from training_builder import small_spec, train
+    from builders.study import build_study
+    from builders.training import small_spec, train
 
     dataset = build_study(tmp_path_factory.mktemp("scenes"))
     return train(small_spec(dataset), dataset, tmp_path_factory.mktemp("undisturbed"))
@@ -57,7 +59,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> "Run":
     """A run with ``export/model.onnx``, made by the command once: the exporter takes seconds."""
     import dataclasses
 
-    from study_builder import add_run, build_study
+    from builders.study import add_run, build_study
 
     from levelground.cli import main
     from levelground.config import load_recipe

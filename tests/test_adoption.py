@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from builders.study import ENCODER, SIZES, SPLIT, small_model
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.metrics import confusion_matrix
-from study_builder import ENCODER, SIZES, SPLIT, small_model
 
 from levelground.adoption.predictions import adopt_predictions
 from levelground.adoption.weights import adopt_weights

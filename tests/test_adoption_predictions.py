@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.scene_files import save
+from builders.study import LEGEND, SIZES, SPLIT
 from numpy.typing import NDArray
-from scene_files import save
-from study_builder import LEGEND, SIZES, SPLIT
 
 from levelground.adoption.predictions import find_masks, read_mask
 from levelground.datasets.dataset import Dataset

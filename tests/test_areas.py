@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prediction_builder import HALF_METRE, write_class_map
+from builders.prediction import HALF_METRE, write_class_map
+from builders.study import LEGEND
 from pyproj import Geod
-from study_builder import LEGEND
 
 from levelground.errors import ClassIndexError
 from levelground.imagery.geotiff import RasterInfo

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from model_builder import toy_model
+from builders.models import toy_model
 
 from levelground.inference.sliding_window import D4, with_tta
 

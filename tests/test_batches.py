@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from array_dataset import array_dataset
+from builders.arrays import array_dataset
 from numpy.typing import NDArray
 
 from levelground.config import Recipe, load_recipe

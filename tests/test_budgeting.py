@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_builder import RECIPE, RUNTIME, small_spec, train
+from builders.training import RECIPE, RUNTIME, small_spec, train
 
 from levelground.config import Budget, load_recipe
 from levelground.datasets.dataset import Dataset

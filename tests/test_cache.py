@@ -10,8 +10,8 @@ from typing import IO
 
 import numpy as np
 import pytest
+from builders.scene_files import TWO, kaggle_pair, noise, random_labels, save, save_raster
 from numpy.typing import NDArray
-from scene_files import TWO, kaggle_pair, noise, random_labels, save, save_raster
 
 from levelground.errors import DiskError, LabelColourError, RecordError, SceneError
 from levelground.imagery import cache as cache_module

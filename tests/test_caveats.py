@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from run_builder import adopted_card, build_dataset, build_run, noisy_counts
+from builders.runs import adopted_card, build_dataset, build_run, noisy_counts
 
 from levelground.comparison.caveats import (
     cannot_show,

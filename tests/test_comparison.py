@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_builder import LEGEND, build_dataset, build_run, noisy_counts, scene_counts, spread
+from builders.runs import LEGEND, build_dataset, build_run, noisy_counts, scene_counts, spread
 
 from levelground.comparison.compare import compare_runs, write_comparison
 from levelground.comparison.conditions import DatasetSummary, SeparatedGroup

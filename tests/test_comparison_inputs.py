@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_builder import LEGEND, build_dataset, build_run, noisy_counts, scene_counts
+from builders.runs import LEGEND, build_dataset, build_run, noisy_counts, scene_counts
 
 from levelground.comparison.conditions import EvaluationLog, LoggedEvaluation, SeparatedGroup
 from levelground.comparison.inputs import (

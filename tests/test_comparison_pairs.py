@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_builder import LEGEND, build_run, noisy_counts, scene_counts
+from builders.runs import LEGEND, build_run, noisy_counts, scene_counts
 from scipy import stats
 
 from levelground.comparison.compare import compare_runs

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_builder import LEGEND, RECIPE, adopted_card, build_run, noisy_counts, scene_counts, scene_labels
+from builders.runs import LEGEND, RECIPE, adopted_card, build_run, noisy_counts, scene_counts, scene_labels
 
 from levelground.comparison.compare import compare_runs
 from levelground.comparison.compatibility import compare_protocols, describe_budget, refuse_unlike

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.scene_files import TWO, kaggle_pair, noise, png_of_size, random_labels, save, save_palette, save_raster
 from PIL import Image
-from scene_files import TWO, kaggle_pair, noise, png_of_size, random_labels, save, save_palette, save_raster
 
 from levelground.config import Layout
 from levelground.errors import ConfigError, LegendError, SceneError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scene_files import stored_png
+from builders.scene_files import stored_png
 
 from levelground.config import PrepareOptions
 from levelground.datasets.dataset import Dataset, read_dataset, write_dataset

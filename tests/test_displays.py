@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_study import FakeStudy, build_fake_study
+from builders.fake_study import FakeStudy, build_fake_study
+from builders.runs import build_run, scene_counts
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from run_builder import build_run, scene_counts
 
 from levelground.errors import ConfigError
 from levelground.reporting.displays import ComparisonPlots, comparison_html, run_html

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run_builder import build_run, scene_counts, spread
+from builders.runs import build_run, scene_counts, spread
 
 from levelground.comparison.compare import compare_runs
 from levelground.comparison.error_analysis import (

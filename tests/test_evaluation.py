@@ -5,10 +5,10 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from builders.runs import edit_card
+from builders.study import ENCODER, LEGEND, add_run, small_model
 from PIL import Image
-from run_builder import edit_card
 from sklearn.metrics import confusion_matrix
-from study_builder import ENCODER, LEGEND, add_run, small_model
 
 import levelground.evaluation.evaluate
 from levelground.config import Recipe, TileOptions

@@ -10,8 +10,8 @@ import onnx
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from onnx_files import read_metadata
-from study_builder import LEGEND
+from builders.onnx_files import read_metadata
+from builders.study import LEGEND
 
 from levelground.errors import ModelError
 from levelground.exporting.export import compare_models, gather_tiles

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from made_up_counts import COUNTED, NAMES, made_up_counts
+from builders.counts import COUNTED, NAMES, made_up_counts
 
 from levelground.errors import ShapeError
 from levelground.metrics.named import Metric, parse_metric

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_study import FakeStudy, build_fake_study, with_classes
+from builders.fake_study import FakeStudy, build_fake_study, with_classes
 from PIL import Image
 
 from levelground.history import HistoryLine, append_history

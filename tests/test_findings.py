@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_builder import build_run, noisy_counts
+from builders.runs import build_run, noisy_counts
 
 from levelground.comparison.compare import compare_runs
 from levelground.comparison.findings import find, headline, pair_text

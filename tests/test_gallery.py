@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_study import FakeStudy, build_fake_study
+from builders.fake_study import FakeStudy, build_fake_study
 from numpy.typing import NDArray
 from PIL import Image
 

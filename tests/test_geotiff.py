@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from scene_files import PLACE, noise, save_raster
+from builders.scene_files import PLACE, noise, save_raster
 
 from levelground.errors import DiskError, SceneError, ShapeError
 from levelground.imagery.geotiff import (

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from onnx_files import write_onnx
-from study_builder import add_run
+from builders.onnx_files import write_onnx
+from builders.study import add_run
 
 from levelground.datasets.dataset import Dataset
 from levelground.evaluation.evaluate import evaluation_identity

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.scene_files import noise, png_of_size, save, save_palette, save_raster
 from PIL import Image
-from scene_files import noise, png_of_size, save, save_palette, save_raster
 
 from levelground.errors import SceneError
 from levelground.imagery.image_headers import MAX_PIXELS, ImageHeader, check_size, check_type, png_chunks, read_header

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from builders.scene_files import PLACE, noise, save, save_palette, save_raster
 from PIL import Image, ImageOps
-from scene_files import PLACE, noise, save, save_palette, save_raster
 
 from levelground.errors import SceneError
 from levelground.imagery.image_pixels import (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scene_files import TWO
+from builders.scene_files import TWO
 
 from levelground.errors import ClassIndexError, LabelColourError, LegendError, ShapeError
 from levelground.imagery.colours import distinct_colours

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_builder import RECIPE, RUNTIME, assert_same_run, history, small_spec, train, weights
+from builders.training import RECIPE, RUNTIME, assert_same_run, history, small_spec, train, weights
 
 from levelground.config import load_recipe
 from levelground.datasets.dataset import Dataset

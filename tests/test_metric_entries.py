@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_counts import COUNTED, NAMES, made_up_counts
-from run_builder import build_run, noisy_counts
+from builders.counts import COUNTED, NAMES, made_up_counts
+from builders.runs import build_run, noisy_counts
+from builders.study import small_model
 from sklearn.metrics import cohen_kappa_score
-from study_builder import small_model
 
 from levelground.comparison.compare import compare_runs, write_comparison
 from levelground.errors import ConfigError

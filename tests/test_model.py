@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from onnx_files import write_onnx
-from study_builder import ENCODER, LEGEND, add_run
+from builders.onnx_files import write_onnx
+from builders.study import ENCODER, LEGEND, add_run
 
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, LegendError, ModelError, RecordError, WeightsError

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from run_builder import LEGEND as TWO
-from run_builder import adopted_card, build_run, edit_card, noisy_counts
-from study_builder import add_run, build_study, small_model
-from training_builder import small_spec, train
+from builders.runs import LEGEND as TWO
+from builders.runs import adopted_card, build_run, edit_card, noisy_counts
+from builders.study import add_run, build_study, small_model
+from builders.training import small_spec, train
 
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.exporting.model_card import card_text, write_model_card

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_builder import RECIPE, adopted_card, build_run, noisy_counts
+from builders.runs import RECIPE, adopted_card, build_run, noisy_counts
 
 from levelground.comparison.compatibility import compare_protocols
 from levelground.comparison.inputs import gather, name_architectures, run_labels

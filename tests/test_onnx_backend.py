@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from builders.onnx_files import weights_of, write_onnx
 from onnx import helper
-from onnx_files import weights_of, write_onnx
 
 from levelground.errors import ModelError, WeightsError
 from levelground.models.model import Model, Overrides

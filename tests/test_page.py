@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.fake_study import FakeStudy, build_fake_study, with_classes
 from data.make_comparison import make_study
-from fake_study import FakeStudy, build_fake_study, with_classes
 from markupsafe import escape
 
 from levelground.comparison.record import Comparison, read_comparison

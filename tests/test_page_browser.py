@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_study import build_fake_study
+from builders.fake_study import build_fake_study
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from levelground.reporting.page import render_report

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_counts import COUNTED, NAMES, made_up_counts, slow_miou
+from builders.counts import COUNTED, NAMES, made_up_counts, slow_miou
 
 from levelground.errors import ConfigError
 from levelground.metrics.named import parse_metric

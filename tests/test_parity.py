@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_builder import with_spec
-from study_builder import LEGEND, add_run, small_model
+from builders.models import with_spec
+from builders.study import LEGEND, add_run, small_model
 
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError

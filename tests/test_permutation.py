@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from made_up_counts import COUNTED, NAMES, made_up_counts, slow_miou
+from builders.counts import COUNTED, NAMES, made_up_counts, slow_miou
 from scipy import stats
 
 from levelground.metrics.named import parse_metric

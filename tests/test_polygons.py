@@ -8,10 +8,10 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio.features
+from builders.prediction import HALF_METRE, write_class_map
+from builders.study import LEGEND
 from numpy.typing import NDArray
-from prediction_builder import HALF_METRE, write_class_map
 from pyproj import Geod, Transformer
-from study_builder import LEGEND
 
 from levelground.errors import ClassIndexError, ConfigError, DiskError, SceneError
 from levelground.prediction.polygons import PolygonCount, break_long, write_polygons

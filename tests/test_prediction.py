@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from PIL import Image
-from prediction_builder import (
+from builders.prediction import (
     OUTPUTS,
     PLACE,
     UTM,
@@ -21,9 +20,10 @@ from prediction_builder import (
     toy_model,
     write_pixels,
 )
+from builders.scene_files import save
+from builders.study import LEGEND
+from PIL import Image
 from rio_cogeo import cog_validate
-from scene_files import save
-from study_builder import LEGEND
 
 from levelground.errors import ConfigError, DiskError, ModelError, SceneError, UnlikeError
 from levelground.imagery.geotiff import read_info, read_window

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyogrio
 import pytest
+from builders.prediction import draw_pixels, expected_classes, predict_all, predict_one, toy_model, write_pixels
+from builders.scene_files import save
 from PIL import Image
-from prediction_builder import draw_pixels, expected_classes, predict_all, predict_one, toy_model, write_pixels
-from scene_files import save
 
 from levelground.config import PredictOptions
 from levelground.errors import ConfigError

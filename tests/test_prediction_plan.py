@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from numpy.typing import NDArray
-from prediction_builder import (
+from builders.prediction import (
     PLACE,
     RUNTIME,
     UTM,
@@ -19,6 +18,7 @@ from prediction_builder import (
     toy_plan,
     write_pixels,
 )
+from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
 from levelground.config import PredictOptions, ReadOptions

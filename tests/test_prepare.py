@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from builders.scene_files import kaggle_pair, noise, random_labels, save, save_raster
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from scene_files import kaggle_pair, noise, random_labels, save, save_raster
 
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.datasets.prepare import BY_HAND, PrepareOptions, prepare_dataset

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from array_dataset import array_dataset
-from study_builder import SPLIT
-from training_builder import RECIPE, RUNTIME, assert_same_run, history, small_spec, train, weights
+from builders.arrays import array_dataset
+from builders.study import SPLIT
+from builders.training import RECIPE, RUNTIME, assert_same_run, history, small_spec, train, weights
 
 from levelground.config import Budget
 from levelground.datasets.dataset import Dataset

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.prediction import ArrayReader, write_class_map
+from builders.study import LEGEND
 from PIL import Image
-from prediction_builder import ArrayReader, write_class_map
-from study_builder import LEGEND
 
 from levelground.prediction.predict import (
     add_names,

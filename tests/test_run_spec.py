@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from study_builder import SPLIT, build_study
-from training_builder import RECIPE, RUNTIME, small_spec, train
+from builders.study import SPLIT, build_study
+from builders.training import RECIPE, RUNTIME, small_spec, train
 
 from levelground.config import Budget, Recipe, load_recipe
 from levelground.datasets.dataset import Dataset, read_dataset

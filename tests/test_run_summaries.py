@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_builder import LEGEND, build_run, noisy_counts, scene_counts
+from builders.runs import LEGEND, build_run, noisy_counts, scene_counts
 
 from levelground.comparison.inputs import gather
 from levelground.comparison.results import Convergence

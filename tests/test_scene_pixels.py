@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from builders.scene_files import PLACE, TWO, kaggle_pair, noise, random_labels, save, save_raster
 from PIL import Image
-from scene_files import PLACE, TWO, kaggle_pair, noise, random_labels, save, save_raster
 
 from levelground.errors import SceneError
 from levelground.imagery.geotiff import RasterInfo, write_raster

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from builders.study import LEGEND
 from sklearn.metrics import confusion_matrix
-from study_builder import LEGEND
 from torch import nn
 
 from levelground.console import progress_bar

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.runs import build_run, scene_counts, spread
 from rich.console import Console
-from run_builder import build_run, scene_counts, spread
 
 from levelground.cli import main
 from levelground.comparison.record import read_comparison

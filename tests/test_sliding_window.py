@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_builder import toy_model
+from builders.models import toy_model
 from numpy.typing import NDArray
 
 from levelground.errors import DiskError, ShapeError

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from study_builder import ENCODER
+from builders.study import ENCODER
 
 from levelground.config import Recipe, load_recipe
 from levelground.errors import ConfigError

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.scene_files import noise, save, save_palette, save_raster
 from numpy.typing import NDArray
-from scene_files import noise, save, save_palette, save_raster
 
 from levelground.config import PrepareOptions
 from levelground.datasets.dataset import Dataset, read_dataset

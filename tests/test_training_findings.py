@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_builder import adopted_card, build_run, noisy_counts, scene_counts
+from builders.runs import adopted_card, build_run, noisy_counts, scene_counts
 
 from levelground.comparison.compare import compare_runs
 from levelground.comparison.record import Comparison

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from training_builder import RUNTIME, small_spec
+from builders.training import RUNTIME, small_spec
 
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError

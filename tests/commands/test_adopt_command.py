@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from builders.study import ENCODER, SIZES, SPLIT, add_run, small_model
 from PIL import Image
-from study_builder import ENCODER, SIZES, SPLIT, add_run, small_model
 
 from levelground.cli import main
 from levelground.commands.adopt import AdoptConfig, adopt

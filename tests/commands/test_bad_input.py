@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bad_data import FILES, FOLDERS, LEGENDS, ODD, SPLITS
-from bad_files import MARK, PREPARE, Case, kaggle
-from bad_records import FLAGS, RUNS, SMALL, TRAIN, study
+from builders.bad_data import FILES, FOLDERS, LEGENDS, ODD, SPLITS
+from builders.bad_files import MARK, PREPARE, Case, kaggle
+from builders.bad_records import FLAGS, RUNS, SMALL, TRAIN, study
 
 from levelground.cli import main
 from levelground.datasets.dataset import read_dataset

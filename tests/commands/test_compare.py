@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from run_builder import build_run, noisy_counts, scene_counts, scene_labels
+from builders.runs import build_run, noisy_counts, scene_counts, scene_labels
 
 from levelground.cli import main
 from levelground.commands.compare import CompareConfig, compare

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from study_builder import add_run, build_study
+from builders.study import add_run, build_study
 
 from levelground.cli import main
 from levelground.commands.evaluate import EvaluateConfig, evaluate

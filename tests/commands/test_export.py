@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from study_builder import add_run, small_model
+from builders.study import add_run, small_model
 
 from levelground.cli import main
 from levelground.config import ExportOptions

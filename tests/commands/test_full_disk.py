@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bad_files import kaggle
-from bad_records import TRAIN, TRAINED, compared, study
-from fake_study import build_fake_study
-from run_builder import LEGEND, noisy_counts, scene_counts
-from scene_files import kaggle_pair
-from study_builder import small_model
+from builders.bad_files import kaggle
+from builders.bad_records import TRAIN, TRAINED, compared, study
+from builders.fake_study import build_fake_study
+from builders.runs import LEGEND, noisy_counts, scene_counts
+from builders.scene_files import kaggle_pair
+from builders.study import small_model
 
 from levelground.cli import main
 from levelground.comparison.compare import write_comparison

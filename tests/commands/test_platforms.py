@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scene_files import kaggle_pair
+from builders.scene_files import kaggle_pair
 
 from levelground.datasets.dataset import read_dataset
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prediction_builder import RUNTIME, draw_pixels, write_pixels
-from scene_files import save
-from study_builder import add_run, build_study
+from builders.prediction import RUNTIME, draw_pixels, write_pixels
+from builders.scene_files import save
+from builders.study import add_run, build_study
 
 from levelground.cli import main
 from levelground.commands.predict import PredictConfig, predict

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from scene_files import kaggle_pair
+from builders.scene_files import kaggle_pair
 
 from levelground.cli import main
 from levelground.records import one_writer

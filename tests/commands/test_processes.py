@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from study_builder import ENCODER, build_study
-from training_builder import assert_same_run
+from builders.study import ENCODER, build_study
+from builders.training import assert_same_run
 
 from levelground.history import read_history
 from levelground.runs import list_runs, read_run

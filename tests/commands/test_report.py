@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from fake_study import FakeStudy, build_fake_study, write_images
+from builders.fake_study import FakeStudy, build_fake_study, write_images
 
 from levelground.cli import main
 from levelground.commands.report import ReportConfig, report

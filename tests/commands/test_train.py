@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from run_builder import edit_card
-from study_builder import ENCODER, SPLIT, build_study
-from training_builder import assert_same_run
+from builders.runs import edit_card
+from builders.study import ENCODER, SPLIT, build_study
+from builders.training import assert_same_run
 
 from levelground.cli import main
 from levelground.history import read_history

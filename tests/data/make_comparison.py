@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fake_study import FakeStudy, build_fake_study
+from builders.fake_study import FakeStudy, build_fake_study
 
 OUT = Path(__file__).parent / "comparison.json"
 

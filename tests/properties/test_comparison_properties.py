@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders.runs import LEGEND, scene_counts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from run_builder import LEGEND, scene_counts
 
 from levelground.comparison.compatibility import Evaluated
 from levelground.comparison.results import RunPairResult

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.scene_files import noise, save, save_palette, save_raster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scene_files import noise, save, save_palette, save_raster
 
 from levelground.errors import SceneError
 from levelground.imagery.image_headers import read_header

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from builders.models import toy_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_builder import toy_model
 from numpy.typing import NDArray
 
 from levelground.inference.sliding_window import sliding_window_inference

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from prediction_builder import (
+from builders.prediction import (
     ArrayReader,
     draw_pixels,
     expected_classes,
@@ -17,6 +15,8 @@ from prediction_builder import (
     toy_plan,
     write_pixels,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from levelground.config import PredictOptions
 from levelground.imagery.geotiff import RasterInfo, read_window

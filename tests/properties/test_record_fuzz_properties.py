@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders.runs import build_dataset as build_bare_dataset
+from builders.runs import build_run, noisy_counts
+from builders.scene_files import kaggle_pair, random_labels, save
+from builders.study import add_run, build_study
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from run_builder import build_dataset as build_bare_dataset
-from run_builder import build_run, noisy_counts
-from scene_files import kaggle_pair, random_labels, save
-from study_builder import add_run, build_study
 
 from levelground.commands.compare import CompareConfig, compare
 from levelground.commands.report import ReportConfig, report

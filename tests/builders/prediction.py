@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from study_builder import LEGEND
 
+from builders.study import LEGEND
 from levelground.config import PredictOptions
 from levelground.imagery.geotiff import RasterInfo, write_raster
 from levelground.models.model import Forward, Model

@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 
 import numpy as np
-from bad_files import Case, Spoil, content, cut, edit, forget_cache, pickled
-from scene_files import save
 
+from builders.bad_files import Case, Spoil, content, cut, edit, forget_cache, pickled
+from builders.scene_files import save
 from levelground.cli import main
 from levelground.datasets.dataset import read_dataset
 
@@ -22,21 +22,21 @@ TRAINED = "study/runs/linknet-mobilenetv3_small_050-s0"
 
 def study(root: Path) -> None:
     """A prepared study with pixels on disk."""
-    from study_builder import build_study
+    from builders.study import build_study
 
     build_study(root)
 
 
 def with_run(root: Path) -> None:
     """A prepared study with a finished run in it."""
-    from study_builder import add_run, build_study
+    from builders.study import add_run, build_study
 
     add_run(build_study(root), "a-s0")
 
 
 def compared(root: Path) -> None:
     """Two evaluated runs and their comparison, without pixels."""
-    from run_builder import build_dataset, build_run, noisy_counts
+    from builders.runs import build_dataset, build_run, noisy_counts
 
     scenes = [f"scene{i:03d}" for i in range(6)]
     build_dataset(root / "study", {"train": ["t"], "val": ["v"], "test": scenes})

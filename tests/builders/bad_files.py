@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scene_files import kaggle_pair, noise, random_labels, save, save_raster
+
+from builders.scene_files import kaggle_pair, noise, random_labels, save, save_raster
 
 PREPARE = "prepare --data data --out study --cache cache"
 

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import numpy as np
-from bad_files import (
+
+from builders.bad_files import (
     PREPARE,
     TWO,
     Case,
@@ -31,8 +32,7 @@ from bad_files import (
     turned,
     unreadable,
 )
-from scene_files import kaggle_pair, noise, png_of_size, random_labels, save, save_palette
-
+from builders.scene_files import kaggle_pair, noise, png_of_size, random_labels, save, save_palette
 from levelground.imagery.legend import DEEPGLOBE, encode_colours
 
 MORE = r"(?: \d more files have problems\.)?"

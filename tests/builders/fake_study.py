@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from run_builder import BINS, adopted_card, build_run, scene_counts
 
+from builders.runs import BINS, adopted_card, build_run, scene_counts
 from levelground.comparison.compare import compare_runs, write_comparison
 from levelground.comparison.conditions import GroundTruth
 from levelground.comparison.record import Comparison

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from study_builder import ENCODER
 
+from builders.study import ENCODER
 from levelground.config import Budget, Recipe, RunOptions
 from levelground.datasets.dataset import Dataset
 from levelground.history import HistoryLine, read_history
