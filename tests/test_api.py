@@ -219,7 +219,7 @@ def test_a_notebook_starts_no_other_processes(monkeypatch: pytest.MonkeyPatch) -
         ConfigError, match=r"^processes 2: a notebook or console has no program .* Use a script or the "
     ):
         lg.train("study", arch="unet", processes=2)
-    assert options_given(monkeypatch, "train", "study", arch="unet", processes=1).upkeep.processes == 1
+    assert options_given(monkeypatch, "train", "study", arch="unet", processes=1).run_options.processes == 1
 
 
 def test_a_full_disk_is_ours_in_python_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from levelground.config import Recipe, load_recipe
 from levelground.datasets.dataset import Dataset
 from levelground.errors import RecordError
 from levelground.imagery.legend import IGNORE
-from levelground.training.batches import Batch, BatchSource, cut, load_batches, target_table
+from levelground.training.batches import Batch, BatchSource, cut_crop, load_batches, target_table
 from levelground.training.sampling import MAX_TRIES, Draw, make_sampler, process_slots
 
 RECIPE = dataclasses.replace(Recipe(), tile=32, batch=3)
@@ -134,7 +134,7 @@ def test_d4_turns_image_and_labels_alike(symmetry: int) -> None:
     labels = np.arange(16, dtype=np.uint8).reshape(4, 4)
     image = np.stack([labels, labels + 100], axis=2)
     draw = dataclasses.replace(STILL, symmetry=symmetry)
-    turned, turned_labels = cut(image, draw, 4, nearest=False), cut(labels, draw, 4, nearest=True)
+    turned, turned_labels = cut_crop(image, draw, 4, nearest=False), cut_crop(labels, draw, 4, nearest=True)
     assert np.array_equal(turned[..., 0], turned_labels)
     assert np.array_equal(turned[..., 1], turned_labels + 100)
     assert sorted(turned_labels.ravel()) == list(range(16))
@@ -231,7 +231,7 @@ def test_resizing_keeps_what_is_flat(side: int) -> None:
     """A plain image stays plain; labels and image have their borders in one place."""
     labels = np.repeat(np.uint8([0, 1]), 40)[None].repeat(80, 0)
     draw = dataclasses.replace(STILL, row=3, col=40 - side // 2, side=side)
-    small, image = cut(labels, draw, 32, nearest=True), cut(200 * labels[..., None], draw, 32, nearest=False)
+    small, image = cut_crop(labels, draw, 32, nearest=True), cut_crop(200 * labels[..., None], draw, 32, nearest=False)
     assert set(np.unique(small)) == {0, 1}
     assert np.mean((image[..., 0] >= 100) != (small == 1)) < 0.05
 

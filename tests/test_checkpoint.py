@@ -1,6 +1,7 @@
 """The training state: whole or not there, the last two kept, damage told, code refused."""
 
 import hashlib
+import io
 import pickle
 from pathlib import Path
 
@@ -9,16 +10,20 @@ import pytest
 import torch
 
 from levelground.errors import RecordError
-from levelground.training.loop import State, load_state, remove_states, save_state, state_paths
+from levelground.training.loop import (
+    Progress,
+    TrainingState,
+    load_state,
+    remove_states,
+    save_state,
+    state_paths,
+)
 
 
-def state(step: int) -> State:
+def state(step: int, weight: torch.Tensor | None = None) -> TrainingState:
     """Tensors, numbers, strings, lists and dictionaries, as training saves them."""
-    return {
-        "network": {"w": torch.full((2, 3), float(step)).to(memory_format=torch.contiguous_format)},
-        "progress": {"step": step, "best_value": None, "val_losses": [0.5, 0.25]},
-        "identity": "ab",
-    }
+    weight = torch.full((2, 3), float(step)).to(memory_format=torch.contiguous_format) if weight is None else weight
+    return TrainingState({"w": weight}, {"lr": 0.1}, "ab", Progress(step=step, val_losses=[0.5, 0.25]))
 
 
 def damage(path: Path, place: int) -> None:
@@ -32,7 +37,7 @@ def step_of(folder: Path) -> int:
     """The step of the state that is loaded."""
     loaded = load_state(folder)
     assert loaded is not None
-    return int(loaded["progress"]["step"])
+    return loaded.progress.step
 
 
 def test_a_state_comes_back(tmp_path: Path) -> None:
@@ -40,19 +45,18 @@ def test_a_state_comes_back(tmp_path: Path) -> None:
     save_state(tmp_path, state(3))
     loaded = load_state(tmp_path)
     assert loaded is not None
-    assert torch.equal(loaded["network"]["w"], state(3)["network"]["w"])
-    assert loaded["progress"] == state(3)["progress"]
-    assert loaded["identity"] == "ab"
+    assert torch.equal(loaded.network["w"], state(3).network["w"])
+    assert (loaded.optimiser, loaded.identity, loaded.progress) == ({"lr": 0.1}, "ab", state(3).progress)
 
 
 def test_memory_format_comes_back_too(tmp_path: Path) -> None:
     """Channels-last weights stay channels last, so that the next step computes in the same order."""
     weight = torch.rand(4, 3, 2, 2).to(memory_format=torch.channels_last)
-    save_state(tmp_path, {"w": weight})
+    save_state(tmp_path, state(1, weight))
     loaded = load_state(tmp_path)
     assert loaded is not None
-    assert loaded["w"].stride() == weight.stride()
-    assert torch.equal(loaded["w"], weight)
+    assert loaded.network["w"].stride() == weight.stride()
+    assert torch.equal(loaded.network["w"], weight)
 
 
 def test_no_state_is_none(tmp_path: Path) -> None:
@@ -160,6 +164,20 @@ def test_a_state_of_another_schema_is_refused(tmp_path: Path, monkeypatch: pytes
         load_state(tmp_path)
 
 
+def test_a_state_with_other_figures_is_refused(tmp_path: Path) -> None:
+    """One of a version that knows a figure more, or lacks the optimiser."""
+    whole = {"schema": 1, "network": {}, "optimiser": {}, "identity": "ab", "progress": {"step": 1}}
+    for content in (whole | {"progress": {"step": 1, "energy": 2.0}}, {k: whole[k] for k in whole if k != "optimiser"}):
+        file = io.BytesIO()
+        torch.save(content, file)
+        digest = hashlib.sha256(file.getvalue()).hexdigest().encode()
+        state_paths(tmp_path)[0].write_bytes(digest + b"\n" + file.getvalue())
+        with pytest.raises(
+            RecordError, match=r"state\.ckpt: training state of another version \(.+\)\. No sound state"
+        ):
+            load_state(tmp_path)
+
+
 def test_states_of_a_finished_run_are_removed(tmp_path: Path) -> None:
     """All of them, one that a kill left half named too."""
     for step in (1, 2):
@@ -173,5 +191,5 @@ def test_states_of_a_finished_run_are_removed(tmp_path: Path) -> None:
 def test_objects_are_not_saved_by_accident(tmp_path: Path) -> None:
     """A NumPy number could not be read back safely: it is refused when it is written, not when it is needed."""
     with pytest.raises(TypeError, match=r"^state\.progress\.step: float64 cannot be read back safely"):
-        save_state(tmp_path, {"progress": {"step": np.float64(3)}})
+        save_state(tmp_path, state(np.float64(3)))  # type: ignore[arg-type]
     assert load_state(tmp_path) is None

@@ -24,7 +24,7 @@ from levelground.runs import Run, SelectionRecord, list_runs, read_run
 from levelground.training import loop as training
 from levelground.training import step as stepping
 from levelground.training.batches import Batch
-from levelground.training.loop import load_state, save_state, state_paths
+from levelground.training.loop import Progress, TrainingState, load_state, save_state, state_paths
 from levelground.training.prepare_run import make_job
 from levelground.training.step import Stepper
 from levelground.training.validation import validate
@@ -276,7 +276,7 @@ def test_an_interruption_without_a_save_goes_on_from_the_last_state(
     assert run.card.status == "training"
     state = load_state(run.folder)
     assert state is not None
-    assert state["progress"]["step"] == step
+    assert state.progress.step == step
     assert_same_run(train(small_spec(dataset), dataset, tmp_path), undisturbed)
 
 
@@ -365,7 +365,7 @@ def test_a_loss_that_is_no_number_stops(
     assert [line.step for line in history(run) if line.kind == "step"] == [1, 2, 3]
     state = load_state(run.folder)
     assert state is not None
-    assert state["progress"]["step"] == 3
+    assert state.progress.step == 3
 
 
 def test_losses_before_the_bad_one_are_written(
@@ -401,15 +401,14 @@ def test_a_weight_that_is_no_number_never_reaches_a_state(
         train(small_spec(dataset), dataset, tmp_path, save_every_s=1e-9)
     state = load_state(list_runs(tmp_path)[0].folder)
     assert state is not None
-    assert state["progress"]["step"] == 2
+    assert state.progress.step == 2
 
 
 def test_a_state_of_another_run_is_not_taken(dataset: Dataset, undisturbed: Run, tmp_path: Path) -> None:
     """A run that was made anew in a folder with old states begins at step 0."""
-    torch_state = {"identity": "another", "progress": {}, "network": {}, "optimiser": {}}
     folder = tmp_path / "runs" / "linknet-mobilenetv3_small_050-s0"
     folder.mkdir(parents=True)
-    save_state(folder, torch_state)
+    save_state(folder, TrainingState({}, {}, "another", Progress()))
     assert_same_run(train(small_spec(dataset), dataset, tmp_path), undisturbed)
 
 

@@ -133,24 +133,24 @@ def test_processes_of_our_own_or_of_torchrun(
     """Machines, and processes on each."""
     for name, value in (started | {"TORCHELASTIC_RUN_ID": "x"} if started else {}).items():
         monkeypatch.setenv(name, value)
-    assert module._spread(asked, "cpu") == expected
+    assert module._machines(asked, "cpu") == expected
     if started:
         with pytest.raises(ConfigError, match=r"^--processes 3: torchrun started 4\. Drop the flag\.$"):
-            module._spread(3, "cpu")
+            module._machines(3, "cpu")
 
 
 def test_more_processes_than_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each needs one of its own."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ConfigError, match=r"^--processes 3: there are 2 devices of kind cuda\. Give at most 2\.$"):
-        module._spread(3, "cuda")
+        module._machines(3, "cuda")
 
 
 def test_exact_repetition_is_asked_for_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has no such algorithm is refused, not only warned of."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     try:
-        module.repeat_exactly()
+        module.require_determinism()
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.is_deterministic_algorithms_warn_only_enabled()
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"

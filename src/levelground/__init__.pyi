@@ -699,7 +699,7 @@ def train(
     deterministic: bool = False,
     save_every: float = 60.0,
 ) -> Run:
-    r"""Train one architecture on a prepared study, or go on with a run that was stopped.
+    r"""Train one architecture on a prepared study, or resume a run that was stopped.
 
     Args:
         study (path | None): Study folder that levelground prepare made; not needed with

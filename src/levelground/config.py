@@ -1,4 +1,4 @@
-"""The recipe: how a model is trained, field by field, the same for every architecture of a comparison.
+"""Options of the commands, each declared once, and recipes, which say how every model of a comparison is trained.
 
 A recipe is a TOML file whose keys are the fields of :class:`Recipe`. Two are shipped (``default`` and ``origin``); a
 user's own file may name only what it changes, the rest is the default recipe's.
@@ -111,7 +111,7 @@ class Budget:
             )
 
     def describe(self, recipe: Recipe) -> str:
-        """The budget as it was asked for, such as ``2 minutes``; the recipe's epochs where none was given."""
+        """Return the budget as it was asked for, such as ``2 minutes``; the recipe's epochs where none was given."""
         for unit in ("steps", "epochs", "minutes"):
             value = getattr(self, unit)
             if value is not None:
@@ -120,7 +120,7 @@ class Budget:
 
 
 def shipped_recipes() -> tuple[str, ...]:
-    """The names of the recipes that come with levelground."""
+    """Return the names of the recipes that come with levelground."""
     folder = resources.files("levelground") / "recipes"
     return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
 
@@ -185,7 +185,7 @@ def check_recipe(fields: dict[str, object], *, source: str) -> Recipe:
 
 
 def recipe_flags(recipe: Recipe) -> list[str]:
-    """A recipe as command-line flags, so that a TOML file and flags meet in one parser and later flags win.
+    """Turn a recipe into command-line flags, so that TOML files and flags meet in one parser and later flags win.
 
     Example:
         >>> recipe_flags(load_recipe("origin"))[:2]

@@ -40,7 +40,7 @@ Number = Annotated[float | None, BeforeValidator(_check_number)]
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
 class HistoryLine(OpenRecord):
-    """One line of ``history.jsonl``: a training step, or a validation."""
+    """Line of ``history.jsonl``: a training step, or a validation."""
 
     ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset({"step"})
 
@@ -71,7 +71,7 @@ class HistoryLine(OpenRecord):
 
 
 def history_line(content: Mapping[str, object]) -> HistoryLine:
-    """Make a line of its keys and values, those of metrics without a field of their own included."""
+    """Make a line of keys and values, those of metrics without a field of their own included."""
     return check_record(dict(content), HistoryLine, source="history line", remedy="Train anew.")
 
 

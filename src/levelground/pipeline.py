@@ -1,4 +1,4 @@
-"""The main job on a prepared data set: train, evaluate, compare and report; what is done is not done again."""
+"""Study of a prepared data set: train, evaluate, compare and report; finished parts are not repeated."""
 
 import dataclasses
 import time
@@ -115,7 +115,7 @@ def study_record(options: StudyOptions, runs: Sequence[Run]) -> StudyRecord:
 
 
 def compare_and_report(runs: Sequence[Run], folder: Path, *, metric: str, delta: float) -> Comparison:
-    """Compare evaluated runs and write everything that shows it: tables, figures, page."""
+    """Compare evaluated runs and write tables, figures and page."""
     comparison = compare_runs(runs, metric=metric, delta=delta)
     write_comparison(comparison, folder)
     draw_figures(comparison, folder, folder / "figures")

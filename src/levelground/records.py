@@ -156,7 +156,7 @@ RECORD_CONFIG = ConfigDict(extra="forbid", populate_by_name=True, use_attribute_
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class OpenRecord:
-    """A JSON object with typed fields that keeps the keys it does not know.
+    """JSON object with typed fields that keeps the keys it does not know.
 
     A record that is read, changed with ``dataclasses.replace`` and written again loses nothing that a newer version
     or another tool put into it. ``null`` and a missing key mean the same: the field's default. Fields are declared with
@@ -214,7 +214,7 @@ class OpenRecord:
 
 
 def _fields(cls: type) -> dict[str, FieldInfo]:
-    """The fields of a record by name, without ``extra``."""
+    """Return the fields of a record by name, without ``extra``."""
     fields: dict[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]  # every pydantic dataclass's
     return {name: info for name, info in fields.items() if name != "extra"}
 
@@ -265,13 +265,13 @@ def json_schema(cls: type[OpenRecord]) -> Record:
 
 
 def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_array(array: NDArray[np.generic]) -> str:
-    """The SHA-256 of an array's type, shape and values (C order, little-endian), in hexadecimal.
+    """Return the SHA-256 of an array's type, shape and values (C order, little-endian), in hexadecimal.
 
     Example:
         >>> a = np.zeros((2, 3), np.uint8)
@@ -285,7 +285,7 @@ def sha256_array(array: NDArray[np.generic]) -> str:
 
 
 def sha256_json(value: object) -> str:
-    """The SHA-256 of a value's canonical JSON (sorted keys, no spaces), in hexadecimal.
+    """Return the SHA-256 of a value's canonical JSON (sorted keys, no spaces), in hexadecimal.
 
     Example:
         >>> sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1})

@@ -1,4 +1,4 @@
-"""Run and study folders on disk: run card, history, what a study was asked for, and where things lie."""
+"""Run and study folders on disk: run card, history, options of the study, and paths."""
 
 import dataclasses
 import re
@@ -37,7 +37,7 @@ ClassIndex = Annotated[StrictInt, Field(ge=0, le=254)]
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
 class RecipeRecord(Recipe, OpenRecord):
-    """The recipe that a run was begun with."""
+    """Recipe that a run was started with."""
 
     ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset(field.name for field in dataclasses.fields(Recipe))
 
@@ -47,7 +47,7 @@ class RecipeRecord(Recipe, OpenRecord):
         return cls(**dataclasses.asdict(recipe))
 
     def recipe(self, source: str) -> Recipe:
-        """Return the recipe itself, so that a run can go on with it.
+        """Return the recipe itself, so that a run can be resumed with it.
 
         Args:
             source: What to name in the error.
@@ -60,7 +60,7 @@ class RecipeRecord(Recipe, OpenRecord):
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
 class BudgetRecord(OpenRecord):
-    """How long a run was to be trained, and how many steps that came to."""
+    """Budget of a run, as it was asked for and in steps."""
 
     asked: StrictStr
     """The budget as it was asked for, such as ``2 minutes``."""
@@ -85,7 +85,7 @@ class ParametersRecord(OpenRecord):
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
 class SelectionRecord(OpenRecord):
-    """Which weights were kept."""
+    """Choice of the weights that were kept."""
 
     ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset({"rule", "step", "value"})
 
@@ -106,7 +106,7 @@ class SpeedRecord(OpenRecord):
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
 class EvaluationRecord(OpenRecord):
-    """One evaluation on the scenes of a split."""
+    """Evaluation on the scenes of a split."""
 
     identity: StrictStr
     """Hash of all that decides the counts."""
@@ -126,7 +126,7 @@ class EvaluationRecord(OpenRecord):
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
 class AdoptionRecord(OpenRecord):
-    """What an adopted run was made from."""
+    """Source of an adopted run."""
 
     weights: StrictStr | None = None
     """Name of the weights file."""
@@ -139,7 +139,7 @@ class AdoptionRecord(OpenRecord):
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
 class RunCard(OpenRecord):
-    """All that is known of a run: ``run.json``. Fields without a value are not known, as of adopted runs."""
+    """Run card, ``run.json``: all that is known of a run. A field without a value is not known, as of adopted runs."""
 
     KIND: ClassVar[str | None] = "run"
     ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset({
@@ -220,7 +220,7 @@ class RunCard(OpenRecord):
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
 class StudyOptionsRecord(OpenRecord):
-    """What a study was asked for."""
+    """Options of a study."""
 
     ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset({"twins", "workers"})
 
@@ -242,7 +242,7 @@ class StudyOptionsRecord(OpenRecord):
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
 class StudyRecord(OpenRecord):
-    """What a study was asked for, and which runs it compares: ``study.json``."""
+    """Options of a study, and the runs that it compares: ``study.json``."""
 
     KIND: ClassVar[str | None] = "study"
 

@@ -23,7 +23,7 @@ _PRECISION: dict[str, _FabricPrecision] = {"fp32": "32-true", "bf16": "bf16-mixe
 
 
 class RuntimeFacts(TypedDict):
-    """What a run card says of a runtime, by its keys."""
+    """Facts on a run card about its runtime, by their keys."""
 
     device: str
     precision: str
@@ -64,8 +64,8 @@ class Runtime:
         """How many processes share each batch."""
         return int(self.fabric.world_size)
 
-    def alone(self) -> "Runtime":
-        """The same without the other processes, for what only this one does."""
+    def single_process(self) -> "Runtime":
+        """Return the same runtime without the other processes, for work that only this one does."""
         if self.processes == 1:
             return self
         strategy = SingleDeviceStrategy(self.device)
@@ -138,26 +138,26 @@ def make_runtime(
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = not deterministic
         if deterministic:
-            repeat_exactly()
+            require_determinism()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it chose stands on the run card
-    nodes, devices = _spread(processes, name)
+    nodes, devices = _machines(processes, name)
     if nodes * devices == 1:
         fabric = Fabric(accelerator=name, devices=1, precision=_PRECISION[kind])
     else:
-        fabric = _started(name, nodes, devices, _PRECISION[kind])
+        fabric = _launch(name, nodes, devices, _PRECISION[kind])
     threads = threads or max(1, available_cores() // devices)
     torch.set_num_threads(threads)
     return Runtime(fabric, kind, threads, deterministic or name == "cpu")
 
 
-def repeat_exactly() -> None:
-    """Let torch use only algorithms that give the same bits every time; what has none raises an error."""
+def require_determinism() -> None:
+    """Let torch use only algorithms that give the same bits every time; an operation without one raises an error."""
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it when it is first used
     torch.use_deterministic_algorithms(True)
 
 
-def _spread(processes: int | None, device: str) -> tuple[int, int]:
-    """Machines, and processes on each."""
+def _machines(processes: int | None, device: str) -> tuple[int, int]:
+    """Return the number of machines, and of processes on each."""
     if processes != 1 and torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
         world, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
         if processes not in (None, world):
@@ -170,7 +170,7 @@ def _spread(processes: int | None, device: str) -> tuple[int, int]:
     return 1, processes
 
 
-def _started(device: str, nodes: int, devices: int, precision: _FabricPrecision) -> Fabric:
+def _launch(device: str, nodes: int, devices: int, precision: _FabricPrecision) -> Fabric:
     """Start the other processes, or join those that torchrun started."""
     strategy = DDPStrategy(
         # The first process validates and evaluates while the others wait.
@@ -214,13 +214,13 @@ def _cpu_flags() -> set[str]:
 
 
 def available_cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def hardware(device: torch.device) -> str:
-    """A name for the processor, such as ``AMD EPYC, 2 cores`` or ``NVIDIA H100 80GB HBM3``."""
+    """Return a name for the processor, such as ``AMD EPYC, 2 cores`` or ``NVIDIA H100 80GB HBM3``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -232,7 +232,7 @@ def hardware(device: torch.device) -> str:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the libraries that weights depend on, for the run card."""
+    """Return the versions of the libraries that weights depend on, for the run card."""
     import numpy
     import segmentation_models_pytorch
     import timm
@@ -250,7 +250,7 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory_mib(device: torch.device) -> float | None:
-    """The most memory that was in use so far, MiB: the device's where it has its own, else the process's.
+    """Return the most memory that was in use so far, MiB: the device's where it has its own, else the process's.
 
     ``None`` where the system does not say, as on Windows.
     """

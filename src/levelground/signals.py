@@ -13,19 +13,19 @@ import torch
 from torch import nn
 
 GRACE_S = 1.0
-"""How long a step may go on after it was asked to stop; a longer one is left and done again when the run goes on."""
+"""Longest time that a step may take after a signal; a longer one is left, and done again when the run is resumed."""
 
 
 @contextmanager
-def stop_signals(ask: Callable[[], None]) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a call of ``ask``; a second one of SIGINT ends at once."""
+def stop_signals(on_stop: Callable[[], None]) -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into a call of ``on_stop``; a second one of SIGINT ends at once."""
     if current_thread() is not main_thread():
         yield  # only the main thread may handle signals
         return
     before = {number: getsignal(number) or SIG_DFL for number in (SIGINT, SIGTERM)}
 
     def handle(number: int, _frame: object) -> None:
-        ask()
+        on_stop()
         signal(number, before[Signals(number)])
 
     for number in before:

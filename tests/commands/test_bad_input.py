@@ -136,7 +136,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
     assert [line.step for line in read_history(run.folder)] == [1, 2, 3]
     state = load_state(run.folder)
     assert state is not None
-    assert state["progress"]["step"] == 3
+    assert state.progress.step == 3
     assert not list(tmp_path.rglob("*.part*"))
 
 

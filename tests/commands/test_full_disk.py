@@ -36,7 +36,7 @@ from levelground.records import write_json
 from levelground.reporting.figures import draw_figures
 from levelground.reporting.page import render_report
 from levelground.runs import list_runs
-from levelground.training.loop import save_state
+from levelground.training.loop import Progress, TrainingState, save_state
 
 Prepared = Callable[[], object]
 
@@ -76,8 +76,8 @@ def model_writer(folder: Path) -> Prepared:
 def state_writer(folder: Path) -> Prepared:
     """A training state, where two older ones lie."""
     for step in (1, 2):
-        save_state(folder, {"network": {"w": torch.full((9, 9), float(step))}})
-    return lambda: save_state(folder, {"network": {"w": torch.ones(9, 9)}})
+        save_state(folder, TrainingState({"w": torch.full((9, 9), float(step))}, {}, "ab", Progress()))
+    return lambda: save_state(folder, TrainingState({"w": torch.ones(9, 9)}, {}, "ab", Progress()))
 
 
 def history_writer(folder: Path) -> Prepared:

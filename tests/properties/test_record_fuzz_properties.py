@@ -35,7 +35,7 @@ from levelground.imagery.scene_pixels import SceneFile, read_labels
 from levelground.metrics.counts_file import read_counts
 from levelground.models.pretrained import read_state
 from levelground.runs import read_run
-from levelground.training.loop import load_state, save_state
+from levelground.training.loop import Progress, TrainingState, load_state, save_state
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 MANY = settings(FEW, max_examples=150)
@@ -202,7 +202,7 @@ def test_an_edited_comparison_is_drawn_or_refused(judged: Path, tmp_path: Path, 
 @MANY
 def test_a_harmed_state(tmp_path: Path, change: Callable[[bytes], bytes], sign: bool) -> None:
     """``state.ckpt``, byte by byte; with a checksum that fits the harm too, as a forger would write."""
-    save_state(tmp_path, {"network": {"w": torch.ones(3, 2)}, "identity": "ab", "progress": {"step": 3}})
+    save_state(tmp_path, TrainingState({"w": torch.ones(3, 2)}, {}, "ab", Progress(step=3)))
     content = (tmp_path / "state.ckpt").read_bytes()
     if sign:
         body = change(content[65:])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from levelground.config import Recipe
 from levelground.imagery.legend import IGNORE
-from levelground.training.batches import cut
+from levelground.training.batches import cut_crop
 from levelground.training.sampling import Draw, make_sampler
 
 SIZE = st.integers(1, 90)
@@ -31,7 +31,7 @@ def test_labels_never_invent_a_class(crop: tuple[tuple[int, int], int, Draw], se
     """Nearest neighbour: only labels of the window, and ``IGNORE`` beyond the scene."""
     size, tile, draw = crop
     labels = np.random.default_rng(seed).choice(np.uint8([0, 3, 7, 200, IGNORE]), size)
-    found = cut(labels, draw, tile, nearest=True, fill=IGNORE)
+    found = cut_crop(labels, draw, tile, nearest=True, fill=IGNORE)
     window = labels[draw.row : draw.row + draw.side, draw.col : draw.col + draw.side]
     assert found.shape == (tile, tile)
     assert set(np.unique(found)) <= set(np.unique(window)) | {IGNORE}
@@ -45,7 +45,7 @@ def test_images_stay_within_the_range_of_their_window(
     """Area means and bilinear interpolation invent no brightness; shape and type are as asked."""
     size, tile, draw = crop
     pixels = np.random.default_rng(draw.side).integers(0, 250, (*size, bands)).astype(dtype)
-    found = cut(pixels, draw, tile, nearest=False)
+    found = cut_crop(pixels, draw, tile, nearest=False)
     window = pixels[draw.row : draw.row + draw.side, draw.col : draw.col + draw.side]
     assert (found.shape, found.dtype) == ((tile, tile, bands), pixels.dtype)
     assert found.flags.c_contiguous

@@ -1,4 +1,4 @@
-"""Train one architecture on a prepared study, or go on with a run that was stopped."""
+"""Train one architecture on a prepared study, or resume a run that was stopped."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The pixels of drawn crops, cut from the cache, resized and turned; loaded by processes beside the network."""
+"""Batches of crops, cut from the cache, resized and turned; loaded by processes beside the network."""
 
 import contextlib
 import warnings
@@ -23,7 +23,7 @@ MIN_VALID_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch before it goes to the device."""
+    """Batch of crops before it goes to the device."""
 
     images: NDArray[Any]
     """``(N, H, W, C)`` in the type of the cache."""
@@ -37,7 +37,7 @@ class Batch:
     """Place of each crop's scene in the training list."""
 
 
-def cut(pixels: NDArray[Any], draw: Draw, tile: int, *, nearest: bool, fill: int | None = None) -> NDArray[Any]:
+def cut_crop(pixels: NDArray[Any], draw: Draw, tile: int, *, nearest: bool, fill: int | None = None) -> NDArray[Any]:
     """Cut a drawn square, resize it to the tile and turn it.
 
     Args:
@@ -82,7 +82,7 @@ def _pad(square: NDArray[Any], tall: int, wide: int, fill: int | None) -> NDArra
 
 
 def target_table(outputs: Sequence[int]) -> NDArray[np.uint8]:
-    """Legend index -> output index, ``(256,)``; indices without an output and 255 become 255.
+    """Map legend indices to output indices, ``(256,)``; indices without an output and 255 become 255.
 
     Example:
         >>> target_table([0, 2])[[0, 1, 2, 255]]
@@ -94,7 +94,7 @@ def target_table(outputs: Sequence[int]) -> NDArray[np.uint8]:
 
 
 class BatchSource(TorchDataset[Batch]):
-    """Batches by step, for a data loader; reads the cache and nothing else."""
+    """Batches by step, for a data loader; reads only the cache."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class BatchSource(TorchDataset[Batch]):
         outputs: Sequence[int],
         slots: range | None = None,
     ) -> None:
-        """Batches of a training list.
+        """Draw from a list of training scenes.
 
         Args:
             dataset: The scenes.
@@ -120,7 +120,7 @@ class BatchSource(TorchDataset[Batch]):
         self._table = target_table(outputs)
 
     def __getitem__(self, step: int) -> Batch:
-        """The batch of a step."""
+        """Return the batch of a step."""
         cv2.setNumThreads(0)
         parts = [self._crop(step, slot) for slot in self.slots]
         return Batch(
@@ -132,7 +132,7 @@ class BatchSource(TorchDataset[Batch]):
         )
 
     def scenes(self, step: int) -> list[str]:
-        """The scenes that a step's crops come from, those of all processes."""
+        """Return the scenes of a step's crops in all processes."""
         drawn = {self._crop(step, slot)[0].scene for slot in range(self.sampler.batch)}
         return sorted(self.ids[scene] for scene in drawn)
 
@@ -141,11 +141,11 @@ class BatchSource(TorchDataset[Batch]):
             draw = self.sampler.draw(step, slot, attempt)
             scene = self._dataset.open(self.ids[draw.scene])
             assert scene.labels is not None
-            labels = cut(scene.labels, draw, self.sampler.tile, nearest=True, fill=IGNORE)
+            labels = cut_crop(scene.labels, draw, self.sampler.tile, nearest=True, fill=IGNORE)
             targets = self._table[labels]
             if self.sampler.tile == 0 or np.count_nonzero(targets != IGNORE) >= MIN_VALID_SHARE * targets.size:
                 break
-        return draw, cut(scene.pixels, draw, self.sampler.tile, nearest=False), targets
+        return draw, cut_crop(scene.pixels, draw, self.sampler.tile, nearest=False), targets
 
 
 def load_batches(source: BatchSource, steps: range, *, workers: int, pin: bool = False) -> Iterator[Batch]:
@@ -154,7 +154,7 @@ def load_batches(source: BatchSource, steps: range, *, workers: int, pin: bool =
     Raises:
         RecordError: A cached scene is missing or damaged.
     """
-    # Closed before an error goes on its way: loaders that are left to the collector of garbage end seconds late.
+    # Closed before an error is raised: loaders that are left to the garbage collector end seconds late.
     with contextlib.closing(_load(source, steps, workers, pin)) as batches:
         for batch in batches:
             if isinstance(batch, LevelgroundError):
@@ -170,7 +170,7 @@ def _load(
         warnings.simplefilter("ignore")  # advice about the number of cores; the user chose
         batches = iter(
             DataLoader(
-                _Told(source),
+                _CaughtErrors(source),
                 batch_size=None,
                 sampler=steps,
                 num_workers=workers,
@@ -182,14 +182,14 @@ def _load(
     yield from batches
 
 
-class _Told(TorchDataset[Batch | LevelgroundError]):
-    """Batches, or what is wrong with one: raised in a loader process, it would come back as a page of text."""
+class _CaughtErrors(TorchDataset[Batch | LevelgroundError]):
+    """Batches, or the error of one: raised in a loader process, it would come back as a page of text."""
 
     def __init__(self, source: BatchSource) -> None:
         self._source = source
 
     def __getitem__(self, step: int) -> Batch | LevelgroundError:
-        """The batch of a step, or the error."""
+        """Return the batch of a step, or its error."""
         try:
             return self._source[step]
         except LevelgroundError as error:

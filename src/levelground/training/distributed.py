@@ -79,7 +79,7 @@ def run_worker(runtime: Runtime, make_job: Callable[[object, Runtime], TrainingJ
 def train_share(job: TrainingJob) -> None:
     """Take every step of a run beside the main process, on this process's share of each batch."""
     stepper = make_stepper(job)
-    steps = range(stepper.align(), job.steps)
+    steps = range(stepper.synchronise(), job.steps)
     batches = load_batches(job.source, steps, workers=job.workers, pin=job.runtime.device.type == "cuda")
     for step, batch in zip(steps, batches, strict=True):
         stepper.step(step, batch)
@@ -96,7 +96,7 @@ def _end_others(runtime: Runtime) -> None:
 
 
 def _is_cut_off(error: BaseException) -> bool:
-    """Whether an error says that another process is gone; torch has no class of its own for that."""
+    """Tell whether an error says that another process is gone; torch has no class of its own for that."""
     return isinstance(error, RuntimeError) and "onnection" in str(error) and "peer" in str(error)
 
 

@@ -1,4 +1,4 @@
-"""The training loop: steps, validation, the selected weights, history, and a state to go on from exactly."""
+"""Training loop: steps, validation, the selected weights, history, and a state to resume from exactly."""
 
 import contextlib
 import dataclasses
@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Never, TypedDict, cast
+from typing import IO, Any, BinaryIO, Never, cast
 
 import torch
 
@@ -28,22 +28,37 @@ from levelground.training.run_spec import TrainingJob, make_stepper, validation_
 from levelground.training.step import rate_factor
 from levelground.training.validation import validate
 
-State = Mapping[str, object]
-"""Tensors, numbers, strings, and lists and dictionaries of them."""
-
-
-class _TrainingState(TypedDict):
-    """What a loop saves, to go on exactly."""
-
-    network: Mapping[str, torch.Tensor]
-    optimiser: dict[str, Any]
-    identity: str
-    progress: dict[str, Any]
-
-
 SCHEMA = 1
 _DIGEST_BYTES = 64
 _PLAIN = (dict, OrderedDict, list, tuple, bool, int, float, str, type(None))
+
+
+@dataclass
+class Progress:
+    """Figures that change while a run goes on; beside weights and optimiser they are the training state."""
+
+    step: int = 0
+    validated: int = 0
+    """The last step after which the validation scenes were scored."""
+    best_value: float | None = None
+    best_step: int | None = None
+    train_s: float = 0.0
+    wall_s: float = 0.0
+    megapixels: float = 0.0
+    val_losses: list[float] = field(default_factory=list)
+    """Training losses since the last validation."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """State that a run resumes from exactly: tensors, numbers, strings, and lists and dictionaries of them."""
+
+    network: Mapping[str, torch.Tensor]
+    optimiser: Mapping[str, Any]
+    """The optimiser's state dict."""
+    identity: str
+    """The run card's."""
+    progress: Progress
 
 
 def state_paths(folder: Path) -> tuple[Path, Path]:
@@ -56,22 +71,23 @@ def _all_paths(folder: Path) -> tuple[Path, ...]:
     return folder / "state.new.ckpt", *state_paths(folder)
 
 
-def save_state(folder: Path, state: State) -> None:
-    """Write a state; the one that was newest becomes the one before.
+def save_state(folder: Path, state: TrainingState) -> None:
+    """Write a state; the newest one so far becomes the one before.
 
     Raises:
-        TypeError: It holds what could not be read back safely; better now than when it is needed.
+        TypeError: It holds a value that could not be read back safely.
         DiskError: It cannot be written; the states that were there stay.
     """
-    _check_plain(state, "state")
+    content = vars(state) | {"progress": dict(vars(state.progress))}
+    _check_plain(content, "state")
     newest, previous = state_paths(folder)
     with atomic_path(folder / "state.new.ckpt") as temporary, temporary.open("wb") as file, _without_crc():
         file.write(bytes(_DIGEST_BYTES) + b"\n")
         hashed = _Hashed(file)
         try:
-            torch.save({"schema": SCHEMA, **state}, cast("IO[bytes]", hashed))
+            torch.save({"schema": SCHEMA, **content}, cast("IO[bytes]", hashed))
         except RuntimeError as error:
-            raise hashed.failure or error from error  # torch has no word for a full disk
+            raise hashed.failure or error from error  # torch does not name a full disk
         file.seek(0)
         file.write(hashed.digest.hexdigest().encode())
     if newest.exists():
@@ -80,7 +96,7 @@ def save_state(folder: Path, state: State) -> None:
 
 
 class _Hashed(io.RawIOBase):
-    """A file that is hashed while it is written, so that tensors are gone through once."""
+    """File that is hashed while it is written, so that tensors are read once."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -116,13 +132,13 @@ def _check_plain(value: object, where: str) -> None:
         raise TypeError(f"{where}: {type(value).__name__} cannot be read back safely")
 
 
-def load_state(folder: Path) -> State | None:
-    """Read the newest sound state, saying so where the newest is damaged.
+def load_state(folder: Path) -> TrainingState | None:
+    """Read the newest intact state, and report damaged ones.
 
     Returns:
         The state, or ``None`` where there is none yet.
     Raises:
-        RecordError: There are states and none is sound, or one was written by another version.
+        RecordError: There are states and none is intact, or one was written by another version.
     """
     damage = ""
     for path in filter(Path.exists, _all_paths(folder)):
@@ -138,7 +154,7 @@ def load_state(folder: Path) -> State | None:
     return None
 
 
-def _read(path: Path) -> State:
+def _read(path: Path) -> TrainingState:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -151,9 +167,12 @@ def _read(path: Path) -> State:
     except Exception as error:
         # torch.load has no error class of its own; the reason's first line is what a person needs.
         raise RecordError(f"{path}: unsafe or unreadable training state ({first_line(error)}).") from error
-    if not isinstance(state, dict) or state.get("schema") != SCHEMA:
+    if not isinstance(state, dict) or state.pop("schema", None) != SCHEMA:
         raise RecordError(f"{path}: training state of an unknown schema. Use the levelground that wrote it.")
-    return state
+    try:
+        return TrainingState(**state | {"progress": Progress(**state["progress"])})
+    except (KeyError, TypeError) as error:
+        raise RecordError(f"{path}: training state of another version ({first_line(error)}).") from error
 
 
 def remove_states(folder: Path) -> None:
@@ -169,24 +188,8 @@ MAX_STEP_LINES = 2000
 """About how many steps the history of a run keeps; every step up to this many."""
 
 
-@dataclass
-class Progress:
-    """What changes while a run goes on; together with weights and optimiser it is the training state."""
-
-    step: int = 0
-    validated: int = 0
-    """The last step after which the validation scenes were scored."""
-    best_value: float | None = None
-    best_step: int | None = None
-    train_s: float = 0.0
-    wall_s: float = 0.0
-    megapixels: float = 0.0
-    val_losses: list[float] = field(default_factory=list)
-    """Training losses since the last validation."""
-
-
 class _StopNowError(Exception):
-    """A signal came in a validation or a long step; either is left, and done again when the run goes on."""
+    """Signal in a validation or a long step, which is left and done again when the run is resumed."""
 
 
 def train(job: TrainingJob, card: RunCard) -> RunCard:
@@ -198,14 +201,14 @@ def train(job: TrainingJob, card: RunCard) -> RunCard:
     Returns:
         The finished card, already on disk.
     Raises:
-        TrainingError: The loss became no number; the last good state stays.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; what was learnt is saved.
+        TrainingError: The loss is not a number; the last good state stays.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the state is saved.
     """
     return _Loop(job, card).run()
 
 
 class _Loop:
-    """One run's loop; the state is weights, optimiser and :class:`Progress`."""
+    """Loop of one run; its state is weights, optimiser and :class:`Progress`."""
 
     def __init__(self, job: TrainingJob, card: RunCard) -> None:
         self.job, self.card = job, card
@@ -221,12 +224,12 @@ class _Loop:
     def run(self) -> RunCard:
         job = self.job
         self._restore()
-        self.stepper.align(self.progress.step)
+        self.stepper.synchronise(self.progress.step)
         validations = validation_steps(job.validations, job.steps, job.steps_per_epoch)
         with progress_bar(f"train {job.folder.name}", job.steps) as bar, stop_signals(self._ask_to_stop):
             bar.advance(self.progress.step)
             if self.progress.step in validations and self.progress.validated < self.progress.step:
-                self._validate(bar)  # where it was stopped in the middle of it
+                self._validate(bar)  # it was stopped during this validation
             steps = range(self.progress.step, job.steps)
             batches = load_batches(job.source, steps, workers=job.workers, pin=job.runtime.device.type == "cuda")
             self.flushed_at = self.saved_at = time.monotonic()
@@ -250,7 +253,7 @@ class _Loop:
         return card
 
     def _step(self, step: int, batch: Batch, bar: Bar) -> torch.Tensor:
-        """One step, unless it is to be left in its middle."""
+        """Take one step, unless a signal ends it halfway."""
         try:
             loss = self.stepper.gradients(step, batch)
         except _StopNowError:  # weights are those of the step before
@@ -264,7 +267,7 @@ class _Loop:
             raise _StopNowError
 
     def _flush(self, bar: Bar) -> None:
-        """Read the losses back, check them and write them down."""
+        """Read the losses back from the device, check them and write them to the history."""
         if not self.pending:
             return
         losses = torch.stack([loss for _, loss in self.pending]).float().tolist()
@@ -299,7 +302,7 @@ class _Loop:
         )
 
     def _check_weights(self) -> None:
-        """Refuse weights that are no numbers: a loss may be one and its gradient none."""
+        """Refuse weights that are not numbers: the loss may be a number and its gradient not."""
         if not all(torch.isfinite(value).all() for value in self.model.network.parameters()):
             self._fail(self.progress.step, "a weight is no number")
 
@@ -340,23 +343,23 @@ class _Loop:
         if self.pending:
             return  # unchecked losses: the next round saves
         self._check_weights()
-        state = {
-            "network": self.model.network.state_dict(),
-            "optimiser": self.stepper.optimiser.state_dict(),
-            "identity": self.card.identity,
-            "progress": dict(vars(self.progress)),
-        }
+        state = TrainingState(
+            network=self.model.network.state_dict(),
+            optimiser=self.stepper.optimiser.state_dict(),
+            identity=self.card.identity,
+            progress=self.progress,
+        )
         save_state(self.job.folder, state)
         self.saved_at = time.monotonic()
 
     def _restore(self) -> None:
-        state = cast("_TrainingState | None", load_state(self.job.folder))
-        if state is None or state["identity"] != self.card.identity:
+        state = load_state(self.job.folder)
+        if state is None or state.identity != self.card.identity:
             truncate_history(self.job.folder, 0)
             return
-        self.model.network.load_state_dict(state["network"])
-        self.stepper.optimiser.load_state_dict(state["optimiser"])
-        self.progress = Progress(**state["progress"])
+        self.model.network.load_state_dict(state.network)
+        self.stepper.optimiser.load_state_dict(dict(state.optimiser))
+        self.progress = state.progress
         truncate_history(self.job.folder, self.progress.step, last_validation=self.progress.validated)
         say(f"{self.job.folder.name}: goes on at step {self.progress.step} of {self.job.steps}.")
 

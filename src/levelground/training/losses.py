@@ -21,7 +21,7 @@ LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 def cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, *, weights: torch.Tensor | None = None, focus: float = 0.0
 ) -> torch.Tensor:
-    """Cross-entropy per valid pixel; with ``focus`` the focal loss.
+    """Compute cross-entropy per valid pixel; with ``focus`` the focal loss.
 
     Formula: Σ v·w[y]·(1 − p[y])^focus·(−log p[y]) / max(1, Σ v·w[y]).
 
@@ -49,7 +49,7 @@ def cross_entropy(
 
 
 def dice_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """One minus the mean soft Dice of the classes that the batch's ground truth holds.
+    """Compute one minus the mean soft Dice of the classes in the ground truth of the batch.
 
     Formula: D[k] = 2·Σ v·p[k]·y[k] / (Σ v·p[k] + Σ v·y[k]); loss = 1 − mean of D over classes with Σ v·y[k] > 0. False
     positives of an absent class lower the Dice of the classes whose pixels they take.
@@ -72,7 +72,7 @@ def dice_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def make_loss(name: LossName, *, weights: torch.Tensor | None = None) -> LossFunction:
-    """The loss of a recipe by name.
+    """Make the loss of a recipe by name.
 
     Args:
         name: As in the recipe.

@@ -1,4 +1,4 @@
-"""From a run spec to a finished run: steps of the budget, run card, training, reuse of what is done, and resuming."""
+"""Runs from a run spec to the finished run: steps of the budget, run card, training, reuse and resuming."""
 
 import copy
 import dataclasses
@@ -93,7 +93,7 @@ def _train_in(
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What the main process tells the others, so that they make the same job."""
+    """Message of the main process to the others, so that they make the same job."""
 
     spec: RunSpec
     study: Path
@@ -221,7 +221,7 @@ def sanity_check(job: TrainingJob) -> None:
 
 def _copy(job: TrainingJob) -> TrainingJob:
     model = job.model.with_forward(copy.deepcopy(job.model.network))
-    return dataclasses.replace(job, model=model, runtime=job.runtime.alone())
+    return dataclasses.replace(job, model=model, runtime=job.runtime.single_process())
 
 
 def new_card(job: TrainingJob, spec: RunSpec) -> RunCard:
@@ -336,7 +336,7 @@ def check_data(run: Run, dataset: Dataset) -> None:
 
 
 def resumed_device_options(run: Run, asked: DeviceOptions) -> DeviceOptions:
-    """Take device, precision and threads, which decide the last bits, from the card where they are not asked for."""
+    """Take device, precision and threads, which decide the last bits, from the card unless they are asked for."""
     fields = ("device", "precision", "threads")
     recorded = {name: value for name in fields if (value := getattr(run.card, name)) is not None}
     asked_for = {name: getattr(asked, name) for name in fields if getattr(asked, name) not in ("auto", None)}

@@ -1,4 +1,4 @@
-"""What is trained: the run spec that a user asks for, and the training job that it becomes."""
+"""Run spec, which says what a user asks to be trained, and the training job that it becomes."""
 
 import dataclasses
 import math
@@ -26,7 +26,7 @@ from levelground.training.step import Stepper
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What the user asks to be trained."""
+    """Architecture, seed, recipe and budget that the user asks to be trained."""
 
     arch: str
     seed: int
@@ -138,7 +138,7 @@ def read_run_spec(run: Run) -> RunSpec:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A run that is ready to start: network, batches, number of steps, and where to compute."""
+    """Run that is ready to start: network, batches, number of steps, and where to compute."""
 
     folder: Path
     dataset: Dataset

@@ -1,4 +1,4 @@
-"""(seed, step) -> the crops of a batch: which scene, window, symmetry and colours.
+"""Random crops of a batch as a function of (seed, step): scene, window, symmetry and colours.
 
 A batch is a pure function of (seed, step): every number is drawn from a Philox generator whose key is (seed, step) and
 whose counter holds slot and try. So the number of workers and processes changes no sample, resume is exact at any step,
@@ -21,7 +21,7 @@ _WORD = 2**64
 
 
 def generator(seed: int, step: int, slot: int = 0, attempt: int = 0) -> np.random.Generator:
-    """The generator of one crop; 9 µs to make.
+    """Make the random generator of one crop, in 9 µs.
 
     Args:
         seed: The run's seed.
@@ -37,7 +37,7 @@ def generator(seed: int, step: int, slot: int = 0, attempt: int = 0) -> np.rando
 
 @dataclass(frozen=True)
 class Draw:
-    """What one crop gets."""
+    """Scene, square, symmetry and colour changes drawn for one crop."""
 
     scene: int
     """Place of the scene in the training list."""
@@ -55,7 +55,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws crops from scenes of given sizes as a recipe says."""
+    """Sampler of crops from scenes of given sizes, as a recipe says."""
 
     seed: int
     tile: int
@@ -70,7 +70,7 @@ class Sampler:
     bands: int
 
     def scene_at(self, step: int, slot: int) -> int:
-        """The scene of a slot: scenes take turns in an order shuffled anew for each round."""
+        """Return the scene of a slot: scenes take turns in an order shuffled anew for each round."""
         turn, place = divmod(step * self.batch + slot, len(self.sizes))
         # Slot 2**32 is no slot of a batch, so this stream meets no crop's.
         order = generator(self.seed, turn, 2**32).permutation(len(self.sizes))
@@ -118,7 +118,7 @@ def process_slots(batch: int, rank: int, processes: int) -> range:
 
 
 def make_sampler(recipe: Recipe, seed: int, sizes: Sequence[tuple[int, int]], bands: int) -> Sampler:
-    """The sampler of a recipe.
+    """Make the sampler of a recipe.
 
     Raises:
         ConfigError: Whole scenes are asked for in batches, and they are of unlike sizes.
@@ -143,7 +143,7 @@ def make_sampler(recipe: Recipe, seed: int, sizes: Sequence[tuple[int, int]], ba
 
 
 def steps_per_epoch(recipe: Recipe, sizes: Sequence[tuple[int, int]]) -> int:
-    """Steps in which as many pixels are seen as the training scenes hold.
+    """Return the number of steps that see as many pixels as the training scenes hold.
 
     Example:
         >>> from levelground.config import load_recipe

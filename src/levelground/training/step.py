@@ -64,7 +64,7 @@ def make_optimiser(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def rate_factor(recipe: Recipe, step: int, steps: int) -> float:
-    """The factor of the learning rate at a step.
+    """Return the factor of the learning rate at a step.
 
     Args:
         recipe: Gives warm-up and schedule.
@@ -88,7 +88,7 @@ def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
 
 
 def class_weights(recipe: Recipe, class_pixels: Sequence[int], outputs: Sequence[int]) -> torch.Tensor | None:
-    """Weights of classes from their shares among the training pixels, with a mean of 1 over pixels.
+    """Weigh classes by their shares among the training pixels, with a mean of 1 over pixels.
 
     Args:
         recipe: ``none``, ``sqrt`` (1 over the root of the share) or ``inverse`` (1 over the share).
@@ -115,7 +115,7 @@ cent of the steps of a tiny network."""
 
 
 class Stepper:
-    """A network with its optimiser, ready to take steps of a run."""
+    """Network with its optimiser, ready to take the steps of a run."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class Stepper:
         self._loss = make_loss(recipe.loss, weights=class_weights(recipe, class_pixels, model.spec.outputs))
         self._recipe, self._runtime, self._seed, self._steps = recipe, runtime, seed, steps
         self.poll: Callable[[], None] = lambda: None
-        """Called between the layers of :meth:`gradients` on a CPU while steps are long; where it raises, nothing has
+        """Called between the layers of :meth:`gradients` on a CPU while steps are long; if it raises, nothing has
         changed."""
         self._remove_hooks: Callable[[], None] | None = None
         if runtime.device.type == "cpu":  # elsewhere steps are short
@@ -155,28 +155,28 @@ class Stepper:
         self.update()
         return loss
 
-    def align(self, step: int = 0) -> int:
-        """Give every process the first one's weights, optimiser and step.
+    def synchronise(self, step: int = 0) -> int:
+        """Give every process the main one's weights, optimiser and step.
 
         Args:
-            step: The step to go on at; only the first process's counts.
+            step: The step to resume at; only the main process's counts.
         Returns:
-            The first process's ``step``.
+            The main process's ``step``.
         """
         if self._runtime.processes == 1:
             return step
-        first = self._runtime.rank == 0
-        state = (step, self.model.network.state_dict(), self.optimiser.state_dict()) if first else None
-        given = self._runtime.fabric.broadcast(state)
-        assert given is not None  # the first process's
-        step, weights, optimiser = given
-        if not first:
+        main = self._runtime.rank == 0
+        state = (step, self.model.network.state_dict(), self.optimiser.state_dict()) if main else None
+        received = self._runtime.fabric.broadcast(state)
+        assert received is not None  # the main process's
+        step, weights, optimiser = received
+        if not main:
             self.model.network.load_state_dict(weights)
             self.optimiser.load_state_dict(optimiser)
         return step
 
     def gradients(self, number: int, batch: Batch) -> torch.Tensor:
-        """The first and long part of a step: forward and backward. Weights stay as they are."""
+        """Compute the gradients, the long part of a step, and return the loss; weights stay as they are."""
         if self._remove_hooks is None:
             return self._gradients(number, batch)
         before = [buffer.clone() for buffer in self.model.network.buffers()]
@@ -215,7 +215,7 @@ class Stepper:
         return mean
 
     def update(self) -> None:
-        """The second part of a step: clip the gradients and move the weights."""
+        """Clip the gradients and move the weights: the end of a step."""
         if self._recipe.clip:
             torch.nn.utils.clip_grad_norm_(self.model.network.parameters(), self._recipe.clip)
         self._optimiser.step()

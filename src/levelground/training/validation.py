@@ -1,4 +1,4 @@
-"""Validation scenes scored while a run goes on: what the history keeps, and what chooses the weights."""
+"""Validation during training: the scores that a history keeps and that choose the weights."""
 
 import statistics
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Validation:
     """Mean over scenes of the origin recipe's Dice loss; ``None`` under other losses."""
 
     def line(self, counted: NDArray[np.bool_]) -> dict[str, float]:
-        """What the history keeps: the loss, and the scores that their entries in ``METRICS`` put into a history.
+        """Return what the history keeps: the loss, and the scores that entries of ``METRICS`` put into a history.
 
         The loss is cross-entropy per counted pixel; where the recipe's loss is ``smp-dice`` that stands beside it.
         """
