@@ -48,6 +48,7 @@ docs: .venv/ready-dev
 	$(BIN)/python docs/stub.py --check
 	$(BIN)/python docs/architecture.py --check
 	$(BIN)/python docs/schemas.py --check
+	$(BIN)/python docs/messages.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 renew: .venv/ready-dev
@@ -55,6 +56,7 @@ renew: .venv/ready-dev
 	$(BIN)/python docs/stub.py
 	$(BIN)/python docs/architecture.py
 	$(BIN)/python docs/schemas.py
+	$(BIN)/python docs/messages.py
 
 pictures: demo .venv/ready-dev
 	$(BIN)/python docs/pictures.py --study demo --notebooks
@@ -63,7 +65,7 @@ bench: .venv/ready-dev
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --quick || true; done
 
 gold: .venv/ready-dev
-	$(BIN)/python -m pytest tests/test_page.py --gold --no-cov
+	$(BIN)/python -m pytest tests/test_page.py tests/test_messages.py --gold --no-cov
 
 check: lint types test docs
 

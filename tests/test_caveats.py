@@ -1,4 +1,4 @@
-"""What limits an answer is said: groups, seeds, twins, protocol, leaks, looks."""
+"""What limits an answer is found: groups, seeds, twins, protocol, leaks, test evaluations."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from builders.runs import adopted_card, build_dataset, build_run, noisy_counts
 
-from levelground.comparison.caveats import (
+from levelground.comparison import facts
+from levelground.comparison.compare import compare_runs
+from levelground.comparison.conditions import EvaluationLog, LoggedEvaluation
+from levelground.comparison.findings import (
     cannot_show,
     evaluations_on_test,
     few_groups,
@@ -15,17 +18,11 @@ from levelground.comparison.caveats import (
     one_raster,
     rare_classes,
     twins,
+    unknown_protocol,
     what_would_decide,
 )
-from levelground.comparison.compare import compare_runs
-from levelground.comparison.conditions import EvaluationLog, LoggedEvaluation
 from levelground.comparison.record import Comparison
 from levelground.errors import RecordError
-
-
-def texts(comparison: Comparison, code: str) -> list[str]:
-    """The sentences of a code."""
-    return [finding.text for finding in comparison.findings if finding.code == code]
 
 
 def study(folder: Path, errors: dict[str, float], *, scenes: int = 10, seeds: int = 1) -> Comparison:
@@ -44,17 +41,14 @@ def study(folder: Path, errors: dict[str, float], *, scenes: int = 10, seeds: in
 def test_too_few_groups_to_reach_five_per_cent(tmp_path: Path) -> None:
     """Four groups and one pair: 2/2^4 = .125, so nothing could have been shown, and the page says what it takes."""
     comparison = study(tmp_path, {"unet": 0.1, "fpn": 0.5}, scenes=4)
-    assert texts(comparison, "cannot_show") == [
-        "No difference could have been shown with 4 groups and 1 pair: the smallest p that can be reached is 0.12, "
-        "above 0.05. It takes at least 6 groups."
-    ]
-    assert "no possible difference would be found in 80 % of such studies" in texts(comparison, "what_would_decide")[0]
+    assert cannot_show(comparison) == [facts.CannotShow(p_min=0.125, groups=4, pairs=1, groups_for_p=6)]
+    assert [fact.detects for fact in what_would_decide(comparison)] == [False]
 
 
 def test_six_groups_can_show_one_pair(tmp_path: Path) -> None:
     """2/2^6 = .031: the warning is gone."""
     comparison = study(tmp_path, {"unet": 0.1, "fpn": 0.5}, scenes=6)
-    assert texts(comparison, "cannot_show") == []
+    assert "cannot_show" not in {finding.code for finding in comparison.findings}
     assert comparison.pairs[0].p_min == pytest.approx(2 / 64)
     assert cannot_show(comparison) == []
 
@@ -62,17 +56,9 @@ def test_six_groups_can_show_one_pair(tmp_path: Path) -> None:
 def test_architectures_name_both_ways_to_decide(tmp_path: Path) -> None:
     """With seeds, more groups and more seeds are both named, or that it takes both."""
     comparison = study(tmp_path, {"unet": 0.2, "fpn": 0.21}, seeds=2)
-    text = texts(comparison, "what_would_decide")[0]
-    assert text.startswith("What would decide it: with 10 groups and 2 seeds of each architecture, ")
-    power = replace(comparison.power, groups_needed=1234, groups_for_equal=900, seeds_needed=7, seeds_for_equal=8)
-    ways = what_would_decide(replace(comparison, power=power))[0].text
-    assert (
-        "it takes about 1 300 groups with as many seeds or 8 seeds of each with as many groups. Seeds make up " in ways
-    )
-    neither = what_would_decide(replace(comparison, power=replace(power, groups_for_equal=None, seeds_needed=None)))[
-        0
-    ].text
-    assert "it takes more groups and more seeds: neither is enough alone. Seeds make up " in neither
+    power = comparison.power
+    assert what_would_decide(comparison) == [facts.WhatWouldDecide(10, power, detects=True)]
+    assert (power.groups, power.seeds) == (10, 2)
     pair = comparison.architecture_pairs[0]
     share = 1 - pair.v_groups / (pair.v_groups + pair.v_a / 2 + pair.v_b / 2)
     assert power.groups_share == pytest.approx(1 - share)
@@ -80,22 +66,19 @@ def test_architectures_name_both_ways_to_decide(tmp_path: Path) -> None:
 
 def test_a_decided_comparison_asks_for_nothing(tmp_path: Path) -> None:
     """Where every pair has its verdict, there is nothing to decide."""
-    assert texts(study(tmp_path, {"unet": 0.05, "fpn": 0.6}, scenes=30), "what_would_decide") == []
+    assert what_would_decide(study(tmp_path, {"unet": 0.05, "fpn": 0.6}, scenes=30)) == []
 
 
 def test_few_groups_are_named_and_many_are_not(tmp_path: Path) -> None:
     """Under twenty groups the intervals are not vouched for."""
     comparison = study(tmp_path, {"unet": 0.2}, scenes=19)
-    assert few_groups(comparison)[0].text.startswith("Few scenes decide little: there are 19 groups (19 test scenes).")
+    assert few_groups(comparison) == [facts.FewGroups(groups=19, scenes=19, split="test")]
     assert few_groups(replace(comparison, n_groups=20)) == []
 
 
-def test_one_scene_is_named_in_the_singular(tmp_path: Path) -> None:
-    """One scene: no interval, said in grammar."""
-    assert texts(study(tmp_path, {"unet": 0.2}, scenes=1), "one_group") == [
-        "No interval and no test: there is only 1 test scene, and one group cannot tell what others would show. "
-        "Scores describe this scene only."
-    ]
+def test_one_group_is_a_finding_of_its_own(tmp_path: Path) -> None:
+    """One scene: no interval."""
+    assert few_groups(study(tmp_path, {"unet": 0.2}, scenes=1)) == [facts.OneGroup(groups=1, scenes=1, split="test")]
 
 
 def test_a_class_in_a_handful_of_groups_is_named(tmp_path: Path) -> None:
@@ -104,10 +87,7 @@ def test_a_class_in_a_handful_of_groups_is_named(tmp_path: Path) -> None:
     counts[4:, 1] = 0
     comparison = compare_runs([build_run(tmp_path, "unet-s0", counts)])
     assert comparison.truth.groups == (30, 4, 30)
-    assert texts(comparison, "rare_classes") == [
-        "Rangeland (in 4) lies in fewer than 5 of 30 groups: each run's own interval is too narrow, because other "
-        "scenes may hold no such class. Differences of runs are safe."
-    ]
+    assert rare_classes(comparison) == [facts.RareClasses({"Rangeland": 4}, 30)]
     assert rare_classes(compare_runs([build_run(tmp_path, "fpn-s0", noisy_counts(30, 0.2, seed=1))])) == []
 
 
@@ -145,9 +125,10 @@ def test_twins_with_seeds_ask_the_architecture_question(tmp_path: Path) -> None:
         ("unet", None),
         ("unet twin", "unet"),
     ]
-    assert texts(comparison, "twins")[0].startswith(
-        "The negative control holds: unet and unet twin are one architecture under two names, and they are not told"
-    )
+    pair = next(pair for pair in comparison.architecture_pairs if pair.negative_control)
+    assert twins(comparison) == [
+        facts.ControlHolds("unet twin", "unet", pair.delta, pair.interval, pair.p, pair.verdict)
+    ]
 
 
 def test_twins_that_are_told_apart_are_a_warning(tmp_path: Path) -> None:
@@ -155,19 +136,17 @@ def test_twins_that_are_told_apart_are_a_warning(tmp_path: Path) -> None:
     comparison = with_twins(tmp_path, 3, twin_error=0.6)
     warning = next(finding for finding in comparison.findings if finding.code == "twins")
     assert warning.severity == "warning"
-    assert warning.text.startswith("The negative control failed: unet and unet twin are one architecture")
+    assert [type(fact) for fact in twins(comparison)] == [facts.ControlFailed]
 
 
 def test_twins_with_one_seed_warn_of_mere_seeds(tmp_path: Path) -> None:
     """Among weights, mere seeds are told apart: how often and by how much is shown."""
     comparison = with_twins(tmp_path, 1, twin_error=0.4)
-    assert texts(comparison, "twins")[0].startswith(
-        "unet and unet twin are one architecture under two names: only the seed differs. Of 1 pair of their weights "
-        "1 is told apart; the largest difference is 0."
-    )
+    largest = abs(next(pair.delta for pair in comparison.pairs if pair.negative_control))
+    assert twins(comparison) == [facts.TwinSeeds("unet twin", "unet", pairs=1, apart=1, largest=largest)]
     same = with_twins(tmp_path / "same", 1)
     undecided = tuple(replace(pair, verdict="undecided") for pair in same.pairs)
-    assert "0 are told apart" in twins(replace(same, pairs=undecided))[0].text
+    assert [fact.apart for fact in twins(replace(same, pairs=undecided))] == [0]
 
 
 def test_twins_take_no_part_in_the_comparison(tmp_path: Path) -> None:
@@ -190,27 +169,25 @@ def test_twins_take_no_part_in_the_comparison(tmp_path: Path) -> None:
     ]
 
 
-def test_looks_at_the_test_scenes_are_counted(tmp_path: Path) -> None:
-    """As many looks as runs is no more than needed; one more is a warning; none known is silence."""
+def test_evaluations_on_the_test_scenes_are_counted(tmp_path: Path) -> None:
+    """As many evaluations as runs are no more than needed; one more is a warning; none known is silence."""
     runs = [build_run(tmp_path, f"{arch}-s0", noisy_counts(8, 0.2, seed=1), arch=arch) for arch in ("unet", "fpn")]
-    assert texts(compare_runs(runs), "test_looks") == []
+    assert evaluations_on_test(compare_runs(runs)) == []
     looks = [{"time": "2026-01-01T00:00:00Z", "run": "unet-s0", "command": "evaluate"}] * 2
     path = tmp_path / "test_looks.jsonl"
     path.write_text("".join(json.dumps(look) + "\n" for look in looks), encoding="utf-8")
     comparison = compare_runs(runs)
     assert comparison.test_evaluations == EvaluationLog(2, tuple(LoggedEvaluation(**look) for look in looks))
-    assert texts(comparison, "test_looks") == ["The test scenes were scored 2 times for 2 runs: no more than needed."]
-    assert evaluations_on_test(replace(comparison, test_evaluations=EvaluationLog(5, ())))[0].text == (
-        "The test scenes were looked at 5 times for 2 runs. What was chosen after a look scores too well on them; "
-        "choose on validation."
-    )
+    assert evaluations_on_test(comparison) == [facts.EvaluationsOnTest(total=2, runs=2)]
+    repeated = replace(comparison, test_evaluations=EvaluationLog(5, ()))
+    assert evaluations_on_test(repeated) == [facts.RepeatedEvaluationsOnTest(total=5, runs=2)]
     path.write_text("{oops\n", encoding="utf-8")
     with pytest.raises(RecordError, match=r"test_looks\.jsonl: line 1 is not JSON"):
         compare_runs(runs)
 
 
-def test_looks_do_not_matter_on_validation(tmp_path: Path) -> None:
-    """Validation scenes may be looked at."""
+def test_evaluations_do_not_matter_on_validation(tmp_path: Path) -> None:
+    """Validation scenes may be scored as often as one likes."""
     comparison = compare_runs([build_run(tmp_path, "unet-s0", noisy_counts(8, 0.2, seed=1), split="val")], split="val")
     assert evaluations_on_test(replace(comparison, test_evaluations=EvaluationLog(9, ()))) == []
 
@@ -220,7 +197,7 @@ def test_blocks_of_one_raster_speak_of_it_only(tmp_path: Path) -> None:
     comparison = study(tmp_path, {"unet": 0.2})
     assert one_raster(comparison) == []
     raster = replace(comparison, dataset=replace(comparison.dataset, layout="raster"))
-    assert one_raster(raster)[0].text.endswith("speak of this raster only, not of other places.")
+    assert one_raster(raster) == [facts.OneRaster()]
 
 
 def test_a_clean_split_and_known_runs_raise_no_warning(tmp_path: Path) -> None:
@@ -230,13 +207,13 @@ def test_a_clean_split_and_known_runs_raise_no_warning(tmp_path: Path) -> None:
         build_run(tmp_path, f"{a}-s0", noisy_counts(30, e, seed=0), arch=a) for a, e in (("unet", 0.1), ("fpn", 0.5))
     ]
     build_dataset(tmp_path, {"train": ["a"], "val": ["b"], "test": ids})
-    assert [finding.code for finding in find_caveats(compare_runs(runs))] == []
+    assert find_caveats(compare_runs(runs)) == []
 
 
-def test_several_adopted_runs_are_named_in_the_plural(tmp_path: Path) -> None:
-    """Grammar follows the number of runs."""
+def test_adopted_runs_are_named(tmp_path: Path) -> None:
+    """How they were trained is not known."""
     runs = [
         build_run(tmp_path, name, noisy_counts(8, 0.2, seed=1), arch="unknown", seed=None, card=adopted_card())
         for name in ("theirs", "others")
     ]
-    assert texts(compare_runs(runs), "unknown_protocol")[0].startswith("How theirs and others were trained is unknown")
+    assert unknown_protocol(compare_runs(runs)) == [facts.UnknownProtocol(("theirs", "others"))]

@@ -15,6 +15,8 @@ from builders.runs import LEGEND, build_dataset, build_run, noisy_counts, scene_
 
 from levelground.comparison.compare import compare_runs, write_comparison
 from levelground.comparison.conditions import DatasetSummary, SeparatedGroup
+from levelground.comparison.facts import LoneHeadline, LoneSeeds, LoneSeedsBeside, Measure, Scope, WhatWouldDecide
+from levelground.comparison.findings import headline, lone_seeds, what_would_decide
 from levelground.comparison.record import Comparison, comparison_json, read_comparison
 from levelground.comparison.results import Finding
 from levelground.errors import ConfigError, RecordError
@@ -65,12 +67,9 @@ def test_a_clear_difference_is_better_and_says_so(tmp_path: Path) -> None:
     comparison = compare_runs(several(tmp_path, {"unet": 0.1, "pspnet": 0.4}))
     pair = comparison.pairs[0]
     assert (pair.a, pair.b, pair.verdict) == ("unet-s0", "pspnet-s0", "better")
-    assert pair.text.startswith("unet s0 is better than pspnet s0: +0.3")
-    headline = finding(comparison, "headline").text
-    assert headline.startswith("unet s0 wins with 0.")
-    assert "This speaks of these weights on 30 groups of test scenes, not of architectures: seed variance unknown." in (
-        headline
-    )
+    assert pair.delta > 0.3
+    assert [item.name for item in headline(comparison).better] == ["pspnet-s0"]
+    assert headline(comparison).scope == Scope("test", 30, None)
 
 
 def test_the_origins_comparison_is_undecided_and_says_what_would_decide_it(tmp_path: Path) -> None:
@@ -78,12 +77,10 @@ def test_the_origins_comparison_is_undecided_and_says_what_would_decide_it(tmp_p
     comparison = compare_runs(several(tmp_path, {"unet": 0.2, "fpn": 0.195}, scenes=10))
     pair = comparison.pairs[0]
     assert pair.verdict == "undecided"
-    assert finding(comparison, "headline").text.startswith("No winner: ")
-    assert "seed variance unknown" in finding(comparison, "headline").text
-    text = finding(comparison, "what_would_decide").text
-    assert text.startswith("What would decide it: with 10 groups, a difference of 0.")
-    assert "To settle a difference of 0.010, to find it or to show that there is none, it takes about " in text
-    assert text.endswith("; to speak of architectures, at least 2 seeds of each as well.")
+    assert len(headline(comparison).undecided) == 1
+    assert headline(comparison).scope.seeds is None
+    assert what_would_decide(comparison) == [WhatWouldDecide(10, comparison.power, detects=True)]
+    assert (comparison.power.delta, comparison.power.seeds) == (0.01, None)
     assert comparison.power.groups_needed > 10
     assert set(comparison.power.pair) == {"unet-s0", "fpn-s0"}
 
@@ -103,7 +100,7 @@ def test_equal_runs_are_equal_not_undecided(tmp_path: Path) -> None:
     runs = [build_run(tmp_path, "unet-s0", counts), build_run(tmp_path, "fpn-s0", counts, arch="fpn")]
     comparison = compare_runs(runs)
     assert (comparison.pairs[0].verdict, comparison.pairs[0].delta) == ("equal", 0)
-    assert finding(comparison, "headline").text.startswith("A tie: ")
+    assert len(headline(comparison).equal) == 1
 
 
 def test_two_seeds_each_speak_of_architectures(tmp_path: Path) -> None:
@@ -117,12 +114,8 @@ def test_two_seeds_each_speak_of_architectures(tmp_path: Path) -> None:
     assert (pair.a, pair.b, pair.verdict) == ("unet", "pspnet", "better")
     assert all(value > 0 for value in (pair.v_group, pair.v_a, pair.v_b, pair.df, pair.se))
     assert [entry.class_index for entry in pair.per_class] == [0, 1]
-    assert finding(comparison, "ranked_first").text == (
-        "When groups and seeds are drawn again, unet comes first in 100 % of the resamples, pspnet in 0 %."
-    )
-    headline = finding(comparison, "headline").text
-    assert "This speaks of architectures, trained with 3 seeds each, on 30 groups of test scenes." in headline
-    assert "unknown" not in headline
+    assert finding(comparison, "ranked_first").figures == {"shares": {"unet": 1.0, "pspnet": 0.0}}
+    assert headline(comparison).scope == Scope("test", 30, (3, 3))
 
 
 def test_a_lone_run_leaves_the_verdicts_on_architectures(tmp_path: Path) -> None:
@@ -134,8 +127,9 @@ def test_a_lone_run_leaves_the_verdicts_on_architectures(tmp_path: Path) -> None
     comparison = compare_runs(runs)
     assert comparison.about_architectures
     assert [entry.name for entry in comparison.ranking] == ["unet", "pspnet"]
-    assert finding(comparison, "headline").figures["best"] == "unet"
-    assert finding(comparison, "lone_seeds").figures == {"architectures": ["fpn"]}
+    assert headline(comparison).best == "unet"
+    assert headline(comparison).scope == Scope("test", 30, (2, 2))
+    assert lone_seeds(comparison) == [LoneSeedsBeside(("fpn",))]
     assert sum("fpn-s0" in (pair.a, pair.b) for pair in comparison.pairs) == 4
     assert [(pair.a, pair.b) for pair in comparison.architecture_pairs] == [("unet", "pspnet")]
 
@@ -147,8 +141,9 @@ def test_one_seed_among_several_falls_back_to_weights(tmp_path: Path) -> None:
         build_run(tmp_path, "fpn-s0", noisy_counts(30, 0.2, seed=9), arch="fpn"),
     ]
     comparison = compare_runs(runs)
-    assert "seed variance unknown" in finding(comparison, "headline").text
-    assert finding(comparison, "lone_seeds").text.startswith("Verdicts speak of weights because fpn has one run only.")
+    assert headline(comparison).scope.seeds is None
+    assert lone_seeds(comparison) == [LoneSeeds(("fpn",))]
+    assert finding(comparison, "lone_seeds").figures == {"architectures": ["fpn"]}
     assert comparison.architecture_pairs == ()
     assert {entry.name for entry in comparison.ranking[1:]} == {"fpn-s0"}
 
@@ -159,15 +154,17 @@ def test_one_run_alone_has_scores_and_an_interval_and_no_pair(tmp_path: Path) ->
     low, high = comparison.runs[0].interval
     assert low < comparison.runs[0].value < high
     assert (comparison.pairs, comparison.architecture_pairs, comparison.power) == ((), (), None)
-    assert finding(comparison, "headline").text.endswith("on 30 test scenes. There is nothing to compare it with.")
+    run = comparison.runs[0]
+    assert headline(comparison) == LoneHeadline(
+        Measure("official.miou", comparison.scorings), "unet", "unet s0", run.value, run.interval, 1, 30, "test"
+    )
 
 
 def test_seeds_of_one_architecture_are_a_mean_and_not_compared(tmp_path: Path) -> None:
     """Three seeds of one architecture: one score with both variances, nobody wins over itself."""
     comparison = compare_runs(several(tmp_path, {"unet": 0.2}, seeds=3))
-    text = finding(comparison, "headline").text
-    assert text.startswith("unet scores 0.")
-    assert " official mIoU on average over 3 seeds (95 % interval " in text
+    found = headline(comparison)
+    assert (found.label, found.seeds, found.interval) == ("unet", 3, comparison.architectures[0].interval)
     assert not {"what_would_decide", "rank_flips", "cannot_show"} & {item.code for item in comparison.findings}
 
 
@@ -178,10 +175,8 @@ def test_one_group_gives_no_interval_and_says_so(tmp_path: Path) -> None:
     assert comparison.runs[0].interval is None
     pair = comparison.pairs[0]
     assert (pair.interval, pair.p, pair.verdict) == (None, None, "undecided")
-    assert finding(comparison, "one_group").text == (
-        "No interval and no test: all 5 test scenes are one group, and one group cannot tell what others would show. "
-        "Scores describe these scenes only."
-    )
+    assert finding(comparison, "one_group").figures == {"groups": 1, "scenes": 5}
+    assert headline(comparison).undecided[0].interval is None
 
 
 def test_groups_are_the_resampling_unit(tmp_path: Path) -> None:
@@ -262,7 +257,9 @@ def test_the_dataset_beside_the_runs_gives_sizes_split_and_leaks(tmp_path: Path)
     assert comparison.split_rule.kind == "random"
     assert (comparison.scenes[0].height, comparison.scenes[0].width) == (20, 30)
     assert comparison.separated_groups == (SeparatedGroup("g1", ("scene001",), ("482365",), "train"),)
-    assert "such as scene001 (test) and 482365 (train)" in finding(comparison, "split_separates_groups").text
+    assert finding(comparison, "split_separates_groups").figures["groups"] == [
+        {"group": "g1", "test": ["scene001"], "other": ["482365"], "other_split": "train"}
+    ]
 
 
 def test_a_dataset_of_another_split_is_not_believed(tmp_path: Path) -> None:

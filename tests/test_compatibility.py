@@ -129,7 +129,7 @@ def test_an_unlike_protocol_needs_leave_and_is_named(
     assert comparison.protocol[field] is None
     warning = next(finding for finding in comparison.findings if finding.code == "unlike_protocol")
     assert warning.severity == "warning"
-    assert field in warning.text
+    assert warning.figures == {"fields": [field]}
 
 
 def test_the_model_is_no_part_of_the_protocol(tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ def test_adopted_runs_stop_nothing_and_say_unknown(tmp_path: Path) -> None:
     comparison = compare_runs(two(tmp_path, **adopted_card()))
     assert comparison.protocol_differences == ()
     assert {comparison.protocol[field] for field in ("recipe.batch", "budget", "tile")} == {"unknown"}
-    text = next(finding.text for finding in comparison.findings if finding.code == "unknown_protocol")
-    assert text.startswith("How fpn-s0 was trained is unknown (adopted)")
+    finding = next(finding for finding in comparison.findings if finding.code == "unknown_protocol")
+    assert finding.figures["runs"][0] == "fpn-s0"
 
 
 def test_protocols_list_several_fields_in_one_message(tmp_path: Path) -> None:

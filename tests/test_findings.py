@@ -1,6 +1,6 @@
 """Verdicts in plain sentences: the leader, what is behind it, and what the words speak of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,23 +9,11 @@ import pytest
 from builders.runs import build_run, noisy_counts
 
 from levelground.comparison.compare import compare_runs
-from levelground.comparison.findings import find, headline, pair_text
+from levelground.comparison.facts import Headline, NoRanking, Opponent, Scope, pair_verdict
+from levelground.comparison.findings import find, headline
 from levelground.comparison.record import Comparison
-from levelground.comparison.results import ClassDifference, RunPairResult
-
-LABELS = {"a": "unet s0", "b": "fpn s0"}
-
-
-def pair(**changes: Any) -> RunPairResult:
-    """A pair as a comparison holds it."""
-    interval = changes.get("interval", (0.012, 0.056))
-    values: dict[str, Any] = {
-        "a": "a", "b": "b", "metric": "official.miou", "delta": 0.034, "se": 0.01, "df": 39.0, "interval": interval,
-        "p": 0.001, "p_holm": 0.003, "p_min": 0.0002, "verdict": "better",
-        "excludes_zero": interval is not None and (interval[0] > 0 or interval[1] < 0),
-        "per_class": (ClassDifference(0, 0.1, (0.0, 0.2)),), "power": None, "negative_control": False,
-    }  # fmt: skip
-    return RunPairResult(**(values | changes))
+from levelground.comparison.results import RunPairResult
+from levelground.comparison.sentences import write, write_pair
 
 
 def with_verdicts(comparison: Comparison, verdict: Callable[[RunPairResult], dict[str, Any]]) -> Comparison:
@@ -44,98 +32,83 @@ def comparison(tmp_path: Path) -> Comparison:
     )
 
 
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({}, "unet s0 is better than fpn s0: +0.034 mIoU (95 % interval +0.012 to +0.056, p = 0.003)."),
-        (
-            {"verdict": "worse", "delta": -0.034, "interval": (-0.056, -0.012)},
-            "fpn s0 is better than unet s0: +0.034 mIoU (95 % interval +0.012 to +0.056, p = 0.003).",
-        ),
-        (
-            {"verdict": "equal", "delta": 0.004, "interval": (0.001, 0.007)},
-            "unet s0 and fpn s0 are equal within 0.010, measurably different, by less than δ: +0.004 mIoU "
-            "(95 % interval +0.001 to +0.007, p = 0.003).",
-        ),
-        (
-            {"verdict": "equal", "delta": 0.001, "interval": (-0.005, 0.007)},
-            "unet s0 and fpn s0 are equal within 0.010: +0.001 mIoU (95 % interval −0.005 to +0.007, p = 0.003).",
-        ),
-        (
-            {"verdict": "undecided", "interval": (-0.01, 0.078), "p_holm": 0.13},
-            "Undecided between unet s0 and fpn s0: +0.034 mIoU (95 % interval −0.010 to +0.078, p = 0.130).",
-        ),
-        (
-            {"verdict": "undecided", "interval": None},
-            "Undecided between unet s0 and fpn s0: +0.034 mIoU, without an interval.",
-        ),
-        (
-            {"verdict": "undecided", "interval": None, "delta": None},
-            "unet s0 and fpn s0 cannot be compared: mIoU does not exist on these scenes.",
-        ),
-    ],
-)
-def test_each_verdict_has_its_sentence(changes: dict[str, Any], text: str) -> None:
-    """The winner stands first; the figures follow."""
-    assert pair_text(pair(**changes), LABELS, "mIoU", 0.01) == text
+def names(opponents: Sequence[Opponent]) -> list[str]:
+    """What opponents are called."""
+    return [item.label for item in opponents]
+
+
+def lead(comparison: Comparison) -> Headline:
+    """The headline of a comparison that has a leader."""
+    found = headline(comparison)
+    assert isinstance(found, Headline)
+    return found
+
+
+def test_a_pair_is_said_by_labels_and_seen_from_the_winner(comparison: Comparison) -> None:
+    """The verdict keeps the pair's figures; the sentence of a worse one reads from the other side."""
+    pair = next(pair for pair in comparison.pairs if pair.verdict in ("better", "worse"))
+    verdict = pair_verdict(pair, comparison, comparison.labels)
+    assert (verdict.a, verdict.b) == (comparison.labels[pair.a], comparison.labels[pair.b])
+    assert (verdict.delta, verdict.interval, verdict.p_holm) == (pair.delta, pair.interval, pair.p_holm)
+    assert pair_verdict(pair.flipped(), comparison, {}).delta == -pair.delta
+    assert write_pair(pair_verdict(pair.flipped(), comparison, comparison.labels)) == write_pair(verdict) == pair.text
 
 
 def test_the_headline_names_who_is_not_beaten_and_who_is(comparison: Comparison) -> None:
     """A leader that is not shown to beat the second still beats the third."""
-    top, second, last = (entry.label for entry in comparison.ranking)
-    assert last == "pspnet s0"
-    text = headline(comparison).text
-    assert text.startswith(f"No winner: {top} has the highest official mIoU (0.")
-    assert f"is not shown to beat {second} (0." in text
-    assert "It is better than pspnet s0 (0." in text
+    top, second, last = comparison.ranking
+    found = lead(comparison)
+    assert last.label == "pspnet s0"
+    assert (found.label, found.value, found.measure.name) == (top.label, top.value, "official.miou")
+    assert (names(found.undecided), names(found.equal), names(found.better)) == ([second.label], [], ["pspnet s0"])
+    pair = comparison.oriented_pair(top.name, second.name)
+    assert found.undecided[0].delta == pair.delta
+    assert found.undecided[0].p_holm == pair.p_holm
+    assert found.scope == Scope("test", 40, None)
 
 
 def test_the_headline_of_a_winner_gives_each_gap(comparison: Comparison) -> None:
-    """Who beats all others wins; the gap to each stands with its interval."""
+    """Who beats all others wins; the gap to each has its interval."""
     comparison = with_verdicts(comparison, lambda pair: {"verdict": "better" if pair.delta > 0 else "worse"})
-    top, second, last = (entry.label for entry in comparison.ranking)
-    text = headline(comparison).text
-    assert text.startswith(f"{top} wins with 0.")
-    assert f"It beats {second} (0." in text
-    assert f" and {last} (0." in text
-    assert headline(comparison).figures["better"] == [entry.name for entry in comparison.ranking[1:]]
+    found = lead(comparison)
+    assert found.undecided == found.equal == ()
+    assert [(item.name, item.value) for item in found.better] == [(x.name, x.value) for x in comparison.ranking[1:]]
+    assert all(item.delta > 0 and item.interval is not None for item in found.better)
+    assert found.figures["better"] == [entry.name for entry in comparison.ranking[1:]]
 
 
-def test_ties_and_open_pairs_can_stand_together(comparison: Comparison) -> None:
+def test_ties_and_open_pairs_can_be_in_one_headline(comparison: Comparison) -> None:
     """The leader may equal one, be undecided with another."""
-    names = [entry.name for entry in comparison.ranking]
+    first, second, _ = (entry.name for entry in comparison.ranking)
     comparison = with_verdicts(
-        comparison, lambda pair: {"verdict": "equal" if {pair.a, pair.b} == {names[0], names[1]} else "undecided"}
+        comparison, lambda pair: {"verdict": "equal" if {pair.a, pair.b} == {first, second} else "undecided"}
     )
-    text = headline(comparison).text
-    assert "is not shown to beat pspnet s0" in text
-    assert "It equals " in text
-    codes = [finding.code for finding in find(comparison)]
-    assert codes[:2] == ["headline", "equal_within_delta"]
+    found = lead(comparison)
+    assert (names(found.undecided), len(found.equal)) == (["pspnet s0"], 1)
+    assert [fact.code for fact in find(comparison)][:2] == ["headline", "equal_within_delta"]
+    assert find(comparison)[1].figures["pairs"][0] in ((first, second), (second, first))
 
 
 def test_a_tie_for_the_lead_says_within_what(comparison: Comparison) -> None:
     """Equal is a result of its own."""
-    names = [entry.name for entry in comparison.ranking]
+    first, second, _ = (entry.name for entry in comparison.ranking)
     tied = {"verdict": "equal", "interval": (0.001, 0.009), "excludes_zero": True}
-    comparison = with_verdicts(comparison, lambda pair: tied if {pair.a, pair.b} == {names[0], names[1]} else {})
-    text = headline(comparison).text
-    assert text.startswith("A tie: ")
-    assert "are equal in official mIoU within 0.010, measurably different, by less than δ." in text
-    assert "It is better than pspnet s0 (0." in text
+    found = lead(with_verdicts(comparison, lambda pair: tied if {pair.a, pair.b} == {first, second} else {}))
+    assert (len(found.equal), found.equal[0].excludes_zero, found.margin) == (1, True, 0.01)
+    assert names(found.better) == ["pspnet s0"]
 
 
 def test_scenes_without_true_pixels_rank_nobody(comparison: Comparison) -> None:
     """Where the metric does not exist, the headline says so and invents nothing."""
     comparison = replace(comparison, runs=tuple(replace(run, value=None) for run in comparison.runs))
-    assert headline(comparison).text.startswith("No ranking: official mIoU does not exist on these scenes")
+    found = headline(comparison)
+    assert isinstance(found, NoRanking)
+    assert found.figures == {"metric": "official.miou", "best": None, "value": None}
 
 
-def test_every_finding_is_a_finished_sentence_with_figures(comparison: Comparison) -> None:
-    """Sentences end, hold no leftovers of code, and each has a code and a severity of the three."""
-    found = find(comparison)
-    assert [finding.severity for finding in found].count("headline") == 1
-    for finding in found:
-        assert finding.text.endswith(".")
-        assert not any(mark in finding.text for mark in ("None", "nan", "{", "}", "  ", "['", "..", "np."))
-        assert finding.severity in ("headline", "finding", "warning")
+def test_findings_of_the_record_are_the_facts_in_sentences(comparison: Comparison) -> None:
+    """The record keeps of each fact its code, severity, sentences and figures; one is the headline."""
+    facts = find(comparison)
+    assert [(item.code, item.severity) for item in comparison.findings] == [(x.code, x.severity) for x in facts]
+    assert [item.text for item in comparison.findings] == [write(fact) for fact in facts]
+    assert [item.severity for item in comparison.findings].count("headline") == 1

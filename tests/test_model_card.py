@@ -103,12 +103,12 @@ def test_limits_are_named(tmp_path: Path) -> None:
         tmp_path / "few", "a", noisy_counts(5, 0.2, seed=0), card={"in_channels": 3, "mean": [0] * 3, "std": [1] * 3}
     )
     save_model(small_model((0, 1)), few.model_folder)
-    assert "- Few scenes decide little: there are 5 groups" in text_of(few)
+    assert "- There are only 5 groups (5 test scenes)" in text_of(few)
     assert "- The type of its pixels is unknown: the scale of its input is a guess." in text_of(few)
     adopted = counted_run(tmp_path / "adopted", **adopted_card())
     text = text_of(adopted)
     assert "How these weights were trained is not known to levelground." in text
-    assert "whether these test scenes were seen in training, cannot be checked" in text
+    assert "whether training used these test scenes" in text
     assert "| Recipe |" not in text
 
 

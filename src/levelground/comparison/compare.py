@@ -15,7 +15,8 @@ from pydantic import JsonValue
 from levelground import __version__
 from levelground.comparison.compatibility import Evaluated, check_alike, compare_protocols, refuse_unlike
 from levelground.comparison.conditions import ProtocolDifference
-from levelground.comparison.findings import find, pair_text
+from levelground.comparison.facts import pair_verdict
+from levelground.comparison.findings import find
 from levelground.comparison.inputs import (
     dataset_summary,
     find_dataset,
@@ -36,6 +37,7 @@ from levelground.comparison.results import (
     RunPairResult,
     RunResult,
 )
+from levelground.comparison.sentences import as_findings, write_pair
 from levelground.comparison.summaries import (
     architecture_pair_results,
     architecture_results,
@@ -54,7 +56,6 @@ from levelground.comparison.summaries import (
     throughput,
 )
 from levelground.comparison.tables import to_csv, to_latex, to_markdown
-from levelground.comparison.text import metric_words
 from levelground.errors import ConfigError
 from levelground.imagery.legend import Legend
 from levelground.metrics.named import Metric, parse_metric
@@ -269,10 +270,9 @@ def _pairs_of(inputs: _Inputs, family: Family, found: FamilyStatistics, *, contr
 
 def _with_findings(comparison: Comparison) -> Comparison:
     """Add what is said of the figures: the sentences of pairs, what would decide, and the findings."""
-    words = metric_words(comparison.metric, comparison.scorings)
 
     def with_text(pair: P, labels: Mapping[str, str]) -> P:
-        return replace(pair, text=pair_text(pair, labels, words, comparison.delta))
+        return replace(pair, text=write_pair(pair_verdict(pair, comparison, labels)))
 
     said = replace(
         comparison,
@@ -280,7 +280,7 @@ def _with_findings(comparison: Comparison) -> Comparison:
         architecture_pairs=tuple(with_text(pair, {}) for pair in comparison.architecture_pairs),
         power=open_pair_power(comparison),
     )
-    return replace(said, findings=tuple(find(said)))
+    return replace(said, findings=as_findings(find(said)))
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:

@@ -1,34 +1,53 @@
-"""A comparison in plain sentences, each with its figures: the verdict first, then what it rests on.
+"""What a comparison finds: the headline, what limits it, and, after these, what only describes.
 
-The verdict is here: who wins, by how much and how sure. What limits it is in
-:mod:`levelground.comparison.caveats`; what is only described (learning, speed, mistakes) in
-:mod:`levelground.comparison.training_findings` and :mod:`levelground.comparison.error_analysis`.
+The verdict comes first: who leads, by how much and how sure. Then what it rests on: few groups, few groups of a class,
+few seeds, unlike protocols, groups that a split separates, repeated evaluations on the test scenes; and what would
+decide an open pair. What describes is in :mod:`levelground.comparison.descriptions`. Each function takes a comparison
+and returns facts; :mod:`levelground.comparison.sentences` writes them.
 """
 
-from collections.abc import Mapping, Sequence
-
-from levelground.comparison.caveats import find_caveats
-from levelground.comparison.error_analysis import find_errors
-from levelground.comparison.record import Comparison, RankedEntry
-from levelground.comparison.results import Finding, PairResult
-from levelground.comparison.text import (
-    between,
-    count_of,
-    listing,
-    metric_words,
-    p_value,
-    per_cent,
-    score,
-    signed,
+from levelground.comparison.descriptions import describe
+from levelground.comparison.facts import (
+    FEW_GROUPS,
+    RARE_GROUPS,
+    CannotShow,
+    ControlFailed,
+    ControlHolds,
+    EqualPairs,
+    EvaluationsOnTest,
+    Fact,
+    FewGroups,
+    FieldValues,
+    Headline,
+    LoneHeadline,
+    LoneSeeds,
+    LoneSeedsBeside,
+    NoRanking,
+    OneGroup,
+    OneRaster,
+    Opponent,
+    RankedFirst,
+    RareClasses,
+    RepeatedEvaluationsOnTest,
+    Scope,
+    SeparatedGroups,
+    TwinSeeds,
+    UnknownProtocol,
+    UnlikeProtocol,
+    WhatWouldDecide,
+    measure_of,
+    pair_verdict,
 )
-from levelground.comparison.training_findings import find_training
+from levelground.comparison.record import Comparison, RankedEntry
+from levelground.comparison.results import PairResult
+from levelground.statistics.pairs import ALPHA
 
 
-def find(comparison: Comparison) -> list[Finding]:
-    """All findings of a comparison, in reading order: the headline, what limits it, what describes it.
+def find(comparison: Comparison) -> list[Fact]:
+    """Return all findings of a comparison, in reading order: the headline, what limits it, what describes it.
 
     Args:
-        comparison: The comparison, complete but for its ``findings``.
+        comparison: The comparison; its ``findings`` are not looked at.
     Returns:
         One headline first; then findings and warnings.
     """
@@ -37,162 +56,197 @@ def find(comparison: Comparison) -> list[Finding]:
         *ranked_first(comparison),
         *equal_pairs(comparison),
         *find_caveats(comparison),
-        *find_training(comparison),
-        *find_errors(comparison),
+        *describe(comparison),
     ]
 
 
-def pair_text(pair: PairResult, labels: Mapping[str, str], words: str, delta: float) -> str:
-    """The sentence of one pair: verdict, difference, interval, p.
-
-    Args:
-        pair: A pair with everything but its text.
-        labels: Labels of runs by name; a name without one, such as an architecture's, is its own label.
-        words: The metric in prose.
-        delta: The difference that counts as none, δ.
-    """
-    a, b = labels.get(pair.a, pair.a), labels.get(pair.b, pair.b)
-    if pair.delta is None:
-        return f"{a} and {b} cannot be compared: {words} does not exist on these scenes."
-    if pair.interval is None:
-        return f"Undecided between {a} and {b}: {signed(pair.delta)} {words}, without an interval."
-    if pair.verdict == "worse":
-        pair, a, b = pair.flipped(), b, a
-    figures = f"{signed(pair.delta)} {words} ({_sureness(pair)})"
-    if pair.verdict == "better":
-        return f"{a} is better than {b}: {figures}."
-    if pair.verdict == "equal":
-        measurable = ", measurably different, by less than δ" if pair.excludes_zero else ""
-        return f"{a} and {b} are equal within {score(delta)}{measurable}: {figures}."
-    return f"Undecided between {a} and {b}: {figures}."
+def find_caveats(comparison: Comparison) -> list[Fact]:
+    """Return all findings about what the answer rests on, in reading order."""
+    return [
+        *what_would_decide(comparison),
+        *cannot_show(comparison),
+        *few_groups(comparison),
+        *rare_classes(comparison),
+        *lone_seeds(comparison),
+        *twins(comparison),
+        *unlike_protocol(comparison),
+        *unknown_protocol(comparison),
+        *separated_groups(comparison),
+        *one_raster(comparison),
+        *evaluations_on_test(comparison),
+    ]
 
 
-def headline(comparison: Comparison) -> Finding:
-    """Who wins, by how much and how sure; about these weights with one seed, about architectures with more."""
-    order = comparison.ranking
-    words = metric_words(comparison.metric, comparison.scorings)
-    if len(order) == 1:
-        return _lone_headline(comparison, words)
-    best, rest = order[0], order[1:]
+def headline(comparison: Comparison) -> Headline | LoneHeadline | NoRanking:
+    """Find who leads, by how much and how sure; about these weights with one seed, about architectures with more."""
+    best, *rest = comparison.ranking
+    if not rest:
+        return _lone_headline(comparison)
+    measure = measure_of(comparison)
     if best.value is None:
-        text = f"No ranking: {words} does not exist on these scenes, which have no true pixels to score."
-        return Finding("headline", "headline", text, {"metric": comparison.metric, "best": None, "value": None})
+        return NoRanking(measure)
     pairs = {entry.name: comparison.oriented_pair(best.name, entry.name) for entry in rest}
-    groups = {word: [entry for entry in rest if pairs[entry.name].verdict == word] for word in _PARTS}
-    figures: dict[str, object] = {"metric": comparison.metric, "best": best.name, "value": best.value}
-    figures |= {word: [entry.name for entry in items] for word, items in groups.items()}
-    parts: list[str] = []
-    for word, write in _PARTS.items():
-        if groups[word]:
-            parts.append(write(comparison, words, best, groups[word], pairs, bool(parts)))
-    return Finding("headline", "headline", " ".join([*parts, _speaks_of(comparison)]), figures)
+
+    def with_verdict(verdict: str) -> tuple[Opponent, ...]:
+        return tuple(_opponent(entry, pairs[entry.name]) for entry in rest if pairs[entry.name].verdict == verdict)
+
+    return Headline(
+        measure=measure,
+        best=best.name,
+        label=best.label,
+        value=best.value,
+        undecided=with_verdict("undecided"),
+        equal=with_verdict("equal"),
+        better=with_verdict("better"),
+        margin=comparison.delta,
+        scope=_scope(comparison),
+    )
 
 
-def _lone_headline(comparison: Comparison, words: str) -> Finding:
-    """Say what one architecture, with one seed or several, scores where there is nothing to compare it with."""
+def _opponent(entry: RankedEntry, pair: PairResult) -> Opponent:
+    return Opponent(entry.name, entry.label, entry.value, pair.delta, pair.interval, pair.p_holm, pair.excludes_zero)
+
+
+def _lone_headline(comparison: Comparison) -> LoneHeadline:
+    """What one architecture, with one seed or several, scores where there is nothing to compare it with."""
     name, value = comparison.ranking[0].name, comparison.ranking[0].value
     entry = comparison.candidates[0]
     run = next(run for run in comparison.runs if run.name == entry.runs[0])
     label, interval = (name, entry.interval) if entry.seeds > 1 else (run.label, run.interval)
-    mean = f" on average over {entry.seeds} seeds" if entry.seeds > 1 else ""
-    sure = f" (95 % interval {between(interval)})" if interval else ""
-    scenes = count_of(len(comparison.scenes), f"{comparison.split} scene")
-    text = f"{label} scores {score(value)} {words}{mean}{sure} on {scenes}. There is nothing to compare it with."
-    return Finding("headline", "headline", text, {"metric": comparison.metric, "best": name, "value": value})
+    return LoneHeadline(
+        measure=measure_of(comparison),
+        name=name,
+        label=label,
+        value=value,
+        interval=interval,
+        seeds=entry.seeds,
+        scenes=len(comparison.scenes),
+        split=comparison.split,
+    )
 
 
-def _undecided(
-    comparison: Comparison,
-    words: str,
-    best: RankedEntry,
-    items: Sequence[RankedEntry],
-    pairs: Mapping[str, PairResult],
-    more: bool,
-) -> str:
-    nearest = pairs[items[0].name]
-    lead = f"No winner: {best.label} has the highest {words} ({score(best.value)}) but is not shown to beat"
-    gap = f"The difference to {items[0].label} is {score(nearest.delta)} ({_sureness(nearest)})."
-    return f"{lead} {_named(items, last='or')}. {gap}"
-
-
-def _equal(
-    comparison: Comparison,
-    words: str,
-    best: RankedEntry,
-    items: Sequence[RankedEntry],
-    pairs: Mapping[str, PairResult],
-    more: bool,
-) -> str:
-    if more:
-        return f"It equals {_named(items)} within {score(comparison.delta)}."
-    nearest = pairs[items[0].name]
-    measurable = ", measurably different, by less than δ" if nearest.excludes_zero else ""
-    lead = f"A tie: {best.label} ({score(best.value)}) and {_named(items)} are equal in {words} within"
-    gap = f"The difference to {items[0].label} is {score(nearest.delta)} ({_sureness(nearest)})."
-    return f"{lead} {score(comparison.delta)}{measurable}. {gap}"
-
-
-def _better(
-    comparison: Comparison,
-    words: str,
-    best: RankedEntry,
-    items: Sequence[RankedEntry],
-    pairs: Mapping[str, PairResult],
-    more: bool,
-) -> str:
-    if more:
-        return f"It is better than {_named(items)}."
-    gaps = [
-        f"{entry.label} ({score(entry.value)}) by {score(pairs[entry.name].delta)} ({_sureness(pairs[entry.name])})"
-        for entry in items[:3]
-    ]
-    if len(items) > 3:
-        gaps.append(f"{len(items) - 3} more")
-    return f"{best.label} wins with {score(best.value)} {words}. It beats {listing(gaps)}."
-
-
-_PARTS = {"undecided": _undecided, "equal": _equal, "better": _better}
-"""What the headline says of those behind the leader, by verdict, in this order."""
-
-
-def _named(items: Sequence[RankedEntry], *, last: str = "and") -> str:
-    return listing([f"{entry.label} ({score(entry.value)})" for entry in items], last=last)
-
-
-def _sureness(pair: PairResult) -> str:
-    if pair.interval is None:
-        return "no interval"
-    return f"95 % interval {between(pair.interval, sign=True)}, {p_value(pair.p_holm)}"
-
-
-def _speaks_of(comparison: Comparison) -> str:
+def _scope(comparison: Comparison) -> Scope:
     """What the verdicts are about: architectures, or only these weights."""
-    groups = count_of(comparison.n_groups, "group") + f" of {comparison.split} scenes"
-    if comparison.about_architectures:
-        seeds = sorted({entry.seeds for entry in comparison.seeded})
-        each = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-        return f"This speaks of architectures, trained with {each} each, on {groups}."
-    return f"This speaks of these weights on {groups}, not of architectures: seed variance unknown."
+    seeds = [entry.seeds for entry in comparison.seeded]
+    about = (min(seeds), max(seeds)) if comparison.about_architectures else None
+    return Scope(comparison.split, comparison.n_groups, about)
 
 
-def ranked_first(comparison: Comparison) -> list[Finding]:
-    """How often each architecture comes first when groups and seeds are drawn again."""
+def ranked_first(comparison: Comparison) -> list[Fact]:
+    """Find how often each architecture comes first when groups and seeds are drawn again."""
     shares = {entry.name: entry.ranked_first for entry in comparison.candidates if entry.ranked_first is not None}
-    if not comparison.about_architectures or len(shares) < 2:
-        return []
-    order = sorted(shares, key=lambda name: (-shares[name], name))
-    parts = [f"{name} in {per_cent(shares[name])}" for name in order[1:4]]
-    lead = f"{order[0]} comes first in {per_cent(shares[order[0]])} of the resamples"
-    text = f"When groups and seeds are drawn again, {lead}, {listing(parts)}."
-    return [Finding("ranked_first", "finding", text, {"shares": shares})]
+    return [RankedFirst(shares)] if comparison.about_architectures and len(shares) >= 2 else []
 
 
-def equal_pairs(comparison: Comparison) -> list[Finding]:
-    """Pairs shown to be equal within δ, where the headline does not already speak of the only pair."""
+def equal_pairs(comparison: Comparison) -> list[Fact]:
+    """Find pairs shown to be equal within δ, where the headline does not already speak of the only pair."""
     pairs = [pair for pair in comparison.decisive_pairs if pair.verdict == "equal"]
     if not pairs or len(comparison.ranking) == 2:
         return []
-    text = " ".join(pair.text for pair in pairs[:3])
-    if len(pairs) > 3:
-        text += f" So are {count_of(len(pairs) - 3, 'more pair')}."
-    return [Finding("equal_within_delta", "finding", text, {"pairs": [[pair.a, pair.b] for pair in pairs]})]
+    labels = {} if comparison.about_architectures else comparison.labels
+    verdicts = tuple(pair_verdict(pair, comparison, labels) for pair in pairs)
+    return [EqualPairs(verdicts, tuple((pair.a, pair.b) for pair in pairs))]
+
+
+def what_would_decide(comparison: Comparison) -> list[Fact]:
+    """Find for open pairs the difference this design detects, and the groups and seeds that it takes to detect δ."""
+    power = comparison.power
+    if power is None or not any(pair.verdict == "undecided" for pair in comparison.decisive_pairs):
+        return []
+    detects = power.detectable < 1 and not cannot_show(comparison)
+    return [WhatWouldDecide(comparison.n_groups, power, detects)]
+
+
+def cannot_show(comparison: Comparison) -> list[Fact]:
+    """Find out whether even the largest difference could not have reached p ≤ .05."""
+    pairs = comparison.decisive_pairs
+    least = min((pair.p_min for pair in comparison.pairs if not pair.negative_control), default=0.0)
+    if not pairs or comparison.about_architectures or least <= ALPHA:
+        return []
+    return [CannotShow(least, comparison.n_groups, len(pairs), comparison.groups_for_p)]
+
+
+def few_groups(comparison: Comparison) -> list[Fact]:
+    """Find out whether one group gives no interval, or few groups give wide ones."""
+    groups = comparison.n_groups
+    if groups >= FEW_GROUPS:
+        return []
+    fact = OneGroup if groups < 2 else FewGroups
+    return [fact(groups, len(comparison.scenes), comparison.split)]
+
+
+def rare_classes(comparison: Comparison) -> list[Fact]:
+    """Find counted classes that lie in so few groups that another draw of test scenes might have missed them."""
+    present = zip(comparison.legend.classes, comparison.truth.groups, strict=True)
+    rare = {entry.name: n for entry, n in present if entry.counted and 0 < n < RARE_GROUPS}
+    return [RareClasses(rare, comparison.n_groups)] if rare and comparison.n_groups >= FEW_GROUPS else []
+
+
+def lone_seeds(comparison: Comparison) -> list[Fact]:
+    """Find architectures with one seed beside others with more: they are compared as trained weights."""
+    alone = tuple(entry.name for entry in comparison.candidates if entry.seeds < 2)
+    fact = LoneSeedsBeside if comparison.about_architectures else LoneSeeds
+    return [fact(alone)] if 0 < len(alone) < len(comparison.candidates) else []
+
+
+def twins(comparison: Comparison) -> list[Fact]:
+    """Ask the negative control: one architecture under two names must not be told apart from itself."""
+    twin_of = {entry.name: entry.twin_of for entry in comparison.architectures if entry.twin_of}
+    found: list[Fact] = []
+    for twin, original in twin_of.items():
+        pair = next((p for p in comparison.architecture_pairs if {p.a, p.b} == {twin, original}), None)
+        if pair is None:
+            found.append(_twin_seeds(comparison, twin, original))
+        else:
+            fact = ControlFailed if pair.verdict in ("better", "worse") else ControlHolds
+            found.append(fact(twin, original, pair.delta, pair.interval, pair.p, pair.verdict))
+    return found
+
+
+def _twin_seeds(comparison: Comparison, twin: str, original: str) -> TwinSeeds:
+    """With one seed a side: how easily mere seeds are told apart among weights."""
+    own = {entry.name: set(entry.runs) for entry in comparison.architectures}
+    pairs = [
+        pair
+        for pair in comparison.pairs
+        if (pair.a in own[twin] and pair.b in own[original]) or (pair.b in own[twin] and pair.a in own[original])
+    ]
+    apart = sum(pair.verdict in ("better", "worse") for pair in pairs)
+    largest = max((abs(pair.delta) for pair in pairs if pair.delta is not None), default=None)
+    return TwinSeeds(twin, original, len(pairs), apart, largest)
+
+
+def unlike_protocol(comparison: Comparison) -> list[Fact]:
+    """Find what was not alike and was allowed."""
+    fields = []
+    for entry in comparison.protocol_differences:
+        runs: dict[str, list[str]] = {}
+        for name, value in entry.values.items():
+            runs.setdefault(str(value), []).append(comparison.labels[name])
+        fields.append(FieldValues(entry.field, runs))
+    return [UnlikeProtocol(tuple(fields))] if fields else []
+
+
+def unknown_protocol(comparison: Comparison) -> list[Fact]:
+    """Find adopted runs: how they were trained is not known."""
+    adopted = tuple(run.label for run in comparison.runs if run.adopted)
+    return [UnknownProtocol(adopted)] if adopted else []
+
+
+def separated_groups(comparison: Comparison) -> list[Fact]:
+    """Find groups with scenes on both sides of the split: test scenes that training may have seen a part of."""
+    found = comparison.separated_groups
+    return [SeparatedGroups(found, comparison.split)] if found else []
+
+
+def one_raster(comparison: Comparison) -> list[Fact]:
+    """Find out whether all scenes are blocks of one raster."""
+    return [OneRaster()] if comparison.dataset.layout == "raster" else []
+
+
+def evaluations_on_test(comparison: Comparison) -> list[Fact]:
+    """Find how often the test scenes were evaluated."""
+    total, runs = comparison.test_evaluations.total, len(comparison.runs)
+    if comparison.split != "test" or not total:
+        return []
+    return [RepeatedEvaluationsOnTest(total, runs) if total > runs else EvaluationsOnTest(total, runs)]

@@ -7,8 +7,10 @@ exist is an en dash.
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from levelground.metrics.named import METRICS
+from levelground.wording import decimal, gettext, ngettext, pgettext, whole
 
 MISSING = "–"
 """What stands where there is no value."""
@@ -26,8 +28,9 @@ def score(value: float | None, *, decimals: int = 3) -> str:
     size = abs(value)
     if 0 < size < 0.5 * 10**-decimals:
         decimals = min(8, -math.floor(math.log10(size)))
-    text = f"{size:.{decimals}f}"
-    return f"−{text}" if value < 0 and float(text) > 0 else text
+    digits = f"{size:.{decimals}f}"
+    text = decimal(digits)
+    return f"−{text}" if value < 0 and float(digits) > 0 else text
 
 
 def signed(value: float | None) -> str:
@@ -51,7 +54,7 @@ def between(bounds: Sequence[float] | None, *, sign: bool = False) -> str:
     if bounds is None:
         return MISSING
     write = signed if sign else score
-    return f"{write(bounds[0])} to {write(bounds[1])}"
+    return pgettext("range", "%(low)s to %(high)s", low=write(bounds[0]), high=write(bounds[1]))
 
 
 def per_cent(share: float) -> str:
@@ -61,15 +64,12 @@ def per_cent(share: float) -> str:
         >>> per_cent(0.312), per_cent(0.0064), per_cent(0.00001), per_cent(0.0), per_cent(0.9999)
         ('31 %', '0.6 %', 'under 0.1 %', '0 %', 'over 99 %')
     """
-    if share == 0 or share == 1:
-        return f"{share:.0%}".replace("%", " %")
     if 0 < share < 0.0005:
-        return "under 0.1 %"
+        return gettext("under %(share)s %%", share=decimal("0.1"))
     if 0.995 <= share < 1:
-        return "over 99 %"
-    if share < 0.0095:
-        return f"{100 * share:.1f} %"
-    return f"{100 * share:.0f} %"
+        return gettext("over %(share)s %%", share="99")
+    decimals = 1 if 0 < share < 0.0095 else 0
+    return gettext("%(share)s %%", share=decimal(f"{100 * share:.{decimals}f}"))
 
 
 def p_number(p: float | None) -> str:
@@ -82,29 +82,56 @@ def p_number(p: float | None) -> str:
     if p is None or not math.isfinite(p):
         return MISSING
     if p < 0.0001:
-        return "< 0.0001"
-    return "1" if p >= 0.9995 else f"{p:.4f}" if p < 0.001 else f"{p:.3f}"
+        return f"< {decimal('0.0001')}"
+    return "1" if p >= 0.9995 else decimal(f"{p:.4f}" if p < 0.001 else f"{p:.3f}")
 
 
 def p_value(p: float | None) -> str:
-    """A p-value in prose.
+    """A p-value of one test in prose.
 
     Example:
         >>> p_value(0.0312), p_value(1e-7), p_value(None)
         ('p = 0.031', 'p < 0.0001', 'no p-value')
     """
-    text = p_number(p)
-    return "no p-value" if text == MISSING else f"p {text}" if text.startswith("<") else f"p = {text}"
+    if p is None or not math.isfinite(p):
+        return gettext("no p-value")
+    if p < 0.0001:
+        return gettext("p < %(number)s", number=decimal("0.0001"))
+    return gettext("p = %(number)s", number=p_number(p))
 
 
-def times(ratio: float) -> str:
-    """A ratio in prose.
+def holm_p_value(p: float | None) -> str:
+    """A p-value in prose that Holm's method adjusted for all pairs tested together.
 
     Example:
-        >>> times(2.41), times(14.2), times(1.0)
-        ('2.4 times', '14 times', '1.0 times')
+        >>> holm_p_value(0.22), holm_p_value(1e-7), holm_p_value(None)
+        ('Holm-adjusted p = 0.220', 'Holm-adjusted p < 0.0001', 'no p-value')
     """
-    return f"{ratio:.1f} times" if ratio < 9.95 else f"{ratio:.0f} times"
+    if p is None or not math.isfinite(p):
+        return gettext("no p-value")
+    if p < 0.0001:
+        return gettext("Holm-adjusted p < %(number)s", number=decimal("0.0001"))
+    return gettext("Holm-adjusted p = %(number)s", number=p_number(p))
+
+
+def rate(value: float) -> str:
+    """A rate with two figures, as far as they are decimals.
+
+    Example:
+        >>> rate(2.41), rate(14.2), rate(0.034), rate(3.0)
+        ('2.4', '14', '0.034', '3')
+    """
+    return decimal(f"{value:.0f}" if value >= 9.95 else f"{value:.2g}")
+
+
+def ratio(value: float) -> str:
+    """How many times as large something is.
+
+    Example:
+        >>> ratio(2.41), ratio(14.2), ratio(3.0)
+        ('2.4', '14', '3.0')
+    """
+    return decimal(f"{value:.1f}" if value < 9.95 else f"{value:.0f}")
 
 
 def count_of(n: int, one: str, many: str | None = None) -> str:
@@ -115,48 +142,51 @@ def count_of(n: int, one: str, many: str | None = None) -> str:
         ('1 group', '2 classes', '0 seeds', '12 345 scenes')
     """
     noun = one if n == 1 else (many or f"{one}s")
-    return f"{n:,} {noun}".replace(",", " ")
+    return f"{whole(n)} {noun}"
 
 
-def about(n: int, one: str, many: str | None = None) -> str:
-    """A large number with its noun, rounded up to two figures: a plan is no finer than that.
+def rounded_up(n: int) -> int:
+    """A number from 20 on rounded up to two figures: a plan is no finer than that.
 
     Example:
-        >>> about(1754, "group"), about(81, "group"), about(7, "seed")
-        ('about 1 800 groups', 'about 81 groups', '7 seeds')
+        >>> rounded_up(1754), rounded_up(81), rounded_up(7)
+        (1800, 81, 7)
     """
     if n < 20:
-        return count_of(n, one, many)
+        return n
     unit = 10 ** (len(str(n)) - 2)
-    return f"about {count_of(-(-n // unit) * unit, one, many)}"
+    return int(-(-n // unit) * unit)
 
 
-def whether(n: int, one: str, many: str) -> str:
-    """The word that agrees with a number: ``whether(len(names), "is", "are")``.
+def about(n: int) -> str:
+    """A number as a plan says it: from 20 on, rounded up to two figures.
 
     Example:
-        >>> whether(1, "is", "are"), whether(3, "is", "are")
-        ('is', 'are')
+        >>> about(1754), about(81), about(7)
+        ('about 1 800', 'about 81', '7')
     """
-    return one if n == 1 else many
+    return whole(n) if n < 20 else gettext("about %(number)s", number=whole(rounded_up(n)))
 
 
-def listing(items: Sequence[str], *, most: int = 6, last: str = "and") -> str:
+def listing(items: Sequence[str], *, most: int = 6, last: Literal["and", "or"] = "and") -> str:
     """Items in a sentence; a long list is cut and says how many are left.
 
     Example:
-        >>> listing(["a"]), listing(["a", "b"]), listing(["a", "b", "c"]), listing([])
-        ('a', 'a and b', 'a, b and c', '')
+        >>> listing(["a"]), listing(["a", "b"], last="or"), listing(["a", "b", "c"]), listing([])
+        ('a', 'a or b', 'a, b and c', '')
         >>> listing(["a", "b", "c", "d"], most=2)
         'a, b and 2 more'
     """
     shown = list(items)
     if len(shown) > most:
-        shown = [*shown[:most], f"{len(shown) - most} more"]
-        last = "and"
+        left = len(shown) - most
+        shown, last = [*shown[:most], ngettext("%(n)s more", "%(n)s more", left)], "and"
     if len(shown) <= 1:
         return "".join(shown)
-    return f"{', '.join(shown[:-1])} {last} {shown[-1]}"
+    first = ", ".join(shown[:-1])
+    if last == "or":
+        return pgettext("list", "%(first)s or %(last)s", first=first, last=shown[-1])
+    return pgettext("list", "%(first)s and %(last)s", first=first, last=shown[-1])
 
 
 def class_word(name: str) -> str:
@@ -184,9 +214,11 @@ def metric_words(metric: str, scorings: Sequence[str]) -> str:
         return metric
     scoring, _, rest = metric.partition(".")
     kind, _, name = rest.partition(":")
-    words = METRICS[kind].words if kind in METRICS else kind
+    words = gettext(METRICS[kind].words) if kind in METRICS else kind
     if scoring == "boundary":
-        words = "boundary IoU"
+        words = gettext("boundary IoU")
     if name:
-        words = f"{words} of {class_word(name)}"
-    return f"{scoring} {words}" if scoring in scorings and len(scorings) > 1 else words
+        words = pgettext("metric", "%(metric)s of %(class_name)s", metric=words, class_name=class_word(name))
+    if scoring in scorings and len(scorings) > 1:
+        return pgettext("metric", "%(scoring)s %(metric)s", scoring=scoring, metric=words)
+    return words

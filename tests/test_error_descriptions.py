@@ -7,10 +7,17 @@ import numpy as np
 from builders.runs import build_run, scene_counts, spread
 
 from levelground.comparison.compare import compare_runs
-from levelground.comparison.error_analysis import (
+from levelground.comparison.descriptions import (
+    AbsentClasses,
+    ConfusedMost,
+    Confusion,
+    NeverPredicted,
+    NeverPredictedUncounted,
+    RankFlips,
+    RankFlipsOfMetrics,
+    SameRanking,
     absent_classes,
     confused_most,
-    find_errors,
     never_predicted,
     rank_flips,
 )
@@ -28,16 +35,15 @@ def test_the_largest_confusions_are_named_by_row(tmp_path: Path) -> None:
     """Shares are of the true class: 31 of 100 pixels of rangeland; under a tenth is not worth a sentence."""
     comparison = compared(tmp_path, pspnet=spread([100, 100, 10], [0.09, 0.31, 1], [1, 0, 0]))
     found = confused_most(comparison)
-    assert [finding.text for finding in found] == ["pspnet takes 31 % of true rangeland for agriculture land."]
+    assert found == [ConfusedMost("pspnet", (Confusion(0.31, 1, 0, ("Rangeland", "Agriculture land")),))]
     assert found[0].figures["cells"] == [{"share": 0.31, "true": 1, "pred": 0}]
 
 
 def test_two_confusions_are_listed_the_larger_first(tmp_path: Path) -> None:
     """Order is by share, not by class."""
     comparison = compared(tmp_path, unet=spread([100, 100, 10], [0.2, 0.5, 1], [1, 0, 0]))
-    assert confused_most(comparison)[0].text == (
-        "unet takes 50 % of true rangeland for agriculture land and 20 % of true agriculture land for rangeland."
-    )
+    cells = [(cell.share, cell.true, cell.pred) for cell in confused_most(comparison)[0].cells]
+    assert cells == [(0.5, 1, 0), (0.2, 0, 1)]
 
 
 def test_a_class_never_predicted_is_named(tmp_path: Path) -> None:
@@ -47,24 +53,18 @@ def test_a_class_never_predicted_is_named(tmp_path: Path) -> None:
         unet=spread([100, 90, 10], [0.1, 0.1, 1], [1, 0, 0]),
         fpn=spread([100, 90, 10], [0.0, 1.0, 1], [1, 0, 0]),
     )
-    found = never_predicted(comparison)
-    assert [(finding.severity, finding.text) for finding in found] == [
-        ("warning", "fpn never predicts rangeland, which is 45 % of the true pixels."),
-        (
-            "finding",
-            "No model ever predicts unknown, which is 5 % of the true pixels. It is no counted class: only the scoring "
-            "“all” scores it, as 0.",
-        ),
+    assert never_predicted(comparison) == [
+        NeverPredicted(1, "Rangeland", 0.45, ("fpn",), all_models=False),
+        NeverPredictedUncounted(2, "Unknown", 0.05, ("unet", "fpn"), all_models=True),
     ]
+    assert [fact.severity for fact in never_predicted(comparison)] == ["warning", "finding"]
 
 
-def test_two_of_three_models_never_predict_in_the_plural(tmp_path: Path) -> None:
-    """Grammar follows the number of models."""
+def test_two_of_three_models_are_not_all(tmp_path: Path) -> None:
+    """The models are named where one predicts the class."""
     lost, kept = spread([100, 90, 0], [0, 1, 0], [1, 0, 0]), spread([100, 90, 0], [0, 0, 0], [1, 0, 0])
     comparison = compared(tmp_path, unet=lost, fpn=lost, pspnet=kept)
-    assert [finding.text for finding in never_predicted(comparison)] == [
-        "unet and fpn never predict rangeland, which is 47 % of the true pixels."
-    ]
+    assert [(fact.models, fact.all_models) for fact in never_predicted(comparison)] == [(("unet", "fpn"), False)]
 
 
 def test_an_absent_class_is_named_and_has_no_iou(tmp_path: Path) -> None:
@@ -72,10 +72,7 @@ def test_an_absent_class_is_named_and_has_no_iou(tmp_path: Path) -> None:
     comparison = compared(tmp_path, unet=spread([100, 0, 0], [0.2, 0, 0], [1, 0, 0]))
     assert comparison.runs[0].scores["official"].iou == (0.8, None, None)
     assert comparison.runs[0].scores["official"].miou == 0.8
-    assert [finding.text for finding in absent_classes(comparison)] == [
-        "The test scenes have no true pixels of rangeland. This class has no IoU and enters no mean; pixels predicted "
-        "as it count as misses of the true classes."
-    ]
+    assert absent_classes(comparison) == [AbsentClasses({1: "Rangeland"}, "test")]
 
 
 def test_scorings_that_agree_are_said_to_agree(tmp_path: Path) -> None:
@@ -85,9 +82,7 @@ def test_scorings_that_agree_are_said_to_agree(tmp_path: Path) -> None:
         unet=spread([100, 100, 10], [0.1, 0.1, 1], [1, 0, 0]),
         fpn=spread([100, 100, 10], [0.3, 0.3, 1], [1, 0, 0]),
     )
-    assert [finding.text for finding in rank_flips(comparison)] == [
-        "The scorings (official, kept and all) rank the runs alike."
-    ]
+    assert rank_flips(comparison) == [SameRanking(("official", "kept", "all"))]
 
 
 def test_a_scoring_that_turns_the_ranking_is_named(tmp_path: Path) -> None:
@@ -95,13 +90,12 @@ def test_a_scoring_that_turns_the_ranking_is_named(tmp_path: Path) -> None:
     unet = np.array([[95, 5, 0], [5, 95, 0], [30, 0, 0]], np.int64)
     fpn = np.array([[90, 10, 0], [10, 90, 0], [0, 0, 30]], np.int64)
     comparison = compared(tmp_path, unet=unet, fpn=fpn)
-    found = {finding.code: finding for finding in rank_flips(comparison)}
-    assert found["rank_flips"].severity == "warning"
-    assert found["rank_flips"].text == (
-        "The scoring changes the ranking: under kept mIoU fpn s0 passes unet s0 and "
-        "under all mIoU fpn s0 passes unet s0."
-    )
-    assert "Only official mIoU is tested." in found["rank_flips_metrics"].text
+    of_scorings, of_metrics = rank_flips(comparison)
+    assert isinstance(of_scorings, RankFlips)
+    assert of_scorings.severity == "warning"
+    assert of_scorings.flips == {"kept.miou": [("unet-s0", "fpn-s0")], "all.miou": [("unet-s0", "fpn-s0")]}
+    assert isinstance(of_metrics, RankFlipsOfMetrics)
+    assert of_metrics.measure.name == "official.miou"
 
 
 def test_a_loss_that_disagrees_is_named(tmp_path: Path) -> None:
@@ -116,7 +110,9 @@ def test_a_loss_that_disagrees_is_named(tmp_path: Path) -> None:
     comparison = compare_runs(runs)
     row = next(entry for entry in comparison.metric_sensitivity if entry.metric == "loss")
     assert (row.ranks, row.flips) == ({"fpn-s0": 2, "unet-s0": 1}, (("fpn-s0", "unet-s0"),))
-    assert any("under loss unet s0 passes fpn s0" in finding.text for finding in find_errors(comparison))
+    assert [fact.flips["loss"] for fact in rank_flips(comparison) if "loss" in fact.figures.get("flips", {})] == [
+        [("fpn-s0", "unet-s0")]
+    ]
 
 
 def test_seeds_that_change_places_are_no_flip(tmp_path: Path) -> None:

@@ -1,0 +1,367 @@
+"""What is only described: how the models got there (learning, speed, budget) and what they get wrong.
+
+Each function takes a comparison and returns facts; nothing here is a verdict.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from levelground.comparison.facts import Fact, Measure, UnlikeMachines, measure_of
+from levelground.comparison.record import Comparison
+from levelground.comparison.results import RunResult, Severity
+
+SAME_SPEED = 1.05
+"""Throughputs within this ratio are called equal: repeated measurements differ by as much."""
+
+LIKE_TRAINED = 0.05
+"""Trained shares of the used parameters that lie within this are called alike."""
+
+CONFUSION_SHARE = 0.1
+"""The smallest share of a true class, given to one other class, that is worth a sentence."""
+
+
+@dataclass(frozen=True)
+class ConvergesFirst(Fact):
+    """When each model reached 95 % of its own best validation score, the mean over its seeds."""
+
+    code = "converges_first"
+    kept = ("steps", "epochs", "time_s")
+    steps: Mapping[str, float]
+    epochs: Mapping[str, float]
+    time_s: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StillLearning(Fact):
+    """Models whose last validation was their best."""
+
+    code = "still_learning"
+    kept = ("models",)
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Faster(Fact):
+    """Speed of prediction, megapixels a second by model."""
+
+    code = "faster"
+    speeds: Mapping[str, float]
+
+    @property
+    def figures(self) -> dict[str, object]:
+        """The speeds."""
+        return {"predict_megapixels_per_s": self.speeds}
+
+
+@dataclass(frozen=True)
+class FasterTraining(Fact):
+    """Speed of training, images a second by model."""
+
+    code = "faster_training"
+    speeds: Mapping[str, float]
+
+    @property
+    def figures(self) -> dict[str, object]:
+        """The speeds."""
+        return {"train_images_per_s": self.speeds}
+
+
+@dataclass(frozen=True)
+class UnlikeTrainable(Fact):
+    """Models of which unlike shares of the used parameters were trained."""
+
+    code = "unlike_trainable"
+    severity = "warning"
+    shares: Mapping[str, float]
+
+    @property
+    def figures(self) -> dict[str, object]:
+        """The shares."""
+        return {"trainable_share": self.shares}
+
+
+@dataclass(frozen=True)
+class UnlikeSteps(Fact):
+    """Models that took unlike numbers of steps in one budget."""
+
+    code = "unlike_steps"
+    kept = ("steps",)
+    budget: str
+    steps: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Pixels of one true class that are predicted as another class.
+
+    Attributes:
+        share: Their share of the true class.
+        true: The true class.
+        pred: The predicted class.
+        names: The names of the two classes.
+    """
+
+    share: float
+    true: int
+    pred: int
+    names: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class ConfusedMost(Fact):
+    """The true classes that a model most often takes for another one."""
+
+    code = "confused_most"
+    model: str
+    cells: tuple[Confusion, ...]
+
+    @property
+    def figures(self) -> dict[str, object]:
+        """The model and the cells of its confusion matrix."""
+        cells = [{"share": cell.share, "true": cell.true, "pred": cell.pred} for cell in self.cells]
+        return {"model": self.model, "cells": cells}
+
+
+@dataclass(frozen=True)
+class NeverPredicted(Fact):
+    """A class with true pixels that models predict nowhere.
+
+    Attributes:
+        class_index: The class.
+        class_name: Its name.
+        share: Its share of the true pixels.
+        models: The models that never predict it.
+        all_models: Whether these are all models, of several.
+    """
+
+    code = "never_predicted"
+    severity: ClassVar[Severity] = "warning"
+    class_index: int
+    class_name: str
+    share: float
+    models: tuple[str, ...]
+    all_models: bool
+
+    @property
+    def figures(self) -> dict[str, object]:
+        """The class and the models."""
+        return {"class": self.class_index, "models": self.models}
+
+
+class NeverPredictedUncounted(NeverPredicted):
+    """The same of a class that is not counted."""
+
+    severity = "finding"
+
+
+@dataclass(frozen=True)
+class AbsentClasses(Fact):
+    """Counted classes without true pixels."""
+
+    code = "absent_classes"
+    severity = "warning"
+    classes: Mapping[int, str]
+    split: str
+
+    @property
+    def figures(self) -> dict[str, object]:
+        """The classes."""
+        return {"classes": list(self.classes)}
+
+
+@dataclass(frozen=True)
+class SameRanking(Fact):
+    """All scorings rank the runs in the same order."""
+
+    code = "same_ranking"
+    scorings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _RankFlips(Fact):
+    kept = ("flips",)
+    measure: Measure
+    flips: Mapping[str, Sequence[tuple[str, str]]]
+    labels: Mapping[str, str]
+
+
+class RankFlips(_RankFlips):
+    """Runs that other scorings rank in another order."""
+
+    code = "rank_flips"
+    severity = "warning"
+
+
+class RankFlipsOfMetrics(_RankFlips):
+    """Runs that other metrics rank in another order."""
+
+    code = "rank_flips_metrics"
+
+
+def describe(comparison: Comparison) -> list[Fact]:
+    """Return all facts that describe, in reading order: learning, speed and budget, then classes and rankings."""
+    return [
+        *converges_first(comparison),
+        *still_learning(comparison),
+        *fastest(comparison),
+        *unlike_steps(comparison),
+        *unlike_trainable(comparison),
+        *confused_most(comparison),
+        *never_predicted(comparison),
+        *absent_classes(comparison),
+        *rank_flips(comparison),
+    ]
+
+
+def converges_first(comparison: Comparison) -> list[Fact]:
+    """Find when each model reached 95 % of its own best validation score."""
+    steps = _convergence_means(comparison, "step")
+    if len(steps) < 2:
+        return []
+    return [
+        ConvergesFirst(steps, _convergence_means(comparison, "epoch"), _convergence_means(comparison, "time_s")),
+    ]
+
+
+def _convergence_means(comparison: Comparison, key: str) -> dict[str, float]:
+    """The mean over seeds of when the target was reached, for models whose runs all know it."""
+    means = {}
+    metrics = {run.convergence.metric for run in comparison.runs if run.convergence}
+    for name, runs in comparison.candidate_runs.items():
+        values = [getattr(run.convergence, key) for run in runs if run.convergence and run.convergence.points >= 3]
+        if len(values) == len(runs) and all(value is not None for value in values) and len(metrics) == 1:
+            means[name] = sum(values) / len(values)
+    return means
+
+
+def still_learning(comparison: Comparison) -> list[Fact]:
+    """Find models whose last validation was their best: a longer budget may change the result."""
+    names = tuple(
+        name
+        for name, runs in comparison.candidate_runs.items()
+        if all(run.convergence and run.convergence.points >= 3 and run.convergence.best_is_last for run in runs)
+    )
+    return [StillLearning(names)] if names else []
+
+
+def fastest(comparison: Comparison) -> list[Fact]:
+    """Find who predicts and who trains faster, by measured throughput; nothing where machines differ."""
+    machines: dict[tuple[str | None, str | None, str | None, int | None], str] = {}
+    for run in comparison.runs:
+        if not run.adopted:
+            card = run.card
+            machines.setdefault((card.hardware, card.device, card.precision, card.threads), run.label)
+    if len(machines) > 1:
+        return [UnlikeMachines(tuple(machines.values()))]
+    found: list[Fact] = []
+    predicting, training = (
+        _speeds(comparison, "predict_megapixels_per_s"),
+        _speeds(comparison, "train_images_per_s"),
+    )
+    if len(predicting) >= 2:
+        found.append(Faster(predicting))
+    if len(training) >= 2:
+        found.append(FasterTraining(training))
+    return found
+
+
+def _speeds(comparison: Comparison, key: str) -> dict[str, float]:
+    speeds = {}
+    for name, runs in comparison.candidate_runs.items():
+        values = [getattr(run.throughput, key) for run in runs if getattr(run.throughput, key)]
+        if values:
+            # Runs take unequal times for the same work, so rates meet in their harmonic mean.
+            speeds[name] = len(values) / sum(1 / value for value in values)
+    return speeds
+
+
+def unlike_trainable(comparison: Comparison) -> list[Fact]:
+    """Find models of which unlike shares of the used parameters were trained, as by the origin's freeze."""
+    shares = {}
+    for name, runs in comparison.candidate_runs.items():
+        parameters = runs[0].card.parameters
+        if parameters.used and parameters.trainable is not None:
+            shares[name] = parameters.trainable / parameters.used
+    if len(shares) < 2 or max(shares.values()) - min(shares.values()) < LIKE_TRAINED:
+        return []
+    return [UnlikeTrainable(shares)]
+
+
+def unlike_steps(comparison: Comparison) -> list[Fact]:
+    """Find models that took unlike numbers of steps in the same budget, as a budget in minutes gives."""
+    budgets = {run.card.budget.asked if run.card.budget else None for run in comparison.runs}
+    steps = {name: runs[0].card.steps_done for name, runs in comparison.candidate_runs.items()}
+    known = {name: value for name, value in steps.items() if value}
+    if len(known) < 2 or len(set(known.values())) == 1 or len(budgets) != 1:
+        return []
+    return [UnlikeSteps(str(budgets.pop()), known)]
+
+
+def confused_most(comparison: Comparison) -> list[Fact]:
+    """Find for each model the one or two true classes that it most often takes for another."""
+    cells = {name: _confusions(comparison, runs)[:2] for name, runs in comparison.candidate_runs.items()}
+    return [ConfusedMost(name, tuple(found)) for name, found in cells.items() if found]
+
+
+def _confusions(comparison: Comparison, runs: Sequence[RunResult]) -> list[Confusion]:
+    """Off-diagonal shares of true counted classes, largest first."""
+    classes = comparison.legend.classes
+    summed = [[sum(run.counts[i][j] for run in runs) for j in range(len(classes))] for i in range(len(classes))]
+    cells = [
+        Confusion(value / sum(row), i, j, (classes[i].name, classes[j].name))
+        for i, row in enumerate(summed)
+        for j, value in enumerate(row)
+        if i != j and classes[i].counted and value
+    ]
+    large = (cell for cell in cells if cell.share >= CONFUSION_SHARE)
+    return sorted(large, key=lambda cell: (-cell.share, cell.true, cell.pred))
+
+
+def never_predicted(comparison: Comparison) -> list[Fact]:
+    """Find classes with true pixels that a model predicts nowhere."""
+    found: list[Fact] = []
+    models = comparison.candidate_runs
+    for index, entry in enumerate(comparison.legend.classes):
+        names = tuple(
+            name for name, runs in models.items() if not any(row[index] for run in runs for row in run.counts)
+        )
+        if names and comparison.truth.present[index]:
+            fact = NeverPredicted if entry.counted else NeverPredictedUncounted
+            share = comparison.truth.class_share[index]
+            found.append(fact(index, entry.name, share, names, len(names) == len(models) > 1))
+    return found
+
+
+def absent_classes(comparison: Comparison) -> list[Fact]:
+    """Find counted classes without true pixels: they have no IoU."""
+    present = comparison.truth.present
+    absent = {
+        index: entry.name
+        for index, entry in enumerate(comparison.legend.classes)
+        if entry.counted and not present[index]
+    }
+    return [AbsentClasses(absent, comparison.split)] if absent else []
+
+
+def rank_flips(comparison: Comparison) -> list[Fact]:
+    """Find out whether another scoring, or another metric, would rank the runs otherwise."""
+    owner = {run.name: name for name, runs in comparison.candidate_runs.items() for run in runs}
+    if len(set(owner.values())) < 2:
+        return []
+    scorings = [f"{scoring}.miou" for scoring in comparison.scorings]
+    # Seeds of one architecture, or its twin, that change places say nothing about metrics.
+    flips = {
+        entry.metric: [(a, b) for a, b in entry.flips if a in owner and b in owner and owner[a] != owner[b]]
+        for entry in comparison.metric_sensitivity
+    }
+    of_scorings = {metric: found for metric, found in flips.items() if metric in scorings and found}
+    others = {metric: found for metric, found in flips.items() if metric not in scorings and found}
+    facts: list[Fact] = []
+    if len(scorings) > 1 and not of_scorings:
+        facts.append(SameRanking(comparison.scorings))
+    if of_scorings:
+        facts.append(RankFlips(measure_of(comparison), of_scorings, comparison.labels))
+    if others:
+        facts.append(RankFlipsOfMetrics(measure_of(comparison), others, comparison.labels))
+    return facts

@@ -1,0 +1,140 @@
+"""Hand-made facts that take every branch of every sentence, for the golden file of messages."""
+
+from dataclasses import replace
+
+from levelground.comparison import descriptions, facts
+from levelground.comparison.conditions import SeparatedGroup
+from levelground.comparison.facts import Fact, Measure, Opponent, PairVerdict, Scope
+from levelground.comparison.results import OpenPairPower
+
+MIOU = Measure("official.miou", ("official",))
+KEPT_WATER = Measure("kept.iou:Water", ("official", "kept", "all"))
+BOUNDARY = Measure("boundary.miou", ("official",))
+
+BETTER = PairVerdict("unet s0", "fpn s0", MIOU, "better", 0.034, (0.012, 0.056), 0.003, 0.01, True)
+
+PAIRS = (
+    BETTER,
+    replace(BETTER, verdict="worse", delta=-0.034, interval=(-0.056, -0.012), measure=KEPT_WATER, p_holm=1e-6),
+    replace(BETTER, verdict="equal", delta=0.004, interval=(0.001, 0.007)),
+    replace(BETTER, verdict="equal", delta=0.001, interval=(-0.005, 0.007), excludes_zero=False),
+    replace(BETTER, verdict="undecided", interval=(-0.01, 0.078), p_holm=0.13, excludes_zero=False),
+    replace(BETTER, verdict="undecided", interval=(-0.01, 0.078), p_holm=None, measure=BOUNDARY, excludes_zero=False),
+    replace(BETTER, verdict="undecided", interval=None, p_holm=None, excludes_zero=False),
+    replace(BETTER, verdict="undecided", interval=None, p_holm=None, excludes_zero=False, delta=None),
+)
+
+FPN = Opponent("fpn-s0", "fpn s0", 0.48, 0.004, (-0.006, 0.014), 0.22, False)
+CLEAR = Opponent("pspnet-s0", "pspnet s0", 0.4, 0.084, (0.06, 0.108), 0.0004, True)
+NEAR = Opponent("pan-s0", "pan s0", 0.48, 0.004, (0.001, 0.007), 0.01, True)
+
+WEIGHTS, ARCHITECTURES = Scope("test", 30, None), Scope("test", 30, (3, 3))
+LEADER = facts.Headline(MIOU, "unet-s0", "unet s0", 0.484, (FPN,), (), (), 0.01, WEIGHTS)
+LONE = facts.LoneHeadline(MIOU, "unet", "unet s0", 0.484, (0.44, 0.5), 1, 30, "test")
+
+POWER = OpenPairPower(
+    delta=0.01, alpha=0.05, detectable=0.031, groups_needed=1234, seeds_needed=None, groups_for_equal=900,
+    seeds_for_equal=None, power=0.8, groups=10, pair=("unet-s0", "fpn-s0"),
+)  # fmt: skip
+OF_SEEDS = replace(POWER, seeds=2, groups_share=0.7, seeds_needed=21, seeds_for_equal=8)
+LEAK = SeparatedGroup(group="a", scored=("scene1", "scene2"), other=("scene3",), other_split="train")
+
+HEADLINES: tuple[Fact, ...] = (
+    LEADER,
+    replace(LEADER, undecided=(FPN, replace(FPN, label="pan s0")), better=(CLEAR,), scope=ARCHITECTURES),
+    replace(LEADER, undecided=(replace(FPN, interval=None, p_holm=None),), scope=Scope("val", 1, (2, 3))),
+    replace(LEADER, undecided=(FPN,), equal=(NEAR,), better=(CLEAR, CLEAR)),
+    replace(LEADER, undecided=(), equal=(FPN, NEAR), better=(CLEAR,)),
+    replace(LEADER, undecided=(), equal=(NEAR,)),
+    replace(LEADER, undecided=(), better=(CLEAR,), measure=KEPT_WATER),
+    replace(LEADER, undecided=(), better=(CLEAR,) * 6),
+    LONE,
+    replace(LONE, interval=None, scenes=1),
+    replace(LONE, label="unet", seeds=3),
+    replace(LONE, label="unet", seeds=3, interval=None),
+    facts.NoRanking(MIOU),
+)
+
+CAVEATS: tuple[Fact, ...] = (
+    facts.RankedFirst({"fpn": 0.15, "unet": 0.8497, "pspnet": 0.0002, "pan": 0.0001}),
+    facts.RankedFirst({"fpn": 0.0, "unet": 1.0}),
+    facts.RankedFirst({"fpn": 0.002, "unet": 0.998}),
+    facts.EqualPairs((PAIRS[2], PAIRS[3]), (("unet-s0", "fpn-s0"), ("unet-s0", "fpn-s0"))),
+    facts.EqualPairs((PAIRS[2],) * 4, (("unet-s0", "fpn-s0"),) * 4),
+    facts.EqualPairs((PAIRS[2],) * 5, (("unet-s0", "fpn-s0"),) * 5),
+    facts.WhatWouldDecide(10, POWER, detects=True),
+    facts.WhatWouldDecide(1, replace(POWER, groups_needed=1, groups_for_equal=1), detects=False),
+    facts.WhatWouldDecide(10, replace(POWER, groups_needed=None), detects=True),
+    facts.WhatWouldDecide(10, OF_SEEDS, detects=True),
+    facts.WhatWouldDecide(10, replace(OF_SEEDS, seeds_needed=None), detects=True),
+    facts.WhatWouldDecide(10, replace(OF_SEEDS, groups_needed=None, seeds_needed=7), detects=True),
+    facts.WhatWouldDecide(10, replace(OF_SEEDS, groups_needed=None, seeds_needed=1, seeds_for_equal=1), detects=True),
+    facts.WhatWouldDecide(10, replace(OF_SEEDS, seeds=1, groups_needed=None, seeds_needed=None), detects=False),
+    facts.CannotShow(0.125, 4, 1, 6),
+    facts.CannotShow(0.375, 1, 3, 1),
+    facts.FewGroups(19, 12345, "test"),
+    facts.FewGroups(1, 1, "test"),
+    facts.OneGroup(1, 1, "test"),
+    facts.OneGroup(1, 8, "val"),
+    facts.RareClasses({"Rangeland": 4}, 30),
+    facts.RareClasses({"Rangeland": 4, "Water": 1}, 30),
+    facts.LoneSeeds(("fpn",)),
+    facts.LoneSeeds(("fpn", "pan")),
+    facts.LoneSeedsBeside(("fpn",)),
+    facts.LoneSeedsBeside(("fpn", "pan")),
+    facts.ControlHolds("unet twin", "unet", 0.002, (-0.01, 0.014), 0.7, "undecided"),
+    facts.ControlHolds("unet twin", "unet", 0.002, None, None, "undecided"),
+    facts.ControlFailed("unet twin", "unet", 0.02, (0.01, 0.03), 1e-6, "better"),
+    facts.TwinSeeds("unet twin", "unet", 1, 1, 0.02),
+    facts.TwinSeeds("unet twin", "unet", 4, 0, None),
+    facts.UnlikeProtocol((facts.FieldValues("recipe.batch", {"8": ["unet s0"], "16": ["fpn s0", "pan s0"]}),)),
+    facts.UnlikeProtocol(tuple(facts.FieldValues(f"recipe.field{n}", {"1": ["a"], "2": ["b"]}) for n in range(6))),
+    facts.UnknownProtocol(("theirs",)),
+    facts.UnknownProtocol(("theirs", "others")),
+    facts.SeparatedGroups((LEAK,), "test"),
+    facts.SeparatedGroups((LEAK, LEAK), "test"),
+    facts.OneRaster(),
+    facts.EvaluationsOnTest(2, 2),
+    facts.EvaluationsOnTest(1, 1),
+    facts.RepeatedEvaluationsOnTest(9, 2),
+)
+
+DESCRIPTIONS: tuple[Fact, ...] = (
+    descriptions.ConvergesFirst({"unet": 100, "fpn": 50}, {"unet": 2.0, "fpn": 1.0}, {"unet": 2.0, "fpn": 6.0}),
+    descriptions.ConvergesFirst({"unet": 100, "fpn": 50, "pan": 50}, {}, {"unet": 2.0}),
+    descriptions.ConvergesFirst({"unet": 1, "fpn": 1}, {"unet": 1.0, "fpn": 1.0}, {}),
+    descriptions.ConvergesFirst({"unet": 1, "fpn": 1}, {}, {}),
+    descriptions.StillLearning(("unet",)),
+    descriptions.StillLearning(("unet", "fpn")),
+    facts.UnlikeMachines(("unet s0", "fpn s0")),
+    descriptions.Faster({"unet": 2.0, "pspnet": 6.0, "fpn": 0.25}),
+    descriptions.Faster({"unet": 2.0, "pspnet": 6.0, "fpn": 6.0}),
+    descriptions.Faster({"unet": 14.2, "pspnet": 14.2}),
+    descriptions.FasterTraining({"unet": 2.0, "pspnet": 6.0}),
+    descriptions.FasterTraining({"unet": 2.0, "pspnet": 6.0, "fpn": 6.0}),
+    descriptions.FasterTraining({"unet": 4.0, "pspnet": 4.0}),
+    descriptions.UnlikeSteps("2 minutes", {"unet": 1, "pspnet": 1200}),
+    descriptions.UnlikeTrainable({"unet": 1.0, "pspnet": 0.1}),
+    descriptions.ConfusedMost("pspnet", (descriptions.Confusion(0.31, 1, 0, ("Rangeland", "Agriculture land")),)),
+    descriptions.NeverPredicted(1, "Rangeland", 0.45, ("fpn",), all_models=False),
+    descriptions.NeverPredicted(1, "Rangeland", 0.45, ("fpn", "unet"), all_models=False),
+    descriptions.NeverPredicted(1, "Rangeland", 0.0064, ("fpn", "unet"), all_models=True),
+    descriptions.NeverPredictedUncounted(6, "Unknown", 0.05, ("fpn",), all_models=False),
+    descriptions.AbsentClasses({1: "Rangeland"}, "test"),
+    descriptions.AbsentClasses({1: "Rangeland", 4: "Water"}, "test"),
+    descriptions.SameRanking(("official", "kept", "all")),
+    descriptions.RankFlips(
+        KEPT_WATER, {"all.miou": [("unet-s0", "fpn-s0")]}, {"unet-s0": "unet s0", "fpn-s0": "fpn s0"}
+    ),
+    descriptions.RankFlipsOfMetrics(
+        MIOU,
+        {"official.mf1": [("a", "b")] * 3, "loss": [("a", "b")], "official.iou:Water": [("b", "a")]},
+        {"a": "unet s0", "b": "fpn s0"},
+    ),
+    *(
+        descriptions.RankFlipsOfMetrics(
+            MIOU, {f"metric{n}": [("a", "b")] for n in range(size)}, {"a": "unet s0", "b": "fpn s0"}
+        )
+        for size in (4, 5)
+    ),
+)
