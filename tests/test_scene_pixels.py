@@ -1,5 +1,6 @@
 """One scene: labels checked against the legend and their image; agreement with independent decodes of real masks."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import rasterio
 from builders.scene_files import PLACE, TWO, kaggle_pair, noise, random_labels, save, save_raster
 from PIL import Image
+from rasterio.rio.main import main_group
 
 from levelground.errors import SceneError
 from levelground.imagery.geotiff import RasterInfo, write_raster
@@ -131,10 +133,75 @@ def test_label_raster_elsewhere_on_the_ground_is_refused(tmp_path: Path) -> None
         if (shift, scale) == (0.2, 1.0):
             assert read_labels(scene, TWO).max() == 0
             continue
+        apart = 10 if shift else 1.6  # pixels of 0.6 m; eight columns that are a fifth wider
         with pytest.raises(
-            SceneError, match=rf"label raster lies {shift:g} map units from its image a\.tif or has anoth"
+            SceneError, match=rf"label raster lies {apart:g} pixels from its image a\.tif, or has anoth"
         ):
             read_labels(scene, TWO)
+
+
+UTM17 = "EPSG:26917"
+GRID = (10.0, 0.0, 400000.0, 0.0, -10.0, 4300000.0)
+LOCAL = 'LOCAL_CS["NAD83 / UTM zone 17N",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+
+
+def _placed(path: Path, pixels: np.ndarray, crs: str | None, place: tuple[float, ...]) -> Path:
+    write_raster(path, pixels, RasterInfo(0, 0, 0, "", None, crs, place))  # type: ignore[arg-type]
+    return path
+
+
+@pytest.mark.parametrize(
+    ("crs", "place", "says"),
+    [
+        ("EPSG:26918", GRID, "is in EPSG:26918, its image a.tif in EPSG:26917"),  # the next zone, the same numbers
+        ("EPSG:4326", GRID, "is in EPSG:4326, its image a.tif in EPSG:26917"),
+        ("EPSG:32717", GRID, "is in EPSG:32717"),  # the other hemisphere
+        (UTM17, (10.0, 0.0, 400000.0, 0.0, 10.0, 4299920.0), "direction of rows"),  # south-up over the same ground
+        (UTM17, (-10.0, 0.0, 400080.0, 0.0, -10.0, 4300000.0), "direction of rows"),
+        (UTM17, (10.0, 0.0, 400000.0, 0.0, -20.0, 4300000.0), "another pixel size"),
+        (UTM17, (0.0, 10.0, 400000.0, -10.0, 0.0, 4300000.0), "another pixel size"),  # turned
+    ],
+)
+def test_label_raster_of_another_grid_is_refused_with_what_differs(
+    tmp_path: Path, crs: str, place: tuple[float, ...], says: str
+) -> None:
+    """Systems are compared as systems, transforms as places of corners; the remedy is a command."""
+    image = _placed(tmp_path / "a.tif", noise(8, 8), UTM17, GRID)
+    mask = _placed(tmp_path / "m.tif", random_labels(8, 8, n_classes=2), crs, place)
+    with pytest.raises(SceneError, match=re.escape(says)) as caught:
+        read_labels(SceneFile("a", image, mask, coding="index"), TWO)
+    assert f"rio warp {mask} ALIGNED.tif --like {image} --resampling nearest --src-nodata 255" in str(caught.value)
+
+
+def test_grid_elements_that_equal_the_corner_are_compared(tmp_path: Path) -> None:
+    """Pixels twice as large, and a corner whose coordinates equal the pixel size."""
+    image = _placed(tmp_path / "a.tif", noise(8, 8), UTM17, (20.0, 0.0, 10.0, 0.0, -20.0, -10.0))
+    mask = _placed(tmp_path / "m.tif", random_labels(8, 8), UTM17, (10.0, 0.0, 10.0, 0.0, -10.0, -10.0))
+    with pytest.raises(SceneError, match="another pixel size"):
+        read_labels(SceneFile("a", image, mask, coding="index"), TWO)
+
+
+@pytest.mark.parametrize("crs", ["+proj=utm +zone=17 +datum=NAD83 +units=m +no_defs", LOCAL, None])
+def test_label_raster_of_the_same_system_by_another_name_is_accepted(tmp_path: Path, crs: str | None) -> None:
+    """A PROJ string, an engineering system of the same name, none at all."""
+    labels = random_labels(8, 8, n_classes=2)
+    image = _placed(tmp_path / "a.tif", noise(8, 8), UTM17, GRID)
+    mask = _placed(tmp_path / "m.tif", labels, crs, GRID)
+    assert np.array_equal(read_labels(SceneFile("a", image, mask, coding="index"), TWO), labels)
+
+
+def test_the_remedy_aligns_a_larger_label_raster(tmp_path: Path) -> None:
+    """Run as it stands; ground that the label does not cover has no data."""
+    labels = random_labels(12, 12, n_classes=2)
+    image = _placed(tmp_path / "a.tif", noise(8, 8), UTM17, GRID)
+    mask = _placed(tmp_path / "m.tif", labels, UTM17, (10.0, 0.0, 399980.0, 0.0, -10.0, 4299980.0))
+    with pytest.raises(SceneError, match="rio warp") as caught:
+        read_labels(SceneFile("a", image, mask, coding="index"), TWO)
+    command = str(caught.value).split("grid: rio ")[1].rstrip(".").replace("ALIGNED.tif", str(tmp_path / "w.tif"))
+    main_group(command.split(), standalone_mode=False)
+    aligned = read_labels(SceneFile("a", image, tmp_path / "w.tif", coding="index"), TWO)
+    assert np.array_equal(aligned[2:], labels[:6, 2:10])
+    assert (aligned[:2] == IGNORE).all()
 
 
 def test_grey_index_mask_is_not_read_as_black_and_white(tmp_path: Path) -> None:

@@ -8,10 +8,14 @@ import numpy as np
 
 from levelground.errors import SceneError
 from levelground.imagery.geotiff import Pixels, Window
+from levelground.imagery.grids import grid_distance_px, system_distance_px
 from levelground.imagery.image_headers import ImageHeader, read_header
 from levelground.imagery.image_pixels import NodataMask, read_colours, read_image, read_image_with_nodata, read_indices
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, count_impure, decode_colours
 from levelground.imagery.stored_values import labels_of_values
+
+MAX_SHIFT_PX = 0.5
+"""How far a mask may lie from its image, in pixels."""
 
 Coding = Literal["colour", "index"]
 """Whether a mask holds colours of the legend or class indices."""
@@ -84,28 +88,36 @@ def read_scene(scene: SceneFile, legend: Legend, *, snap: int = 0) -> SceneArray
 
 
 def check_partners(image: Path, image_header: ImageHeader, mask: Path, mask_header: ImageHeader) -> None:
-    """Refuse a mask that does not cover its image.
+    """Refuse a mask that does not lie on its image, pixel on pixel.
 
     Raises:
-        SceneError: They differ in size, or in their place on the ground.
+        SceneError: They differ in size, in coordinate system, or by more than half a pixel in place.
     """
     sizes = [(header.width, header.height) for header in (mask_header, image_header)]
+    placed = bool(image_header.transform and mask_header.transform)
+    outside = " --src-nodata 255 --dst-nodata 255" if mask_header.nodata is None else ""
+    remedy = f"Bring it onto the image's grid: rio warp {mask} ALIGNED.tif --like {image} --resampling nearest{outside}"
     if sizes[0] != sizes[1]:
         raise SceneError(
             f"{mask}: mask has {sizes[0][0]} × {sizes[0][1]} pixels, its image {image.name} {sizes[1][0]} × "
-            f"{sizes[1][1]} (width × height). Give both the same size; resize masks by nearest neighbour only."
+            f"{sizes[1][1]} (width × height). "
+            + (f"{remedy}." if placed else "Give both the same size; resize masks by nearest neighbour only.")
         )
-    places = mask_header.transform, image_header.transform
-    if places[0] and places[1]:
-        shift = max(abs(places[0][2] - places[1][2]), abs(places[0][5] - places[1][5]))
-        step = min(abs(places[1][0]) + abs(places[1][1]), abs(places[1][3]) + abs(places[1][4]))
-        scale = max(
-            abs(a - b) for a, b in zip(places[0], places[1], strict=True) if a not in (places[0][2], places[0][5])
+    if not (image_header.transform and mask_header.transform):
+        return
+    apart = grid_distance_px(mask_header.transform, image_header.transform, sizes[0])
+    if apart > MAX_SHIFT_PX:
+        raise SceneError(
+            f"{mask}: label raster lies {apart:.6g} pixels from its image {image.name}, or has another pixel size or "
+            f"direction of rows. {remedy}."
         )
-        if shift > 0.5 * step or scale * max(sizes[0]) > 0.5 * step:
+    systems = mask_header.crs, image_header.crs
+    if systems[0] and systems[1] and systems[0] != systems[1]:
+        far = system_distance_px(systems[0], systems[1], image_header.transform, sizes[0])
+        if far > MAX_SHIFT_PX:
             raise SceneError(
-                f"{mask}: label raster lies {shift:.6g} map units from its image {image.name} or has another pixel "
-                "size. Warp it onto the image's grid by nearest neighbour."
+                f"{mask}: label raster is in {systems[0][:60]}, its image {image.name} in {systems[1][:60]}: "
+                f"{far:.6g} pixels apart. {remedy}; or mend the coordinate system that is wrong."
             )
 
 
