@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from builders.models import SMALL, small_network
 from safetensors.torch import save_file
 
 from levelground.config import Recipe, load_recipe
@@ -13,7 +14,6 @@ from levelground.errors import ModelError, WeightsError
 from levelground.models.build import (
     ALIASES,
     arch_names,
-    build_model,
     canonical_arch,
     check_trainable,
 )
@@ -26,16 +26,6 @@ from levelground.runs import Run, RunCard
 from levelground.tile_geometry import TileGeometry
 
 LITE0 = "tu-tf_efficientnet_lite0"
-
-
-SMALL = dataclasses.replace(Recipe(), encoder="resnet18", encoder_weights="none")
-
-
-def build(arch: str = "unet", recipe: Recipe = SMALL, *, bands: int = 3, seed: int = 0, dtype: str = "uint8") -> Model:
-    """A small network for ``bands`` bands and six classes."""
-    means, deviations = [100.0 + band for band in range(bands)], [40.0 + band for band in range(bands)]
-    spec = numbered_spec(arch, recipe.encoder, n_outputs=6, mean=means, std=deviations)
-    return build_model(dataclasses.replace(spec, dtype=dtype), recipe, seed=seed)
 
 
 def card_of(model: Model) -> RunCard:
@@ -85,7 +75,7 @@ def test_every_architecture_takes_the_packaged_weights_and_runs(arch: str) -> No
     """With the default recipe's encoder, on tiles of 128 px; every weight of its encoder is the packaged one."""
     spec = numbered_spec(arch, LITE0, n_outputs=6)
     check_trainable(dataclasses.replace(spec, geometry=TileGeometry(128, 0)), batch=2)
-    model = build(arch, Recipe())
+    model = small_network(arch, Recipe())
     encoder = model.network.encoder
     assert isinstance(encoder, torch.nn.Module)
     packaged = load_encoder_weights(LITE0, "package", dict(encoder.state_dict()))
@@ -103,7 +93,7 @@ def test_every_architecture_takes_the_packaged_weights_and_runs(arch: str) -> No
 def test_any_number_of_bands(bands: int, encoder: str) -> None:
     """Panchromatic, with infrared, multispectral; uint8 bands beyond the weights' three keep the data's statistics."""
     source = "package" if encoder == LITE0 else "none"
-    model = build("unet", dataclasses.replace(SMALL, encoder=encoder, encoder_weights=source), bands=bands)
+    model = small_network("unet", dataclasses.replace(SMALL, encoder=encoder, encoder_weights=source), bands=bands)
     with torch.no_grad():
         assert model.network.eval()(torch.zeros(1, bands, 64, 64)).shape == (1, 6, 64, 64)
     data = tuple(100.0 + band for band in range(bands))
@@ -129,16 +119,19 @@ def test_normalisation_follows_weights_type_and_recipe(
 ) -> None:
     """The weights' values for uint8 imagery, the scenes' otherwise, none for the origin recipe."""
     recipe = dataclasses.replace(SMALL, encoder=LITE0, encoder_weights=source, normalise=normalise)  # type: ignore[arg-type]
-    model = build("fpn", recipe, dtype=dtype)
+    model = small_network("fpn", recipe, dtype=dtype)
     assert (model.spec.mean[0], model.spec.std[0]) == (mean, std)
 
 
 def test_a_network_is_a_function_of_the_seed() -> None:
     """Same seed, same weights, whatever was drawn before; another seed, others; the packaged encoder never changes."""
     recipe = Recipe()
-    first = build(recipe=recipe, seed=1).network.state_dict()
+    first = small_network(recipe=recipe, seed=1).network.state_dict()
     torch.rand(7)
-    again, other = build(recipe=recipe, seed=1).network.state_dict(), build(recipe=recipe, seed=2).network.state_dict()
+    again, other = (
+        small_network(recipe=recipe, seed=1).network.state_dict(),
+        small_network(recipe=recipe, seed=2).network.state_dict(),
+    )
     assert all(torch.equal(first[name], value) for name, value in again.items())
     differing = {name for name, value in other.items() if not torch.equal(first[name], value)}
     assert differing
@@ -148,7 +141,7 @@ def test_a_network_is_a_function_of_the_seed() -> None:
 def test_the_origin_freeze_leaves_the_last_two_children_of_the_encoder() -> None:
     """Of resnet18: layer3 and layer4; the decoder learns."""
     recipe = dataclasses.replace(load_recipe("origin"), encoder_weights="none")
-    network = build("unet", recipe).network
+    network = small_network("unet", recipe).network
     trainable = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     encoder = {name.split(".")[1] for name in trainable if name.startswith("encoder.")}
     assert encoder == {"layer3", "layer4"}
@@ -162,8 +155,8 @@ def test_the_origin_freeze_leaves_the_last_two_children_of_the_encoder() -> None
 )
 def test_a_saved_model_comes_back_to_the_bit(tmp_path: Path, arch: str, recipe: Recipe) -> None:
     """Every tensor, the outputs and the normalisation; a second save replaces the first."""
-    save_model(build(arch, recipe, seed=5), tmp_path / "model")
-    model = build(arch, recipe, seed=0)
+    save_model(small_network(arch, recipe, seed=5), tmp_path / "model")
+    model = small_network(arch, recipe, seed=0)
     save_model(model, tmp_path / "model")
     loaded = load_model(Run(tmp_path, card_of(model)))
     state = model.network.state_dict()
@@ -177,7 +170,7 @@ def test_a_saved_model_comes_back_to_the_bit(tmp_path: Path, arch: str, recipe: 
 
 def test_smp_reads_what_we_save(tmp_path: Path) -> None:
     """``segmentation_models_pytorch.from_pretrained`` gives the same network."""
-    model = build("fpn", Recipe())
+    model = small_network("fpn", Recipe())
     save_model(model, tmp_path / "model")
     theirs = smp.from_pretrained(str(tmp_path / "model"))
     image = torch.rand(1, 3, 64, 64)
@@ -188,19 +181,19 @@ def test_smp_reads_what_we_save(tmp_path: Path) -> None:
 def test_a_run_without_weights_says_so(tmp_path: Path) -> None:
     """Not trained to a first validation yet."""
     with pytest.raises(WeightsError, match=r"model: no model\.safetensors\. Train the run to its end, or adopt the"):
-        load_model(Run(tmp_path, card_of(build())))
+        load_model(Run(tmp_path, card_of(small_network())))
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     """The first tensor that is missing is named."""
-    save_model(build("fpn"), tmp_path / "model")
+    save_model(small_network("fpn"), tmp_path / "model")
     with pytest.raises(WeightsError, match=r"model: lacks decoder\.blocks\.0\.\S+, which the network needs\. "):
-        load_model(Run(tmp_path, card_of(build("unet"))))
+        load_model(Run(tmp_path, card_of(small_network("unet"))))
 
 
 def test_weights_of_another_legend_are_refused(tmp_path: Path) -> None:
     """Six outputs are not seven."""
-    model = build()
+    model = small_network()
     save_model(model, tmp_path / "model")
     card = dataclasses.replace(card_of(model), outputs=tuple(range(7)))
     message = r"segmentation_head\.0\.weight is \(6, 16, 3, 3\), the network needs \(7, 16, 3, 3\)\."
@@ -210,7 +203,7 @@ def test_weights_of_another_legend_are_refused(tmp_path: Path) -> None:
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     """Half a file."""
-    model = build()
+    model = small_network()
     save_model(model, tmp_path / "model")
     file = tmp_path / "model" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:100_000])
@@ -221,10 +214,10 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
 def test_a_local_file_of_weights_is_used(tmp_path: Path) -> None:
     """The encoder's tensors are the file's, the card names it."""
     file = tmp_path / "mine.safetensors"
-    encoder = build(seed=9).network.encoder
+    encoder = small_network(seed=9).network.encoder
     assert isinstance(encoder, torch.nn.Module)
     save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, file)
-    model = build("pspnet", dataclasses.replace(SMALL, encoder_weights=str(file)))
+    model = small_network("pspnet", dataclasses.replace(SMALL, encoder_weights=str(file)))
     loaded = model.network.encoder
     assert isinstance(loaded, torch.nn.Module)
     assert all(torch.equal(value, encoder.state_dict()[name]) for name, value in loaded.state_dict().items())

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from builders.traps import Trap
 
 from levelground.errors import RecordError
 from levelground.training.loop import (
@@ -131,16 +132,6 @@ def test_a_kill_between_the_renames_loses_nothing(tmp_path: Path) -> None:
     save_state(tmp_path, state(3))
     assert step_of(tmp_path) == 3
     assert not (tmp_path / "state.new.ckpt").exists()
-
-
-class Trap:
-    """A pickle that would make a file when it is read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return Path.touch, (self.path,)
 
 
 def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:

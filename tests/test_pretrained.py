@@ -10,6 +10,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from builders.traps import Trap
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
 
@@ -189,16 +190,6 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, content: bytes, m
     with pytest.raises(WeightsError, match=message) as raised:
         read_state(tmp_path / name)
     assert "\n" not in str(raised.value)
-
-
-class Trap:
-    """A pickle that would make a file when it is read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return Path.touch, (self.path,)
 
 
 @pytest.mark.parametrize("writer", ["torch", "pickle"])

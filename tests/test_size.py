@@ -3,33 +3,25 @@
 import dataclasses
 
 import pytest
+from builders.models import SMALL, small_network
 
-from levelground.config import Recipe, load_recipe
+from levelground.config import load_recipe
 from levelground.models.build import (
     build_model,
     measure_size,
 )
-from levelground.models.model import Model
 from levelground.models.spec import numbered_spec
 
 LITE0 = "tu-tf_efficientnet_lite0"
-SMALL = dataclasses.replace(Recipe(), encoder="resnet18", encoder_weights="none")
-
-
-def build(arch: str = "unet", recipe: Recipe = SMALL, *, bands: int = 3, seed: int = 0, dtype: str = "uint8") -> Model:
-    """A small network for ``bands`` bands and six classes."""
-    means, deviations = [100.0 + band for band in range(bands)], [40.0 + band for band in range(bands)]
-    spec = numbered_spec(arch, recipe.encoder, n_outputs=6, mean=means, std=deviations)
-    return build_model(dataclasses.replace(spec, dtype=dtype), recipe, seed=seed)
 
 
 def test_the_origin_freeze_takes_all_of_pspnets_used_encoder() -> None:
     """PSPNet uses nothing beyond layer2, so nothing of the encoder that it uses is trained; the sizes say so."""
     recipe = dataclasses.replace(load_recipe("origin"), encoder_weights="none")
-    pspnet, unet = measure_size(build("pspnet", recipe)), measure_size(build("unet", recipe))
+    pspnet, unet = measure_size(small_network("pspnet", recipe)), measure_size(small_network("unet", recipe))
     decoder = sum(
         parameter.numel()
-        for name, parameter in build("pspnet").network.named_parameters()
+        for name, parameter in small_network("pspnet").network.named_parameters()
         if not name.startswith("encoder.")
     )
     assert pspnet.trainable == decoder
@@ -40,7 +32,7 @@ def test_the_origin_freeze_takes_all_of_pspnets_used_encoder() -> None:
 
 def test_sizes_are_counted() -> None:
     """Parameters as torch counts them; operations of U-Net with resnet18 about 80 thousand a pixel, at any side."""
-    model = build()
+    model = small_network()
     size = measure_size(model)
     assert size.total == size.used == size.trainable == sum(p.numel() for p in model.network.parameters())
     assert 50e9 < size.macs_per_megapixel < 120e9
