@@ -18,7 +18,7 @@ from levelground.exporting.export import compare_models, gather_tiles
 from levelground.exporting.onnx import client_metadata, write_onnx
 from levelground.models.loading import load_model, open_model
 from levelground.models.model import Model
-from levelground.models.spec import ModelSpec, run_spec
+from levelground.models.spec import ModelSpec, read_model_spec
 from levelground.records import sha256_file
 from levelground.runs import Run
 from levelground.runtime import make_runtime
@@ -66,7 +66,7 @@ def test_the_metadata_are_those_that_deepness_and_geodeep_read(exported: Run) ->
 
 def test_an_unknown_ground_sample_distance_is_geodeeps_default(exported: Run) -> None:
     """10 cm a pixel: no raster of that or coarser is shrunk."""
-    spec = run_spec(exported)
+    spec = read_model_spec(exported)
     assert spec.gsd_m is None
     assert json.loads(client_metadata(spec)["resolution"]) == 10
 

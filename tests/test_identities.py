@@ -14,7 +14,7 @@ from levelground.datasets.dataset import Dataset
 from levelground.evaluation.evaluate import evaluation_identity
 from levelground.exporting.model_card import write_model_card
 from levelground.models.loading import open_model
-from levelground.models.spec import run_geometry, run_spec
+from levelground.models.spec import read_model_spec, run_geometry
 from levelground.runs import Run
 from levelground.runtime import make_runtime
 
@@ -36,7 +36,7 @@ def test_digests_of_models(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
     ours = shutil.copytree(run.model_folder, tmp_path / "moved")
     theirs = shutil.copytree(ours, tmp_path / "theirs")
     (theirs / "levelground.json").unlink()
-    spec = {"levelground": run_spec(run).to_json()}
+    spec = {"levelground": read_model_spec(run).to_json()}
     paths = {
         "run": run.folder,
         "smp of ours": ours,

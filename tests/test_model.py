@@ -18,7 +18,7 @@ from levelground.errors import ConfigError, LegendError, ModelError, RecordError
 from levelground.exporting.model_card import write_model_card
 from levelground.models.loading import load_model, open_model
 from levelground.models.model import fit_pixels
-from levelground.models.spec import run_spec
+from levelground.models.spec import read_model_spec
 from levelground.runs import Run, write_card
 from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry
@@ -265,7 +265,7 @@ def test_class_names_that_name_nothing_need_a_legend(tmp_path: Path) -> None:
 
 def test_the_specification_of_another_model_is_refused(run: Run, tmp_path: Path) -> None:
     """A file of four outputs cannot have the specification of three; a resolution that is no number is none."""
-    spec = run_spec(run).to_json()
+    spec = read_model_spec(run).to_json()
     path = write_onnx(tmp_path / "m.onnx", n_outputs=4, metadata={"levelground": spec})
     message = r"m\.onnx: has 3 bands and 4 outputs, its model metadata says 3 and 3\. Export it anew\."
     with pytest.raises(ModelError, match=message):

@@ -18,7 +18,7 @@ from levelground.evaluation.evaluate import evaluate_run
 from levelground.exporting.model_card import card_text, write_model_card
 from levelground.models.loading import load_model
 from levelground.models.smp_backend import save_model
-from levelground.models.spec import run_spec
+from levelground.models.spec import read_model_spec
 from levelground.runs import Run, read_run
 from levelground.runtime import make_runtime
 
@@ -116,7 +116,7 @@ def test_hubs_accept_its_head(tmp_path: Path) -> None:
     """Front matter in YAML, without a licence that nobody gave."""
     from huggingface_hub import ModelCard
 
-    card = ModelCard(card_text(counted_run(tmp_path), run_spec(counted_run(tmp_path / "b"))))
+    card = ModelCard(card_text(counted_run(tmp_path), read_model_spec(counted_run(tmp_path / "b"))))
     assert card.data.library_name == "segmentation-models-pytorch"
     assert card.data.pipeline_tag == "image-segmentation"
     assert card.data.license is None
@@ -168,5 +168,5 @@ def test_the_folder_knows_itself(tmp_path: Path) -> None:
     write_model_card(run)
     moved = shutil.copytree(run.model_folder, tmp_path / "moved")
     found = parse_spec((moved / "levelground.json").read_text(encoding="utf-8"), source="m")
-    assert found == run_spec(run)
+    assert found == read_model_spec(run)
     assert found.legend == TWO

@@ -14,7 +14,7 @@ from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError
 from levelground.exporting.export import Parity, Tiles, compare_models, gather_tiles
 from levelground.models.loading import load_model, open_model
-from levelground.models.spec import ModelSpec, run_spec
+from levelground.models.spec import ModelSpec, read_model_spec
 from levelground.runs import Run, read_run
 from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry
@@ -75,14 +75,14 @@ def test_other_outputs_are_an_error(run: Run) -> None:
 
 def test_tiles_are_those_of_the_study(run: Run) -> None:
     """Validation scenes first; a scene smaller than the tile is continued by reflection."""
-    found = gather_tiles(run, run_spec(run))
+    found = gather_tiles(run, read_model_spec(run))
     assert (found.stored.shape, found.source) == ((2, 64, 64, 3), "the study's validation scenes")
 
 
 def test_a_run_without_its_study_takes_generated_scenes(run: Run, tmp_path: Path) -> None:
     """A run that was moved alone is still checked, and the report says on what."""
     alone = read_run(shutil.copytree(run.folder, tmp_path / "a" / "b" / "run"))
-    found = gather_tiles(alone, run_spec(alone), n=2)
+    found = gather_tiles(alone, read_model_spec(alone), n=2)
     assert (found.stored.shape, found.source) == ((2, 64, 64, 3), "generated scenes")
 
 

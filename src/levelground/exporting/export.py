@@ -28,7 +28,7 @@ from levelground.inference.tiling import pad_tile, windows
 from levelground.models.loading import load_model, open_model
 from levelground.models.model import Model
 from levelground.models.smp_backend import save_model
-from levelground.models.spec import SPEC_FILE, ModelSpec, full_scale, run_spec, write_spec
+from levelground.models.spec import SPEC_FILE, ModelSpec, full_scale, read_model_spec, write_spec
 from levelground.records import Record, atomic_path, one_writer, sha256_file
 from levelground.runs import Run
 from levelground.runtime import Runtime, make_runtime, versions
@@ -220,7 +220,7 @@ def export_run(run: Run, to: ExportFormat, options: ExportOptions = NO_OPTIONS) 
         WeightsError: The run has no weights.
         DiskError: It cannot be written.
     """
-    spec = _chosen_spec(run_spec(run), options)
+    spec = _chosen_spec(read_model_spec(run), options)
     target = export_path(run, to)
     if not options.overwrite:
         refuse_existing(run, [to])

@@ -13,7 +13,7 @@ from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import LevelgroundError
 from levelground.imagery.legend import hex_colour
 from levelground.metrics.named import METRICS, class_kinds, overall_metrics
-from levelground.models.spec import SPEC_FILE, ModelSpec, run_spec, write_spec
+from levelground.models.spec import SPEC_FILE, ModelSpec, read_model_spec, write_spec
 from levelground.records import atomic_path
 from levelground.runs import Run
 
@@ -52,7 +52,7 @@ def write_model_card(run: Run) -> None:
     """
     if not (run.model_folder / "model.safetensors").exists() or not run.card.outputs:
         return
-    spec = run_spec(run)
+    spec = read_model_spec(run)
     text, path = card_text(run, spec), run.model_folder / "README.md"
     write_spec(spec, run.model_folder / SPEC_FILE)
     if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:

@@ -10,7 +10,7 @@ from levelground.models.model import Model, Overrides, described_model
 from levelground.models.onnx_backend import open_onnx
 from levelground.models.pretrained import fit_state, read_state
 from levelground.models.smp_backend import WEIGHTS_FILE, open_smp
-from levelground.models.spec import run_spec
+from levelground.models.spec import read_model_spec
 from levelground.records import sha256_file
 from levelground.runs import Run, read_run
 
@@ -70,7 +70,7 @@ def load_model(run: Run) -> Model:
         ModelError: The run holds masks and no model.
         WeightsError: There are none, they are damaged, or of another architecture than the card says.
     """
-    spec, folder = run_spec(run), run.model_folder
+    spec, folder = read_model_spec(run), run.model_folder
     if not (folder / WEIGHTS_FILE).exists():
         raise WeightsError(f"{folder}: no {WEIGHTS_FILE}. Train the run to its end, or adopt the weights anew.")
     network = create_network(spec.arch, spec.encoder, spec.bands, len(spec.outputs))

@@ -185,7 +185,7 @@ def run_geometry(run: Run) -> TileGeometry:
     return TileGeometry(tile, halo)
 
 
-def run_spec(run: Run) -> ModelSpec:
+def read_model_spec(run: Run) -> ModelSpec:
     """Return the specification of a run's model, as its card has it.
 
     Raises:
