@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from levelground.adoption.adopted_runs import adopted_card, clean_name, find_adopted
+from levelground.adoption.class_numbers import doubt_class_numbers
+from levelground.adoption.read_masks import read_mask, tell_mask_codings
 from levelground.console import say, track
 from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.datasets.splits import SplitName
@@ -21,11 +23,8 @@ from levelground.evaluation.evaluate import (
     write_mask,
 )
 from levelground.evaluation.score_scenes import ScenePrediction, check_labels, count_scene, gather_scores
-from levelground.imagery.data_folder import tell_coding
-from levelground.imagery.image_headers import read_header
-from levelground.imagery.image_pixels import read_colours, read_indices
-from levelground.imagery.legend import IGNORE, LabelMap, decode_colours
-from levelground.metrics.counts_file import write_counts
+from levelground.imagery.legend import Legend
+from levelground.metrics.counts_file import SceneCounts, read_counts, write_counts
 from levelground.records import sha256_file, sha256_json
 from levelground.runs import AdoptionRecord, EvaluationRecord, Run
 
@@ -59,6 +58,7 @@ def adopt_predictions(
     evaluation = sha256_json([hashes, snap, dataset.digest((split,)), dataset.split_sha256])
     if old is not None:
         if is_evaluated(old, split, evaluation):
+            _warn(label, read_counts(old.counts_path(split)), dataset.legend)
             say(f"{label}: these masks are counted already; reused.")
             return old
         old = remove_evaluation(old, split)
@@ -66,19 +66,28 @@ def adopt_predictions(
         adopted_card(dataset, label, identity), adopted_from=AdoptionRecord(masks=masks.resolve().name)
     )
     run, scores = old or Run(folder, card), []
-    preds_folder = run.preds_folder(split)
+    preds_folder, codings = run.preds_folder(split), tell_mask_codings(found.values(), dataset.legend)
     for scene, path in track(found.items(), f"count {label}", len(found)):
         labels = np.asarray(dataset.open(scene).labels)
         check_labels(dataset.scene(scene), labels)
-        preds = read_mask(path, dataset, scene, snap=snap)
+        preds = read_mask(path, dataset, scene, snap=snap, codings=codings)
         scores.append(count_scene(ScenePrediction(preds, None), labels, dataset.legend, details=True))
         write_mask(preds_folder / f"{scene}.png", preds, dataset.legend)
     remove_other_masks(preds_folder, found)
-    write_counts(run.counts_path(split), gather_scores(scores, dataset, list(found)))
+    counts = gather_scores(scores, dataset, list(found))
+    write_counts(run.counts_path(split), counts)
     entry = EvaluationRecord(identity=evaluation, counts_sha256=sha256_file(run.counts_path(split)))
     run = record_evaluation(run, dataset, split, entry)
+    _warn(label, counts, dataset.legend)
     say(f"{label}: {len(found)} masks counted on {split}.")
     return run
+
+
+def _warn(label: str, counts: SceneCounts, legend: Legend) -> None:
+    """Say where the masks seem to number their classes otherwise than the legend."""
+    doubt = doubt_class_numbers(counts.counts.sum(axis=0), legend)
+    if doubt is not None:
+        say(f"Warning: {label}: {doubt}")
 
 
 def find_masks(folder: Path, dataset: Dataset, split: SplitName) -> dict[str, Path]:
@@ -122,50 +131,6 @@ def find_masks(folder: Path, dataset: Dataset, split: SplitName) -> dict[str, Pa
             f"Name its mask {missing[0]}.png."
         )
     return found
-
-
-def read_mask(path: Path, dataset: Dataset, scene: str, *, snap: int = 0) -> LabelMap:
-    """Read a predicted mask.
-
-    Args:
-        path: Colours, a palette or class indices; of the scene's size, or of the raster's that the scene is a block of.
-        dataset: Gives the scene and the legend.
-        scene: The scene's id.
-        snap: Colours that are no class become the nearest class up to this difference in each channel, grey levels.
-    Returns:
-        Legend indices, ``(H, W)`` uint8.
-    Raises:
-        SceneError: The mask has another size, is damaged, or has pixels without a class where the scene has labels.
-        LabelColourError: It holds a colour of no class.
-    """
-    record, header = dataset.scene(scene), read_header(path)
-    window = record.window
-    if (header.height, header.width) == (record.height, record.width):
-        window = None
-    elif window is None or header.height < window[0] + window[2] or header.width < window[1] + window[3]:
-        raise SceneError(
-            f"{path}: mask has {header.width} × {header.height} pixels, scene {scene} {record.width} × {record.height} "
-            "(width × height). Predict at the scene's own size; resize masks by nearest neighbour only."
-        )
-    if tell_coding({path: header}, dataset.legend) == "colour":
-        preds = decode_colours(read_colours(path, window), dataset.legend, snap=snap, source=str(path))
-    else:
-        values = read_indices(path, window)
-        known = (values >= 0) & (values < dataset.legend.n_classes)  # type: ignore[operator]  # any real type compares
-        preds = np.where(known, values, IGNORE).astype(np.uint8)
-    _check_complete(preds, path, dataset, scene)
-    return preds
-
-
-def _check_complete(preds: LabelMap, path: Path, dataset: Dataset, scene: str) -> None:
-    """Refuse a mask without a class where the scene has labels."""
-    holes = (preds == IGNORE) & (np.asarray(dataset.open(scene).labels) != IGNORE)
-    if holes.any():
-        row, column = (int(part) for part in np.argwhere(holes)[0])
-        raise SceneError(
-            f"{path}: {int(holes.sum())} pixels have no class of {dataset.legend.name!r} where scene {scene} has "
-            f"labels (first at row {row}, column {column}). Predict one of 0 to {dataset.legend.n_classes - 1} there."
-        )
 
 
 def _files(folder: Path) -> tuple[Mapping[str, list[Path]], Mapping[str, list[Path]]]:
