@@ -16,8 +16,8 @@ import numpy as np
 
 from levelground.errors import RecordError, SceneError
 from levelground.files import atomic_path, remove_leftovers
-from levelground.imagery.geotiff import Pixels
-from levelground.imagery.image_headers import TYPES
+from levelground.imagery.geotiff import Pixels, read_mask
+from levelground.imagery.image_headers import TYPES, read_header
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.imagery.scene_pixels import SceneFile, read_scene
 from levelground.records import sha256_array, sha256_file, sha256_json
@@ -108,7 +108,7 @@ class Cache:
             DiskError: The cache cannot be written.
         """
         image_sha256 = _file_sha256(scene.image)
-        image_key = sha256_json(["image", DECODING, image_sha256, scene.window])
+        image_key = sha256_json(["image", DECODING, image_sha256, scene.window, *_validity(scene.image)])
         labels_key = _labels_key(scene, legend, snap, image_sha256)
         shape = self._shape(image_key)
         figures = self._figures(labels_key, shape) if labels_key and shape else None
@@ -225,7 +225,22 @@ def _labels_key(scene: SceneFile, legend: Legend, snap: int, image_sha256: str) 
     if legend.nodata or legend.classes[0].values:  # else the key is that of a legend before there were stored values
         classes.append(legend.stored)
     files = [_file_sha256(scene.labels), image_sha256]
-    return sha256_json(["labels", DECODING, files, classes, snap, scene.window, scene.coding])
+    validity = [*_validity(scene.image), *_validity(scene.labels)]
+    return sha256_json(["labels", DECODING, files, classes, snap, scene.window, scene.coding, *validity])
+
+
+def _validity(path: Path) -> list[str]:
+    """Name what the pixels without data of a raster depend on, beyond what keys held before it was read."""
+    header = read_header(path)
+    if header.format != "tiff":
+        return []
+    found = []
+    if read_mask(path, (0, 0, 1, 1)) is not None:
+        beside = path.with_name(f"{path.name}.msk")
+        found.append(f"mask {_file_sha256(beside) if beside.exists() else 'inside'}")
+    if header.nodata is not None and header.bands > 1 and not header.dtype.startswith("u"):
+        found.append("nodata in one band")
+    return found
 
 
 def _file_sha256(path: Path) -> str:

@@ -160,6 +160,31 @@ def read_window(path: Path, window: Window | None = None) -> Pixels:
         return _read(raster, window, path)
 
 
+def read_mask(path: Path, window: Window | None = None) -> NDArray[np.bool_] | None:
+    """Read where a raster's own mask, inside the file or ``.msk`` beside it, says that there are no data.
+
+    Args:
+        path: The raster.
+        window: Row, column, height and width; ``None`` reads the whole raster.
+    Returns:
+        ``(H, W)``, true where there are no data; ``None`` where the raster has no such mask. Alpha is not one.
+    """
+    from rasterio.windows import Window as RasterWindow
+
+    with _opened(path, path) as raster:
+        if not has_mask(raster):
+            return None
+        row, col, height, width = window or (0, 0, raster.height, raster.width)
+        return np.asarray(raster.read_masks(1, window=RasterWindow(col, row, width, height)) == 0)
+
+
+def has_mask(raster: "DatasetReader") -> bool:
+    """Tell whether an open raster has a mask of all its bands that is not an alpha band."""
+    from rasterio.enums import MaskFlags
+
+    return any(MaskFlags.per_dataset in kinds and MaskFlags.alpha not in kinds for kinds in raster.mask_flag_enums)
+
+
 def read_memory(content: bytes, *, shown: Path) -> Pixels:
     """Decode an image file held in memory, such as a PNG: GDAL inflates it several times faster than others.
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from levelground.errors import SceneError
 from levelground.imagery.colours import RGB
-from levelground.imagery.geotiff import Pixels, Window, read_memory, read_window
+from levelground.imagery.geotiff import Pixels, Window, read_mask, read_memory, read_window
 from levelground.imagery.image_headers import ImageHeader, check_size, check_type, png_chunks, read_header
 
 NodataMask = NDArray[np.bool_]  # (H, W), true where an image has no data
@@ -34,7 +34,8 @@ def read_image_with_nodata(path: Path, window: Window | None = None) -> tuple[Pi
 
     Returns:
         The pixels, and ``(H, W)`` true where there are no data, or ``None`` where every pixel has some: alpha 0 in a
-        PNG; in a TIFF its nodata value in every band (zero where the file names none), or a value that is not a number.
+        PNG; in a TIFF its own mask, its nodata value (unsigned: in every band; zero where the file names none), or a
+        value that is not a number.
     Raises:
         SceneError: As :func:`read_image`.
     """
@@ -48,6 +49,9 @@ def read_image_with_nodata(path: Path, window: Window | None = None) -> tuple[Pi
         nodata = _find_nodata(stored, header.nodata)
         if pixels.dtype.kind == "f":
             nodata |= ~np.isfinite(pixels.astype(np.float32, copy=False)).all(-1)
+        masked = read_mask(path, window)
+        if masked is not None:
+            nodata |= masked
     elif header.format == "jpeg":
         pixels = _decode_jpeg(path, header)
     else:
@@ -124,7 +128,10 @@ def _read_tiff(path: Path, header: ImageHeader, window: Window | None) -> Pixels
 
 
 def _find_nodata(pixels: Pixels, value: float | None) -> NodataMask:
-    """Find the pixels of a raster that have its nodata value (or zero, where it names none) in every band."""
+    """Find the pixels of a raster that have its nodata value (or zero, where it names none).
+
+    An unsigned value can be anything, so there every band must hold it; in other types one band suffices.
+    """
     found: NodataMask = np.zeros(pixels.shape[:2], np.bool_)
     empty = np.float64(0 if value is None else value)
     if np.isfinite(empty):
@@ -132,8 +139,10 @@ def _find_nodata(pixels: Pixels, value: float | None) -> NodataMask:
             stored = empty.astype(pixels.dtype)
         if pixels.dtype.kind == "f" or stored == empty:
             found = pixels[..., 0] == stored
+            one_suffices = value is not None and pixels.dtype.kind != "u"  # as in prediction
             for band in range(1, pixels.shape[2]):
-                found &= pixels[..., band] == stored
+                marked = pixels[..., band] == stored
+                found = found | marked if one_suffices else found & marked
     return found
 
 

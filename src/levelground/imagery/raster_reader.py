@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import SceneError, first_line
-from levelground.imagery.geotiff import Pixels, RasterInfo, info_of, quietly
+from levelground.imagery.geotiff import Pixels, RasterInfo, has_mask, info_of, quietly
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -40,6 +40,7 @@ class RasterReader:
             with quietly():
                 self._raster: DatasetReader = rasterio.open(path)
             self.info: RasterInfo = info_of(self._raster, path)
+            self.masked = has_mask(self._raster)
         except (rasterio.errors.RasterioError, rasterio.errors.CRSError) as error:
             raise SceneError(f"{path}: is damaged or is not a raster that can be read. Replace the file.") from error
 
@@ -109,6 +110,16 @@ class RasterReader:
                 "Copy the file again; rows finished before are kept."
             ) from error
         return pixels
+
+    def read_mask(self, rows: slice, cols: slice) -> NDArray[np.bool_] | None:
+        """Read where the raster's own mask says that there are no data, ``(H, W)``; ``None`` where it has none."""
+        from rasterio.windows import Window
+
+        if not self.masked:
+            return None
+        window = Window(cols.start, rows.start, cols.stop - cols.start, rows.stop - rows.start)
+        with self._lock:
+            return np.asarray(self._raster.read_masks(1, window=window) == 0)
 
     def sample(self, bands: Sequence[int]) -> NDArray[np.generic]:
         """Read pixels from all over the raster, ``(n, C)``, to tell what kind of values it holds.

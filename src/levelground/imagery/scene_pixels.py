@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from levelground.errors import SceneError
-from levelground.imagery.geotiff import Pixels, Window
+from levelground.imagery.geotiff import Pixels, Window, read_mask
 from levelground.imagery.grids import grid_distance_px, system_distance_px
 from levelground.imagery.image_headers import ImageHeader, read_header
 from levelground.imagery.image_pixels import NodataMask, read_colours, read_image, read_image_with_nodata, read_indices
@@ -138,8 +138,10 @@ def _decode_labels(scene: SceneFile, legend: Legend, snap: int, nodata: NodataMa
         labels = decode_colours(rgb, legend, snap=snap, source=str(scene.labels))
         if legend.rule == "threshold" or snap:  # else every colour was exact
             impure = count_impure(rgb, legend)
-    if nodata is not None:
-        labels[nodata] = IGNORE
+    masked = read_mask(scene.labels, scene.window) if header.format == "tiff" else None
+    for missing in (nodata, masked):
+        if missing is not None:
+            labels[missing] = IGNORE
     return labels, impure, dropped
 
 

@@ -118,7 +118,9 @@ class RasterPixels:
         """Read a window; see :class:`PixelReader`."""
         alpha = self._rule.alpha
         stored = self._reader.read(rows, cols, self._bands if alpha is None else (*self._bands, alpha))
-        mask = nodata_mask(stored, self._rule)
+        mask, own = nodata_mask(stored, self._rule), self._reader.read_mask(rows, cols)
+        if own is not None and own.any():
+            mask = own if mask is None else mask | own
         stored = stored if alpha is None else np.ascontiguousarray(stored[..., :-1])
         dtype = _READ_AS.get(str(stored.dtype))
         with np.errstate(over="ignore", invalid="ignore"):
