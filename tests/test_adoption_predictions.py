@@ -20,7 +20,19 @@ def some_preds(scene: str, seed: int = 9) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 4, SIZES[scene], np.uint8)
 
 
-@pytest.mark.parametrize("pattern", ["{}.png", "{}_mask.png", "{}-pred.png", "{}_PREDICTION.png"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{}.png",
+        "{}.PNG",
+        "{}_mask.png",
+        "{}-pred.png",
+        "{}_PREDICTION.png",
+        "{}_sat_mask.png",
+        "{}_seg.Tif",
+        "{}_sat_out.png",
+    ],
+)
 def test_masks_are_found_by_scene_id(dataset: Dataset, tmp_path: Path, pattern: str) -> None:
     """The id is a path; the usual endings do not matter, other files neither."""
     for scene in SPLIT.test:
@@ -30,6 +42,25 @@ def test_masks_are_found_by_scene_id(dataset: Dataset, tmp_path: Path, pattern: 
     assert {scene: path.relative_to(tmp_path).as_posix() for scene, path in found.items()} == {
         scene: pattern.format(scene) for scene in SPLIT.test
     }
+
+
+@pytest.mark.parametrize("pattern", ["pred_{}.png", "mask-{}.png", "Pred_{}_seg.png", "pred_mask_{}.png"])
+def test_beginnings_of_a_file_name_do_not_matter(dataset: Dataset, tmp_path: Path, pattern: str) -> None:
+    """They stand before the last part of the id, which is a path."""
+    expected = {}
+    for scene in SPLIT.test:
+        folder, name = scene.split("/")
+        expected[scene] = save(tmp_path / folder / pattern.format(name), some_preds(scene))
+    assert find_masks(tmp_path, dataset, "test") == expected
+
+
+def test_indices_of_sixteen_bits_are_read(dataset: Dataset, tmp_path: Path) -> None:
+    """As they are, and never wrapped at 256."""
+    preds = some_preds("c/1").astype(np.uint16)
+    assert np.array_equal(read_mask(save(tmp_path / "1.png", preds), dataset, "c/1"), preds)
+    preds[20, 20] = 256
+    with pytest.raises(SceneError, match=r"1 pixels have no class of 'land' .*row 20, column 20"):
+        read_mask(save(tmp_path / "2.png", preds), dataset, "c/1")
 
 
 def test_bare_names_that_may_mean_two_scenes_mean_none(dataset: Dataset, tmp_path: Path) -> None:

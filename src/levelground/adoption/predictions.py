@@ -29,7 +29,9 @@ from levelground.records import sha256_file, sha256_json
 from levelground.runs import AdoptionRecord, EvaluationRecord, Run
 
 _SUFFIXES = {".png", ".tif", ".tiff", ".jpg", ".jpeg"}
-_ENDINGS = re.compile(r"[_-](mask|masks|pred|preds|prediction|label|labels|sat)$", re.IGNORECASE)
+_WORDS = "mask|masks|pred|preds|prediction|predictions|label|labels|seg|out|output|sat"
+_ENDINGS = re.compile(rf"([_-]({_WORDS}))+$", re.IGNORECASE)
+_STARTS = re.compile(rf"(^|(?<=/))(({_WORDS})[_-])+(?=[^/]+$)", re.IGNORECASE)
 
 
 def adopt_predictions(
@@ -93,9 +95,9 @@ def _warn(label: str, counts: SceneCounts, legend: Legend) -> None:
 def find_masks(folder: Path, dataset: Dataset, split: SplitName) -> dict[str, Path]:
     """Find the mask of every scene of a split.
 
-    A mask belongs to a scene if its path below ``folder``, without suffix and without an ending such as ``_mask`` or
-    ``_pred``, is the scene's id, or the path of its image or labels below the data folder; or if its bare file name is
-    the last part of one of these and of no other scene's.
+    A mask belongs to a scene if its path below ``folder``, without suffix and without endings such as ``_sat_mask`` or
+    beginnings such as ``pred_``, is the scene's id, or the path of its image or labels below the data folder; or if its
+    bare file name is the last part of one of these and of no other scene's.
 
     Args:
         folder: Where the masks lie.
@@ -145,9 +147,10 @@ def _files(folder: Path) -> tuple[Mapping[str, list[Path]], Mapping[str, list[Pa
 
 
 def _bare(path: str) -> str:
-    """Strip suffix and ending from a path, but never leave it empty."""
+    """Strip suffix, endings and beginnings from a path, but never leave it empty."""
     stem = PurePosixPath(path).with_suffix("").as_posix()
-    return _ENDINGS.sub("", stem) or stem
+    bare = _STARTS.sub("", _ENDINGS.sub("", stem))
+    return bare if PurePosixPath(bare).name else stem
 
 
 def _keys(record: SceneRecord) -> list[str]:
