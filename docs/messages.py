@@ -8,6 +8,7 @@ folder with an empty ``levelground.po``, run the script and translate what it wr
 import io
 import re
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from babel.messages import Catalog
@@ -57,6 +58,7 @@ def merged(path: Path, source: Catalog) -> Catalog:
 def compiled(catalog: Catalog) -> bytes:
     """Return a catalogue as the bytes that gettext reads."""
     file = io.BytesIO()
+    catalog.creation_date = catalog.revision_date = datetime(2000, 1, 1, tzinfo=UTC)  # bytes that stay the same
     write_mo(file, catalog)
     return file.getvalue()
 
