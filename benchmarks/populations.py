@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.metrics import miou, parse_metric
-from levelground.metrics.confusion import BINS
+from levelground.metrics.counts import BINS
 
 K = 6
 COUNTED = np.ones(K, bool)

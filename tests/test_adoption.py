@@ -21,7 +21,7 @@ from levelground.errors import ConfigError, LevelgroundError, SceneError, Weight
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.history import read_history
 from levelground.imagery.legend import IGNORE
-from levelground.metrics.counts_file import read_counts
+from levelground.metrics.counts import read_counts
 from levelground.metrics.scores import miou
 from levelground.models.loading import load_model
 from levelground.runs import EVALUATION_LOG, AdoptionRecord, Run, read_run

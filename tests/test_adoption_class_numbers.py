@@ -3,7 +3,7 @@ import pytest
 from builders.study import LEGEND
 from numpy.typing import NDArray
 
-from levelground.adoption.class_numbers import doubt_class_numbers
+from levelground.adoption.predictions import doubt_class_numbers
 from levelground.imagery.legend import DEEPGLOBE, default_legend
 
 RIGHT = np.diag([500, 0, 300, 200]) + np.array([[0, 0, 9, 9], [0, 0, 0, 0], [9, 0, 0, 9], [9, 0, 9, 0]])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from levelground.errors import ClassIndexError, ConfigError
-from levelground.metrics.confusion import boundary_counts
+from levelground.metrics.counts import boundary_counts
 
 
 def near_border(classes: np.ndarray, valid: np.ndarray, distance: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from sklearn.metrics import confusion_matrix
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from levelground.errors import ClassIndexError, LevelgroundError, ShapeError
-from levelground.metrics.confusion import BINS, confidence_counts, count_confusion
+from levelground.metrics.counts import BINS, confidence_counts, count_confusion
 
 
 def two_maps(shape: tuple[int, int] = (61, 47), n_classes: int = 5) -> tuple[np.ndarray, np.ndarray]:

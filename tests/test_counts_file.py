@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from levelground.errors import RecordError
-from levelground.metrics.counts_file import SceneCounts, read_counts, write_counts
+from levelground.metrics.counts import SceneCounts, read_counts, write_counts
 
 
 def some_counts(n_scenes: int = 3, n_classes: int = 2, bins: int = 4) -> SceneCounts:

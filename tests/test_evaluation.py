@@ -17,7 +17,7 @@ from levelground.datasets.splits import Split
 from levelground.errors import ConfigError, LevelgroundError, ModelError, SceneError, UnlikeError, WeightsError
 from levelground.evaluation.evaluate import evaluate_run, remove_other_masks, write_mask
 from levelground.imagery.legend import IGNORE, default_legend
-from levelground.metrics.counts_file import read_counts
+from levelground.metrics.counts import read_counts
 from levelground.models.smp_backend import save_model
 from levelground.models.spec import run_geometry
 from levelground.runs import EVALUATION_LOG, Run, SpeedRecord, read_run

@@ -15,8 +15,7 @@ from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError, SceneError, SplitError
 from levelground.evaluation.score_scenes import BOUNDARY_PX, ScenePrediction, ScoringOptions, score_scenes
 from levelground.imagery.legend import IGNORE
-from levelground.metrics.confusion import BINS
-from levelground.metrics.counts_file import SceneCounts
+from levelground.metrics.counts import BINS, SceneCounts
 from levelground.models.model import Model
 from levelground.models.spec import dataset_spec
 from levelground.runtime import make_runtime

@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score, f1_score, jaccard_score, precision_s
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from levelground.errors import ConfigError, ShapeError
-from levelground.metrics.confusion import count_confusion
+from levelground.metrics.counts import count_confusion
 from levelground.metrics.scores import (
     boundary_iou,
     class_f1,

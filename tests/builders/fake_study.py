@@ -21,8 +21,7 @@ from levelground.comparison.record import Comparison
 from levelground.comparison.results import ScoreSet
 from levelground.history import HistoryLine, append_history
 from levelground.imagery.legend import DEEPGLOBE, IGNORE, LabelMap, Legend, encode_colours
-from levelground.metrics.confusion import count_confusion
-from levelground.metrics.counts_file import SceneCounts
+from levelground.metrics.counts import SceneCounts, count_confusion
 from levelground.runs import Run
 
 GROUND = np.array(

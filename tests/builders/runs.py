@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from levelground.history import HistoryLine, append_history
 from levelground.imagery.legend import Legend, LegendClass
-from levelground.metrics.counts_file import SceneCounts, write_counts
+from levelground.metrics.counts import SceneCounts, write_counts
 from levelground.records import check_record, sha256_array, to_json, write_json
 from levelground.runs import Run, RunCard, read_run, write_card
 

@@ -17,7 +17,7 @@ from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, RecordError
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.history import read_history
-from levelground.metrics.counts_file import read_counts
+from levelground.metrics.counts import read_counts
 from levelground.runs import read_run
 from levelground.runtime import make_runtime
 

@@ -11,7 +11,7 @@ from levelground.commands.evaluate import EvaluateConfig, evaluate
 from levelground.config import DeviceOptions, TileOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, RecordError, UnlikeError
-from levelground.metrics.counts_file import read_counts
+from levelground.metrics.counts import read_counts
 from levelground.records import one_writer
 
 CPU = DeviceOptions(device="cpu", precision="fp32", threads=1)

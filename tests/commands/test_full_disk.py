@@ -30,7 +30,7 @@ from levelground.history import HistoryLine, append_history, truncate_history
 from levelground.imagery.cache import Cache
 from levelground.imagery.legend import DEEPGLOBE
 from levelground.imagery.scene_pixels import SceneFile
-from levelground.metrics.counts_file import write_counts
+from levelground.metrics.counts import write_counts
 from levelground.models.smp_backend import save_model
 from levelground.records import write_json
 from levelground.reporting.figures import draw_figures

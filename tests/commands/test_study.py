@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from levelground.cli import main
-from levelground.metrics.counts_file import read_counts
+from levelground.metrics.counts import read_counts
 from levelground.records import read_json
 from levelground.synthetic.scenes import write_scenes
 

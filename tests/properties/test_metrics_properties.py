@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from levelground.metrics.confusion import boundary_counts, confidence_counts, count_confusion
+from levelground.metrics.counts import boundary_counts, confidence_counts, count_confusion
 from levelground.metrics.named import Metric, mean_metrics
 from levelground.metrics.scores import class_f1, class_iou, mf1, miou, pixel_accuracy, precision, recall
 

@@ -32,7 +32,7 @@ from levelground.history import read_history
 from levelground.imagery.cache import Cache
 from levelground.imagery.legend import DEEPGLOBE, default_legend, read_legend
 from levelground.imagery.scene_pixels import SceneFile, read_labels
-from levelground.metrics.counts_file import read_counts
+from levelground.metrics.counts import read_counts
 from levelground.models.pretrained import read_state
 from levelground.runs import read_run
 from levelground.training.loop import Progress, TrainingState, load_state, save_state

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from levelground.comparison.conditions import ProtocolDifference
 from levelground.comparison.text import listing
 from levelground.errors import RecordError, UnlikeError
-from levelground.metrics.counts_file import SceneCounts
+from levelground.metrics.counts import SceneCounts
 from levelground.records import to_json
 from levelground.runs import BudgetRecord, Run
 

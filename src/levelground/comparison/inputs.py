@@ -23,7 +23,7 @@ from levelground.comparison.conditions import (
 )
 from levelground.errors import ConfigError, RecordError, first_line, one_line
 from levelground.imagery.legend import Legend
-from levelground.metrics.counts_file import SceneCounts, read_counts
+from levelground.metrics.counts import SceneCounts, read_counts
 from levelground.records import read_json
 from levelground.runs import EVALUATION_LOG, Run
 

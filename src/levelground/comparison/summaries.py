@@ -29,7 +29,7 @@ from levelground.comparison.results import (
     Throughput,
 )
 from levelground.history import read_history
-from levelground.metrics.counts_file import SceneCounts
+from levelground.metrics.counts import SceneCounts
 from levelground.metrics.named import (
     Metric,
     class_kinds,

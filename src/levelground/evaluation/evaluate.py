@@ -21,7 +21,7 @@ from levelground.errors import ModelError, UnlikeError, WeightsError
 from levelground.evaluation.score_scenes import BOUNDARY_PX, ScenePrediction, ScoringOptions, score_scenes
 from levelground.files import append_text, command_line
 from levelground.imagery.legend import LabelMap, Legend
-from levelground.metrics.counts_file import SceneCounts, write_counts
+from levelground.metrics.counts import SceneCounts, write_counts
 from levelground.metrics.scores import miou
 from levelground.models.loading import load_model
 from levelground.models.spec import run_geometry

@@ -25,8 +25,15 @@ from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.errors import ModelError, SceneError, SplitError
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.inference.sliding_window import Block, sliding_window_inference
-from levelground.metrics.confusion import BINS, Confidences, Counts, boundary_counts, confidence_counts, count_confusion
-from levelground.metrics.counts_file import SceneCounts
+from levelground.metrics.counts import (
+    BINS,
+    Confidences,
+    Counts,
+    SceneCounts,
+    boundary_counts,
+    confidence_counts,
+    count_confusion,
+)
 from levelground.models.model import Model
 from levelground.records import sha256_array
 from levelground.tile_geometry import TileGeometry

@@ -12,8 +12,14 @@ Example:
     0.5
 """
 
-from levelground.metrics.confusion import boundary_counts, confidence_counts, count_confusion
-from levelground.metrics.counts_file import SceneCounts, read_counts, write_counts
+from levelground.metrics.counts import (
+    SceneCounts,
+    boundary_counts,
+    confidence_counts,
+    count_confusion,
+    read_counts,
+    write_counts,
+)
 from levelground.metrics.named import METRICS, Metric, MetricKind, parse_metric
 from levelground.metrics.scores import (
     boundary_iou,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.evaluation.score_scenes import ScenePrediction, ScoringOptions, score_scenes
-from levelground.metrics.counts_file import SceneCounts
+from levelground.metrics.counts import SceneCounts
 from levelground.metrics.named import validation_scores
 from levelground.models.model import Model
 from levelground.tile_geometry import TileGeometry
