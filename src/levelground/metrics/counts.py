@@ -1,4 +1,4 @@
-"""Counts: pixels to confusion, confidence and boundary counts, and ``counts-<split>.npz``, which comparisons are made of.
+"""Counts: pixels to confusion, confidence and boundary counts, and ``counts-<split>.npz``, which holds them by scene.
 
 Letters: S scenes, K classes of the legend, B bins of confidence.
 """
