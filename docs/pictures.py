@@ -96,7 +96,8 @@ def page_pictures(study: Path, scene: int) -> None:
         page.evaluate("for (const e of document.querySelectorAll('.scene')) e.style.contentVisibility = 'visible'")
         details = page.locator(f"details.scene[data-index='{scene}']")
         details.evaluate("element => { element.open = true; }")
-        page.wait_for_function("[...document.images].every(image => image.complete)")
+        details.evaluate("element => Promise.all([...element.querySelectorAll('img')].map(image => image.decode()))")
+        page.wait_for_timeout(500)  # decoded is not painted yet
         save(with_margin(details.locator(".pictures")), "errors", width=1400)
 
 
