@@ -54,7 +54,7 @@ class TrainingState:
     """State that a run resumes from exactly: tensors, numbers, strings, and lists and dictionaries of them."""
 
     network: Mapping[str, torch.Tensor]
-    optimiser: Mapping[str, Any]
+    optimiser: Mapping[str, object]
     """The optimiser's state dict."""
     identity: str
     """The run card's."""
