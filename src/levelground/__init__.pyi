@@ -19,8 +19,8 @@ from levelground.history import read_history as read_history
 from levelground.imagery.legend import Legend as Legend
 from levelground.imagery.legend import LegendClass as LegendClass
 from levelground.imagery.legend import read_legend as read_legend
-from levelground.metrics.counts_file import SceneCounts as SceneCounts
-from levelground.metrics.counts_file import read_counts as read_counts
+from levelground.metrics.counts import SceneCounts as SceneCounts
+from levelground.metrics.counts import read_counts as read_counts
 from levelground.models.loading import load_model as load_model
 from levelground.models.model import Model as Model
 from levelground.models.spec import ModelSpec as ModelSpec
