@@ -292,13 +292,8 @@ LEGENDS = {
         indices,
         picture("data/masks/1.png", np.full((16, 16), 7, np.uint8)),
         r"SceneError: \S+masks/1\.png: 256 pixels hold a value that is not a class index of 'legend' \(first 7 at row 0, column 0\), "
-        r"expected 0 to 1, or 255 for no data\. Fix the mask or the legend\." + SKIP,
-    ),
-    "an index beyond 254 without a legend": Case(
-        indices,
-        both(remove("data/legend.toml"), picture("data/masks/1.png", np.full((16, 16), 300, np.uint16))),
-        r"SceneError: \S+masks/1\.png: mask holds the values 300 to 300, expected class indices 0 to 254, or 255 for no data\. "
-        r"Number the classes from 0\." + SKIP,
+        r"expected 0 to 1, or 255 for no data\. Fix the mask or the legend; its nodata = \[VALUE\] names further values without "
+        r"data\." + SKIP,
     ),
     "indices in a JPEG": Case(
         indices,
@@ -336,8 +331,13 @@ LEGENDS = {
     ),
     "an unknown key": Case(
         indices,
+        legend(*TWO, more='colour = "000000"\n'),
+        r"LegendError: \S+legend\.toml: the legend has the unknown key 'colour', expected class, ignored, name, nodata, rule\.",
+    ),
+    "a colour for no data": Case(
+        indices,
         legend(*TWO, more='nodata = "000000"\n'),
-        r"LegendError: \S+legend\.toml: the legend has the unknown key 'nodata', expected class, ignored, name, rule\.",
+        r"LegendError: \S+legend\.toml: nodata is '000000', expected a whole number or a list of them, such as \[11, 12\]\.",
     ),
     "a legend that is not there": Case(
         indices,
