@@ -7,7 +7,7 @@ from builders.counts import COUNTED, NAMES, made_up_counts, slow_miou
 from levelground.errors import ShapeError
 from levelground.metrics.named import parse_metric
 from levelground.statistics.architectures import architecture_scores
-from levelground.statistics.intervals import jackknife_se
+from levelground.statistics.intervals import effective_df, jackknife_se
 from levelground.statistics.resampling import group_sums
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
@@ -26,11 +26,15 @@ def test_a_score_is_the_mean_over_seeds() -> None:
     left_out = group_sums(counts, GROUPS, MIOU, COUNTED).left_out()
     unet = scores[0]
     assert unet.value == pytest.approx(runs[[0, 2, 3]].mean(), abs=1e-12)
-    v_groups, v_seeds = float(jackknife_se(left_out[[0, 2, 3]].mean(axis=0))) ** 2, runs[[0, 2, 3]].var(ddof=1) / 3
+    mean_left_out = left_out[[0, 2, 3]].mean(axis=0)
+    own, other = runs[[0, 2, 3]].var(ddof=1), runs[[1, 4]].var(ddof=1)
+    pooled = (2 * own + other) / 3  # pspnet has one seed
+    v_groups, v_seeds = float(jackknife_se(mean_left_out)) ** 2, max(own, pooled) / 3
     assert unet.se_groups == pytest.approx(v_groups**0.5, abs=1e-12)
     assert unet.se_seeds == pytest.approx(v_seeds**0.5, abs=1e-12)
     assert unet.se == pytest.approx((v_groups + v_seeds) ** 0.5, abs=1e-12)
-    assert unet.df == pytest.approx((v_groups + v_seeds) ** 2 / (v_groups**2 / 11 + v_seeds**2 / 2), abs=1e-9)
+    df_groups = float(effective_df(mean_left_out))
+    assert unet.df == pytest.approx((v_groups + v_seeds) ** 2 / (v_groups**2 / df_groups + v_seeds**2 / 3), abs=1e-9)
     assert unet.interval is not None
     assert unet.interval[0] < unet.value < unet.interval[1]
 
