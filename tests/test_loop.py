@@ -397,7 +397,7 @@ def test_a_weight_that_is_no_number_never_reaches_a_state(
         return loss
 
     monkeypatch.setattr(Stepper, "gradients", wrapped)
-    with pytest.raises(TrainingError, match=r"a weight is no number at step 3, on scenes a/1, a/2\. The last good"):
+    with pytest.raises(TrainingError, match=r"a weight is not a number at step 3, on scenes a/1, a/2\. The last good"):
         train(small_spec(dataset), dataset, tmp_path, save_every_s=1e-9)
     state = load_state(list_runs(tmp_path)[0].folder)
     assert state is not None

@@ -103,8 +103,8 @@ def adopt(
         predictions (path | None): Folder of predicted masks, one a scene (colours or class
             indices, named by scene id), in place of weights.
         split (Literal['test', 'val']): Scenes that predicted masks are counted on.
-        snap_colours (int): Colours of predicted masks that are no class become the nearest
-            class up to this difference, grey levels.
+        snap_colours (int): Colours of predicted masks that are not a class become the
+            nearest class up to this difference, grey levels.
         name (str | None): Name of the run; None makes one of architecture and encoder, or
             takes the masks' folder's.
     Returns:
@@ -453,7 +453,7 @@ def prepare(
         groups (Literal['auto', 'pixels', 'folders', 'file', 'none']): Which scenes belong
             together: auto takes groups.csv in the data folder, else folders and pixels
             together.
-        snap_colours (int): Mask colours that are no class become the nearest class up to
+        snap_colours (int): Mask colours that are not a class become the nearest class up to
             this difference in each channel, in grey levels.
         skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
             default the first one stops.
@@ -564,7 +564,7 @@ def study(
         groups (Literal['auto', 'pixels', 'folders', 'file', 'none']): Which scenes belong
             together: auto takes groups.csv in the data folder, else folders and pixels
             together.
-        snap_colours (int): Mask colours that are no class become the nearest class up to
+        snap_colours (int): Mask colours that are not a class become the nearest class up to
             this difference in each channel, in grey levels.
         skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
             default the first one stops.

@@ -164,7 +164,7 @@ def read_mask(
         path: Colours, a palette or class indices; of the scene's size, or of the raster's that the scene is a block of.
         dataset: Gives the scene and the legend.
         scene: The scene's id.
-        snap: Colours that are no class become the nearest class up to this difference in each channel, grey levels.
+        snap: Colours that are not a class become the nearest class up to this difference in each channel, grey levels.
         codings: How the folder's masks are read; ``None`` tells it from this one.
     Returns:
         Legend indices, ``(H, W)`` uint8.
@@ -297,7 +297,7 @@ def adopt_predictions(
         dataset: The scenes; the run lies in the ``runs/`` beside.
         split: Scenes that the masks are counted on; each must have one.
         name: The run's name; ``None`` takes the folder's.
-        snap: Colours that are no class become the nearest class up to this difference in each channel, grey levels.
+        snap: Colours that are not a class become the nearest class up to this difference in each channel, grey levels.
     Returns:
         The run, with counts and masks.
     Raises:

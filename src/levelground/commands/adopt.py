@@ -25,7 +25,7 @@ class AdoptConfig:
     split: Literal["test", "val"] = "test"
     """Scenes that predicted masks are counted on."""
     snap_colours: Annotated[int, Field(ge=0, le=255)] = 0
-    """Colours of predicted masks that are no class become the nearest class up to this difference, grey levels."""
+    """Colours of predicted masks that are not a class become the nearest class up to this difference, grey levels."""
     name: str | None = None
     """Name of the run; None makes one of architecture and encoder, or takes the masks' folder's."""
 

@@ -1,4 +1,4 @@
-"""What a comparison says of each run: scores, boundaries, calibration, convergence, throughput, ranks.
+"""Summaries of runs, pairs and architectures: the figures of the statistics under their names, and what would decide.
 
 Scores come from :mod:`levelground.metrics`, intervals from :mod:`levelground.statistics`; here they are put together.
 Letters: R runs, S scenes, K classes.

@@ -304,7 +304,7 @@ class _Loop:
     def _check_weights(self) -> None:
         """Refuse weights that are not numbers: the loss may be a number and its gradient not."""
         if not all(torch.isfinite(value).all() for value in self.model.network.parameters()):
-            self._fail(self.progress.step, "a weight is no number")
+            self._fail(self.progress.step, "a weight is not a number")
 
     def _validate(self, bar: Bar) -> None:
         started = time.monotonic()
