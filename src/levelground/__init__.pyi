@@ -454,7 +454,7 @@ def prepare(
             together: auto takes groups.csv in the data folder, else folders and pixels
             together.
         snap_colours (int): Mask colours that are not a class become the nearest class up to
-            this difference in each channel, in grey levels.
+            this difference in each channel, grey levels.
         skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
             default the first one stops.
         block (int): Side of the blocks that one large raster is cut into, in pixels.
@@ -565,7 +565,7 @@ def study(
             together: auto takes groups.csv in the data folder, else folders and pixels
             together.
         snap_colours (int): Mask colours that are not a class become the nearest class up to
-            this difference in each channel, in grey levels.
+            this difference in each channel, grey levels.
         skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
             default the first one stops.
         block (int): Side of the blocks that one large raster is cut into, in pixels.

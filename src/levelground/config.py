@@ -297,7 +297,7 @@ class PrepareOptions:
     """Which scenes belong together: auto takes groups.csv in the data folder, else folders and pixels together."""
 
     snap_colours: Annotated[int, Field(ge=0, le=255)] = 0
-    """Mask colours that are not a class become the nearest class up to this difference in each channel, in grey levels."""
+    """Mask colours that are not a class become the nearest class up to this difference in each channel, grey levels."""
 
     skip_bad: bool = False
     """Leave out scenes with errors and list them in dataset.json; by default the first one stops."""
