@@ -241,9 +241,10 @@ def _check_link(path: Path, below: PurePosixPath, root: Path) -> Finding | None:
     if not path.is_symlink():
         return None
     try:
-        target = path.resolve(strict=False)
-        there = target.exists()
-    except (OSError, RuntimeError):  # Python says either of links that lead in a circle
+        target, there = path.resolve(strict=True), True
+    except FileNotFoundError:
+        target, there = path.resolve(strict=False), False
+    except (OSError, RuntimeError):  # links that lead in a circle: the error is another in Python 3.13
         return Finding("error", "link", f"{path}: is a link that leads to itself. Mend or remove it.", below.stem)
     if not there:
         text = f"{path}: is a link to {target}, which does not exist. Mend or remove it."
