@@ -16,9 +16,8 @@ from levelground.console import progress_bar
 from levelground.errors import ConfigError, SceneError
 from levelground.imagery.legend import DEEPGLOBE, LabelMap, decode_colours
 from levelground.synthetic.noise import fractal_noise, nearest_point, smooth_noise, smoothstep, stream
-from levelground.synthetic.objects import add_trees
 from levelground.synthetic.parcels import boundary
-from levelground.synthetic.scenes import cloud_cover, draw_labels, generate_scene, write_scenes
+from levelground.synthetic.scenes import add_trees, cloud_cover, generate_scene, write_scenes
 from levelground.synthetic.terrain import (
     AGRICULTURE,
     BARREN,
@@ -28,6 +27,7 @@ from levelground.synthetic.terrain import (
     UNKNOWN,
     URBAN,
     WATER,
+    draw_labels,
     lay_ground,
     scene_kind,
 )
