@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,6 +44,58 @@ def test_one_file_of_the_shape_that_clients_read(exported: Run) -> None:
     assert image.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     assert {entry.name for entry in path.parent.iterdir()} == {"model.onnx", "parity.json", ".lock"}
     assert not any(tensor.data_location == tensor.EXTERNAL for tensor in model.graph.initializer)
+
+
+def test_the_file_format_is_one_that_clients_of_2024_open(exported: Run) -> None:
+    """Deepness installs onnxruntime 1.17 or older: file format 9, operator set 20 at most."""
+    model = onnx.load(str(exported.folder / "export" / "model.onnx"))
+    assert model.ir_version <= 9
+    assert max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")) <= 20
+
+
+OLD_CLIENT = """
+import sys
+import numpy as np
+import onnxruntime
+model, tiles, out = sys.argv[1:]
+session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+(found,) = session.run(None, {session.get_inputs()[0].name: np.load(tiles)})
+np.save(out, found)
+print(onnxruntime.__version__, np.__version__)
+"""
+
+
+@pytest.fixture(scope="module")
+def old_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the interpreter of an environment with onnxruntime 1.17.0 and numpy 1, as Deepness makes it."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if uv is None:
+        pytest.skip("uv is not installed: no environment with onnxruntime 1.17.0")
+    folder = tmp_path_factory.mktemp("old") / "venv"
+    for command in (
+        ["venv", "--python", sys.executable, str(folder)],
+        ["pip", "install", "--python", str(folder / "bin" / "python"), "onnxruntime==1.17.0", "numpy<2"],
+    ):
+        done = subprocess.run([uv, *command], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"onnxruntime 1.17.0 cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
+    return folder / "bin" / "python"
+
+
+def test_onnxruntime_1_17_gives_the_networks_probabilities(exported: Run, old_python: Path, tmp_path: Path) -> None:
+    """The file runs in the environment that the QGIS plugin makes for itself."""
+    stored = torch.randint(0, 256, (2, 3, 64, 64)).float()
+    np.save(tmp_path / "tiles.npy", (stored / 255).numpy())
+    model = exported.folder / "export" / "model.onnx"
+    command = [old_python, "-c", OLD_CLIENT, model, tmp_path / "tiles.npy", tmp_path / "out.npy"]
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, env={"PATH": os.environ["PATH"]}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1.17.0 1."), done.stdout
+    with torch.inference_mode():
+        wanted = load_model(exported).network((stored - 100) / 60).softmax(1)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), wanted.numpy(), rtol=0, atol=1e-5)
 
 
 def test_the_metadata_are_those_that_deepness_and_geodeep_read(exported: Run) -> None:

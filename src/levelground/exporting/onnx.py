@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 OPSET = 20
 """The operator set written: what torch's exporter is made for, and onnxruntime 1.17 (2024) and later run."""
 
+IR_VERSION = 9
+"""The newest file format that onnxruntime 1.17 opens, which the QGIS plugin Deepness installs. torch's exporter writes
+10 for any operator set; up to operator set 20 the two hold the same."""
+
 INPUT, OUTPUT = "image", "probabilities"
 
 UNKNOWN_RESOLUTION_CM = 10.0
@@ -95,6 +99,7 @@ def write_onnx(model: Model, path: Path) -> None:
         ) from error
     assert program is not None  # dynamo=True gives a program
     _clean(program.model)
+    program.model.ir_version = IR_VERSION
     program.model.metadata_props.update(client_metadata(spec))
     with writing(path):
         program.save(str(path), external_data=False)
