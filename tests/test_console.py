@@ -2,7 +2,8 @@
 
 import pytest
 
-from levelground.console import progress_bar, say, say_table, track
+from levelground import console
+from levelground.console import duration, part_of, progress_bar, say, say_table, track
 
 
 def test_say_writes_one_line_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,3 +48,37 @@ def test_track_passes_an_error_on() -> None:
         for item in track("abc", "letters", 3):
             if item == "b":
                 raise ValueError(item)
+
+
+def test_without_a_terminal_a_line_is_printed_each_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Log files, batch queues and CI show counts, the note, the time left and the whole that the work is part of."""
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with part_of("run 2 of 6"), progress_bar("train unet-s0", 100) as bar:
+        bar.start_at(40)
+        for _ in range(6):
+            now[0] += 25
+            bar.advance(5, note="loss 0.512 · 3.1 images/s")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "train unet-s0 (run 2 of 6): 55 of 100, loss 0.512 · 3.1 images/s, 4 min left",
+        "train unet-s0 (run 2 of 6): 70 of 100, loss 0.512 · 3.1 images/s, 3 min left",
+    ]
+
+
+def test_a_milestone_is_printed_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A validation prints its figures; work of unknown length has no time left."""
+    with progress_bar("train", None) as bar:
+        bar.advance(7)
+        bar.say_progress("validation mIoU 0.412")
+    assert capsys.readouterr().err == "train: 7, validation mIoU 0.412\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "1 s"), (90, "90 s"), (91, "2 min"), (7100, "119 min"), (7200.5, "2 h 1 min")]
+)
+def test_durations_are_rounded_up(seconds: float, words: str) -> None:
+    """Time left is never said to be none."""
+    assert duration(seconds) == words

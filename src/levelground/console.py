@@ -1,7 +1,10 @@
 """Print lines, tables and progress bars for a person, on stderr."""
 
+import math
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 from rich.console import Console
@@ -45,12 +48,31 @@ class _Note(ProgressColumn):
         return Text(str(task.fields.get("note", "")))
 
 
+LINE_EVERY_S = 60.0
+"""How often work in progress prints a line where no terminal shows a bar, seconds."""
+
+_part: ContextVar[str] = ContextVar("part", default="")
+
+
+@contextmanager
+def part_of(whole: str) -> Iterator[None]:
+    """Name the larger work that bars inside the block belong to, such as ``run 2 of 6``, behind their titles."""
+    token = _part.set(whole)
+    try:
+        yield
+    finally:
+        _part.reset(token)
+
+
 class Bar:
-    """One progress bar; made by :func:`progress_bar`."""
+    """One progress bar; made by :func:`progress_bar`. Without a terminal it prints a line each minute."""
 
     def __init__(self, progress: Progress, title: str, total: int | None) -> None:
         self._progress = progress
-        self._task = progress.add_task(title, total=total, note="")
+        self._title = f"{title} ({_part.get()})" if _part.get() else title
+        self._task = progress.add_task(self._title, total=total, note="")
+        self._total, self._done, self._note, self._first = total, 0, "", 0
+        self._started = self._said = time.monotonic()
 
     @property
     def shown(self) -> bool:
@@ -59,15 +81,57 @@ class Bar:
 
     def advance(self, n: int = 1, *, note: str | None = None) -> None:
         """Move on by ``n`` and show ``note`` at the right."""
+        self._done += n
+        self._note = self._note if note is None else note
         if note is None:
             self._progress.advance(self._task, n)
         else:
             self._progress.update(self._task, advance=n, note=note)
+        if not self.shown and time.monotonic() - self._said >= LINE_EVERY_S:
+            self.say_progress()
+
+    def start_at(self, done: int) -> None:
+        """Count units that an earlier call did: they tell nothing about the time that is left."""
+        self._first = done
+        self.advance(done)
+
+    def say_progress(self, note: str | None = None) -> None:
+        """Print where the work is as a plain line, where no terminal shows it.
+
+        Args:
+            note: What the line says beside counts and time left; ``None`` takes the last note.
+        """
+        if self.shown:
+            return
+        self._said = time.monotonic()
+        count = f"{self._done}" if self._total is None else f"{self._done} of {self._total}"
+        parts = [f"{self._title}: {count}", self._note if note is None else note, self._left()]
+        say(", ".join(part for part in parts if part))
+
+    def _left(self) -> str:
+        """Return the time left by the pace so far, in words; nothing where it is unknown."""
+        new = self._done - self._first
+        if self._total is None or new <= 0 or self._done >= self._total:
+            return ""
+        seconds = (time.monotonic() - self._started) / new * (self._total - self._done)
+        return f"{duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words, rounded up: ``40 s``, ``12 min``, ``3 h 5 min``.
+
+    >>> duration(39.2), duration(700), duration(11_100)
+    ('40 s', '12 min', '3 h 5 min')
+    """
+    if seconds <= 90:
+        return f"{math.ceil(seconds)} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @contextmanager
 def progress_bar(title: str, total: int | None) -> Iterator[Bar]:
-    """Show a bar with count, time gone and time left while the block runs.
+    """Show a bar with count, time gone and time left while the block runs; without a terminal, a line each minute.
 
     Args:
         title: What is being done, such as ``train unet s0``.

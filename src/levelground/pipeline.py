@@ -9,7 +9,7 @@ from levelground.comparison.compare import compare_runs, write_comparison
 from levelground.comparison.record import Comparison
 from levelground.comparison.tables import scores_table
 from levelground.config import StudyOptions
-from levelground.console import say, say_table
+from levelground.console import duration, part_of, say, say_table
 from levelground.datasets.dataset import Dataset
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.exporting.model_card import write_model_card
@@ -75,12 +75,17 @@ def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Comp
     check_study(fitted, bands=dataset.bands, n_outputs=n_outputs, processes=runtime.processes)
     specs = run_specs(fitted)
     with one_writer(folder):
-        runs = []
+        runs, longest = [], 0.0
         for number, spec in enumerate(specs, start=1):
-            say(f"Run {number} of {len(specs)}: {spec.arch}{' (twin)' if spec.twin else ''}, seed {spec.seed}")
-            run = train_run(spec, dataset, folder, runtime, options.run_options)
-            run = evaluate_run(run, dataset, "test", runtime=runtime)
-            write_model_card(run)
+            title = f"Run {number} of {len(specs)}: {spec.arch}{' (twin)' if spec.twin else ''}, seed {spec.seed}"
+            left = longest * (len(specs) - number + 1)
+            say(f"{title}; about {duration(left)} left, by the longest run so far" if longest > 1 else title)
+            began = time.monotonic()
+            with part_of(f"run {number} of {len(specs)}"):
+                run = train_run(spec, dataset, folder, runtime, options.run_options)
+                run = evaluate_run(run, dataset, "test", runtime=runtime)
+                write_model_card(run)
+            longest = max(longest, time.monotonic() - began)
             runs.append(run)
         runs += adopted_runs(folder, dataset)
         write_study(folder, study_record(options, runs))

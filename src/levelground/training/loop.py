@@ -227,7 +227,7 @@ class _Loop:
         self.stepper.synchronise(self.progress.step)
         validations = validation_steps(job.validations, job.steps, job.steps_per_epoch)
         with progress_bar(f"train {job.folder.name}", job.steps) as bar, stop_signals(self._ask_to_stop):
-            bar.advance(self.progress.step)
+            bar.start_at(self.progress.step)
             if self.progress.step in validations and self.progress.validated < self.progress.step:
                 self._validate(bar)  # it was stopped during this validation
             steps = range(self.progress.step, job.steps)
@@ -329,6 +329,7 @@ class _Loop:
         if self._is_best(value):
             progress.best_value, progress.best_step = value, progress.step
             save_model(self.model, self.job.folder / "model")
+        bar.say_progress(f"validation mIoU {figures['val_miou']:.3f}, loss {figures['val_loss']:.3f}")
         self.flushed_at = time.monotonic()
 
     def _is_best(self, value: float) -> bool:
