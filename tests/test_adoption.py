@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from sklearn.metrics import confusion_matrix
 
+from levelground.adoption.adopted_runs import TrainingName
 from levelground.adoption.predictions import adopt_predictions
 from levelground.adoption.weights import adopt_weights
 from levelground.config import TileOptions, WeightsOptions
@@ -41,7 +42,7 @@ def weights(tmp_path: Path) -> Path:
 def adopt(weights: Path, dataset: Dataset, *, name: str | None = None, **options: object) -> Run:
     """Adopt with the encoder given: timm has too many to try."""
     given = WeightsOptions(**({"encoder": ENCODER} | options))  # type: ignore[arg-type]
-    return adopt_weights(weights, dataset, given, name=name)
+    return adopt_weights(weights, dataset, given, TrainingName(name))
 
 
 def test_adopted_weights_are_a_run_that_is_evaluated_like_any_other(

@@ -80,6 +80,8 @@ def adopt(
     split: Literal["test", "val"] = "test",
     snap_colours: int = 0,
     name: str | None = None,
+    as_: str | None = None,
+    seed: int | None = None,
 ) -> Run:
     r"""Make a run of another tool's weights or predicted masks, to be evaluated and compared like any other.
 
@@ -107,6 +109,11 @@ def adopt(
             nearest class up to this difference, grey levels.
         name (str | None): Name of the run; None makes one of architecture and encoder, or
             takes the masks' folder's.
+        as_ (str | None): Name of the architecture that this is one training of; runs with
+            the same name and other seeds are compared as one architecture. Needs ``seed``.
+            None takes the weights' own.
+        seed (int | None): Seed, or number, of this training; None leaves the run alone,
+            without a verdict on its architecture.
     Returns:
         The run; masks are counted already, weights are evaluated by ``levelground evaluate``.
     Raises:

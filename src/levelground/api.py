@@ -12,6 +12,7 @@ import functools
 import importlib
 import inspect
 import itertools
+import keyword
 import os
 import re
 import sys
@@ -144,7 +145,7 @@ def _arguments(cls: type[Any], defaults: object, place: tuple[str, ...], first: 
         positional = any(mark in marks for mark in _POSITIONAL)
         computed = next((mark.help for mark in marks if isinstance(getattr(mark, "help", None), str)), "")
         yield Argument(
-            name=flag,
+            name=flag + "_" * keyword.iskeyword(flag),  # as PEP 8 has it
             flag=flag.upper() if positional else "--" + flag.replace("_", "-"),
             hint=hint,
             default=default,

@@ -199,7 +199,9 @@ def _parse(name: str, config: type[object], arguments: list[str], description: s
         if error is None:
             sys.stderr.write(shown.getvalue())
             raise
-        flags = {str(e["loc"][0]): f"--{str(e['loc'][0]).replace('_', '-')}" for e in error.errors() if e["loc"]}
+        flags = {
+            str(e["loc"][0]): f"--{str(e['loc'][0]).rstrip('_').replace('_', '-')}" for e in error.errors() if e["loc"]
+        }
         raise ConfigError(f"{fault_of(error, flags, name)}. See levelground {name} --help.") from error
 
 

@@ -204,6 +204,8 @@ class RunCard(OpenRecord):
     identity: StrictStr
     """Hash of all that decides the weights."""
     adopted_from: AdoptionRecord | None = None
+    known_as: Annotated[StrictStr, Field(min_length=1)] | None = None
+    """Architecture that an adopted run is a training of, as ``adopt --as`` named it."""
     steps_done: StrictInt | None = None
     images_seen: StrictInt | None = None
     megapixels_seen: StrictFloat | None = None
@@ -289,6 +291,16 @@ class Run:
     def seed(self) -> int | None:
         """The seed, or ``None`` where it is not known."""
         return self.card.seed
+
+    @property
+    def known_as(self) -> str:
+        """The architecture that the run is compared as: the name that its adoption gave, else the network's."""
+        return self.card.known_as or self.card.arch
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody knows of which architecture the run is a seed: adopted without saying, or without a seed."""
+        return self.card.seed is None or (self.adopted and self.known_as == "unknown")
 
     @property
     def adopted(self) -> bool:

@@ -1,22 +1,26 @@
+import dataclasses
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from builders.study import ENCODER, SIZES, SPLIT, add_run, small_model
+from builders.study import ENCODER, SIZES, SPLIT, add_run, draw_scene, small_model
 from PIL import Image
 
 from levelground.cli import main
+from levelground.commands import compare as compare_command
 from levelground.commands.adopt import AdoptConfig, adopt
 from levelground.config import WeightsOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, RecordError
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.history import read_history
+from levelground.imagery.legend import IGNORE
 from levelground.metrics.counts import read_counts
 from levelground.runs import read_run
 from levelground.runtime import make_runtime
@@ -109,3 +113,80 @@ def test_help_explains_every_flag_and_loads_no_torch() -> None:
     assert done.stdout.splitlines()[-1] == "0 False False"
     for flag in ("--study", "--arch", "--encoder", "--classes", "--history", "--predictions", "--snap-colours"):
         assert flag in done.stdout
+
+
+def save_masks(folder: Path, wrong: float, seed: int) -> Path:
+    """Masks of the test scenes that agree with the labels but for a share of the pixels."""
+    rng = np.random.default_rng(seed)
+    for number, scene in enumerate(SIZES):
+        if scene in SPLIT.test:
+            labels = draw_scene(*SIZES[scene], number)[1]
+            noisy = np.where((rng.random(labels.shape) < wrong) | (labels == IGNORE), rng.integers(0, 4), labels)
+            path = folder / f"{scene}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noisy.astype(np.uint8)).save(path)
+    return folder
+
+
+def test_trainings_under_one_name_are_an_architecture(dataset: Dataset, tmp_path: Path) -> None:
+    """Three sets of masks of two other tools each: verdicts speak of the tools; a lone run stays beside them."""
+    study = str(dataset.folder)
+    for arch, wrong in (("GLNet (ours)", 0.1), ("MagNet", 0.4)):
+        for seed in range(3):
+            masks = save_masks(tmp_path / f"{arch}{seed}", wrong, seed)
+            flags = ["--as", arch, "--seed", str(seed)]
+            assert main(["adopt", "--predictions", str(masks), "--study", study, *flags]) == 0
+    assert main(["adopt", "--predictions", str(save_masks(tmp_path / "lone", 0.2, 9)), "--study", study]) == 0
+    comparison = compare_command.compare(compare_command.CompareConfig(runs=(dataset.folder,)))
+    assert sorted(run.label for run in comparison.runs) == [
+        *(f"GLNet (ours) s{seed}" for seed in range(3)), *(f"MagNet s{seed}" for seed in range(3)), "lone",
+    ]  # fmt: skip
+    assert {one.name: len(one.runs) for one in comparison.architectures if len(one.runs) > 1} == {
+        "GLNet (ours)": 3, "MagNet": 3,
+    }  # fmt: skip
+    assert ("GLNet (ours)", "MagNet") in [(pair.a, pair.b) for pair in comparison.architecture_pairs]
+    assert read_run(dataset.folder / "runs/GLNet-ours-s2").card.known_as == "GLNet (ours)"
+
+
+def test_weights_with_a_seed_are_a_training_of_their_own_network(
+    dataset: Dataset, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The seed is enough; the same seed once more is told, and the name of another architecture wins."""
+    study, network = dataset.folder, WeightsOptions(encoder=ENCODER)
+    run = adopt(AdoptConfig(weights=weights, study=study, network=network, seed=4))
+    assert (run.name, run.known_as, run.seed, run.alone) == (
+        "linknet-mobilenetv3_small_050-adopted-s4",
+        "linknet",
+        4,
+        False,
+    )
+    adopt(AdoptConfig(weights=weights, study=study, network=network, seed=4, name="again"))
+    assert (
+        "Warning: again: linknet-mobilenetv3_small_050-adopted-s4 is linknet with seed 4 too" in capsys.readouterr().err
+    )
+    run = adopt(AdoptConfig(weights=weights, study=study, network=network, seed=4, as_="theirs"))
+    assert (run.name, run.arch, run.known_as) == ("theirs-s4", "linknet", "theirs")
+
+
+def test_masks_counted_already_take_a_new_name_of_their_architecture(dataset: Dataset, tmp_path: Path) -> None:
+    """The card is renewed, the counts stay."""
+    config = AdoptConfig(study=dataset.folder, predictions=save_masks(tmp_path / "m", 0.2, 1), name="m")
+    before = adopt(config)
+    after = adopt(dataclasses.replace(config, as_="Theirs", seed=1))
+    assert (before.alone, after.alone, after.known_as) == (True, False, "Theirs")
+    assert after.card.evaluations == before.card.evaluations
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ({"as_": "GLNet"}, "--as GLNet: give a name on one line and --seed N, the number that tells this training"),
+        ({"as_": " ", "seed": 1}, "--as  : give a name on one line and --seed N"),
+        ({"seed": 3}, "--seed 3: masks do not tell of which architecture. Give --as NAME too."),
+    ],
+)
+def test_half_a_name_is_refused(dataset: Dataset, tmp_path: Path, flags: dict[str, Any], text: str) -> None:
+    """No run is made."""
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}"):
+        adopt(AdoptConfig(study=dataset.folder, predictions=save_masks(tmp_path / "m", 0.2, 1), **flags))
+    assert not (dataset.folder / "runs").exists()

@@ -1,12 +1,13 @@
 """Run folders of adopted runs: names, folders and cards, shared by adopted weights and adopted masks."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError
-from levelground.runs import Run, RunCard, read_run, runs_folder
+from levelground.runs import Run, RunCard, list_runs, read_run, runs_folder
 
 
 def clean_name(text: str) -> str:
@@ -41,14 +42,60 @@ def find_adopted(dataset: Dataset, name: str, identity: str) -> tuple[Path, Run 
     return folder, run
 
 
-def adopted_card(dataset: Dataset, name: str, identity: str) -> RunCard:
+@dataclass(frozen=True)
+class TrainingName:
+    """Name of an adopted training, as far as it is known.
+
+    Attributes:
+        run: The run's name; ``None`` makes one.
+        known_as: The architecture that it is a training of, for another tool's networks any name.
+        seed: The seed of that training.
+    """
+
+    run: str | None = None
+    known_as: str | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a name of nothing, and a name without the seed that tells trainings apart."""
+        if self.known_as is not None and (self.seed is None or not self.known_as.strip() or "\n" in self.known_as):
+            raise ConfigError(
+                f"--as {self.known_as}: give a name on one line and --seed N, the number that tells this training from "
+                "others of the same architecture."
+            )
+
+    def folder_name(self, otherwise: str) -> str:
+        """Return the name of the run's folder: the run's, else that of architecture and seed, else another one."""
+        if self.run is not None or self.seed is None:
+            return otherwise if self.run is None else self.run
+        return f"{clean_name(self.known_as) if self.known_as else otherwise}-s{self.seed}"
+
+
+UNNAMED = TrainingName()
+"""Nothing is known."""
+
+
+def warn_of_same_seed(run: Run) -> None:
+    """Say that another adopted run of the study is the same training by its name and seed."""
+    for other in list_runs(run.study):
+        mine, theirs = ((one.known_as, one.encoder, one.seed) for one in (run, other))
+        if other.adopted and other.name != run.name and mine == theirs and not run.alone:
+            say(
+                f"Warning: {run.name}: {other.name} is {run.known_as} with seed {run.seed} too, and does not count as "
+                "another training of it. Give each training a seed of its own with --seed."
+            )
+            return
+
+
+def adopted_card(dataset: Dataset, name: str, identity: str, training: TrainingName = UNNAMED) -> RunCard:
     """Make the card of an adopted run with what is known of all of them; how it was trained is not known."""
     return RunCard(
         name=name,
         status="adopted",
         arch="unknown",
         encoder="unknown",
-        seed=None,
+        seed=training.seed,
+        known_as=training.known_as,
         legend=dataset.legend.to_json(),
         legend_sha256=dataset.legend.digest(),
         identity=identity,

@@ -12,11 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from levelground.adoption.adopted_runs import adopted_card, clean_name, find_adopted
+from levelground.adoption.adopted_runs import (
+    UNNAMED,
+    TrainingName,
+    adopted_card,
+    clean_name,
+    find_adopted,
+    warn_of_same_seed,
+)
 from levelground.console import say, track
 from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.datasets.splits import SplitName
-from levelground.errors import LabelColourError, SceneError
+from levelground.errors import ConfigError, LabelColourError, SceneError
 from levelground.evaluation.evaluate import (
     is_evaluated,
     record_evaluation,
@@ -34,7 +41,7 @@ from levelground.imagery.scene_pixels import Coding
 from levelground.metrics.counts import SceneCounts, read_counts, write_counts
 from levelground.metrics.scores import miou
 from levelground.records import sha256_file, sha256_json
-from levelground.runs import AdoptionRecord, EvaluationRecord, Run
+from levelground.runs import AdoptionRecord, EvaluationRecord, Run, write_card
 
 SUSPECT_RATIO = 2.0
 """How many times as high the mean IoU must be under another numbering for a warning."""
@@ -288,37 +295,45 @@ _STARTS = re.compile(rf"(^|(?<=/))(({_WORDS})[_-])+(?=[^/]+$)", re.IGNORECASE)
 
 
 def adopt_predictions(
-    masks: Path, dataset: Dataset, *, split: SplitName = "test", name: str | None = None, snap: int = 0
+    masks: Path,
+    dataset: Dataset,
+    training: TrainingName = UNNAMED,
+    *,
+    split: SplitName = "test",
+    snap: int = 0,
 ) -> Run:
     """Adopt a folder of predicted masks as a run, and count them.
 
     Args:
         masks: Folder with one mask a scene, colours or class indices, found by scene id.
         dataset: The scenes; the run lies in the ``runs/`` beside.
+        training: Names of the model that made them, and its seed, as far as they are known.
         split: Scenes that the masks are counted on; each must have one.
-        name: The run's name; ``None`` takes the folder's.
         snap: Colours that are not a class become the nearest class up to this difference in each channel, grey levels.
     Returns:
         The run, with counts and masks.
     Raises:
         SceneError: A mask is missing, doubled, of another size, or has pixels without a class.
         LabelColourError: A mask holds a colour of no class.
-        ConfigError: The name is taken by another run.
+        ConfigError: The name is taken by another run, or there is a seed without a name of the architecture.
     """
     found = find_masks(masks, dataset, split)
-    label = name or clean_name(masks.resolve().name)
+    if training.seed is not None and training.known_as is None:
+        raise ConfigError(f"--seed {training.seed}: masks do not tell of which architecture. Give --as NAME too.")
+    label = training.folder_name(clean_name(masks.resolve().name))
     identity = sha256_json(["predictions", label])
     folder, old = find_adopted(dataset, label, identity)
     hashes = {scene: sha256_file(path) for scene, path in found.items()}
     evaluation = sha256_json([hashes, snap, dataset.digest((split,)), dataset.split_sha256])
     if old is not None:
+        old = write_card(folder, dataclasses.replace(old.card, known_as=training.known_as, seed=training.seed))
         if is_evaluated(old, split, evaluation):
             _warn(label, read_counts(old.counts_path(split)), dataset.legend)
             say(f"{label}: these masks are counted already; reused.")
             return old
         old = remove_evaluation(old, split)
     card = dataclasses.replace(
-        adopted_card(dataset, label, identity), adopted_from=AdoptionRecord(masks=masks.resolve().name)
+        adopted_card(dataset, label, identity, training), adopted_from=AdoptionRecord(masks=masks.resolve().name)
     )
     run, scores = old or Run(folder, card), []
     preds_folder, codings = run.preds_folder(split), tell_mask_codings(found.values(), dataset.legend)
@@ -334,6 +349,7 @@ def adopt_predictions(
     entry = EvaluationRecord(identity=evaluation, counts_sha256=sha256_file(run.counts_path(split)))
     run = record_evaluation(run, dataset, split, entry)
     _warn(label, counts, dataset.legend)
+    warn_of_same_seed(run)
     say(f"{label}: {len(found)} masks counted on {split}.")
     return run
 

@@ -11,7 +11,7 @@ import segmentation_models_pytorch as smp
 import torch
 from pydantic import JsonValue
 
-from levelground.adoption.adopted_runs import adopted_card, find_adopted
+from levelground.adoption.adopted_runs import UNNAMED, TrainingName, adopted_card, find_adopted, warn_of_same_seed
 from levelground.config import Normalisation, WeightsOptions, load_recipe
 from levelground.console import say
 from levelground.datasets.dataset import Dataset
@@ -125,14 +125,14 @@ _ENOUGH = 0.5
 """Share of decoder names in common from which an architecture is accepted; the next best has at most a third."""
 
 
-def adopt_weights(weights: Path, dataset: Dataset, options: WeightsOptions, *, name: str | None = None) -> Run:
+def adopt_weights(weights: Path, dataset: Dataset, options: WeightsOptions, training: TrainingName = UNNAMED) -> Run:
     """Adopt a network's weights as a run, which is evaluated afterwards like any other.
 
     Args:
         weights: A state dict (``.pth``, read without running code from it) or ``.safetensors``.
         dataset: The scenes that it will be evaluated on; the run lies in the ``runs/`` beside.
         options: Architecture, encoder, outputs and normalisation, as far as they are known.
-        name: The run's name; ``None`` makes one of architecture and encoder.
+        training: Its names, and the seed that it was trained with, as far as they are known.
     Returns:
         The run.
     Raises:
@@ -145,16 +145,17 @@ def adopt_weights(weights: Path, dataset: Dataset, options: WeightsOptions, *, n
     model = _load(weights, dataset, options)
     spec = model.spec
     identity = sha256_json([sha256_file(weights), spec.arch, spec.encoder, spec.outputs, spec.mean, spec.std])
-    label = name or run_name(spec.arch, spec.encoder, 0).removesuffix("-s0") + "-adopted"
+    label = training.folder_name(run_name(spec.arch, spec.encoder, 0).removesuffix("-s0") + "-adopted")
     folder, found = find_adopted(dataset, label, identity)
     if found is None or not found.model_folder.exists():
         save_model(model, folder / "model")
     origin = AdoptionRecord(weights=weights.name, normalise=options.normalise, metadata=metadata)
-    card = _card(adopted_card(dataset, label, identity), model, origin)
+    card = _card(adopted_card(dataset, label, identity, training), model, origin)
     if found is not None:  # the same weights: what evaluations wrote onto the card stays
         old = found.card
         card = dataclasses.replace(card, evaluations=old.evaluations, tile=old.tile, halo=old.halo, speed=old.speed)
     run = write_card(folder, card)
+    warn_of_same_seed(run)
     if lines:
         truncate_history(folder, 0)
         append_history(folder, lines)

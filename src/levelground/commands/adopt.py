@@ -7,7 +7,7 @@ import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from levelground.config import WeightsOptions
+from levelground.config import Seed, WeightsOptions
 from levelground.runs import Run
 
 
@@ -28,6 +28,11 @@ class AdoptConfig:
     """Colours of predicted masks that are not a class become the nearest class up to this difference, grey levels."""
     name: str | None = None
     """Name of the run; None makes one of architecture and encoder, or takes the masks' folder's."""
+    as_: Annotated[str | None, tyro.conf.arg(name="as")] = None
+    """Name of the architecture that this is one training of; runs with the same name and other seeds are compared as
+    one architecture. Needs --seed. None takes the weights' own."""
+    seed: Seed | None = None
+    """Seed, or number, of this training; None leaves the run alone, without a verdict on its architecture."""
 
 
 def adopt(config: AdoptConfig) -> Run:
@@ -41,6 +46,7 @@ def adopt(config: AdoptConfig) -> Run:
         ConfigError: Both or neither of weights and predictions are given, or a flag goes with the other one.
         LevelgroundError: They do not fit the study.
     """
+    from levelground.adoption.adopted_runs import TrainingName
     from levelground.console import say
     from levelground.datasets.dataset import read_dataset
     from levelground.errors import ConfigError
@@ -48,15 +54,13 @@ def adopt(config: AdoptConfig) -> Run:
 
     if (config.weights is None) == (config.predictions is None):
         raise ConfigError("give either a file of weights or --predictions FOLDER, and not both.")
-    dataset = read_dataset(config.study)
+    dataset, training = read_dataset(config.study), TrainingName(config.name, config.as_, config.seed)
     if config.predictions is not None:
         _refuse_flags_of_weights(config)
         from levelground.adoption.predictions import adopt_predictions
 
         with one_writer(dataset.folder):
-            run = adopt_predictions(
-                config.predictions, dataset, split=config.split, name=config.name, snap=config.snap_colours
-            )
+            run = adopt_predictions(config.predictions, dataset, training, split=config.split, snap=config.snap_colours)
         say(f"Next: levelground compare {dataset.folder}")
         return run
     assert config.weights is not None  # one of the two is given
@@ -64,7 +68,7 @@ def adopt(config: AdoptConfig) -> Run:
     from levelground.exporting.model_card import write_model_card
 
     with one_writer(dataset.folder):
-        run = adopt_weights(config.weights, dataset, config.network, name=config.name)
+        run = adopt_weights(config.weights, dataset, config.network, training)
         write_model_card(run)
     say(f"Adopted as {run.folder}. Next: levelground evaluate {dataset.folder} --runs {run.name}")
     return run

@@ -218,7 +218,7 @@ def _run_results(inputs: _Inputs, statistics: Statistics) -> tuple[RunResult, ..
         results.append(
             RunResult(
                 name=item.name,
-                arch=item.run.arch,
+                arch=item.run.known_as,
                 encoder=item.run.encoder,
                 seed=item.run.seed,
                 label=label,

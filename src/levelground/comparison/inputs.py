@@ -34,10 +34,10 @@ class ArchitectureKey:
 
     Attributes:
         arch: Architecture.
-        encoder: Encoder.
+        encoder: Encoder; empty where an adoption named the architecture.
         twin: Whether it was trained under a second name, as a negative control.
         protocol: Values of the protocol's fields that differ between the runs compared.
-        alone: The run's own name where nobody knows that it was made as others were: adopted, or without a seed.
+        alone: The run's own name where nobody knows of which architecture it is a seed.
         repetition: How many runs with the same seed come before: the same seed once more is no second seed.
     """
 
@@ -73,8 +73,7 @@ def name_architectures(
 def run_labels(evaluated: Sequence[Evaluated], archs: Sequence[str]) -> list[str]:
     """Label each run for tables and sentences: its architecture and seed, or the name of a lone run."""
     return [
-        item.name if item.run.adopted or item.run.seed is None else f"{arch} s{item.run.seed}"
-        for item, arch in zip(evaluated, archs, strict=True)
+        item.name if item.run.alone else f"{arch} s{item.run.seed}" for item, arch in zip(evaluated, archs, strict=True)
     ]
 
 
@@ -85,11 +84,11 @@ def _architecture_keys(evaluated: Sequence[Evaluated], unlike: Sequence[Protocol
     for item in evaluated:
         run = item.run
         key = ArchitectureKey(
-            arch=run.arch,
-            encoder=run.encoder,
+            arch=run.known_as,
+            encoder="" if run.card.known_as else run.encoder,
             twin=run.card.twin,
             protocol=tuple(repr(entry.values[item.name]) for entry in unlike),
-            alone=item.name if run.adopted or run.seed is None else "",
+            alone=item.name if run.alone else "",
         )
         keys.append(replace(key, repetition=seen[key, run.seed]))
         seen[key, run.seed] += 1
@@ -103,7 +102,7 @@ def _unique_names(
     first: dict[ArchitectureKey, Evaluated] = {}
     for key, item in zip(keys, evaluated, strict=True):
         first.setdefault(key, item)
-    one_encoder = len({key.encoder for key in keys if not key.alone}) <= 1
+    one_encoder = len({key.encoder for key in keys if key.encoder and not key.alone}) <= 1
     names = {key: _plain_name(key, one_encoder=one_encoder) for key in first}
     for name in sorted(set(names.values())):
         same = [key for key, other in names.items() if other == name]
@@ -114,13 +113,18 @@ def _unique_names(
 
 
 def _plain_name(key: ArchitectureKey, *, one_encoder: bool) -> str:
-    name = key.alone or (key.arch if one_encoder else f"{key.arch} {key.encoder.removeprefix('tu-')}")
+    whole = f"{key.arch} {key.encoder.removeprefix('tu-')}".rstrip()
+    name = key.alone or (key.arch if one_encoder else whole)
     return f"{name} twin" if key.twin else name
 
 
 def _suffixes(items: Sequence[Evaluated], unlike: Sequence[ProtocolDifference]) -> list[str]:
     """Return what tells architectures of one name apart: the recipe's name, a field of the protocol, else a number."""
-    recipes = [item.run.card.recipe.name if item.run.card.recipe else "None" for item in items]
+    cards = [item.run.card for item in items]
+    recipes = [
+        card.recipe.name if card.recipe else "adopted" if item.run.adopted else "None"
+        for item, card in zip(items, cards, strict=True)
+    ]
     if len(set(recipes)) == len(items):
         return recipes
     for entry in unlike:
