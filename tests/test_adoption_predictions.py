@@ -8,7 +8,8 @@ from builders.scene_files import save
 from builders.study import LEGEND, SIZES, SPLIT
 from numpy.typing import NDArray
 
-from levelground.adoption.predictions import find_masks, read_mask
+from levelground.adoption.prediction_files import read_mask
+from levelground.adoption.predictions import find_masks
 from levelground.datasets.dataset import Dataset
 from levelground.errors import LabelColourError, SceneError
 from levelground.evaluation.evaluate import write_mask

@@ -8,7 +8,8 @@ from builders.scene_files import save, save_palette
 from builders.study import LEGEND, SIZES, SPLIT
 from numpy.typing import NDArray
 
-from levelground.adoption.predictions import adopt_predictions, read_mask, tell_mask_codings
+from levelground.adoption.prediction_files import read_mask, tell_mask_codings
+from levelground.adoption.predictions import adopt_predictions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import LabelColourError, SceneError
 from levelground.imagery.legend import Legend, LegendClass, encode_colours
