@@ -86,7 +86,7 @@ def test_the_schema_describes_the_file(tmp_path: Path) -> None:
     parts = {
         "SceneRecord": record["scenes"][0],
         "Finding": record["findings"][0],
-        "SplitDescription": record["split_rule"],
+        "SplitDescription": record["split_rule"] | {"folds": []},  # left out where there are none
     }
     for name, part in parts.items():
         assert list(schema["$defs"][name]["properties"]) == list(part)

@@ -434,6 +434,7 @@ def prepare(
     legend: str | PathLike[str] | None = None,
     split: Literal["auto", "origin", "lists", "random", "grouped", "folders"] = "auto",
     split_seed: int = 0,
+    folds: int | None = None,
     lists: str | PathLike[str] | None = None,
     groups: Literal["auto", "pixels", "folders", "file", "none"] = "auto",
     snap_colours: int = 0,
@@ -454,7 +455,9 @@ def prepare(
         split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders']): Which
             scenes train, validate, test; auto: train/ val/ test/ folders, strips of one
             raster, else grouped.
-        split_seed (int): Seed of the random and grouped splits.
+        split_seed (int): Seed of the random and grouped splits, and of folds.
+        folds (int | None): Number of folds: every scene is a test scene once, and every
+            model is trained anew for each fold; None splits the scenes once.
         lists (path | None): Folder with train.txt, val.txt (or crossvali.txt) and test.txt,
             one file name a line; for ``split`` lists.
         groups (Literal['auto', 'pixels', 'folders', 'file', 'none']): Which scenes belong
@@ -504,6 +507,7 @@ def study(
     legend: str | PathLike[str] | None = None,
     split: Literal["auto", "origin", "lists", "random", "grouped", "folders"] = "auto",
     split_seed: int = 0,
+    folds: int | None = None,
     lists: str | PathLike[str] | None = None,
     groups: Literal["auto", "pixels", "folders", "file", "none"] = "auto",
     snap_colours: int = 0,
@@ -565,7 +569,9 @@ def study(
         split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders']): Which
             scenes train, validate, test; auto: train/ val/ test/ folders, strips of one
             raster, else grouped.
-        split_seed (int): Seed of the random and grouped splits.
+        split_seed (int): Seed of the random and grouped splits, and of folds.
+        folds (int | None): Number of folds: every scene is a test scene once, and every
+            model is trained anew for each fold; None splits the scenes once.
         lists (path | None): Folder with train.txt, val.txt (or crossvali.txt) and test.txt,
             one file name a line; for ``split`` lists.
         groups (Literal['auto', 'pixels', 'folders', 'file', 'none']): Which scenes belong

@@ -288,7 +288,11 @@ class PrepareOptions:
     """Which scenes train, validate, test; auto: train/ val/ test/ folders, strips of one raster, else grouped."""
 
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    """Seed of the random and grouped splits."""
+    """Seed of the random and grouped splits, and of folds."""
+
+    folds: Annotated[int, Field(ge=2, le=100)] | None = None
+    """Number of folds: every scene is a test scene once, and every model is trained anew for each fold; None splits
+    the scenes once."""
 
     lists: Path | None = None
     """Folder with train.txt, val.txt (or crossvali.txt) and test.txt, one file name a line; for --split lists."""

@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import shlex
+import shutil
 import socket
 import sys
 import tempfile
@@ -111,6 +112,27 @@ def atomic_path(path: Path, remedy: str = REMEDY) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
+
+
+def copy_or_link(source: Path, path: Path) -> None:
+    """Let a file appear at a second path too, without its bytes being stored twice where the disk can do that.
+
+    Args:
+        source: The file, which is only ever replaced as a whole.
+        path: Where it is to appear; another file there is replaced.
+    Raises:
+        DiskError: It cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.samefile(source):
+            return
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another disk, or one without links
+            os.link(source, path)
+            return
+    with atomic_path(path) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def append_text(path: Path, text: str, *, durable: bool = False) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from levelground.comparison.compare import compare_runs, write_comparison
 from levelground.comparison.record import Comparison
 from levelground.comparison.tables import scores_table
-from levelground.config import StudyOptions
+from levelground.config import RunOptions, StudyOptions
 from levelground.console import duration, part_of, say, say_table
 from levelground.datasets.dataset import Dataset
-from levelground.evaluation.evaluate import evaluate_run
+from levelground.datasets.folds import read_folds
+from levelground.evaluation.evaluate import evaluate_run, join_folds
 from levelground.exporting.model_card import write_model_card
 from levelground.models.build import build_model
 from levelground.models.spec import numbered_spec
@@ -73,7 +74,7 @@ def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Comp
     fitted = dataclasses.replace(options, recipe=fit_recipe(options.recipe, dataset))
     n_outputs = len(output_classes(fitted.recipe, dataset))
     check_study(fitted, bands=dataset.bands, n_outputs=n_outputs, processes=runtime.processes)
-    specs = run_specs(fitted)
+    specs, folds = run_specs(fitted), read_folds(dataset)
     with one_writer(folder):
         runs, longest = [], 0.0
         for number, spec in enumerate(specs, start=1):
@@ -82,9 +83,10 @@ def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Comp
             say(f"{title}; about {duration(left)} left, by the longest run so far" if longest > 1 else title)
             began = time.monotonic()
             with part_of(f"run {number} of {len(specs)}"):
-                run = train_run(spec, dataset, folder, runtime, options.run_options)
-                run = evaluate_run(run, dataset, "test", runtime=runtime)
-                write_model_card(run)
+                if folds:
+                    run = _train_folds(spec, dataset, folds, runtime, options.run_options)
+                else:
+                    run = _train_and_evaluate(spec, dataset, runtime, options.run_options)
             longest = max(longest, time.monotonic() - began)
             runs.append(run)
         runs += adopted_runs(folder, dataset)
@@ -92,6 +94,26 @@ def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Comp
         comparison = compare_and_report(runs, folder, metric=options.metric, delta=options.delta)
     say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Open {folder / 'report.html'}")
     return comparison
+
+
+def _train_and_evaluate(spec: RunSpec, dataset: Dataset, runtime: Runtime, options: RunOptions) -> Run:
+    """Train a run in the folder of its data set, and evaluate it on the test scenes."""
+    run = train_run(spec, dataset, dataset.folder, runtime, options)
+    run = evaluate_run(run, dataset, "test", runtime=runtime)
+    write_model_card(run)
+    return run
+
+
+def _train_folds(
+    spec: RunSpec, dataset: Dataset, folds: Sequence[Dataset], runtime: Runtime, options: RunOptions
+) -> Run:
+    """Train a run anew for each fold, and join the counts of all folds into one run of the study."""
+    runs = []
+    for number, fold in enumerate(folds, start=1):
+        say(f"Fold {number} of {len(folds)}: {len(fold.ids('train'))} training, {len(fold.ids('test'))} test scenes")
+        with one_writer(fold.folder):
+            runs.append(_train_and_evaluate(spec, fold, runtime, options))
+    return join_folds(runs, dataset)
 
 
 def adopted_runs(folder: Path, dataset: Dataset) -> list[Run]:

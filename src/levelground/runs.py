@@ -150,7 +150,7 @@ class RunCard(OpenRecord):
     name: Annotated[StrictStr, Field(pattern=r"^[^/\\\x00-\x1f]+$")]  # it becomes part of file names
     """Name of the run and of its folder."""
     status: StrictStr
-    """``training``, ``stopped``, ``failed``, ``finished`` or ``adopted``."""
+    """``training``, ``stopped``, ``failed``, ``finished``, ``adopted``, or ``joined`` of the runs of all folds."""
     arch: StrictStr
     """Architecture; ``unknown`` for adopted predictions."""
     encoder: StrictStr
@@ -218,6 +218,8 @@ class RunCard(OpenRecord):
     speed: SpeedRecord = SpeedRecord()
     evaluations: Mapping[str, EvaluationRecord] = dataclasses.field(default_factory=dict)
     """The evaluation of each split that was scored."""
+    folds: tuple[StrictStr, ...] = ()
+    """Folders of the runs of all folds, below the study, whose counts were joined; times and steps are their means."""
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from levelground.cli import main
+from levelground.datasets.dataset import read_dataset
+from levelground.datasets.folds import read_folds
 from levelground.metrics.counts import read_counts
 from levelground.records import read_json
+from levelground.runs import list_runs, read_run
 from levelground.synthetic.scenes import write_scenes
 
 SMALL = ("--tile", "64", "--halo", "8", "--batch", "2", "--steps", "2", "--validations", "1", "--threads", "1")
@@ -40,6 +43,46 @@ def test_a_study_goes_through_all_stages_and_reuses_them(
     said = capsys.readouterr().err
     assert said.count("trained already") == 2 and said.count("reused") >= 4
     assert (tmp_path / "test_looks.jsonl").read_text(encoding="utf-8") == looks
+
+
+def test_folds_make_every_scene_a_test_scene(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model for each fold, scored on scenes that it did not see; one joined run over all eight scenes; all reused."""
+    assert study(scenes, tmp_path, "--archs", "pspnet", "fpn", "--folds", "2") == 0
+    record = read_json(tmp_path / "comparison.json", kind="comparison")
+    assert len(record["runs"]) == 2 and len(record["scenes"]) == record["n_groups"] == 8
+    assert (tmp_path / "report.html").exists()
+    dataset = read_dataset(tmp_path)
+    for run in list_runs(tmp_path):
+        assert run.card.status == "joined"
+        joined = read_counts(run.counts_path("test"))
+        for fold, folder in zip(read_folds(dataset), run.card.folds, strict=True):
+            part = read_counts(tmp_path / folder / "counts-test.npz")
+            assert not {*part.scenes.tolist()} & {*fold.ids("train"), *fold.ids("val")}
+            assert np.array_equal(joined.counts[np.isin(joined.scenes, part.scenes)], part.counts)
+            assert read_run(tmp_path / folder).card.train_sha256 == fold.train_sha256
+        assert len({*run.preds_folder("test").rglob("*.png")}) == 8
+    capsys.readouterr()
+    assert study(scenes, tmp_path, "--archs", "pspnet", "fpn", "--folds", "2") == 0
+    assert capsys.readouterr().err.count("trained already") == 4
+    assert len((tmp_path / "test_looks.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_a_study_in_folds_names_the_folds_where_one_data_set_is_needed(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Train and evaluate say which folder to take; predict asks for the run of a fold. What they say works."""
+    assert study(scenes, tmp_path, "--archs", "pspnet", "--folds", "2") == 0
+    run = str(list_runs(tmp_path)[0].folder)
+    capsys.readouterr()
+    assert main(["train", str(tmp_path), "--arch", "unet"]) == 2
+    assert f"Say levelground train {tmp_path / 'folds' / '1'} --arch unet" in capsys.readouterr().err
+    for given in (str(tmp_path), run):
+        assert main(["evaluate", given]) == 2
+        assert f"Say levelground evaluate {tmp_path / 'folds' / '1'}" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "folds" / "1")]) == 0
+    capsys.readouterr()
+    assert main(["predict", run, str(scenes), "--out", str(tmp_path / "maps")]) == 2
+    assert "joins the counts of 2 folds and has no model of its own" in capsys.readouterr().err
 
 
 def test_workers_change_no_count(scenes: Path, tmp_path: Path) -> None:

@@ -56,6 +56,12 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
         named = [read_run(runs_folder(study) / name) for name in config.runs]
         runs = named or [run for run in list_runs(study) if run.card.outputs]
     dataset = read_dataset(study)
+    joined = [run for run in runs if run.card.folds]
+    if joined or (dataset.split.folds and not runs):
+        raise ConfigError(
+            f"{study}: is in {len(dataset.split.folds)} folds, whose runs are evaluated each on its own test scenes. "
+            f"Say levelground evaluate {study / 'folds' / '1'}, or levelground study for all of them."
+        )
     if not runs:
         raise ConfigError(f"{study}: no run with a model in runs/. Train or adopt one first.")
     for run in runs:

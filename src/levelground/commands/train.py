@@ -62,6 +62,11 @@ def _start(config: TrainConfig, study: Path, arch: str) -> Run:
     from levelground.training.run_spec import RunSpec, check_run_spec, fit_recipe, output_classes
 
     dataset = read_dataset(study)
+    if dataset.split.folds:
+        raise ConfigError(
+            f"{study}: is in {len(dataset.split.folds)} folds, each a data set of its own. Say levelground train "
+            f"{study / 'folds' / '1'} --arch {arch}, or levelground study for all of them."
+        )
     runtime = open_runtime(config.device_options, config.run_options)
     with main_process(runtime, worker_job), one_writer(study):
         spec = RunSpec(arch, config.seed or 0, fit_recipe(config.recipe, dataset), config.budget)

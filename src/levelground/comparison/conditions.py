@@ -38,6 +38,8 @@ class SplitRule:
     """Scenes in no set."""
     text: str
     """The rule in words."""
+    folds: Annotated[tuple[tuple[str, ...], ...], Field(exclude_if=_empty)] = ()
+    """Ids of the test scenes of each fold, where every scene is a test scene once."""
 
 
 @dataclass(frozen=True, config=BLOCK)

@@ -35,6 +35,11 @@ Size = Annotated[int, Field(ge=1)]
 _CONFIG = ConfigDict(use_attribute_docstrings=True)
 
 
+def _empty(value: object) -> bool:
+    """Whether a list that most records lack is left out of the file."""
+    return value == ()
+
+
 @dataclass(frozen=True, config=_CONFIG)
 class SceneRecord:
     """One labelled scene: where it lies below the data folder, its size, group, hashes and pixels of each class."""
@@ -79,6 +84,8 @@ class SplitDescription:
     """Ids of scenes in no set."""
     text: str
     """The rule in words."""
+    folds: Annotated[tuple[tuple[str, ...], ...], Field(exclude_if=_empty)] = ()
+    """Ids of the test scenes of each fold, where every scene is a test scene once."""
 
 
 @dataclass(frozen=True, config=_CONFIG)
@@ -130,7 +137,7 @@ class Dataset:
     """A prepared data set: the record, and the folder that it was read from.
 
     ``folder`` holds the record; ``data`` and ``cache`` are absolute. ``mean`` and ``std`` are those of the training
-    scenes' labelled pixels, by band, in stored units.
+    scenes' labelled pixels, by band, in stored units; of all scenes where the data set is in folds.
     """
 
     folder: Path
@@ -233,7 +240,7 @@ def write_dataset(dataset: Dataset, folder: Path) -> Path:
         std=dataset.std,
         groups_from=dataset.groups_from,
         split={name: split.ids(name) for name in SPLIT_NAMES},
-        split_rule=SplitDescription(split.rule, split.seed, split.left_out, split.text),
+        split_rule=SplitDescription(split.rule, split.seed, split.left_out, split.text, split.folds),
         split_sha256=split.digest(),
         findings=dataset.findings,
         scenes=dataset.scenes,
@@ -297,7 +304,7 @@ def _split(record: DatasetRecord) -> Split:
     """
     rule = record.split_rule
     train, val, test = (record.split.get(name, ()) for name in SPLIT_NAMES)
-    return Split(train, val, test, rule.kind, rule.left_out, rule.seed, rule.text)
+    return Split(train, val, test, rule.kind, rule.left_out, rule.seed, rule.text, rule.folds)
 
 
 def _contradiction(content: DatasetRecord) -> str | None:

@@ -15,6 +15,7 @@ import numpy as np
 from levelground.config import PrepareOptions
 from levelground.console import progress_bar, say, say_table
 from levelground.datasets.dataset import DATASET_FILE, Dataset, SceneRecord, read_dataset, write_dataset
+from levelground.datasets.folds import fold_folder, fold_splits, joined_split
 from levelground.datasets.groups import GROUPS_FILE, Grouping, find_groups, read_groups
 from levelground.datasets.near_duplicates import (
     Fingerprint,
@@ -75,7 +76,8 @@ class Problem:
 def prepare_dataset(options: PrepareOptions) -> Dataset:
     """Find, verify, decode, group and split the scenes of a folder, report findings, and write ``dataset.json``.
 
-    A second call on the same files finds the decoded scenes in the cache and gives the same record.
+    A second call on the same files finds the decoded scenes in the cache and gives the same record. With ``folds``
+    each fold gets a ``dataset.json`` of its own, in ``folds/NUMBER/``.
 
     Args:
         options: What to prepare; ``options.out`` gets the record.
@@ -101,12 +103,13 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     scenes = [replace(scene, group=grouping.joined[scene.id]) for scene in scenes]
     n_rasters = len({one.scene.image for one in decoded}) if found.layout == "raster" else 0
     absent = [one.finding.scene for one in problems if one.finding.scene]
-    split = choose_split(options, scenes, grouping, one_raster=n_rasters == 1, absent=absent)
+    folds = choose_folds(options, scenes, grouping, one_raster=n_rasters == 1)
+    split = joined_split(folds) if folds else choose_split(options, scenes, grouping, n_rasters == 1, absent)
     impure = {one.scene.id: one.entry.impure_pixels for one in decoded}
     findings += check_dataset(scenes, split, found.legend, grouping, impure, n_rasters=n_rasters)
     findings += dropped_values({one.scene.id: one.entry.dropped_pixels for one in decoded})
     findings.sort(key=lambda one: _SEVERITIES.index(one.severity))
-    mean, std = mean_and_std([fingerprints[scene] for scene in split.train])
+    mean, std = mean_and_std([fingerprints[scene] for scene in split.train or split.test])
     dataset = Dataset(
         folder=options.out.expanduser().resolve(),
         data=data,
@@ -123,7 +126,11 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
         std=std,
         findings=tuple(findings),
     )
-    _report(dataset, grouping, told=options.split == "auto" and not options.lists)
+    _report(dataset, grouping, told=options.split == "auto" and not options.lists and not folds)
+    for number, fold in enumerate(folds, start=1):
+        mean, std = mean_and_std([fingerprints[scene] for scene in fold.train])
+        folder = fold_folder(dataset.folder, number)
+        _write_if_changed(replace(dataset, folder=folder, split=fold, mean=mean, std=std))
     _write_if_changed(dataset)
     return dataset
 
@@ -184,6 +191,9 @@ def check_choices(options: PrepareOptions, data: Path, found: FoundScenes) -> No
     if options.lists is not None:
         absent = [one.scene for one in found.findings if one.severity == "error" and one.scene]
         lists_split(options.lists, ids, absent=absent)
+    if options.folds and (options.lists is not None or options.split in ("origin", "lists", "folders")):
+        flag = "--lists" if options.lists is not None else f"--split {options.split}"
+        raise ConfigError(f"--folds {options.folds}: given with {flag}, which names one test set. Drop one.")
     if options.groups == "file":
         read_groups(data / GROUPS_FILE, ids)
 
@@ -290,7 +300,6 @@ def choose_split(
     options: PrepareOptions,
     scenes: Sequence[SceneRecord],
     grouping: Grouping,
-    *,
     one_raster: bool,
     absent: Sequence[str] = (),
 ) -> Split:
@@ -318,6 +327,37 @@ def choose_split(
     return _draw_split(options, scenes, grouping, one_raster)
 
 
+def choose_folds(
+    options: PrepareOptions, scenes: Sequence[SceneRecord], grouping: Grouping, *, one_raster: bool
+) -> tuple[Split, ...]:
+    """Deal the scenes out to folds, if folds are asked for; scenes without a labelled pixel are left out.
+
+    Args:
+        options: Number of folds, rule and seed.
+        scenes: The labelled scenes.
+        grouping: Their groups; ``random`` keeps named groups together, any other rule also what touches or repeats.
+        one_raster: Whether all scenes are blocks of one raster.
+    Returns:
+        The split of each fold; none where no folds are asked for.
+    Raises:
+        SplitError: There are too few groups.
+        ConfigError: Blocks of one raster touch, so folds of them would share borders.
+    """
+    if options.folds is None:
+        return ()
+    if one_raster and options.split != "random":
+        raise ConfigError(
+            f"--folds {options.folds}: all scenes are blocks of one raster, and blocks that touch would be in unlike "
+            "folds. Pass --split random to accept that, or leave --folds away for strips."
+        )
+    usable = {scene.id: scene.class_pixels for scene in scenes if sum(scene.class_pixels)}
+    groups = grouping.named if options.split == "random" else grouping.joined
+    chosen = {scene: groups[scene] for scene in usable}
+    folds = fold_splits(chosen, usable, n_folds=options.folds, seed=options.split_seed)
+    unlabelled = {scene.id for scene in scenes if scene.id not in usable}
+    return tuple(replace(fold, left_out=tuple(sorted({*fold.left_out, *unlabelled}))) for fold in folds)
+
+
 def _draw_split(options: PrepareOptions, scenes: Sequence[SceneRecord], grouping: Grouping, one_raster: bool) -> Split:
     """Split a raster into strips, or draw groups at random; scenes without a labelled pixel are left out."""
     usable = {scene.id: scene.class_pixels for scene in scenes if sum(scene.class_pixels)}
@@ -339,16 +379,16 @@ def _draw_split(options: PrepareOptions, scenes: Sequence[SceneRecord], grouping
 
 def _report(dataset: Dataset, grouping: Grouping, *, told: bool) -> None:
     """Print groups and split, class shares and findings; ``told`` says that the split was chosen from the data."""
-    groups = {scene.group for scene in dataset.scenes}
+    groups, sets = {scene.group for scene in dataset.scenes}, dataset.split.sets
     kinds = Counter(link.kind for link in grouping.links)
     pairs = f" (pairs: {', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))})" if kinds else ""
     say(f"groups from {grouping.source}: {len(dataset.scenes)} scenes in {len(groups)} groups{pairs}")
-    sizes = " / ".join(f"{len(dataset.ids(name))} {name}" for name in SPLIT_NAMES)
+    sizes = " / ".join(f"{len(ids)} {name}" if name in SPLIT_NAMES else str(len(ids)) for name, ids in sets.items())
     chosen = " (chosen from the data; --split overrides)" if told else ""
     n_test = len({dataset.scene(scene).group for scene in dataset.ids("test")})
     few = f"; {n_test} test group{'s' * (n_test > 1)} decide little" if n_test < FEW_GROUPS else ""
     say(f"split {dataset.split.rule}{chosen}: {sizes}; {dataset.split.text}{few}")
-    say_table("Class shares", ("class", "all", *SPLIT_NAMES, "scenes"), _class_rows(dataset))
+    say_table("Class shares", ("class", "all", *sets, "scenes"), _class_rows(dataset))
     rows: list[tuple[str, str]] = [(f"{one.severity}: {one.text}", one.code) for one in dataset.findings[:SHOWN]]
     if len(dataset.findings) > SHOWN:
         rows.append((f"… {len(dataset.findings) - SHOWN} more in {DATASET_FILE}", ""))
@@ -367,7 +407,7 @@ def _write_if_changed(dataset: Dataset) -> None:
 def _class_rows(dataset: Dataset) -> list[tuple[str, ...]]:
     """Count the share of each class in all scenes and in each set, and the scenes in which it occurs."""
     pixels = {scene.id: np.array([*scene.class_pixels, scene.ignored_pixels]) for scene in dataset.scenes}
-    sets = [list(pixels), *(list(dataset.ids(name)) for name in SPLIT_NAMES)]
+    sets = [list(pixels), *(list(ids) for ids in dataset.split.sets.values())]
     sums = [np.sum([pixels[scene] for scene in ids], axis=0) for ids in sets]
     scenes = np.sum([counts > 0 for counts in pixels.values()], axis=0)
     names = [entry.name + ("" if entry.counted else " (not counted)") for entry in dataset.legend.classes]

@@ -136,6 +136,8 @@ def check_classes_occur(scenes: Sequence[SceneRecord], legend: Legend) -> None:
 
 def class_findings(scenes: Sequence[SceneRecord], legend: Legend, split: Split) -> list[Finding]:
     """List classes that never occur, or not in a set that needs them."""
+    if split.folds:
+        return fold_class_findings(scenes, legend, split)
     pixels = {scene.id: np.array(scene.class_pixels) for scene in scenes}
     sums = {name: np.sum([pixels[scene] for scene in split.ids(name)], axis=0) for name in SPLIT_NAMES}
     found = []
@@ -155,6 +157,21 @@ def class_findings(scenes: Sequence[SceneRecord], legend: Legend, split: Split) 
     return found
 
 
+def fold_class_findings(scenes: Sequence[SceneRecord], legend: Legend, split: Split) -> list[Finding]:
+    """List classes that never occur, or in one fold only: there they are tested without having been learnt."""
+    pixels = {scene.id: np.array(scene.class_pixels) for scene in scenes}
+    sums = np.array([np.sum([pixels[scene] for scene in fold], axis=0) for fold in split.folds])
+    found = []
+    for entry in legend.classes:
+        held = np.flatnonzero(sums[:, entry.index])
+        if not len(held):
+            found.append(Finding("note", "absent-class", f"class {entry.name!r} never occurs."))
+        elif entry.counted and len(held) == 1:
+            text = f"class {entry.name!r} occurs in fold {held[0] + 1} only: where it is tested it cannot be learnt."
+            found.append(Finding("warning", "untrained-class", text))
+    return found
+
+
 def split_findings(split: Split, groups: Mapping[str, str], *, n_rasters: int) -> list[Finding]:
     """List groups that the split separates, too few test groups, and scenes that were left out.
 
@@ -165,12 +182,12 @@ def split_findings(split: Split, groups: Mapping[str, str], *, n_rasters: int) -
     """
     found = []
     for group, names in separated_groups(split, groups).items():
-        members = [f"{scene} in {name}" for name in names for scene in split.ids(name) if groups[scene] == group]
+        members = [f"{scene} in {name}" for name in names for scene in split.sets[name] if groups[scene] == group]
         shown = ", ".join(members[:4]) + (" …" if len(members) > 4 else "")
         text = f"split {split.rule!r} separates scenes that are not independent: {shown}."
         found.append(Finding("warning", "separated-group", text, members[0].rsplit(" in ", 1)[0]))
     if n_rasters == 1:
-        if split.rule != "strips":
+        if split.rule not in ("strips", "blocks"):
             text = f"split {split.rule!r} puts blocks that touch into unlike sets; strips keep them apart."
             found.append(Finding("warning", "separated-group", text))
         found.append(

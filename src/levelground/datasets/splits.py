@@ -52,12 +52,16 @@ class Split:
     left_out: tuple[str, ...] = ()
     seed: int | None = None
     text: str = ""
+    folds: tuple[tuple[str, ...], ...] = ()
+    """Test scenes of each fold, where every scene is a test scene once: then each fold has its own train and val."""
 
     def __post_init__(self) -> None:
         where: dict[str, str] = {}
+        if self.folds and sorted(scene for fold in self.folds for scene in fold) != sorted(self.test):
+            raise SplitError(f"split {self.rule!r}: the folds are not the test scenes, each once. Run prepare again.")
         for name in SPLIT_NAMES:
             ids = self.ids(name)
-            if not ids:
+            if not ids and not self.folds:
                 raise SplitError(f"split {self.rule!r}: no scene in {name}, expected at least one. Add scenes to it.")
             for scene in ids:
                 if scene in where:
@@ -72,6 +76,13 @@ class Split:
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
     @property
+    def sets(self) -> dict[str, tuple[str, ...]]:
+        """The sets that must not share a group, by name: train, val and test, or the folds."""
+        if self.folds:
+            return {f"fold {number}": ids for number, ids in enumerate(self.folds, start=1)}
+        return {name: self.ids(name) for name in SPLIT_NAMES}
+
+    @property
     def sizes(self) -> tuple[int, int, int]:
         """Number of scenes in train, val and test."""
         return len(self.train), len(self.val), len(self.test)
@@ -83,7 +94,27 @@ class Split:
             >>> Split(("a", "b"), ("c",), ("d",), "x").digest() == Split(("b", "a"), ("c",), ("d",), "y").digest()
             True
         """
-        return sha256_json({"train": sorted(self.train), "val": sorted(self.val), "test": sorted(self.test)})
+        content: dict[str, object] = {name: sorted(self.ids(name)) for name in SPLIT_NAMES}
+        if self.folds:
+            content["folds"] = [sorted(fold) for fold in self.folds]
+        return sha256_json(content)
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """The groups of scenes, by name in order.
+
+    Attributes:
+        members: The scenes of each group.
+        content: What each group holds, ``(groups, classes + 1)``.
+    """
+
+    members: tuple[tuple[str, ...], ...]
+    content: Content
+
+    def scenes(self, chosen: Sequence[int] | NDArray[np.intp]) -> tuple[str, ...]:
+        """Return the scenes of some groups, sorted."""
+        return tuple(sorted(scene for number in chosen for scene in self.members[int(number)]))
 
 
 def origin_split(ids: Iterable[str]) -> Split:
@@ -230,15 +261,27 @@ def random_split(
     Raises:
         SplitError: Fewer than 3 groups.
     """
+    table = group_table(groups, class_pixels)
+    n_groups = len(table.members)
+    parts = draw_groups(table.content, counts or group_counts(n_groups), seed=seed)
+    train, val, test = (table.scenes(part) for part in parts)
+    what = "scenes" if n_groups == len(groups) else "groups of scenes"
+    return Split(train, val, test, rule, seed=seed, text=f"{what} drawn at random, seed {seed}, by class shares")
+
+
+def group_table(groups: Mapping[str, str], class_pixels: Mapping[str, Sequence[int]]) -> GroupTable:
+    """Count what each group holds.
+
+    Args:
+        groups: Group of each scene, by id.
+        class_pixels: Pixels of each class, by id.
+    """
     members: dict[str, list[str]] = {}
     for scene in sorted(groups):
         members.setdefault(groups[scene], []).append(scene)
     names = sorted(members)
     content = [[*np.sum([class_pixels[s] for s in members[name]], axis=0), len(members[name])] for name in names]
-    parts = draw_groups(np.array(content), counts or group_counts(len(names)), seed=seed)
-    train, val, test = (tuple(sorted(s for i in part for s in members[names[i]])) for part in parts)
-    what = "scenes" if len(names) == len(groups) else "groups of scenes"
-    return Split(train, val, test, rule, seed=seed, text=f"{what} drawn at random, seed {seed}, by class shares")
+    return GroupTable(tuple(tuple(members[name]) for name in names), np.array(content))
 
 
 def strips_split(windows: Mapping[str, Window], class_pixels: Mapping[str, Sequence[int]]) -> Split:
@@ -271,8 +314,8 @@ def strips_split(windows: Mapping[str, Window], class_pixels: Mapping[str, Seque
     return min(found, key=lambda pair: pair[0])[1]
 
 
-def separated_groups(split: Split, groups: Mapping[str, str]) -> dict[str, tuple[SplitName, ...]]:
-    """Find groups whose scenes are in more than one set.
+def separated_groups(split: Split, groups: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Find groups whose scenes are in more than one set, or in more than one fold.
 
     Args:
         split: The split.
@@ -283,9 +326,9 @@ def separated_groups(split: Split, groups: Mapping[str, str]) -> dict[str, tuple
         >>> separated_groups(Split(("a",), ("b",), ("c",), "x"), {"a": "1", "b": "2", "c": "1"})
         {'1': ('train', 'test')}
     """
-    where: dict[str, list[SplitName]] = {}
-    for name in SPLIT_NAMES:
-        for group in sorted({groups[scene] for scene in split.ids(name)}):
+    where: dict[str, list[str]] = {}
+    for name, ids in split.sets.items():
+        for group in sorted({groups[scene] for scene in ids}):
             where.setdefault(group, []).append(name)
     return {group: tuple(names) for group, names in where.items() if len(names) > 1}
 
@@ -324,7 +367,7 @@ def draw_groups(content: Content, counts: Sequence[int], *, seed: int) -> Parts:
     order = np.argsort(np.random.RandomState(seed).random_sample((DRAWS, len(content))), axis=1)
     n_val, n_test = counts[1], counts[2]
     draws = order[:, n_test + n_val :], order[:, n_test : n_test + n_val], order[:, :n_test]
-    best = int(np.argmin(_unevenness([content[draw].sum(axis=1) for draw in draws], counts)))
+    best = int(np.argmin(unevenness([content[draw].sum(axis=1) for draw in draws], counts)))
     return draws[0][best], draws[1][best], draws[2][best]
 
 
@@ -350,22 +393,25 @@ def strips(content: Content, lines: NDArray[np.intp]) -> tuple[float, NDArray[np
     sums = before[first], before[second] - before[first + 1], before[-1] - before[second + 1]
     counts = group_counts(max(3, len(content)))
     orders = [(a, b, c) for a, b, c in permutations((0, 1, 2))]
-    scores = np.stack([_unevenness([sums[order.index(part)] for part in range(3)], counts) for order in orders])
+    scores = np.stack([unevenness([sums[order.index(part)] for part in range(3)], counts) for order in orders])
     best, border = np.unravel_index(int(scores.argmin()), scores.shape)
     ends = np.array([first[border], second[border]])
     which = np.array(orders[best])[np.searchsorted(ends, lines)]
     return float(scores[best, border]), np.where(np.isin(lines, ends), -1, which), orders[best]
 
 
-def _unevenness(sums: Sequence[NDArray[np.int64]], counts: Sequence[int]) -> NDArray[np.float64]:
+def unevenness(sums: Sequence[NDArray[np.int64]], counts: Sequence[int]) -> NDArray[np.float64]:
     """Score how far each candidate is from an even spread.
 
     For each class the sum over sets of (share - target)² / target, and for the number of scenes of ((share - target) /
-    target)², as often as there are classes: a set of half its size weighs the same whichever it is. ``sums`` holds what
-    train, val and test got, each ``(candidates, columns)``. Rounded, so that the last bit of a sum on another machine
-    decides nothing.
+    target)², as often as there are classes: a set of half its size weighs the same whichever it is. Rounded, so that
+    the last bit of a sum on another machine decides nothing.
+
+    Args:
+        sums: What each set got, the training set first, each ``(candidates, columns)``.
+        counts: Number of groups of each set that was asked for.
     """
-    got = np.stack(sums).astype(np.float64)  # (3, candidates, columns)
+    got = np.stack(sums).astype(np.float64)  # (sets, candidates, columns)
     total = got.sum(axis=0)
     target = (np.array(counts) / sum(counts))[:, None, None]
     off = np.where(total > 0, got / np.maximum(total, 1.0) - target, 0.0)

@@ -7,7 +7,7 @@ leaves one line in the study's log, because models that are chosen by their test
 import dataclasses
 import json
 import statistics
-from collections.abc import Container
+from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,16 +17,27 @@ from levelground.config import TileOptions
 from levelground.console import progress_bar, say
 from levelground.datasets.dataset import DATASET_FILE, Dataset
 from levelground.datasets.splits import SplitName
-from levelground.errors import ModelError, UnlikeError, WeightsError
+from levelground.errors import ModelError, RecordError, UnlikeError, WeightsError
 from levelground.evaluation.score_scenes import BOUNDARY_PX, ScenePrediction, ScoringOptions, score_scenes
-from levelground.files import append_text, command_line
+from levelground.files import append_text, command_line, copy_or_link
 from levelground.imagery.legend import LabelMap, Legend
-from levelground.metrics.counts import SceneCounts, write_counts
+from levelground.metrics.counts import SceneCounts, join_counts, read_counts, write_counts
 from levelground.metrics.scores import miou
 from levelground.models.loading import load_model
 from levelground.models.spec import run_geometry
 from levelground.records import atomic_path, sha256_file, sha256_json
-from levelground.runs import EVALUATION_LOG, EvaluationRecord, Run, write_card
+from levelground.runs import (
+    EVALUATION_LOG,
+    RUN_FILE,
+    EvaluationRecord,
+    Run,
+    RunCard,
+    SelectionRecord,
+    SpeedRecord,
+    read_run,
+    runs_folder,
+    write_card,
+)
 from levelground.runtime import Runtime
 from levelground.tile_geometry import OWN_TILES, TileGeometry, choose_geometry
 
@@ -87,6 +98,83 @@ def evaluate_run(
     score = float(miou(counts.counts.sum(axis=0), dataset.legend.counted, "official"))
     say(f"{run.name}: {split} mIoU {score:.4f} over {len(counts.scenes)} scenes, {speed:.1f} megapixels/s.")
     return run
+
+
+def join_folds(runs: Sequence[Run], dataset: Dataset) -> Run:
+    """Join the test counts of the runs of all folds, scene by scene, into one run of the study.
+
+    Args:
+        runs: The run of each fold, in order, evaluated on its test scenes.
+        dataset: The data set that is in these folds; its folder is the study's.
+    Returns:
+        The joined run, ``runs/NAME``: counts and masks of every scene, each by the model that did not learn from it.
+    Raises:
+        RecordError: The counts of a fold are missing, damaged or of other scenes.
+        DiskError: Nothing can be written.
+    """
+    counts = join_counts([read_counts(run.counts_path("test")) for run in runs], split_sha256=dataset.split_sha256)
+    identity = sha256_json([dataset.split_sha256, [run.card.identity for run in runs]])
+    folder = _joined_folder(runs_folder(dataset.folder), runs[0].name, identity)
+    entries = [run.card.evaluations["test"] for run in runs]
+    evaluation = sha256_json([identity, [entry.counts_sha256 for entry in entries]])
+    if (folder / RUN_FILE).exists() and is_evaluated(read_run(folder), "test", evaluation):
+        run = read_run(folder)
+        log_test_evaluation(run, dataset)
+        return run
+    joined = Run(folder, _joined_card(runs, dataset, folder.name, identity))
+    for run in runs:
+        for mask in sorted(run.preds_folder("test").rglob("*.png")):
+            copy_or_link(mask, joined.preds_folder("test") / mask.relative_to(run.preds_folder("test")))
+    remove_other_masks(joined.preds_folder("test"), counts.scenes.tolist())
+    write_counts(joined.counts_path("test"), counts)
+    entry = dataclasses.replace(
+        entries[0],
+        identity=evaluation,
+        counts_sha256=sha256_file(joined.counts_path("test")),
+        megapixels_per_s=float(counts.megapixels.sum() / max(1e-9, float(counts.forward_s.sum()))),
+        loss=float(counts.loss_sum.sum() / max(1, int(counts.loss_pixels.sum()))),
+        dice_loss=None,
+    )
+    return record_evaluation(joined, dataset, "test", entry)
+
+
+def _joined_folder(folder: Path, name: str, identity: str) -> Path:
+    """Return the folder of a joined run; one of another identity is left alone, as in training."""
+    for candidate in (name, f"{name}-{identity[:8]}"):
+        path = folder / candidate
+        if not (path / RUN_FILE).exists() or read_run(path).card.identity == identity:
+            return path
+    raise RecordError(f"{folder / name}: holds another run. Remove it or choose another --out.")
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are known."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _joined_card(runs: Sequence[Run], dataset: Dataset, name: str, identity: str) -> RunCard:
+    """Make the card of a joined run: what its folds have in common, and means of what they took."""
+    cards = [run.card for run in runs]
+    steps, images = (_mean(getattr(card, name) for card in cards) for name in ("steps_done", "images_seen"))
+    return dataclasses.replace(
+        cards[0],
+        name=name,
+        status="joined",
+        outputs=(),
+        identity=identity,
+        train_sha256=sha256_json([card.train_sha256 for card in cards]),
+        split_sha256=dataset.split_sha256,
+        selection=SelectionRecord(rule=cards[0].selection.rule),
+        speed=SpeedRecord(train_images_per_s=_mean(card.speed.train_images_per_s for card in cards)),
+        evaluations={},
+        folds=tuple(run.folder.resolve().relative_to(dataset.folder.resolve()).as_posix() for run in runs),
+        steps_done=None if steps is None else round(steps),
+        images_seen=None if images is None else round(images),
+        megapixels_seen=_mean(card.megapixels_seen for card in cards),
+        train_s=_mean(card.train_s for card in cards),
+        wall_s=_mean(card.wall_s for card in cards),
+    )
 
 
 def check_evaluable(run: Run, dataset: Dataset, split: SplitName) -> None:

@@ -3,6 +3,7 @@
 Letters: S scenes, K classes of the legend, B bins of confidence.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
@@ -293,6 +294,26 @@ class SceneCounts:
     def n_classes(self) -> int:
         """The number of classes K, uncounted ones included."""
         return int(self.counts.shape[-1])
+
+
+def join_counts(parts: Sequence[SceneCounts], *, split_sha256: str) -> SceneCounts:
+    """Join the counts of several sets of scenes into one record, the scenes in order of their ids.
+
+    Args:
+        parts: Counts of unlike scenes with one legend and one boundary distance.
+        split_sha256: Hash of the split that all the scenes together belong to.
+    Raises:
+        RecordError: Two parts hold the same scene, or legends, classes or boundary distances differ.
+    """
+    alike = {(part.legend_sha256, part.boundary_px, part.counts.shape[1:], part.conf_n.shape[1:]) for part in parts}
+    if len(alike) != 1:
+        raise RecordError("counts were made with unlike legends or boundaries. Evaluate all folds again.")
+    order = np.argsort(np.concatenate([part.scenes for part in parts]), kind="stable")
+    joined = {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in _KINDS}
+    first = parts[0]
+    return SceneCounts(
+        legend_sha256=first.legend_sha256, split_sha256=split_sha256, boundary_px=first.boundary_px, **joined
+    )
 
 
 _KINDS = {

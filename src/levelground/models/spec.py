@@ -193,6 +193,11 @@ def read_model_spec(run: Run) -> ModelSpec:
         LegendError: The card's legend contradicts itself.
     """
     card = run.card
+    if card.folds:
+        raise ModelError(
+            f"{run.name}: joins the counts of {len(card.folds)} folds and has no model of its own. Give the run of a "
+            f"fold, such as {run.study / card.folds[0]}."
+        )
     if not card.outputs:
         raise ModelError(f"{run.name}: holds predicted masks and no model. Give a run that was trained or adopted.")
     return ModelSpec(
