@@ -55,7 +55,9 @@ def test_two_processes_train_one_run_and_go_on_exactly(tmp_path: Path) -> None:
     assert "Error" not in said
     again = start("train", "--resume", str(folder))
     assert (again.communicate()[1].count("goes on at step"), again.returncode) == (1, 0)
-    assert (whole.communicate()[1], whole.returncode) == ("", 0)
+    said = whole.communicate()[1].splitlines()
+    assert whole.returncode == 0
+    assert [line.split(", ")[0] for line in said] == [f"train {folder.name}: {step} of 60" for step in (30, 60)]
     (run,) = list_runs(first)
     assert (run.card.processes, run.card.status, run.card.images_seen) == (2, "finished", 4 * STEPS)
     assert run.card.megapixels_seen == pytest.approx(4 * STEPS * 32 * 32 / 1e6)
