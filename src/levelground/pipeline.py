@@ -121,7 +121,10 @@ def adopted_runs(folder: Path, dataset: Dataset) -> list[Run]:
     return [
         run
         for run in list_runs(folder)
-        if run.adopted and run.counts_path("test").exists() and run.card.legend_sha256 == dataset.legend.digest()
+        if run.adopted
+        and run.card.transferred_from is None
+        and run.counts_path("test").exists()
+        and run.card.legend_sha256 == dataset.legend.digest()
     ]
 
 

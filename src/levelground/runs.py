@@ -138,6 +138,26 @@ class AdoptionRecord(OpenRecord):
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class TransferRecord(OpenRecord):
+    """Source of a run that was trained on another data set than that of the study it lies in."""
+
+    study: StrictStr
+    """Name of the study that it was trained in."""
+    run: StrictStr
+    """Its name there."""
+    legend: StrictStr | None = None
+    """Name of the legend that it learnt."""
+    scenes: StrictInt | None = None
+    """Number of its training scenes, where that is known."""
+    train_sha256: StrictStr | None = None
+    """Hash of the training and validation scenes there."""
+    split_sha256: StrictStr | None = None
+    """Hash of the split there."""
+    classes: Mapping[str, StrictStr] = dataclasses.field(default_factory=dict)
+    """Each class that it predicts, with the class here that it counts as."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
 class RunCard(OpenRecord):
     """Run card, ``run.json``: all that is known of a run. A field without a value is not known, as of adopted runs."""
 
@@ -169,7 +189,8 @@ class RunCard(OpenRecord):
     budget: BudgetRecord | None = None
     steps_per_epoch: StrictInt | None = None
     outputs: tuple[ClassIndex, ...] = ()
-    """Legend index of each output of the network; empty for adopted predictions."""
+    """Legend index of each output of the network; the probabilities of outputs with one index are summed. Empty for
+    adopted predictions."""
     tile: Pixels | None = None
     """Side of the inference tile, px; 0 takes whole scenes."""
     halo: Pixels | None = None
@@ -204,6 +225,8 @@ class RunCard(OpenRecord):
     identity: StrictStr
     """Hash of all that decides the weights."""
     adopted_from: AdoptionRecord | None = None
+    transferred_from: TransferRecord | None = None
+    """Where it was trained, if on another data set."""
     known_as: Annotated[StrictStr, Field(min_length=1)] | None = None
     """Architecture that an adopted run is a training of, as ``adopt --as`` named it."""
     steps_done: StrictInt | None = None

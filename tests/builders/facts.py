@@ -114,6 +114,8 @@ DESCRIPTIONS: tuple[Fact, ...] = (
     descriptions.FasterTraining({"unet": 2.0, "pspnet": 6.0, "fpn": 6.0}),
     descriptions.FasterTraining({"unet": 4.0, "pspnet": 4.0}),
     descriptions.UnlikeSteps("2 minutes", {"unet": 1, "pspnet": 1200}),
+    descriptions.TrainedElsewhere({"north": ("unet s0", "fpn s0"), "east": ("fpn s1",)}, {"north": 7, "east": 1}, True),
+    descriptions.TrainedElsewhere({"north": ("unet s0",)}, {"north": None}, False),
     descriptions.UnlikeTrainable({"unet": 1.0, "pspnet": 0.1}),
     descriptions.ConfusedMost("pspnet", (descriptions.Confusion(0.31, 1, 0, ("Rangeland", "Agriculture land")),)),
     descriptions.NeverPredicted(1, "Rangeland", 0.45, ("fpn",), all_models=False),

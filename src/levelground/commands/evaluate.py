@@ -1,13 +1,16 @@
 """Count the right and wrong pixels of runs in each scene of a split; counts that are there already are reused."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from levelground.config import DeviceGroup, DeviceOptions, TileOptions
+
+if TYPE_CHECKING:
+    from levelground.runs import Run
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -20,12 +23,18 @@ class EvaluateConfig:
     """Names of runs in the study; none takes every run that has a model."""
     split: Literal["test", "val"] = "test"
     """Scenes to evaluate on. Every evaluation on test is written down, and the report shows their number."""
+    on: Path | None = None
+    """Study of another data set: the runs are copied into it as RUN-from-STUDY, keep their normalisation, and are
+    evaluated on its scenes."""
+    class_map: tuple[str, ...] = ()
+    """With --on: THEIRS=OURS for classes of the runs, by name or number, that have another name there; several may
+    become one."""
     tiles: tyro.conf.OmitArgPrefixes[TileOptions] = TileOptions()
     device_options: DeviceGroup = DeviceOptions()
 
 
 def evaluate(config: EvaluateConfig) -> list[Path]:
-    """Evaluate runs of a study.
+    """Evaluate runs of a study, on its own scenes or on those of another one.
 
     Args:
         config: What to evaluate.
@@ -39,40 +48,60 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     from levelground.datasets.dataset import read_dataset
     from levelground.errors import ConfigError
     from levelground.evaluation.evaluate import check_evaluable, evaluate_run
+    from levelground.evaluation.transfer import transfer_run
     from levelground.exporting.model_card import write_model_card
     from levelground.models.spec import run_geometry
     from levelground.records import one_writer
-    from levelground.runs import list_runs, read_run, runs_folder
     from levelground.runtime import open_runtime
     from levelground.tile_geometry import choose_geometry
 
-    if (config.study / "run.json").exists():
-        if config.runs:
-            raise ConfigError(f"{config.study}: is one run, so --runs names none in it. Leave --runs away.")
-        study = config.study.resolve().parent.parent
-        runs = [read_run(config.study)]
-    else:
-        study = config.study
-        named = [read_run(runs_folder(study) / name) for name in config.runs]
-        runs = named or [run for run in list_runs(study) if run.card.outputs]
-    dataset = read_dataset(study)
-    joined = [run for run in runs if run.card.folds]
-    if joined or (dataset.split.folds and not runs):
-        raise ConfigError(
-            f"{study}: is in {len(dataset.split.folds)} folds, whose runs are evaluated each on its own test scenes. "
-            f"Say levelground evaluate {study / 'folds' / '1'}, or levelground study for all of them."
-        )
-    if not runs:
-        raise ConfigError(f"{study}: no run with a model in runs/. Train or adopt one first.")
+    if config.class_map and config.on is None:
+        raise ConfigError("--class-map names the classes of another data set. Give its study with --on, or leave it.")
+    study, runs = _named_runs(config)
+    dataset = read_dataset(config.on or study)
+    if dataset.split.folds:
+        raise ConfigError(_about_folds(dataset.folder, len(dataset.split.folds)))
     for run in runs:
-        check_evaluable(run, dataset, config.split)
         choose_geometry(run_geometry(run), config.tiles)
-    runtime = open_runtime(config.device_options)
-    with one_writer(study):
+    with one_writer(dataset.folder):
+        if config.on is not None:
+            runs = [transfer_run(run, dataset, config.split, class_map=config.class_map) for run in runs]
+        for run in runs:
+            check_evaluable(run, dataset, config.split)
+        runtime = open_runtime(config.device_options)
         paths = []
         for run in runs:
             evaluated = evaluate_run(run, dataset, config.split, runtime=runtime, tiles=config.tiles)
             paths.append(evaluated.counts_path(config.split))
             write_model_card(evaluated)
-    say(f"Next: levelground compare {config.study}")
+    say(f"Next: levelground compare {config.on or config.study}")
     return paths
+
+
+def _named_runs(config: EvaluateConfig) -> tuple[Path, list["Run"]]:
+    """Return the study and the runs in it that are asked for."""
+    from levelground.datasets.dataset import read_dataset
+    from levelground.errors import ConfigError
+    from levelground.runs import list_runs, read_run, runs_folder
+
+    if (config.study / "run.json").exists():
+        if config.runs:
+            raise ConfigError(f"{config.study}: is one run, so --runs names none in it. Leave --runs away.")
+        return config.study.resolve().parent.parent, [read_run(config.study)]
+    named = [read_run(runs_folder(config.study) / name) for name in config.runs]
+    found = named or list_runs(config.study)
+    folds = next((len(run.card.folds) for run in found if run.card.folds), 0)
+    if folds:
+        raise ConfigError(_about_folds(config.study, folds))
+    runs = named or [run for run in found if run.card.outputs]
+    if not runs and not read_dataset(config.study).split.folds:
+        raise ConfigError(f"{config.study}: no run with a model in runs/. Train or adopt one first.")
+    return config.study, runs
+
+
+def _about_folds(study: Path, folds: int) -> str:
+    """Say why the study of all folds is not evaluated at once."""
+    return (
+        f"{study}: is in {folds} folds, whose runs are evaluated each on its own test scenes. "
+        f"Say levelground evaluate {study / 'folds' / '1'}, or levelground study for all of them."
+    )

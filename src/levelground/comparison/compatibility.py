@@ -17,7 +17,7 @@ from levelground.comparison.text import listing
 from levelground.errors import RecordError, UnlikeError
 from levelground.metrics.counts import SceneCounts
 from levelground.records import to_json
-from levelground.runs import BudgetRecord, Run
+from levelground.runs import BudgetRecord, Run, RunCard
 
 UNKNOWN = "unknown"
 """The value of a field that a run cannot tell."""
@@ -133,11 +133,19 @@ def protocol_of(item: Evaluated) -> dict[str, JsonValue]:
     fields: dict[str, JsonValue] = {f"recipe.{key}": value for key, value in recipe.items() if key not in _OF_THE_MODEL}
     fields["budget"] = describe_budget(card.budget, card.steps_done)
     fields["weights"] = card.encoder_weights or UNKNOWN
-    fields["training scenes"] = (card.train_sha256 or UNKNOWN)[:12]
-    fields["split"] = (card.split_sha256 or UNKNOWN)[:12]
+    fields["training scenes"] = training_scenes(card)
+    elsewhere = card.transferred_from
+    fields["split"] = ((elsewhere.split_sha256 if elsewhere else card.split_sha256) or UNKNOWN)[:12]
     fields["tile"] = UNKNOWN if card.tile is None else card.tile
     fields["halo"] = UNKNOWN if card.halo is None else card.halo
     return fields
+
+
+def training_scenes(card: RunCard) -> str:
+    """Return the hash of a run's training and validation scenes, after the name of their study if it is another one."""
+    if card.transferred_from is None:
+        return (card.train_sha256 or UNKNOWN)[:12]
+    return f"{card.transferred_from.study} ({(card.transferred_from.train_sha256 or UNKNOWN)[:12]})"
 
 
 def describe_budget(budget: BudgetRecord | None, steps_done: int | None) -> str:

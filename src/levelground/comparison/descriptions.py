@@ -92,6 +92,23 @@ class UnlikeSteps(Fact):
 
 
 @dataclass(frozen=True)
+class TrainedElsewhere(Fact):
+    """Models that were trained on another data set than the one whose scenes they are judged on.
+
+    Attributes:
+        runs: Labels of the runs of each other study.
+        scenes: Its number of training scenes, where that is known.
+        all_runs: Whether no run of the comparison was trained here.
+    """
+
+    code = "trained_elsewhere"
+    kept = ("runs", "scenes")
+    runs: Mapping[str, tuple[str, ...]]
+    scenes: Mapping[str, int | None]
+    all_runs: bool
+
+
+@dataclass(frozen=True)
 class Confusion:
     """Pixels of one true class that are predicted as another class.
 
@@ -202,6 +219,7 @@ class RankFlipsOfMetrics(_RankFlips):
 def describe(comparison: Comparison) -> list[Fact]:
     """Return all facts that describe, in reading order: learning, speed and budget, then classes and rankings."""
     return [
+        *trained_elsewhere(comparison),
         *converges_first(comparison),
         *still_learning(comparison),
         *fastest(comparison),
@@ -212,6 +230,19 @@ def describe(comparison: Comparison) -> list[Fact]:
         *absent_classes(comparison),
         *rank_flips(comparison),
     ]
+
+
+def trained_elsewhere(comparison: Comparison) -> list[Fact]:
+    """Find the runs that learnt from another data set, by the study that they come from."""
+    runs: dict[str, tuple[str, ...]] = {}
+    scenes: dict[str, int | None] = {}
+    for run in comparison.runs:
+        source = run.card.transferred_from
+        if source is not None:
+            runs[source.study] = (*runs.get(source.study, ()), run.label)
+            scenes[source.study] = source.scenes
+    n = sum(map(len, runs.values()))
+    return [TrainedElsewhere(runs, scenes, n == len(comparison.runs))] if runs else []
 
 
 def converges_first(comparison: Comparison) -> list[Fact]:

@@ -224,6 +224,8 @@ def export_run(run: Run, to: ExportFormat, options: ExportOptions = NO_OPTIONS) 
     target = export_path(run, to)
     if not options.overwrite:
         refuse_existing(run, [to])
+    if to == "smp" and spec.outputs != run.card.outputs:
+        raise ModelError(f"{run.name}: sums several outputs into a class, which that library does not. Pass --to onnx.")
     model = dataclasses.replace(load_model(run), spec=spec)
     runtime = make_runtime("cpu", "fp32", threads=options.threads)
     if to == "onnx":

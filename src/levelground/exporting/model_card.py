@@ -46,11 +46,12 @@ def write_model_card(run: Run) -> None:
     """Write ``model/README.md`` of a run, and beside it the model specification that makes the folder work on its own.
 
     Args:
-        run: The run; one without weights (adopted masks) gets none.
+        run: The run; one without weights (adopted masks) gets none, nor one that was trained on another data set.
     Raises:
         DiskError: They cannot be written.
     """
-    if not (run.model_folder / "model.safetensors").exists() or not run.card.outputs:
+    trained_here = run.card.transferred_from is None  # else the card beside the original holds
+    if not (run.model_folder / "model.safetensors").exists() or not run.card.outputs or not trained_here:
         return
     spec = read_model_spec(run)
     text, path = card_text(run, spec), run.model_folder / "README.md"

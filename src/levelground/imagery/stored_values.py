@@ -1,12 +1,12 @@
-"""Map the values that index masks store to labels, and number the classes of masks that come without a legend."""
+"""Map stored values to labels and the classes of one legend to those of another; number classes without a legend."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.errors import LegendError, SceneError
+from levelground.errors import ConfigError, LegendError, SceneError
 from levelground.imagery.colours import distinct_colours
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader
@@ -46,6 +46,63 @@ def numbered_legend(values: Collection[int]) -> Legend:
     colours = distinct_colours(len(kept))
     classes = (LegendClass(i, f"value {v}", colours[i], values=(v,)) for i, v in enumerate(kept))
     return Legend("values", tuple(classes))
+
+
+def find_class(word: str, legend: Legend) -> int | None:
+    """Find a class by its English or Russian name, case and spaces aside; ``None`` where no class is called so.
+
+    Example:
+        >>> from levelground.imagery.legend import DEEPGLOBE
+        >>> find_class("forest  LAND", DEEPGLOBE)
+        3
+    """
+    asked = " ".join(word.casefold().split())
+    for entry in legend.classes:
+        if asked in {" ".join(name.casefold().split()) for name in (entry.name, entry.name_ru) if name}:
+            return entry.index
+    return None
+
+
+def parse_class_map(pairs: Sequence[str], source: Legend, target: Legend) -> dict[int, int]:
+    """Read a class map, ``THEIRS=OURS`` each, where both sides are names or indices of classes.
+
+    Args:
+        pairs: The pairs; several classes of ``source`` may become one of ``target``.
+        source: The legend of the left sides.
+        target: The legend of the right sides.
+    Returns:
+        The index in ``target`` of each class of ``source`` that is named.
+    Raises:
+        ConfigError: A pair has no ``=``, names no class, or gives one class a second meaning.
+
+    Example:
+        >>> from levelground.imagery.legend import DEEPGLOBE
+        >>> parse_class_map(["class 1=Water", "2=Forest land"], default_legend(3), DEEPGLOBE)
+        {1: 4, 2: 3}
+    """
+    found: dict[int, int] = {}
+    for pair in pairs:
+        left, equals, right = pair.partition("=")
+        if not equals:
+            raise ConfigError(
+                f'--class-map {pair!r}: expected THEIRS=OURS, such as "{source.names[0]}={target.names[0]}".'
+            )
+        theirs, ours = _class_index(left, source, pair), _class_index(right, target, pair)
+        if found.setdefault(theirs, ours) != ours:
+            raise ConfigError(f"--class-map {pair!r}: {source.names[theirs]} has another meaning before. Give it once.")
+    return found
+
+
+def _class_index(word: str, legend: Legend, pair: str) -> int:
+    """Return the index of the class that one side of a pair names."""
+    by_name, text = find_class(word, legend), word.strip()
+    if by_name is not None:
+        return by_name
+    if text.isascii() and text.isdigit() and int(text) < legend.n_classes:
+        return int(text)
+    raise ConfigError(
+        f"--class-map {pair!r}: {text!r} is not a class of {legend.name!r}. Its classes are {', '.join(legend.names)}."
+    )
 
 
 def labels_of_values(values: Pixels, legend: Legend, tag: float | None) -> tuple[LabelMap, NDArray[np.bool_], int]:

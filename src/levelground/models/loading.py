@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
 from levelground.errors import ModelError, WeightsError
 from levelground.models.build import create_network
 from levelground.models.model import Model, Overrides, described_model
@@ -73,6 +76,29 @@ def load_model(run: Run) -> Model:
     spec, folder = read_model_spec(run), run.model_folder
     if not (folder / WEIGHTS_FILE).exists():
         raise WeightsError(f"{folder}: no {WEIGHTS_FILE}. Train the run to its end, or adopt the weights anew.")
-    network = create_network(spec.arch, spec.encoder, spec.bands, len(spec.outputs))
+    outputs = run.card.outputs
+    network = create_network(spec.arch, spec.encoder, spec.bands, len(outputs))
     network.load_state_dict(fit_state(read_state(folder), network.state_dict(), source=str(folder), part="network"))
+    network = network if spec.outputs == outputs else SummedOutputs(network, outputs)
     return described_model(spec, network.eval(), sha256_file(folder / WEIGHTS_FILE))
+
+
+class SummedOutputs(nn.Module):
+    """A network whose outputs of one class are made one, so that the probabilities after a softmax are their sums.
+
+    Args:
+        network: The network, of logits.
+        outputs: The class of each of its outputs; classes keep the order in which they come first.
+    """
+
+    def __init__(self, network: nn.Module, outputs: Sequence[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.members = tuple(
+            tuple(number for number, other in enumerate(outputs) if other == index) for index in dict.fromkeys(outputs)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``(N, classes, H, W)``: the logarithm of the sum of each class's exponentials."""
+        logits = self.network(x)
+        return torch.stack([logits[:, list(members)].float().logsumexp(dim=1) for members in self.members], dim=1)

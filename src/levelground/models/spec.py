@@ -186,7 +186,7 @@ def run_geometry(run: Run) -> TileGeometry:
 
 
 def read_model_spec(run: Run) -> ModelSpec:
-    """Return the specification of a run's model, as its card has it.
+    """Return the specification of a run's model, as its card has it, each class once.
 
     Raises:
         ModelError: The run holds masks and no model.
@@ -205,7 +205,7 @@ def read_model_spec(run: Run) -> ModelSpec:
         arch=run.arch,
         encoder=run.encoder,
         legend=Legend.from_json(card.legend),
-        outputs=card.outputs,
+        outputs=tuple(dict.fromkeys(card.outputs)),
         mean=card.mean,
         std=card.std,
         dtype=card.dtype or _study_dtype(run.folder),
