@@ -276,6 +276,8 @@ def evaluate(
     *,
     runs: str | Sequence[str] = (),
     split: Literal["test", "val"] = "test",
+    on: str | PathLike[str] | None = None,
+    class_map: str | Sequence[str] = (),
     tile: int | None = None,
     halo: int | None = None,
     batch: int | None = None,
@@ -292,6 +294,10 @@ def evaluate(
             has a model.
         split (Literal['test', 'val']): Scenes to evaluate on. Every evaluation on test is
             written down, and the report shows their number.
+        on (path | None): Study of another data set: the runs are copied into it as
+            RUN-from-STUDY, keep their normalisation, and are evaluated on its scenes.
+        class_map (str | Sequence[str]): With ``on``: THEIRS=OURS for classes of the runs,
+            by name or number, that have another name there; several may become one.
         tile (int | None): Side of a tile, px, a multiple of 32; 0 takes whole scenes; None
             takes the model's.
         halo (int | None): Half of the overlap of neighbouring tiles, px; None takes the
