@@ -21,7 +21,7 @@ $(BIN)/uv:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 .venv/ready: pyproject.toml constraints.txt | $(BIN)/uv
-	@$(INSTALL) --editable .
+	@$(INSTALL) --editable '.[export]'
 	@touch $@
 
 .venv/ready-dev: .venv/ready

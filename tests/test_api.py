@@ -86,7 +86,8 @@ def test_a_function_has_the_names_of_the_flags(command: str) -> None:
         if argument.default is MISSING:
             assert parameters[name].default is inspect.Parameter.empty
         else:
-            assert parameters[name].default == argument.default
+            default = argument.default
+            assert parameters[name].default == (str(default) if isinstance(default, Path) else default)
     assert (function.__name__, function.__module__) == (command, "levelground")
     assert "\nReturns:\n" in function.__doc__
     assert "--" not in function.__doc__.partition("Returns:")[0]  # arguments are called by their names, not as flags
@@ -95,7 +96,7 @@ def test_a_function_has_the_names_of_the_flags(command: str) -> None:
 def test_a_long_signature_is_printed_in_lines() -> None:
     """Help shows one argument a line, those that need no name first."""
     text = str(inspect.signature(lg.study))
-    assert text.startswith("(\n    data=None,\n    *,\n    out,\n")
+    assert text.startswith("(\n    data=None,\n    *,\n    out='study',\n")
     assert "    seeds=(0,),\n" in text
     assert str(inspect.signature(lg.report)) == "(study, *, out=None, figures=True)"
 
@@ -253,7 +254,7 @@ def test_a_type_checker_sees_the_functions(tmp_path: Path) -> None:
         'lg.predict("run", ["a.tif"], out="maps", tta="d4")\n'
         'lg.compare("study", metrics="official.miou")\n'
         'lg.predict("run", ["a.tif"], out="maps", tta="d8")\n'
-        'lg.prepare("scenes")\n',
+        'lg.predict("run")\n',
         encoding="utf-8",
     )
     done = subprocess.run(

@@ -328,3 +328,16 @@ def test_a_system_without_locks_has_one_writer_by_a_file(tmp_path: Path, monkeyp
     with one_writer(tmp_path):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_folder_made_for_nothing_is_removed(tmp_path: Path) -> None:
+    """Where the work fails before it writes anything, no folder is left; what existed or was written stays."""
+    new, filled, old = tmp_path / "new", tmp_path / "filled", tmp_path / "old"
+    old.mkdir()
+    for folder in (new, filled, old):
+        with pytest.raises(ValueError, match="no data"), one_writer(folder):
+            if folder == filled:
+                (folder / "dataset.json").write_text("{}")
+            raise ValueError("no data")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["filled", "old"]
+    assert (filled / "dataset.json").exists()

@@ -350,7 +350,7 @@ def predict(
     model: str | PathLike[str],
     inputs: str | Sequence[str],
     *,
-    out: str | PathLike[str],
+    out: str | PathLike[str] = "maps",
     bands: int | Sequence[int] = (),
     alpha: bool = True,
     zero_is_nodata: bool = False,
@@ -435,7 +435,7 @@ def predict(
 def prepare(
     data: str | PathLike[str] | None = None,
     *,
-    out: str | PathLike[str],
+    out: str | PathLike[str] = "study",
     layout: Literal["auto", "kaggle", "folders", "index", "geotiff", "raster"] = "auto",
     legend: str | PathLike[str] | None = None,
     split: Literal["auto", "origin", "lists", "random", "grouped", "folders"] = "auto",
@@ -508,7 +508,7 @@ def report(
 def study(
     data: str | PathLike[str] | None = None,
     *,
-    out: str | PathLike[str],
+    out: str | PathLike[str] = "study",
     layout: Literal["auto", "kaggle", "folders", "index", "geotiff", "raster"] = "auto",
     legend: str | PathLike[str] | None = None,
     split: Literal["auto", "origin", "lists", "random", "grouped", "folders"] = "auto",

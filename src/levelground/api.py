@@ -217,11 +217,18 @@ def signature_of(command: str) -> inspect.Signature:
             inspect.Parameter(
                 argument.name,
                 kinds[argument.first],
-                default=inspect.Parameter.empty if argument.default is MISSING else argument.default,
+                default=_shown_default(argument.default),
             )
             for argument in parameters_of(command)
         ]
     )
+
+
+def _shown_default(default: object) -> object:
+    """Return a default as a signature shows it: a path as the text that a caller would write."""
+    if default is MISSING:
+        return inspect.Parameter.empty
+    return str(default) if isinstance(default, Path) else default
 
 
 def docstring_of(command: str) -> str:

@@ -272,7 +272,7 @@ SplitRule = Literal["auto", "origin", "lists", "random", "grouped", "folders"]
 class PrepareOptions:
     """What to prepare, and how."""
 
-    out: Path
+    out: Path = Path("study")
     """Folder that gets dataset.json; a study folder."""
 
     data: Path | None = None

@@ -223,12 +223,14 @@ def one_writer(folder: Path) -> Iterator[None]:
     """Hold a folder for this process, and remove files that killed processes left half-written in it.
 
     Args:
-        folder: The folder to hold; made where it is missing.
+        folder: The folder to hold; made where it is missing, and removed again where the block fails before anything
+            is written into it.
     Raises:
         BusyError: Another process holds it; the message says which, where, since when, and its command.
         DiskError: The folder cannot be made, written or locked.
     """
     with contextlib.ExitStack() as after:
+        made = not folder.exists()
         with writing(folder, "Choose another --out"):
             folder.mkdir(parents=True, exist_ok=True)
             handle = open_for_blocks(folder / LOCK_FILE)
@@ -237,7 +239,20 @@ def one_writer(folder: Path) -> Iterator[None]:
         _lock(handle, folder, after)
         remove_leftovers(folder)
         remove_leftovers(folder / "runs", deep=True)
-        yield
+        try:
+            yield
+        except BaseException:
+            if made:
+                _remove_unused(folder)
+            raise
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove a folder that holds nothing but its lock; the lock is still ours, so nobody else is in it."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+            (folder / LOCK_FILE).unlink()
+            folder.rmdir()
 
 
 def _lock(handle: int, folder: Path, after: contextlib.ExitStack) -> None:

@@ -21,7 +21,7 @@ class PredictConfig:
     """Run folder, folder with config.json and model.safetensors, or .onnx file."""
     inputs: tyro.conf.Positional[tuple[str, ...]]
     """Images, rasters, folders (with all their subfolders) and patterns such as 'scenes/*.tif'."""
-    out: Path
+    out: Path = Path("maps")
     """Folder of the maps; subfolders of a folder that was given are kept in it."""
     prediction: tyro.conf.OmitArgPrefixes[PredictOptions] = PredictOptions()
     legend: Path | None = None

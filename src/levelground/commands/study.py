@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class StudyConfig:
     """Options of ``study``."""
 
-    scenes: tyro.conf.OmitArgPrefixes[PrepareOptions]
+    scenes: tyro.conf.OmitArgPrefixes[PrepareOptions] = PrepareOptions()
     study: Annotated[tyro.conf.OmitArgPrefixes[StudyOptions], tyro.conf.arg(name="")] = StudyOptions()
     device_options: DeviceGroup = DeviceOptions()
 
