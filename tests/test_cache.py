@@ -125,6 +125,47 @@ def test_damaged_entry_is_decoded_anew(
     assert np.array_equal(cache.open(entry.image_key, entry.labels_key).pixels, read_pixels(scene))
 
 
+@pytest.mark.parametrize("place", [-1, -20, -30, 140])
+def test_a_changed_value_is_refused_and_then_decoded_anew(
+    cache: Cache, scene: SceneFile, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the pixels and in their checksum; a reader removes the entry, so that preparing again makes it anew."""
+    entry = cache.store(scene, DEEPGLOBE)
+    path, before = cache.path(entry.image_key), cache.path(entry.image_key).read_bytes()
+    content = bytearray(before)
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        RecordError, match=r"\.npy: cached scene is missing or damaged\. Run levelground prepare again\.$"
+    ):
+        cache.open(entry.image_key, entry.labels_key)
+    assert not path.exists()
+    path.write_bytes(content)
+    seen = _count_decodes(monkeypatch)
+    assert cache.store(scene, DEEPGLOBE) == entry
+    assert seen == ["1"]
+    assert path.read_bytes() == before
+
+
+def test_changed_figures_of_labels_are_counted_anew(cache: Cache, scene: SceneFile) -> None:
+    """Any digit of them."""
+    entry = cache.store(scene, DEEPGLOBE)
+    assert entry.labels_key
+    path = cache.path(entry.labels_key).with_suffix(".json")
+    before = path.read_bytes()
+    path.write_bytes(before.replace(b'"ignored_pixels": 0', b'"ignored_pixels": 1'))
+    assert path.read_bytes() != before
+    assert cache.store(scene, DEEPGLOBE) == entry
+
+
+def test_an_entry_of_0_1_0_is_read(cache: Cache, scene: SceneFile) -> None:
+    """It has no checksum behind its values."""
+    entry = cache.store(scene, DEEPGLOBE)
+    path = cache.path(entry.image_key)
+    path.write_bytes(path.read_bytes()[:-24])
+    assert np.array_equal(cache.open(entry.image_key, None).pixels, read_pixels(scene))
+
+
 def test_missing_or_damaged_entry_is_one_line(cache: Cache, scene: SceneFile) -> None:
     """The remedy is to prepare again."""
     entry = cache.store(scene, DEEPGLOBE)

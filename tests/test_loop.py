@@ -450,6 +450,7 @@ def test_the_origin_recipe_trains_whole_scenes(
 def test_a_card_is_json_that_reads_back(undisturbed: Run) -> None:
     """Every number is finite or null, and the record says its kind."""
     card = json.loads((undisturbed.folder / "run.json").read_text(encoding="utf-8"))
+    assert len(card.pop("sha256")) == 64
     assert card == to_json(read_run(undisturbed.folder).card)
     assert card["kind"] == "run"
     assert weights(undisturbed)

@@ -7,12 +7,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, StrictInt, StrictStr
+from pydantic import BeforeValidator, JsonValue, StrictInt, StrictStr
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from levelground.errors import RecordError
 from levelground.files import append_text
+from levelground.reading import check_seal, parse_json, read_bytes, seal
 from levelground.records import (
     RECORD_CONFIG,
     OpenRecord,
@@ -85,34 +86,50 @@ def append_history(folder: Path, lines: Iterable[HistoryLine]) -> None:
 
 
 def _written(line: HistoryLine) -> str:
-    return json.dumps(to_json(line), allow_nan=False) + "\n"
+    return seal(json.dumps(to_json(line), allow_nan=False), "line") + "\n"
 
 
 def read_history(folder: str | PathLike[str]) -> list[HistoryLine]:
     """Read the lines of ``history.jsonl``; a last line that a kill cut short is left out.
 
     Raises:
-        RecordError: A line before the last is not a JSON object, or a field holds a value of a wrong type.
+        RecordError: A line before the last is not a JSON object or was changed after it was written, a field holds a
+            value of a wrong type, or the file cannot be read.
     """
     path = Path(folder) / HISTORY_FILE
     if not path.exists():
         return []
-    return list(_parsed(path, path.read_text(encoding="utf-8", errors="replace").split("\n")))
+    try:
+        content = read_bytes(path)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}). Mend the file or its permissions.") from error
+    return list(_parsed(path, content.decode("utf-8", "replace").split("\n")))
 
 
 def _parsed(path: Path, lines: list[str]) -> Iterator[HistoryLine]:
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
-        try:
-            content = json.loads(line)
-        except ValueError:
-            content = None
         source = f"{path}: line {number}"
-        if isinstance(content, dict):
+        content = _object(line)
+        if content is not None:
+            try:
+                check_seal(line, "line")
+            except ValueError as error:
+                raise RecordError(f"{source} was changed after it was written ({error}). Remove the line.") from error
+            content.pop("crc32", None)
             yield check_record(content, HistoryLine, source=source, remedy="Remove the line.")
-        elif number < len(lines):
+        elif number < len(lines) or _object(line[:-1]) is not None:  # else a kill cut it short
             raise RecordError(f"{source} is not a JSON object ({line[:40]!r}). Remove the line.")
+
+
+def _object(line: str) -> dict[str, JsonValue] | None:
+    """Parse a line; ``None`` where it is not a JSON object."""
+    try:
+        content = parse_json(line)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def truncate_history(folder: Path, last_step: int, *, last_validation: int | None = None) -> None:

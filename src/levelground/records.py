@@ -10,8 +10,6 @@ import json
 import math
 import struct
 import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -36,6 +34,7 @@ from pydantic_core import CoreSchema
 
 from levelground.errors import RecordError, one_line
 from levelground.files import atomic_path, one_writer
+from levelground.reading import UNREADABLE, check_seal, parse_json, read_text, seal
 
 __all__ = [
     "DAMAGED",
@@ -60,14 +59,27 @@ __all__ = [
 SCHEMAS: dict[str, int] = {"dataset": 1, "run": 1, "study": 1, "comparison": 1, "counts": 1, "prediction": 1}
 """The schema number that this version writes and reads, by kind of record."""
 
-DAMAGED = (
-    OSError, EOFError, ValueError, TypeError, KeyError, SyntaxError, MemoryError, OverflowError, RuntimeError,
-    struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+DAMAGED = (*UNREADABLE, struct.error, tokenize.TokenError)
 """What NumPy, and zipfile and zlib below it, raise over a damaged file of arrays."""
 
 Record = dict[str, Any]
 """A JSON object. ``Any`` is what JSON is; the readers of each kind turn it into types."""
+
+SEAL_KEY = "sha256"
+"""The last key of a record: the hash of the text before it."""
+SEAL_SCHEMA: Record = {
+    "type": "string",
+    "pattern": "^[0-9a-f]{64}$",
+    "description": "SHA-256 of the file's text before this key; files of version 0.1.0 have none.",
+}
+
+_RENEWAL = {
+    "dataset": "Run levelground prepare again",
+    "comparison": "Run levelground compare again",
+    "study": "Remove it and run levelground study again",
+    "prediction": "Remove it and run the command again",
+}
+"""How to make a record of a kind anew; a run card holds what only its training knew."""
 
 
 def plain(value: object) -> Any:
@@ -93,7 +105,7 @@ def plain(value: object) -> Any:
 
 
 def write_json(path: Path, record: Mapping[str, object], *, kind: str) -> None:
-    """Write a record atomically, with its kind and schema number first.
+    """Write a record atomically, with its kind and schema number first and its checksum last.
 
     Args:
         path: The file.
@@ -105,7 +117,7 @@ def write_json(path: Path, record: Mapping[str, object], *, kind: str) -> None:
     content = {"schema": SCHEMAS[kind], "kind": kind} | plain(record)
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(seal(text + "\n", "record"), encoding="utf-8")
 
 
 def read_json(path: Path, *, kind: str) -> Record:
@@ -115,18 +127,17 @@ def read_json(path: Path, *, kind: str) -> Record:
         path: The file.
         kind: The kind expected, one of :data:`SCHEMAS`.
     Returns:
-        The record, ``schema`` and ``kind`` included.
+        The record, ``schema`` and ``kind`` included, without its checksum.
     Raises:
-        RecordError: The file is missing, is no JSON object, or has another kind or an unknown schema.
+        RecordError: The file is missing, is not a JSON object, has another kind or an unknown schema, or was changed
+            after it was written.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        record = json.loads(text)
-        if "\\ud" in text.lower():
-            json.dumps(record, ensure_ascii=False).encode()  # half of a surrogate pair could not be written again
+        text = read_text(path)
+        record = parse_json(text)
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such record; expected a {kind} written by levelground.") from error
-    except (OSError, UnicodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise RecordError(
             f"{path}: unreadable {kind} record ({error}). Remove it and run the command again."
         ) from error
@@ -134,6 +145,15 @@ def read_json(path: Path, *, kind: str) -> Record:
         found = record.get("kind") if isinstance(record, dict) else type(record).__name__
         raise RecordError(f"{path}: holds {found!r}, expected a record of kind {kind!r}. Give the right file.")
     check_schema(path, record.get("schema"), kind=kind)
+    try:
+        check_seal(text, "record")
+    except ValueError as error:
+        remedy = _RENEWAL.get(kind, "Restore it from a copy, or make the run anew")
+        raise RecordError(
+            f"{path}: was changed after it was written ({error}). {remedy}; or remove its last key, {SEAL_KEY}, if you "
+            "changed it on purpose."
+        ) from error
+    record.pop(SEAL_KEY, None)
     return record
 
 
@@ -208,7 +228,7 @@ class OpenRecord:
         content["additionalProperties"] = True
         if cls.KIND is not None:
             head = {"schema": {"const": SCHEMAS[cls.KIND]}, "kind": {"const": cls.KIND}}
-            content["properties"] = head | content["properties"]
+            content["properties"] = head | content["properties"] | {SEAL_KEY: SEAL_SCHEMA}
             content["required"] = ["schema", "kind", *content.get("required", ())]
         return schema
 

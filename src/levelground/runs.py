@@ -224,6 +224,8 @@ class RunCard(OpenRecord):
     """Multiplications and additions of a forward pass for a million pixels."""
     identity: StrictStr
     """Hash of all that decides the weights."""
+    weights_sha256: StrictStr | None = None
+    """Hash of the weights file of a finished or adopted run."""
     adopted_from: AdoptionRecord | None = None
     transferred_from: TransferRecord | None = None
     """Where it was trained, if on another data set."""

@@ -214,6 +214,26 @@ def edit(file: str, /, **changes: object) -> Spoil:
     return write
 
 
+def flip(file: str, /, before: bytes = b"") -> Spoil:
+    """Change a bit of a file: in the last letter of the quoted ``before``, or in the file's last byte."""
+
+    def write(root: Path) -> None:
+        content = bytearray((root / file).read_bytes())
+        content[content.index(before) + len(before) - 2 if before else -1] ^= 1
+        (root / file).write_bytes(content)
+
+    return write
+
+
+def copy_file(source: str, target: str) -> Spoil:
+    """Put a file in the place of another."""
+
+    def write(root: Path) -> None:
+        shutil.copyfile(root / source, root / target)
+
+    return write
+
+
 def forget_cache(root: Path) -> None:
     """Remove the cached scenes."""
     shutil.rmtree(root / "cache")

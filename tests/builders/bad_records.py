@@ -3,11 +3,12 @@
 # ruff: noqa: E501  # the line that is expected is one line
 
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 
-from builders.bad_files import Case, Spoil, content, cut, edit, forget_cache, pickled
+from builders.bad_files import Case, Spoil, content, copy_file, cut, edit, flip, forget_cache, pickled
 from builders.scene_files import save
 from levelground.cli import main
 from levelground.datasets.dataset import read_dataset
@@ -50,6 +51,15 @@ def stopped(root: Path) -> None:
     study(root)
     assert main(shlex.split(TRAIN)) == 0
     edit(f"{TRAINED}/run.json", status="stopped")(root)
+
+
+def adopted_weights(root: Path) -> None:
+    """A study with adopted weights in it."""
+    with_run(root)
+    (root / "w.safetensors").write_bytes((root / RUN / "model" / "model.safetensors").read_bytes())
+    command = f"adopt w.safetensors --study study --name a --arch linknet --encoder {ENCODER}"
+    assert main(shlex.split(command)) == 0
+    shutil.rmtree(root / RUN)
 
 
 def other_weights(root: Path) -> None:
@@ -214,14 +224,43 @@ RUNS = {
     "counts cut short": Case(
         compared,
         cut(f"{RUN}/counts-test.npz"),
-        r"RecordError: \S+counts-test\.npz: unreadable counts \(.+\)\. Run `levelground evaluate` again\.",
+        r"RecordError: \S+counts-test\.npz: is not what was counted for a-s0: it was changed, or copied from another run\. Count the "
+        r"scenes anew with levelground evaluate\.",
         "compare study",
     ),
     "a pickle with code in it for counts": Case(
         compared,
         pickled(f"{RUN}/counts-test.npz"),
-        r"RecordError: \S+counts-test\.npz: unreadable counts \(.+\)\. .+",
+        r"RecordError: \S+counts-test\.npz: is not what was counted for a-s0: it was changed, or copied from another run\. Count the "
+        r"scenes anew with levelground evaluate\.",
         "compare study",
+    ),
+    "counts of another run": Case(
+        compared,
+        copy_file("study/runs/b-s0/counts-test.npz", f"{RUN}/counts-test.npz"),
+        r"RecordError: \S+counts-test\.npz: is not what was counted for a-s0: it was changed, or copied from another run\. Count the "
+        r"scenes anew with levelground evaluate\.",
+        "compare study",
+    ),
+    "a run card with a changed byte": Case(
+        compared,
+        flip(f"{RUN}/run.json", b'"fp32"'),
+        r"RecordError: \S+run\.json: was changed after it was written \(its checksum does not fit\)\. Restore it from a copy, or make "
+        r"the run anew; or remove its last key, sha256, if you changed it on purpose\.",
+        "compare study",
+    ),
+    "a history with a changed byte": Case(
+        compared,
+        flip(f"{RUN}/history.jsonl", b'"val_miou"'),
+        r"RecordError: \S+history\.jsonl: line 1 was changed after it was written \(its checksum does not fit\)\. Remove the line\.",
+        "compare study",
+    ),
+    "weights with a changed byte": Case(
+        adopted_weights,
+        flip("study/runs/a/model/model.safetensors"),
+        r"WeightsError: \S+model\.safetensors: is not the file that a ended with: it was changed or exchanged\. Restore it from a copy, "
+        r"or adopt the weights anew\.",
+        EVALUATE,
     ),
     "no run to compare": Case(
         study,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from levelground.history import HistoryLine, append_history
 from levelground.imagery.legend import Legend, LegendClass
 from levelground.metrics.counts import SceneCounts, write_counts
-from levelground.records import check_record, sha256_array, to_json, write_json
+from levelground.records import check_record, sha256_array, sha256_file, to_json, write_json
 from levelground.runs import Run, RunCard, read_run, write_card
 
 LEGEND = Legend(
@@ -133,9 +133,11 @@ def build_run(
         "speed": {"train_images_per_s": 4.0},
         "identity": sha256_array(np.array([len(name)])) if seed is None else f"{arch}{seed}",
     }
-    write_json(folder / "run.json", content | dict(card or {}), kind="run")
     record = counts if isinstance(counts, SceneCounts) else scene_counts(counts, legend=legend)
     write_counts(folder / f"counts-{split}.npz", record)
+    entry = {"identity": "e" * 64, "counts_sha256": sha256_file(folder / f"counts-{split}.npz")}
+    content["evaluations"] = {split: entry}
+    write_json(folder / "run.json", content | dict(card or {}), kind="run")
     if vals:
         every = 100 // len(vals)
         append_history(

@@ -20,7 +20,7 @@ from levelground.history import HistoryLine, append_history, truncate_history
 from levelground.models.build import ALIASES, arch_names, build_model, canonical_arch, measure_size
 from levelground.models.model import Model
 from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, StateDict, read_state
-from levelground.models.smp_backend import save_model
+from levelground.models.smp_backend import WEIGHTS_FILE, save_model
 from levelground.models.spec import ModelSpec, dataset_spec, numbered_spec
 from levelground.records import sha256_file, sha256_json
 from levelground.runs import AdoptionRecord, ParametersRecord, Run, RunCard, run_name, write_card
@@ -147,19 +147,26 @@ def adopt_weights(weights: Path, dataset: Dataset, options: WeightsOptions, trai
     identity = sha256_json([sha256_file(weights), spec.arch, spec.encoder, spec.outputs, spec.mean, spec.std])
     label = training.folder_name(run_name(spec.arch, spec.encoder, 0).removesuffix("-s0") + "-adopted")
     folder, found = find_adopted(dataset, label, identity)
-    if found is None or not found.model_folder.exists():
+    if found is None or not _holds_weights(found):
         save_model(model, folder / "model")
     origin = AdoptionRecord(weights=weights.name, normalise=options.normalise, metadata=metadata)
     card = _card(adopted_card(dataset, label, identity, training), model, origin)
     if found is not None:  # the same weights: what evaluations wrote onto the card stays
         old = found.card
         card = dataclasses.replace(card, evaluations=old.evaluations, tile=old.tile, halo=old.halo, speed=old.speed)
+    card = dataclasses.replace(card, weights_sha256=sha256_file(folder / "model" / WEIGHTS_FILE))
     run = write_card(folder, card)
     warn_of_same_seed(run)
     if lines:
         truncate_history(folder, 0)
         append_history(folder, lines)
     return run
+
+
+def _holds_weights(run: Run) -> bool:
+    """Tell whether a run that was adopted before has its weights, unchanged."""
+    path = run.model_folder / WEIGHTS_FILE
+    return path.is_file() and run.card.weights_sha256 in (None, sha256_file(path))
 
 
 def _load(weights: Path, dataset: Dataset, options: WeightsOptions) -> Model:

@@ -1,6 +1,5 @@
 """Inputs of a comparison: runs with counts, architectures, legend, data set, scenes, log of test evaluations."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,8 @@ from levelground.comparison.conditions import (
 from levelground.errors import ConfigError, RecordError, first_line, one_line
 from levelground.imagery.legend import Legend
 from levelground.metrics.counts import SceneCounts, read_counts
-from levelground.records import read_json
+from levelground.reading import check_seal, parse_json, read_text
+from levelground.records import read_json, sha256_file
 from levelground.runs import EVALUATION_LOG, Run
 
 
@@ -154,11 +154,30 @@ def gather(runs: Sequence[Run], split: str) -> list[Evaluated]:
         names = [f"{run.study.name}/{run.name}" for run in once]
     if len(set(names)) < len(names):
         raise ConfigError(f"two runs are called {max(names, key=names.count)}. Rename one of the folders.")
-    found = [_sorted(read_counts(run.counts_path(split))) for run in once]
+    found = [_sorted(_own_counts(run, split)) for run in once]
     for name, counts in zip(names, found, strict=True):
         if not len(counts.scenes):
             raise RecordError(f"{name}: counts of {split} hold no scene. Evaluate the run on a split with scenes.")
     return [Evaluated(name, run, counts) for name, run, counts in zip(names, once, found, strict=True)]
+
+
+def _own_counts(run: Run, split: str) -> SceneCounts:
+    """Read the counts of a run, after a check that they are those that its card knows.
+
+    Raises:
+        RecordError: They were changed, belong to another run, or are missing or damaged.
+    """
+    path, entry = run.counts_path(split), run.card.evaluations.get(split)
+    again = "with levelground adopt --predictions" if not run.card.outputs else "with levelground evaluate"
+    if path.is_file():
+        if entry is None:
+            raise RecordError(f"{path}: the run's card does not know of these counts. Count them anew {again}.")
+        if sha256_file(path) != entry.counts_sha256:
+            raise RecordError(
+                f"{path}: is not what was counted for {run.name}: it was changed, or copied from another run. "
+                f"Count the scenes anew {again}."
+            )
+    return read_counts(path)
 
 
 def _sorted(counts: SceneCounts) -> SceneCounts:
@@ -316,10 +335,26 @@ def read_evaluation_log(evaluated: Sequence[Evaluated]) -> EvaluationLog:
     entries = []
     for folder in dict.fromkeys(item.run.study for item in evaluated):
         path = folder / EVALUATION_LOG
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else (), start=1):
+        for number, line in enumerate(_lines(path) if path.is_file() else (), start=1):
             try:
-                entries.append(_EVALUATION.validate_python(json.loads(line)))
+                content = parse_json(line)
+                check_seal(line, "line")
+                if isinstance(content, dict):
+                    content.pop("crc32", None)
+                entries.append(_EVALUATION.validate_python(content))
             except ValueError as error:
                 what = one_line(first_line(error))
                 raise RecordError(f"{path}: line {number} is not JSON ({what}). Remove the line.") from error
     return EvaluationLog(len(entries), tuple(entries))
+
+
+def _lines(path: Path) -> list[str]:
+    """Read the lines of a log.
+
+    Raises:
+        RecordError: It cannot be read, or is not UTF-8.
+    """
+    try:
+        return read_text(path).removesuffix("\n").split("\n") if path.stat().st_size else []
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: cannot be read ({first_line(error)}). Mend or remove it.") from error

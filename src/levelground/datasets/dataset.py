@@ -26,7 +26,7 @@ from levelground.imagery.geotiff import Window
 from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import Legend
 from levelground.imagery.legend_schema import JsonLegend
-from levelground.records import SCHEMAS, read_json, sha256_json, write_json
+from levelground.records import SCHEMAS, SEAL_KEY, SEAL_SCHEMA, read_json, sha256_json, write_json
 
 DATASET_FILE = "dataset.json"
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -293,7 +293,8 @@ def dataset_schema() -> dict[str, JsonValue]:
     """Return the JSON Schema of ``dataset.json``."""
     schema = _RECORD.json_schema(mode="serialization")
     head = {"schema": {"const": SCHEMAS["dataset"]}, "kind": {"const": "dataset"}}
-    return schema | {"properties": head | schema["properties"], "required": [*head, *schema["required"]]}
+    properties = head | schema["properties"] | {SEAL_KEY: SEAL_SCHEMA}
+    return schema | {"properties": properties, "required": [*head, *schema["required"]]}
 
 
 def _split(record: DatasetRecord) -> Split:

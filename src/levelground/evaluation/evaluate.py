@@ -25,6 +25,7 @@ from levelground.metrics.counts import SceneCounts, join_counts, read_counts, wr
 from levelground.metrics.scores import miou
 from levelground.models.loading import load_model
 from levelground.models.spec import run_geometry
+from levelground.reading import seal
 from levelground.records import atomic_path, sha256_file, sha256_json
 from levelground.runs import (
     EVALUATION_LOG,
@@ -311,7 +312,7 @@ def log_test_evaluation(run: Run, dataset: Dataset) -> None:
         return
     time = datetime.now(UTC).isoformat(timespec="seconds")
     line = {"time": time, "run": run.name, "command": command_line(), "counts_sha256": counts}
-    append_text(path, json.dumps(line) + "\n", durable=True)
+    append_text(path, seal(json.dumps(line), "line") + "\n", durable=True)
 
 
 def write_mask(path: Path, preds: LabelMap, legend: Legend) -> None:

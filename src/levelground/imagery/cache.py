@@ -1,7 +1,8 @@
 """Decode each scene once: memory maps on disk, found by the hash of the files and of all that decoding depends on.
 
-An image is one ``.npy`` file. Labels are a ``.npy`` file and a small JSON beside it with their figures, so that a
-later call opens neither array. Files appear whole or not at all; two processes may fill one cache.
+An image is one ``.npy`` file. Labels are a ``.npy`` file and a small JSON beside it with their figures. Files appear
+whole or not at all; two processes may fill one cache. Behind the values of an array stands their checksum (XXH3, 128
+bits), which each process checks when it first opens the array; what does not fit is removed and decoded anew.
 """
 
 import json
@@ -11,8 +12,10 @@ import re
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+import xxhash
 
 from levelground.errors import RecordError, SceneError
 from levelground.files import atomic_path, remove_leftovers
@@ -20,6 +23,7 @@ from levelground.imagery.geotiff import Pixels, read_mask
 from levelground.imagery.image_headers import TYPES, read_header
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.imagery.scene_pixels import SceneFile, read_scene
+from levelground.reading import check_seal, open_regular, parse_json, read_text, seal
 from levelground.records import sha256_array, sha256_file, sha256_json
 
 DECODING = 1
@@ -27,6 +31,12 @@ DECODING = 1
 
 REMEDY = "Free space, or choose another cache with --cache or LEVELGROUND_CACHE"
 """What to do where the cache cannot be written: it often lies on another disk than the study."""
+
+_MARK = b"\nXXH-128"
+_SUM_BYTES = len(_MARK) + 16
+"""Behind the values: a mark, and their checksum. NumPy leaves it alone; version 0.1.0 wrote none."""
+_sound: set[tuple[str, int, int]] = set()
+"""Path, size and time of the arrays whose checksum this process has seen to fit."""
 
 _HEADER_BYTES = 256
 _HEADER = re.compile(
@@ -137,7 +147,8 @@ class Cache:
             image_key: From :meth:`store`.
             labels_key: From :meth:`store`, or ``None`` to open the image alone.
         Raises:
-            RecordError: An entry is missing or damaged.
+            RecordError: An entry is missing, damaged or was changed; the latter is removed, so that ``prepare`` decodes
+                the scene anew.
         """
         labels = None if labels_key is None else self._map(labels_key).astype(np.uint8, copy=False)
         return CachedScene(self._map(image_key), labels)
@@ -151,18 +162,24 @@ class Cache:
         return self.folder / key[:2] / f"{key}.npy"
 
     def _map(self, key: str) -> Pixels:
-        """Map one array; its header must be what :meth:`_write` writes, and the file as long as that says."""
+        """Map one array; its header must be what :meth:`_write` writes, its length and checksum what that says."""
         path = self.path(key)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 header = _HEADER.match(file.read(_HEADER_BYTES))
                 if not header:
                     raise ValueError("no header of an array")
                 dtype = np.dtype(header[1].decode())
                 shape = tuple(int(part) for part in header[2].decode().split(",") if part.strip())
-                if header.end() + math.prod(shape) * dtype.itemsize != os.fstat(file.fileno()).st_size:
+                status, end = os.fstat(file.fileno()), header.end() + math.prod(shape) * dtype.itemsize
+                if status.st_size not in (end, end + _SUM_BYTES):
                     raise ValueError("another length than its header says")
-                return np.memmap(file, dtype, mode="r", offset=header.end(), shape=shape)
+                array: Pixels = np.memmap(file, dtype, mode="r", offset=header.end(), shape=shape)
+                state = (str(path), status.st_size, status.st_mtime_ns)
+                if status.st_size > end and state not in _sound:
+                    _check_sum(file, path, end, array)
+                    _sound.add(state)
+                return array
         except (OSError, ValueError, TypeError) as error:
             raise RecordError(f"{path}: cached scene is missing or damaged. Run levelground prepare again.") from error
 
@@ -180,12 +197,15 @@ class Cache:
     def _figures(self, key: str, image: tuple[tuple[int, int, int], str]) -> _LabelFigures | None:
         """Return the figures of cached labels, or ``None`` where they are missing, damaged or of another size."""
         try:
-            content = json.loads(self.path(key).with_suffix(".json").read_text(encoding="utf-8"))
+            text = read_text(self.path(key).with_suffix(".json"))
+            check_seal(text, "line")
+            content = parse_json(text)
+            content.pop("crc32", None)
             figures = _LabelFigures(**content | {"class_pixels": tuple(content["class_pixels"])})
             counts = (*figures.class_pixels, figures.ignored_pixels, figures.impure_pixels, figures.dropped_pixels)
             sound = isinstance(figures.sha256, str) and all(type(count) is int and count >= 0 for count in counts)
             fits = sound and self._map(key).shape == image[0][:2]
-        except (OSError, ValueError, TypeError, KeyError, RecursionError, RecordError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecordError):
             return None
         return figures if fits else None
 
@@ -207,14 +227,33 @@ class Cache:
             )
             self._write(labels_key, decoded.labels)
             with atomic_path(self.path(labels_key).with_suffix(".json"), REMEDY) as temporary:
-                temporary.write_text(json.dumps(asdict(figures)) + "\n", encoding="utf-8")
+                temporary.write_text(seal(json.dumps(asdict(figures)), "line"), encoding="utf-8")
         height, width, bands = decoded.pixels.shape
         return ((height, width, bands), str(decoded.pixels.dtype)), figures
 
     def _write(self, key: str, array: Pixels) -> None:
         """Write one array under its key."""
+        array = np.ascontiguousarray(array)
         with atomic_path(self.path(key), REMEDY) as temporary, temporary.open("wb") as file:
-            np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+            np.lib.format.write_array(file, array, allow_pickle=False)
+            file.write(_MARK + xxhash.xxh3_128_digest(_values(array)))
+
+
+def _values(array: Pixels) -> memoryview:
+    """Return the bytes of an array's values, without a copy."""
+    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
+
+
+def _check_sum(file: BinaryIO, path: Path, end: int, array: Pixels) -> None:
+    """Compare an array with the checksum behind it; remove the file where it does not fit.
+
+    Raises:
+        ValueError: It does not fit.
+    """
+    file.seek(end)
+    if file.read(_SUM_BYTES) != _MARK + xxhash.xxh3_128_digest(_values(array)):
+        path.unlink(missing_ok=True)
+        raise ValueError("its checksum does not fit")
 
 
 def _labels_key(scene: SceneFile, legend: Legend, snap: int, image_sha256: str) -> str | None:

@@ -3,17 +3,19 @@
 Letters: S scenes, K classes of the legend, B bins of confidence.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import ClassIndexError, ConfigError, LevelgroundError, RecordError, ShapeError
 from levelground.imagery.legend import LabelMap
+from levelground.reading import read_arrays
 from levelground.records import DAMAGED, SCHEMAS, atomic_path, check_schema
 
 Counts = NDArray[np.int64]  # (K, K), counts[true, pred]; (S, K, K) per scene
@@ -338,7 +340,7 @@ def write_counts(path: Path, counts: SceneCounts) -> None:
 
 
 def read_counts(path: str | PathLike[str]) -> SceneCounts:
-    """Read a record of counts and check it.
+    """Read a record of counts and check it; arrays that it does not know are left alone.
 
     Args:
         path: A file that :func:`write_counts` wrote.
@@ -369,15 +371,21 @@ def read_counts(path: str | PathLike[str]) -> SceneCounts:
 
 
 def _load(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Load all arrays of an npz file; refuse objects (pickles)."""
+    """Load the known arrays of an npz file; refuse objects (pickles)."""
+    names = ("schema", "kind", *(field.name for field in fields(SceneCounts)))
     try:
-        # The file is opened here, since np.load leaves open what it cannot read.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        return read_arrays(path, names, _check_header)
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such counts. Run `levelground evaluate` on this run first.") from error
     except DAMAGED as error:
         raise RecordError(f"{path}: unreadable counts ({error}). Run `levelground evaluate` again.") from error
+
+
+def _check_header(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Refuse an array that no record of counts holds before its values are read: 255 classes are the most."""
+    widest = {"counts": 255 * 255, "boundary": 255 * 3}.get(name, 255 * 100 if name.startswith("conf") else 1)
+    if math.prod(shape[1:]) > widest or dtype.itemsize > 4 * 4096:
+        raise ValueError(f"{name}: shape {shape} of {dtype}")
 
 
 def _check_arrays(record: SceneCounts) -> None:

@@ -71,16 +71,23 @@ def load_model(run: Run) -> Model:
 
     Raises:
         ModelError: The run holds masks and no model.
-        WeightsError: There are none, they are damaged, or of another architecture than the card says.
+        WeightsError: There are none, they are damaged or not those that the card knows, or of another architecture.
     """
     spec, folder = read_model_spec(run), run.model_folder
     if not (folder / WEIGHTS_FILE).exists():
         raise WeightsError(f"{folder}: no {WEIGHTS_FILE}. Train the run to its end, or adopt the weights anew.")
+    digest = sha256_file(folder / WEIGHTS_FILE)
+    if run.card.weights_sha256 not in (None, digest):
+        again = "adopt the weights" if run.adopted else "remove the folder of the run and train it"
+        raise WeightsError(
+            f"{folder / WEIGHTS_FILE}: is not the file that {run.name} ended with: it was changed or exchanged. "
+            f"Restore it from a copy, or {again} anew."
+        )
     outputs = run.card.outputs
     network = create_network(spec.arch, spec.encoder, spec.bands, len(outputs))
     network.load_state_dict(fit_state(read_state(folder), network.state_dict(), source=str(folder), part="network"))
     network = network if spec.outputs == outputs else SummedOutputs(network, outputs)
-    return described_model(spec, network.eval(), sha256_file(folder / WEIGHTS_FILE))
+    return described_model(spec, network.eval(), digest)
 
 
 class SummedOutputs(nn.Module):

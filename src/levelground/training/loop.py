@@ -19,7 +19,7 @@ from levelground.console import Bar, progress_bar, say
 from levelground.errors import RecordError, TrainingError, first_line
 from levelground.history import HistoryLine, append_history, history_line, truncate_history
 from levelground.models.smp_backend import save_model
-from levelground.records import atomic_path
+from levelground.records import atomic_path, sha256_file
 from levelground.runs import RunCard, SelectionRecord, SpeedRecord, write_card
 from levelground.runtime import peak_memory_mib
 from levelground.signals import GRACE_S, stop_signals
@@ -387,6 +387,7 @@ class _Loop:
     def _write_card(self, status: str) -> None:
         progress, recipe = self.progress, self.job.recipe
         images = progress.step * recipe.batch
+        weights = self.job.folder / "model" / "model.safetensors"
         self.card = dataclasses.replace(
             self.card,
             status=status,
@@ -398,5 +399,6 @@ class _Loop:
             peak_memory_mib=peak_memory_mib(self.job.runtime.device),
             selection=SelectionRecord(rule=recipe.select, step=progress.best_step, value=progress.best_value),
             speed=SpeedRecord(train_images_per_s=images / progress.train_s if progress.train_s else None),
+            weights_sha256=sha256_file(weights) if status == "finished" and weights.exists() else None,
         )
         write_card(self.job.folder, self.card)
