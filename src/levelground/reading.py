@@ -104,7 +104,7 @@ def _whole_number(digits: str) -> int:
     return int(digits)
 
 
-def parse_toml(text: str) -> dict[str, Any]:
+def parse_toml(text: str) -> dict[str, object]:
     """Parse TOML.
 
     Raises:
