@@ -23,7 +23,8 @@ from levelground.imagery.image_pixels import (
 from levelground.imagery.legend import IGNORE, default_legend
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.scene_pixels import SceneFile, read_labels
-from levelground.prediction.readers import NodataRule, RasterPixels
+from levelground.imagery.validity import NodataRule
+from levelground.prediction.readers import RasterPixels
 
 
 @pytest.mark.parametrize("bands", [1, 3])
@@ -119,7 +120,7 @@ def test_a_raster_s_own_mask_marks_pixels_without_data(
     assert gaps is not None
     assert np.array_equal(gaps, expected)
     assert not image[expected].any()
-    assert _validity(path)[0].startswith("mask ")
+    assert _validity(path)[0].startswith("own mask ")
     row, col, height, width = window or (0, 0, 6, 8)
     with RasterReader(path) as reader:
         pixels = RasterPixels(reader, (1, 2, 3), NodataRule((None,) * 3, every_band=True))

@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +26,11 @@ from rasterio.enums import ColorInterp
 from levelground.config import PredictOptions, ReadOptions
 from levelground.errors import ConfigError, LevelgroundError, SceneError
 from levelground.imagery.geotiff import RasterInfo, read_window
+from levelground.imagery.image_pixels import read_image_with_nodata
 from levelground.imagery.raster_reader import RasterReader
+from levelground.imagery.validity import NodataRule, nodata_mask
 from levelground.prediction.inputs import find_inputs
 from levelground.prediction.plan import choose_nodata_rule, plan_predictions
-from levelground.prediction.readers import NodataRule, nodata_mask
 from levelground.tile_geometry import TileGeometry
 
 
@@ -133,23 +136,46 @@ def test_near_infrared_that_is_tagged_alpha_and_not_read_is_no_mask_either(
     assert f"{source}: band 4 is tagged alpha but holds other values, so it is not used as a mask." in said
 
 
-def test_the_all_zero_rule_is_the_user_s_and_its_use_is_suggested(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Off unless set; a raster with many zeros and no other mark is asked about."""
+def test_the_all_zero_rule_is_that_of_training_and_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On where the file says nothing of its data, unless the user knows better; off beside a nodata value."""
     pixels = draw_pixels(40, 50)
     pixels[:20] = 0
     pixels[30, 30, 0] = 0
+    empty = (pixels == 0).all(axis=-1)
     source = write_pixels(tmp_path / "a.tif", pixels)
-    off = read_window(predict_one(source, tmp_path / "off").classes)[..., 0]
-    assert not (off == 255).any()
+    silent = read_window(predict_one(source, tmp_path / "silent").classes)[..., 0]
+    assert np.array_equal(silent == 255, empty)
+    assert np.array_equal(read_image_with_nodata(source)[1], empty)
     assert (
-        f"{source}: 50% of the pixels sampled are 0 in every band and are predicted like others. "
-        "If they are empty, pass --zero-is-nodata."
+        f"{source}: 50% of the pixels sampled are 0 in every band and have no data, as in training. "
+        "If they are dark ground, pass --no-zero-is-nodata."
     ) in capsys.readouterr().err
-    on = read_window(predict_one(source, tmp_path / "on", zero_is_nodata=True).classes)[..., 0]
-    assert np.array_equal(on == 255, (pixels == 0).all(axis=-1))
+    off = read_window(predict_one(source, tmp_path / "off", zero_is_nodata=False).classes)[..., 0]
+    assert not (off == 255).any()
+    tagged = write_pixels(tmp_path / "b.tif", pixels, nodata=9)
+    assert not (read_window(predict_one(tagged, tmp_path / "tagged").classes) == 255).any()
+    on = read_window(predict_one(tagged, tmp_path / "on", zero_is_nodata=True).classes)[..., 0]
+    assert np.array_equal(on == 255, empty)
     assert "zero-is-nodata" not in capsys.readouterr().err
+
+
+def test_a_value_far_from_all_others_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An untagged sentinel; the remedy is the command that tags it."""
+    pixels = draw_pixels(40, 50, dtype="int16")
+    pixels[:, :10, 1] = -9999
+    source = write_pixels(tmp_path / "a.tif", pixels)
+    with RasterReader(source) as reader:
+        choose_nodata_rule(reader, (1, 2, 3), ReadOptions())
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{source}: 20% of the pixels sampled hold -9999 in band 2, far from all others" in said
+    remedy = said[said.index("rio edit-info") :].split()
+    subprocess.run(
+        [sys.executable, "-c", "from rasterio.rio.main import main_group; main_group()", *remedy[1:]], check=True
+    )
+    with RasterReader(source) as reader:
+        rule = choose_nodata_rule(reader, (1, 2, 3), ReadOptions())
+    assert rule.values == (-9999,) * 3
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("dtype", "every"), [("uint8", True), ("uint16", True), ("int16", False), ("float32", False)])
@@ -322,7 +348,6 @@ def test_info_is_of_the_whole_file(tmp_path: Path) -> None:
     """A reader tells what the header says, and the coordinate system in full."""
     with RasterReader(write_pixels(tmp_path / "a.tif", draw_pixels(30, 40), nodata=7)) as reader:
         assert reader.info == RasterInfo(30, 40, 3, "uint8", 7.0, UTM, PLACE)
-        assert reader.nodata == (7.0, 7.0, 7.0)
         assert reader.alpha_bands == ()
         assert reader.wkt is not None
         assert reader.wkt.startswith("PROJCS")

@@ -353,7 +353,7 @@ def predict(
     out: str | PathLike[str] = "maps",
     bands: int | Sequence[int] = (),
     alpha: bool = True,
-    zero_is_nodata: bool = False,
+    zero_is_nodata: bool | None = None,
     resample: bool = False,
     any_gsd: bool = False,
     tile: int | None = None,
@@ -387,7 +387,8 @@ def predict(
         bands (int | Sequence[int]): Bands to read, from 1, in the model's order; none takes
             them all where the raster has as many.
         alpha (bool): Zeros of an alpha band that the model does not read are no data.
-        zero_is_nodata (bool): Pixels that are 0 in every band are no data.
+        zero_is_nodata (bool | None): Pixels that are 0 in every band are no data; None: in
+            rasters without nodata value, mask and alpha, as in training.
         resample (bool): Bring pixels to the ground sample distance the model was trained
             at; the map stays on the input's grid.
         any_gsd (bool): Predict a raster as it is even if its ground sample distance is more
@@ -446,6 +447,7 @@ def prepare(
     snap_colours: int = 0,
     skip_bad: bool = False,
     block: int = 256,
+    zero_is_nodata: bool | None = None,
     cache: str | PathLike[str] | None = None,
     download: Literal["kaggle"] | None = None,
 ) -> Dataset:
@@ -474,6 +476,8 @@ def prepare(
         skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
             default the first one stops.
         block (int): Side of the blocks that one large raster is cut into, in pixels.
+        zero_is_nodata (bool | None): Image pixels that are 0 in every band are no data;
+            None: in rasters without nodata value, mask and alpha.
         cache (path | None): Folder for decoded scenes; by default $LEVELGROUND_CACHE, else
             levelground in the user's cache folder.
         download (Literal['kaggle'] | None): Fetch DeepGlobe with kagglehub first, where you
@@ -519,6 +523,7 @@ def study(
     snap_colours: int = 0,
     skip_bad: bool = False,
     block: int = 256,
+    zero_is_nodata: bool | None = None,
     cache: str | PathLike[str] | None = None,
     download: Literal["kaggle"] | None = None,
     archs: str | Sequence[str] = ("pspnet", "unet", "fpn"),
@@ -588,6 +593,8 @@ def study(
         skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
             default the first one stops.
         block (int): Side of the blocks that one large raster is cut into, in pixels.
+        zero_is_nodata (bool | None): Image pixels that are 0 in every band are no data;
+            None: in rasters without nodata value, mask and alpha.
         cache (path | None): Folder for decoded scenes; by default $LEVELGROUND_CACHE, else
             levelground in the user's cache folder.
         download (Literal['kaggle'] | None): Fetch DeepGlobe with kagglehub first, where you

@@ -309,6 +309,9 @@ class PrepareOptions:
     block: Annotated[int, Field(ge=1)] = 256
     """Side of the blocks that one large raster is cut into, in pixels."""
 
+    zero_is_nodata: bool | None = None
+    """Image pixels that are 0 in every band are no data; None: in rasters without nodata value, mask and alpha."""
+
     cache: Path | None = None
     """Folder for decoded scenes; by default $LEVELGROUND_CACHE, else levelground in the user's cache folder."""
 
@@ -379,8 +382,9 @@ class ReadOptions:
     """Bands to read, from 1, in the model's order; none takes them all where the raster has as many."""
     alpha: bool = True
     """Zeros of an alpha band that the model does not read are no data."""
-    zero_is_nodata: bool = False
-    """Pixels that are 0 in every band are no data."""
+    zero_is_nodata: bool | None = None
+    """Pixels that are 0 in every band are no data; None: in rasters without nodata value, mask and alpha, as in
+    training."""
     resample: bool = False
     """Bring pixels to the ground sample distance the model was trained at; the map stays on the input's grid."""
     any_gsd: bool = False

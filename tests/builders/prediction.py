@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from builders.study import LEGEND
 from levelground.config import PredictOptions
 from levelground.imagery.geotiff import RasterInfo, write_raster
+from levelground.imagery.validity import NodataRule
 from levelground.models.model import Forward, Model
 from levelground.models.spec import ModelSpec
 from levelground.prediction.inputs import InputFile, OutputPaths
 from levelground.prediction.plan import PredictionPlan
 from levelground.prediction.predict import PredictedMap, predict_maps
-from levelground.prediction.readers import NodataRule
 from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry
 

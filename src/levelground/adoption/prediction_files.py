@@ -13,9 +13,10 @@ from levelground.errors import LabelColourError, SceneError
 from levelground.imagery.colours import NO_MATCH, look_up, nearest_colours
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader, read_header
-from levelground.imagery.image_pixels import read_colours, read_indices, used_palette
+from levelground.imagery.image_pixels import mask_nodata, read_colours, read_indices, used_palette
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, decode_colours
 from levelground.imagery.scene_pixels import Coding
+from levelground.imagery.validity import NodataMask
 
 FAR = 32
 """Grey levels between a colour and the class it is read as, beyond which a tolerant rule guesses."""
@@ -88,6 +89,7 @@ def read_mask(
     codings = codings or tell_mask_codings([path], dataset.legend)
     if (codings.bands if _has_bands(header) else codings.palettes if header.palette else "index") == "colour":
         preds = _decode(path, header, window, dataset.legend, snap)
+        _leave_out(preds, mask_nodata(path, header, window))
         _check_complete(preds, preds, path, dataset, scene)
         return preds
     if _has_bands(header) and header.format != "jpeg":
@@ -96,8 +98,15 @@ def read_mask(
         values = read_indices(path, window)
     known = (values >= 0) & (values < dataset.legend.n_classes)  # type: ignore[operator]  # any real type compares
     preds = np.where(known, values, IGNORE).astype(np.uint8)
+    _leave_out(preds, mask_nodata(path, header, window))
     _check_complete(preds, values, path, dataset, scene)
     return preds
+
+
+def _leave_out(preds: LabelMap, missing: NodataMask | None) -> None:
+    """Take the class from pixels that the raster's own mask or alpha leaves out."""
+    if missing is not None:
+        preds[missing] = IGNORE
 
 
 def _has_bands(header: ImageHeader) -> bool:

@@ -22,7 +22,7 @@ from levelground.datasets.near_duplicates import (
     thumbnail_details,
 )
 from levelground.errors import DataError
-from levelground.imagery.geotiff import read_info
+from levelground.imagery.image_headers import read_header
 from levelground.imagery.scene_pixels import SceneFile
 
 GROUPS_FILE = "groups.csv"
@@ -112,7 +112,7 @@ def _footprints(files: Sequence[SceneFile]) -> dict[str, Footprint]:
     for file in files:
         if file.image.suffix.lower() not in (".tif", ".tiff"):
             continue
-        info = read_info(file.image)
+        info = read_header(file.image)
         if info.crs is None or info.transform is None:
             continue
         a, b, c, d, e, f = info.transform

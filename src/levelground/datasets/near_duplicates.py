@@ -21,6 +21,7 @@ from levelground.files import atomic_path
 from levelground.imagery.cache import REMEDY
 from levelground.imagery.geotiff import Pixels
 from levelground.imagery.legend import IGNORE, LabelMap
+from levelground.imagery.validity import find_far_value
 from levelground.records import DAMAGED, sha256_json
 
 Kind = Literal["touches", "overlaps", "repeats"]
@@ -41,6 +42,7 @@ OVERLAP = 13.0  # tiles sharing a fifth or more: 97 % above, with one peak; unli
 PEAK = 1.5  # ... save fields of one furrow, up to 17.4, whose peaks repeat: highest to second highest below 1.4
 MIN_OVERLAP = 0.2  # of the area; below, chance peaks rise faster than the evidence
 MARGIN = 3  # thumbnail pixels
+_LARGEST = 1e15  # of values; beyond it sums of squares overflow
 # Perceptual hash, share of equal bits: unlike scenes below .58, unlike tiles below .70, copies above .94.
 REPEAT_BITS = 0.7
 REPEAT = 0.5  # correlation of thumbnails; unlike scenes below .08, unlike tiles below .27, copies above .95
@@ -54,7 +56,8 @@ class Fingerprint:
     ``rows`` holds the top and bottom border, ``(2, channels, W)``, ``columns`` the left and right one,
     ``(2, channels, H)``; channel 0 is the mean of the bands, the others are a band minus that mean. ``thumb`` is the
     mean of the bands on 64 × 64. ``n_valid``, ``total`` and ``squares`` are the number of pixels that have a label
-    and, by band, the sum of their values and of the squares.
+    and, by band, the sum of their values and of the squares. ``far`` holds a value far from all others as ``(value,
+    band, share, next)``, or nothing; ``dark`` the number of pixels that are 0 in every band and have no label.
     """
 
     rows: NDArray[np.float32]
@@ -63,6 +66,8 @@ class Fingerprint:
     n_valid: NDArray[np.int64]  # (C,)
     total: NDArray[np.float64]  # (C,)
     squares: NDArray[np.float64]  # (C,)
+    far: NDArray[np.float64]  # (4,) or (0,)
+    dark: NDArray[np.int64]  # ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -88,7 +93,18 @@ def fingerprint_scene(pixels: Pixels, labels: LabelMap | None) -> Fingerprint:
     rows = np.stack([_border(pixels[:2]), _border(pixels[::-1][:2])])
     turned = pixels.transpose(1, 0, 2)
     columns = np.stack([_border(turned[:2]), _border(turned[::-1][:2])])
-    return Fingerprint(rows, columns, _thumb(pixels), n_valid.astype(np.int64), total, squares)
+    far = find_far_value(pixels)
+    dark = 0 if labels is None else np.count_nonzero((pixels[labels == IGNORE] == 0).all(axis=-1))
+    return Fingerprint(
+        rows,
+        columns,
+        _thumb(pixels),
+        n_valid.astype(np.int64),
+        total,
+        squares,
+        np.array([] if far is None else [far.value, far.band, far.share, far.next], np.float64),
+        np.array(dark, np.int64),
+    )
 
 
 def _moments(
@@ -115,11 +131,16 @@ def _border(lines: Pixels) -> NDArray[np.float32]:
     The neighbour extrapolates to the same place; on the touching DeepGlobe pair this lifts the correlation of fine
     detail from .86 (outermost line) to .89, and a mean of two lines lowers it to .72.
     """
-    values = np.nan_to_num(lines.astype(np.float32), posinf=0.0, neginf=0.0)
+    values = _tame(lines.astype(np.float32))
     line = 1.5 * values[0] - 0.5 * values[-1]  # (length, C)
     mean = line.mean(axis=1, keepdims=True)
     n_differences = min(CHANNELS, line.shape[1]) - 1
     return np.ascontiguousarray(np.hstack([mean, line[:, :n_differences] - mean]).T)
+
+
+def _tame(values: Pixels) -> NDArray[np.float32]:
+    """Replace what is not a number by 0, and bound what would overflow when it is squared."""
+    return np.clip(np.nan_to_num(values, posinf=0.0, neginf=0.0), -_LARGEST, _LARGEST)
 
 
 def _thumb(pixels: Pixels) -> NDArray[np.float32]:
@@ -128,7 +149,7 @@ def _thumb(pixels: Pixels) -> NDArray[np.float32]:
     for first in range(0, pixels.shape[2], 4):
         values = np.ascontiguousarray(pixels[:, :, first : first + 4])
         if values.dtype.kind == "f":
-            values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+            values = _tame(values)
         small = cv2.resize(values, (THUMB, THUMB), interpolation=cv2.INTER_AREA)  # type: ignore[arg-type]
         total += small.reshape(THUMB, THUMB, -1).sum(axis=2, dtype=np.float32)
     return np.asarray(total / pixels.shape[2], np.float32)

@@ -28,7 +28,9 @@ from levelground.datasets.quality_checks import (
     check_classes_occur,
     check_dataset,
     dropped_values,
+    far_values,
     missing_masks,
+    zero_pixels,
 )
 from levelground.datasets.splits import (
     SPLIT_NAMES,
@@ -43,9 +45,11 @@ from levelground.datasets.splits import (
 from levelground.errors import ConfigError, DataError, DiskError, RecordError, SceneError
 from levelground.imagery.cache import Cache, CacheEntry, default_cache_folder
 from levelground.imagery.data_folder import FoundScenes, find_scenes
+from levelground.imagery.image_headers import read_header
 from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import Legend
 from levelground.imagery.scene_pixels import SceneFile
+from levelground.imagery.validity import nodata_rule
 
 KAGGLE_NAME = "balraj98/deepglobe-land-cover-classification-dataset"
 BY_HAND = (
@@ -90,6 +94,8 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     data, cache = _folders(options)
     layout = None if options.layout == "auto" else options.layout
     found = find_scenes(data, layout=layout, legend=options.legend, block=options.block)
+    if options.zero_is_nodata is not None:
+        found = replace(found, scenes=tuple(replace(one, zero=options.zero_is_nodata) for one in found.scenes))
     for line in found.lines:
         say(line)
     check_choices(options, data, found)
@@ -108,6 +114,8 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     impure = {one.scene.id: one.entry.impure_pixels for one in decoded}
     findings += check_dataset(scenes, split, found.legend, grouping, impure, n_rasters=n_rasters)
     findings += dropped_values({one.scene.id: one.entry.dropped_pixels for one in decoded})
+    findings += far_values({one.scene.id: one.fingerprint.far for one in decoded}, decoded[0].scene.image)
+    findings += zero_pixels({one.scene.id: int(one.fingerprint.dark) for one in decoded if _zeros_guessed(one.scene)})
     findings.sort(key=lambda one: _SEVERITIES.index(one.severity))
     mean, std = mean_and_std([fingerprints[scene] for scene in split.train or split.test])
     dataset = Dataset(
@@ -250,6 +258,14 @@ def _decode(scene: SceneFile, cache: Cache, legend: Legend, snap: int) -> Decode
         return fingerprint_scene(opened.pixels, opened.labels)
 
     return Decoded(scene, entry, cached_fingerprint(cache.folder, entry.image_key, entry.labels_key, make))
+
+
+def _zeros_guessed(scene: SceneFile) -> bool:
+    """Tell whether zeros of a scene have no data only because its file does not say which pixels have."""
+    header = read_header(scene.image)
+    if scene.zero is not None or header.format != "tiff":
+        return False
+    return nodata_rule(header, range(1, header.bands + 1), alpha=header.alpha_band).zero
 
 
 def settle_problems(problems: Sequence[Problem], n_sound: int, *, skip_bad: bool) -> list[Finding]:

@@ -1,8 +1,10 @@
 """Check the quality of a data set whose scenes were all read: one finding for each fact."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from levelground.datasets.dataset import SceneRecord
 from levelground.datasets.groups import Grouping, NamedLink
@@ -116,6 +118,45 @@ def dropped_values(dropped: Mapping[str, int]) -> list[Finding]:
         "If 255 is a class, give each class of a legend its value; else nodata = [255] in the legend says so."
     )
     return [Finding("warning", "dropped-values", text, scenes[0])]
+
+
+def far_values(far: Mapping[str, NDArray[np.float64]], example: Path) -> list[Finding]:
+    """Warn of values far from all others that files do not declare as no data.
+
+    Args:
+        far: Value, band, share and nearest other value in each scene that has one, by id; empty in others.
+        example: An image, for the remedy.
+    """
+    by_value: dict[float, list[str]] = {}
+    for scene in sorted(far):
+        if len(far[scene]):
+            by_value.setdefault(float(far[scene][0]), []).append(scene)
+    found = []
+    for value, scenes in by_value.items():
+        _, band, share, following = far[scenes[0]]
+        text = (
+            f"{len(scenes)} scenes hold {value:.9g} far from all other values (first {scenes[0]}: {share:.1%} of band "
+            f"{band:.0f}, the next value is {following:.6g}), read as data. If it stands for no data, say so in each "
+            f"file: rio edit-info --nodata {value:.9g} {example}"
+        )
+        found.append(Finding("warning", "far-value", text, scenes[0]))
+    return found
+
+
+def zero_pixels(zeros: Mapping[str, int]) -> list[Finding]:
+    """Warn that pixels of 0 in every band are left out where the file does not say which pixels have data.
+
+    Args:
+        zeros: Such pixels in each scene, by id.
+    """
+    scenes = sorted(scene for scene, pixels in zeros.items() if pixels)
+    if not scenes:
+        return []
+    text = (
+        f"{len(scenes)} images hold 0 in every band in {sum(zeros.values())} pixels in all, read as no data because "
+        f"the files name no nodata value (first {scenes[0]}). If they are dark ground, pass --no-zero-is-nodata."
+    )
+    return [Finding("warning", "zero-pixels", text, scenes[0])]
 
 
 def check_classes_occur(scenes: Sequence[SceneRecord], legend: Legend) -> None:

@@ -19,7 +19,7 @@ import xxhash
 
 from levelground.errors import RecordError, SceneError
 from levelground.files import atomic_path, remove_leftovers
-from levelground.imagery.geotiff import Pixels, read_mask
+from levelground.imagery.geotiff import Pixels
 from levelground.imagery.image_headers import TYPES, read_header
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.imagery.scene_pixels import SceneFile, read_scene
@@ -118,7 +118,7 @@ class Cache:
             DiskError: The cache cannot be written.
         """
         image_sha256 = _file_sha256(scene.image)
-        image_key = sha256_json(["image", DECODING, image_sha256, scene.window, *_validity(scene.image)])
+        image_key = sha256_json(["image", DECODING, image_sha256, scene.window, *_validity(scene.image, scene.zero)])
         labels_key = _labels_key(scene, legend, snap, image_sha256)
         shape = self._shape(image_key)
         figures = self._figures(labels_key, shape) if labels_key and shape else None
@@ -133,7 +133,7 @@ class Cache:
             bands=bands,
             dtype=dtype,
             labels_sha256=figures.sha256 if figures else None,
-            image_sha256=image_sha256 if scene.window is None else sha256_json([image_sha256, scene.window]),
+            image_sha256=_image_sha256(scene, image_sha256),
             class_pixels=figures.class_pixels if figures else (),
             ignored_pixels=figures.ignored_pixels if figures else 0,
             impure_pixels=figures.impure_pixels if figures else 0,
@@ -264,20 +264,31 @@ def _labels_key(scene: SceneFile, legend: Legend, snap: int, image_sha256: str) 
     if legend.nodata or legend.classes[0].values:  # else the key is that of a legend before there were stored values
         classes.append(legend.stored)
     files = [_file_sha256(scene.labels), image_sha256]
-    validity = [*_validity(scene.image), *_validity(scene.labels)]
+    validity = [*_validity(scene.image, scene.zero), *_validity(scene.labels)]
     return sha256_json(["labels", DECODING, files, classes, snap, scene.window, scene.coding, *validity])
 
 
-def _validity(path: Path) -> list[str]:
+def _image_sha256(scene: SceneFile, file: str) -> str:
+    """Hash what a scene's image is: file, window, mask beside it, and how zeros are read where that was asked."""
+    beside = scene.image.with_name(f"{scene.image.name}.msk")
+    mask = [f"mask {_file_sha256(beside)}"] if beside.exists() and read_header(scene.image).masked else []
+    zero = [] if scene.zero is None else [f"zero {scene.zero}"]
+    window = [] if scene.window is None else [scene.window]
+    return sha256_json([file, *window, *mask, *zero]) if window or mask or zero else file
+
+
+def _validity(path: Path, zero: bool | None = None) -> list[str]:
     """Name what the pixels without data of a raster depend on, beyond what keys held before it was read."""
     header = read_header(path)
+    found = [] if zero is None else [f"zero {zero}"]
     if header.format != "tiff":
-        return []
-    found = []
-    if read_mask(path, (0, 0, 1, 1)) is not None:
+        return found
+    if header.masked:
         beside = path.with_name(f"{path.name}.msk")
-        found.append(f"mask {_file_sha256(beside) if beside.exists() else 'inside'}")
-    if header.nodata is not None and header.bands > 1 and not header.dtype.startswith("u"):
+        found.append(f"own mask {_file_sha256(beside) if beside.exists() else 'inside'}")
+    if header.alpha:
+        found.append("alpha")
+    if header.band_nodata or (header.nodata is not None and header.bands > 1 and not header.dtype.startswith("u")):
         found.append("nodata in one band")
     return found
 

@@ -15,7 +15,7 @@ import numpy as np
 from levelground.config import Layout
 from levelground.errors import ConfigError, LegendError, SceneError
 from levelground.imagery.colours import RGB, pack_colour, pack_colours, unpack_colours
-from levelground.imagery.geotiff import Pixels, Window, read_info
+from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader, check_type, read_header
 from levelground.imagery.image_pixels import read_colours, read_indices, used_palette
 from levelground.imagery.layouts import NAMINGS, Finding, FindingCode, Pair, Pairs, find_pairs, list_files
@@ -246,7 +246,7 @@ def _notes(pairs: tuple[Pair, ...], headers: dict[Path, ImageHeader]) -> tuple[F
 
 def _gsd(pairs: tuple[Pair, ...], headers: dict[Path, ImageHeader]) -> float | None:
     """Return the ground sampling distance of the first image, where it is georeferenced in metres."""
-    return next((read_info(p.image).gsd_m for p in pairs if headers[p.image].format == "tiff"), None)
+    return next((headers[p.image].gsd_m for p in pairs if headers[p.image].format == "tiff"), None)
 
 
 def _no_scene(data: Path, findings: tuple[Finding, ...]) -> str:

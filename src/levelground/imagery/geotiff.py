@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,7 @@ from levelground.records import atomic_path
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader, DatasetWriter
+    from rasterio.windows import Window as RasterWindow
 
 Pixels = NDArray[np.generic]  # (H, W, C); uint8, uint16, int16 or float32
 Window = tuple[int, int, int, int]
@@ -35,7 +37,11 @@ class RasterInfo:
     """The header of a raster.
 
     ``transform`` holds GDAL's six numbers in rasterio's order (a, b, c, d, e, f): x = a·column + b·row + c,
-    y = d·column + e·row + f. It is ``None`` where the raster is not georeferenced.
+    y = d·column + e·row + f. It is ``None`` where the raster is not georeferenced. The fields from ``band_nodata`` on
+    are empty where there is nothing to say: ``band_nodata`` where all bands have one nodata value, ``band_names``,
+    ``scales`` and ``offsets`` where no band has any. ``alpha`` is the band, from 1, that tells where there are data;
+    one that is tagged so but holds other values, as near infrared often is, is not meant. ``masked`` means a mask of
+    all bands, inside the file or ``.msk`` beside it.
     """
 
     height: int
@@ -45,6 +51,12 @@ class RasterInfo:
     nodata: float | None = None
     crs: str | None = None
     transform: tuple[float, float, float, float, float, float] | None = None
+    band_nodata: tuple[float | None, ...] = ()
+    masked: bool = False
+    alpha: int | None = None
+    band_names: tuple[str, ...] = ()
+    scales: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = ()
 
     @property
     def gsd_m(self) -> float | None:
@@ -133,15 +145,68 @@ def info_of(raster: "DatasetReader", shown: Path) -> RasterInfo:
             "Write it anew in tiles of 256."
         )
     placed = not raster.transform.is_identity
+    with quietly():
+        nodata = tuple(None if value is None else float(value) for value in raster.nodatavals)
+    alike = all(value == nodata[0] or (value != value and nodata[0] != nodata[0]) for value in nodata)
+    names = tuple(name or "" for name in raster.descriptions)
     return RasterInfo(
         height=raster.height,
         width=raster.width,
         bands=raster.count,
         dtype=types[0],
-        nodata=None if raster.nodata is None else float(raster.nodata),
+        nodata=nodata[0],
         crs=raster.crs.to_string() if raster.crs else None,
         transform=tuple(raster.transform)[:6] if placed else None,
+        band_nodata=() if alike else nodata,
+        masked=_has_mask(raster),
+        alpha=_alpha_band(raster),
+        band_names=names if any(names) else (),
+        scales=() if all(scale == 1 for scale in raster.scales) else tuple(map(float, raster.scales)),
+        offsets=() if not any(raster.offsets) else tuple(map(float, raster.offsets)),
     )
+
+
+def _has_mask(raster: "DatasetReader") -> bool:
+    """Tell whether an open raster has a mask of all its bands that is not an alpha band."""
+    from rasterio.enums import MaskFlags
+
+    return any(MaskFlags.per_dataset in kinds and MaskFlags.alpha not in kinds for kinds in raster.mask_flag_enums)
+
+
+_SAMPLES, _SAMPLE_PX = 4, 64  # a band is sampled in 4 × 4 windows of 64 × 64 pixels
+_MASK_SHARE = 0.99
+"""A band tagged alpha is a mask if this share of its values is 0 or the largest; near infrared is not."""
+
+
+def _alpha_band(raster: "DatasetReader") -> int | None:
+    """Return the last band that is tagged alpha, if nearly all of its values are 0 or the largest."""
+    import rasterio
+    from rasterio.enums import ColorInterp
+
+    tagged = [n for n, kind in enumerate(raster.colorinterp, start=1) if kind == ColorInterp.alpha]
+    if not tagged or raster.count == 1:
+        return None
+    try:
+        values = np.concatenate([raster.read(tagged[-1], window=window).ravel() for window in sample_windows(raster)])
+    except rasterio.errors.RasterioError:  # told when the pixels are read
+        return None
+    full = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1
+    full = full if np.any(values == full) else values.max(initial=0)
+    return tagged[-1] if np.mean((values == 0) | (values == full)) >= _MASK_SHARE else None
+
+
+def sample_windows(raster: "DatasetReader") -> list["RasterWindow"]:
+    """List small windows that are spread over a whole raster."""
+    from rasterio.windows import Window as RasterWindow
+
+    def spread(side: int) -> list[int]:
+        room = max(0, side - _SAMPLE_PX)
+        return sorted({room * k // (_SAMPLES - 1) for k in range(_SAMPLES)})
+
+    return [
+        RasterWindow(col, row, min(raster.width - col, _SAMPLE_PX), min(raster.height - row, _SAMPLE_PX))
+        for row, col in product(spread(raster.height), spread(raster.width))
+    ]
 
 
 def read_window(path: Path, window: Window | None = None) -> Pixels:
@@ -156,33 +221,29 @@ def read_window(path: Path, window: Window | None = None) -> Pixels:
         SceneError: The file is damaged.
         ShapeError: The window leaves the raster.
     """
-    with _opened(path, path) as raster:
-        return _read(raster, window, path)
+    return read_window_and_mask(path, window, masked=False)[0]
 
 
-def read_mask(path: Path, window: Window | None = None) -> NDArray[np.bool_] | None:
-    """Read where a raster's own mask, inside the file or ``.msk`` beside it, says that there are no data.
+def read_window_and_mask(
+    path: Path, window: Window | None = None, *, masked: bool
+) -> tuple[Pixels, NDArray[np.bool_] | None]:
+    """Read a rectangle as :func:`read_window` does, and where the raster's own mask says that there are no data.
 
     Args:
         path: The raster.
         window: Row, column, height and width; ``None`` reads the whole raster.
+        masked: Whether it has a mask of all bands, as its header says.
     Returns:
-        ``(H, W)``, true where there are no data; ``None`` where the raster has no such mask. Alpha is not one.
+        ``(H, W, C)``; and ``(H, W)``, true where there are no data, ``None`` without a mask.
     """
     from rasterio.windows import Window as RasterWindow
 
     with _opened(path, path) as raster:
-        if not has_mask(raster):
-            return None
+        pixels = _read(raster, window, path)
+        if not masked:
+            return pixels, None
         row, col, height, width = window or (0, 0, raster.height, raster.width)
-        return np.asarray(raster.read_masks(1, window=RasterWindow(col, row, width, height)) == 0)
-
-
-def has_mask(raster: "DatasetReader") -> bool:
-    """Tell whether an open raster has a mask of all its bands that is not an alpha band."""
-    from rasterio.enums import MaskFlags
-
-    return any(MaskFlags.per_dataset in kinds and MaskFlags.alpha not in kinds for kinds in raster.mask_flag_enums)
+        return pixels, np.asarray(raster.read_masks(1, window=RasterWindow(col, row, width, height)) == 0)
 
 
 def read_memory(content: bytes, *, shown: Path) -> Pixels:

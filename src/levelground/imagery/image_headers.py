@@ -4,6 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,7 @@ class ImageHeader:
     """The header of an image file; height and width are those of the upright image.
 
     ``bands`` counts what is stored: 4 for RGB with alpha, 1 for a palette. ``depth`` is the bits a PNG stores of each.
+    The fields from ``band_nodata`` on are a raster's, as in :class:`~levelground.imagery.geotiff.RasterInfo`.
     """
 
     format: Format
@@ -45,15 +47,22 @@ class ImageHeader:
     nodata: float | None = None
     crs: str | None = None
     transform: tuple[float, ...] | None = None
+    band_nodata: tuple[float | None, ...] = ()
+    masked: bool = False
+    alpha_band: int | None = None
+    band_names: tuple[str, ...] = ()
+    scales: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = ()
+    gsd_m: float | None = None
 
     @property
     def image_bands(self) -> int:
-        """Number of bands of the image as it is read: a palette becomes three, a PNG's alpha is dropped."""
+        """Number of bands of the image as it is read: a palette becomes three, alpha is dropped."""
         return 3 if self.palette and self.format == "png" else self.bands - self.alpha
 
 
 def read_header(path: Path) -> ImageHeader:
-    """Read a file's header.
+    """Read a file's header; one that was read before and has not changed since is not opened again.
 
     Args:
         path: A JPEG, PNG or TIFF.
@@ -61,6 +70,22 @@ def read_header(path: Path) -> ImageHeader:
         SceneError: The file cannot be read, is empty, truncated within its header, not an image, a CMYK JPEG, or larger
             than :data:`MAX_PIXELS` (a TIFF may be larger: see :func:`check_size`).
     """
+    beside = (path, path.with_name(f"{path.name}.msk"), path.with_name(f"{path.name}.aux.xml"))
+    return _read_header(path, tuple(file_stamp(file) for file in beside))
+
+
+def file_stamp(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a file is written: its size and time; ``None`` where it cannot be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=1 << 16)
+def _read_header(path: Path, _stamps: tuple[tuple[int, int] | None, ...]) -> ImageHeader:
+    """Read a header; the stamps of the file and of those beside it are arguments so that a changed one is read anew."""
     try:
         with path.open("rb") as file:
             start = file.read(1 << 16)
@@ -78,9 +103,17 @@ def read_header(path: Path) -> ImageHeader:
             info.width,
             info.bands,
             info.dtype,
+            alpha=info.alpha is not None,
             nodata=info.nodata,
             crs=info.crs,
             transform=info.transform,
+            band_nodata=info.band_nodata,
+            masked=info.masked,
+            alpha_band=info.alpha,
+            band_names=info.band_names,
+            scales=info.scales,
+            offsets=info.offsets,
+            gsd_m=info.gsd_m,
         )
     if not start:
         raise SceneError(f"{path}: is empty (0 bytes). Copy the file again.")

@@ -7,35 +7,40 @@ from numpy.typing import NDArray
 
 from levelground.errors import SceneError
 from levelground.imagery.colours import RGB
-from levelground.imagery.geotiff import Pixels, Window, read_mask, read_memory, read_window
+from levelground.imagery.geotiff import Pixels, Window, read_memory, read_window, read_window_and_mask
 from levelground.imagery.image_headers import ImageHeader, check_size, check_type, png_chunks, read_header
+from levelground.imagery.validity import NodataMask, nodata_mask, nodata_rule
 
-NodataMask = NDArray[np.bool_]  # (H, W), true where an image has no data
 
-
-def read_image(path: Path, window: Window | None = None) -> Pixels:
+def read_image(path: Path, window: Window | None = None, *, zero: bool | None = None) -> Pixels:
     """Decode an image, upright, without its alpha band.
 
     Args:
         path: A JPEG, PNG or TIFF.
         window: Row, column, height and width of a part; TIFF only.
+        zero: As in :func:`read_image_with_nodata`.
     Returns:
         ``(H, W, C)`` in the file's type; palettes become colours, float64 becomes float32, pixels without data 0.
-        Alpha is dropped from PNG only: TIFFs often tag near infrared as alpha.
+        A TIFF's band tagged alpha stays where it holds more than 0 and the largest value: it often is near infrared.
     Raises:
         SceneError: The file is damaged or of a form that is not read; see
         :func:`levelground.imagery.image_headers.read_header`.
     """
-    return read_image_with_nodata(path, window)[0]
+    return read_image_with_nodata(path, window, zero=zero)[0]
 
 
-def read_image_with_nodata(path: Path, window: Window | None = None) -> tuple[Pixels, NodataMask | None]:
+def read_image_with_nodata(
+    path: Path, window: Window | None = None, *, zero: bool | None = None
+) -> tuple[Pixels, NodataMask | None]:
     """Decode an image as :func:`read_image` does, and find the pixels without data.
 
+    Args:
+        path: A JPEG, PNG or TIFF.
+        window: Row, column, height and width of a part; TIFF only.
+        zero: Whether pixels that are 0 in every band have no data; ``None``: in TIFFs that do not say which have.
     Returns:
         The pixels, and ``(H, W)`` true where there are no data, or ``None`` where every pixel has some: alpha 0 in a
-        PNG; in a TIFF its own mask, its nodata value (unsigned: in every band; zero where the file names none), or a
-        value that is not a number.
+        PNG; in a TIFF by the rule of :func:`levelground.imagery.validity.nodata_rule`.
     Raises:
         SceneError: As :func:`read_image`.
     """
@@ -43,15 +48,15 @@ def read_image_with_nodata(path: Path, window: Window | None = None) -> tuple[Pi
     check_type(path, header)
     nodata: NodataMask | None = None
     if header.format == "tiff":
-        stored = _read_tiff(path, header, window)
+        _check_part(path, header, window)
+        stored, own = read_window_and_mask(path, window, masked=header.masked)
+        image = tuple(band for band in range(1, header.bands + 1) if band != header.alpha_band)
+        if header.alpha_band is not None and header.alpha_band < header.bands:
+            stored = stored[..., [*(band - 1 for band in image), header.alpha_band - 1]]
+        nodata = nodata_mask(stored, nodata_rule(header, image, alpha=header.alpha_band, zero=zero), own)
+        pixels = stored if header.alpha_band is None else np.ascontiguousarray(stored[..., :-1])
         with np.errstate(over="ignore"):  # what overflows is infinite, and so no data
-            pixels = stored.astype(np.float32) if stored.dtype == np.float64 else stored
-        nodata = _find_nodata(stored, header.nodata)
-        if pixels.dtype.kind == "f":
-            nodata |= ~np.isfinite(pixels.astype(np.float32, copy=False)).all(-1)
-        masked = read_mask(path, window)
-        if masked is not None:
-            nodata |= masked
+            pixels = pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
     elif header.format == "jpeg":
         pixels = _decode_jpeg(path, header)
     else:
@@ -61,6 +66,9 @@ def read_image_with_nodata(path: Path, window: Window | None = None) -> tuple[Pi
         elif header.alpha:
             nodata = pixels[..., -1] == 0
             pixels = np.ascontiguousarray(pixels[..., :-1])
+    if header.format != "tiff" and zero:
+        empty = (pixels == 0).all(-1)
+        nodata = empty if nodata is None else nodata | empty
     if nodata is None or not nodata.any():
         return pixels, None
     pixels[nodata] = 0
@@ -78,7 +86,7 @@ def read_colours(path: Path, window: Window | None = None) -> NDArray[np.uint8]:
     """
     header = read_header(path)
     if header.format == "tiff":
-        pixels = _read_tiff(path, header, window)
+        pixels = _read_tiff(path, header, window)[..., : header.image_bands]
     elif header.format == "jpeg":
         pixels = _decode_jpeg(path, header)
     else:
@@ -115,6 +123,26 @@ def read_indices(path: Path, window: Window | None = None) -> Pixels:
     return np.ascontiguousarray(pixels[..., 0])
 
 
+def mask_nodata(path: Path, header: ImageHeader, window: Window | None = None) -> NodataMask | None:
+    """Find where a label raster has no data by its own mask, inside the file or ``.msk`` beside it, or by its alpha.
+
+    Args:
+        path: The label raster.
+        header: Its header.
+        window: Row, column, height and width of a part; TIFF only.
+    Returns:
+        ``(H, W)``, true where there are no data; ``None`` where every pixel has some. Values are not looked at.
+    """
+    if header.format != "tiff" or not (header.masked or header.alpha):
+        return None
+    _check_part(path, header, window)
+    stored, own = read_window_and_mask(path, window, masked=header.masked)
+    if header.alpha_band is None:
+        return own
+    empty = np.equal(stored[..., header.alpha_band - 1], 0)
+    return empty if own is None else empty | own
+
+
 def used_palette(path: Path) -> set[RGB]:
     """Return the colours of a palette PNG that its pixels use."""
     pixels, palette = _decode_png(path)
@@ -123,27 +151,13 @@ def used_palette(path: Path) -> set[RGB]:
 
 def _read_tiff(path: Path, header: ImageHeader, window: Window | None) -> Pixels:
     """Read a raster or a part of it, never more than fits."""
-    check_size(path, window[2] if window else header.height, window[3] if window else header.width, header.bands)
+    _check_part(path, header, window)
     return read_window(path, window)
 
 
-def _find_nodata(pixels: Pixels, value: float | None) -> NodataMask:
-    """Find the pixels of a raster that have its nodata value (or zero, where it names none).
-
-    An unsigned value can be anything, so there every band must hold it; in other types one band suffices.
-    """
-    found: NodataMask = np.zeros(pixels.shape[:2], np.bool_)
-    empty = np.float64(0 if value is None else value)
-    if np.isfinite(empty):
-        with np.errstate(over="ignore", invalid="ignore"):
-            stored = empty.astype(pixels.dtype)
-        if pixels.dtype.kind == "f" or stored == empty:
-            found = pixels[..., 0] == stored
-            one_suffices = value is not None and pixels.dtype.kind != "u"  # as in prediction
-            for band in range(1, pixels.shape[2]):
-                marked = pixels[..., band] == stored
-                found = found | marked if one_suffices else found & marked
-    return found
+def _check_part(path: Path, header: ImageHeader, window: Window | None) -> None:
+    """Refuse to read more than fits."""
+    check_size(path, window[2] if window else header.height, window[3] if window else header.width, header.bands)
 
 
 def _decode_jpeg(path: Path, header: ImageHeader) -> NDArray[np.uint8]:

@@ -3,7 +3,6 @@
 import threading
 import warnings
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -12,13 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import SceneError, first_line
-from levelground.imagery.geotiff import Pixels, RasterInfo, has_mask, info_of, quietly
+from levelground.imagery.geotiff import Pixels, RasterInfo, info_of, quietly, sample_windows
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
-
-
-_SAMPLES, _SAMPLE_PX = 4, 64  # a raster is sampled in 4 × 4 windows of 64 × 64 pixels
 
 
 class RasterReader:
@@ -40,7 +36,6 @@ class RasterReader:
             with quietly():
                 self._raster: DatasetReader = rasterio.open(path)
             self.info: RasterInfo = info_of(self._raster, path)
-            self.masked = has_mask(self._raster)
         except (rasterio.errors.RasterioError, rasterio.errors.CRSError) as error:
             raise SceneError(f"{path}: is damaged or is not a raster that can be read. Replace the file.") from error
 
@@ -65,12 +60,6 @@ class RasterReader:
         from rasterio.enums import ColorInterp
 
         return tuple(n for n, kind in enumerate(self._raster.colorinterp, start=1) if kind == ColorInterp.alpha)
-
-    @property
-    def nodata(self) -> tuple[float | None, ...]:
-        """Nodata value of each band."""
-        with quietly():
-            return tuple(None if value is None else float(value) for value in self._raster.nodatavals)
 
     @property
     def in_strips(self) -> bool:
@@ -115,7 +104,7 @@ class RasterReader:
         """Read where the raster's own mask says that there are no data, ``(H, W)``; ``None`` where it has none."""
         from rasterio.windows import Window
 
-        if not self.masked:
+        if not self.info.masked:
             return None
         window = Window(cols.start, rows.start, cols.stop - cols.start, rows.stop - rows.start)
         with self._lock:
@@ -130,9 +119,9 @@ class RasterReader:
             SceneError: The file cannot be read anywhere.
         """
         samples, error = [], None
-        for row, col in product(_spread(self.info.height), _spread(self.info.width)):
-            rows = slice(row, min(self.info.height, row + _SAMPLE_PX))
-            cols = slice(col, min(self.info.width, col + _SAMPLE_PX))
+        for window in sample_windows(self._raster):
+            rows = slice(window.row_off, window.row_off + window.height)
+            cols = slice(window.col_off, window.col_off + window.width)
             try:
                 samples.append(self.read(rows, cols, bands).reshape(-1, len(bands)))
             except SceneError as broken:
@@ -141,12 +130,6 @@ class RasterReader:
             assert error is not None
             raise error
         return np.concatenate(samples)
-
-
-def _spread(side: int) -> list[int]:
-    """Return where windows begin that are spread over one side of a raster."""
-    room = max(0, side - _SAMPLE_PX)
-    return sorted({room * k // (_SAMPLES - 1) for k in range(_SAMPLES)})
 
 
 def _innermost(error: BaseException) -> str:

@@ -10,11 +10,18 @@ from typing import Literal
 import numpy as np
 
 from levelground.errors import SceneError
-from levelground.imagery.geotiff import Pixels, Window, read_mask
+from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader, read_header
-from levelground.imagery.image_pixels import NodataMask, read_colours, read_image, read_image_with_nodata, read_indices
+from levelground.imagery.image_pixels import (
+    mask_nodata,
+    read_colours,
+    read_image,
+    read_image_with_nodata,
+    read_indices,
+)
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, count_impure, decode_colours
 from levelground.imagery.stored_values import labels_of_values
+from levelground.imagery.validity import NodataMask
 
 Transform = Sequence[float]
 """GDAL's six numbers in rasterio's order (a, b, c, d, e, f)."""
@@ -107,7 +114,10 @@ Coding = Literal["colour", "index"]
 
 @dataclass(frozen=True)
 class SceneFile:
-    """Files of a scene's image and labels; ``window`` is a block of a large raster."""
+    """Files of a scene's image and labels; ``window`` is a block of a large raster.
+
+    ``zero`` says whether image pixels that are 0 in every band have no data; ``None`` as the file says.
+    """
 
     id: str
     image: Path
@@ -115,6 +125,7 @@ class SceneFile:
     window: Window | None = None
     group: str = ""
     coding: Coding = "colour"
+    zero: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +151,7 @@ def read_pixels(scene: SceneFile) -> Pixels:
     Raises:
         SceneError: The image is damaged, too large or of a form that is not read.
     """
-    return read_image(scene.image, scene.window)
+    return read_image(scene.image, scene.window, zero=scene.zero)
 
 
 def read_labels(scene: SceneFile, legend: Legend, *, snap: int = 0) -> LabelMap:
@@ -158,14 +169,14 @@ def read_labels(scene: SceneFile, legend: Legend, *, snap: int = 0) -> LabelMap:
         LabelColourError: The mask holds a colour that is not a class.
     """
     header = read_header(scene.image)
-    may_lack_data = header.format == "tiff" or header.alpha
-    nodata = read_image_with_nodata(scene.image, scene.window)[1] if may_lack_data else None
+    may_lack_data = header.format == "tiff" or header.alpha or scene.zero
+    nodata = read_image_with_nodata(scene.image, scene.window, zero=scene.zero)[1] if may_lack_data else None
     return _decode_labels(scene, legend, snap, nodata)[0]
 
 
 def read_scene(scene: SceneFile, legend: Legend, *, snap: int = 0) -> SceneArrays:
     """Decode image and labels, each file once; arguments and errors as :func:`read_pixels` and :func:`read_labels`."""
-    pixels, nodata = read_image_with_nodata(scene.image, scene.window)
+    pixels, nodata = read_image_with_nodata(scene.image, scene.window, zero=scene.zero)
     if scene.labels is None:
         return SceneArrays(pixels, None)
     return SceneArrays(pixels, *_decode_labels(scene, legend, snap, nodata))
@@ -222,8 +233,7 @@ def _decode_labels(scene: SceneFile, legend: Legend, snap: int, nodata: NodataMa
         labels = decode_colours(rgb, legend, snap=snap, source=str(scene.labels))
         if legend.rule == "threshold" or snap:  # else every colour was exact
             impure = count_impure(rgb, legend)
-    masked = read_mask(scene.labels, scene.window) if header.format == "tiff" else None
-    for missing in (nodata, masked):
+    for missing in (nodata, mask_nodata(scene.labels, header, scene.window)):
         if missing is not None:
             labels[missing] = IGNORE
     return labels, impure, dropped

@@ -8,6 +8,7 @@ from typing import Literal
 
 from levelground.config import PredictOptions
 from levelground.errors import ConfigError, SceneError
+from levelground.imagery.image_headers import file_stamp
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg"})
 """Suffixes of images, whose class maps are palette PNGs."""
@@ -56,6 +57,7 @@ class InputFile:
         size_bytes: Size of the file.
         modified_ns: When the file was last changed, in nanoseconds.
         outputs: The files written for it.
+        mask_stamp: Size and time of the ``.msk`` beside it, if there is one.
     """
 
     path: Path
@@ -64,6 +66,7 @@ class InputFile:
     size_bytes: int
     modified_ns: int
     outputs: OutputPaths
+    mask_stamp: tuple[int, int] | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -120,7 +123,8 @@ def _input_file(path: Path, name: Path, out: Path, options: PredictOptions) -> I
         overlay=beside("overlay.png", options.overlay),
     )
     stat = path.stat()
-    return InputFile(path, kind, name.as_posix(), stat.st_size, stat.st_mtime_ns, outputs)
+    stamp = file_stamp(path.with_name(f"{path.name}.msk"))
+    return InputFile(path, kind, name.as_posix(), stat.st_size, stat.st_mtime_ns, outputs, stamp)
 
 
 def _expand(given: str, out: Path) -> Iterator[tuple[Path, Path]]:

@@ -17,8 +17,8 @@ from levelground.config import ProbsFormat
 from levelground.console import progress_bar, say
 from levelground.errors import ModelError
 from levelground.evaluation.score_scenes import most_probable
-from levelground.imagery.image_pixels import NodataMask
 from levelground.imagery.legend import IGNORE
+from levelground.imagery.validity import NodataMask
 from levelground.inference.sliding_window import Block, sliding_window_inference, with_tta
 from levelground.prediction.plan import PredictionPlan
 from levelground.prediction.readers import FilledPixels, PixelReader, ResampledPixels

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from levelground.config import PredictOptions, ReadOptions
 from levelground.console import say
 from levelground.errors import ConfigError, DiskError, SceneError, UnlikeError
 from levelground.imagery.geotiff import CACHE_BYTES, RasterInfo
 from levelground.imagery.image_headers import MAX_PIXELS, TYPES, read_header
 from levelground.imagery.raster_reader import RasterReader
+from levelground.imagery.validity import NodataRule, find_far_value, nodata_mask, nodata_rule
 from levelground.inference.tiling import Axis, plan_axis
 from levelground.models.model import Model, fit_pixels
 from levelground.prediction.inputs import InputFile
-from levelground.prediction.readers import NodataRule, PixelReader, open_pixels
+from levelground.prediction.readers import PixelReader, open_pixels
 from levelground.records import sha256_json
 from levelground.runtime import Runtime
 from levelground.tile_geometry import TileGeometry
@@ -30,11 +29,8 @@ VERSION = 1
 SIMILAR_GSD, FAR_GSD = 1.2, 4.0
 """Ratios of ground sample distances: up to the first nothing is reported, beyond the second nothing is run."""
 
-_MASK_SHARE = 0.99
-"""A band tagged alpha is a mask if this share of its values is 0 or the largest; near infrared is not."""
-
 _EMPTY_SHARE = 0.05
-"""Share of all-zero pixels from which on ``--zero-is-nodata`` is suggested."""
+"""Share of all-zero pixels from which on their meaning is said."""
 
 _MAX_CACHE_BYTES = 512 * 2**20
 
@@ -91,7 +87,7 @@ class PredictionPlan:
                 "version": VERSION,
                 "model": [model.digest, model.spec.mean, model.spec.std, model.spec.outputs],
                 "input": [str(file.path.resolve()), file.size_bytes, file.modified_ns],
-                "header": dataclasses.asdict(self.info),
+                "header": _told(self.info),
                 "reading": [
                     self.bands,
                     {"nodata": rule.values, "every_band": rule.every_band, "alpha": rule.alpha, "zero": rule.zero},
@@ -102,11 +98,19 @@ class PredictionPlan:
                 "probs": self.options.probs,
                 "runtime": [self.runtime.device.type, self.runtime.precision],
             }
+            | ({"mask": file.mask_stamp} if file.mask_stamp else {})
         )
 
     def open_pixels(self) -> contextlib.AbstractContextManager[PixelReader]:
         """Open the input for reading, at its own resolution."""
         return open_pixels(self.input.path, self.bands, self.nodata, image=self.input.kind == "image")
+
+
+def _told(info: RasterInfo) -> dict[str, object]:
+    """Return what a header says; what only some rasters have is left out where there is none."""
+    plain = {field.name: field.default for field in dataclasses.fields(RasterInfo)}
+    always = ("height", "width", "bands", "dtype", "nodata", "crs", "transform")
+    return {name: value for name, value in dataclasses.asdict(info).items() if name in always or value != plain[name]}
 
 
 def plan_predictions(
@@ -139,7 +143,7 @@ def plan_predictions(
 def _plan_input(
     file: InputFile, model: Model, options: PredictOptions, geometry: TileGeometry, runtime: Runtime
 ) -> PredictionPlan:
-    cache_bytes, rule = CACHE_BYTES, NodataRule((), every_band=True, zero=options.zero_is_nodata)
+    cache_bytes, rule = CACHE_BYTES, NodataRule((), every_band=True, zero=bool(options.zero_is_nodata))
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(RasterReader(file.path)) if file.kind == "raster" else None
         info = _image_info(file.path) if reader is None else reader.info
@@ -263,52 +267,34 @@ def _choose_scale(path: Path, gsd_m: float | None, model: Model, options: ReadOp
 
 
 def choose_nodata_rule(reader: RasterReader, bands: Sequence[int], options: ReadOptions) -> NodataRule:
-    """Choose which pixels of a raster have no data, and report what remains uncertain.
-
-    Values of unsigned types can be anything, so there every band must hold the nodata value, as in training; in other
-    types one band suffices.
+    """Choose which pixels of a raster have no data, as in training, and report what remains uncertain.
 
     Raises:
         SceneError: The raster is truncated.
     """
     info, path = reader.info, reader.path
-    values = tuple(_representable(reader.nodata[band - 1], info.dtype) for band in bands)
     spare = [band for band in reader.alpha_bands if band not in bands]
-    alpha = spare[-1] if spare and options.alpha else None
+    alpha = info.alpha if info.alpha not in bands and options.alpha else None
+    if spare and options.alpha and info.alpha is None:
+        say(f"{path}: band {spare[-1]} is tagged alpha but holds other values, so it is not used as a mask.")
+    rule = nodata_rule(info, bands, alpha=alpha, zero=options.zero_is_nodata)
     sample = reader.sample(bands if alpha is None else (*bands, alpha))
-    if alpha is not None:
-        if not _is_mask(sample[:, -1]):
-            say(f"{path}: band {alpha} is tagged alpha but holds other values, so it is not used as a mask.")
-            alpha = None
-        sample = sample[:, :-1]
-    marked = alpha is not None or any(value is not None for value in values)
-    empty = float((sample == 0).all(axis=1).mean())
-    if not marked and not options.zero_is_nodata and empty > _EMPTY_SHARE:
+    missing = nodata_mask(sample[None], dataclasses.replace(rule, zero=False))
+    known = sample[..., : len(bands)] if missing is None else sample[~missing[0], : len(bands)]
+    empty = float((known == 0).all(axis=1).sum() / len(sample))
+    if options.zero_is_nodata is None and rule.zero and empty > _EMPTY_SHARE:
         say(
-            f"{path}: {empty:.0%} of the pixels sampled are 0 in every band and are predicted like others. "
-            "If they are empty, pass --zero-is-nodata."
+            f"{path}: {empty:.0%} of the pixels sampled are 0 in every band and have no data, as in training. "
+            "If they are dark ground, pass --no-zero-is-nodata."
         )
-    return NodataRule(values, np.dtype(info.dtype).kind == "u", alpha, options.zero_is_nodata)
-
-
-def _is_mask(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bool:
-    """Tell whether nearly all values of an alpha band are 0 or the largest."""
-    full = np.iinfo(str(values.dtype)).max if values.dtype.kind in "iu" else 1
-    full = full if np.any(values == full) else values.max(initial=0)
-    return bool(np.mean((values == 0) | (values == full)) >= _MASK_SHARE)
-
-
-def _representable(value: float | None, dtype: str) -> float | None:
-    """Return a nodata value as pixels of a type hold it; ``None`` if they cannot, or if it is not finite."""
-    if value is None or not np.isfinite(value):
-        return None
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        with np.errstate(over="ignore"):
-            stored = kind.type(value)
-        return float(stored) if np.isfinite(stored) else None
-    limits = np.iinfo(dtype)
-    return value if limits.min <= value <= limits.max and value == int(value) else None
+    far = find_far_value(known) if len(known) else None
+    if far is not None:
+        say(
+            f"{path}: {far.share:.0%} of the pixels sampled hold {far.value:.9g} in band {far.band}, far from all "
+            f"others (the next is {far.next:.6g}), and are predicted like them. If they have no data, say so in the "
+            f"file: rio edit-info --nodata {far.value:.9g} {path}"
+        )
+    return rule
 
 
 def _report_missing_georeference(path: Path, info: RasterInfo) -> None:

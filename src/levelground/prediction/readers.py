@@ -17,61 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.imagery.geotiff import Pixels
-from levelground.imagery.image_pixels import NodataMask, read_image_with_nodata
+from levelground.imagery.image_pixels import read_image_with_nodata
 from levelground.imagery.raster_reader import RasterReader
+from levelground.imagery.validity import NodataMask, NodataRule, nodata_mask
 from levelground.inference.sliding_window import Block
 
 Floats = NDArray[np.float32]
 
 _READ_AS = {"float64": "float32", "int32": "float32", "uint32": "float32", "int8": "int16"}
 """Types that torch or the network cannot take as they are."""
-
-
-@dataclass(frozen=True)
-class NodataRule:
-    """Rule for the pixels of a raster that have no data.
-
-    Attributes:
-        values: The nodata value of each band that is read, or ``None``.
-        every_band: Whether all bands must hold their nodata value; otherwise one band suffices.
-        alpha: The band, from 1, whose zeros mark pixels without data; never a band that the model reads.
-        zero: Whether pixels that are 0 in every band have no data.
-    """
-
-    values: tuple[float | None, ...]
-    every_band: bool
-    alpha: int | None = None
-    zero: bool = False
-
-
-def nodata_mask(stored: Pixels, rule: NodataRule) -> NodataMask | None:
-    """Find the pixels of a window that have no data.
-
-    Args:
-        stored: ``(H, W, C)`` in the raster's own type; the rule's alpha band last, if it has one.
-        rule: The rule.
-    Returns:
-        ``(H, W)``, true where there are no data; ``None`` if every pixel has data.
-    """
-    image = stored if rule.alpha is None else stored[..., :-1]
-    found: list[NDArray[np.bool_]] = []
-    marked = [image[..., n] == value for n, value in enumerate(rule.values) if value is not None]
-    if marked and not rule.every_band:
-        found.append(np.asarray(np.any(marked, axis=0)))
-    elif len(marked) == image.shape[-1]:
-        found.append(np.asarray(np.all(marked, axis=0)))
-    if rule.alpha is not None:
-        found.append(np.equal(stored[..., -1], 0))
-    if rule.zero:
-        found.append(np.asarray(np.all(image == 0, axis=-1)))
-    if image.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # a value that overflows becomes infinite, and so has no data
-            values = image.astype(np.float32, copy=False)
-        found.append(np.asarray(~np.all(np.isfinite(values), axis=-1)))
-    if not found:
-        return None
-    mask: NodataMask = np.any(found, axis=0)
-    return mask if mask.any() else None
 
 
 class PixelReader(Protocol):
@@ -118,9 +72,7 @@ class RasterPixels:
         """Read a window; see :class:`PixelReader`."""
         alpha = self._rule.alpha
         stored = self._reader.read(rows, cols, self._bands if alpha is None else (*self._bands, alpha))
-        mask, own = nodata_mask(stored, self._rule), self._reader.read_mask(rows, cols)
-        if own is not None and own.any():
-            mask = own if mask is None else mask | own
+        mask = nodata_mask(stored, self._rule, self._reader.read_mask(rows, cols))
         stored = stored if alpha is None else np.ascontiguousarray(stored[..., :-1])
         dtype = _READ_AS.get(str(stored.dtype))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -132,13 +84,9 @@ class ImagePixels:
 
     def __init__(self, path: Path, bands: Sequence[int], *, zero: bool) -> None:
         """Decode ``path`` and take ``bands``, from 1; with ``zero``, pixels that are 0 in every band have no data."""
-        pixels, mask = read_image_with_nodata(path)
+        pixels, self._mask = read_image_with_nodata(path, zero=zero)
         chosen = [band - 1 for band in bands]
         self._pixels = pixels if chosen == list(range(pixels.shape[-1])) else pixels[..., chosen]
-        self._mask = mask
-        if zero:
-            empty = (self._pixels == 0).all(axis=-1)
-            self._mask = empty if mask is None else mask | empty
         self.shape = (*self._pixels.shape[:2], len(bands))
 
     def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
