@@ -92,12 +92,7 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
             the scenes cannot be split as asked.
     """
     data, cache = _folders(options)
-    layout = None if options.layout == "auto" else options.layout
-    found = find_scenes(data, layout=layout, legend=options.legend, block=options.block)
-    if options.zero_is_nodata is not None:
-        found = replace(found, scenes=tuple(replace(one, zero=options.zero_is_nodata) for one in found.scenes))
-    for line in found.lines:
-        say(line)
+    found = _find(options, data)
     check_choices(options, data, found)
     decoded, problems = decode_all(found, cache, options.snap_colours)
     findings = settle_problems(problems, len(decoded), skip_bad=options.skip_bad)
@@ -113,9 +108,7 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     split = joined_split(folds) if folds else choose_split(options, scenes, grouping, n_rasters == 1, absent)
     impure = {one.scene.id: one.entry.impure_pixels for one in decoded}
     findings += check_dataset(scenes, split, found.legend, grouping, impure, n_rasters=n_rasters)
-    findings += dropped_values({one.scene.id: one.entry.dropped_pixels for one in decoded})
-    findings += far_values({one.scene.id: one.fingerprint.far for one in decoded}, decoded[0].scene.image)
-    findings += zero_pixels({one.scene.id: int(one.fingerprint.dark) for one in decoded if _zeros_guessed(one.scene)})
+    findings += _value_findings(decoded)
     findings.sort(key=lambda one: _SEVERITIES.index(one.severity))
     mean, std = mean_and_std([fingerprints[scene] for scene in split.train or split.test])
     dataset = Dataset(
@@ -154,6 +147,26 @@ def _folders(options: PrepareOptions) -> tuple[Path, Cache]:
     else:
         data = options.data.expanduser().resolve()
     return data, Cache((options.cache or default_cache_folder()).expanduser().resolve())
+
+
+def _find(options: PrepareOptions, data: Path) -> FoundScenes:
+    """Find the scenes as the options say, and print how they were found."""
+    layout = None if options.layout == "auto" else options.layout
+    found = find_scenes(data, layout=layout, legend=options.legend, block=options.block)
+    for line in found.lines:
+        say(line)
+    if options.zero_is_nodata is None:
+        return found
+    return replace(found, scenes=tuple(replace(one, zero=options.zero_is_nodata) for one in found.scenes))
+
+
+def _value_findings(decoded: Sequence[Decoded]) -> list[Finding]:
+    """List what values of masks and images were taken for that may mean something else."""
+    return [
+        *dropped_values({one.scene.id: one.entry.dropped_pixels for one in decoded}),
+        *far_values({one.scene.id: one.fingerprint.far for one in decoded}, decoded[0].scene.image),
+        *zero_pixels({one.scene.id: int(one.fingerprint.dark) for one in decoded if _zeros_guessed(one.scene)}),
+    ]
 
 
 def download_kaggle() -> Path:
