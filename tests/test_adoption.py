@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from builders.study import ENCODER, SIZES, SPLIT, small_model
+from builders.study import ENCODER, SIZES, SPLIT, add_run, small_model
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
@@ -16,15 +16,17 @@ from sklearn.metrics import confusion_matrix
 from levelground.adoption.adopted_runs import TrainingName
 from levelground.adoption.predictions import adopt_predictions
 from levelground.adoption.weights import adopt_weights
-from levelground.config import TileOptions, WeightsOptions
+from levelground.config import PredictionOptions, TileOptions, WeightsOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, LevelgroundError, SceneError, WeightsError
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.history import read_history
 from levelground.imagery.legend import IGNORE
+from levelground.inference.sliding_window import sliding_window_inference
 from levelground.metrics.counts import read_counts
 from levelground.metrics.scores import miou
 from levelground.models.loading import load_model
+from levelground.models.spec import run_geometry
 from levelground.runs import EVALUATION_LOG, AdoptionRecord, Run, read_run
 from levelground.runtime import make_runtime
 
@@ -250,7 +252,7 @@ def test_masks_of_any_tool_become_a_counted_run(
     assert not counts.loss_pixels.any()
     assert not counts.conf_n.any()
     assert counts.boundary.any()
-    assert capsys.readouterr().err.splitlines()[-1] == "GLNet-best: 3 masks counted on test."
+    assert capsys.readouterr().err.splitlines()[-1] == "GLNet-best: 3 predictions counted on test."
     assert [json.loads(line)["run"] for line in (dataset.folder / EVALUATION_LOG).read_text().splitlines()] == [
         "GLNet-best"
     ]
@@ -283,7 +285,7 @@ def test_masks_of_both_splits_live_in_one_run(dataset: Dataset, tmp_path: Path) 
     """Validation beside test, each with its counts."""
     write_preds(tmp_path / "m", split=SPLIT.test + SPLIT.val)
     adopt_predictions(tmp_path / "m", dataset)
-    run = adopt_predictions(tmp_path / "m", dataset, split="val")
+    run = adopt_predictions(tmp_path / "m", dataset, PredictionOptions(split="val"))
     assert sorted(run.card.evaluations) == ["test", "val"]
     assert read_counts(run.counts_path("val")).scenes.tolist() == ["b/1"]
 
@@ -296,3 +298,49 @@ def test_a_bad_mask_leaves_no_run(dataset: Dataset, tmp_path: Path) -> None:
         adopt_predictions(tmp_path / "m", dataset)
     assert not list(dataset.folder.glob("runs/*/run.json"))
     assert not (dataset.folder / EVALUATION_LOG).exists()
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_bad_mask_leaves_what_was_there_before(dataset: Dataset, tmp_path: Path, earlier: bool) -> None:
+    """No picture of the masks before it, nor a folder; an earlier adoption under the name stays whole."""
+    write_preds(tmp_path / "m")
+    if earlier:
+        adopt_predictions(tmp_path / "m", dataset)
+    before = {path: path.read_bytes() for path in dataset.folder.rglob("*") if path.is_file()}
+    write_preds(tmp_path / "m", seed=8)
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(tmp_path / "m/c/2.png")
+    with pytest.raises(SceneError, match=r"2\.png: mask has 5 × 5 pixels"):
+        adopt_predictions(tmp_path / "m", dataset)
+    assert {path: path.read_bytes() for path in dataset.folder.rglob("*") if path.is_file()} == before
+    assert (dataset.folder / "runs").exists() == earlier
+
+
+def test_probabilities_are_counted_like_a_networks(dataset: Dataset, tmp_path: Path) -> None:
+    """What a run's network says of each scene, saved as an array, gives the run's counts, confidences and losses."""
+    recipe = {"name": "default", "tile": 0, "halo": 0, "loss": "smp-dice"}
+    run = evaluate_run(add_run(dataset, recipe=recipe), dataset, "test", runtime=RUNTIME)
+    model = load_model(run)
+    for scene in SPLIT.test:
+        blocks = list(sliding_window_inference(model, dataset.open(scene).pixels, run_geometry(run), RUNTIME))
+        probs = np.zeros((3, *SIZES[scene]), np.float32)
+        for block in blocks:
+            probs[(slice(None), *block.place)] = block.probs.numpy()
+        (tmp_path / scene).parent.mkdir(exist_ok=True)
+        np.save(tmp_path / f"{scene}.npy", probs)
+    theirs = adopt_predictions(tmp_path, dataset)
+    mine, other = (read_counts(each.counts_path("test")) for each in (run, theirs))
+    for field in ("counts", "boundary", "conf_n", "conf_correct", "loss_pixels"):
+        assert np.array_equal(getattr(mine, field), getattr(other, field)), field
+    assert np.allclose(mine.loss_sum, other.loss_sum, rtol=1e-5)
+    assert other.forward_s.sum() == 0
+    ours, found = run.card.evaluations["test"], theirs.card.evaluations["test"]
+    assert (found.loss, found.dice_loss) == pytest.approx((ours.loss, ours.dice_loss), rel=1e-5)
+
+
+def test_classes_beside_probabilities_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    """Half of the scenes would have confidences."""
+    write_preds(tmp_path / "m")
+    (tmp_path / "m/c/2.png").unlink()
+    np.save(tmp_path / "m/c/2.npy", np.full((4, *SIZES["c/2"]), 0.25, np.float32))
+    with pytest.raises(SceneError, match=r"2\.npy: some files of the folder hold probabilities and others classes"):
+        adopt_predictions(tmp_path / "m", dataset)

@@ -8,10 +8,10 @@ from builders.scene_files import save
 from builders.study import LEGEND, SIZES, SPLIT
 from numpy.typing import NDArray
 
-from levelground.adoption.prediction_files import read_mask
-from levelground.adoption.predictions import find_masks
+from levelground.adoption.prediction_files import ReadingRules, read_mask
+from levelground.adoption.predictions import find_predictions
 from levelground.datasets.dataset import Dataset
-from levelground.errors import LabelColourError, SceneError
+from levelground.errors import ConfigError, LabelColourError, SceneError
 from levelground.evaluation.evaluate import write_mask
 from levelground.imagery.legend import encode_colours
 
@@ -39,7 +39,7 @@ def test_masks_are_found_by_scene_id(dataset: Dataset, tmp_path: Path, pattern: 
     for scene in SPLIT.test:
         save(tmp_path / pattern.format(scene), some_preds(scene))
     (tmp_path / "notes.txt").write_text("not a mask")
-    found = find_masks(tmp_path, dataset, "test")
+    found = find_predictions(tmp_path, dataset, "test")
     assert {scene: path.relative_to(tmp_path).as_posix() for scene, path in found.items()} == {
         scene: pattern.format(scene) for scene in SPLIT.test
     }
@@ -52,7 +52,7 @@ def test_beginnings_of_a_file_name_do_not_matter(dataset: Dataset, tmp_path: Pat
     for scene in SPLIT.test:
         folder, name = scene.split("/")
         expected[scene] = save(tmp_path / folder / pattern.format(name), some_preds(scene))
-    assert find_masks(tmp_path, dataset, "test") == expected
+    assert find_predictions(tmp_path, dataset, "test") == expected
 
 
 def test_indices_of_sixteen_bits_are_read(dataset: Dataset, tmp_path: Path) -> None:
@@ -68,38 +68,39 @@ def test_bare_names_that_may_mean_two_scenes_mean_none(dataset: Dataset, tmp_pat
     """``2`` may be b/2 or c/2."""
     for name in ("1.png", "2.png"):
         save(tmp_path / "deep" / name, some_preds("c/1"))
-    with pytest.raises(SceneError, match=r"no mask for 2 of 3 test scenes, the first is 'b/2'"):
-        find_masks(tmp_path, dataset, "test")
+    with pytest.raises(SceneError, match=r"no prediction for 2 of 3 test scenes, the first is 'b/2'"):
+        find_predictions(tmp_path, dataset, "test")
 
 
 def test_bare_names_are_enough_where_they_mean_one_scene(dataset: Dataset, tmp_path: Path) -> None:
     """The only validation scene is b/1."""
     path = save(tmp_path / "1.png", some_preds("b/1"))
-    assert find_masks(tmp_path, dataset, "val") == {"b/1": path}
+    assert find_predictions(tmp_path, dataset, "val") == {"b/1": path}
 
 
 def test_two_masks_for_one_scene_are_refused(dataset: Dataset, tmp_path: Path) -> None:
     """Both are named."""
     for name in ("b/1.png", "b/1_mask.png"):
         save(tmp_path / name, some_preds("b/1"))
-    text = f"{tmp_path / 'b/1.png'}: 1_mask.png fits scene b/1 too. Keep one mask a scene."
+    text = f"{tmp_path / 'b/1.png'}: 1_mask.png fits scene b/1 too. Keep one file a scene, or tell which with --names."
     with pytest.raises(SceneError, match=f"^{re.escape(text)}$"):
-        find_masks(tmp_path, dataset, "val")
+        find_predictions(tmp_path, dataset, "val")
 
 
 def test_missing_masks_are_counted_and_the_first_is_named(dataset: Dataset, tmp_path: Path) -> None:
     """With the name that would be found."""
     save(tmp_path / "c/1.png", some_preds("c/1"))
-    text = f"{tmp_path}: no mask for 2 of 3 test scenes, the first is 'b/2'. Name its mask b/2.png."
+    text = f"{tmp_path}: no prediction for 2 of 3 test scenes, the first is 'b/2'. "
+    text += "Name it b/2.png, or give the pattern of the names, such as --names '{id}.png'"
     with pytest.raises(SceneError, match=f"^{re.escape(text)}$"):
-        find_masks(tmp_path, dataset, "test")
+        find_predictions(tmp_path, dataset, "test")
 
 
 def test_a_missing_folder_is_named(dataset: Dataset, tmp_path: Path) -> None:
     """A wrong path, or a file."""
-    text = f"{tmp_path / 'no'}: no such folder. Give the folder that holds the predicted masks."
+    text = f"{tmp_path / 'no'}: no such folder. Give the folder that holds the predictions."
     with pytest.raises(SceneError, match=f"^{re.escape(text)}$"):
-        find_masks(tmp_path / "no", dataset, "test")
+        find_predictions(tmp_path / "no", dataset, "test")
 
 
 def test_indices_colours_and_palettes_are_read_alike(dataset: Dataset, tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ def test_pixels_without_a_class_matter_only_where_the_scene_has_labels(dataset: 
     path = save(tmp_path / "hole.png", preds)
     text = (
         f"{path}: 1 pixels have no class of 'land' where scene c/1 has labels (first at row 7, column 9). "
-        "Predict one of 0 to 3 there."
+        "Predict one of 0 to 3 there, or name what 4 means: --class-map 4=CLASS"
     )
     with pytest.raises(SceneError, match=f"^{re.escape(text)}$"):
         read_mask(path, dataset, "c/1")
@@ -144,7 +145,7 @@ def test_impure_colours_need_leave(dataset: Dataset, tmp_path: Path) -> None:
     path = save(tmp_path / "1.png", colours)
     with pytest.raises(LabelColourError, match=r"1 pixel.*\(3, 199, 0\)"):
         read_mask(path, dataset, "c/1")
-    assert read_mask(path, dataset, "c/1", snap=8)[0, 0] == 2
+    assert read_mask(path, dataset, "c/1", ReadingRules(snap=8))[0, 0] == 2
 
 
 def test_a_block_of_a_raster_takes_its_window_of_the_rasters_mask(dataset: Dataset, tmp_path: Path) -> None:
@@ -159,3 +160,77 @@ def test_a_block_of_a_raster_takes_its_window_of_the_rasters_mask(dataset: Datas
     small = save(tmp_path / "small.tif", whole[:70])
     with pytest.raises(SceneError, match=r"small\.tif: mask has 300 × 70 pixels, scene c/1 96 × 64"):
         read_mask(small, blocks, "c/1")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "file"),
+    [
+        ("DG_{id}.png", "DG_{}.png"),
+        ("{id}_0000", "{}_0000.npy"),
+        ("run*/{id}_v?.png", "run7/{}_v?.png"),
+        ("{id}.e*.tif", "{}.e04.tif"),
+    ],
+)
+def test_names_are_found_by_a_pattern(dataset: Dataset, tmp_path: Path, pattern: str, file: str) -> None:
+    """The id with its slash as an underline, where a bare name may mean two scenes; other files do not matter."""
+    expected = {}
+    for scene in SPLIT.test:
+        expected[scene] = tmp_path / file.format(scene.replace("/", "_"))
+        for path in (expected[scene], tmp_path / f"overlay_{scene.replace('/', '_')}.png"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+    assert find_predictions(tmp_path, dataset, "test", names=pattern) == expected
+
+
+@pytest.mark.parametrize(("pattern", "start"), [("{n}.png", 0), ("{n+1}.png", 1)])
+def test_numbered_files_are_read_in_the_order_of_the_split_where_that_is_asked_for(
+    dataset: Dataset, tmp_path: Path, pattern: str, start: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Never by themselves: the refusal names the order and the flag, which works when it is given."""
+    for place, _ in enumerate(SPLIT.test):
+        save(tmp_path / f"{place + start:04d}.png", some_preds("c/1"))
+    with pytest.raises(
+        SceneError, match=r"numbered: if they follow the order b/2, c/1, c/2, pass --names '(.*)'$"
+    ) as refused:
+        find_predictions(tmp_path, dataset, "test")
+    assert str(refused.value).endswith(f"'{pattern}'")
+    found = find_predictions(tmp_path, dataset, "test", names=pattern)
+    assert [path.name for path in found.values()] == [f"{place + start:04d}.png" for place in range(3)]
+    assert (
+        capsys.readouterr().err
+        == f"{tmp_path.name}: reads 000{start}.png as scene b/2 and 000{start + 2}.png as scene c/2.\n"
+    )
+
+
+def test_the_one_pattern_that_fits_every_scene_is_taken_and_said(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where two fit, nobody chooses: the files are refused with a pattern to begin with."""
+    save(tmp_path / "DG_1_x.png", some_preds("b/1"))
+    assert find_predictions(tmp_path, dataset, "val") == {"b/1": tmp_path / "DG_1_x.png"}
+    assert capsys.readouterr().err == f"{tmp_path.name}: its names are read as --names 'DG_{{id}}_x.png'.\n"
+    save(tmp_path / "v1.png", some_preds("b/1"))
+    with pytest.raises(SceneError, match=r"no prediction for 1 of 1 val scenes.*--names 'DG_\{id\}_x\.png'$"):
+        find_predictions(tmp_path, dataset, "val")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("1.txt", "It holds .txt files, perhaps outlines of objects: draw each"),
+        ("1.bin", "Its files: 1 .bin. Give masks as"),
+    ],
+)
+def test_a_folder_of_other_files_is_named_for_what_it_holds(
+    dataset: Dataset, tmp_path: Path, name: str, text: str
+) -> None:
+    """Outlines, or anything else."""
+    (tmp_path / name).write_text("0 0.1 0.1")
+    with pytest.raises(SceneError, match=re.escape(text)):
+        find_predictions(tmp_path, dataset, "val")
+
+
+def test_a_pattern_without_a_place_for_the_id_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    """All files would fit all scenes."""
+    with pytest.raises(ConfigError, match=r"^--names mask\.png: expected \{id\}, \{n\} or \{n\+1\} in it"):
+        find_predictions(tmp_path, dataset, "val", names="mask.png")

@@ -1,5 +1,8 @@
 import dataclasses
+import io
 import re
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +10,21 @@ import pytest
 from builders.scene_files import save, save_palette
 from builders.study import LEGEND, SIZES, SPLIT
 from numpy.typing import NDArray
+from scipy.special import softmax
 
-from levelground.adoption.prediction_files import read_mask, tell_mask_codings
+from levelground.adoption.prediction_files import (
+    ClassProbabilities,
+    ReadingRules,
+    read_mask,
+    read_prediction,
+    tell_mask_codings,
+)
 from levelground.adoption.predictions import adopt_predictions
 from levelground.datasets.dataset import Dataset
-from levelground.errors import LabelColourError, SceneError
-from levelground.imagery.legend import Legend, LegendClass, encode_colours
+from levelground.errors import ConfigError, LabelColourError, SceneError
+from levelground.imagery.image_pixels import read_array
+from levelground.imagery.legend import Legend, LegendClass, default_legend, encode_colours
+from levelground.imagery.stored_values import read_class_map
 
 THRESHOLD = Legend(
     "land",
@@ -60,10 +72,10 @@ def test_a_folder_tells_what_a_black_mask_is(tolerant: Dataset, tmp_path: Path) 
     colours = save(tmp_path / "colours.png", encode_colours(some_preds("c/1"), THRESHOLD))
     for other, expected in ((indices, 0), (colours, 1)):
         codings = tell_mask_codings([black, other], THRESHOLD)
-        assert np.unique(read_mask(black, tolerant, "c/2", codings=codings)).tolist() == [expected]
+        assert np.unique(read_mask(black, tolerant, "c/2", ReadingRules(codings=codings))).tolist() == [expected]
     codings = tell_mask_codings([colours, indices], THRESHOLD)
     with pytest.raises(SceneError, match=r"indices\.png: mask holds class indices in three equal bands, other masks"):
-        read_mask(indices, tolerant, "c/1", codings=codings)
+        read_mask(indices, tolerant, "c/1", ReadingRules(codings=codings))
 
 
 def test_a_folder_tells_what_a_black_palette_is(tolerant: Dataset, tmp_path: Path) -> None:
@@ -72,7 +84,7 @@ def test_a_folder_tells_what_a_black_palette_is(tolerant: Dataset, tmp_path: Pat
     black = save_palette(tmp_path / "black.png", np.zeros(SIZES["c/2"], np.uint8), palette)
     other = save_palette(tmp_path / "other.png", some_preds("c/1"), palette)
     codings = tell_mask_codings([black, other], THRESHOLD)
-    assert not read_mask(black, tolerant, "c/2", codings=codings).any()
+    assert not read_mask(black, tolerant, "c/2", ReadingRules(codings=codings)).any()
 
 
 @pytest.mark.parametrize("factor", [40, 60, 80])
@@ -80,7 +92,9 @@ def test_greys_stretched_for_display_are_refused(tolerant: Dataset, tmp_path: Pa
     """In one band with the number to divide by, in three as what a tolerant rule would guess."""
     stretched = some_preds("c/1") * np.uint8(factor)
     one, three = save(tmp_path / "one.png", stretched), save(tmp_path / "three.png", in_bands(stretched))
-    with pytest.raises(SceneError, match=f"Its values are multiples of {factor}: divide each pixel by {factor}\\.$"):
+    with pytest.raises(
+        SceneError, match=f"Its values are multiples of {factor}: pass --class-map 0=0 {factor}=1 {2 * factor}=2"
+    ):
         read_mask(one, tolerant, "c/1")
     with pytest.raises(LabelColourError, match=r"three\.png: \d+% of the pixels are more than 32 levels from every"):
         read_mask(three, tolerant, "c/1")
@@ -91,7 +105,7 @@ def test_numbers_from_one_to_k_are_refused_with_the_remedy(tolerant: Dataset, tm
     """The last class has no number left."""
     values = some_preds("c/1") + np.uint8(1)
     path = save(tmp_path / "1.png", values if bands == 1 else in_bands(values))
-    with pytest.raises(SceneError, match=r"Its classes are numbered 1 to 4: subtract 1 from each pixel\.$"):
+    with pytest.raises(SceneError, match=r"Its classes are numbered 1 to 4: pass --class-map 1=0 2=1 3=2 4=3$"):
         read_mask(path, tolerant, "c/1")
 
 
@@ -100,9 +114,9 @@ def test_a_snap_that_accepts_everything_is_an_error(dataset: Dataset, tmp_path: 
     """Noise is no mask, however wide the snap; pure colours are one."""
     noise = save(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (*SIZES["c/1"], 3), np.uint8))
     with pytest.raises(LabelColourError, match=re.escape(str(noise))):
-        read_mask(noise, dataset, "c/1", snap=snap)
+        read_mask(noise, dataset, "c/1", ReadingRules(snap=snap))
     pure = save(tmp_path / "pure.png", encode_colours(some_preds("c/1"), LEGEND))
-    assert np.array_equal(read_mask(pure, dataset, "c/1", snap=snap), some_preds("c/1"))
+    assert np.array_equal(read_mask(pure, dataset, "c/1", ReadingRules(snap=snap)), some_preds("c/1"))
 
 
 def test_blurred_borders_are_read_by_the_rule(tolerant: Dataset, tmp_path: Path) -> None:
@@ -126,3 +140,178 @@ def test_masks_numbered_from_one_are_adopted_with_a_warning(
         assert "Warning: from-one: the classes seem to be numbered from 1: mean IoU is" in said
     adopt_predictions(tmp_path / "right", dataset)
     assert "Warning" not in capsys.readouterr().err
+
+
+SCORES: dict[str, Callable[[NDArray[np.float32]], NDArray[np.generic]]] = {
+    "channels first": lambda probs: probs,
+    "channels last, as a batch": lambda probs: np.moveaxis(probs, 0, -1)[None],
+    "half": lambda probs: probs.astype(np.float16),
+    "bytes": lambda probs: np.round(probs * 255).astype(np.uint8),
+    "logarithms": np.log,
+    "in columns": np.asfortranarray,
+}
+
+
+@pytest.mark.parametrize("form", SCORES)
+@pytest.mark.parametrize("outputs", [(0, 1, 2, 3), (0, 2, 3)])
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_probabilities_are_read_from_every_form(
+    dataset: Dataset, tmp_path: Path, form: str, outputs: tuple[int, ...], suffix: str
+) -> None:
+    """One channel for each class, or for each counted one."""
+    probs = softmax(np.random.default_rng(1).normal(0, 3, (len(outputs), *SIZES["c/1"])), axis=0).astype(np.float32)
+    with (tmp_path / f"1.{suffix}").open("wb") as file:
+        (np.save if suffix == "npy" else np.savez_compressed)(file, SCORES[form](probs))
+    found = read_prediction(tmp_path / f"1.{suffix}", dataset, "c/1")
+    assert isinstance(found, ClassProbabilities)
+    assert found.outputs == outputs
+    assert np.abs(found.values - probs).max() < 0.01
+    assert np.abs(found.values.sum(axis=0) - 1).max() < 1e-5
+
+
+def test_channels_of_one_class_add_up(dataset: Dataset, tmp_path: Path) -> None:
+    """Five channels of another list of classes; a channel that is not named is refused with its number."""
+    probs = softmax(np.random.default_rng(1).normal(0, 3, (5, *SIZES["c/1"])), axis=0)
+    np.save(tmp_path / "1.npy", probs)
+    named = read_class_map(["0+3=Wood", "1+4=field", "2=3"], LEGEND)
+    found = read_prediction(tmp_path / "1.npy", dataset, "c/1", ReadingRules(class_map=named))
+    assert isinstance(found, ClassProbabilities)
+    assert found.outputs == (0, 2, 3)
+    assert np.allclose(found.values, [probs[1] + probs[4], probs[0] + probs[3], probs[2]], atol=1e-6)
+    for pairs, text in (([], "Name the class of each, 0 too: --class-map 0=CLASS"), (["0=0"], "each, 1 too")):
+        with pytest.raises(SceneError, match=re.escape(text)):
+            read_prediction(tmp_path / "1.npy", dataset, "c/1", ReadingRules(class_map=read_class_map(pairs, LEGEND)))
+
+
+def test_one_sigmoid_output_is_two_classes_at_a_half(dataset: Dataset, tmp_path: Path) -> None:
+    """Its own probability, and what is left to 1."""
+    two = dataclasses.replace(dataset, legend=default_legend(2))
+    positive = np.random.default_rng(1).random(SIZES["c/1"])
+    np.save(tmp_path / "1.npy", positive)
+    found = read_prediction(tmp_path / "1.npy", two, "c/1")
+    assert isinstance(found, ClassProbabilities)
+    assert np.allclose(found.values, [1 - positive, positive], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int64", ">i2", "float32", "bool"])
+@pytest.mark.parametrize("axes", [(), (0,), (0, -1)])
+def test_arrays_of_classes_are_read_in_every_type(
+    dataset: Dataset, tmp_path: Path, dtype: str, axes: tuple[int, ...]
+) -> None:
+    """Axes of length 1 do not matter."""
+    preds = some_preds("c/1") % (2 if dtype == "bool" else 4)
+    np.save(tmp_path / "1.npy", np.expand_dims(preds.astype(dtype), axes))
+    assert np.array_equal(read_prediction(tmp_path / "1.npy", dataset, "c/1"), preds)
+
+
+REFUSED: dict[str, tuple[NDArray[np.generic], str]] = {
+    "logits": (
+        np.random.default_rng(0).normal(0, 5, (4, 64, 96)),
+        r"so they are not probabilities\. Save their softmax",
+    ),
+    "not numbers": (np.full((64, 96), np.nan), r"values that are not numbers"),
+    "another size": (np.zeros((32, 48), np.uint8), r"mask has 48 × 32 pixels, scene c/1 96 × 64"),
+    "rows and columns exchanged": (np.zeros((96, 64), np.uint8), r"Exchange its last two axes: numpy\.swapaxes"),
+    "words": (np.full((64, 96), "field"), r"array is of type <U5"),
+    "objects": (np.full((64, 96), None), r"array is of type object"),
+    "four axes": (np.zeros((2, 4, 64, 96)), r"array has shape \(2, 4, 64, 96\), expected"),
+    "a class too many": (np.full((64, 96), 9), r"name what 9 means: --class-map 9=CLASS$"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_other_arrays_are_refused_in_one_line(dataset: Dataset, tmp_path: Path, case: str) -> None:
+    """The file, what it holds and what to save."""
+    array, text = REFUSED[case]
+    np.save(tmp_path / "1.npy", array, allow_pickle=True)
+    with pytest.raises(SceneError, match=text) as refused:
+        read_prediction(tmp_path / "1.npy", dataset, "c/1")
+    assert str(refused.value).startswith(f"{tmp_path / '1.npy'}: ")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"<html>", b"PK\x03\x04", b"\x93NUMPY\x01\x00\x05\x00{'a':"])
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_files_that_are_no_arrays_are_refused(tmp_path: Path, content: bytes, suffix: str) -> None:
+    """Empty, cut short, or of another kind."""
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(SceneError, match=r"is not a NumPy file of numbers"):
+        read_array(path)
+
+
+def test_an_array_claims_no_memory_that_its_file_does_not_hold(tmp_path: Path) -> None:
+    """Sizes are checked first; several arrays are named."""
+    claimed = io.BytesIO()
+    np.lib.format.write_array_header_1_0(claimed, {"descr": "|u1", "fortran_order": False, "shape": (1 << 20, 1 << 20)})
+    (tmp_path / "a.npy").write_bytes(claimed.getvalue())
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("seg.npy", claimed.getvalue())
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(SceneError, match=r"pixels are decoded at once"):
+            read_array(tmp_path / name)
+    np.savez(tmp_path / "two.npz", seg=np.zeros((4, 4)), probs=np.zeros((4, 4)))
+    with pytest.raises(SceneError, match=r"holds 2 arrays \(seg, probs\), expected one"):
+        read_array(tmp_path / "two.npz")
+
+
+def test_blue_first_is_told_and_read(dataset: Dataset, tmp_path: Path) -> None:
+    """The remedy works when it is followed, and not the other way round."""
+    path = save(tmp_path / "1.png", encode_colours(some_preds("c/1"), LEGEND)[..., ::-1])
+    with pytest.raises(LabelColourError, match=r"With blue first every colour is a class: pass --blue-first\.$"):
+        read_mask(path, dataset, "c/1")
+    assert np.array_equal(read_mask(path, dataset, "c/1", ReadingRules(blue_first=True)), some_preds("c/1"))
+
+
+def test_colours_blurred_by_jpeg_are_told(dataset: Dataset, tmp_path: Path) -> None:
+    """Nobody can add them to a legend."""
+    path = save(tmp_path / "1.jpg", encode_colours(some_preds("c/1"), LEGEND), quality=90)
+    with pytest.raises(LabelColourError, match=r"JPEG blurs colours: save the masks as PNG"):
+        read_mask(path, dataset, "c/1")
+
+
+def test_a_class_map_names_numbers_colours_and_classes(dataset: Dataset, tmp_path: Path) -> None:
+    """In index masks, palettes aside, in colours, and of classes already read."""
+    preds = some_preds("c/1")
+    shifted = save(tmp_path / "1.png", preds * np.uint8(40) + np.uint8(1))
+    named = ReadingRules(class_map=read_class_map(["1=Field", "41=1", "81=wood", "121=Water"], LEGEND))
+    assert np.array_equal(read_mask(shifted, dataset, "c/1", named), preds)
+    colours = encode_colours(preds, LEGEND)
+    colours[preds == 2] = (90, 10, 170)
+    path = save(tmp_path / "2.png", colours)
+    with pytest.raises(LabelColourError, match=r"say what it means: --class-map '#5A0AAA=CLASS'\.$"):
+        read_mask(path, dataset, "c/1")
+    named = ReadingRules(class_map=read_class_map(["#5A0AAA=Wood", "Water=Field"], LEGEND))
+    assert np.array_equal(read_mask(path, dataset, "c/1", named), np.where(preds == 3, 0, preds))
+
+
+def test_where_a_number_is_renumbered_all_have_to_be_named(dataset: Dataset, tmp_path: Path) -> None:
+    """A number that is left out would be misread; numbers beside the legend's leave the others what they are."""
+    path = save(tmp_path / "1.png", some_preds("c/1"))
+    rules = ReadingRules(class_map=read_class_map(["1=0", "2=2", "3=3"], LEGEND))
+    with pytest.raises(SceneError, match=r"or name what 0 means too: --class-map 0=CLASS$"):
+        read_mask(path, dataset, "c/1", rules)
+    gaps = some_preds("c/1")
+    gaps[9] = 255
+    rules = ReadingRules(class_map=read_class_map(["255=Water"], LEGEND))
+    expected = np.where(gaps == 255, 3, gaps)
+    assert np.array_equal(read_mask(save(tmp_path / "2.png", gaps), dataset, "c/1", rules), expected)
+
+
+@pytest.mark.parametrize(
+    ("pair", "text"),
+    [
+        ("1", "--class-map '1': expected FROM=CLASS, such as 1=Water, 3+4=0 or '#00FF00=2'."),
+        ("=Wood", "--class-map '=Wood': expected FROM=CLASS"),
+        ("1=W", "--class-map '1=W': 'W' is not a class of 'land'. Its classes are Field, Unknown, Wood, Water."),
+        ("1=Road", "--class-map '1=Road': 'Road' is not a class of 'land'."),
+        ("Road=Wood", "--class-map 'Road=Wood': 'Road' is not a class of 'land'."),
+        ("1=9", "--class-map '1=9': '9' is not a class"),
+    ],
+)
+def test_wrong_pairs_of_a_class_map_are_refused(pair: str, text: str) -> None:
+    """With what was expected."""
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}"):
+        read_class_map([pair], LEGEND)
+    with pytest.raises(ConfigError, match=r"1 is given two classes\. Give it one\.$"):
+        read_class_map(["1=0", "0+1=2"], LEGEND)

@@ -78,7 +78,10 @@ def adopt(
     history: str | PathLike[str] | None = None,
     predictions: str | PathLike[str] | None = None,
     split: Literal["test", "val"] = "test",
+    names: str | None = None,
+    class_map: str | Sequence[str] = (),
     snap_colours: int = 0,
+    blue_first: bool = False,
     name: str | None = None,
     as_: str | None = None,
     seed: int | None = None,
@@ -102,11 +105,21 @@ def adopt(
             training scenes' means).
         history (path | None): The origin study's history (*_trainhist.json), drawn with the
             other runs' learning curves.
-        predictions (path | None): Folder of predicted masks, one a scene (colours or class
-            indices, named by scene id), in place of weights.
-        split (Literal['test', 'val']): Scenes that predicted masks are counted on.
+        predictions (path | None): Folder of predictions in place of weights, one file a
+            scene: masks of colours or class indices, or arrays (.npy, .npz) of classes or
+            probabilities.
+        split (Literal['test', 'val']): Scenes that predictions are counted on.
+        names (str | None): Names of the predictions: {id} stands for the scene's id, * for
+            anything, {n} or {n+1} for its place in the split from 0 or 1, as in
+            DG_{id}.png; None finds them by scene id.
+        class_map (str | Sequence[str]): What numbers, colours or classes of the predictions
+            mean: FROM=CLASS each, such as 1=Water 3+4=0 #FF0000=Water Rangeland=Barren;
+            numbers are those of index masks or channels. All others keep their meaning, but
+            where a number of the legend is given another one all have to be named.
         snap_colours (int): Colours of predicted masks that are not a class become the
             nearest class up to this difference, grey levels.
+        blue_first (bool): Colours of predicted masks are stored with blue first, as OpenCV
+            writes an RGB array.
         name (str | None): Name of the run; None makes one of architecture and encoder, or
             takes the masks' folder's.
         as_ (str | None): Name of the architecture that this is one training of; runs with

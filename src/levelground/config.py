@@ -341,6 +341,25 @@ class WeightsOptions:
     """The origin study's history (*_trainhist.json), drawn with the other runs' learning curves."""
 
 
+@dataclass(frozen=True, config=_NO_EXTRAS)
+class PredictionOptions:
+    """How another tool's predictions are found, read and counted."""
+
+    split: Literal["test", "val"] = "test"
+    """Scenes that predictions are counted on."""
+    names: str | None = None
+    """Names of the predictions: {id} stands for the scene's id, * for anything, {n} or {n+1} for its place in the split
+    from 0 or 1, as in DG_{id}.png; None finds them by scene id."""
+    class_map: tuple[str, ...] = ()
+    """What numbers, colours or classes of the predictions mean: FROM=CLASS each, such as 1=Water 3+4=0 #FF0000=Water
+    Rangeland=Barren; numbers are those of index masks or channels. All others keep their meaning, but where a number
+    of the legend is given another one all have to be named."""
+    snap_colours: Annotated[int, Field(ge=0, le=255)] = 0
+    """Colours of predicted masks that are not a class become the nearest class up to this difference, grey levels."""
+    blue_first: bool = False
+    """Colours of predicted masks are stored with blue first, as OpenCV writes an RGB array."""
+
+
 ExportFormat = Literal["onnx", "smp"]
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from levelground.cli import main
 from levelground.commands import compare as compare_command
 from levelground.commands.adopt import AdoptConfig, adopt
-from levelground.config import WeightsOptions
+from levelground.config import PredictionOptions, WeightsOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, RecordError
 from levelground.evaluation.evaluate import evaluate_run
@@ -65,7 +65,7 @@ def test_predicted_masks_are_adopted_and_counted(dataset: Dataset, tmp_path: Pat
         [sys.executable, "-m", "levelground", "adopt", "--predictions", str(tmp_path / "masks"), "--name", "fields"],
         cwd=dataset.folder, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.stderr.splitlines()[-2:] == ["fields: 3 masks counted on test.", "Next: levelground compare ."]
+    assert done.stderr.splitlines()[-2:] == ["fields: 3 predictions counted on test.", "Next: levelground compare ."]
     counts = read_counts(dataset.folder / "runs/fields/counts-test.npz").counts
     assert counts[:, :, 0].sum() == counts.sum() > 0
     assert read_run(dataset.folder / "runs/fields").adopted
@@ -75,7 +75,9 @@ def test_masks_are_counted_on_the_split_that_is_asked_for(dataset: Dataset, tmp_
     """Validation is no look at test."""
     (tmp_path / "masks/b").mkdir(parents=True)
     Image.fromarray(np.full(SIZES["b/1"], 2, np.uint8)).save(tmp_path / "masks/b/1.png")
-    run = adopt(AdoptConfig(study=dataset.folder, predictions=tmp_path / "masks", split="val"))
+    run = adopt(
+        AdoptConfig(study=dataset.folder, predictions=tmp_path / "masks", reading=PredictionOptions(split="val"))
+    )
     assert read_counts(run.counts_path("val")).scenes.tolist() == ["b/1"]
     assert not (dataset.folder / "test_looks.jsonl").exists()
 

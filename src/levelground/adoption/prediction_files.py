@@ -1,7 +1,7 @@
-"""Files of predictions as other tools leave them, read as classes of the legend."""
+"""Files of predictions as other tools leave them, read as classes of the legend or as their probabilities."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,18 @@ from levelground.errors import LabelColourError, SceneError
 from levelground.imagery.colours import NO_MATCH, look_up, nearest_colours
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader, read_header
-from levelground.imagery.image_pixels import mask_nodata, read_colours, read_indices, used_palette
-from levelground.imagery.legend import IGNORE, LabelMap, Legend, decode_colours
+from levelground.imagery.image_pixels import (
+    ARRAY_SUFFIXES,
+    mask_nodata,
+    read_array,
+    read_colours,
+    read_image,
+    read_indices,
+    used_palette,
+)
+from levelground.imagery.legend import IGNORE, LabelMap, Legend, decode_colours, hex_colour
 from levelground.imagery.scene_pixels import Coding
+from levelground.imagery.stored_values import ClassMap
 from levelground.imagery.validity import NodataMask
 
 FAR = 32
@@ -23,6 +32,12 @@ FAR = 32
 
 MAX_FAR = 0.1
 """The largest share of such pixels in a mask: blurred borders are some per cent, another coding nearly all."""
+
+SUM_ERROR = 0.02
+"""How far the sum of a pixel's probabilities may be from 1: what float16 and eight bits round."""
+
+NO_MAP = ClassMap()
+"""Every number, colour and name means what the legend says."""
 
 _STRIP_PIXELS = 1 << 24
 
@@ -38,25 +53,61 @@ class MaskCodings:
     bands: Coding
 
 
-def tell_mask_codings(paths: Iterable[Path], legend: Legend) -> MaskCodings:
+@dataclass(frozen=True, eq=False)
+class ClassProbabilities:
+    """Probabilities of the classes of a scene.
+
+    Attributes:
+        values: ``(C, H, W)`` float32, which add up to 1 over C.
+        outputs: Legend index of each, ``(C,)``.
+    """
+
+    values: NDArray[np.float32]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ReadingRules:
+    """How the predictions of a folder are read.
+
+    Attributes:
+        codings: What palettes and three bands hold; ``None`` tells it from each mask alone.
+        snap: Colours that are not a class become the nearest class up to this difference in each channel, grey levels.
+        class_map: What other numbers, colours and names of classes mean.
+        blue_first: Whether colours are stored with blue first.
+    """
+
+    codings: MaskCodings | None = None
+    snap: int = 0
+    class_map: ClassMap = NO_MAP
+    blue_first: bool = False
+
+
+PLAIN = ReadingRules()
+"""The legend's own numbers and colours, each mask by itself."""
+
+
+def tell_mask_codings(paths: Iterable[Path], legend: Legend, class_map: ClassMap = NO_MAP) -> MaskCodings:
     """Tell from all masks of a folder what palettes and three bands hold.
 
     Args:
-        paths: The masks.
+        paths: The masks; arrays are left out.
         legend: Its colours, and the number of classes.
+        class_map: Other colours and numbers that mean a class.
     Returns:
         Palettes hold colours if all that are used are the legend's. Three bands hold indices if they are equal in
         every mask, all are low (255 aside), and one at least is no grey of the legend.
     Raises:
         SceneError: A mask cannot be read.
     """
-    headers = {path: read_header(path) for path in paths}
-    known = {colour for colour, _ in legend.table}
+    headers = {path: read_header(path) for path in paths if path.suffix.lower() not in ARRAY_SUFFIXES}
+    known = {colour for colour, _ in class_map.table(legend)}
+    top = max([legend.n_classes - 1, *class_map.numbers])
     palettes = [path for path, header in headers.items() if header.palette]
     bands = [path for path, header in headers.items() if _has_bands(header)]
     greys: set[int] = set()
     for rgb in (rgb for path in bands for rgb in _strips(path, headers[path])):
-        found = _low_greys(rgb, legend)
+        found = _low_greys(rgb, top)
         if found is None:
             greys = set()
             break
@@ -67,17 +118,43 @@ def tell_mask_codings(paths: Iterable[Path], legend: Legend) -> MaskCodings:
     )
 
 
-def read_mask(
-    path: Path, dataset: Dataset, scene: str, *, snap: int = 0, codings: MaskCodings | None = None
-) -> LabelMap:
+def read_prediction(
+    path: Path, dataset: Dataset, scene: str, rules: ReadingRules = PLAIN
+) -> LabelMap | ClassProbabilities:
+    """Read the prediction of a scene, whatever the file holds.
+
+    Args:
+        path: A mask, or an array or raster of classes or of probabilities.
+        dataset: Gives the scene and the legend.
+        scene: The scene's id.
+        rules: How it is read.
+    Returns:
+        Legend indices ``(H, W)`` uint8, or probabilities.
+    Raises:
+        SceneError: Another size, a damaged file, pixels without a class where the scene has labels, or scores that are
+            not probabilities.
+        LabelColourError: A colour of no class, or most colours are far from every class.
+    """
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        values = _fit(path, read_array(path), dataset, scene)
+        if values.ndim == 2 and not _is_fractional(values):
+            return _classes_of(values, path, dataset, scene, rules.class_map)
+        return _probabilities(np.atleast_3d(values.T).T, path, dataset, rules.class_map)
+    header = read_header(path)
+    if header.format == "tiff" and header.dtype.startswith("float") and header.bands > 1:
+        window = _find_window(path, (header.height, header.width), dataset, scene)
+        return _probabilities(np.moveaxis(read_image(path, window), -1, 0), path, dataset, rules.class_map)
+    return read_mask(path, dataset, scene, rules)
+
+
+def read_mask(path: Path, dataset: Dataset, scene: str, rules: ReadingRules = PLAIN) -> LabelMap:
     """Read a predicted mask.
 
     Args:
         path: Colours, a palette or class indices; of the scene's size, or of the raster's that the scene is a block of.
         dataset: Gives the scene and the legend.
         scene: The scene's id.
-        snap: Colours that are not a class become the nearest class up to this difference in each channel, grey levels.
-        codings: How the folder's masks are read; ``None`` tells it from this one.
+        rules: How it is read.
     Returns:
         Legend indices, ``(H, W)`` uint8.
     Raises:
@@ -85,28 +162,87 @@ def read_mask(
         LabelColourError: It holds a colour of no class, or most of its colours are far from every class.
     """
     header = read_header(path)
-    window = _find_window(path, header, dataset, scene)
-    codings = codings or tell_mask_codings([path], dataset.legend)
+    window = _find_window(path, (header.height, header.width), dataset, scene)
+    codings = rules.codings or tell_mask_codings([path], dataset.legend, rules.class_map)
     if (codings.bands if _has_bands(header) else codings.palettes if header.palette else "index") == "colour":
-        preds = _decode(path, header, window, dataset.legend, snap)
-        _leave_out(preds, mask_nodata(path, header, window))
-        _check_complete(preds, preds, path, dataset, scene)
-        return preds
-    if _has_bands(header) and header.format != "jpeg":
-        values: Pixels = read_colours(path, window)[..., 0]
+        values: Pixels | LabelMap = _decode(path, header, window, dataset.legend, rules)
+    elif _has_bands(header) and header.format != "jpeg":
+        values = read_colours(path, window)[..., 0]
     else:
         values = read_indices(path, window)
-    known = (values >= 0) & (values < dataset.legend.n_classes)  # type: ignore[operator]  # any real type compares
-    preds = np.where(known, values, IGNORE).astype(np.uint8)
-    _leave_out(preds, mask_nodata(path, header, window))
-    _check_complete(preds, values, path, dataset, scene)
-    return preds
+    missing = mask_nodata(path, header, window)
+    return _classes_of(values, path, dataset, scene, rules.class_map, missing)
 
 
-def _leave_out(preds: LabelMap, missing: NodataMask | None) -> None:
-    """Take the class from pixels that the raster's own mask or alpha leaves out."""
-    if missing is not None:
-        preds[missing] = IGNORE
+def _fit(path: Path, values: NDArray[np.generic], dataset: Dataset, scene: str) -> NDArray[np.generic]:
+    """Bring an array into ``(H, W)`` or ``(C, H, W)`` of the scene, out of its raster where it is a block of one."""
+    record, sides = dataset.scene(scene), values.shape
+    if values.ndim == 3 and sides[1:] != (record.height, record.width) and sides[2] < min(sides[:2]):
+        values = np.moveaxis(values, -1, 0)
+    height, width = values.shape[-2:]
+    if (width, height) == (record.height, record.width) != (height, width):
+        raise SceneError(
+            f"{path}: array has {width} columns and {height} rows, scene {scene} {record.width} columns and "
+            f"{record.height} rows. Exchange its last two axes: numpy.swapaxes(array, -1, -2)."
+        )
+    window = _find_window(path, (height, width), dataset, scene)
+    if window is None:
+        return values
+    row, column, rows, columns = window
+    return values[..., row : row + rows, column : column + columns]
+
+
+def _is_fractional(values: NDArray[np.generic]) -> bool:
+    """Tell whether numbers are not whole, as class indices are."""
+    return values.dtype.kind == "f" and not bool((np.asarray(values, np.float64) % 1 == 0).all())
+
+
+def _probabilities(
+    values: NDArray[np.generic], path: Path, dataset: Dataset, class_map: ClassMap
+) -> ClassProbabilities:
+    """Turn the scores of channels, ``(C, H, W)``, into probabilities of classes; those of one class are added."""
+    probs = np.array(values, np.float32)
+    if values.dtype.kind == "u" and probs.max() > 1:
+        probs /= 255 if values.dtype == np.uint8 else 65535
+    if np.isnan(probs).any() or probs.max() == np.inf:
+        raise SceneError(f"{path}: holds values that are not numbers (NaN or infinite). Predict the scene again.")
+    if probs.max() <= 0:  # logarithms, as of log_softmax
+        probs = np.exp(probs)
+    if len(probs) == 1:
+        probs = np.concatenate([1 - probs, probs])
+    total = probs.sum(axis=0)
+    if probs.min() < -SUM_ERROR or abs(total - 1).max() > SUM_ERROR:
+        raise SceneError(
+            f"{path}: values from {probs.min():.3g} to {probs.max():.3g} over {len(probs)} channels add up to "
+            f"{total.min():.3g} to {total.max():.3g} a pixel, so they are not probabilities. Save their softmax "
+            "(scipy.special.softmax(array, axis=0), channels first), or the classes: array.argmax(axis=0)."
+        )
+    classes = channel_classes(len(probs), dataset.legend, class_map, source=str(path))
+    outputs = tuple(sorted(set(classes)))
+    merged = np.zeros((len(outputs), *probs.shape[1:]), np.float32)
+    for channel, index in zip(probs, classes, strict=True):
+        merged[outputs.index(index)] += np.maximum(channel, 0)
+    return ClassProbabilities(merged / merged.sum(axis=0), outputs)
+
+
+def channel_classes(n: int, legend: Legend, class_map: ClassMap, *, source: str) -> tuple[int, ...]:
+    """Return the legend index of each of ``n`` channels.
+
+    Raises:
+        SceneError: Their number fits neither all classes nor the counted ones, and the map does not name each.
+    """
+    counted = np.flatnonzero(legend.counted).tolist()
+    own = list(range(legend.n_classes)) if n == legend.n_classes else counted if n == len(counted) else []
+    if class_map.numbers or not own:
+        missing = [number for number in range(n) if number not in class_map.numbers]
+        if missing or n < 2:
+            raise SceneError(
+                f"{source}: {n} channels, and {legend.name!r} has {legend.n_classes} classes, {len(counted)} of them "
+                f"counted. Name the class of each, {missing[0] if missing else 0} too: --class-map "
+                f"{' '.join(f'{number}=CLASS' for number in range(min(n, 4)))}{' …' if n > 4 else ''}"
+            )
+        own = [class_map.numbers[number] for number in range(n)]
+    return tuple(class_map.classes.get(index, index) for index in own)
 
 
 def _has_bands(header: ImageHeader) -> bool:
@@ -114,15 +250,15 @@ def _has_bands(header: ImageHeader) -> bool:
     return header.image_bands >= 3 and not header.palette
 
 
-def _find_window(path: Path, header: ImageHeader, dataset: Dataset, scene: str) -> Window | None:
+def _find_window(path: Path, size: tuple[int, int], dataset: Dataset, scene: str) -> Window | None:
     """Find the part of a mask that covers a scene, ``None`` for all of it."""
-    record = dataset.scene(scene)
+    record, (height, width) = dataset.scene(scene), size
     window = record.window
-    if (header.height, header.width) == (record.height, record.width):
+    if (height, width) == (record.height, record.width):
         return None
-    if window is None or header.height < window[0] + window[2] or header.width < window[1] + window[3]:
+    if window is None or height < window[0] + window[2] or width < window[1] + window[3]:
         raise SceneError(
-            f"{path}: mask has {header.width} × {header.height} pixels, scene {scene} {record.width} × {record.height} "
+            f"{path}: mask has {width} × {height} pixels, scene {scene} {record.width} × {record.height} "
             "(width × height). Predict at the scene's own size; resize masks by nearest neighbour only."
         )
     return window
@@ -138,7 +274,7 @@ def _strips(path: Path, header: ImageHeader) -> Iterator[NDArray[np.uint8]]:
         yield read_colours(path, (top, 0, min(rows, header.height - top), header.width))
 
 
-def _low_greys(rgb: NDArray[np.uint8], legend: Legend) -> set[int] | None:
+def _low_greys(rgb: NDArray[np.uint8], top: int) -> set[int] | None:
     """Return the values of a mask whose bands are equal and hold class indices or little more, else ``None``.
 
     Values somewhat above the last class are no colours either: they are refused as indices, with their number.
@@ -147,23 +283,40 @@ def _low_greys(rgb: NDArray[np.uint8], legend: Legend) -> set[int] | None:
     if not (np.array_equal(first, rgb[..., 1]) and np.array_equal(first, rgb[..., 2])):
         return None
     greys = {int(grey) for grey in np.flatnonzero(np.bincount(first.ravel(), minlength=256))}
-    return greys if max(greys - {IGNORE}, default=0) < max(legend.n_classes, FAR) else None
+    return greys if max(greys - {IGNORE}, default=0) < max(top + 1, FAR) else None
 
 
-def _decode(path: Path, header: ImageHeader, window: Window | None, legend: Legend, snap: int) -> LabelMap:
+def _decode(path: Path, header: ImageHeader, window: Window | None, legend: Legend, rules: ReadingRules) -> LabelMap:
     """Read colours; refuse indices among them, and colours that a tolerant rule takes for a class they are far from."""
     rgb = read_colours(path, window)
-    colours = {colour for colour, _ in legend.table}
-    greys = _low_greys(rgb, legend) if header.format != "jpeg" else None
+    if rules.blue_first:
+        rgb = np.ascontiguousarray(rgb[..., ::-1])
+    table = rules.class_map.table(legend)
+    colours = {colour for colour, _ in table}
+    greys = _low_greys(rgb, legend.n_classes - 1) if header.format != "jpeg" else None
     if any((grey, grey, grey) not in colours for grey in greys or ()):
         raise SceneError(
             f"{path}: mask holds class indices in three equal bands, other masks of the folder hold colours. "
             "Save them all as class indices, or all in colours."
         )
-    preds = decode_colours(rgb, legend, snap=snap, source=str(path))
-    if legend.rule == "exact" and snap <= FAR:
-        return preds
+    mapped = look_up(rgb, tuple(rules.class_map.colours.items())) if rules.class_map.colours else None
+    if mapped is not None:
+        rgb = np.where((mapped == NO_MATCH)[..., None], rgb, legend.colours[0])
+    preds = _decode_by_rule(rgb, path, header, legend, rules)
+    return preds if mapped is None else np.where(mapped == NO_MATCH, preds, mapped)
+
+
+def _decode_by_rule(
+    rgb: NDArray[np.uint8], path: Path, header: ImageHeader, legend: Legend, rules: ReadingRules
+) -> LabelMap:
+    """Decode the legend's colours; say what a mask that holds others looks like."""
     known = tuple((colour, 0) for colour, _ in legend.table)
+    try:
+        preds = decode_colours(rgb, legend, snap=rules.snap, source=str(path))
+    except LabelColourError as error:
+        raise LabelColourError(_advise_on_colours(str(error), rgb, header, known, rules)) from error
+    if legend.rule == "exact" and rules.snap <= FAR:
+        return preds
     found, sizes = np.unique(rgb[look_up(rgb, known) == NO_MATCH], axis=0, return_counts=True)
     if not len(found):
         return preds
@@ -178,7 +331,49 @@ def _decode(path: Path, header: ImageHeader, window: Window | None, legend: Lege
     return preds
 
 
-def _check_complete(preds: LabelMap, values: Pixels, path: Path, dataset: Dataset, scene: str) -> None:
+def _advise_on_colours(
+    error: str,
+    rgb: NDArray[np.uint8],
+    header: ImageHeader,
+    known: tuple[tuple[tuple[int, int, int], int], ...],
+    rules: ReadingRules,
+) -> str:
+    """Put what mends predicted masks in the place of what mends a data set."""
+    fault = error.split(" Fix the file or ")[0]
+    if header.format == "jpeg":
+        return f"{fault} JPEG blurs colours: save the masks as PNG, or the classes' numbers with numpy.save."
+    if not (look_up(np.ascontiguousarray(rgb[..., ::-1]), known) == NO_MATCH).any():
+        return f"{fault} With blue first every colour is a class: pass {'no ' if rules.blue_first else ''}--blue-first."
+    if "pass --snap-colours" in error:
+        return error.replace("Fix the file or pass", "Save the classes' own colours, or pass")
+    pixels = rgb[look_up(rgb, known) == NO_MATCH]
+    colours, sizes = np.unique(pixels, axis=0, return_counts=True)
+    first = hex_colour(tuple(colours[sizes.argmax()].tolist()))
+    return f"{fault} Save the classes' own colours, or say what it means: --class-map '#{first}=CLASS'."
+
+
+def _classes_of(
+    values: Pixels | NDArray[np.generic],
+    path: Path,
+    dataset: Dataset,
+    scene: str,
+    class_map: ClassMap,
+    missing: NodataMask | None = None,
+) -> LabelMap:
+    """Turn numbers of classes into classes, but where the file's own mask or alpha leaves pixels out."""
+    table = class_map.of_numbers(dataset.legend.n_classes)
+    keys = np.array(sorted(table))
+    at = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
+    preds = np.where(keys[at] == values, np.array([table[int(key)] for key in keys], np.uint8)[at], IGNORE)
+    if missing is not None:
+        preds[missing] = IGNORE
+    _check_complete(preds.astype(np.uint8), values, path, dataset, scene, class_map)
+    return preds.astype(np.uint8)
+
+
+def _check_complete(
+    preds: LabelMap, values: Pixels | NDArray[np.generic], path: Path, dataset: Dataset, scene: str, class_map: ClassMap
+) -> None:
     """Refuse a mask without a class where the scene has labels, and say what its values look like."""
     labelled = np.asarray(dataset.open(scene).labels) != IGNORE
     holes = (preds == IGNORE) & labelled
@@ -186,16 +381,28 @@ def _check_complete(preds: LabelMap, values: Pixels, path: Path, dataset: Datase
         row, column = (int(part) for part in np.argwhere(holes)[0])
         raise SceneError(
             f"{path}: {int(holes.sum())} pixels have no class of {dataset.legend.name!r} where scene {scene} has "
-            f"labels (first at row {row}, column {column}). {_advise(values[labelled], dataset.legend.n_classes)}"
+            f"labels (first at row {row}, column {column}). "
+            + _advise(
+                np.unique(values[labelled]).tolist(), np.unique(values[holes]).tolist(), dataset.legend, class_map
+            )
         )
 
 
-def _advise(values: Pixels, n_classes: int) -> str:
-    """Say what to do about values that are no classes: count from 0, undo a stretch for display, or predict there."""
-    seen = [int(value) for value in np.unique(values) if float(value).is_integer() and value != IGNORE]
-    if seen and seen[0] >= 1 and seen[-1] == n_classes:
-        return f"Its classes are numbered 1 to {n_classes}: subtract 1 from each pixel."
-    step = math.gcd(*seen)
-    if step > 1 and seen[-1] > n_classes and seen[-1] // step < n_classes:
-        return f"Its values are multiples of {step}: divide each pixel by {step}."
-    return f"Predict one of 0 to {n_classes - 1} there."
+def _advise(seen: Sequence[float], strange: Sequence[float], legend: Legend, class_map: ClassMap) -> str:
+    """Say what to do about values that are no classes: count from 0, undo a stretch, or name what they mean."""
+    n_classes = legend.n_classes
+    whole = [int(value) for value in seen if float(value).is_integer() and value != IGNORE]
+    several, step = not class_map.numbers and len(set(whole) - {0}) > 1, math.gcd(*whole)
+    numbers: dict[int, int] = {}
+    looks = ""
+    if several and min(whole) >= 1 and max(whole) == n_classes:
+        looks, numbers = f"Its classes are numbered 1 to {n_classes}", {i + 1: i for i in range(n_classes)}
+    elif several and step > 1 and n_classes <= max(whole) < step * n_classes:
+        looks, numbers = f"Its values are multiples of {step}", {i * step: i for i in range(n_classes)}
+    if numbers:
+        return f"{looks}: pass --class-map {' '.join(f'{value}={index}' for value, index in numbers.items())}"
+    if not float(strange[0]).is_integer():
+        return f"{strange[0]} is not a class index: save whole numbers, such as array.argmax(axis=0).astype('uint8')."
+    first = int(strange[0])
+    also = " too" if class_map.numbers else ""
+    return f"Predict one of 0 to {n_classes - 1} there, or name what {first} means{also}: --class-map {first}=CLASS"

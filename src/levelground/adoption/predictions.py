@@ -1,12 +1,16 @@
-"""Adoption of masks that another tool predicted: found by scene, read as class indices, and counted."""
+"""Adoption of another tool's predictions: found by scene, read as classes or probabilities, and counted."""
 
 import dataclasses
 import re
-from collections import defaultdict
-from collections.abc import Mapping
+import shutil
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
@@ -18,7 +22,13 @@ from levelground.adoption.adopted_runs import (
     find_adopted,
     warn_of_same_seed,
 )
-from levelground.adoption.prediction_files import read_mask, tell_mask_codings
+from levelground.adoption.prediction_files import (
+    ClassProbabilities,
+    ReadingRules,
+    read_prediction,
+    tell_mask_codings,
+)
+from levelground.config import PredictionOptions
 from levelground.console import say, track
 from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.datasets.splits import SplitName
@@ -27,11 +37,19 @@ from levelground.evaluation.evaluate import (
     is_evaluated,
     record_evaluation,
     remove_evaluation,
-    remove_other_masks,
     write_mask,
 )
-from levelground.evaluation.score_scenes import ScenePrediction, check_labels, count_scene, gather_scores
-from levelground.imagery.legend import Legend
+from levelground.evaluation.score_scenes import (
+    ScenePrediction,
+    check_labels,
+    count_scene,
+    gather_scores,
+    postprocess_scene,
+)
+from levelground.imagery.image_pixels import ARRAY_SUFFIXES
+from levelground.imagery.legend import LabelMap, Legend
+from levelground.imagery.stored_values import ClassMap, read_class_map
+from levelground.inference.sliding_window import Block
 from levelground.metrics.counts import SceneCounts, read_counts, write_counts
 from levelground.metrics.scores import miou
 from levelground.records import sha256_file, sha256_json
@@ -47,12 +65,13 @@ SHIFT_SHARE = 0.8
 """Share of the best permutation's mean IoU from which on a shift by one is the simpler explanation."""
 
 
-def doubt_class_numbers(counts: NDArray[np.int64], legend: Legend) -> str | None:
+def doubt_class_numbers(counts: NDArray[np.int64], legend: Legend, *, mapped: bool = False) -> str | None:
     """Say in one sentence why predictions seem to number their classes otherwise than the legend.
 
     Args:
         counts: True by predicted class, ``(K, K)``, pixels of all scenes.
         legend: The classes.
+        mapped: Whether ``--class-map`` was given.
     Returns:
         The sentence with what to do, or ``None`` where the legend's own numbering is as good as any.
 
@@ -73,19 +92,26 @@ def doubt_class_numbers(counts: NDArray[np.int64], legend: Legend) -> str | None
     permuted = _mean_iou(judged[:, order], counted)
     if not _is_suspect(own, permuted):
         return None
-    for step, meaning, remedy in ((-1, "from 1", "Subtract 1 from"), (1, "one too low", "Add 1 to")):
+    for step, meaning in ((-1, "from 1"), (1, "one too low")):
         shifted = _mean_iou(np.roll(judged, step, axis=1), counted)
         if _is_suspect(own, shifted) and shifted > SHIFT_SHARE * permuted:
             return (
                 f"the classes seem to be numbered {meaning}: mean IoU is {own:.3f}, and {shifted:.3f} with every class "
-                f"moved by one. {remedy} each pixel of the masks, and adopt them again."
+                f"moved by one. {_remedy(np.roll(np.arange(len(counts)), step), mapped=mapped)}"
             )
     names = legend.names
     moved = [f"{names[old]} as {names[new]}" for new, old in enumerate(order) if new != old and judged[:, old].any()]
     return (
         f"the classes seem to be in another order: mean IoU is {own:.3f}, and {permuted:.3f} with "
-        f"{', '.join(moved)}. Check the order of classes and, in colours, of the channels (red first)."
+        f"{', '.join(moved)}. {_remedy(order, mapped=mapped)}"
     )
+
+
+def _remedy(order: NDArray[np.int64], *, mapped: bool) -> str:
+    """Say by which flag the classes are put in order; ``order`` is the number that each class has now."""
+    if mapped:
+        return "Check --class-map."
+    return f"If that is right, pass --class-map {' '.join(f'{old}={new}' for new, old in enumerate(order.tolist()))}"
 
 
 def _is_suspect(own: float, other: float) -> bool:
@@ -107,131 +133,259 @@ def _best_order(counts: NDArray[np.int64], counted: NDArray[np.bool_]) -> NDArra
     return np.asarray(linear_sum_assignment(iou, maximize=True)[1], np.int64)
 
 
-_SUFFIXES = {".png", ".tif", ".tiff", ".jpg", ".jpeg"}
+NO_OPTIONS = PredictionOptions()
+_SUFFIXES = {".png", ".tif", ".tiff", ".jpg", ".jpeg"} | ARRAY_SUFFIXES
 _WORDS = "mask|masks|pred|preds|prediction|predictions|label|labels|seg|out|output|sat"
 _ENDINGS = re.compile(rf"([_-]({_WORDS}))+$", re.IGNORECASE)
 _STARTS = re.compile(rf"(^|(?<=/))(({_WORDS})[_-])+(?=[^/]+$)", re.IGNORECASE)
 
 
 def adopt_predictions(
-    masks: Path,
-    dataset: Dataset,
-    training: TrainingName = UNNAMED,
-    *,
-    split: SplitName = "test",
-    snap: int = 0,
+    folder: Path, dataset: Dataset, options: PredictionOptions = NO_OPTIONS, training: TrainingName = UNNAMED
 ) -> Run:
-    """Adopt a folder of predicted masks as a run, and count them.
+    """Adopt a folder of predictions as a run, and count them.
 
     Args:
-        masks: Folder with one mask a scene, colours or class indices, found by scene id.
+        folder: Holds one file a scene of the split: a mask, or an array of classes or of probabilities.
         dataset: The scenes; the run lies in the ``runs/`` beside.
+        options: How the files are found, read and counted.
         training: Names of the model that made them, and its seed, as far as they are known.
-        split: Scenes that the masks are counted on; each must have one.
-        snap: Colours that are not a class become the nearest class up to this difference in each channel, grey levels.
     Returns:
-        The run, with counts and masks.
+        The run, with counts and masks; with confidences and losses where there are probabilities.
     Raises:
-        SceneError: A mask is missing, doubled, of another size, or has pixels without a class.
+        SceneError: A file is missing, doubled, of another size, or has pixels without a class.
         LabelColourError: A mask holds a colour of no class.
-        ConfigError: The name is taken by another run, or there is a seed without a name of the architecture.
+        ConfigError: The name is taken by another run, there is a seed without a name of the architecture, or a pattern
+            or class map is wrong.
     """
-    found = find_masks(masks, dataset, split)
+    class_map, split = read_class_map(options.class_map, dataset.legend), options.split
     if training.seed is not None and training.known_as is None:
         raise ConfigError(f"--seed {training.seed}: masks do not tell of which architecture. Give --as NAME too.")
-    label = training.folder_name(clean_name(masks.resolve().name))
+    files = find_predictions(folder, dataset, split, names=options.names)
+    label = training.folder_name(clean_name(folder.resolve().name))
     identity = sha256_json(["predictions", label])
-    folder, old = find_adopted(dataset, label, identity)
-    hashes = {scene: sha256_file(path) for scene, path in found.items()}
-    evaluation = sha256_json([hashes, snap, dataset.digest((split,)), dataset.split_sha256])
+    target, old = find_adopted(dataset, label, identity)
+    evaluation = _evaluation_identity(files, dataset, options)
+    if old is not None and is_evaluated(old, split, evaluation):
+        run = write_card(target, dataclasses.replace(old.card, known_as=training.known_as, seed=training.seed))
+        _warn(run, split, dataset.legend, class_map)
+        say(f"{label}: these predictions are counted already; reused.")
+        return run
+    card = adopted_card(dataset, label, identity, training)
+    card = dataclasses.replace(card, adopted_from=AdoptionRecord(masks=folder.resolve().name))
     if old is not None:
-        old = write_card(folder, dataclasses.replace(old.card, known_as=training.known_as, seed=training.seed))
-        if is_evaluated(old, split, evaluation):
-            _warn(label, read_counts(old.counts_path(split)), dataset.legend)
-            say(f"{label}: these masks are counted already; reused.")
-            return old
-        old = remove_evaluation(old, split)
-    card = dataclasses.replace(
-        adopted_card(dataset, label, identity, training), adopted_from=AdoptionRecord(masks=masks.resolve().name)
-    )
-    run, scores = old or Run(folder, card), []
-    preds_folder, codings = run.preds_folder(split), tell_mask_codings(found.values(), dataset.legend)
-    for scene, path in track(found.items(), f"count {label}", len(found)):
-        labels = np.asarray(dataset.open(scene).labels)
-        check_labels(dataset.scene(scene), labels)
-        preds = read_mask(path, dataset, scene, snap=snap, codings=codings)
-        scores.append(count_scene(ScenePrediction(preds, None), labels, dataset.legend, details=True))
-        write_mask(preds_folder / f"{scene}.png", preds, dataset.legend)
-    remove_other_masks(preds_folder, found)
-    counts = gather_scores(scores, dataset, list(found))
+        card = dataclasses.replace(old.card, known_as=training.known_as, seed=training.seed)
+    codings = tell_mask_codings(files.values(), dataset.legend, class_map)
+    rules = ReadingRules(codings, options.snap_colours, class_map, options.blue_first)
+    run = Run(target, card)
+    with _staged(run, split) as staging:
+        counts, dice = _count(files, dataset, rules, staging, label)
+        run = remove_evaluation(run, split)
     write_counts(run.counts_path(split), counts)
-    entry = EvaluationRecord(identity=evaluation, counts_sha256=sha256_file(run.counts_path(split)))
+    entry = EvaluationRecord(
+        identity=evaluation,
+        counts_sha256=sha256_file(run.counts_path(split)),
+        loss=float(counts.loss_sum.sum() / counts.loss_pixels.sum()) if counts.loss_pixels.any() else None,
+        dice_loss=dice,
+    )
     run = record_evaluation(run, dataset, split, entry)
-    _warn(label, counts, dataset.legend)
-    warn_of_same_seed(run)
-    say(f"{label}: {len(found)} masks counted on {split}.")
+    _warn(run, split, dataset.legend, class_map)
+    say(f"{label}: {len(files)} predictions counted on {split}.")
     return run
 
 
-def _warn(label: str, counts: SceneCounts, legend: Legend) -> None:
-    """Say where the masks seem to number their classes otherwise than the legend."""
-    doubt = doubt_class_numbers(counts.counts.sum(axis=0), legend)
+def _evaluation_identity(files: Mapping[str, Path], dataset: Dataset, options: PredictionOptions) -> str:
+    """Hash everything that decides the counts; options that are not used leave the hash as it was without them."""
+    hashes = {scene: sha256_file(path) for scene, path in files.items()}
+    parts: list[object] = [hashes, options.snap_colours, dataset.digest((options.split,)), dataset.split_sha256]
+    used = [options.class_map, options.blue_first]
+    return sha256_json([*parts, used] if any(used) else parts)
+
+
+@contextmanager
+def _staged(run: Run, split: SplitName) -> Iterator[Path]:
+    """Give a folder for masks, which takes the place of the run's masks when all are written, and goes otherwise."""
+    staging, folder = run.folder / f".preds-{split}-new", run.preds_folder(split)
+    made = [parent for parent in (run.folder, run.folder.parent) if not parent.exists()]
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        yield staging
+        shutil.rmtree(folder, ignore_errors=True)
+        staging.rename(folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):  # something else was put into it meanwhile
+                parent.rmdir()
+        raise
+
+
+def _count(
+    files: Mapping[str, Path], dataset: Dataset, rules: ReadingRules, masks: Path, label: str
+) -> tuple[SceneCounts, float | None]:
+    """Read and count each scene's prediction and write its mask; also the mean Dice loss of probabilities."""
+    scores, dice, certain = [], [], True
+    for scene, path in track(files.items(), f"count {label}", len(files)):
+        labels = np.asarray(dataset.open(scene).labels)
+        check_labels(dataset.scene(scene), labels)
+        read = read_prediction(path, dataset, scene, rules)
+        if isinstance(read, ClassProbabilities):
+            found = _judge(read, labels, dataset.legend)
+            dice.append(found.smp_dice or 0.0)
+            certain = certain and bool(((read.values == 0) | (read.values == 1)).all())
+        else:
+            found = ScenePrediction(read, None)
+        scores.append(count_scene(found, labels, dataset.legend, details=True))
+        write_mask(masks / f"{scene}.png", found.preds, dataset.legend)
+        if 0 < len(dice) < len(scores):
+            raise SceneError(
+                f"{path}: some files of the folder hold probabilities and others classes. Save all in one form."
+            )
+    if dice and certain:
+        say(
+            f"Warning: {label}: every probability is 0 or 1, so that confidences and loss say little. Save what "
+            "softmax gave, or the classes alone."
+        )
+    return gather_scores(scores, dataset, list(files)), statistics.fmean(dice) if dice else None
+
+
+def _judge(read: ClassProbabilities, labels: LabelMap, legend: Legend) -> ScenePrediction:
+    """Find classes, confidences and losses of probabilities, as of a network's; its time is not known."""
+    block = Block(0, 0, torch.from_numpy(read.values))
+    found = postprocess_scene(
+        [block], labels, outputs=read.outputs, counted=legend.counted, device=torch.device("cpu"), smp_dice=True
+    )
+    return dataclasses.replace(found, forward_s=0.0)
+
+
+def _warn(run: Run, split: SplitName, legend: Legend, class_map: ClassMap) -> None:
+    """Say where the predictions seem to number their classes otherwise, and where another run has the same seed."""
+    counts = read_counts(run.counts_path(split)).counts.sum(axis=0)
+    doubt = doubt_class_numbers(counts, legend, mapped=class_map != ClassMap())
     if doubt is not None:
-        say(f"Warning: {label}: {doubt}")
+        say(f"Warning: {run.name}: {doubt}")
+    warn_of_same_seed(run)
 
 
-def find_masks(folder: Path, dataset: Dataset, split: SplitName) -> dict[str, Path]:
-    """Find the mask of every scene of a split.
+def find_predictions(folder: Path, dataset: Dataset, split: SplitName, *, names: str | None = None) -> dict[str, Path]:
+    """Find the prediction of every scene of a split.
 
-    A mask belongs to a scene if its path below ``folder``, without suffix and without endings such as ``_sat_mask`` or
-    beginnings such as ``pred_``, is the scene's id, or the path of its image or labels below the data folder; or if its
-    bare file name is the last part of one of these and of no other scene's.
+    Without a pattern a file belongs to a scene if its path below ``folder``, without suffix and without endings such as
+    ``_sat_mask`` or beginnings such as ``pred_``, is the scene's id, or the path of its image or labels below the data
+    folder; or if its bare file name is the last part of one of these and of no other scene's. Where no scene is found
+    so, the one pattern that gives each scene one file is taken, and said.
 
     Args:
-        folder: Where the masks lie.
+        folder: Where the files lie.
         dataset: The scenes.
-        split: The scenes that need a mask.
+        split: The scenes that need a prediction.
+        names: A pattern of their names, such as ``DG_{id}.png``.
     Returns:
         File by scene id, in the order of the split.
     Raises:
-        SceneError: There is no such folder, a scene has no mask, or two files fit one.
+        SceneError: There is no such folder, a scene has no file, or two files fit one.
+        ConfigError: The pattern has neither ``{id}`` nor ``{n}``.
     """
     if not folder.is_dir():
-        raise SceneError(f"{folder}: no such folder. Give the folder that holds the predicted masks.")
-    by_path, by_name = _files(folder)
+        raise SceneError(f"{folder}: no such folder. Give the folder that holds the predictions.")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    files = {path.relative_to(folder).as_posix(): path for path in paths if not path.name.startswith(".")}
     ids = dataset.ids(split)
-    names: Mapping[str, set[str]] = _last_parts(dataset, ids)
-    found, missing = {}, []
-    for scene in ids:
-        record = dataset.scene(scene)
-        fitting = next((by_path[key] for key in _keys(record) if key in by_path), [])
-        if not fitting:
-            mine = [PurePosixPath(key).name for key in _keys(record)]
-            fitting = next((by_name[name] for name in mine if name in by_name and names[name] == {scene}), [])
+    found = _by_pattern(names, files, dataset, ids) if names else _by_id(files, dataset, ids)
+    patterns = [] if names or any(found.values()) else _fitting_patterns(files, dataset, ids)
+    if len(patterns) == 1:
+        found = _by_pattern(patterns[0], files, dataset, ids)
+        say(f"{folder.name}: its names are read as --names '{patterns[0]}'.")
+    for scene, fitting in found.items():
         if len(fitting) > 1:
             first, second = sorted(fitting)[:2]
-            raise SceneError(f"{first}: {second.name} fits scene {scene} too. Keep one mask a scene.")
-        if fitting:
-            found[scene] = fitting[0]
-        else:
-            missing.append(scene)
+            raise SceneError(
+                f"{first}: {second.name} fits scene {scene} too. Keep one file a scene, or tell which with --names."
+            )
+    missing = [scene for scene in ids if not found[scene]]
     if missing:
         raise SceneError(
-            f"{folder}: no mask for {len(missing)} of {len(ids)} {split} scenes, the first is {missing[0]!r}. "
-            f"Name its mask {missing[0]}.png."
+            f"{folder}: no prediction for {len(missing)} of {len(ids)} {split} scenes, the first is {missing[0]!r}. "
+            f"{_advise_on_names(folder, files, missing[0], ids)}"
+        )
+    if names and "{n" in names:
+        told = " and ".join(f"{found[scene][0].name} as scene {scene}" for scene in dict.fromkeys((ids[0], ids[-1])))
+        say(f"{folder.name}: reads {told}.")
+    return {scene: fitting[0] for scene, fitting in found.items()}
+
+
+def _by_id(files: Mapping[str, Path], dataset: Dataset, ids: Sequence[str]) -> dict[str, list[Path]]:
+    """Find files by path without suffix, ending and beginning, else by bare name."""
+    by_path, by_name = defaultdict(list), defaultdict(list)
+    for below, path in files.items():
+        key = _bare(below)
+        by_path[key].append(path)
+        by_name[PurePosixPath(key).name].append(path)
+    names, found = _last_parts(dataset, ids), {}
+    for scene in ids:
+        keys = _keys(dataset.scene(scene))
+        mine = [PurePosixPath(key).name for key in keys]
+        found[scene] = next((by_path[key] for key in keys if key in by_path), []) or next(
+            (by_name[name] for name in mine if name in by_name and names[name] == {scene}), []
         )
     return found
 
 
-def _files(folder: Path) -> tuple[Mapping[str, list[Path]], Mapping[str, list[Path]]]:
-    """Index image files by path without suffix and ending, and by bare name."""
-    by_path, by_name = defaultdict(list), defaultdict(list)
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith("."):
-            key = _bare(path.relative_to(folder).as_posix())
-            by_path[key].append(path)
-            by_name[PurePosixPath(key).name].append(path)
-    return by_path, by_name
+def _by_pattern(pattern: str, files: Mapping[str, Path], dataset: Dataset, ids: Sequence[str]) -> dict[str, list[Path]]:
+    """Find files by a pattern of their path below the folder, or of their name where the pattern has no slash."""
+    if not re.search(r"\{(id|n|n\+1)\}", pattern):
+        raise ConfigError(f"--names {pattern}: expected {{id}}, {{n}} or {{n+1}} in it, such as 'DG_{{id}}.png'.")
+    names, found = _last_parts(dataset, ids), {}
+    pieces = re.split(r"(\{id\}|\{n\}|\{n\+1\}|\*)", pattern)
+    ending = "" if PurePosixPath(pattern).suffix.lower() in _SUFFIXES else r"\.[^./]+"
+    for place, scene in enumerate(ids):
+        keys = {scene, scene.replace("/", "_")} | {name for name, scenes in names.items() if scenes == {scene}}
+        known = "|".join(map(re.escape, sorted(keys)))
+        parts = {"{id}": f"(?:{known})", "{n}": f"0*{place}", "{n+1}": f"0*{place + 1}", "*": "[^/]*"}
+        whole = re.compile("".join(parts.get(piece, re.escape(piece)) for piece in pieces) + ending)
+        found[scene] = [
+            path
+            for below, path in files.items()
+            if whole.fullmatch(below) or ("/" not in pattern and whole.fullmatch(path.name))
+        ]
+    return found
+
+
+def _fitting_patterns(files: Mapping[str, Path], dataset: Dataset, ids: Sequence[str]) -> list[str]:
+    """List the patterns that give each scene one file: what is around the first scene's id in a file's name."""
+    first = re.escape(PurePosixPath(ids[0]).name)
+    patterns = dict.fromkeys(
+        f"{path.name[: at.start()]}{{id}}{path.name[at.end() :]}"
+        for path in files.values()
+        for at in re.finditer(first, path.stem)
+    )
+    return [
+        pattern
+        for pattern in patterns
+        if all(len(fitting) == 1 for fitting in _by_pattern(pattern, files, dataset, ids).values())
+    ]
+
+
+def _advise_on_names(folder: Path, files: Mapping[str, Path], scene: str, ids: Sequence[str]) -> str:
+    """Say how the missing file should be called, or what the folder holds instead."""
+    others = Counter(path.suffix.lower() for path in folder.rglob("*") if path.is_file())
+    if not files and others[".txt"]:
+        return (
+            "It holds .txt files, perhaps outlines of objects: draw each outline with its class's number into a mask "
+            f"of the scene's size (PIL.ImageDraw.Draw(mask).polygon), and save that as {scene}.png."
+        )
+    if not files:
+        held = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in others.most_common(3)) or "none"
+        return f"Its files: {held}. Give masks as .png or .tif, or arrays as .npy or .npz, such as {scene}.png."
+    numbers = sorted(int(path.stem) for path in files.values() if path.stem.isdecimal())
+    if len(numbers) == len(files) >= len(ids) and numbers[0] in (0, 1):
+        pattern = f"{'{n+1}' if numbers[0] else '{n}'}{next(iter(files.values())).suffix}"
+        order = ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
+        return f"Its files are numbered: if they follow the order {order}, pass --names '{pattern}'"
+    name = next(iter(files.values())).name
+    inside = sorted((key for one in ids if (key := PurePosixPath(one).name) in name), key=len)
+    pattern = name.replace(inside[-1], "{id}", 1) if inside else f"pred_{{id}}{PurePosixPath(name).suffix}"
+    return f"Name it {scene}.png, or give the pattern of the names, such as --names '{pattern}'"
 
 
 def _bare(path: str) -> str:
@@ -246,7 +400,7 @@ def _keys(record: SceneRecord) -> list[str]:
     return list(dict.fromkeys([record.id, _bare(record.labels), _bare(record.image)]))
 
 
-def _last_parts(dataset: Dataset, ids: tuple[str, ...]) -> Mapping[str, set[str]]:
+def _last_parts(dataset: Dataset, ids: Sequence[str]) -> Mapping[str, set[str]]:
     """Index the scenes by the bare names that their masks may have."""
     names: dict[str, set[str]] = defaultdict(set)
     for scene in ids:

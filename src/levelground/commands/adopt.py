@@ -1,13 +1,13 @@
 """Make a run of another tool's weights or predicted masks, to be evaluated and compared like any other."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from levelground.config import Seed, WeightsOptions
+from levelground.config import PredictionOptions, Seed, WeightsOptions
 from levelground.runs import Run
 
 
@@ -21,11 +21,9 @@ class AdoptConfig:
     """Prepared study folder that gets the run; by default the current folder."""
     network: tyro.conf.OmitArgPrefixes[WeightsOptions] = WeightsOptions()
     predictions: Path | None = None
-    """Folder of predicted masks, one a scene (colours or class indices, named by scene id), in place of weights."""
-    split: Literal["test", "val"] = "test"
-    """Scenes that predicted masks are counted on."""
-    snap_colours: Annotated[int, Field(ge=0, le=255)] = 0
-    """Colours of predicted masks that are not a class become the nearest class up to this difference, grey levels."""
+    """Folder of predictions in place of weights, one file a scene: masks of colours or class indices, or arrays (.npy,
+    .npz) of classes or probabilities."""
+    reading: tyro.conf.OmitArgPrefixes[PredictionOptions] = PredictionOptions()
     name: str | None = None
     """Name of the run; None makes one of architecture and encoder, or takes the masks' folder's."""
     as_: Annotated[str | None, tyro.conf.arg(name="as")] = None
@@ -60,9 +58,13 @@ def adopt(config: AdoptConfig) -> Run:
         from levelground.adoption.predictions import adopt_predictions
 
         with one_writer(dataset.folder):
-            run = adopt_predictions(config.predictions, dataset, training, split=config.split, snap=config.snap_colours)
+            run = adopt_predictions(config.predictions, dataset, config.reading, training)
         say(f"Next: levelground compare {dataset.folder}")
         return run
+    if config.reading != PredictionOptions():
+        raise ConfigError(
+            "--split, --names, --class-map, --snap-colours and --blue-first read --predictions, not weights."
+        )
     assert config.weights is not None  # one of the two is given
     from levelground.adoption.weights import adopt_weights
     from levelground.exporting.model_card import write_model_card

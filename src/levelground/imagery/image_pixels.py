@@ -1,8 +1,12 @@
-"""Decode the pixels of one image or mask file, and find the pixels without data."""
+"""Decode the pixels of one image, mask or array file, and find the pixels without data."""
 
+import math
+import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from levelground.errors import SceneError
@@ -10,6 +14,10 @@ from levelground.imagery.colours import RGB
 from levelground.imagery.geotiff import Pixels, Window, read_memory, read_window, read_window_and_mask
 from levelground.imagery.image_headers import ImageHeader, check_size, check_type, png_chunks, read_header
 from levelground.imagery.validity import NodataMask, nodata_mask, nodata_rule
+from levelground.records import DAMAGED
+
+ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
+"""Suffixes of NumPy's files, in lower case."""
 
 
 def read_image(path: Path, window: Window | None = None, *, zero: bool | None = None) -> Pixels:
@@ -194,3 +202,58 @@ def _decode_png(path: Path) -> tuple[Pixels, NDArray[np.uint8]]:
             palette[: len(colours)] = colours
     # GDAL inflates a mask several times faster than OpenCV and Pillow do.
     return read_memory(content, shown=path), palette
+
+
+def read_array(path: Path) -> NDArray[np.generic]:
+    """Read the numbers of a NumPy file, its shape and type checked before its content; no code in it is run.
+
+    Args:
+        path: A ``.npy``, or a ``.npz`` of one array.
+    Returns:
+        The array as it is stored, without axes of length 1.
+    Raises:
+        SceneError: The file is damaged, too large, holds several arrays, or something that is not a number.
+    """
+    try:
+        with path.open("rb") as file:
+            if path.suffix.lower() == ".npy":
+                return _read_numbers(file, path)
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+                if len(names) != 1:
+                    shown = ", ".join(name.removesuffix(".npy") for name in names[:4]) or "none"
+                    raise SceneError(
+                        f"{path}: holds {len(names)} arrays ({shown}), expected one. Save the classes or their "
+                        "probabilities alone: numpy.savez(file, array)."
+                    )
+                with archive.open(names[0]) as member:
+                    return _read_numbers(member, path)
+    except OSError as error:
+        raise SceneError(f"{path}: cannot be read ({error.strerror}). Mend the file or its permissions.") from error
+    except DAMAGED as error:
+        raise SceneError(f"{path}: is not a NumPy file of numbers. Save it again with numpy.save.") from error
+
+
+def _read_numbers(file: IO[bytes], path: Path) -> NDArray[np.generic]:
+    """Check type and shape in an array's header, then read it."""
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    version = npy.read_magic(file)
+    if version not in readers:
+        raise ValueError(f"version {version}")
+    shape, fortran, dtype = readers[version](file)
+    if dtype.kind not in "biuf":
+        raise SceneError(f"{path}: array is of type {dtype}, expected numbers. Save the class indices as uint8.")
+    sides = [side for side in shape if side != 1]
+    if len(sides) not in (2, 3):
+        raise SceneError(
+            f"{path}: array has shape {shape}, expected (height, width) of classes or (classes, height, width) of "
+            "probabilities. Save one array a scene."
+        )
+    *few, height, width = sorted(sides)
+    check_size(path, height, width, few[0] if few else 1)
+    size = math.prod(sides) * dtype.itemsize
+    content = file.read(size)
+    if len(content) != size:
+        raise SceneError(f"{path}: array is truncated after {len(content)} of {size} bytes. Copy the file again.")
+    numbers = np.frombuffer(content, dtype).reshape(sides, order="F" if fortran else "C")
+    return numbers.astype(np.uint8) if dtype.kind == "b" else numbers

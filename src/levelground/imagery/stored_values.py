@@ -1,13 +1,15 @@
 """Map stored values to labels and the classes of one legend to those of another; number classes without a legend."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import ConfigError, LegendError, SceneError
-from levelground.imagery.colours import distinct_colours
+from levelground.imagery.colours import RGB, Table, distinct_colours
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader
 from levelground.imagery.image_pixels import read_colours, read_indices
@@ -94,12 +96,15 @@ def parse_class_map(pairs: Sequence[str], source: Legend, target: Legend) -> dic
 
 
 def _class_index(word: str, legend: Legend, pair: str) -> int:
-    """Return the index of the class that one side of a pair names."""
+    """Return the index of the class that one side of a pair names, or of which it is the beginning alone."""
     by_name, text = find_class(word, legend), word.strip()
     if by_name is not None:
         return by_name
     if text.isascii() and text.isdigit() and int(text) < legend.n_classes:
         return int(text)
+    beginning = [i for i, name in enumerate(legend.names) if text and name.casefold().startswith(text.casefold())]
+    if len(beginning) == 1:
+        return beginning[0]
     raise ConfigError(
         f"--class-map {pair!r}: {text!r} is not a class of {legend.name!r}. Its classes are {', '.join(legend.names)}."
     )
@@ -149,6 +154,69 @@ def _look_up_bytes(
     occurs = np.bincount(values.ravel(), minlength=256)
     wrong = ~known[values] if occurs[~known].any() else np.zeros(values.shape, np.bool_)
     return lut[values], wrong, int(occurs[IGNORE]) if undeclared else 0
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """Meaning of the classes of other tools' predictions in a legend; several may mean one class.
+
+    Attributes:
+        numbers: Class by number: a value of an index mask, or a channel of probabilities.
+        colours: Class by colour.
+        classes: Class that a class of the legend becomes, once numbers and colours are read.
+    """
+
+    numbers: Mapping[int, int] = field(default_factory=dict)
+    colours: Mapping[RGB, int] = field(default_factory=dict)
+    classes: Mapping[int, int] = field(default_factory=dict)
+
+    def renumbers(self, n_classes: int) -> bool:
+        """Tell whether a number of the legend has another meaning, so that every number has to be named."""
+        return any(0 <= number < n_classes for number in self.numbers)
+
+    def of_numbers(self, n_classes: int) -> dict[int, int]:
+        """Return the class of each number that has one; a class's own number stands for it where none is renumbered."""
+        own = {} if self.renumbers(n_classes) else {index: index for index in range(n_classes)}
+        return {number: self.classes.get(index, index) for number, index in (own | dict(self.numbers)).items()}
+
+    def table(self, legend: Legend) -> Table:
+        """Return the colours of a legend and those that are mapped, with their labels."""
+        return tuple((dict(legend.table) | dict(self.colours)).items())
+
+
+def read_class_map(texts: Sequence[str], legend: Legend) -> ClassMap:
+    """Read pairs such as ``1=Water``, ``3+4=Forest land``, ``#00FF00=3`` or ``Rangeland=Barren land``.
+
+    Args:
+        texts: What other masks hold, number, colour or name of a class of the legend, and the class that it means.
+        legend: The classes, given by name, by the unique beginning of one, or by index.
+    Raises:
+        ConfigError: A pair has another form, its class is unknown, or a number, colour or name has two.
+
+    Example:
+        >>> read_class_map(["3+4=class 1", "#FF0000=0"], default_legend(2)).numbers
+        {3: 1, 4: 1}
+    """
+    numbers: dict[int, int] = {}
+    colours: dict[RGB, int] = {}
+    classes: dict[int, int] = {}
+    for text in texts:
+        sources, equals, target = text.rpartition("=")
+        if not equals or not sources.strip() or not target.strip():
+            raise ConfigError(f"--class-map {text!r}: expected FROM=CLASS, such as 1=Water, 3+4=0 or '#00FF00=2'.")
+        index = _class_index(target, legend, text)
+        whole = [sources] if sources.strip().casefold() in {name.casefold() for name in legend.names} else []
+        for source in (part.strip() for part in whole or sources.split("+")):
+            if re.fullmatch(r"#[0-9A-Fa-f]{6}", source):
+                red, green, blue = bytes.fromhex(source[1:])
+                given = colours.setdefault((red, green, blue), index)
+            elif re.fullmatch(r"-?\d+", source):
+                given = numbers.setdefault(int(source), index)
+            else:
+                given = classes.setdefault(_class_index(source, legend, text), index)
+            if given != index:
+                raise ConfigError(f"--class-map {text!r}: {source} is given two classes. Give it one.")
+    return ClassMap(numbers, colours, classes)
 
 
 def grey_colours(masks: Mapping[Path, ImageHeader], legend: Legend) -> bool:
