@@ -1,18 +1,23 @@
 """Jackknife and bootstrap intervals, against loops and scipy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from builders.counts import COUNTED, NAMES, made_up_counts, slow_miou
 from scipy import stats
 
 from levelground.metrics.named import parse_metric
+from levelground.statistics.families import Family, StackedCounts, comparison_statistics
 from levelground.statistics.intervals import (
+    FOLDS_VARIANCE,
     effective_df,
     ends,
     jackknife,
     jackknife_se,
     known,
     t_interval,
+    t_test,
 )
 from levelground.statistics.resampling import group_sums
 
@@ -78,3 +83,30 @@ def test_a_class_in_most_groups_is_like_any_metric() -> None:
     left_out = np.random.default_rng(1).normal(size=(3, 24))
     for found, plain in zip(jackknife(left_out, holders=13), jackknife(left_out), strict=True):
         np.testing.assert_array_equal(found, plain)
+
+
+def test_folds_widen_intervals_and_p_agrees_with_them() -> None:
+    """With counts of folds every standard error is √1.5 as large, and no pair has a p below its t's."""
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 40, (4, 9, 3, 3))
+    counts[2:] += 12 * np.eye(3, dtype=int)
+    plain = StackedCounts(counts, [f"s{number}" for number in range(9)], np.ones(3, bool))
+    families = [Family((0, 1, 2, 3), ("a", "a", "b", "b"))]
+    metric = parse_metric("official.miou", ("x", "y", "z"), plain.counted)
+    one, other = (comparison_statistics(s, metric, families) for s in (plain, replace(plain, folds=True)))
+    for before, after in zip(one.runs[metric.name], other.runs[metric.name], strict=True):
+        assert before.se is not None and after.se == pytest.approx(np.sqrt(FOLDS_VARIANCE) * before.se)
+    for before, after in zip(one.families[0].pairs, other.families[0].pairs, strict=True):
+        assert before.se is not None and after.se is not None and after.df is not None and after.p is not None
+        assert after.se == pytest.approx(np.sqrt(FOLDS_VARIANCE) * before.se)
+        assert after.p >= t_test(after.delta, after.se, after.df) - 1e-12
+    (before, after) = (found.families[0].architecture_pairs[0] for found in (one, other))
+    assert after.v_groups == pytest.approx(FOLDS_VARIANCE * before.v_groups) and after.v_a == before.v_a
+    (before, after) = (found.families[0].class_differences[0][0] for found in (one, other))
+    assert after.se == pytest.approx(np.sqrt(FOLDS_VARIANCE) * before.se)
+
+
+def test_t_test_is_scipys() -> None:
+    """Two-sided; no variance and no difference is no evidence."""
+    assert t_test(0.5, 0.2, 7) == pytest.approx(2 * stats.t.sf(2.5, 7))
+    assert (t_test(0.0, 0.0, 3), t_test(0.1, 0.0, 3)) == (1.0, 0.0)

@@ -43,6 +43,8 @@ HEADLINES: tuple[Fact, ...] = (
     LEADER,
     replace(LEADER, undecided=(FPN, replace(FPN, label="pan s0")), better=(CLEAR,), scope=ARCHITECTURES),
     replace(LEADER, undecided=(replace(FPN, interval=None, p_holm=None),), scope=Scope("val", 1, (2, 3))),
+    replace(LEADER, scope=Scope("test", 10, None, folds=5)),
+    replace(LEADER, undecided=(), better=(CLEAR,), scope=Scope("test", 10, (2, 3), folds=5)),
     replace(LEADER, undecided=(FPN,), equal=(NEAR,), better=(CLEAR, CLEAR)),
     replace(LEADER, undecided=(), equal=(FPN, NEAR), better=(CLEAR,)),
     replace(LEADER, undecided=(), equal=(NEAR,)),

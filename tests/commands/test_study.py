@@ -50,6 +50,7 @@ def test_folds_make_every_scene_a_test_scene(scenes: Path, tmp_path: Path, capsy
     assert study(scenes, tmp_path, "--archs", "pspnet", "fpn", "--folds", "2") == 0
     record = read_json(tmp_path / "comparison.json", kind="comparison")
     assert len(record["runs"]) == 2 and len(record["scenes"]) == record["n_groups"] == 8
+    assert record["dataset"]["train"] is None and "data like these" in record["findings"][0]["text"]
     assert (tmp_path / "report.html").exists()
     dataset = read_dataset(tmp_path)
     for run in list_runs(tmp_path):

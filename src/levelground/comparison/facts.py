@@ -137,11 +137,13 @@ class Scope:
         split: The split that was scored.
         groups: Its groups.
         seeds: The fewest and the most seeds of an architecture; ``None`` where verdicts are about weights.
+        folds: Number of folds, each with models of its own; 0 where one model scored all scenes.
     """
 
     split: str
     groups: int
     seeds: tuple[int, int] | None
+    folds: int = 0
 
 
 class _Headline(Fact):

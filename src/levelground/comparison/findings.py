@@ -129,7 +129,8 @@ def _scope(comparison: Comparison) -> Scope:
     """What the verdicts are about: architectures, or only these weights."""
     seeds = [entry.seeds for entry in comparison.seeded]
     about = (min(seeds), max(seeds)) if comparison.about_architectures else None
-    return Scope(comparison.split, comparison.n_groups, about)
+    folds = max(len(run.card.folds) for run in comparison.runs)
+    return Scope(comparison.split, comparison.n_groups, about, folds)
 
 
 def ranked_first(comparison: Comparison) -> list[Fact]:

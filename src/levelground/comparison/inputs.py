@@ -264,6 +264,8 @@ def _read_dataset(path: Path) -> DatasetContent:
 def dataset_summary(dataset: DatasetContent | None, counts: SceneCounts, split: str) -> DatasetSummary:
     """Return sizes and origin of the data set; ``None`` where no ``dataset.json`` tells."""
     sizes = {name: len(ids) for name, ids in dataset.split.items()} if dataset else {}
+    if dataset is not None and dataset.split_rule.folds:  # every fold has training scenes of its own
+        sizes = {"test": len(dataset.split["test"])}
     return DatasetSummary(
         scenes=len(dataset.scenes) if dataset else None,
         train=sizes.get("train"),

@@ -4,7 +4,7 @@ A message is a whole sentence. Lists and numbers that stand in it are written by
 a number with its noun is a message with a context, because other languages inflect it there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from levelground.comparison import descriptions, facts
@@ -157,17 +157,43 @@ def _better(fact: facts.Headline, items: Sequence[Opponent]) -> str:
 
 def _applies_to(scope: facts.Scope) -> str:
     values = {"groups": npgettext("on", "%(n)s group", "%(n)s groups", scope.groups), "split": scope.split}
+    if scope.folds:
+        return _applies_to_folds(scope, values)
     if scope.seeds is None:
         return gettext(
             "This result applies to these weights on %(groups)s of %(split)s scenes, not to architectures: "
             "the variance between seeds is unknown.",
             **values,
         )
-    low, high = scope.seeds
-    seeds = whole(low) if low == high else pgettext("range", "%(low)s to %(high)s", low=whole(low), high=whole(high))
     return gettext(
         "This result applies to architectures, each trained with %(seeds)s seeds, on %(groups)s of %(split)s scenes.",
-        seeds=seeds,
+        seeds=_seed_range(scope.seeds),
+        **values,
+    )
+
+
+def _seed_range(seeds: tuple[int, int]) -> str:
+    low, high = seeds
+    return whole(low) if low == high else pgettext("range", "%(low)s to %(high)s", low=whole(low), high=whole(high))
+
+
+def _applies_to_folds(scope: facts.Scope, values: Mapping[str, str]) -> str:
+    """Say that folds speak of the training procedure on data like these, and of nothing more."""
+    folds = whole(scope.folds)
+    if scope.seeds is None:
+        return gettext(
+            "This result applies to this training procedure with one seed, on data like these: every scene is scored "
+            "once, by the model of its fold (%(folds)s folds, %(groups)s of %(split)s scenes). It does not apply to "
+            "one set of weights, nor to architectures: the variance between seeds is unknown.",
+            folds=folds,
+            **values,
+        )
+    return gettext(
+        "This result applies to this training procedure on data like these, each architecture with %(seeds)s seeds: "
+        "every scene is scored once, by the model of its fold (%(folds)s folds, %(groups)s of %(split)s scenes). It "
+        "does not apply to one set of weights.",
+        folds=folds,
+        seeds=_seed_range(scope.seeds),
         **values,
     )
 

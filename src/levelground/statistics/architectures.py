@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr
 
 from levelground.errors import ShapeError
 from levelground.metrics.named import Metric
 from levelground.metrics.scores import AnyCounts, Counted, Scores
-from levelground.statistics.intervals import ends, jackknife, known, t_interval
+from levelground.statistics.intervals import ends, jackknife, known, t_interval, t_test
 from levelground.statistics.pairs import RESAMPLES, Ends, Groups, Verdict, all_pairs, decide
 from levelground.statistics.permutation import holm
 from levelground.statistics.power_analysis import Design
@@ -171,7 +170,7 @@ def architecture_estimates(
     found = seed_means(sums, archs)
     shares = _ranked_first(resampled, found.runs, seed=seed) if sums.n_groups >= 2 else None
     moderated = found.moderated()
-    errors, df_groups = jackknife(found.left_out, holders=sums.holders)
+    errors, df_groups = jackknife(found.left_out, holders=sums.holders, variance_factor=sums.variance_factor)
     scores = []
     for number, name in enumerate(found.names):
         v_groups, v_seeds = known(float(errors[number]) ** 2), known(moderated.values[number])
@@ -341,7 +340,8 @@ def architecture_pair_estimates(sums: GroupSums, archs: Sequence[str], *, delta:
 def _compare(means: SeedMeans, a: int, b: int, sums: GroupSums) -> ArchitecturePair:
     """Compare two architectures; the caller adjusts p and gives the verdict."""
     delta, moderated = float(means.values[a] - means.values[b]), means.moderated()
-    se_groups, df_groups = jackknife(means.left_out[a] - means.left_out[b], holders=sums.holders)
+    without = means.left_out[a] - means.left_out[b]
+    se_groups, df_groups = jackknife(without, holders=sums.holders, variance_factor=sums.variance_factor)
     pair = ArchitecturePair(
         a=means.names[a],
         b=means.names[b],
@@ -367,11 +367,4 @@ def _compare(means: SeedMeans, a: int, b: int, sums: GroupSums) -> ArchitectureP
         return pair
     se, df = design.se(), design.df()
     interval = ends(t_interval(np.array(delta), np.array(se), df))
-    return replace(pair, se=se, df=df, interval=interval, p=_t_test(delta, se, df))
-
-
-def _t_test(delta: float, se: float, df: float) -> float:
-    """Compute the two-sided p of Student's t; identical scores without any variance have p = 1."""
-    if se == 0:
-        return 1.0 if delta == 0 else 0.0
-    return float(2 * stdtr(df, -abs(delta) / se))
+    return replace(pair, se=se, df=df, interval=interval, p=t_test(delta, se, df))

@@ -21,6 +21,7 @@ from levelground.statistics.intervals import (
     jackknife,
     known,
     t_interval,
+    t_test,
 )
 from levelground.statistics.permutation import holm, smallest_p, swap_p_values
 from levelground.statistics.resampling import CountsMetric, GroupSums, group_sums
@@ -116,7 +117,7 @@ class PairEstimate:
         se: Its jackknife standard error, or ``None`` where there is none.
         df: Degrees of freedom, at most G − 1 (``jackknife``).
         interval: Jackknife interval: the one that decides.
-        p: Two-sided p by swapping groups; ``None`` with fewer than two groups.
+        p: Two-sided p by swapping groups, of folds not below that of Student's t; ``None`` with fewer than two groups.
         p_holm: The same, adjusted for all pairs of the call.
         p_min: The smallest ``p_holm`` that any difference could have reached.
         verdict: What can be said.
@@ -159,7 +160,7 @@ def run_intervals(counts: AnyCounts, groups: Groups, metric: Metric | CountsMetr
 
 def run_estimates(sums: GroupSums) -> list[Estimate]:
     """Estimate the metric of each run with its interval, from sums by run and group."""
-    return _estimates(sums.values(), sums.left_out(), sums.holders)
+    return _estimates(sums.values(), sums.left_out(), sums)
 
 
 def differences(
@@ -193,7 +194,7 @@ def difference_estimates(sums: GroupSums, pairs: Sequence[tuple[int, int]] | Non
     """Estimate differences of pairs with their intervals, from sums by run and group; see :func:`differences`."""
     first, second = _columns(all_pairs(sums.n_runs) if pairs is None else pairs)
     values, left_out = sums.values(), sums.left_out()
-    return _estimates(values[first] - values[second], left_out[first] - left_out[second], sums.holders)
+    return _estimates(values[first] - values[second], left_out[first] - left_out[second], sums)
 
 
 def compare_pairs(
@@ -265,9 +266,12 @@ def pair_estimates(
     found, without = values[first] - values[second], left_out[first] - left_out[second]
     many = sums.n_groups >= 2
     p = swap_p_values(sums, chosen, n_resamples, seed=seed) if many else np.full(len(chosen), np.nan)
+    estimates = _estimates(found, without, sums)
+    if sums.variance_factor > 1:  # groups of one fold share a model, which swapping groups does not know of
+        p = np.maximum(p, [_t_p(estimate) for estimate in estimates])
     return _pair_results(
         chosen,
-        _estimates(found, without, sums.holders),
+        estimates,
         p,
         smallest_p(sums.n_groups, n_resamples, len(chosen)),
         delta=delta,
@@ -310,9 +314,14 @@ def _pair_results(
     return results
 
 
-def _estimates(values: Scores, left_out: Scores, holders: int | None) -> list[Estimate]:
+def _t_p(found: Estimate) -> float:
+    """Return the p of Student's t of an estimate; NaN where it has no standard error."""
+    return np.nan if found.se is None or found.df is None else t_test(found.value, found.se, found.df)
+
+
+def _estimates(values: Scores, left_out: Scores, sums: GroupSums) -> list[Estimate]:
     """Make estimates of values ``(P,)`` and their values without each group ``(P, G)``."""
-    errors, dfs = jackknife(left_out, holders=holders)
+    errors, dfs = jackknife(left_out, holders=sums.holders, variance_factor=sums.variance_factor)
     intervals = t_interval(values, errors, dfs)
     return [
         Estimate(float(value), known(se), float(df) if known(se) is not None else None, ends(interval))

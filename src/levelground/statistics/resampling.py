@@ -6,7 +6,7 @@ the product is exact and its order changes nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,15 @@ class GroupSums:
         groups: Names of the groups, sorted.
         score: The metric: sums ``(..., *any)`` to ``(*any)``.
         holders: For a metric of one class the number of groups that hold true pixels of it; ``None`` for others.
+        variance_factor: What a variance over groups is multiplied by: more than 1 where the counts are of folds
+            (:data:`levelground.statistics.intervals.FOLDS_VARIANCE`).
     """
 
     sums: Scores
     groups: tuple[str, ...]
     score: CountsMetric
     holders: int | None = None
+    variance_factor: float = 1.0
 
     @property
     def n_runs(self) -> int:
@@ -66,7 +69,7 @@ class GroupSums:
 
     def of_runs(self, runs: Sequence[int]) -> "GroupSums":
         """The sums of some of the runs, in the order given."""
-        return GroupSums(np.ascontiguousarray(self.sums[..., list(runs), :]), self.groups, self.score)
+        return replace(self, sums=np.ascontiguousarray(self.sums[..., list(runs), :]))
 
     def chunk(self) -> int:
         """Return how many resamples are held in memory at a time."""
