@@ -460,6 +460,7 @@ def prepare(
     snap_colours: int = 0,
     skip_bad: bool = False,
     block: int = 256,
+    align: bool = False,
     zero_is_nodata: bool | None = None,
     cache: str | PathLike[str] | None = None,
     download: Literal["kaggle"] | None = None,
@@ -489,6 +490,8 @@ def prepare(
         skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
             default the first one stops.
         block (int): Side of the blocks that one large raster is cut into, in pixels.
+        align (bool): Bring labels that lie on another grid onto their image's by nearest
+            neighbour; without it they are refused.
         zero_is_nodata (bool | None): Image pixels that are 0 in every band are no data;
             None: in rasters without nodata value, mask and alpha.
         cache (path | None): Folder for decoded scenes; by default $LEVELGROUND_CACHE, else
@@ -536,6 +539,7 @@ def study(
     snap_colours: int = 0,
     skip_bad: bool = False,
     block: int = 256,
+    align: bool = False,
     zero_is_nodata: bool | None = None,
     cache: str | PathLike[str] | None = None,
     download: Literal["kaggle"] | None = None,
@@ -606,6 +610,8 @@ def study(
         skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
             default the first one stops.
         block (int): Side of the blocks that one large raster is cut into, in pixels.
+        align (bool): Bring labels that lie on another grid onto their image's by nearest
+            neighbour; without it they are refused.
         zero_is_nodata (bool | None): Image pixels that are 0 in every band are no data;
             None: in rasters without nodata value, mask and alpha.
         cache (path | None): Folder for decoded scenes; by default $LEVELGROUND_CACHE, else

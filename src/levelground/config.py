@@ -309,6 +309,9 @@ class PrepareOptions:
     block: Annotated[int, Field(ge=1)] = 256
     """Side of the blocks that one large raster is cut into, in pixels."""
 
+    align: bool = False
+    """Bring labels that lie on another grid onto their image's by nearest neighbour; without it they are refused."""
+
     zero_is_nodata: bool | None = None
     """Image pixels that are 0 in every band are no data; None: in rasters without nodata value, mask and alpha."""
 

@@ -152,7 +152,7 @@ def _folders(options: PrepareOptions) -> tuple[Path, Cache]:
 def _find(options: PrepareOptions, data: Path) -> FoundScenes:
     """Find the scenes as the options say, and print how they were found."""
     layout = None if options.layout == "auto" else options.layout
-    found = find_scenes(data, layout=layout, legend=options.legend, block=options.block)
+    found = find_scenes(data, layout=layout, legend=options.legend, block=options.block, align=options.align)
     for line in found.lines:
         say(line)
     if options.zero_is_nodata is None:

@@ -22,7 +22,7 @@ from levelground.files import atomic_path, remove_leftovers
 from levelground.imagery.geotiff import Pixels
 from levelground.imagery.image_headers import TYPES, read_header
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
-from levelground.imagery.scene_pixels import SceneFile, read_scene
+from levelground.imagery.scene_pixels import SceneFile, needs_alignment, read_scene
 from levelground.reading import check_seal, open_regular, parse_json, read_text, seal
 from levelground.records import sha256_array, sha256_file, sha256_json
 
@@ -265,6 +265,9 @@ def _labels_key(scene: SceneFile, legend: Legend, snap: int, image_sha256: str) 
         classes.append(legend.stored)
     files = [_file_sha256(scene.labels), image_sha256]
     validity = [*_validity(scene.image, scene.zero), *_validity(scene.labels)]
+    if needs_alignment(scene):
+        grids = [[header.crs, header.transform] for header in map(read_header, (scene.image, scene.labels))]
+        validity.append(f"aligned {sha256_json(grids)}")
     return sha256_json(["labels", DECODING, files, classes, snap, scene.window, scene.coding, *validity])
 
 

@@ -7,7 +7,7 @@ colours or class indices, which indices, and which blocks of a label raster have
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,10 @@ from levelground.errors import ConfigError, LegendError, SceneError
 from levelground.imagery.colours import RGB, pack_colour, pack_colours, unpack_colours
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader, check_type, read_header
-from levelground.imagery.image_pixels import read_colours, read_indices, used_palette
+from levelground.imagery.image_pixels import read_colours, used_palette
 from levelground.imagery.layouts import NAMINGS, Finding, FindingCode, Pair, Pairs, find_pairs, list_files
 from levelground.imagery.legend import DEEPGLOBE, IGNORE, Legend, read_legend
-from levelground.imagery.scene_pixels import Coding, SceneFile, check_partners
+from levelground.imagery.scene_pixels import Coding, SceneFile, check_partners, needs_alignment, read_mask_values
 from levelground.imagery.stored_values import grey_colours, labels_of_values, numbered_legend, occurring_values
 
 MIN_SIDE = 4
@@ -55,7 +55,7 @@ class FoundScenes:
 
 
 def find_scenes(
-    data: Path, *, layout: Layout | None = None, legend: Path | None = None, block: int = 256
+    data: Path, *, layout: Layout | None = None, legend: Path | None = None, block: int = 256, align: bool = False
 ) -> FoundScenes:
     """Find the scenes of a folder and check their headers; only index masks without a legend are decoded.
 
@@ -64,6 +64,7 @@ def find_scenes(
         layout: Its layout; ``None`` tells it from the files.
         legend: A legend file; ``None`` takes ``legend.toml`` in ``data``, then what the layout implies.
         block: Side in pixels of the blocks that a large raster is cut into.
+        align: Bring masks that lie on another grid onto their image's, by nearest neighbour.
     Returns:
         The scenes in the order of their files' paths, the legend, and what there is to say.
     Raises:
@@ -74,7 +75,7 @@ def find_scenes(
     if block < 1:
         raise ConfigError(f"--block {block}: expected a side in pixels, at least 1 (default 256).")
     pairs, findings = _find_pairs(data, layout)
-    headers, bad = _read_headers(pairs.pairs)
+    headers, bad = _read_headers(pairs.pairs, align=align)
     findings += bad
     sound = tuple(pair for pair in pairs.pairs if pair.image in headers)
     masks = {pair.mask: headers[pair.mask] for pair in sound if pair.mask}
@@ -94,17 +95,19 @@ def find_scenes(
         told = NUMBERED.get(classes.name, "no legend file: the classes are numbered, 255 = no data")
     told_layout = layout or _tell_layout(pairs, sound, headers, coding)
     if told_layout == "raster":
-        scenes, more, line = _cut_rasters(sound, headers, coding, classes, block)
+        scenes, more, line = _cut_rasters(sound, headers, coding, classes, block, align=align)
         findings += more
     else:
-        scenes = tuple(SceneFile(p.id, p.image, p.mask, None, p.group, coding) for p in sound)
+        scenes = tuple(SceneFile(p.id, p.image, p.mask, None, p.group, coding, align=align) for p in sound)
         line = _count_scenes(sound)
     if not any(scene.labels for scene in scenes):
         raise SceneError(_no_scene(data, findings))
+    moved = sum(needs_alignment(scene) for scene in scenes)
     lines = (
         f"layout {told_layout}{'' if layout else ' (detected; --layout overrides)'}: {line}; masks hold "
         f"{'colours' if coding == 'colour' else 'class indices'}",
         f"legend {classes.name}, {classes.n_classes} classes, {int(classes.counted.sum())} counted ({told})",
+        *([f"labels of {moved} scenes lie on another grid: nearest neighbour on their image's"] if moved else []),
     )
     return FoundScenes(told_layout, scenes, classes, lines, findings + _notes(sound, headers), _gsd(sound, headers))
 
@@ -117,7 +120,7 @@ def _find_pairs(data: Path, layout: Layout | None) -> tuple[Pairs, tuple[Finding
     return found, findings + found.findings
 
 
-def _read_headers(pairs: Iterable[Pair]) -> tuple[dict[Path, ImageHeader], tuple[Finding, ...]]:
+def _read_headers(pairs: Iterable[Pair], *, align: bool) -> tuple[dict[Path, ImageHeader], tuple[Finding, ...]]:
     """Read and check all headers; a scene with an error has none in the result."""
     headers: dict[Path, ImageHeader] = {}
     findings: list[Finding] = []
@@ -128,7 +131,7 @@ def _read_headers(pairs: Iterable[Pair]) -> tuple[dict[Path, ImageHeader], tuple
             _check_side(pair.image, image)
             if pair.mask:
                 mask = read_header(pair.mask)
-                check_partners(pair.image, image, pair.mask, mask)
+                check_partners(pair.image, image, pair.mask, mask, align=align)
                 headers[pair.mask] = mask
             headers[pair.image] = image
         except SceneError as error:
@@ -184,7 +187,13 @@ def _tell_layout(pairs: Pairs, sound: tuple[Pair, ...], headers: dict[Path, Imag
 
 
 def _cut_rasters(
-    pairs: tuple[Pair, ...], headers: dict[Path, ImageHeader], coding: Coding, legend: Legend, block: int
+    pairs: tuple[Pair, ...],
+    headers: dict[Path, ImageHeader],
+    coding: Coding,
+    legend: Legend,
+    block: int,
+    *,
+    align: bool,
 ) -> tuple[tuple[SceneFile, ...], tuple[Finding, ...], str]:
     """Make a scene of each labelled block of each raster; blocks of a single raster are each their own group.
 
@@ -202,7 +211,8 @@ def _cut_rasters(
             )
             raise SceneError(text)
         try:
-            windows, left_out = labelled_blocks(mask, headers[mask], block=block, coding=coding, legend=legend)
+            whole = SceneFile(pair.id, pair.image, mask, coding=coding, align=align)
+            windows, left_out = labelled_blocks(whole, block, legend)
         except SceneError as error:
             findings.append(Finding("error", "unreadable", str(error), pair.id))
             continue
@@ -210,7 +220,7 @@ def _cut_rasters(
         for window in windows:
             name = f"{pair.id}/r{window[0]:05d}-c{window[1]:05d}"
             group = pair.id if len(labelled) > 1 else name
-            scenes.append(SceneFile(name, pair.image, mask, window, group, coding))
+            scenes.append(replace(whole, id=name, window=window, group=group))
     line = f"{len(labelled)} raster{'s' * (len(labelled) != 1)} cut into blocks of {block} px: {len(scenes)} blocks"
     if empty:
         line += f", {empty} more without a valid label pixel left out"
@@ -323,39 +333,38 @@ def colours_without_legend(data: Path, masks: Iterable[Path]) -> LegendError:
     )
 
 
-def labelled_blocks(
-    path: Path, header: ImageHeader, *, block: int, coding: Coding, legend: Legend
-) -> tuple[tuple[Window, ...], int]:
-    """Find the blocks of a label raster that hold a label.
+def labelled_blocks(scene: SceneFile, block: int, legend: Legend) -> tuple[tuple[Window, ...], int]:
+    """Find the blocks of a raster that hold a label.
 
     Args:
-        path: The label raster.
-        header: Its header.
+        scene: The whole raster and its label raster.
         block: Side of a block in pixels; a rest below half a block joins the last one.
-        coding: What the raster holds.
-        legend: Its classes and ignored colours.
+        legend: Classes and ignored colours of the label raster.
     Returns:
         The windows that hold a label, row by row, and how many were left out.
     """
     windows: list[Window] = []
     n = 0
-    for row, height in _block_sides(header.height, block):
-        strip = (row, 0, height, header.width)
-        labelled = _has_label(path, strip, header.nodata, coding, legend)
-        for col, width in _block_sides(header.width, block):
+    image = read_header(scene.image)
+    for row, height in _block_sides(image.height, block):
+        labelled = _has_label(replace(scene, window=(row, 0, height, image.width)), legend)
+        for col, width in _block_sides(image.width, block):
             n += 1
             if labelled[:, col : col + width].any():
                 windows.append((row, col, height, width))
     return tuple(windows), n - len(windows)
 
 
-def _has_label(path: Path, window: Window, nodata: float | None, coding: Coding, legend: Legend) -> Pixels:
+def _has_label(scene: SceneFile, legend: Legend) -> Pixels:
     """Find the labelled pixels of a part of a label raster, ``(H, W)`` bool."""
-    if coding == "index":
-        values = read_indices(path, window)
-        return np.asarray(labels_of_values(values, legend, nodata)[0] != IGNORE)
-    packed = pack_colours(read_colours(path, window))
-    return ~np.isin(packed, [pack_colour(colour) for colour in legend.ignored_colours])
+    assert scene.labels is not None
+    values, outside = read_mask_values(scene)
+    if scene.coding == "index":
+        found = np.asarray(labels_of_values(values, legend, read_header(scene.labels).nodata)[0] != IGNORE)
+    else:
+        packed = pack_colours(np.asarray(values, np.uint8))
+        found = ~np.isin(packed, [pack_colour(colour) for colour in legend.ignored_colours])
+    return found if outside is None else found & ~outside
 
 
 def _block_sides(length: int, block: int) -> Iterator[tuple[int, int]]:

@@ -1,9 +1,7 @@
 """Decode the pixels and labels of one scene, and check them against each other and against the legend."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +9,7 @@ import numpy as np
 
 from levelground.errors import SceneError
 from levelground.imagery.geotiff import Pixels, Window
+from levelground.imagery.grids import off_grid, overlap, read_onto
 from levelground.imagery.image_headers import ImageHeader, read_header
 from levelground.imagery.image_pixels import (
     mask_nodata,
@@ -23,91 +22,6 @@ from levelground.imagery.legend import IGNORE, LabelMap, Legend, count_impure, d
 from levelground.imagery.stored_values import labels_of_values
 from levelground.imagery.validity import NodataMask
 
-Transform = Sequence[float]
-"""GDAL's six numbers in rasterio's order (a, b, c, d, e, f)."""
-
-
-def grid_distance_px(own: Transform, other: Transform, size: tuple[int, int]) -> float:
-    """Return how far the corners of two grids of one size and coordinate system lie apart, in pixels of the second.
-
-    Args:
-        own: Transform of the first.
-        other: Transform of the second.
-        size: Width and height of both.
-
-    Example:
-        >>> grid_distance_px((10, 0, 5, 0, -10, 0), (10, 0, 0, 0, -10, 0), (4, 4))
-        0.5
-    """
-    return _corner_distance([_on_map(own, corner) for corner in _corners(size)], other, size)
-
-
-def system_distance_px(own: str, other: str, transform: Transform, size: tuple[int, int]) -> float:
-    """Return how far apart the same numbers in two coordinate systems lie on the ground, in pixels.
-
-    Two spellings of one system are 0 apart. An engineering system, which has no place on the earth, is taken at its
-    word. Systems that cannot be brought together are infinitely far apart.
-
-    Args:
-        own: System of the label raster.
-        other: System of the image.
-        transform: Transform of both, in the image's numbers.
-        size: Width and height of both.
-    """
-    places = tuple(_on_map(transform, corner) for corner in _corners(size))
-    moved = _moved(own, other, places)
-    return 0.0 if moved is None else _corner_distance(moved, transform, size)
-
-
-@lru_cache(maxsize=4096)
-def _moved(own: str, other: str, places: tuple[tuple[float, float], ...]) -> list[tuple[float, float]] | None:
-    """Bring places from one system into another; ``None`` where one of them is not a system of the earth."""
-    import rasterio
-    from rasterio._err import CPLE_BaseError  # a warp lets GDAL's own errors through
-    from rasterio.crs import CRS
-    from rasterio.warp import transform
-
-    try:
-        first, second = CRS.from_string(own), CRS.from_string(other)
-        for system in (first, second):
-            if not (system.is_projected or system.is_geographic):
-                return None
-        if first == second:
-            return list(places)
-        x, y = transform(first, second, [place[0] for place in places], [place[1] for place in places])
-    except (rasterio.errors.RasterioError, rasterio.errors.CRSError, CPLE_BaseError):
-        return [(math.inf, math.inf)] * len(places)
-    return list(zip(x, y, strict=True))
-
-
-def _corners(size: tuple[int, int]) -> list[tuple[int, int]]:
-    """List the corners of a grid as columns and rows."""
-    return [(column, row) for column in (0, size[0]) for row in (0, size[1])]
-
-
-def _on_map(transform: Transform, corner: tuple[float, float]) -> tuple[float, float]:
-    """Return the place of a column and row."""
-    a, b, c, d, e, f = transform
-    return a * corner[0] + b * corner[1] + c, d * corner[0] + e * corner[1] + f
-
-
-def _corner_distance(places: Sequence[tuple[float, float]], grid: Transform, size: tuple[int, int]) -> float:
-    """Return the largest distance along rows or columns between places and the corners of a grid, in its pixels."""
-    a, b, c, d, e, f = grid
-    area = a * e - b * d
-    worst = 0.0
-    for (x, y), (column, row) in zip(places, _corners(size), strict=True):
-        if not (math.isfinite(x) and math.isfinite(y) and area):
-            return math.inf
-        across = (e * (x - c) - b * (y - f)) / area - column
-        along = (a * (y - f) - d * (x - c)) / area - row
-        worst = max(worst, abs(across), abs(along))
-    return round(worst, 6)
-
-
-MAX_SHIFT_PX = 0.5
-"""How far a mask may lie from its image, in pixels."""
-
 Coding = Literal["colour", "index"]
 """Whether a mask holds colours of the legend or class indices."""
 
@@ -116,7 +30,8 @@ Coding = Literal["colour", "index"]
 class SceneFile:
     """Files of a scene's image and labels; ``window`` is a block of a large raster.
 
-    ``zero`` says whether image pixels that are 0 in every band have no data; ``None`` as the file says.
+    ``zero`` says whether image pixels that are 0 in every band have no data; ``None`` as the file says. ``align`` lets
+    labels lie on another grid than the image; they are read onto it by nearest neighbour.
     """
 
     id: str
@@ -126,6 +41,7 @@ class SceneFile:
     group: str = ""
     coding: Coding = "colour"
     zero: bool | None = None
+    align: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,38 +98,44 @@ def read_scene(scene: SceneFile, legend: Legend, *, snap: int = 0) -> SceneArray
     return SceneArrays(pixels, *_decode_labels(scene, legend, snap, nodata))
 
 
-def check_partners(image: Path, image_header: ImageHeader, mask: Path, mask_header: ImageHeader) -> None:
+def check_partners(
+    image: Path, image_header: ImageHeader, mask: Path, mask_header: ImageHeader, *, align: bool = False
+) -> None:
     """Refuse a mask that does not lie on its image, pixel on pixel.
 
+    Args:
+        image: The image.
+        image_header: Its header.
+        mask: The mask.
+        mask_header: Its header.
+        align: Whether a mask on another grid is brought onto the image's; then both need a place and must overlap.
     Raises:
         SceneError: They differ in size, in coordinate system, or by more than half a pixel in place.
     """
-    sizes = [(header.width, header.height) for header in (mask_header, image_header)]
-    placed = bool(image_header.transform and mask_header.transform)
-    outside = " --src-nodata 255 --dst-nodata 255" if mask_header.nodata is None else ""
-    remedy = f"Bring it onto the image's grid: rio warp {mask} ALIGNED.tif --like {image} --resampling nearest{outside}"
-    if sizes[0] != sizes[1]:
-        raise SceneError(
-            f"{mask}: mask has {sizes[0][0]} × {sizes[0][1]} pixels, its image {image.name} {sizes[1][0]} × "
-            f"{sizes[1][1]} (width × height). "
-            + (f"{remedy}." if placed else "Give both the same size; resize masks by nearest neighbour only.")
-        )
-    if not (image_header.transform and mask_header.transform):
+    reason = off_grid(mask_header, image_header)
+    if reason is None:
         return
-    apart = grid_distance_px(mask_header.transform, image_header.transform, sizes[0])
-    if apart > MAX_SHIFT_PX:
-        raise SceneError(
-            f"{mask}: label raster lies {apart:.6g} pixels from its image {image.name}, or has another pixel size or "
-            f"direction of rows. {remedy}."
+    if not (mask_header.transform and image_header.transform):
+        without = mask if image_header.transform else image
+        remedy = (
+            f"--align needs a place on the ground, and {without.name} has none. Give it one, or give both the same size"
+            if align
+            else "Give both the same size; resize masks by nearest neighbour only"
         )
-    systems = mask_header.crs, image_header.crs
-    if systems[0] and systems[1] and systems[0] != systems[1]:
-        far = system_distance_px(systems[0], systems[1], image_header.transform, sizes[0])
-        if far > MAX_SHIFT_PX:
-            raise SceneError(
-                f"{mask}: label raster is in {systems[0][:60]}, its image {image.name} in {systems[1][:60]}: "
-                f"{far:.6g} pixels apart. {remedy}; or mend the coordinate system that is wrong."
-            )
+        raise SceneError(f"{mask}: mask does not lie on its image {image.name}: it {reason}. {remedy}.")
+    if not overlap(mask_header, image_header):
+        raise SceneError(
+            f"{mask}: label raster does not lie on its image {image.name}, no pixel of it does: it {reason}. "
+            "Mend the place or coordinate system that is wrong, or pair the image with its own labels."
+        )
+    if align:
+        return
+    outside = " --src-nodata 255 --dst-nodata 255" if mask_header.nodata is None else ""
+    command = f"rio warp {mask} ALIGNED.tif --like {image} --resampling nearest{outside}"
+    raise SceneError(
+        f"{mask}: label raster does not lie on its image {image.name}: it {reason}. Pass --align to bring it onto the "
+        f"image's grid by nearest neighbour, or write it there: {command}"
+    )
 
 
 def _decode_labels(scene: SceneFile, legend: Legend, snap: int, nodata: NodataMask | None) -> tuple[LabelMap, int, int]:
@@ -221,22 +143,73 @@ def _decode_labels(scene: SceneFile, legend: Legend, snap: int, nodata: NodataMa
     if scene.labels is None:
         raise SceneError(f"{scene.image}: has no mask. Add it, or leave the scene out.")
     header = read_header(scene.labels)
-    check_partners(scene.image, read_header(scene.image), scene.labels, header)
     impure = dropped = 0
+    stored, outside = read_mask_values(scene, int(legend.stored[0][0]) if scene.coding == "index" else 0)
     if scene.coding == "index":
-        values = read_indices(scene.labels, scene.window)
-        labels, dropped = _check_indices(values, header.nodata, legend, scene)
+        labels, dropped = _check_indices(stored, header.nodata, legend, scene)
     else:
-        rgb = read_colours(scene.labels, scene.window)
+        rgb = np.asarray(stored, np.uint8)
+        if outside is not None:
+            rgb[outside] = legend.classes[0].colour
         if legend.rule == "threshold" and header.image_bands == 1:
             _refuse_grey_indices(rgb[..., 0], scene.labels)
         labels = decode_colours(rgb, legend, snap=snap, source=str(scene.labels))
         if legend.rule == "threshold" or snap:  # else every colour was exact
             impure = count_impure(rgb, legend)
-    for missing in (nodata, mask_nodata(scene.labels, header, scene.window)):
+    for missing in (nodata, outside, mask_nodata_on_image(scene)):
         if missing is not None:
             labels[missing] = IGNORE
     return labels, impure, dropped
+
+
+def needs_alignment(scene: SceneFile) -> bool:
+    """Tell whether a scene's mask lies on another grid than its image, and may be brought onto it."""
+    if not scene.align or scene.labels is None:
+        return False
+    return off_grid(read_header(scene.labels), read_header(scene.image)) is not None
+
+
+def read_mask_values(scene: SceneFile, fill: int = 0) -> tuple[Pixels, NodataMask | None]:
+    """Read what a scene's mask stores, on the grid of its image.
+
+    Args:
+        scene: The scene; it has a mask.
+        fill: Value where the mask does not reach.
+    Returns:
+        Values ``(H, W)`` or colours ``(H, W, 3)``; and ``(H, W)``, true where the mask does not reach, ``None`` where
+        the grids are equal.
+    Raises:
+        SceneError: The mask is damaged, or lies on another grid and ``align`` is off.
+    """
+    assert scene.labels is not None
+    mask, read = scene.labels, read_indices if scene.coding == "index" else read_colours
+    header, image = read_header(mask), read_header(scene.image)
+    check_partners(scene.image, image, mask, header, align=scene.align)
+    if not needs_alignment(scene):
+        return read(mask, scene.window), None
+    return read_onto(lambda window: read_part(mask, header, window, read), header, image, scene.window, fill)
+
+
+def mask_nodata_on_image(scene: SceneFile) -> NodataMask | None:
+    """Find where the mask or alpha of a label raster leaves pixels out, on the grid of its image."""
+    assert scene.labels is not None
+    mask, header = scene.labels, read_header(scene.labels)
+    if not needs_alignment(scene) or not (header.masked or header.alpha):
+        return mask_nodata(mask, header, scene.window)
+
+    def read(window: Window) -> Pixels:
+        missing = mask_nodata(mask, header, window)
+        return np.zeros(window[2:], np.bool_) if missing is None else missing
+
+    return np.asarray(read_onto(read, header, read_header(scene.image), scene.window)[0], np.bool_)
+
+
+def read_part(path: Path, header: ImageHeader, window: Window, read: Callable[[Path, Window | None], Pixels]) -> Pixels:
+    """Read a window of a mask of any format; only TIFF is read in parts."""
+    if header.format == "tiff":
+        return read(path, window)
+    row, col, height, width = window
+    return read(path, None)[row : row + height, col : col + width]
 
 
 def _check_indices(values: Pixels, nodata: float | None, legend: Legend, scene: SceneFile) -> tuple[LabelMap, int]:
