@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -168,3 +169,44 @@ def test_python_m_levelground_is_the_command() -> None:
         [sys.executable, "-m", "levelground", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"levelground {__version__}\n"
+
+
+EARLY = [
+    ("study --data nosuch", "SceneError: FOLDER/nosuch: is not a folder"),
+    ("prepare --data nosuch", "SceneError: FOLDER/nosuch: is not a folder"),
+    ("train nosuch --arch unet", "RecordError: nosuch/dataset.json: no such record"),
+    ("train --resume nosuch", "RecordError: nosuch/run.json: no such record"),
+    ("adopt w.pth --study nosuch", "RecordError: nosuch/dataset.json: no such record"),
+    ("evaluate nosuch", "RecordError: nosuch/dataset.json: no such record"),
+    ("compare nosuch", "RecordError: nosuch: no run.json"),
+    ("report nosuch", "RecordError: nosuch/comparison.json: no such record"),
+    ("predict nosuch a.tif", "ModelError: nosuch: no such file or folder"),
+    ("predict . nosuch.tif", "SceneError: nosuch.tif: no such file or folder"),
+    ("export nosuch", "RecordError: nosuch/run.json: no such record"),
+]
+
+REFUSE = """
+import pathlib, re, shlex, sys
+from levelground.cli import main
+for command in sys.argv[1:]:
+    assert main(shlex.split(command)) == 2, command
+mib = int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) // 1024
+print(*sorted({"torch", "timm", "transformers"} & set(sys.modules)), mib)
+"""
+
+
+def test_a_wrong_path_is_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+    """Torch takes seconds and half a gigabyte; a path that does not exist takes neither."""
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSE, *(command for command, _ in EARLY)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(EARLY), done.stderr
+    for line, (command, text) in zip(lines, EARLY, strict=True):
+        assert line.startswith(text.replace("FOLDER", str(tmp_path.resolve()))), command
+    assert int(done.stdout) < 200, "torch or MiB"
+    assert list(tmp_path.iterdir()) == []

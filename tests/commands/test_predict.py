@@ -71,7 +71,8 @@ def test_the_command_is_a_function_too(run: Run, tmp_path: Path) -> None:
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     """The three kinds of models are named."""
-    config = PredictConfig(model=tmp_path, inputs=("a.tif",), out=tmp_path / "out")
+    (tmp_path / "a.tif").touch()
+    config = PredictConfig(model=tmp_path, inputs=(str(tmp_path / "a.tif"),), out=tmp_path / "out")
     with pytest.raises(ModelError, match=rf"^{tmp_path}: no model\. Give a run folder"):
         predict(config)
 

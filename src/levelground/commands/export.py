@@ -32,10 +32,19 @@ def export(config: ExportConfig) -> list[Path]:
         RecordError: There is no such run.
         LevelgroundError: It cannot be exported; formats before it are done.
     """
-    from levelground.exporting.export import export_run, refuse_existing
+    import importlib.util
+
+    from levelground.errors import ModelError
+    from levelground.models.spec import read_model_spec
     from levelground.runs import read_run
 
     run = read_run(config.run)
+    read_model_spec(run)
+    if "onnx" in config.to and importlib.util.find_spec("onnxscript") is None:
+        raise ModelError("--to onnx: onnxscript is not installed. pip install 'levelground[export]'")
+    # Torch, which the rest needs, takes seconds.
+    from levelground.exporting.export import export_run, refuse_existing
+
     if not config.options.overwrite:
         refuse_existing(run, config.to)
     return [export_run(run, to, config.options) for to in dict.fromkeys(config.to)]

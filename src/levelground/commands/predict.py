@@ -45,6 +45,15 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
         LevelgroundError: An input does not fit the model or is truncated; what was finished is kept.
         KeyboardInterrupt: The job was stopped; the same command resumes it.
     """
+    from levelground.errors import ModelError
+    from levelground.prediction.inputs import find_inputs
+
+    if not config.model.exists():
+        raise ModelError(
+            f"{config.model}: no such file or folder. Give a run folder, a folder with config.json and "
+            "model.safetensors, or an .onnx file."
+        )
+    find_inputs(config.inputs, config.out, config.prediction)  # torch, which the rest needs, takes seconds
     from levelground.models.loading import open_model
     from levelground.prediction.predict import predict_maps
     from levelground.runtime import open_runtime

@@ -39,8 +39,6 @@ def train(config: TrainConfig) -> Run:
     Raises:
         LevelgroundError: The study is not prepared, the architecture cannot be trained, or a flag contradicts the run.
     """
-    from levelground.exporting.model_card import write_model_card
-
     if config.resume is not None:
         run = _resume(config, config.resume)
     elif config.study is None or config.arch is None:
@@ -48,6 +46,8 @@ def train(config: TrainConfig) -> Run:
         raise ConfigError(f"{missing}: not given. Say levelground train STUDY --arch NAME, or --resume RUN.")
     else:
         run = _start(config, config.study, config.arch)
+    from levelground.exporting.model_card import write_model_card
+
     write_model_card(run)
     return run
 
@@ -55,13 +55,14 @@ def train(config: TrainConfig) -> Run:
 def _start(config: TrainConfig, study: Path, arch: str) -> Run:
     """Train the run that the flags ask for, from its start or from where it was stopped."""
     from levelground.datasets.dataset import read_dataset
+
+    dataset = read_dataset(study)  # torch, which the rest needs, takes seconds
     from levelground.records import one_writer
     from levelground.runtime import open_runtime
     from levelground.training.distributed import main_process
     from levelground.training.prepare_run import train_run, worker_job
     from levelground.training.run_spec import RunSpec, check_run_spec, fit_recipe, output_classes
 
-    dataset = read_dataset(study)
     if dataset.split.folds:
         raise ConfigError(
             f"{study}: is in {len(dataset.split.folds)} folds, each a data set of its own. Say levelground train "

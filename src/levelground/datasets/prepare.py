@@ -136,16 +136,28 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     return dataset
 
 
-def _folders(options: PrepareOptions) -> tuple[Path, Cache]:
-    """Return the data folder and the cache, absolute."""
+def check_data(options: PrepareOptions) -> None:
+    """Refuse what is wrong about the data's place before anything is loaded, downloaded or made.
+
+    Raises:
+        ConfigError: No folder is given, or two sources are.
+        SceneError: It is not a folder.
+    """
     if options.download and options.data:
         raise ConfigError(f"--data {options.data}: given with --download {options.download}. Drop one.")
-    if options.download == "kaggle":
-        data = download_kaggle()
-    elif options.data is None:
+    if options.download:
+        return
+    if options.data is None:
         raise ConfigError("--data: no folder given. Pass the folder with the scenes, or --download kaggle.")
-    else:
-        data = options.data.expanduser().resolve()
+    data = options.data.expanduser().resolve()
+    if not data.is_dir():
+        raise SceneError(f"{data}: is not a folder. Give the folder with the scenes as --data.")
+
+
+def _folders(options: PrepareOptions) -> tuple[Path, Cache]:
+    """Return the data folder and the cache, absolute."""
+    check_data(options)
+    data = options.data.expanduser().resolve() if options.data else download_kaggle()
     return data, Cache((options.cache or default_cache_folder()).expanduser().resolve())
 
 
