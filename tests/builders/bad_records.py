@@ -200,7 +200,7 @@ RUNS = {
     "a mask that was not predicted": Case(
         study,
         masks_of(c2=None),
-        r"SceneError: masks: no mask for 1 of 3 test scenes, the first is 'c/2'\. Name its mask c/2\.png\.",
+        r"SceneError: masks: no prediction for 1 of 3 test scenes, the first is 'c/2'\. Name it c/2\.png, or give the pattern .+",
         f"{ADOPT} --predictions masks",
     ),
     "a predicted mask of another size": Case(
