@@ -13,8 +13,9 @@ from builders.scene_files import kaggle_pair, noise, random_labels, save, save_r
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from levelground.datasets.data_source import BY_HAND
 from levelground.datasets.dataset import Dataset, read_dataset
-from levelground.datasets.prepare import BY_HAND, PrepareOptions, prepare_dataset
+from levelground.datasets.prepare import PrepareOptions, prepare_dataset
 from levelground.errors import ConfigError, DataError, LabelColourError, SceneError, SplitError
 from levelground.imagery.legend import DEEPGLOBE, encode_colours
 

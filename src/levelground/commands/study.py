@@ -32,7 +32,8 @@ def study(config: StudyConfig) -> "Comparison":
     Raises:
         LevelgroundError: Something cannot be done; what is finished stays.
     """
-    from levelground.datasets.prepare import check_data, prepare_dataset
+    from levelground.datasets.data_source import check_data
+    from levelground.datasets.prepare import prepare_dataset
 
     check_data(config.scenes)  # torch, which the rest needs, takes seconds
     from levelground.pipeline import check_study, run_study

@@ -1,7 +1,6 @@
 """Prepare a data folder: find and verify its scenes, decode them once, group and split them, write ``dataset.json``."""
 
 import contextlib
-import importlib
 import os
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ import numpy as np
 
 from levelground.config import PrepareOptions
 from levelground.console import progress_bar, say, say_table
+from levelground.datasets.data_source import data_folder
 from levelground.datasets.dataset import DATASET_FILE, Dataset, SceneRecord, read_dataset, write_dataset
 from levelground.datasets.folds import fold_folder, fold_splits, joined_split
 from levelground.datasets.groups import GROUPS_FILE, Grouping, find_groups, read_groups
@@ -51,11 +51,6 @@ from levelground.imagery.legend import Legend
 from levelground.imagery.scene_pixels import SceneFile
 from levelground.imagery.validity import nodata_rule
 
-KAGGLE_NAME = "balraj98/deepglobe-land-cover-classification-dataset"
-BY_HAND = (
-    f"To get it by hand: accept the terms at kaggle.com/datasets/{KAGGLE_NAME}, unpack the archive, and pass its "
-    "folder as --data."
-)
 SHOWN = 20  # findings in the table; dataset.json lists all of them
 _SEVERITIES = ("error", "warning", "note")
 
@@ -91,7 +86,8 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
         LevelgroundError: A file is wrong and ``skip_bad`` is off (the first one is named, the others are counted), or
             the scenes cannot be split as asked.
     """
-    data, cache = _folders(options)
+    data = data_folder(options)
+    cache = Cache((options.cache or default_cache_folder()).expanduser().resolve())
     found = _find(options, data)
     check_choices(options, data, found)
     decoded, problems = decode_all(found, cache, options.snap_colours)
@@ -136,31 +132,6 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     return dataset
 
 
-def check_data(options: PrepareOptions) -> None:
-    """Refuse what is wrong about the data's place before anything is loaded, downloaded or made.
-
-    Raises:
-        ConfigError: No folder is given, or two sources are.
-        SceneError: It is not a folder.
-    """
-    if options.download and options.data:
-        raise ConfigError(f"--data {options.data}: given with --download {options.download}. Drop one.")
-    if options.download:
-        return
-    if options.data is None:
-        raise ConfigError("--data: no folder given. Pass the folder with the scenes, or --download kaggle.")
-    data = options.data.expanduser().resolve()
-    if not data.is_dir():
-        raise SceneError(f"{data}: is not a folder. Give the folder with the scenes as --data.")
-
-
-def _folders(options: PrepareOptions) -> tuple[Path, Cache]:
-    """Return the data folder and the cache, absolute."""
-    check_data(options)
-    data = options.data.expanduser().resolve() if options.data else download_kaggle()
-    return data, Cache((options.cache or default_cache_folder()).expanduser().resolve())
-
-
 def _find(options: PrepareOptions, data: Path) -> FoundScenes:
     """Find the scenes as the options say, and print how they were found."""
     layout = None if options.layout == "auto" else options.layout
@@ -179,29 +150,6 @@ def _value_findings(decoded: Sequence[Decoded]) -> list[Finding]:
         *far_values({one.scene.id: one.fingerprint.far for one in decoded}, decoded[0].scene.image),
         *zero_pixels({one.scene.id: int(one.fingerprint.dark) for one in decoded if _zeros_guessed(one.scene)}),
     ]
-
-
-def download_kaggle() -> Path:
-    """Fetch DeepGlobe with kagglehub, or find what it fetched before.
-
-    Returns:
-        The folder with ``train/``.
-    Raises:
-        DataError: kagglehub is not installed, there is no network, or the user has no access; the message says what to
-            do by hand.
-    """
-    try:
-        kagglehub = importlib.import_module("kagglehub")
-    except ImportError as error:
-        raise DataError(
-            f"--download kaggle: kagglehub is not installed (pip install levelground[download]). {BY_HAND}"
-        ) from error
-    say(f"fetching {KAGGLE_NAME} with kagglehub (about 3 GB)")
-    try:
-        return Path(kagglehub.dataset_download(KAGGLE_NAME)).resolve()
-    except Exception as error:  # kagglehub, requests and urllib3 raise their own kinds; all mean: not fetched
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"--download kaggle: not fetched ({reason}). {BY_HAND}") from error
 
 
 def check_choices(options: PrepareOptions, data: Path, found: FoundScenes) -> None:
