@@ -10,7 +10,6 @@ from scipy import stats
 from levelground.metrics.named import parse_metric
 from levelground.statistics.families import Family, StackedCounts, comparison_statistics
 from levelground.statistics.intervals import (
-    FOLDS_VARIANCE,
     effective_df,
     ends,
     jackknife,
@@ -93,17 +92,17 @@ def test_folds_widen_intervals_and_p_agrees_with_them() -> None:
     plain = StackedCounts(counts, [f"s{number}" for number in range(9)], np.ones(3, bool))
     families = [Family((0, 1, 2, 3), ("a", "a", "b", "b"))]
     metric = parse_metric("official.miou", ("x", "y", "z"), plain.counted)
-    one, other = (comparison_statistics(s, metric, families) for s in (plain, replace(plain, folds=True)))
+    one, other = (comparison_statistics(s, metric, families) for s in (plain, replace(plain, folds=3)))
     for before, after in zip(one.runs[metric.name], other.runs[metric.name], strict=True):
-        assert before.se is not None and after.se == pytest.approx(np.sqrt(FOLDS_VARIANCE) * before.se)
+        assert before.se is not None and after.se == pytest.approx(np.sqrt(1.5) * before.se)
     for before, after in zip(one.families[0].pairs, other.families[0].pairs, strict=True):
         assert before.se is not None and after.se is not None and after.df is not None and after.p is not None
-        assert after.se == pytest.approx(np.sqrt(FOLDS_VARIANCE) * before.se)
+        assert after.se == pytest.approx(np.sqrt(1.5) * before.se)
         assert after.p >= t_test(after.delta, after.se, after.df) - 1e-12
     (before, after) = (found.families[0].architecture_pairs[0] for found in (one, other))
-    assert after.v_groups == pytest.approx(FOLDS_VARIANCE * before.v_groups) and after.v_a == before.v_a
+    assert after.v_groups == pytest.approx(1.5 * before.v_groups) and after.v_a == before.v_a
     (before, after) = (found.families[0].class_differences[0][0] for found in (one, other))
-    assert after.se == pytest.approx(np.sqrt(FOLDS_VARIANCE) * before.se)
+    assert after.se == pytest.approx(np.sqrt(1.5) * before.se)
 
 
 def test_t_test_is_scipys() -> None:

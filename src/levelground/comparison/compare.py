@@ -145,7 +145,8 @@ def compare_runs(
     refuse_unlike(unlike, allow_unlike=allow_unlike)
     legend = legend_of(evaluated)
     primary = parse_metric(metric, legend.names, legend.counted)
-    stacked = replace(stack_counts(evaluated, legend.counted), folds=any(item.run.card.folds for item in evaluated))
+    folds = max(len(item.run.card.folds) for item in evaluated)
+    stacked = replace(stack_counts(evaluated, legend.counted), folds=folds)
     if primary.view == "boundary" and stacked.boundary is None:
         raise ConfigError(f"metric {metric!r}: not all runs hold boundary counts at one distance. Evaluate them again.")
     archs, twin_of = name_architectures(evaluated, unlike)

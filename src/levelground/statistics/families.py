@@ -17,7 +17,7 @@ from levelground.statistics.architectures import (
     architecture_estimates,
     architecture_pair_estimates,
 )
-from levelground.statistics.intervals import FOLDS_VARIANCE
+from levelground.statistics.intervals import folds_variance
 from levelground.statistics.pairs import (
     RESAMPLES,
     Estimate,
@@ -40,20 +40,20 @@ class StackedCounts:
         groups: The group of each scene, ``(S,)``.
         counted: Which classes of the legend count, ``(K,)``.
         boundary: Boundary counts, ``(R, S, K, 3)``; ``None`` where not all runs have them at one distance.
-        folds: Whether scenes were scored by models of unlike folds, so that variances over groups are too small.
+        folds: Number of folds, each scored by models of its own; 0 where one model of each run scored all scenes.
     """
 
     counts: NDArray[np.int64]
     groups: Groups
     counted: Counted
     boundary: NDArray[np.int64] | None = None
-    folds: bool = False
+    folds: int = 0
 
     def group_sums(self, metric: Metric) -> GroupSums:
         """Add scenes up to groups, in the form that a metric is computed from."""
         counts = self.boundary if metric.view == "boundary" and self.boundary is not None else self.counts
         found = group_sums(counts, self.groups, metric, self.counted)
-        return replace(found, variance_factor=FOLDS_VARIANCE) if self.folds else found
+        return replace(found, variance_factor=folds_variance(self.folds))
 
     def class_metrics(self, metric: Metric) -> dict[int, Metric]:
         """Return the IoU of each class with true pixels that the metric's view scores, by class index."""

@@ -31,7 +31,7 @@ class GroupSums:
         score: The metric: sums ``(..., *any)`` to ``(*any)``.
         holders: For a metric of one class the number of groups that hold true pixels of it; ``None`` for others.
         variance_factor: What a variance over groups is multiplied by: more than 1 where the counts are of folds
-            (:data:`levelground.statistics.intervals.FOLDS_VARIANCE`).
+            (:func:`levelground.statistics.intervals.folds_variance`).
     """
 
     sums: Scores
