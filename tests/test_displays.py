@@ -119,7 +119,7 @@ def test_confusion_has_shares_of_the_true_class(plots: ComparisonPlots) -> None:
 def test_learning_curves_have_the_points_of_the_histories(plots: ComparisonPlots) -> None:
     """Validation mIoU by step by default; another curve by its code."""
     axes = plots.learning_curves(ax=_axes())
-    assert axes.get_xlabel() == "step"
+    assert axes.get_xlabel() == "training step"
     assert [x_of(line) for line in axes.lines] == [list(range(24, 241, 24))] * 4
     assert len(x_of(plots.learning_curves("train_loss_steps", _axes()).lines[0])) == 120
 
@@ -204,7 +204,9 @@ def test_run_html_has_card_and_curves(study: FakeStudy, tmp_path: Path) -> None:
     cells = _Tags(html).cells
     rows = dict(zip(cells[::2], cells[1::2], strict=True))
     assert (rows["name"], rows["budget.steps"], rows["recipe.lr"]) == ("unet-resnet18-s0", "240", "0.001")
-    assert re.findall(r'alt="([^"]+)"', html) == ["Training loss by step", "Validation mIoU by step"]
+    assert re.findall(r'alt="([^"]+)"', html) == [
+        "Training loss by step", "Validation mIoU by step", "Validation cross-entropy by step",
+    ]  # fmt: skip
     counts = np.ones((1, 3, 3), np.int64)
     bare = build_run(tmp_path, "bare", scene_counts(counts))
     assert "<img" not in run_html(bare)

@@ -13,7 +13,8 @@ from levelground.imagery.legend import default_legend
 from levelground.reporting.figures import draw_figures, file_name
 
 PLOTS = {
-    "train_loss_epochs.png", "train_loss_steps.png", "val_iou_epochs.png", "val_iou_steps.png", "forest.png",
+    "train_loss_epochs.png", "train_loss_steps.png", "val_iou_epochs.png", "val_iou_steps.png",
+    "val_loss_epochs.png", "val_loss_steps.png", "forest.png",
     "per_class_iou.png", "pareto.png",
 }  # fmt: skip
 
@@ -60,6 +61,16 @@ def test_the_origins_iou_gets_axes_of_its_own(tmp_path: Path) -> None:
     assert _height(study, "val_iou_epochs") == 2 * before
 
 
+def test_losses_of_other_definitions_get_axes_of_their_own(tmp_path: Path) -> None:
+    """An adopted history's loss by validation, and batch by batch, below the cross-entropy of the runs."""
+    study = build_fake_study(tmp_path, archs={"unet": 0.2}, seeds=1, scenes=["119"], size=48, adopted="fpn")
+    before = _height(study, "val_loss_steps")
+    lines = [HistoryLine(kind="val", step=4, epoch=1, val_own_loss=0.1)]
+    lines += [HistoryLine(kind="val_image", step=4, epoch=1, image=n, val_own_loss=0.1 * n) for n in (1, 2)]
+    append_history(tmp_path / "runs" / "fpn", lines)
+    assert _height(study, "val_loss_steps") == 3 * before
+
+
 def _height(study: FakeStudy, name: str) -> int:
     draw_figures(study.comparison, study.folder, study.folder / "figures", scenes=study)
     with Image.open(study.folder / "figures" / f"{name}.png") as picture:
@@ -71,7 +82,7 @@ def test_hostile_labels_are_drawn_as_they_are(study: FakeStudy, tmp_path: Path) 
     first, second = study.comparison.runs
     hostile = replace(study.comparison, runs=(replace(first, label="_$\\nothing{$\n_x"), second))
     written = draw_figures(hostile, study.folder, tmp_path, scenes=study)
-    assert len(written) == 11
+    assert len(written) == 13
 
 
 def test_samples_are_six_scenes_at_most(study: FakeStudy, tmp_path: Path) -> None:

@@ -77,6 +77,30 @@ def test_lists_name_scenes_by_file_name_id_or_path(tmp_path: Path) -> None:
     assert split == Split(("train/1",), ("train/2",), ("a/b/3",), "lists", left_out=("a/c/9",), text="lists in l")
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["images/1_sat.jpg masks/1_mask.png", "images/2_sat.jpg masks/2_mask.png"],
+        ["image,mask", "1_sat.jpg,1_mask.png", "2_sat.jpg,2_mask.png"],
+        ["# made by hand", "", "/home/me/deepglobe/train/1_sat.jpg  # the first", "./2_sat.jpg"],
+        ["D:\\\\data\\\\train\\\\1_sat.jpg", "2"],
+        ["id\tsplit", "1\ttrain", "2\ttrain"],
+        ["1;0.25", "2;0.75"],
+    ],
+)
+def test_lists_have_paths_columns_and_comments(tmp_path: Path, lines: list[str]) -> None:
+    """As other tools write them; what is beside a scene's name does not matter."""
+    folder = write_lists(tmp_path / "l", train=lines, val=["3"], test=["a/4"])
+    assert lists_split(folder, ["1", "2", "3", "a/4"], absent=["5"]).train == ("1", "2")
+
+
+def test_two_scenes_in_a_line_are_refused(tmp_path: Path) -> None:
+    """Image and mask of unlike scenes."""
+    folder = write_lists(tmp_path / "l", train=["1_sat.jpg 2_mask.png"], val=["2"], test=["3"])
+    with pytest.raises(SplitError, match=r"'1_sat\.jpg 2_mask\.png' names '1' and '2', expected one scene a line"):
+        lists_split(folder, ["1", "2", "3"])
+
+
 def test_lists_pass_over_scenes_known_to_be_unusable(tmp_path: Path) -> None:
     """What --skip-bad left out is no unknown scene."""
     folder = write_lists(tmp_path / "l", train=["1", "4_sat.jpg"], val=["2"], test=["3"])

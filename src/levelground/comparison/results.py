@@ -221,6 +221,11 @@ class RunResult:
     folder: Annotated[str | None, Field(exclude_if=_absent)] = None
     """The run folder, seen from the comparison's folder; ``None`` means ``runs/NAME``."""
 
+    def dice_loss(self, split: str) -> float | None:
+        """Return the origin recipe's Dice loss, a mean over scenes; ``None`` where it was not computed."""
+        evaluation = self.card.evaluations.get(split)
+        return None if evaluation is None else evaluation.dice_loss
+
 
 @dataclass(frozen=True, config=BLOCK)
 class ClassDifference:

@@ -62,6 +62,8 @@ def scores_table(comparison: Comparison) -> TextTable:
         if metric.name != comparison.metric:
             columns[METRICS[metric.kind].words] = partial(_score_cell, scoring=scoring, kind=metric.kind)
     columns["loss"] = lambda run: score(run.loss)
+    if any(run.dice_loss(comparison.split) is not None for run in comparison.runs):
+        columns["Dice loss"] = lambda run: score(run.dice_loss(comparison.split))
     rows = tuple(tuple(cell(run) for cell in columns.values()) for run in comparison.ranked_runs)
     scenes = count_of(len(comparison.scenes), "scene")
     groups = count_of(comparison.n_groups, "group")
@@ -152,6 +154,8 @@ def _csv_scores(comparison: Comparison) -> Iterator[tuple[object, ...]]:
     names = comparison.legend.names
     for run in comparison.runs:
         yield ("run", run.name, None, "loss", None, run.loss, None, None, *_NO_TEST)
+        if (dice := run.dice_loss(comparison.split)) is not None:
+            yield ("run", run.name, None, "dice_loss", None, dice, None, None, *_NO_TEST)
         for scoring, scores in run.scores.items():
             intervals = {comparison.metric: run.interval, f"{scoring}.miou": scores.interval}
             for metric in overall_metrics(scoring):

@@ -5,6 +5,7 @@ of its arguments alone: the order in which scenes were found changes nothing.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -186,25 +187,59 @@ def _listed(path: Path, by_name: Mapping[str, list[str]], gone: Mapping[str, lis
         raise SplitError(f"{path}: unreadable split list ({error}). Expected UTF-8, one file name a line.") from error
     scenes: list[str] = []
     unknown: list[str] = []
-    for line in filter(None, map(str.strip, lines)):
-        names = [line, line.rsplit(".", 1)[0], line.rsplit(".", 1)[0].removesuffix("_sat").removesuffix("_mask")]
-        matches = next((by_name[name] for name in names if name in by_name), [])
+    rows = [line for line in (_COMMENT.sub("", line).strip() for line in lines) if line]
+    for number, line in enumerate(rows):
+        matches, absent = _named(line, by_name, gone, source=path)
         if len(matches) > 1:
             raise SplitError(f"{path}: {line!r} may be {matches[0]!r} or {matches[1]!r}. Write the whole id.")
-        if not matches and any(name in gone for name in names):
-            continue
-        if not matches:
-            unknown.append(line)
-        elif matches[0] in scenes:
+        if matches and matches[0] in scenes:
             raise SplitError(f"{path}: {line!r} is listed twice, expected once. Remove one line.")
-        else:
+        if matches:
             scenes.append(matches[0])
+        elif not absent and (number or _HEADINGS.isdisjoint(_COLUMNS.split(line.lower()))):
+            unknown.append(line)
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         raise SplitError(
             f"{path}: names {unknown[0]!r}{more}, not among the scenes of the data. Correct the list or --data."
         )
     return scenes
+
+
+_COMMENT = re.compile(r"(^|\s)#.*")
+_COLUMNS = re.compile(r"\s*[,;\t]\s*|\s+")
+_HEADINGS = frozenset(("id", "name", "file", "filename", "scene", "path", "image", "images", "mask", "label"))
+
+
+def _named(
+    line: str, by_name: Mapping[str, list[str]], gone: Mapping[str, list[str]], *, source: Path
+) -> tuple[list[str], bool]:
+    """Find the scenes that a line names, and tell whether it names one known to be unusable.
+
+    A line is a scene, or several columns of one scene, such as its image and its mask.
+    """
+    whole = _matching(line, by_name)
+    columns = [] if whole or _matching(line, gone) else _COLUMNS.split(line)
+    found = {scene: None for column in columns for scene in _matching(column, by_name)[:1]}
+    if len(found) > 1:
+        first, second = list(found)[:2]
+        raise SplitError(
+            f"{source}: {line!r} names {first!r} and {second!r}, expected one scene a line. Mend the line."
+        )
+    several = next((matches for column in columns if len(matches := _matching(column, by_name)) > 1), [])
+    return whole or several or list(found), any(_matching(word, gone) for word in (line, *columns))
+
+
+def _matching(word: str, by_name: Mapping[str, list[str]]) -> list[str]:
+    """Find the scenes of an id, a file name or a path, which may begin above the data: the longest end counts."""
+    parts = PurePosixPath(word.replace("\\", "/")).parts
+    for first in range(len(parts)):
+        path = "/".join(parts[first:])
+        stem = path.rsplit(".", 1)[0]
+        for name in (path, stem, stem.removesuffix("_sat").removesuffix("_mask")):
+            if name in by_name:
+                return by_name[name]
+    return []
 
 
 def split_folder(path: str) -> SplitName | None:

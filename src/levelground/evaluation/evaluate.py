@@ -239,9 +239,9 @@ def evaluation_identity(run: Run, dataset: Dataset, split: SplitName, geometry: 
 def _count(
     run: Run, dataset: Dataset, split: SplitName, geometry: TileGeometry, runtime: Runtime
 ) -> tuple[SceneCounts, float | None]:
-    """Score the scenes and write their masks; also the mean Dice loss where the recipe trains by it."""
+    """Score the scenes and write their masks; also the mean Dice loss where it may be what was trained by."""
     ids, model = dataset.ids(split), load_model(run)
-    by_dice = run.card.recipe is not None and run.card.recipe.loss == "smp-dice"
+    by_dice = run.adopted if run.card.recipe is None else run.card.recipe.loss == "smp-dice"
     losses: dict[str, float] = {}
 
     def keep(name: str, found: ScenePrediction) -> None:

@@ -18,7 +18,7 @@ from levelground.comparison.text import score
 from levelground.errors import ConfigError
 from levelground.imagery.legend import LegendClass
 from levelground.reporting.cost_table import card_rows
-from levelground.reporting.learning_curves import CURVES, Curve, read_curves
+from levelground.reporting.learning_curves import AXES, CURVES, Curve, read_curves
 from levelground.reporting.page import render_template
 from levelground.reporting.pairwise import oriented_pairs
 from levelground.reporting.per_class import shown_classes
@@ -110,8 +110,8 @@ class ComparisonPlots:
         """Draw the runs' learning curves.
 
         Args:
-            curve: ``train_loss_steps``, ``train_loss_epochs``, ``val_iou_steps``, ``val_iou_epochs``,
-                ``val_image_iou_steps`` or ``val_image_iou_epochs``.
+            curve: ``train_loss_steps``, ``val_iou_steps``, ``val_loss_steps``, or the same with ``_epochs``; the others
+                are listed where an unknown one is given.
             ax: Axes to draw on; ``None`` makes a pyplot figure.
         Raises:
             ConfigError: There is no such curve, or no run has a history with it.
@@ -241,7 +241,7 @@ def _curve_chart(curve: Curve, lines: Sequence[tuple[str, RunStyle, Sequence[Poi
                 x, y, color=style.light, linestyle=(0, style.dash) if style.dash else "-", marker=style.marker,
                 markersize=5, markevery=max(1, len(x) // 8), label=plain_label(label),
             )  # fmt: skip
-        ax.set_xlabel(curve.x)
+        ax.set_xlabel(AXES[curve.x])
         ax.set_ylabel(curve.title)
         ax.grid(alpha=0.3)
         ax.legend(frameon=False, fontsize=8, ncols=1 + len(lines) // 8)

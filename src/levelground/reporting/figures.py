@@ -74,9 +74,8 @@ def _all_figures(
     legend, runs = comparison.legend, styled_runs(comparison)
     folders = [run.folder(study_folder) for run in runs]
     charts = curve_charts(folders, [(run.label, run.style) for run in runs])
-    for name in _CURVE_NAMES:
-        codes = (name, name.replace("val_iou", "val_image_iou"))
-        yield name, _figure([charts[code] for code in dict.fromkeys(codes) if code in charts])
+    for name, codes in _CURVE_NAMES.items():
+        yield name, _figure([charts[code] for code in codes if code in charts])
     yield "forest", _figure([forest_chart(comparison)])
     yield "per_class_iou", _figure([per_class_chart(comparison)])
     pareto = pareto_chart(comparison)
@@ -93,8 +92,16 @@ def _all_figures(
             yield f"comparison_{scene_id}", _comparison(scene_id, source, runs, preds, legend)
 
 
-_CURVE_NAMES = ("train_loss_steps", "train_loss_epochs", "val_iou_steps", "val_iou_epochs")
-# The origin study's image IoU is another metric: it gets axes of its own below the validation IoU.
+_CURVE_NAMES = {
+    "train_loss_steps": ("train_loss_steps",),
+    "train_loss_epochs": ("train_loss_epochs",),
+    "val_iou_steps": ("val_iou_steps", "val_image_iou_steps", "val_image_iou_batches"),
+    "val_iou_epochs": ("val_iou_epochs", "val_image_iou_epochs"),
+    "val_loss_steps": ("val_loss_steps", "val_dice_loss_steps", "val_own_loss_steps", "val_own_loss_batches"),
+    "val_loss_epochs": ("val_loss_epochs", "val_dice_loss_epochs", "val_own_loss_epochs"),
+}
+# What has another definition gets axes of its own: the origin study's IoU of a batch, and losses other than
+# cross-entropy.
 
 
 def file_name(name: str) -> str:

@@ -31,10 +31,22 @@ CURVES: tuple[Curve, ...] = (
     Curve("train_loss_epochs", "Training loss", "val", "epoch", "train_loss"),
     Curve("val_iou_steps", "Validation mIoU", "val", "step", "val_miou"),
     Curve("val_iou_epochs", "Validation mIoU", "val", "epoch", "val_miou"),
-    Curve("val_image_iou_steps", "Validation IoU, mean over images", "val", "step", "val_image_iou"),
-    Curve("val_image_iou_epochs", "Validation IoU, mean over images", "val", "epoch", "val_image_iou"),
+    Curve("val_loss_steps", "Validation cross-entropy", "val", "step", "val_loss"),
+    Curve("val_loss_epochs", "Validation cross-entropy", "val", "epoch", "val_loss"),
+    Curve("val_dice_loss_steps", "Validation Dice loss, mean over scenes", "val", "step", "val_dice_loss"),
+    Curve("val_dice_loss_epochs", "Validation Dice loss, mean over scenes", "val", "epoch", "val_dice_loss"),
+    Curve("val_own_loss_steps", "Validation loss of adopted histories", "val", "step", "val_own_loss"),
+    Curve("val_own_loss_epochs", "Validation loss of adopted histories", "val", "epoch", "val_own_loss"),
+    Curve("val_own_loss_batches", "Validation loss of adopted histories", "val_image", "image", "val_own_loss"),
+    Curve("val_image_iou_steps", "Validation IoU, mean over batches", "val", "step", "val_image_iou"),
+    Curve("val_image_iou_epochs", "Validation IoU, mean over batches", "val", "epoch", "val_image_iou"),
+    Curve("val_image_iou_batches", "Validation IoU of each batch", "val_image", "image", "val_image_iou"),
 )
-"""The last two are the validation metric of the origin study (micro IoU per image, averaged), in adopted histories."""
+"""The last three are the validation metric of the origin study, in adopted histories: micro IoU of each validation
+batch, averaged; its published histories were made with batches of two scenes."""
+
+AXES = {"step": "training step", "epoch": "epoch", "image": "validation batch"}
+"""Titles of the horizontal axes."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +63,9 @@ def curve_charts(runs: Sequence[StyledRun], folders: Sequence[Path]) -> list[Cur
     charts = []
     for curve, lines in read_curves(folders):
         series = [Series(runs[number].label, runs[number].style, points) for number, points in lines.items()]
-        title = f"{curve.title} by {curve.x}"
+        title = f"{curve.title} by {AXES[curve.x]}"
         ends = ", ".join(f"{line.name} ends at {line.points[-1][1]:.3f}" for line in series)
-        chart = line_chart(series, text=f"{title}: {ends}.", x_title=curve.x)
+        chart = line_chart(series, text=f"{title}: {ends}.", x_title=AXES[curve.x])
         charts.append(CurveChart(title, chart, len(series)))
     return charts
 

@@ -58,6 +58,7 @@ class ScoreRow:
     others: tuple[str, ...]
     boundary: str
     loss: str
+    dice_loss: str | None
     speed: str
     parameters: str
 
@@ -186,6 +187,7 @@ def architecture_rows(comparison: Comparison) -> list[list[str]]:
 def score_rows(comparison: Comparison, runs: Sequence[StyledRun]) -> list[ScoreRow]:
     """Return the score table, one row for each run."""
     kinds = _other_kinds(comparison)
+    with_dice = any(run.result.dice_loss(comparison.split) is not None for run in runs)
     rows = []
     for run in runs:
         result, own = run.result, run.result.scores[comparison.primary_scoring]
@@ -197,6 +199,7 @@ def score_rows(comparison: Comparison, runs: Sequence[StyledRun]) -> list[ScoreR
                 others=tuple(score(own.overall(kind)) for kind in kinds),
                 boundary=score(result.boundary.mean if result.boundary else None),
                 loss=score(result.loss),
+                dice_loss=score(result.dice_loss(comparison.split)) if with_dice else None,
                 speed=rate(result.throughput.predict_megapixels_per_s),
                 parameters=millions(result.card.parameters.total),
             )
