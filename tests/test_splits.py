@@ -97,7 +97,7 @@ def test_lists_have_paths_columns_and_comments(tmp_path: Path, lines: list[str])
 def test_two_scenes_in_a_line_are_refused(tmp_path: Path) -> None:
     """Image and mask of unlike scenes."""
     folder = write_lists(tmp_path / "l", train=["1_sat.jpg 2_mask.png"], val=["2"], test=["3"])
-    with pytest.raises(SplitError, match=r"'1_sat\.jpg 2_mask\.png' names '1' and '2', expected one scene a line"):
+    with pytest.raises(SplitError, match=r"'1_sat\.jpg 2_mask\.png' names '1' and '2', expected one\. Mend the line"):
         lists_split(folder, ["1", "2", "3"])
 
 

@@ -189,13 +189,11 @@ def _listed(path: Path, by_name: Mapping[str, list[str]], gone: Mapping[str, lis
     unknown: list[str] = []
     rows = [line for line in (_COMMENT.sub("", line).strip() for line in lines) if line]
     for number, line in enumerate(rows):
-        matches, absent = _named(line, by_name, gone, source=path)
-        if len(matches) > 1:
-            raise SplitError(f"{path}: {line!r} may be {matches[0]!r} or {matches[1]!r}. Write the whole id.")
-        if matches and matches[0] in scenes:
+        scene, absent = _named(line, by_name, gone, path)
+        if scene in scenes:
             raise SplitError(f"{path}: {line!r} is listed twice, expected once. Remove one line.")
-        if matches:
-            scenes.append(matches[0])
+        if scene is not None:
+            scenes.append(scene)
         elif not absent and (number or _HEADINGS.isdisjoint(_COLUMNS.split(line.lower()))):
             unknown.append(line)
     if unknown:
@@ -212,22 +210,17 @@ _HEADINGS = frozenset(("id", "name", "file", "filename", "scene", "path", "image
 
 
 def _named(
-    line: str, by_name: Mapping[str, list[str]], gone: Mapping[str, list[str]], *, source: Path
-) -> tuple[list[str], bool]:
-    """Find the scenes that a line names, and tell whether it names one known to be unusable.
-
-    A line is a scene, or several columns of one scene, such as its image and its mask.
-    """
-    whole = _matching(line, by_name)
-    columns = [] if whole or _matching(line, gone) else _COLUMNS.split(line)
-    found = {scene: None for column in columns for scene in _matching(column, by_name)[:1]}
-    if len(found) > 1:
-        first, second = list(found)[:2]
-        raise SplitError(
-            f"{source}: {line!r} names {first!r} and {second!r}, expected one scene a line. Mend the line."
-        )
-    several = next((matches for column in columns if len(matches := _matching(column, by_name)) > 1), [])
-    return whole or several or list(found), any(_matching(word, gone) for word in (line, *columns))
+    line: str, by_name: Mapping[str, list[str]], gone: Mapping[str, list[str]], path: Path
+) -> tuple[str | None, bool]:
+    """Find the scene of a line, itself or its columns, and tell whether the line names an unusable one."""
+    words = [line] if _matching(line, by_name) or _matching(line, gone) else _COLUMNS.split(line)
+    matches = [found for word in words if (found := _matching(word, by_name))]
+    for first, *others in matches:
+        if others:
+            raise SplitError(f"{path}: {line!r} may be {first!r} or {others[0]!r}. Write the whole id.")
+        if first != matches[0][0]:
+            raise SplitError(f"{path}: {line!r} names {matches[0][0]!r} and {first!r}, expected one. Mend the line.")
+    return (matches[0][0] if matches else None), any(_matching(word, gone) for word in words)
 
 
 def _matching(word: str, by_name: Mapping[str, list[str]]) -> list[str]:
