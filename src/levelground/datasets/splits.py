@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from levelground.errors import SplitError
 from levelground.imagery.geotiff import Window
-from levelground.imagery.layouts import SPLIT_FOLDERS
+from levelground.imagery.layouts import SPLIT_FOLDERS, scenes_of_path
 from levelground.records import sha256_json
 
 SplitName = Literal["train", "val", "test"]
@@ -213,26 +213,14 @@ def _named(
     line: str, by_name: Mapping[str, list[str]], gone: Mapping[str, list[str]], path: Path
 ) -> tuple[str | None, bool]:
     """Find the scene of a line, itself or its columns, and tell whether the line names an unusable one."""
-    words = [line] if _matching(line, by_name) or _matching(line, gone) else _COLUMNS.split(line)
-    matches = [found for word in words if (found := _matching(word, by_name))]
+    words = [line] if scenes_of_path(line, by_name) or scenes_of_path(line, gone) else _COLUMNS.split(line)
+    matches = [found for word in words if (found := scenes_of_path(word, by_name))]
     for first, *others in matches:
         if others:
             raise SplitError(f"{path}: {line!r} may be {first!r} or {others[0]!r}. Write the whole id.")
         if first != matches[0][0]:
             raise SplitError(f"{path}: {line!r} names {matches[0][0]!r} and {first!r}, expected one. Mend the line.")
-    return (matches[0][0] if matches else None), any(_matching(word, gone) for word in words)
-
-
-def _matching(word: str, by_name: Mapping[str, list[str]]) -> list[str]:
-    """Find the scenes of an id, a file name or a path, which may begin above the data: the longest end counts."""
-    parts = PurePosixPath(word.replace("\\", "/")).parts
-    for first in range(len(parts)):
-        path = "/".join(parts[first:])
-        stem = path.rsplit(".", 1)[0]
-        for name in (path, stem, stem.removesuffix("_sat").removesuffix("_mask")):
-            if name in by_name:
-                return by_name[name]
-    return []
+    return (matches[0][0] if matches else None), any(scenes_of_path(word, gone) for word in words)
 
 
 def split_folder(path: str) -> SplitName | None:

@@ -263,3 +263,20 @@ def _refuse(error: OSError) -> None:
     raise SceneError(
         f"{error.filename}: folder cannot be listed ({error.strerror}). Give yourself permission to read it."
     ) from error
+
+
+def scenes_of_path(word: str, by_name: Mapping[str, list[str]]) -> list[str]:
+    """Find the scenes of an id, a file name or a path, which may begin above the data folder: the longest end counts.
+
+    Example:
+        >>> scenes_of_path("/home/me/data/train/119_sat.jpg", {"119": ["train/119"]})
+        ['train/119']
+    """
+    parts = PurePosixPath(word.replace("\\", "/")).parts
+    for first in range(len(parts)):
+        path = "/".join(parts[first:])
+        stem = path.rsplit(".", 1)[0]
+        for name in (path, stem, stem.removesuffix("_sat").removesuffix("_mask")):
+            if name in by_name:
+                return by_name[name]
+    return []
