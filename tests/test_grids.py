@@ -12,12 +12,15 @@ from builders.scene_files import noise, save_raster
 from numpy.typing import NDArray
 from rasterio.warp import calculate_default_transform, reproject
 
-from levelground.config import PrepareOptions
+from levelground.adoption.predictions import adopt_predictions
+from levelground.config import PredictionOptions, PrepareOptions
+from levelground.datasets.dataset import Dataset
 from levelground.datasets.prepare import prepare_dataset
 from levelground.errors import SceneError
 from levelground.imagery.grids import off_grid, read_onto, source_pixels
 from levelground.imagery.legend import IGNORE, default_legend
 from levelground.imagery.scene_pixels import SceneFile, read_labels
+from levelground.metrics.counts import read_counts
 
 UTM = "EPSG:32637"
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # inside rasterio
@@ -247,3 +250,65 @@ def test_prepare_with_align_counts_the_pixels_of_each_class(tmp_path: Path, sing
         assert np.array_equal(np.sum([scene.class_pixels for scene in dataset.scenes], axis=0), truth)
     hashes = [[(one.id, one.labels_sha256, one.image_sha256) for one in dataset.scenes] for dataset in made.values()]
     assert hashes[0] == hashes[1]
+
+
+@pytest.fixture(params=["scenes", "blocks"])
+def placed(tmp_path: Path, request: pytest.FixtureRequest) -> Dataset:
+    """Prepare scenes with a place, or blocks of one raster."""
+    for number in range(1 if request.param == "blocks" else 3):
+        place = PLACE @ Affine.translation(4000 * number, 0)
+        write(tmp_path / f"data/images/{number}.tif", noise(90, 120, seed=number), place)
+        write(tmp_path / f"data/labels/{number}.tif", fields(number, 90, 120), place)
+    options = PrepareOptions(tmp_path / "study", tmp_path / "data", cache=tmp_path / "cache", block=30, split="random")
+    return prepare_dataset(options)
+
+
+def write_maps(folder: Path, dataset: Dataset, case: str, crs: str = UTM) -> Path:
+    """Write a map of each test scene, wrong in a known part, on another grid; blocks have maps of their own."""
+    for scene in dataset.ids("test"):
+        record = dataset.scene(scene)
+        row, col, height, width = record.window or (0, 0, record.height, record.width)
+        number = int(Path(record.image).stem)
+        place = PLACE @ Affine.translation(4000 * number + col, row)
+        preds = fields(number, 90, 120)[row : row + height, col : col + width].copy()
+        preds[: height // 3] = 1
+        path = folder / f"{scene}.tif"
+        if case == "own":
+            write(path, preds, place, crs)
+        elif case == "south-up":
+            write(path, preds[::-1], place @ Affine.translation(0, height) @ Affine.scale(1, -1), crs)
+        elif case == "shifted":
+            write(path, np.pad(preds, 2, mode="edge")[:-4, :-4], place @ Affine.translation(-2, -2), crs)
+        elif case == "larger":
+            write(path, np.pad(preds, 3), place @ Affine.translation(-3, -3), crs)
+    return folder
+
+
+@pytest.mark.parametrize("case", ["south-up", "larger"])
+def test_maps_on_another_grid_are_counted_where_they_lie(placed: Dataset, tmp_path: Path, case: str) -> None:
+    """The same counts as for maps on the scene's own grid; without the flag they are refused with that remedy."""
+    own = adopt_predictions(write_maps(tmp_path / "own", placed, "own"), placed)
+    folder = write_maps(tmp_path / case, placed, case)
+    with pytest.raises(SceneError, match=r"does not lie on its image .* Pass --align"):
+        adopt_predictions(folder, placed)
+    found = adopt_predictions(folder, placed, PredictionOptions(align=True))
+    counts = [read_counts(run.counts_path("test")).counts for run in (own, found)]
+    assert np.array_equal(*counts)
+    assert counts[0].sum() == sum(sum(placed.scene(scene).class_pixels) for scene in placed.ids("test"))
+
+
+def test_maps_that_miss_a_part_of_their_scene_are_refused(placed: Dataset, tmp_path: Path) -> None:
+    """Moved by two pixels: by size they would fit, and be scored beside the truth."""
+    folder = write_maps(tmp_path / "shifted", placed, "shifted")
+    with pytest.raises(SceneError, match="it lies 2 pixels away"):
+        adopt_predictions(folder, placed)
+    with pytest.raises(SceneError, match=r"does not reach \d+ pixels of scene"):
+        adopt_predictions(folder, placed, PredictionOptions(align=True))
+
+
+def test_maps_of_another_zone_are_refused(placed: Dataset, tmp_path: Path) -> None:
+    """The same numbers in another zone are other ground; nothing aligns them."""
+    folder = write_maps(tmp_path / "zone", placed, "own", "EPSG:32638")
+    for align in (False, True):
+        with pytest.raises(SceneError, match="no pixel of it does: it is in EPSG:32638, not in EPSG:32637"):
+            adopt_predictions(folder, placed, PredictionOptions(align=align))

@@ -116,7 +116,7 @@ def test_unlike_sizes_are_refused_before_decoding(tmp_path: Path) -> None:
     """Masks are never resized here."""
     image, mask = save(tmp_path / "a.jpg", noise(6, 8)), save(tmp_path / "a.png", noise(6, 7))
     text = (
-        r"a\.png: mask does not lie on its image a\.jpg: it has 7 × 6 pixels, not 8 × 6 \(width × height\)\. Give both "
+        r"a\.png: does not lie on its image a\.jpg: it has 7 × 6 pixels, not 8 × 6 \(width × height\)\. Give both "
         r"the same size; resize masks by nearest neighbour only\.$"
     )
     with pytest.raises(SceneError, match=text):

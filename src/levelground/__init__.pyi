@@ -82,6 +82,7 @@ def adopt(
     class_map: str | Sequence[str] = (),
     snap_colours: int = 0,
     blue_first: bool = False,
+    align: bool = False,
     name: str | None = None,
     as_: str | None = None,
     seed: int | None = None,
@@ -120,6 +121,8 @@ def adopt(
             nearest class up to this difference, grey levels.
         blue_first (bool): Colours of predicted masks are stored with blue first, as OpenCV
             writes an RGB array.
+        align (bool): Bring georeferenced maps that lie on another grid onto their scene's
+            by nearest neighbour; without it they are refused.
         name (str | None): Name of the run; None makes one of architecture and encoder, or
             takes the masks' folder's.
         as_ (str | None): Name of the architecture that this is one training of; runs with

@@ -361,6 +361,9 @@ class PredictionOptions:
     """Colours of predicted masks that are not a class become the nearest class up to this difference, grey levels."""
     blue_first: bool = False
     """Colours of predicted masks are stored with blue first, as OpenCV writes an RGB array."""
+    align: bool = False
+    """Bring georeferenced maps that lie on another grid onto their scene's by nearest neighbour; without it they are
+    refused."""
 
 
 ExportFormat = Literal["onnx", "smp"]

@@ -115,7 +115,7 @@ FILES = {
     "image turned by EXIF, mask not": Case(
         kaggle,
         turned("data/1_sat.jpg"),
-        r"SceneError: \S+1_mask\.png: mask does not lie on its image 1_sat\.jpg: it has 30 × 20 pixels, not 20 × 30 \(width × height\)\. "
+        r"SceneError: \S+1_mask\.png: does not lie on its image 1_sat\.jpg: it has 30 × 20 pixels, not 20 × 30 \(width × height\)\. "
         r"Give both the same size; resize masks by nearest neighbour only\." + SKIP,
     ),
     "missing mask": Case(
@@ -136,7 +136,7 @@ FILES = {
     "unlike sizes": Case(
         kaggle,
         picture("data/1_mask.png", np.zeros((20, 31, 3), np.uint8)),
-        r"SceneError: \S+1_mask\.png: mask does not lie on its image 1_sat\.jpg: it has 31 × 20 pixels, not 30 × 20 \(width × height\)\. .+"
+        r"SceneError: \S+1_mask\.png: does not lie on its image 1_sat\.jpg: it has 31 × 20 pixels, not 30 × 20 \(width × height\)\. .+"
         + SKIP,
     ),
     "a scene of one pixel": Case(

@@ -1,8 +1,9 @@
 """Files of predictions as other tools leave them, read as classes of the legend or as their probabilities."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from levelground.imagery.image_pixels import (
     used_palette,
 )
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, decode_colours, hex_colour
-from levelground.imagery.scene_pixels import Coding
+from levelground.imagery.scene_pixels import Coding, MaskReader, on_scene
 from levelground.imagery.stored_values import ClassMap
 from levelground.imagery.validity import NodataMask
 
@@ -75,12 +76,14 @@ class ReadingRules:
         snap: Colours that are not a class become the nearest class up to this difference in each channel, grey levels.
         class_map: What other numbers, colours and names of classes mean.
         blue_first: Whether colours are stored with blue first.
+        align: Whether maps on another grid are brought onto their scene's.
     """
 
     codings: MaskCodings | None = None
     snap: int = 0
     class_map: ClassMap = NO_MAP
     blue_first: bool = False
+    align: bool = False
 
 
 PLAIN = ReadingRules()
@@ -142,8 +145,9 @@ def read_prediction(
         return _probabilities(np.atleast_3d(values.T).T, path, dataset, rules.class_map)
     header = read_header(path)
     if header.format == "tiff" and header.dtype.startswith("float") and header.bands > 1:
-        window = _find_window(path, (header.height, header.width), dataset, scene)
-        return _probabilities(np.moveaxis(read_image(path, window), -1, 0), path, dataset, rules.class_map)
+        probs, missing = _reader(path, header, dataset, scene, rules)(read_image)
+        _check_reach(path, missing, dataset, scene)
+        return _probabilities(np.moveaxis(probs, -1, 0), path, dataset, rules.class_map)
     return read_mask(path, dataset, scene, rules)
 
 
@@ -162,15 +166,21 @@ def read_mask(path: Path, dataset: Dataset, scene: str, rules: ReadingRules = PL
         LabelColourError: It holds a colour of no class, or most of its colours are far from every class.
     """
     header = read_header(path)
-    window = _find_window(path, (header.height, header.width), dataset, scene)
+    take = _reader(path, header, dataset, scene, rules)
     codings = rules.codings or tell_mask_codings([path], dataset.legend, rules.class_map)
     if (codings.bands if _has_bands(header) else codings.palettes if header.palette else "index") == "colour":
-        values: Pixels | LabelMap = _decode(path, header, window, dataset.legend, rules)
+        stored, missing = take(read_colours)
+        if missing is not None:
+            stored[missing] = dataset.legend.colours[0]
+        values: Pixels | LabelMap = _decode(path, header, np.asarray(stored, np.uint8), dataset.legend, rules)
     elif _has_bands(header) and header.format != "jpeg":
-        values = read_colours(path, window)[..., 0]
+        stored, missing = take(read_colours)
+        values = stored[..., 0]
     else:
-        values = read_indices(path, window)
-    missing = mask_nodata(path, header, window)
+        values, missing = take(read_indices)
+    _check_reach(path, missing, dataset, scene)
+    if header.masked or header.alpha:
+        missing = np.asarray(take(partial(_nodata, header))[0], np.bool_)
     return _classes_of(values, path, dataset, scene, rules.class_map, missing)
 
 
@@ -264,6 +274,34 @@ def _find_window(path: Path, size: tuple[int, int], dataset: Dataset, scene: str
     return window
 
 
+def _reader(
+    path: Path, header: ImageHeader, dataset: Dataset, scene: str, rules: ReadingRules
+) -> Callable[[MaskReader], tuple[Pixels, NodataMask | None]]:
+    """Find how a file is read on the grid of its scene: by place where both have one, else by size."""
+    record = dataset.scene(scene)
+    image = dataset.data / record.image
+    found = on_scene(path, image, record.window, align=rules.align) if header.transform and image.exists() else None
+    if found is not None:
+        return found
+    window = _find_window(path, (header.height, header.width), dataset, scene)
+    return lambda read: (read(path, window), None)
+
+
+def _nodata(header: ImageHeader, path: Path, window: Window | None) -> Pixels:
+    """Read where a mask's own mask or alpha leaves pixels out."""
+    found = mask_nodata(path, header, window)
+    return np.zeros(window[2:] if window else (header.height, header.width), np.bool_) if found is None else found
+
+
+def _check_reach(path: Path, missing: NodataMask | None, dataset: Dataset, scene: str) -> None:
+    """Refuse a map that does not reach all labelled pixels of its scene."""
+    holes = 0 if missing is None else int((missing & (np.asarray(dataset.open(scene).labels) != IGNORE)).sum())
+    if holes:
+        raise SceneError(
+            f"{path}: does not reach {holes} pixels of scene {scene} that have labels. Predict the whole scene."
+        )
+
+
 def _strips(path: Path, header: ImageHeader) -> Iterator[NDArray[np.uint8]]:
     """Read a colour mask whole, a raster in strips that fit."""
     if header.format != "tiff":
@@ -286,9 +324,8 @@ def _low_greys(rgb: NDArray[np.uint8], top: int) -> set[int] | None:
     return greys if max(greys - {IGNORE}, default=0) < max(top + 1, FAR) else None
 
 
-def _decode(path: Path, header: ImageHeader, window: Window | None, legend: Legend, rules: ReadingRules) -> LabelMap:
-    """Read colours; refuse indices among them, and colours that a tolerant rule takes for a class they are far from."""
-    rgb = read_colours(path, window)
+def _decode(path: Path, header: ImageHeader, rgb: NDArray[np.uint8], legend: Legend, rules: ReadingRules) -> LabelMap:
+    """Decode colours; refuse indices among them, and those that a tolerant rule takes for a class they are far from."""
     if rules.blue_first:
         rgb = np.ascontiguousarray(rgb[..., ::-1])
     table = rules.class_map.table(legend)

@@ -176,7 +176,7 @@ def adopt_predictions(
     if old is not None:
         card = dataclasses.replace(old.card, known_as=training.known_as, seed=training.seed)
     codings = tell_mask_codings(files.values(), dataset.legend, class_map)
-    rules = ReadingRules(codings, options.snap_colours, class_map, options.blue_first)
+    rules = ReadingRules(codings, options.snap_colours, class_map, options.blue_first, options.align)
     run = Run(target, card)
     with _staged(run, split) as staging:
         counts, dice = _count(files, dataset, rules, staging, label)
@@ -198,7 +198,7 @@ def _evaluation_identity(files: Mapping[str, Path], dataset: Dataset, options: P
     """Hash everything that decides the counts; options that are not used leave the hash as it was without them."""
     hashes = {scene: sha256_file(path) for scene, path in files.items()}
     parts: list[object] = [hashes, options.snap_colours, dataset.digest((options.split,)), dataset.split_sha256]
-    used = [options.class_map, options.blue_first]
+    used = [options.class_map, options.blue_first, *(["align"] if options.align else [])]
     return sha256_json([*parts, used] if any(used) else parts)
 
 

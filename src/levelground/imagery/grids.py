@@ -7,6 +7,7 @@ where that is asked for, brought onto the image's grid by nearest neighbour.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
@@ -168,20 +169,31 @@ def _corner_distance(places: Sequence[tuple[float, float]], grid: Transform, siz
 def overlap(own: Grid, other: Grid) -> bool:
     """Tell whether any pixel of one raster lies on another, looked at in up to 64 × 64 places."""
     assert other.transform is not None
-    lattice = _Lattice(min(64, other.height), min(64, other.width), other)
-    rows, cols = source_pixels(own, lattice, (0, 0, lattice.height, lattice.width))
+    a, b, c, d, e, f = other.transform
+    height, width = min(64, other.height), min(64, other.width)
+    down, across = other.height / height, other.width / width
+    lattice = _Part(height, width, (a * across, b * down, c, d * across, e * down, f), other.crs)
+    rows, cols = source_pixels(own, lattice, (0, 0, height, width))
     return bool(((rows >= 0) & (rows < own.height) & (cols >= 0) & (cols < own.width)).any())
 
 
-class _Lattice:
-    """A grid over the same ground with fewer pixels."""
+@dataclass(frozen=True)
+class _Part:
+    """A grid that was made of another."""
 
-    def __init__(self, height: int, width: int, grid: Grid) -> None:
-        assert grid.transform is not None
-        a, b, c, d, e, f = grid.transform
-        across, down = grid.width / width, grid.height / height
-        self.height, self.width, self.crs = height, width, grid.crs
-        self.transform: tuple[float, ...] | None = (a * across, b * down, c, d * across, e * down, f)
+    height: int
+    width: int
+    transform: tuple[float, ...] | None
+    crs: str | None
+
+
+def part_of(grid: Grid, window: Window) -> Grid:
+    """Return the grid of a window of a raster that has a place."""
+    assert grid.transform is not None
+    row, col, height, width = window
+    a, b, _, d, e, _ = grid.transform
+    x, y = on_map(grid.transform, (col, row))
+    return _Part(height, width, (a, b, x, d, e, y), grid.crs)
 
 
 def read_onto(

@@ -9,7 +9,7 @@ import numpy as np
 
 from levelground.errors import SceneError
 from levelground.imagery.geotiff import Pixels, Window
-from levelground.imagery.grids import off_grid, overlap, read_onto
+from levelground.imagery.grids import Grid, off_grid, overlap, part_of, read_onto
 from levelground.imagery.image_headers import ImageHeader, read_header
 from levelground.imagery.image_pixels import (
     mask_nodata,
@@ -99,7 +99,7 @@ def read_scene(scene: SceneFile, legend: Legend, *, snap: int = 0) -> SceneArray
 
 
 def check_partners(
-    image: Path, image_header: ImageHeader, mask: Path, mask_header: ImageHeader, *, align: bool = False
+    image: Path, image_header: Grid, mask: Path, mask_header: ImageHeader, *, align: bool = False
 ) -> None:
     """Refuse a mask that does not lie on its image, pixel on pixel.
 
@@ -122,10 +122,10 @@ def check_partners(
             if align
             else "Give both the same size; resize masks by nearest neighbour only"
         )
-        raise SceneError(f"{mask}: mask does not lie on its image {image.name}: it {reason}. {remedy}.")
+        raise SceneError(f"{mask}: does not lie on its image {image.name}: it {reason}. {remedy}.")
     if not overlap(mask_header, image_header):
         raise SceneError(
-            f"{mask}: label raster does not lie on its image {image.name}, no pixel of it does: it {reason}. "
+            f"{mask}: does not lie on its image {image.name}, no pixel of it does: it {reason}. "
             "Mend the place or coordinate system that is wrong, or pair the image with its own labels."
         )
     if align:
@@ -133,7 +133,7 @@ def check_partners(
     outside = " --src-nodata 255 --dst-nodata 255" if mask_header.nodata is None else ""
     command = f"rio warp {mask} ALIGNED.tif --like {image} --resampling nearest{outside}"
     raise SceneError(
-        f"{mask}: label raster does not lie on its image {image.name}: it {reason}. Pass --align to bring it onto the "
+        f"{mask}: does not lie on its image {image.name}: it {reason}. Pass --align to bring it onto the "
         f"image's grid by nearest neighbour, or write it there: {command}"
     )
 
@@ -204,7 +204,39 @@ def mask_nodata_on_image(scene: SceneFile) -> NodataMask | None:
     return np.asarray(read_onto(read, header, read_header(scene.image), scene.window)[0], np.bool_)
 
 
-def read_part(path: Path, header: ImageHeader, window: Window, read: Callable[[Path, Window | None], Pixels]) -> Pixels:
+MaskReader = Callable[[Path, Window | None], Pixels]
+"""Reads a file or a window of it, ``(H, W)`` or ``(H, W, C)``."""
+
+
+def on_scene(
+    path: Path, image: Path, window: Window | None, *, align: bool
+) -> Callable[[MaskReader], tuple[Pixels, NodataMask | None]] | None:
+    """Find how a map of a scene is read on the scene's own grid.
+
+    Args:
+        path: The map: of the scene, or of the raster that the scene is a block of.
+        image: The scene's image.
+        window: The block.
+        align: Whether a map on another grid is brought onto the scene's by nearest neighbour.
+    Returns:
+        A function that reads with a reader of files, and gives the values and, where the map does not reach the whole
+        scene, which pixels it leaves out; ``None`` where one of the two has no place on the ground.
+    Raises:
+        SceneError: The map lies on another grid and ``align`` is off, or no pixel of it lies on the scene.
+    """
+    header, whole = read_header(path), read_header(image)
+    if header.transform is None or whole.transform is None:
+        return None
+    scene = whole if window is None else part_of(whole, window)
+    if off_grid(header, scene) is None:
+        return lambda read: (read(path, None), None)
+    if window is not None and off_grid(header, whole) is None:
+        return lambda read: (read_part(path, header, window, read), None)
+    check_partners(image, scene, path, header, align=align)
+    return lambda read: read_onto(lambda part: read_part(path, header, part, read), header, scene, None)
+
+
+def read_part(path: Path, header: ImageHeader, window: Window, read: MaskReader) -> Pixels:
     """Read a window of a mask of any format; only TIFF is read in parts."""
     if header.format == "tiff":
         return read(path, window)
