@@ -7,9 +7,10 @@ a number with its noun is a message with a context, because other languages infl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from levelground.comparison import descriptions, facts
+from levelground.comparison import facts
+from levelground.comparison.caveat_sentences import WRITERS as CAVEATS
+from levelground.comparison.description_sentences import WRITERS as DESCRIPTIONS
 from levelground.comparison.facts import Fact, Opponent, PairVerdict
-from levelground.comparison.finding_sentences import WRITERS as OTHERS
 from levelground.comparison.results import Finding, Interval
 from levelground.comparison.text import (
     about,
@@ -347,27 +348,6 @@ def _about_seeds(n: int) -> str:
     return npgettext("takes", "%(n)s seed", "%(n)s seeds", rounded_up(n), n=about(n))
 
 
-def _trained_elsewhere(fact: descriptions.TrainedElsewhere) -> str:
-    lead = (
-        gettext("All models were trained on another data set: these scenes show how they do elsewhere.")
-        if fact.all_runs
-        else gettext("Some models were trained on another data set, the others on scenes of this one.")
-    )
-    sources = [
-        gettext("%(runs)s learnt from %(study)s.", runs=listing(list(runs)), study=study)
-        if (n := fact.scenes[study]) is None
-        else ngettext(
-            "%(runs)s learnt from %(n)s scene of %(study)s.",
-            "%(runs)s learnt from %(n)s scenes of %(study)s.",
-            n,
-            runs=listing(list(runs)),
-            study=study,
-        )
-        for study, runs in fact.runs.items()
-    ]
-    return " ".join([lead, *sources])
-
-
 WRITERS: dict[type[Fact], Callable[[Any], str]] = {
     facts.Headline: _headline,
     facts.LoneHeadline: _lone_headline,
@@ -375,7 +355,7 @@ WRITERS: dict[type[Fact], Callable[[Any], str]] = {
     facts.RankedFirst: _ranked_first,
     facts.EqualPairs: _equal_pairs,
     facts.WhatWouldDecide: _what_would_decide,
-    descriptions.TrainedElsewhere: _trained_elsewhere,
-    **OTHERS,
+    **CAVEATS,
+    **DESCRIPTIONS,
 }
 """What writes each type of fact."""
