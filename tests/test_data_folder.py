@@ -113,7 +113,8 @@ def test_index_masks_without_a_legend_get_numbered_classes(tmp_path: Path, form:
     assert (found.layout, found.legend) == ("index", default_legend(4))
     assert found.lines == (
         "layout index (detected; --layout overrides): 2 scenes with a mask; masks hold class indices",
-        "legend default, 4 classes, 4 counted (no legend file: the classes are numbered, 255 = no data)",
+        "legend default, 4 classes, 4 counted (no legend file: the classes are numbered, 255 = no data; "
+        "if 0 is no data, pass --label-nodata 0)",
     )
     assert np.array_equal(read_labels(found.scenes[0], found.legend), labels[0])
 
@@ -235,7 +236,7 @@ def test_layout_given_is_not_looked_for(tmp_path: Path, layout: Layout, coding: 
 def test_layout_that_finds_nothing_is_one_line(tmp_path: Path) -> None:
     """Another layout may be there, but another was asked for."""
     _folders(tmp_path, {"a": random_labels(4, 4)})
-    with pytest.raises(SceneError, match=r": holds no scene with a mask\. .*; see docs/layouts\.md\.$"):
+    with pytest.raises(SceneError, match=r": holds no scene with a mask: no file is named .* Found: images/\*\.jpg"):
         find_scenes(tmp_path, layout="kaggle")
 
 

@@ -1,11 +1,14 @@
 """Finding pairs by name and place: namings, ids, groups, links and names that are refused."""
 
 import os
+import shlex
 from pathlib import Path, PurePosixPath
 
 import pytest
+from builders.field_sets import classes_of, pixels, prepare, write, write_pairs
+from pydantic import ValidationError
 
-from levelground.errors import SceneError
+from levelground.errors import ConfigError, SceneError
 from levelground.imagery.layouts import Naming, Pair, Pairs, find_pairs, list_files
 
 
@@ -181,3 +184,61 @@ def test_missing_and_doubled_partners_are_errors(
     """Nothing is guessed."""
     (finding,) = _pairs(tmp_path, naming, *names).findings
     assert (finding.severity, finding.code, finding.text) == ("error", code, f"{tmp_path}/{text}")
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "images", "labels"),
+    [
+        (
+            "Train/Rural/images_png/{}.tif",
+            "Train/Rural/masks_png/{}.tif",
+            "*/*/images_png/*.tif",
+            "*/*/masks_png/*.tif",
+        ),
+        ("aerial/IMG_{}.tif", "labels/MSK_{}.tif", "aerial/IMG_{id}.tif", "labels/MSK_{id}.tif"),
+        ("x/a_{}_merged.tif", "x/a_{}.mask.tif", "**/*_merged.tif", "**/*.mask.tif"),
+        ("S2/G_{}_S2.tif", "L/G_{}_L.tif", "S2/{a}_{n}_S2.tif", "L/{a}_{n}_L.tif"),
+        ("m_{}_naip.tif", "truth/m_{}_lc.tif", "m_{id}_naip.tif", "**/m_{id}_lc.tif"),
+        ("area{}_s2.tif", "area{}_label.tif", "area*_s2.tif", "area*_label.tif"),
+        ("2021/p{}/b.tif", "ref/p{}.tif", "*/{p}/b.tif", "ref/{p}.tif"),
+    ],
+)
+def test_patterns_pair_what_nobody_guessed(tmp_path: Path, image: str, label: str, images: str, labels: str) -> None:
+    """Counts of each class are the truth's; other rasters beside are left alone."""
+    truth = write_pairs(tmp_path / "data", image=image, label=label)
+    for number in range(3):
+        write(tmp_path / f"data/area{number}_dem.tif", classes_of(number).astype("float32"), number)
+    dataset = prepare(tmp_path / "data", images=images, labels=labels)
+    assert (len(dataset.scenes), pixels(dataset)) == (6, truth.tolist())
+
+
+def test_a_refusal_says_what_was_found_and_its_patterns_work(tmp_path: Path) -> None:
+    """The patterns in the message, followed."""
+    truth = write_pairs(tmp_path / "data", image="area{}_s2.tif", label="area{}_label.tif")
+    for number in range(6):
+        write(tmp_path / f"data/area{number}_dem.tif", classes_of(number).astype("float32"), number)
+    with pytest.raises(
+        SceneError, match=r"Found: \*_dem\.tif \(6\), \*_label\.tif \(6\), \*_s2\.tif \(6\)\."
+    ) as caught:
+        prepare(tmp_path / "data")
+    flags = shlex.split(str(caught.value).partition("such as ")[2].partition(", or")[0])
+    dataset = prepare(tmp_path / "data", images=flags[1], labels=flags[3])
+    assert pixels(dataset) == truth.tolist()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "says"),
+    [
+        ("a/*.tif", "labels/*.tif", r"--images 'a/\*\.tif': fits no file\. Found: images/\*\.tif \(6\)"),
+        ("images/{id}.tif", "labels/*.tif", r"the first captures \{id\}, the second 1 wildcard\. Capture the same"),
+        ("images/*.tif", "labels/*/*.tif", "the first captures 1 wildcard, the second 2 wildcards"),
+        ("images/{id}{id}.tif", "labels/{id}.tif", r"\{id\} stands twice"),
+        ("images/*.tif", "labels/*0.tif", r"no image and mask belong together: the images are read as s0 …"),
+        ("images/*.tif", None, r"--images 'images/\*\.tif': given without --labels\. Pass both patterns\."),
+    ],
+)
+def test_patterns_that_pair_nothing_are_refused(tmp_path: Path, images: str, labels: str | None, says: str) -> None:
+    """One line that says how they were read."""
+    write_pairs(tmp_path / "data")
+    with pytest.raises((ConfigError, ValidationError), match=says):
+        prepare(tmp_path / "data", images=images, labels=labels)

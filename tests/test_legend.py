@@ -17,8 +17,8 @@ from levelground.imagery.legend import (
     decode_colours,
     default_legend,
     encode_colours,
-    read_legend,
 )
+from levelground.imagery.legend_sources import read_legend
 
 TOML = """
 name = "dubai"

@@ -120,17 +120,6 @@ def test_far_flung_values_are_a_class_each(tmp_path: Path) -> None:
     assert (corine.legend.names, pixels(corine)) == (("value 111", "value 523"), [450, 450, 0])
 
 
-def test_negative_values_are_refused_with_the_legend_that_helps(tmp_path: Path) -> None:
-    """The remedy works when it is followed."""
-    data = folder_of(tmp_path / "data", patterned([-1, 0, 1], "int16"))
-    with pytest.raises(DataError, match=r"write legend\.toml with nodata = \[-1\] and a \[\[class\]\] for each value"):
-        prepare(data)
-    (data / "legend.toml").write_text(
-        'nodata = [-1]\nclass = [{index = 0, name = "dry", value = 0}, {index = 1, name = "water", value = 1}]'
-    )
-    assert pixels(prepare(data)) == [300, 300, 300]
-
-
 def test_a_value_of_the_legend_wins_over_the_tag() -> None:
     """Many tools tag 0 in masks of 0 and 1."""
     legend = numbered_legend({0, 255})

@@ -16,7 +16,19 @@ import importlib as _importlib
 
 __version__ = "0.1.0"
 
-_COMMANDS = ("adopt", "compare", "demo", "evaluate", "export", "predict", "prepare", "report", "study", "train")
+_COMMANDS = (
+    "adopt",
+    "compare",
+    "demo",
+    "evaluate",
+    "export",
+    "legends",
+    "predict",
+    "prepare",
+    "report",
+    "study",
+    "train",
+)
 _MODULES = ("errors", "metrics", "statistics")
 _PLACES = {
     "Budget": "config",
@@ -36,7 +48,7 @@ _PLACES = {
     "read_counts": "metrics.counts",
     "read_dataset": "datasets.dataset",
     "read_history": "history",
-    "read_legend": "imagery.legend",
+    "read_legend": "imagery.legend_sources",
     "read_run": "runs",
 }
 

@@ -18,7 +18,7 @@ from levelground.datasets.dataset import read_dataset as read_dataset
 from levelground.history import read_history as read_history
 from levelground.imagery.legend import Legend as Legend
 from levelground.imagery.legend import LegendClass as LegendClass
-from levelground.imagery.legend import read_legend as read_legend
+from levelground.imagery.legend_sources import read_legend as read_legend
 from levelground.metrics.counts import SceneCounts as SceneCounts
 from levelground.metrics.counts import read_counts as read_counts
 from levelground.models.loading import load_model as load_model
@@ -48,6 +48,7 @@ __all__ = [
     "errors",
     "evaluate",
     "export",
+    "legends",
     "list_runs",
     "load_model",
     "load_recipe",
@@ -362,6 +363,24 @@ def export(
         LevelgroundError: It cannot be exported; formats before it are done.
     """
 
+def legends(
+    name: str | None = None,
+    *,
+    out: str | PathLike[str] | None = None,
+) -> dict[str, str]:
+    r"""List the legends that are shipped, or print one as a legend file to start from.
+
+    Args:
+        name (str | None): Legend to print as TOML; none lists them all.
+        out (path | None): File to write the legend to instead, to start from; an existing
+            one is not replaced.
+    Returns:
+        What each listed legend describes, by its name.
+    Raises:
+        LegendError: There is no legend of this name.
+        ConfigError: ``out`` exists, or no legend is named.
+    """
+
 def predict(
     model: str | PathLike[str],
     inputs: str | Sequence[str],
@@ -454,7 +473,10 @@ def prepare(
     *,
     out: str | PathLike[str] = "study",
     layout: Literal["auto", "kaggle", "folders", "index", "geotiff", "raster"] = "auto",
+    images: str | None = None,
+    labels: str | None = None,
     legend: str | PathLike[str] | None = None,
+    label_nodata: int | Sequence[int] = (),
     split: Literal["auto", "origin", "lists", "random", "grouped", "folders"] = "auto",
     split_seed: int = 0,
     folds: int | None = None,
@@ -475,8 +497,16 @@ def prepare(
         out (path): Folder that gets dataset.json; a study folder.
         layout (Literal['auto', 'kaggle', 'folders', 'index', 'geotiff', 'raster']): How the
             folder is laid out; auto detects the layout and prints it.
-        legend (path | None): Legend file (TOML); by default legend.toml in the data folder,
-            else what the layout implies.
+        images (str | None): Pattern of the images below ``data``, such as
+            'S2Hand/{id}_S2Hand.tif'; given together with ``labels``.
+        labels (str | None): Pattern of the masks, such as 'LabelHand/{id}_LabelHand.tif';
+            what is in braces, or else the wildcards * and **/, must be the same in both.
+        legend (path | None): Legend file (TOML, QML, CLR, DBF, CSV) or the name of a
+            shipped one (see levelground legends); by default legend.toml in the data
+            folder, else what the layout implies, else names and colours that lie beside the
+            masks.
+        label_nodata (int | Sequence[int]): Values of index masks that are no data, beside
+            those that the legend and the files name, such as 0 or -1.
         split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders']): Which
             scenes train, validate, test; auto: train/ val/ test/ folders, strips of one
             raster, else grouped.
@@ -533,7 +563,10 @@ def study(
     *,
     out: str | PathLike[str] = "study",
     layout: Literal["auto", "kaggle", "folders", "index", "geotiff", "raster"] = "auto",
+    images: str | None = None,
+    labels: str | None = None,
     legend: str | PathLike[str] | None = None,
+    label_nodata: int | Sequence[int] = (),
     split: Literal["auto", "origin", "lists", "random", "grouped", "folders"] = "auto",
     split_seed: int = 0,
     folds: int | None = None,
@@ -595,8 +628,16 @@ def study(
         out (path): Folder that gets dataset.json; a study folder.
         layout (Literal['auto', 'kaggle', 'folders', 'index', 'geotiff', 'raster']): How the
             folder is laid out; auto detects the layout and prints it.
-        legend (path | None): Legend file (TOML); by default legend.toml in the data folder,
-            else what the layout implies.
+        images (str | None): Pattern of the images below ``data``, such as
+            'S2Hand/{id}_S2Hand.tif'; given together with ``labels``.
+        labels (str | None): Pattern of the masks, such as 'LabelHand/{id}_LabelHand.tif';
+            what is in braces, or else the wildcards * and **/, must be the same in both.
+        legend (path | None): Legend file (TOML, QML, CLR, DBF, CSV) or the name of a
+            shipped one (see levelground legends); by default legend.toml in the data
+            folder, else what the layout implies, else names and colours that lie beside the
+            masks.
+        label_nodata (int | Sequence[int]): Values of index masks that are no data, beside
+            those that the legend and the files name, such as 0 or -1.
         split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders']): Which
             scenes train, validate, test; auto: train/ val/ test/ folders, strips of one
             raster, else grouped.

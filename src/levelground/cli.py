@@ -55,6 +55,7 @@ COMMANDS = {
     "compare": Command("CompareConfig", "scores, intervals and verdicts from the counts of two or more runs"),
     "report": Command("ReportConfig", "one offline HTML page and the figures of a comparison"),
     "predict": Command("PredictConfig", "predict class maps of images and rasters of any size"),
+    "legends": Command("LegendsConfig", "list the shipped legends, or print one as a file to start from"),
     "export": Command("ExportConfig", "a run's model as an ONNX file or SMP folder, checked against the run"),
 }
 

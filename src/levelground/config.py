@@ -281,8 +281,19 @@ class PrepareOptions:
     layout: Literal["auto", Layout] = "auto"
     """How the folder is laid out; auto detects the layout and prints it."""
 
+    images: str | None = None
+    """Pattern of the images below --data, such as 'S2Hand/{id}_S2Hand.tif'; given together with --labels."""
+
+    labels: str | None = None
+    """Pattern of the masks, such as 'LabelHand/{id}_LabelHand.tif'; what is in braces, or else the wildcards * and **/,
+    must be the same in both."""
+
     legend: Path | None = None
-    """Legend file (TOML); by default legend.toml in the data folder, else what the layout implies."""
+    """Legend file (TOML, QML, CLR, DBF, CSV) or the name of a shipped one (see levelground legends); by default
+    legend.toml in the data folder, else what the layout implies, else names and colours that lie beside the masks."""
+
+    label_nodata: tuple[int, ...] = ()
+    """Values of index masks that are no data, beside those that the legend and the files name, such as 0 or -1."""
 
     split: SplitRule = "auto"
     """Which scenes train, validate, test; auto: train/ val/ test/ folders, strips of one raster, else grouped."""
@@ -320,6 +331,12 @@ class PrepareOptions:
 
     download: Literal["kaggle"] | None = None
     """Fetch DeepGlobe with kagglehub first, where you have access."""
+
+    def __post_init__(self) -> None:
+        """Refuse one pattern without the other."""
+        if (self.images is None) != (self.labels is None):
+            given, other = ("images", "labels") if self.labels is None else ("labels", "images")
+            raise ConfigError(f"--{given} '{getattr(self, given)}': given without --{other}. Pass both patterns.")
 
 
 Normalisation = Literal["none", "imagenet", "data"]

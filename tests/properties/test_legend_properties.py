@@ -17,8 +17,8 @@ from levelground.imagery.legend import (
     LegendClass,
     decode_colours,
     encode_colours,
-    read_legend,
 )
+from levelground.imagery.legend_sources import read_legend
 
 COLOURS = st.tuples(*[st.integers(0, 255)] * 3)
 

@@ -30,7 +30,8 @@ from levelground.datasets.splits import lists_split
 from levelground.errors import LevelgroundError
 from levelground.history import read_history
 from levelground.imagery.cache import Cache
-from levelground.imagery.legend import DEEPGLOBE, default_legend, read_legend
+from levelground.imagery.legend import DEEPGLOBE, default_legend
+from levelground.imagery.legend_sources import read_legend
 from levelground.imagery.scene_pixels import SceneFile, read_labels
 from levelground.metrics.counts import read_counts
 from levelground.models.pretrained import read_state

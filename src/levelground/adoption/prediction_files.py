@@ -24,8 +24,8 @@ from levelground.imagery.image_pixels import (
     used_palette,
 )
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, decode_colours, hex_colour
-from levelground.imagery.scene_pixels import Coding, MaskReader, on_scene
-from levelground.imagery.stored_values import ClassMap
+from levelground.imagery.scene_pixels import MaskReader, on_scene
+from levelground.imagery.stored_values import ClassMap, Coding
 from levelground.imagery.validity import NodataMask
 
 FAR = 32

@@ -135,7 +135,9 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
 def _find(options: PrepareOptions, data: Path) -> FoundScenes:
     """Find the scenes as the options say, and print how they were found."""
     layout = None if options.layout == "auto" else options.layout
-    found = find_scenes(data, layout=layout, legend=options.legend, block=options.block, align=options.align)
+    found = find_scenes(
+        data, layout=layout, legend=options.legend, block=options.block, align=options.align, options=options
+    )
     for line in found.lines:
         say(line)
     if options.zero_is_nodata is None:

@@ -6,36 +6,48 @@ colours or class indices, which indices, and which blocks of a label raster have
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from levelground.config import Layout
-from levelground.errors import ConfigError, LegendError, SceneError
-from levelground.imagery.colours import RGB, pack_colour, pack_colours, unpack_colours
+from levelground.config import Layout, PrepareOptions
+from levelground.errors import ConfigError, SceneError
+from levelground.imagery.colours import pack_colour, pack_colours
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader, check_type, read_header
-from levelground.imagery.image_pixels import read_colours, used_palette
-from levelground.imagery.layouts import NAMINGS, Finding, FindingCode, Pair, Pairs, find_pairs, list_files
-from levelground.imagery.legend import DEEPGLOBE, IGNORE, Legend, read_legend
-from levelground.imagery.scene_pixels import Coding, SceneFile, check_partners, needs_alignment, read_mask_values
-from levelground.imagery.stored_values import grey_colours, labels_of_values, numbered_legend, occurring_values
+from levelground.imagery.layouts import (
+    NAMINGS,
+    Finding,
+    FindingCode,
+    Pair,
+    Pairs,
+    describe_files,
+    find_known_set,
+    find_pairs,
+    find_pairs_by_pattern,
+    list_files,
+)
+from levelground.imagery.legend import DEEPGLOBE, IGNORE, Legend
+from levelground.imagery.legend_sources import read_legend, with_nodata
+from levelground.imagery.scene_pixels import SceneFile, check_partners, needs_alignment, read_mask_values
+from levelground.imagery.stored_values import (
+    LEGEND_FILE,
+    Coding,
+    colours_without_legend,
+    labels_of_values,
+    legend_of_masks,
+    occurring_values,
+    tell_coding,
+)
 
 MIN_SIDE = 4
 """The least height and width of a scene, px: one cell of what decoders put out. Smaller files are placeholders."""
 
-NUMBERED = {
-    "binary": "no legend file: masks of 0 and 255, two classes",
-    "values": "no legend file: a class for each value, 255 = no data",
-}
-"""How a legend came about that was made from the values of index masks, by its name."""
-
-LEGEND_FILE = "legend.toml"
+_ANY_FILES = PrepareOptions()
+_SHIPPED = "shipped, told by the names of the files; --legend overrides"
 _SHOWN = 3  # names in a note
-_SAMPLED = 8  # masks opened to tell palettes and colours
-_EXAMPLES = 12  # colours named in an example
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,13 @@ class FoundScenes:
 
 
 def find_scenes(
-    data: Path, *, layout: Layout | None = None, legend: Path | None = None, block: int = 256, align: bool = False
+    data: Path,
+    *,
+    layout: Layout | None = None,
+    legend: Path | None = None,
+    block: int = 256,
+    align: bool = False,
+    options: PrepareOptions = _ANY_FILES,
 ) -> FoundScenes:
     """Find the scenes of a folder and check their headers; only index masks without a legend are decoded.
 
@@ -65,6 +83,7 @@ def find_scenes(
         legend: A legend file; ``None`` takes ``legend.toml`` in ``data``, then what the layout implies.
         block: Side in pixels of the blocks that a large raster is cut into.
         align: Bring masks that lie on another grid onto their image's, by nearest neighbour.
+        options: Which files are images and labels, and how labels are read.
     Returns:
         The scenes in the order of their files' paths, the legend, and what there is to say.
     Raises:
@@ -74,25 +93,17 @@ def find_scenes(
     """
     if block < 1:
         raise ConfigError(f"--block {block}: expected a side in pixels, at least 1 (default 256).")
-    pairs, findings = _find_pairs(data, layout)
+    pairs, findings = _find_pairs(data, layout, options)
     headers, bad = _read_headers(pairs.pairs, align=align)
     findings += bad
     sound = tuple(pair for pair in pairs.pairs if pair.image in headers)
     masks = {pair.mask: headers[pair.mask] for pair in sound if pair.mask}
     if not masks:
         raise SceneError(_no_scene(data, findings))
-    chosen = given_legend(data, legend)
-    coding = tell_coding(masks, chosen[0] if chosen else None, layout)
-    if chosen:
-        classes, told = chosen[0], f"from {chosen[1]}"
-    elif coding == "colour" and pairs.naming == "kaggle":
-        classes, told = DEEPGLOBE, "built in"
-    elif coding == "colour":
-        raise colours_without_legend(data, masks)
-    else:
-        classes, sound, bad = _numbered_legend(sound, headers)
-        findings += bad
-        told = NUMBERED.get(classes.name, "no legend file: the classes are numbered, 255 = no data")
+    chosen = _choose_legend(data, replace(pairs, pairs=sound), headers, layout, legend, options)
+    classes, coding, findings = chosen.legend, chosen.coding, findings + chosen.findings
+    unread = {finding.scene for finding in chosen.findings if finding.severity == "error"}
+    sound = tuple(pair for pair in sound if pair.id not in unread)
     told_layout = layout or _tell_layout(pairs, sound, headers, coding)
     if told_layout == "raster":
         scenes, more, line = _cut_rasters(sound, headers, coding, classes, block, align=align)
@@ -106,17 +117,28 @@ def find_scenes(
     lines = (
         f"layout {told_layout}{'' if layout else ' (detected; --layout overrides)'}: {line}; masks hold "
         f"{'colours' if coding == 'colour' else 'class indices'}",
-        f"legend {classes.name}, {classes.n_classes} classes, {int(classes.counted.sum())} counted ({told})",
+        f"legend {classes.name}, {classes.n_classes} classes, {int(classes.counted.sum())} counted ({chosen.told})",
         *([f"labels of {moved} scenes lie on another grid: nearest neighbour on their image's"] if moved else []),
     )
     return FoundScenes(told_layout, scenes, classes, lines, findings + _notes(sound, headers), _gsd(sound, headers))
 
 
-def _find_pairs(data: Path, layout: Layout | None) -> tuple[Pairs, tuple[Finding, ...]]:
-    """Try the namings of the layout in turn, and take the first that pairs anything."""
+def _find_pairs(data: Path, layout: Layout | None, options: PrepareOptions) -> tuple[Pairs, tuple[Finding, ...]]:
+    """Pair files by the patterns given; else try the namings of the layout, then the names of public data sets."""
     files, findings = list_files(data)
+    if options.images is not None and options.labels is not None:
+        found = find_pairs_by_pattern(data, files, options.images, options.labels)
+        return found, findings + found.findings
     tried = [find_pairs(data, files, naming) for naming in NAMINGS[layout]]
     found = next((pairs for pairs in tried if pairs.labelled), tried[0])
+    if not found.labelled or layout is None:
+        public = find_known_set(data, files)
+        if public and public.labelled >= found.labelled:
+            found = public
+    if not found.labelled and not found.findings and not findings and files:
+        texts = [finding.text for pairs in tried for finding in pairs.findings]
+        read = texts[0] if texts else "no file is named like a mask (see docs/layouts.md)."
+        raise SceneError(f"{data}: holds no scene with a mask: {read} {describe_files(data, files)}")
     return found, findings + found.findings
 
 
@@ -160,20 +182,65 @@ def _check_side(path: Path, header: ImageHeader) -> None:
         )
 
 
-def _numbered_legend(
-    pairs: tuple[Pair, ...], headers: dict[Path, ImageHeader]
-) -> tuple[Legend, tuple[Pair, ...], tuple[Finding, ...]]:
-    """Make a legend of the values of all masks; drop scenes whose mask is not an index mask."""
+@dataclass(frozen=True)
+class _ChosenLegend:
+    """A legend, how it came about, what the masks hold, and what there is to say."""
+
+    legend: Legend
+    told: str
+    coding: Coding
+    findings: tuple[Finding, ...] = ()
+
+
+def _choose_legend(
+    data: Path,
+    pairs: Pairs,
+    headers: dict[Path, ImageHeader],
+    layout: Layout | None,
+    path: Path | None,
+    options: PrepareOptions,
+) -> _ChosenLegend:
+    """Take the legend given, that of the public data set, or one made from the masks' values."""
+    masks = {pair.mask: headers[pair.mask] for pair in pairs.pairs if pair.mask}
+    given = given_legend(data, path)
+    public = None if given or pairs.legend is None else read_legend(pairs.legend)
+    coding = tell_coding(masks, given[0] if given else public, layout)
+    if options.label_nodata and coding == "colour":
+        raise ConfigError("--label-nodata: masks hold colours. Name colours without data as ignored in the legend.")
+    if given:
+        return _ChosenLegend(with_nodata(given[0], options.label_nodata), f"from {given[1]}", coding)
+    if coding == "colour":
+        if public is None and pairs.naming != "kaggle":
+            raise colours_without_legend(data, masks)
+        told = "built in" if public is None else _SHIPPED
+        return _ChosenLegend(public or DEEPGLOBE, told, coding)
+    values, bad = _values_of(pairs, headers, options.label_nodata)
+    unread = {finding.scene for finding in bad}
+    masks = {pair.mask: headers[pair.mask] for pair in pairs.pairs if pair.mask and pair.id not in unread}
+    if public is not None:
+        public = with_nodata(public, options.label_nodata)
+        foreign = values - {value for value, _ in public.stored} - {IGNORE}
+        if not foreign:
+            return _ChosenLegend(public, _SHIPPED, coding, bad)
+    legend, told, warning = legend_of_masks(masks, values, options.label_nodata)
+    if public is not None:
+        told += f"; the files are named as those of {public.name}, which has no value {min(foreign)}"
+    warned = (Finding("warning", "dropped-values", warning),) if warning else ()
+    return _ChosenLegend(legend, told, coding, bad + warned)
+
+
+def _values_of(
+    pairs: Pairs, headers: dict[Path, ImageHeader], nodata: tuple[int, ...]
+) -> tuple[set[int], tuple[Finding, ...]]:
+    """Find the values of all masks, and the scenes whose mask holds no class indices."""
     values: set[int] = set()
-    sound: list[Pair] = []
     findings: list[Finding] = []
-    for pair in pairs:
+    for pair in pairs.pairs:
         try:
-            values |= occurring_values(pair.mask, headers[pair.mask]) if pair.mask else set()
-            sound.append(pair)
+            values |= occurring_values(pair.mask, headers[pair.mask], nodata) if pair.mask else set()
         except SceneError as error:
             findings.append(Finding("error", "unreadable", str(error), pair.id))
-    return numbered_legend(values), tuple(sound), tuple(findings)
+    return values, tuple(findings)
 
 
 def _tell_layout(pairs: Pairs, sound: tuple[Pair, ...], headers: dict[Path, ImageHeader], coding: Coding) -> Layout:
@@ -280,57 +347,6 @@ def given_legend(data: Path, path: Path | None) -> tuple[Legend, Path] | None:
     if path is None and not chosen.exists():
         return None
     return read_legend(chosen), chosen
-
-
-def tell_coding(masks: Mapping[Path, ImageHeader], legend: Legend | None, layout: Layout | None = None) -> Coding:
-    """Tell whether masks hold colours or class indices.
-
-    Args:
-        masks: Headers by file.
-        legend: The legend given, if any.
-        layout: The layout that the user names; ``kaggle`` and ``folders`` have colours, ``index`` has indices.
-    Returns:
-        Without such a layout: ``colour`` where a mask has three bands, or where all colours used by the palettes are in
-        the legend, or where grey masks hold 255 and only grey levels that are colours of the legend; ``index`` where
-        the legend names stored values, and where all masks have one band.
-    """
-    if layout == "index":
-        return "index"
-    if layout in ("kaggle", "folders"):
-        return "colour"
-    if legend is not None and legend.classes[0].values:
-        return "index"
-    if any(header.image_bands >= 3 and not header.palette for header in masks.values()):
-        return "colour"
-    palettes = [path for path, header in masks.items() if header.palette]
-    if legend is not None and not palettes and grey_colours(masks, legend):
-        return "colour"
-    if legend is None or not palettes:
-        return "index"
-    known = {colour for colour, _ in legend.table}
-    return "colour" if all(used_palette(path) <= known for path in palettes[:_SAMPLED]) else "index"
-
-
-def colours_without_legend(data: Path, masks: Iterable[Path]) -> LegendError:
-    """Make the error for colour masks without a legend; it shows a legend with the colours found."""
-    counts: dict[RGB, int] = {}
-    for mask in list(masks)[:_SAMPLED]:
-        try:
-            values, sizes = np.unique(pack_colours(read_colours(mask)), return_counts=True)
-        except SceneError:  # what matters more is that there is no legend for any mask
-            continue
-        for (red, green, blue), size in zip(unpack_colours(values).tolist(), sizes.tolist(), strict=True):
-            counts[red, green, blue] = counts.get((red, green, blue), 0) + size
-    common = sorted(counts, key=lambda colour: (-counts[colour], colour))
-    entries = ", ".join(
-        '{{index = {}, name = "class {}", colour = "{:02X}{:02X}{:02X}"}}'.format(index, index, *colour)
-        for index, colour in enumerate(common[:_EXAMPLES])
-    )
-    more = f" ({len(common)} colours found, the commonest shown)" if len(common) > _EXAMPLES else ""
-    return LegendError(
-        f"{data}: masks hold colours and there is no legend. Write {data / LEGEND_FILE} with the right names, such as: "
-        f"class = [{entries}]{more}; or pass --legend FILE."
-    )
 
 
 def labelled_blocks(scene: SceneFile, block: int, legend: Legend) -> tuple[tuple[Window, ...], int]:

@@ -246,6 +246,15 @@ def read_window_and_mask(
         return pixels, np.asarray(raster.read_masks(1, window=RasterWindow(col, row, width, height)) == 0)
 
 
+def read_palette(path: Path) -> dict[int, tuple[int, int, int]]:
+    """Return the colours that a raster of one band gives its values; none where it has no palette."""
+    with _opened(path, path) as raster:
+        try:
+            return {value: (red, green, blue) for value, (red, green, blue, _) in raster.colormap(1).items()}
+        except ValueError:  # it has none
+            return {}
+
+
 def read_memory(content: bytes, *, shown: Path) -> Pixels:
     """Decode an image file held in memory, such as a PNG: GDAL inflates it several times faster than others.
 

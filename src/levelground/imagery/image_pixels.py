@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from levelground.errors import SceneError
 from levelground.imagery.colours import RGB
-from levelground.imagery.geotiff import Pixels, Window, read_memory, read_window, read_window_and_mask
+from levelground.imagery.geotiff import Pixels, Window, read_memory, read_palette, read_window, read_window_and_mask
 from levelground.imagery.image_headers import ImageHeader, check_size, check_type, png_chunks, read_header
 from levelground.imagery.validity import NodataMask, nodata_mask, nodata_rule
 from levelground.records import DAMAGED
@@ -155,6 +155,15 @@ def used_palette(path: Path) -> set[RGB]:
     """Return the colours of a palette PNG that its pixels use."""
     pixels, palette = _decode_png(path)
     return {(int(red), int(green), int(blue)) for red, green, blue in palette[np.unique(pixels)]}
+
+
+def stored_palette(path: Path, header: ImageHeader) -> dict[int, RGB]:
+    """Return the colours that a mask's own palette gives its values; none where it has no palette."""
+    if header.format == "tiff":
+        return read_palette(path)
+    if not header.palette:
+        return {}
+    return {value: (red, green, blue) for value, (red, green, blue) in enumerate(_decode_png(path)[1].tolist())}
 
 
 def _read_tiff(path: Path, header: ImageHeader, window: Window | None) -> Pixels:

@@ -4,12 +4,9 @@ A legend is read from TOML (a user's file) or JSON (our records) by :meth:`Legen
 key.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from os import PathLike
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -291,29 +288,6 @@ def default_legend(n_classes: int) -> Legend:
     """
     colours = distinct_colours(min(n_classes, MAX_CLASSES + 1))
     return Legend("default", tuple(LegendClass(i, f"class {i}", colour) for i, colour in enumerate(colours)))
-
-
-def read_legend(path: str | PathLike[str]) -> Legend:
-    """Read a legend from a TOML file.
-
-    Args:
-        path: The file: ``name``, ``rule`` (``"exact"`` or ``"threshold"``), ``ignored`` (colours of pixels without
-            data), ``nodata`` (values without data) and one ``[[class]]`` each with ``index``, ``name``, ``colour``
-            (``"8429F6"`` or ``[132, 41, 246]``), ``value`` (a number or several), ``counted`` and ``name_ru``.
-    Raises:
-        LegendError: The file is missing or is not TOML, or the legend contradicts itself; the message names the file.
-    """
-    path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise LegendError(f"{path}: cannot be read ({error.strerror}). Give a legend file with --legend.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise LegendError(f"{path}: is not TOML ({error}). See docs/legends.md for the form.") from error
-    try:
-        return Legend.from_json({"name": path.stem} | content)
-    except LegendError as error:
-        raise LegendError(f"{path}: {error}") from error
 
 
 def decode_colours(rgb: NDArray[np.uint8], legend: Legend, *, snap: int = 0, source: str) -> LabelMap:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -19,11 +18,8 @@ from levelground.imagery.image_pixels import (
     read_indices,
 )
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, count_impure, decode_colours
-from levelground.imagery.stored_values import labels_of_values
+from levelground.imagery.stored_values import Coding, labels_of_values
 from levelground.imagery.validity import NodataMask
-
-Coding = Literal["colour", "index"]
-"""Whether a mask holds colours of the legend or class indices."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from torch import nn
 from levelground.config import TileOptions
 from levelground.console import say
 from levelground.errors import ConfigError, LegendError, ModelError
-from levelground.imagery.legend import Legend, default_legend, read_legend
+from levelground.imagery.legend import Legend, default_legend
+from levelground.imagery.legend_sources import read_legend
 from levelground.models.spec import ModelSpec
 from levelground.records import sha256_json
 from levelground.tile_geometry import MULTIPLE, TileGeometry, choose_geometry
