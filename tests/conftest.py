@@ -62,10 +62,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> "Run":
     from builders.study import add_run, build_study
 
     from levelground.cli import main
-    from levelground.config import load_recipe
     from levelground.models.build import build_model
     from levelground.models.smp_backend import save_model
     from levelground.models.spec import numbered_spec
+    from levelground.recipe_files import load_recipe
 
     encoder = "tu-test_resnet"  # fewer layers than the other tests' encoder, so three times as fast to export
     run = add_run(build_study(tmp_path_factory.mktemp("exported")), dtype="uint8", encoder=encoder)

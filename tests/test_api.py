@@ -23,8 +23,9 @@ from levelground.cli import COMMANDS
 from levelground.commands.compare import CompareConfig
 from levelground.commands.study import StudyConfig
 from levelground.commands.train import TrainConfig
-from levelground.config import Budget, DeviceOptions, Recipe, RunOptions, StudyOptions, load_recipe
+from levelground.config import Budget, DeviceOptions, Recipe, RunOptions, StudyOptions
 from levelground.errors import ConfigError
+from levelground.recipe_files import load_recipe
 from levelground.runs import Run
 
 ROOT = Path(__file__).parent.parent

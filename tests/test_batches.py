@@ -9,10 +9,11 @@ import pytest
 from builders.arrays import array_dataset
 from numpy.typing import NDArray
 
-from levelground.config import Recipe, load_recipe
+from levelground.config import Recipe
 from levelground.datasets.dataset import Dataset
 from levelground.errors import RecordError
 from levelground.imagery.legend import IGNORE
+from levelground.recipe_files import load_recipe
 from levelground.training.batches import Batch, BatchSource, cut_crop, load_batches, target_table
 from levelground.training.sampling import MAX_TRIES, Draw, make_sampler, process_slots
 

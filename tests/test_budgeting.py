@@ -8,9 +8,10 @@ import pytest
 import torch
 from builders.training import RECIPE, RUNTIME, small_spec, train
 
-from levelground.config import Budget, load_recipe
+from levelground.config import Budget
 from levelground.datasets.dataset import Dataset
 from levelground.errors import TrainingError
+from levelground.recipe_files import load_recipe
 from levelground.runs import list_runs
 from levelground.training import prepare_run as budgeting
 from levelground.training.batches import Batch

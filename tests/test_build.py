@@ -9,7 +9,7 @@ import torch
 from builders.models import SMALL, small_network
 from safetensors.torch import save_file
 
-from levelground.config import Recipe, load_recipe
+from levelground.config import Recipe
 from levelground.errors import ModelError, WeightsError
 from levelground.models.build import (
     ALIASES,
@@ -22,6 +22,7 @@ from levelground.models.model import Model
 from levelground.models.pretrained import load_encoder_weights
 from levelground.models.smp_backend import save_model
 from levelground.models.spec import numbered_spec
+from levelground.recipe_files import load_recipe
 from levelground.runs import Run, RunCard
 from levelground.tile_geometry import TileGeometry
 

@@ -11,8 +11,9 @@ import tyro
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levelground.config import Budget, Recipe, check_recipe, load_recipe, recipe_flags, shipped_recipes
+from levelground.config import Budget, Recipe
 from levelground.errors import ConfigError, LevelgroundError
+from levelground.recipe_files import check_recipe, load_recipe, recipe_flags, shipped_recipes
 
 FIELDS = {field.name for field in dataclasses.fields(Recipe)} - {"name"}
 

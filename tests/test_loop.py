@@ -14,11 +14,11 @@ import pytest
 import torch
 from builders.training import RECIPE, RUNTIME, assert_same_run, history, small_spec, train, weights
 
-from levelground.config import load_recipe
 from levelground.datasets.dataset import Dataset
 from levelground.errors import DiskError, TrainingError
 from levelground.history import read_history
 from levelground.models.loading import load_model
+from levelground.recipe_files import load_recipe
 from levelground.records import to_json
 from levelground.runs import Run, SelectionRecord, list_runs, read_run
 from levelground.training import loop as training

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levelground.config import Recipe, load_recipe
+from levelground.config import Recipe
 from levelground.models.build import build_model
 from levelground.models.model import Model
 from levelground.models.spec import numbered_spec
+from levelground.recipe_files import load_recipe
 from levelground.training.step import class_weights, make_optimiser, rate_factor, set_rate
 
 

@@ -8,10 +8,11 @@ import torch
 from builders.study import SPLIT, build_study
 from builders.training import RECIPE, RUNTIME, small_spec, train
 
-from levelground.config import Budget, Recipe, load_recipe
+from levelground.config import Budget, Recipe
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.datasets.splits import Split
 from levelground.errors import ModelError
+from levelground.recipe_files import load_recipe
 from levelground.runs import Run, list_runs
 from levelground.training.run_spec import (
     RunSpec,

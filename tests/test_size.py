@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 from builders.models import SMALL, small_network
 
-from levelground.config import load_recipe
 from levelground.models.build import (
     build_model,
     measure_size,
 )
 from levelground.models.spec import numbered_spec
+from levelground.recipe_files import load_recipe
 
 LITE0 = "tu-tf_efficientnet_lite0"
 

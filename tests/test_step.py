@@ -7,10 +7,11 @@ import pytest
 import torch
 from builders.study import ENCODER
 
-from levelground.config import Recipe, load_recipe
+from levelground.config import Recipe
 from levelground.errors import ConfigError
 from levelground.models.build import build_model
 from levelground.models.spec import numbered_spec
+from levelground.recipe_files import load_recipe
 from levelground.runtime import make_runtime
 from levelground.training.batches import Batch
 from levelground.training.step import Stepper, rate_factor

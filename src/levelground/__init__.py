@@ -43,7 +43,7 @@ _PLACES = {
     "SceneCounts": "metrics.counts",
     "list_runs": "runs",
     "load_model": "models.loading",
-    "load_recipe": "config",
+    "load_recipe": "recipe_files",
     "read_comparison": "comparison.record",
     "read_counts": "metrics.counts",
     "read_dataset": "datasets.dataset",

@@ -12,7 +12,6 @@ from levelground.comparison.record import Comparison as Comparison
 from levelground.comparison.record import read_comparison as read_comparison
 from levelground.config import Budget as Budget
 from levelground.config import Recipe as Recipe
-from levelground.config import load_recipe as load_recipe
 from levelground.datasets.dataset import Dataset as Dataset
 from levelground.datasets.dataset import read_dataset as read_dataset
 from levelground.history import read_history as read_history
@@ -25,6 +24,7 @@ from levelground.models.loading import load_model as load_model
 from levelground.models.model import Model as Model
 from levelground.models.spec import ModelSpec as ModelSpec
 from levelground.prediction.predict import PredictedMap
+from levelground.recipe_files import load_recipe as load_recipe
 from levelground.runs import Run as Run
 from levelground.runs import list_runs as list_runs
 from levelground.runs import read_run as read_run

@@ -143,7 +143,7 @@ def initial_recipe(name: str | None, resumed: Path | None) -> "Recipe | None":
     if name is not None and resumed is not None:
         raise ConfigError(f"--recipe {name}: --resume goes on with the run card's own recipe. Drop one of the two.")
     if name is not None:
-        from levelground.config import load_recipe
+        from levelground.recipe_files import load_recipe
 
         return load_recipe(name)
     if resumed is not None:
@@ -177,7 +177,7 @@ def _run_command(name: str, arguments: list[str]) -> None:
         resumed = _value_of("--resume", arguments) if name == "train" else None
         recipe = initial_recipe(_value_of("--recipe", arguments), None if resumed is None else Path(resumed))
         if recipe is not None:
-            from levelground.config import recipe_flags
+            from levelground.recipe_files import recipe_flags
 
             # The recipe's fields come first, so that flags given beside it win.
             arguments = [*recipe_flags(recipe), *arguments]

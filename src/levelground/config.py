@@ -1,17 +1,10 @@
-"""Options of the commands, each declared once, and recipes, which say how every model of a comparison is trained.
+"""Options of the commands, each declared once, and recipes, which say how every model of a comparison is trained."""
 
-A recipe is a TOML file whose keys are the fields of :class:`Recipe`. Two are shipped (``default`` and ``origin``); a
-user's own file may name only what it changes, the rest is the default recipe's.
-"""
-
-import dataclasses
-import tomllib
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from levelground.errors import ConfigError
@@ -117,90 +110,6 @@ class Budget:
             if value is not None:
                 return f"{value:.12g} {unit}"  # every digit: the budget is part of a run's identity
         return f"{recipe.default_epochs:.12g} epochs"
-
-
-def shipped_recipes() -> tuple[str, ...]:
-    """Return the names of the recipes that come with levelground."""
-    folder = resources.files("levelground") / "recipes"
-    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
-
-
-def load_recipe(name: str = "default") -> Recipe:
-    """Read a recipe by name or path.
-
-    Args:
-        name: A shipped recipe's name, or the path of a TOML file.
-    Returns:
-        The recipe, its ``name`` as given; fields that the file leaves out are the default recipe's.
-    Raises:
-        ConfigError: No such recipe, no TOML, an unknown key or a value out of range.
-    Example:
-        >>> load_recipe("origin").lr
-        0.0002
-    """
-    if name in shipped_recipes():
-        text = (resources.files("levelground") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
-    elif Path(name).suffix == ".toml" and Path(name).is_file():
-        text = _read_text(Path(name))
-    else:
-        raise ConfigError(
-            f"--recipe {name}: no such recipe. Give {', '.join(shipped_recipes())} or the path of a .toml."
-        )
-    try:
-        fields = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name}: no TOML ({error}). Mend the file.") from error
-    return check_recipe(fields | {"name": name}, source=name)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: unreadable recipe ({error}). Give a UTF-8 TOML file.") from error
-
-
-def check_recipe(fields: dict[str, object], *, source: str) -> Recipe:
-    """Make a recipe of plain values, such as a run card's.
-
-    Args:
-        fields: Values by field name.
-        source: What to name in the error.
-    Returns:
-        The recipe.
-    Raises:
-        ConfigError: An unknown key or a value out of range; the message names the first.
-    """
-    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(Recipe)})
-    if unknown:
-        known = ", ".join(field.name for field in dataclasses.fields(Recipe))
-        raise ConfigError(f"{source}: unknown recipe key {unknown[0]!r}. Known keys: {known}.")
-    try:
-        return TypeAdapter(Recipe).validate_python(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f"{part} = {first['input']!r} " for part in first["loc"][-1:])
-        reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise ConfigError(f"{source}: {where}{reason}. Mend the recipe.") from error
-
-
-def recipe_flags(recipe: Recipe) -> list[str]:
-    """Turn a recipe into command-line flags, so that TOML files and flags meet in one parser and later flags win.
-
-    Example:
-        >>> recipe_flags(load_recipe("origin"))[:2]
-        ['--encoder=resnet18', '--encoder-weights=imagenet']
-    """
-    flags = []
-    for field in dataclasses.fields(recipe):
-        value, flag = getattr(recipe, field.name), field.name.replace("_", "-")
-        if field.name == "name":
-            continue
-        if isinstance(value, bool):
-            flags.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            flags.append(f"--{flag}={value}")
-    return flags
 
 
 _NO_EXTRAS = ConfigDict(extra="forbid")

@@ -11,9 +11,10 @@ from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, StrictB
 from pydantic.dataclasses import dataclass
 
 from levelground import _drawn_by
-from levelground.config import Budget, Recipe, check_recipe
+from levelground.config import Budget, Recipe
 from levelground.errors import RecordError
 from levelground.history import HISTORY_FILE, HistoryLine
+from levelground.recipe_files import check_recipe
 from levelground.records import (
     RECORD_CONFIG,
     OpenRecord,

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from levelground.config import load_recipe
 from levelground.datasets.dataset import Dataset, SceneRecord, read_dataset, write_dataset
 from levelground.datasets.splits import Split
 from levelground.imagery.cache import Cache
@@ -16,6 +15,7 @@ from levelground.models.build import build_model
 from levelground.models.model import Model
 from levelground.models.smp_backend import save_model
 from levelground.models.spec import numbered_spec
+from levelground.recipe_files import load_recipe
 from levelground.records import write_json
 from levelground.runs import Run, read_run
 

@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from levelground.commands.compare import CompareConfig, compare
 from levelground.commands.report import ReportConfig, report
 from levelground.comparison.compare import compare_runs
-from levelground.config import load_recipe
 from levelground.datasets.dataset import read_dataset
 from levelground.datasets.groups import read_groups
 from levelground.datasets.near_duplicates import cached_fingerprint, fingerprint_scene
@@ -35,6 +34,7 @@ from levelground.imagery.legend_sources import read_legend
 from levelground.imagery.scene_pixels import SceneFile, read_labels
 from levelground.metrics.counts import read_counts
 from levelground.models.pretrained import read_state
+from levelground.recipe_files import load_recipe
 from levelground.runs import read_run
 from levelground.training.loop import Progress, TrainingState, load_state, save_state
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import JsonValue
 
 from levelground.adoption.adopted_runs import UNNAMED, TrainingName, adopted_card, find_adopted, warn_of_same_seed
-from levelground.config import Normalisation, WeightsOptions, load_recipe
+from levelground.config import Normalisation, WeightsOptions
 from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, DataError, ModelError, WeightsError
@@ -22,6 +22,7 @@ from levelground.models.model import Model
 from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, StateDict, read_state
 from levelground.models.smp_backend import WEIGHTS_FILE, save_model
 from levelground.models.spec import ModelSpec, dataset_spec, numbered_spec
+from levelground.recipe_files import load_recipe
 from levelground.records import sha256_file, sha256_json
 from levelground.runs import AdoptionRecord, ParametersRecord, Run, RunCard, run_name, write_card
 from levelground.tile_geometry import TileGeometry

@@ -146,7 +146,7 @@ def steps_per_epoch(recipe: Recipe, sizes: Sequence[tuple[int, int]]) -> int:
     """Return the number of steps that see as many pixels as the training scenes hold.
 
     Example:
-        >>> from levelground.config import load_recipe
+        >>> from levelground.recipe_files import load_recipe
         >>> steps_per_epoch(load_recipe("origin"), [(2448, 2448)] * 577)
         577
     """
