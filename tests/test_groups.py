@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rasterio.warp import transform
 
 from levelground.datasets.groups import Footprint, NamedLink, footprint_links, join_groups, pixel_links, read_groups
 from levelground.datasets.near_duplicates import (
@@ -234,6 +235,54 @@ def test_bounds_touch_and_overlap_to_half_a_pixel() -> None:
         ("a", "right of a", "a and right of a touch on the map"),
     ]
     assert footprint_links({}) == []
+
+
+def box_at(crs: str, longitude: float, latitude: float, side: float, pixel: float = 10) -> Footprint:
+    """A box around a place, in a system of metres."""
+    x, y = (values[0] for values in transform("EPSG:4326", crs, [longitude], [latitude]))
+    return Footprint(crs, x - side / 2, y - side / 2, x + side / 2, y + side / 2, pixel)
+
+
+@pytest.mark.parametrize(
+    ("west", "east", "longitude"),
+    [("EPSG:32637", "EPSG:32638", 42.0), ("EPSG:32660", "EPSG:32601", 180.0), ("EPSG:32736", "EPSG:3857", 35.0)],
+)
+def test_scenes_of_two_zones_are_linked_on_the_ground(west: str, east: str, longitude: float) -> None:
+    """At the border of two zones, at the antimeridian, in two projections: overlap is found, and a gap is not one."""
+    latitude = -20.0 if west == "EPSG:32736" else 55.0
+    km = 1 / (111.32 * np.cos(np.radians(latitude)))  # of longitude, degrees
+    stretch = 1 / np.cos(np.radians(latitude)) if east == "EPSG:3857" else 1.0
+    places = {
+        "a": box_at(west, longitude - 0.4 * km, latitude, 1280),
+        "b": box_at(east, longitude + 0.4 * km, latitude, 1280 * stretch),
+        "c": box_at(east, longitude + 1.8 * km, latitude, 1000 * stretch),
+    }
+    links = [(one.a, one.b, one.kind) for one in footprint_links(places)]
+    assert ("a", "b", "overlaps") in links
+    assert not [link for link in links if link[:2] == ("a", "c")]
+
+
+def test_degrees_and_metres_are_compared_and_far_zones_are_not() -> None:
+    """A box in degrees over one in metres; the same numbers in another zone are other ground."""
+    metres = box_at("EPSG:32637", 39.0, 55.0, 1000)
+    degrees = Footprint("EPSG:4326", 38.995, 54.998, 39.001, 55.0, 1e-4)
+    elsewhere = Footprint("EPSG:32638", metres.left, metres.bottom, metres.right, metres.top, 10)
+    local = Footprint('LOCAL_CS["x",UNIT["metre",1]]', metres.left, metres.bottom, metres.right, metres.top, 10)
+    links = footprint_links({"m": metres, "d": degrees, "e": elsewhere, "l": local})
+    assert [(one.a, one.b, one.text) for one in links] == [
+        ("d", "m", "d and m overlap on the ground, in unlike coordinate systems")
+    ]
+
+
+def test_two_spellings_of_one_system_are_one() -> None:
+    """An EPSG code and a PROJ string: scenes side by side touch, those apart do not."""
+    spelt = "+proj=utm +zone=37 +datum=WGS84 +units=m +no_defs"
+    places = {
+        "a": Footprint("EPSG:32637", 0, 0, 100, 100, 10),
+        "b": Footprint(spelt, 100, 0, 200, 100, 10),
+        "c": Footprint(spelt, 215, 0, 300, 100, 10),
+    }
+    assert [(one.a, one.b, one.kind) for one in footprint_links(places)] == [("a", "b", "touches")]
 
 
 def test_groups_join_names_and_links() -> None:

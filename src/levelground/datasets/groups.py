@@ -5,11 +5,13 @@ and an interval over them counts groups, not scenes.
 """
 
 import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from levelground.config import GroupsFrom, Layout
 from levelground.datasets.dataset import SceneRecord
@@ -22,6 +24,7 @@ from levelground.datasets.near_duplicates import (
     thumbnail_details,
 )
 from levelground.errors import DataError
+from levelground.imagery.grids import in_degrees, is_on_earth, moved
 from levelground.imagery.image_headers import read_header
 from levelground.imagery.scene_pixels import SceneFile
 
@@ -110,8 +113,6 @@ def _footprints(files: Sequence[SceneFile]) -> dict[str, Footprint]:
     """Read where georeferenced scenes lie."""
     footprints = {}
     for file in files:
-        if file.image.suffix.lower() not in (".tif", ".tiff"):
-            continue
         info = read_header(file.image)
         if info.crs is None or info.transform is None:
             continue
@@ -199,7 +200,8 @@ def footprint_links(footprints: Mapping[str, Footprint]) -> list[NamedLink]:
     """Link georeferenced scenes whose boxes overlap or touch, to half a pixel.
 
     Args:
-        footprints: Place of each scene on the map, by id; only scenes in the same reference system are compared.
+        footprints: Place of each scene on the map, by id. Boxes in unlike coordinate systems, such as two UTM zones,
+            are brought into one of the two.
     """
     ids = sorted(footprints)
     if len(ids) < 2:
@@ -219,7 +221,79 @@ def footprint_links(footprints: Mapping[str, Footprint]) -> list[NamedLink]:
             links.append(
                 NamedLink(a, b, kind, f"{a} and {b} {'overlap' if kind == 'overlaps' else 'touch'} on the map")
             )
+    return links + _links_across_systems(footprints, ids)
+
+
+def _links_across_systems(footprints: Mapping[str, Footprint], ids: Sequence[str]) -> list[NamedLink]:
+    """Link scenes in unlike coordinate systems: near ones by spheres around them, these by their outlines."""
+    on_earth = {crs: is_on_earth(crs) for crs in {one.crs for one in footprints.values()}}
+    ids = [scene for scene in ids if on_earth[footprints[scene].crs]]
+    system = np.array([footprints[scene].crs for scene in ids])
+    if len({*system.tolist()}) < 2:
+        return []
+    centre, radius = _spheres([footprints[scene] for scene in ids])
+    links = []
+    for i in range(len(ids) - 1):
+        apart = np.linalg.norm(centre[i + 1 :] - centre[i], axis=1)
+        near = (apart <= 1.01 * (radius[i + 1 :] + radius[i])) & (system[i + 1 :] != system[i])
+        for offset in np.flatnonzero(near):
+            a, b = ids[i], ids[i + 1 + int(offset)]
+            own, other = footprints[a], footprints[b]
+            if in_degrees(own.crs):
+                own, other = other, own
+            shared = _shared_width(own, other)
+            if shared >= -0.5 * own.pixel:
+                kind: Kind = "overlaps" if shared > 0.5 * own.pixel else "touches"
+                verb = "overlap" if kind == "overlaps" else "touch"
+                links.append(NamedLink(a, b, kind, f"{a} and {b} {verb} on the ground, in unlike coordinate systems"))
     return links
+
+
+def _outline(one: Footprint) -> list[tuple[float, float]]:
+    """List corners and middles of the sides of a box, in order around it."""
+    across, along = (one.left + one.right) / 2, (one.bottom + one.top) / 2
+    left, right, bottom, top = one.left, one.right, one.bottom, one.top
+    return [
+        (left, bottom), (across, bottom), (right, bottom), (right, along),
+        (right, top), (across, top), (left, top), (left, along),
+    ]  # fmt: skip
+
+
+def _spheres(boxes: Sequence[Footprint]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the middle of each box on the unit sphere, ``(n, 3)``, and the largest distance of its outline from it."""
+    places: NDArray[np.float64] = np.empty((len(boxes), 8, 2))
+    for crs in {one.crs for one in boxes}:
+        mine = [n for n, one in enumerate(boxes) if one.crs == crs]
+        around = tuple(place for n in mine for place in _outline(boxes[n]))
+        places[mine] = np.array(moved(crs, "EPSG:4326", around)).reshape(len(mine), 8, 2)
+    longitude, latitude = np.radians(places).transpose(2, 0, 1)
+    points = np.stack(
+        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], axis=-1
+    )
+    centre = points.mean(axis=1)
+    return centre, np.linalg.norm(points - centre[:, None], axis=2).max(axis=1)
+
+
+def _shared_width(own: Footprint, other: Footprint) -> float:
+    """Return how far two boxes reach into each other at the least, in units of the first's system; below 0: a gap.
+
+    Two convex outlines are apart if they are so along a normal of one of their sides (separating axes).
+    """
+    rectangle = np.array(_outline(own))
+    places = np.array(moved(other.crs, own.crs, tuple(_outline(other))))
+    if not np.isfinite(places).all():
+        return -math.inf
+    if in_degrees(own.crs):
+        places[:, 0] += 360 * np.round((rectangle[:, 0].mean() - places[:, 0].mean()) / 360)
+    least = math.inf
+    for outline in (rectangle, places):
+        side = np.roll(outline, -1, axis=0) - outline
+        normal = np.stack([side[:, 1], -side[:, 0]], axis=1)
+        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
+        first, second = rectangle @ normal.T, places @ normal.T
+        shared = np.minimum(first.max(0), second.max(0)) - np.maximum(first.min(0), second.min(0))
+        least = min(least, float(shared.min()))
+    return least
 
 
 def join_groups(ids: Iterable[str], named: Mapping[str, str], links: Sequence[NamedLink]) -> dict[str, str]:

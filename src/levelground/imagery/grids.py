@@ -128,8 +128,7 @@ def moved(own: str, other: str, places: tuple[tuple[float, float], ...]) -> tupl
 
     try:
         first, second = CRS.from_string(own), CRS.from_string(other)
-        on_earth = all(system.is_projected or system.is_geographic for system in (first, second))
-        if not on_earth or first == second:
+        if first == second or not (is_on_earth(own) and is_on_earth(other)):
             return places
         x, y = transform(first, second, [place[0] for place in places], [place[1] for place in places])
     except (rasterio.errors.RasterioError, rasterio.errors.CRSError, CPLE_BaseError):
@@ -261,7 +260,7 @@ def source_pixels(source: Grid, target: Grid, window: Window) -> tuple[NDArray[n
     down, across = (start + 0.5 + np.arange(n, dtype=np.float64) for start, n in ((row, height), (col, width)))
     cols, rows = np.meshgrid(across, down)
     if source.crs and target.crs and source.crs != target.crs:
-        wrap = 360 / abs(source.transform[0]) if _in_degrees(source.crs) and source.transform[0] else None
+        wrap = 360 / abs(source.transform[0]) if in_degrees(source.crs) and source.transform[0] else None
         x, y = _transformed(source.crs, target.crs, target.transform, back, (down, across))
         if wrap:  # the same meridian may be counted from -180 or from 0
             x = np.where((x < 0) | (x >= source.width), np.mod(x, wrap), x)
@@ -280,7 +279,19 @@ def on_grid(transform: Transform, x: Floats, y: Floats) -> tuple[Floats, Floats]
     return a * x + b * y + c, d * x + e * y + f
 
 
-def _in_degrees(crs: str) -> bool:
+def is_on_earth(crs: str) -> bool:
+    """Tell whether a coordinate system has a place on the earth; engineering and unknown systems have none."""
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        system = CRS.from_string(crs)
+    except CRSError:
+        return False
+    return bool(system.is_projected or system.is_geographic)
+
+
+def in_degrees(crs: str) -> bool:
     """Tell whether a coordinate system counts degrees."""
     from rasterio.crs import CRS
 
