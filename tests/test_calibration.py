@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from levelground.errors import ShapeError
-from levelground.statistics.descriptive import calibration_error
+from levelground.statistics.families import calibration_error
 
 
 def histogram(

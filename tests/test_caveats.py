@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 from builders.runs import adopted_card, build_dataset, build_run, noisy_counts
 
-from levelground.comparison import facts
-from levelground.comparison.compare import compare_runs
-from levelground.comparison.conditions import EvaluationLog, LoggedEvaluation
-from levelground.comparison.findings import (
+from levelground.comparison import caveats, facts
+from levelground.comparison.caveats import (
     cannot_show,
     evaluations_on_test,
     few_groups,
@@ -19,8 +17,10 @@ from levelground.comparison.findings import (
     rare_classes,
     twins,
     unknown_protocol,
-    what_would_decide,
 )
+from levelground.comparison.compare import compare_runs
+from levelground.comparison.conditions import EvaluationLog, LoggedEvaluation
+from levelground.comparison.findings import what_would_decide
 from levelground.comparison.record import Comparison
 from levelground.errors import RecordError
 
@@ -41,7 +41,7 @@ def study(folder: Path, errors: dict[str, float], *, scenes: int = 10, seeds: in
 def test_too_few_groups_to_reach_five_per_cent(tmp_path: Path) -> None:
     """Four groups and one pair: 2/2^4 = .125, so nothing could have been shown, and the page says what it takes."""
     comparison = study(tmp_path, {"unet": 0.1, "fpn": 0.5}, scenes=4)
-    assert cannot_show(comparison) == [facts.CannotShow(p_min=0.125, groups=4, pairs=1, groups_for_p=6)]
+    assert cannot_show(comparison) == [caveats.CannotShow(p_min=0.125, groups=4, pairs=1, groups_for_p=6)]
     assert [fact.detects for fact in what_would_decide(comparison)] == [False]
 
 
@@ -72,13 +72,13 @@ def test_a_decided_comparison_asks_for_nothing(tmp_path: Path) -> None:
 def test_few_groups_are_named_and_many_are_not(tmp_path: Path) -> None:
     """Under twenty groups the intervals are not vouched for."""
     comparison = study(tmp_path, {"unet": 0.2}, scenes=19)
-    assert few_groups(comparison) == [facts.FewGroups(groups=19, scenes=19, split="test")]
+    assert few_groups(comparison) == [caveats.FewGroups(groups=19, scenes=19, split="test")]
     assert few_groups(replace(comparison, n_groups=20)) == []
 
 
 def test_one_group_is_a_finding_of_its_own(tmp_path: Path) -> None:
     """One scene: no interval."""
-    assert few_groups(study(tmp_path, {"unet": 0.2}, scenes=1)) == [facts.OneGroup(groups=1, scenes=1, split="test")]
+    assert few_groups(study(tmp_path, {"unet": 0.2}, scenes=1)) == [caveats.OneGroup(groups=1, scenes=1, split="test")]
 
 
 def test_a_class_in_a_handful_of_groups_is_named(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_class_in_a_handful_of_groups_is_named(tmp_path: Path) -> None:
     counts[4:, 1] = 0
     comparison = compare_runs([build_run(tmp_path, "unet-s0", counts)])
     assert comparison.truth.groups == (30, 4, 30)
-    assert rare_classes(comparison) == [facts.RareClasses({"Rangeland": 4}, 30)]
+    assert rare_classes(comparison) == [caveats.RareClasses({"Rangeland": 4}, 30)]
     assert rare_classes(compare_runs([build_run(tmp_path, "fpn-s0", noisy_counts(30, 0.2, seed=1))])) == []
 
 
@@ -127,7 +127,7 @@ def test_twins_with_seeds_ask_the_architecture_question(tmp_path: Path) -> None:
     ]
     pair = next(pair for pair in comparison.architecture_pairs if pair.negative_control)
     assert twins(comparison) == [
-        facts.ControlHolds("unet twin", "unet", pair.delta, pair.interval, pair.p, pair.verdict)
+        caveats.ControlHolds("unet twin", "unet", pair.delta, pair.interval, pair.p, pair.verdict)
     ]
 
 
@@ -136,14 +136,14 @@ def test_twins_that_are_told_apart_are_a_warning(tmp_path: Path) -> None:
     comparison = with_twins(tmp_path, 3, twin_error=0.6)
     warning = next(finding for finding in comparison.findings if finding.code == "twins")
     assert warning.severity == "warning"
-    assert [type(fact) for fact in twins(comparison)] == [facts.ControlFailed]
+    assert [type(fact) for fact in twins(comparison)] == [caveats.ControlFailed]
 
 
 def test_twins_with_one_seed_warn_of_mere_seeds(tmp_path: Path) -> None:
     """Among weights, mere seeds are told apart: how often and by how much is shown."""
     comparison = with_twins(tmp_path, 1, twin_error=0.4)
     largest = abs(next(pair.delta for pair in comparison.pairs if pair.negative_control))
-    assert twins(comparison) == [facts.TwinSeeds("unet twin", "unet", pairs=1, apart=1, largest=largest)]
+    assert twins(comparison) == [caveats.TwinSeeds("unet twin", "unet", pairs=1, apart=1, largest=largest)]
     same = with_twins(tmp_path / "same", 1)
     undecided = tuple(replace(pair, verdict="undecided") for pair in same.pairs)
     assert [fact.apart for fact in twins(replace(same, pairs=undecided))] == [0]
@@ -178,9 +178,9 @@ def test_evaluations_on_the_test_scenes_are_counted(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(look) + "\n" for look in looks), encoding="utf-8")
     comparison = compare_runs(runs)
     assert comparison.test_evaluations == EvaluationLog(2, tuple(LoggedEvaluation(**look) for look in looks))
-    assert evaluations_on_test(comparison) == [facts.EvaluationsOnTest(total=2, runs=2)]
+    assert evaluations_on_test(comparison) == [caveats.EvaluationsOnTest(total=2, runs=2)]
     repeated = replace(comparison, test_evaluations=EvaluationLog(5, ()))
-    assert evaluations_on_test(repeated) == [facts.RepeatedEvaluationsOnTest(total=5, runs=2)]
+    assert evaluations_on_test(repeated) == [caveats.RepeatedEvaluationsOnTest(total=5, runs=2)]
     path.write_text("{oops\n", encoding="utf-8")
     with pytest.raises(RecordError, match=r"test_looks\.jsonl: line 1 is not JSON"):
         compare_runs(runs)
@@ -197,7 +197,7 @@ def test_blocks_of_one_raster_speak_of_it_only(tmp_path: Path) -> None:
     comparison = study(tmp_path, {"unet": 0.2})
     assert one_raster(comparison) == []
     raster = replace(comparison, dataset=replace(comparison.dataset, layout="raster"))
-    assert one_raster(raster) == [facts.OneRaster()]
+    assert one_raster(raster) == [caveats.OneRaster()]
 
 
 def test_a_clean_split_and_known_runs_raise_no_warning(tmp_path: Path) -> None:
@@ -216,4 +216,4 @@ def test_adopted_runs_are_named(tmp_path: Path) -> None:
         build_run(tmp_path, name, noisy_counts(8, 0.2, seed=1), arch="unknown", seed=None, card=adopted_card())
         for name in ("theirs", "others")
     ]
-    assert unknown_protocol(compare_runs(runs)) == [facts.UnknownProtocol(("theirs", "others"))]
+    assert unknown_protocol(compare_runs(runs)) == [caveats.UnknownProtocol(("theirs", "others"))]

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from builders.runs import LEGEND, build_dataset, build_run, noisy_counts, scene_counts, spread
 
+from levelground.comparison.caveats import LoneSeeds, LoneSeedsBeside, lone_seeds
 from levelground.comparison.compare import compare_runs, write_comparison
 from levelground.comparison.conditions import DatasetSummary, SeparatedGroup
-from levelground.comparison.facts import LoneHeadline, LoneSeeds, LoneSeedsBeside, Measure, Scope, WhatWouldDecide
-from levelground.comparison.findings import headline, lone_seeds, what_would_decide
+from levelground.comparison.facts import LoneHeadline, Measure, Scope, WhatWouldDecide
+from levelground.comparison.findings import headline, what_would_decide
 from levelground.comparison.record import Comparison, comparison_json, read_comparison
 from levelground.comparison.results import Finding
 from levelground.errors import ConfigError, RecordError

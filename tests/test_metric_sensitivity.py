@@ -7,7 +7,7 @@ from builders.counts import COUNTED, NAMES, made_up_counts
 from levelground.errors import ConfigError
 from levelground.metrics.named import mean_metrics, parse_metric
 from levelground.metrics.scores import mf1, miou
-from levelground.statistics.descriptive import rank_under_metrics, ranks
+from levelground.statistics.families import rank_under_metrics, ranks
 
 PRIMARY = parse_metric("official.miou", NAMES, COUNTED)
 

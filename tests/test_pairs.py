@@ -139,7 +139,7 @@ def test_senseless_settings_are_refused() -> None:
 
 def test_the_statistics_import_no_torch_and_no_pixels() -> None:
     """Counts are all they need."""
-    modules = ("statistics.architectures", "statistics.descriptive", "statistics.descriptive", "metrics.named")
+    modules = ("statistics.architectures", "statistics.families", "metrics.named")
     heavy = ("torch", "cv2", "matplotlib", "rasterio", "scipy.stats")
     code = "; ".join(f"import levelground.{name}" for name in modules)
     code += f"; import sys; print([name for name in {heavy} if name in sys.modules])"

@@ -12,6 +12,7 @@ from levelground.comparison.descriptions import (
     Faster,
     FasterTraining,
     StillLearning,
+    UnlikeMachines,
     UnlikeSteps,
     UnlikeTrainable,
     converges_first,
@@ -21,7 +22,6 @@ from levelground.comparison.descriptions import (
     unlike_steps,
     unlike_trainable,
 )
-from levelground.comparison.facts import UnlikeMachines
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import Convergence, Throughput
 

@@ -6,7 +6,7 @@ Written as :mod:`levelground.comparison.sentences` says.
 from collections.abc import Callable
 from typing import Any
 
-from levelground.comparison import facts
+from levelground.comparison import caveats
 from levelground.comparison.facts import Fact
 from levelground.comparison.text import (
     between,
@@ -20,7 +20,7 @@ from levelground.statistics.pairs import ALPHA
 from levelground.wording import decimal, gettext, ngettext, npgettext, pgettext, whole
 
 
-def _cannot_show(fact: facts.CannotShow) -> str:
+def _cannot_show(fact: caveats.CannotShow) -> str:
     shown = gettext(
         "No difference could have been shown with %(groups)s and %(pairs)s: the smallest Holm-adjusted p that can be "
         "reached is %(p)s, above %(alpha)s.",
@@ -33,7 +33,7 @@ def _cannot_show(fact: facts.CannotShow) -> str:
     return f"{shown} {needed}"
 
 
-def _few_groups(fact: facts.FewGroups) -> str:
+def _few_groups(fact: caveats.FewGroups) -> str:
     return ngettext(
         "There is only %(n)s group (%(scenes)s). Intervals from fewer than %(least)s groups are wide, and they assume "
         "that groups are alike.",
@@ -41,15 +41,15 @@ def _few_groups(fact: facts.FewGroups) -> str:
         "assume that groups are alike.",
         fact.groups,
         scenes=_scenes(fact),
-        least=whole(facts.FEW_GROUPS),
+        least=whole(caveats.FEW_GROUPS),
     )
 
 
-def _scenes(fact: facts.FewGroups) -> str:
+def _scenes(fact: caveats.FewGroups) -> str:
     return npgettext("apposition", "%(n)s %(split)s scene", "%(n)s %(split)s scenes", fact.scenes, split=fact.split)
 
 
-def _one_group(fact: facts.OneGroup) -> str:
+def _one_group(fact: caveats.OneGroup) -> str:
     return ngettext(
         "There is no interval and no test, because there is only %(n)s %(split)s scene, and one group cannot show how "
         "much others would differ. The scores describe this scene only.",
@@ -60,7 +60,7 @@ def _one_group(fact: facts.OneGroup) -> str:
     )
 
 
-def _rare_classes(fact: facts.RareClasses) -> str:
+def _rare_classes(fact: caveats.RareClasses) -> str:
     classes = [
         ngettext("%(name)s (in %(n)s group)", "%(name)s (in %(n)s groups)", n, name=name)
         for name, n in fact.classes.items()
@@ -72,12 +72,12 @@ def _rare_classes(fact: facts.RareClasses) -> str:
         "because other scenes may not contain these classes. Differences between runs are not affected.",
         len(classes),
         classes=listing(classes),
-        least=whole(facts.RARE_GROUPS),
+        least=whole(caveats.RARE_GROUPS),
         groups=whole(fact.groups),
     )
 
 
-def _lone_seeds(fact: facts.LoneSeeds) -> str:
+def _lone_seeds(fact: caveats.LoneSeeds) -> str:
     return ngettext(
         "The verdicts are about weights, not architectures, because %(names)s has only one run. Train at least 2 seeds "
         "of each architecture to compare architectures.",
@@ -88,7 +88,7 @@ def _lone_seeds(fact: facts.LoneSeeds) -> str:
     )
 
 
-def _lone_seeds_beside(fact: facts.LoneSeedsBeside) -> str:
+def _lone_seeds_beside(fact: caveats.LoneSeedsBeside) -> str:
     return ngettext(
         "%(names)s has only one run, so it is compared with the other runs as trained weights, not as an architecture. "
         "Train at least 2 seeds of each architecture to compare architectures.",
@@ -99,7 +99,7 @@ def _lone_seeds_beside(fact: facts.LoneSeedsBeside) -> str:
     )
 
 
-def _control(fact: facts.ControlHolds) -> dict[str, str]:
+def _control(fact: caveats.ControlHolds) -> dict[str, str]:
     return {
         "original": fact.original,
         "twin": fact.twin,
@@ -109,7 +109,7 @@ def _control(fact: facts.ControlHolds) -> dict[str, str]:
     }
 
 
-def _control_failed(fact: facts.ControlFailed) -> str:
+def _control_failed(fact: caveats.ControlFailed) -> str:
     return gettext(
         "The negative control failed: %(original)s and %(twin)s are one architecture under two names, but they are "
         "told apart (%(difference)s, 95 %% interval %(interval)s, %(p)s). One control in 20 fails by chance; do not "
@@ -118,7 +118,7 @@ def _control_failed(fact: facts.ControlFailed) -> str:
     )
 
 
-def _control_holds(fact: facts.ControlHolds) -> str:
+def _control_holds(fact: caveats.ControlHolds) -> str:
     if fact.interval is None:
         return gettext(
             "The negative control holds: %(original)s and %(twin)s are one architecture under two names, and they are "
@@ -132,7 +132,7 @@ def _control_holds(fact: facts.ControlHolds) -> str:
     )
 
 
-def _twin_seeds(fact: facts.TwinSeeds) -> str:
+def _twin_seeds(fact: caveats.TwinSeeds) -> str:
     texts = [
         gettext(
             "%(original)s and %(twin)s are one architecture under two names: only the seed differs.",
@@ -151,14 +151,14 @@ def _twin_seeds(fact: facts.TwinSeeds) -> str:
     return " ".join(texts)
 
 
-def _unlike_protocol(fact: facts.UnlikeProtocol) -> str:
+def _unlike_protocol(fact: caveats.UnlikeProtocol) -> str:
     return gettext(
         "The runs were not made alike: %(fields)s. A difference may come from this, not from the models.",
         fields=listing([_field(entry) for entry in fact.fields], most=4),
     )
 
 
-def _field(entry: facts.FieldValues) -> str:
+def _field(entry: caveats.FieldValues) -> str:
     values = [
         pgettext("field of the protocol", "%(value)s for %(runs)s", value=value, runs=listing(runs))
         for value, runs in entry.runs.items()
@@ -166,7 +166,7 @@ def _field(entry: facts.FieldValues) -> str:
     return f"{entry.field} ({'; '.join(values)})"
 
 
-def _unknown_protocol(fact: facts.UnknownProtocol) -> str:
+def _unknown_protocol(fact: caveats.UnknownProtocol) -> str:
     return ngettext(
         "How %(runs)s was trained is unknown, because it was adopted: nobody can check whether the protocol was the "
         "same and whether training used these test scenes.",
@@ -177,7 +177,7 @@ def _unknown_protocol(fact: facts.UnknownProtocol) -> str:
     )
 
 
-def _separated_groups(fact: facts.SeparatedGroups) -> str:
+def _separated_groups(fact: caveats.SeparatedGroups) -> str:
     first = fact.groups[0]
     return ngettext(
         "The split separates %(n)s group of scenes that belong together, such as %(scored)s (%(split)s) and %(other)s "
@@ -192,24 +192,24 @@ def _separated_groups(fact: facts.SeparatedGroups) -> str:
     )
 
 
-def _one_raster(fact: facts.OneRaster) -> str:
+def _one_raster(fact: caveats.OneRaster) -> str:
     return gettext(
         "All scenes are blocks of one raster: intervals and tests apply to this raster only, not to other places."
     )
 
 
-def _evaluations(fact: facts.EvaluationsOnTest) -> dict[str, str]:
+def _evaluations(fact: caveats.EvaluationsOnTest) -> dict[str, str]:
     return {
         "times": npgettext("evaluated", "%(n)s time", "%(n)s times", fact.total),
         "runs": npgettext("for", "%(n)s run", "%(n)s runs", fact.runs),
     }
 
 
-def _evaluations_on_test(fact: facts.EvaluationsOnTest) -> str:
+def _evaluations_on_test(fact: caveats.EvaluationsOnTest) -> str:
     return gettext("The test scenes were evaluated %(times)s for %(runs)s, no more than needed.", **_evaluations(fact))
 
 
-def _repeated_evaluations(fact: facts.RepeatedEvaluationsOnTest) -> str:
+def _repeated_evaluations(fact: caveats.RepeatedEvaluationsOnTest) -> str:
     return gettext(
         "The test scenes were evaluated %(times)s for %(runs)s. Whatever was chosen by test scores has test scores "
         "that are too good; choose by validation scores.",
@@ -218,20 +218,20 @@ def _repeated_evaluations(fact: facts.RepeatedEvaluationsOnTest) -> str:
 
 
 WRITERS: dict[type[Fact], Callable[[Any], str]] = {
-    facts.CannotShow: _cannot_show,
-    facts.FewGroups: _few_groups,
-    facts.OneGroup: _one_group,
-    facts.RareClasses: _rare_classes,
-    facts.LoneSeeds: _lone_seeds,
-    facts.LoneSeedsBeside: _lone_seeds_beside,
-    facts.ControlFailed: _control_failed,
-    facts.ControlHolds: _control_holds,
-    facts.TwinSeeds: _twin_seeds,
-    facts.UnlikeProtocol: _unlike_protocol,
-    facts.UnknownProtocol: _unknown_protocol,
-    facts.SeparatedGroups: _separated_groups,
-    facts.OneRaster: _one_raster,
-    facts.EvaluationsOnTest: _evaluations_on_test,
-    facts.RepeatedEvaluationsOnTest: _repeated_evaluations,
+    caveats.CannotShow: _cannot_show,
+    caveats.FewGroups: _few_groups,
+    caveats.OneGroup: _one_group,
+    caveats.RareClasses: _rare_classes,
+    caveats.LoneSeeds: _lone_seeds,
+    caveats.LoneSeedsBeside: _lone_seeds_beside,
+    caveats.ControlFailed: _control_failed,
+    caveats.ControlHolds: _control_holds,
+    caveats.TwinSeeds: _twin_seeds,
+    caveats.UnlikeProtocol: _unlike_protocol,
+    caveats.UnknownProtocol: _unknown_protocol,
+    caveats.SeparatedGroups: _separated_groups,
+    caveats.OneRaster: _one_raster,
+    caveats.EvaluationsOnTest: _evaluations_on_test,
+    caveats.RepeatedEvaluationsOnTest: _repeated_evaluations,
 }
 """What writes each type of fact that limits the answer."""

@@ -66,7 +66,7 @@ def _still_learning(fact: descriptions.StillLearning) -> str:
     )
 
 
-def _unlike_machines(fact: facts.UnlikeMachines) -> str:
+def _unlike_machines(fact: descriptions.UnlikeMachines) -> str:
     return gettext(
         "Speeds are not compared, because %(runs)s ran with different hardware, devices, precisions or numbers of "
         "threads.",
@@ -233,7 +233,7 @@ def _trained_elsewhere(fact: descriptions.TrainedElsewhere) -> str:
 
 
 WRITERS: dict[type[Fact], Callable[[Any], str]] = {
-    facts.UnlikeMachines: _unlike_machines,
+    descriptions.UnlikeMachines: _unlike_machines,
     descriptions.TrainedElsewhere: _trained_elsewhere,
     descriptions.ConvergesFirst: _converges_first,
     descriptions.StillLearning: _still_learning,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from levelground.comparison.facts import Fact, Measure, UnlikeMachines, measure_of
+from levelground.comparison.facts import Fact, Measure, measure_of
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import RunResult, Severity
 
@@ -65,6 +65,16 @@ class FasterTraining(Fact):
     def figures(self) -> dict[str, object]:
         """The speeds."""
         return {"train_images_per_s": self.speeds}
+
+
+@dataclass(frozen=True)
+class UnlikeMachines(Fact):
+    """Runs from unlike machines, one of each: speeds are not compared."""
+
+    code = "unlike_machines"
+    severity = "warning"
+    kept = ("runs",)
+    runs: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,14 @@ from levelground.metrics.named import (
 from levelground.metrics.scores import Counted, Scoring, boundary_iou, miou
 from levelground.runs import Run
 from levelground.statistics.architectures import ArchitecturePair
-from levelground.statistics.descriptive import calibration_error, rank_under_metrics, ranks
-from levelground.statistics.families import Family, FamilyStatistics, StackedCounts
+from levelground.statistics.families import (
+    Family,
+    FamilyStatistics,
+    StackedCounts,
+    calibration_error,
+    rank_under_metrics,
+    ranks,
+)
 from levelground.statistics.intervals import ends, jackknife_se, t_interval
 from levelground.statistics.pairs import ALPHA, Estimate, PairEstimate
 from levelground.statistics.permutation import smallest_p

@@ -37,7 +37,7 @@ from levelground.statistics.architectures import (
     architecture_scores,
     compare_architectures,
 )
-from levelground.statistics.descriptive import (
+from levelground.statistics.families import (
     Calibration,
     CalibrationError,
     MetricRanking,

@@ -1,0 +1,299 @@
+"""What limits a comparison's answer: few groups, few seeds, rare classes, unlike protocols, repeated evaluations.
+
+Each function takes a comparison and returns facts; :mod:`levelground.comparison.caveat_sentences` writes them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from levelground.comparison.conditions import SeparatedGroup
+from levelground.comparison.facts import Fact
+from levelground.comparison.record import Comparison
+from levelground.comparison.results import Interval, block_json
+from levelground.statistics.pairs import ALPHA, VerdictWord
+
+FEW_GROUPS = 20
+"""Below as many groups, intervals are not known to cover what they promise (docs/experiments.md)."""
+
+RARE_GROUPS = 5
+"""With a class in as few groups, a run's own interval covered .84 to .92, not .95 (docs/experiments.md)."""
+
+
+@dataclass(frozen=True)
+class CannotShow(Fact):
+    """Even the largest difference could not have reached p ≤ .05."""
+
+    code = "cannot_show"
+    severity = "warning"
+    kept = ("p_min", "groups", "groups_for_p")
+    p_min: float
+    groups: int
+    pairs: int
+    groups_for_p: int
+
+
+@dataclass(frozen=True)
+class FewGroups(Fact):
+    """Few groups: intervals are wide."""
+
+    code = "few_groups"
+    severity = "warning"
+    kept = ("groups", "scenes")
+    groups: int
+    scenes: int
+    split: str
+
+
+@dataclass(frozen=True)
+class OneGroup(FewGroups):
+    """One group: no interval and no test."""
+
+    code = "one_group"
+
+
+@dataclass(frozen=True)
+class RareClasses(Fact):
+    """Counted classes in so few groups that another draw of test scenes might have missed them."""
+
+    code = "rare_classes"
+    severity = "warning"
+    kept = ("classes", "groups")
+    classes: Mapping[str, int]
+    groups: int
+
+
+@dataclass(frozen=True)
+class LoneSeeds(Fact):
+    """Architectures with one seed beside others with more: verdicts fall back to weights."""
+
+    code = "lone_seeds"
+    severity = "warning"
+    kept = ("architectures",)
+    architectures: tuple[str, ...]
+
+
+class LoneSeedsBeside(LoneSeeds):
+    """Architectures with one seed beside two or more with more: they are compared as trained weights."""
+
+
+@dataclass(frozen=True)
+class _Twins(Fact):
+    code = "twins"
+    twin: str
+    original: str
+
+
+@dataclass(frozen=True)
+class ControlHolds(_Twins):
+    """The negative control: an architecture was not told apart from its twin."""
+
+    kept = ("twin", "original", "delta", "verdict")
+    delta: float | None
+    interval: Interval
+    p: float | None
+    verdict: VerdictWord
+
+
+@dataclass(frozen=True)
+class ControlFailed(ControlHolds):
+    """The negative control failed: an architecture was told apart from its twin."""
+
+    severity = "warning"
+
+
+@dataclass(frozen=True)
+class TwinSeeds(_Twins):
+    """How often an architecture's weights are told apart from its twin's, where only seeds differ."""
+
+    severity = "warning"
+    pairs: int
+    apart: int
+    largest: float | None
+
+    @property
+    def figures(self) -> dict[str, object]:
+        """The two names, the pairs, those told apart and the largest difference."""
+        names: dict[str, object] = {"twin": self.twin, "original": self.original}
+        return names | {"pairs": self.pairs, "apart": self.apart, "largest": self.largest}
+
+
+@dataclass(frozen=True)
+class FieldValues:
+    """A field of the training protocol: each value with the labels of the runs that have it."""
+
+    field: str
+    runs: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class UnlikeProtocol(Fact):
+    """Fields of the training protocol in which the runs differ, as was allowed."""
+
+    code = "unlike_protocol"
+    severity = "warning"
+    fields: tuple[FieldValues, ...]
+
+    @property
+    def figures(self) -> dict[str, object]:
+        """The fields."""
+        return {"fields": [entry.field for entry in self.fields]}
+
+
+@dataclass(frozen=True)
+class UnknownProtocol(Fact):
+    """Adopted runs: how they were trained is not known."""
+
+    code = "unknown_protocol"
+    severity = "warning"
+    kept = ("runs",)
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SeparatedGroups(Fact):
+    """Groups with scenes on both sides of the split: training may have seen a part of test scenes."""
+
+    code = "split_separates_groups"
+    severity = "warning"
+    groups: tuple[SeparatedGroup, ...]
+    split: str
+
+    @property
+    def figures(self) -> dict[str, object]:
+        """The groups."""
+        return {"groups": [block_json(entry) for entry in self.groups]}
+
+
+@dataclass(frozen=True)
+class OneRaster(Fact):
+    """All scenes are blocks of one raster."""
+
+    code = "one_raster"
+    severity = "warning"
+
+
+@dataclass(frozen=True)
+class EvaluationsOnTest(Fact):
+    """The test scenes were evaluated no more often than there are runs."""
+
+    code = "test_looks"
+    kept = ("total", "runs")
+    total: int
+    runs: int
+
+
+class RepeatedEvaluationsOnTest(EvaluationsOnTest):
+    """The test scenes were evaluated more often than there are runs."""
+
+    severity = "warning"
+
+
+def find_caveats(comparison: Comparison) -> list[Fact]:
+    """Return all findings about what the answer rests on, in reading order."""
+    return [
+        *cannot_show(comparison),
+        *few_groups(comparison),
+        *rare_classes(comparison),
+        *lone_seeds(comparison),
+        *twins(comparison),
+        *unlike_protocol(comparison),
+        *unknown_protocol(comparison),
+        *separated_groups(comparison),
+        *one_raster(comparison),
+        *evaluations_on_test(comparison),
+    ]
+
+
+def cannot_show(comparison: Comparison) -> list[Fact]:
+    """Find out whether even the largest difference could not have reached p ≤ .05."""
+    pairs = comparison.decisive_pairs
+    least = min((pair.p_min for pair in comparison.pairs if not pair.negative_control), default=0.0)
+    if not pairs or comparison.about_architectures or least <= ALPHA:
+        return []
+    return [CannotShow(least, comparison.n_groups, len(pairs), comparison.groups_for_p)]
+
+
+def few_groups(comparison: Comparison) -> list[Fact]:
+    """Find out whether one group gives no interval, or few groups give wide ones."""
+    groups = comparison.n_groups
+    if groups >= FEW_GROUPS:
+        return []
+    fact = OneGroup if groups < 2 else FewGroups
+    return [fact(groups, len(comparison.scenes), comparison.split)]
+
+
+def rare_classes(comparison: Comparison) -> list[Fact]:
+    """Find counted classes that lie in so few groups that another draw of test scenes might have missed them."""
+    present = zip(comparison.legend.classes, comparison.truth.groups, strict=True)
+    rare = {entry.name: n for entry, n in present if entry.counted and 0 < n < RARE_GROUPS}
+    return [RareClasses(rare, comparison.n_groups)] if rare and comparison.n_groups >= FEW_GROUPS else []
+
+
+def lone_seeds(comparison: Comparison) -> list[Fact]:
+    """Find architectures with one seed beside others with more: they are compared as trained weights."""
+    alone = tuple(entry.name for entry in comparison.candidates if entry.seeds < 2)
+    fact = LoneSeedsBeside if comparison.about_architectures else LoneSeeds
+    return [fact(alone)] if 0 < len(alone) < len(comparison.candidates) else []
+
+
+def twins(comparison: Comparison) -> list[Fact]:
+    """Ask the negative control: one architecture under two names must not be told apart from itself."""
+    twin_of = {entry.name: entry.twin_of for entry in comparison.architectures if entry.twin_of}
+    found: list[Fact] = []
+    for twin, original in twin_of.items():
+        pair = next((p for p in comparison.architecture_pairs if {p.a, p.b} == {twin, original}), None)
+        if pair is None:
+            found.append(_twin_seeds(comparison, twin, original))
+        else:
+            fact = ControlFailed if pair.verdict in ("better", "worse") else ControlHolds
+            found.append(fact(twin, original, pair.delta, pair.interval, pair.p, pair.verdict))
+    return found
+
+
+def _twin_seeds(comparison: Comparison, twin: str, original: str) -> TwinSeeds:
+    """With one seed a side: how easily mere seeds are told apart among weights."""
+    own = {entry.name: set(entry.runs) for entry in comparison.architectures}
+    pairs = [
+        pair
+        for pair in comparison.pairs
+        if (pair.a in own[twin] and pair.b in own[original]) or (pair.b in own[twin] and pair.a in own[original])
+    ]
+    apart = sum(pair.verdict in ("better", "worse") for pair in pairs)
+    largest = max((abs(pair.delta) for pair in pairs if pair.delta is not None), default=None)
+    return TwinSeeds(twin, original, len(pairs), apart, largest)
+
+
+def unlike_protocol(comparison: Comparison) -> list[Fact]:
+    """Find what was not alike and was allowed."""
+    fields = []
+    for entry in comparison.protocol_differences:
+        runs: dict[str, list[str]] = {}
+        for name, value in entry.values.items():
+            runs.setdefault(str(value), []).append(comparison.labels[name])
+        fields.append(FieldValues(entry.field, runs))
+    return [UnlikeProtocol(tuple(fields))] if fields else []
+
+
+def unknown_protocol(comparison: Comparison) -> list[Fact]:
+    """Find adopted runs: how they were trained is not known."""
+    adopted = tuple(run.label for run in comparison.runs if run.adopted)
+    return [UnknownProtocol(adopted)] if adopted else []
+
+
+def separated_groups(comparison: Comparison) -> list[Fact]:
+    """Find groups with scenes on both sides of the split: test scenes that training may have seen a part of."""
+    found = comparison.separated_groups
+    return [SeparatedGroups(found, comparison.split)] if found else []
+
+
+def one_raster(comparison: Comparison) -> list[Fact]:
+    """Find out whether all scenes are blocks of one raster."""
+    return [OneRaster()] if comparison.dataset.layout == "raster" else []
+
+
+def evaluations_on_test(comparison: Comparison) -> list[Fact]:
+    """Find how often the test scenes were evaluated."""
+    total, runs = comparison.test_evaluations.total, len(comparison.runs)
+    if comparison.split != "test" or not total:
+        return []
+    return [RepeatedEvaluationsOnTest(total, runs) if total > runs else EvaluationsOnTest(total, runs)]
