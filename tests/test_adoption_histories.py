@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from levelground.adoption.weights import read_origin_history
+from levelground.adoption.histories import read_history_file, read_origin_history
 from levelground.errors import DataError
 from levelground.history import HistoryLine
 
@@ -96,3 +96,81 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, content: bytes) -> None:
         read_origin_history(path)
     with pytest.raises(DataError, match=r"unreadable history \(.*No such file.*\)"):
         read_origin_history(tmp_path / "nothing.json")
+
+
+LOGS = {
+    "keras.json": (
+        json.dumps({"loss": [0.9, 0.5], "accuracy": [0.4, 0.6], "val_loss": [0.8, 0.6], "val_mean_io_u": [0.2, 0.3]}),
+        [("val", 1, 1, 0.9, 0.8, 0.2), ("val", 2, 2, 0.5, 0.6, 0.3)],
+    ),
+    "keras.csv": (
+        "epoch,accuracy,loss,val_accuracy,val_loss\n0,0.4,0.9,0.3,0.8\n1,0.6,0.5,0.5,0.6\n",
+        [("val", 1, 1, 0.9, 0.8, None), ("val", 2, 2, 0.5, 0.6, None)],
+    ),
+    "metrics.csv": (
+        "epoch,lr-Adam,step,train_loss_step,train_loss_epoch,val_loss,val_iou\n"
+        "0,0.001,0,0.9,,,\n0,0.001,1,0.8,,,\n0,,1,,,0.7,0.2\n0,,1,,0.85,,\n1,0.001,2,nan,,,\n1,,3,,,0.6,0.3\n",
+        [
+            ("step", 1, 1, 0.9, None, None), ("step", 2, 1, 0.8, None, None),
+            ("val", 2, 1, 0.85, 0.7, 0.2), ("val", 4, 2, None, 0.6, 0.3),
+        ],
+    ),
+    "results.csv": (
+        "             epoch,    train/box_loss,    train/seg_loss,      val/box_loss,  val/seg_loss\n"
+        "                      1,                    0.5,                    0.25,                  1.0,         0.5\n",
+        [("val", 1, 1, 0.75, 1.5, None)],
+    ),
+    "scalars.json": (
+        '{"lr": 0.01, "loss": 0.9, "iter": 50, "step": 50}\n{"mIoU": 41.0, "aAcc": 80.0, "step": 50}\n',
+        [("step", 50, None, 0.9, None, None), ("val", 50, None, None, None, 0.41)],
+    ),
+    "trainer_state.json": (
+        '{"log_history": [{"epoch": 0.5, "loss": 0.9, "step": 10}, {"epoch": 1.0, "eval_loss": 0.7, "step": 20}]}',
+        [("step", 10, 0.5, 0.9, None, None), ("val", 20, 1.0, None, 0.7, None)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_logs_of_other_trainers_are_read(tmp_path: Path, name: str) -> None:
+    """Epochs and steps that begin at 0 count from 1; IoU in per cent becomes a fraction; parts of a loss are added."""
+    text, expected = LOGS[name]
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    lines, _ = read_history_file(tmp_path / name)
+    found = [(x.kind, x.step, x.epoch, x.train_loss, x.val_own_loss, x.val_own_iou) for x in lines]
+    assert found == [
+        tuple(pytest.approx(value) if isinstance(value, float) else value for value in row) for row in expected
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("a.csv", "epoch,loss\n0,0.9\n1,high\n", "loss of entry 2 is 'high', expected a number"),
+        ("a.csv", "epoch,loss\n0,0.9\n1\n", "line 3 has 1 columns, expected 2"),
+        ("a.csv", "name,size\na,1\n", "no training history: its columns are name, size. Expected epoch or step with"),
+        ("a.csv", "", "no training history. Expected CSV with columns"),
+        ("a.log", "Epoch 1: loss 0.9", "no training history. Expected CSV with columns"),
+        ("a.json", '{"loss": [1, 2], "val_loss": [1]}', "lists of unlike length (loss 2, val_loss 1)"),
+        ("a.json", '{"loss": [true]}', "loss of entry 1 is 'True', expected a number"),
+        ("a.json", '{"loss": 1}\n{"loss": ', "line 2 is not JSON"),
+        ("a.json", "[1, 2]", "entry 1 is '1', expected an object"),
+        ("a.json", "{}", "no training history. Expected a JSON object with keys such as"),
+        ("events.out.tfevents.1.host", "x", "is TensorBoard's event file. Download its scalars as CSV or JSON"),
+    ],
+)
+def test_logs_that_cannot_be_read_whole_are_refused(tmp_path: Path, name: str, text: str, fault: str) -> None:
+    """In one line with the file and the place."""
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=re.escape(fault)) as refused:
+        read_history_file(tmp_path / name)
+    assert str(refused.value).startswith(str(tmp_path / name))
+    assert "\n" not in str(refused.value)
+
+
+def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    """A diverged loss is no point of a curve."""
+    path = tmp_path / "a.json"
+    path.write_text('{"tl": [0.5, Infinity, NaN], "val_meanIoU": [0.1]}', encoding="utf-8")
+    lines, _ = read_history_file(path)
+    assert [line.train_loss for line in lines if line.kind == "step"] == [0.5, None, None]

@@ -105,8 +105,9 @@ def adopt(
         normalise (Literal['none', 'imagenet', 'data']): How inputs were normalised in
             training: none (values 0 to 1, as in the origin study), imagenet, or data (the
             training scenes' means).
-        history (path | None): The origin study's history (*_trainhist.json), drawn with the
-            other runs' learning curves.
+        history (path | None): Training history, beside weights or predictions or alone: the
+            origin study's (*_trainhist.json), Keras', Lightning's or ultralytics' log, or
+            another CSV or JSON by epoch or step.
         predictions (path | None): Folder of predictions in place of weights, one file a
             scene: masks of colours or class indices, or arrays (.npy, .npz) of classes or
             probabilities.

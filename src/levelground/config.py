@@ -267,7 +267,8 @@ class WeightsOptions:
     """How inputs were normalised in training: none (values 0 to 1, as in the origin study), imagenet, or data (the
     training scenes' means)."""
     history: Path | None = None
-    """The origin study's history (*_trainhist.json), drawn with the other runs' learning curves."""
+    """Training history, beside weights or predictions or alone: the origin study's (*_trainhist.json), Keras',
+    Lightning's or ultralytics' log, or another CSV or JSON by epoch or step."""
 
 
 @dataclass(frozen=True, config=_NO_EXTRAS)

@@ -67,6 +67,8 @@ class HistoryLine(OpenRecord):
     """Validation loss of an adopted history, by the other tool's definition."""
     val_image_iou: Number = None
     """Micro IoU per image, averaged over images, of an adopted history."""
+    val_own_iou: Number = None
+    """Validation IoU of an adopted history, by the other tool's definition."""
     time_s: Number = None
     """Time in training and validation so far, seconds."""
 

@@ -17,7 +17,7 @@ from levelground.commands import compare as compare_command
 from levelground.commands.adopt import AdoptConfig, adopt
 from levelground.config import PredictionOptions, WeightsOptions
 from levelground.datasets.dataset import Dataset
-from levelground.errors import ConfigError, RecordError
+from levelground.errors import ConfigError, DataError, RecordError
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.history import read_history
 from levelground.imagery.legend import IGNORE
@@ -83,12 +83,43 @@ def test_masks_are_counted_on_the_split_that_is_asked_for(dataset: Dataset, tmp_
 
 
 @pytest.mark.parametrize("both", [True, False])
-def test_one_of_weights_and_masks_is_needed(dataset: Dataset, tmp_path: Path, both: bool) -> None:
-    """Neither is nothing to adopt, both are two."""
+def test_one_of_weights_masks_and_history_is_needed(dataset: Dataset, tmp_path: Path, both: bool) -> None:
+    """None is nothing to adopt, weights and masks are two."""
     config = AdoptConfig(study=dataset.folder, **({"weights": tmp_path, "predictions": tmp_path} if both else {}))
-    text = "give either a file of weights or --predictions FOLDER, and not both."
+    text = "nothing to adopt. Give a file of weights, --predictions FOLDER or --history FILE."
+    text = "give either a file of weights or --predictions FOLDER, and not both." if both else text
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         adopt(config)
+
+
+def test_a_history_is_adopted_alone_and_predictions_join_it(dataset: Dataset, tmp_path: Path) -> None:
+    """In this order, and both at once; the curves are drawn with the compared run."""
+    (tmp_path / "theirs.csv").write_text("epoch,loss,val_loss\n0,0.9,0.8\n1,0.5,0.6\n", encoding="utf-8")
+    network = WeightsOptions(history=tmp_path / "theirs.csv")
+    alone = adopt(AdoptConfig(study=dataset.folder, network=network))
+    assert (alone.name, alone.adopted, alone.card.evaluations) == ("theirs", True, {})
+    assert [line.val_own_loss for line in read_history(alone)] == [0.8, 0.6]
+    masks = save_masks(tmp_path / "m", 0.2, 1)
+    joined = adopt(AdoptConfig(study=dataset.folder, predictions=masks, name="theirs"))
+    both = adopt(AdoptConfig(study=dataset.folder, predictions=masks, network=network, name="both"))
+    for run in (joined, both):
+        assert [line.train_loss for line in read_history(run)] == [0.9, 0.5]
+        assert list(run.card.evaluations) == ["test"]
+        assert run.card.adopted_from.masks == "m"
+    assert main(["compare", str(dataset.folder)]) == 0
+
+
+def test_a_history_that_is_refused_leaves_no_run(dataset: Dataset, tmp_path: Path) -> None:
+    """Neither alone nor beside predictions."""
+    (tmp_path / "log.csv").write_text("name,size\na,1\n", encoding="utf-8")
+    for masks in (None, save_masks(tmp_path / "m", 0.2, 1)):
+        with pytest.raises(DataError, match=r"log\.csv: no training history"):
+            adopt(
+                AdoptConfig(
+                    study=dataset.folder, predictions=masks, network=WeightsOptions(history=tmp_path / "log.csv")
+                )
+            )
+        assert not (dataset.folder / "runs").exists()
 
 
 def test_flags_of_weights_beside_masks_are_refused(dataset: Dataset, tmp_path: Path) -> None:

@@ -174,7 +174,8 @@ def adopt_predictions(
     card = adopted_card(dataset, label, identity, training)
     card = dataclasses.replace(card, adopted_from=AdoptionRecord(masks=folder.resolve().name))
     if old is not None:
-        card = dataclasses.replace(old.card, known_as=training.known_as, seed=training.seed)
+        origin = dataclasses.replace(old.card.adopted_from or AdoptionRecord(), masks=folder.resolve().name)
+        card = dataclasses.replace(old.card, known_as=training.known_as, seed=training.seed, adopted_from=origin)
     codings = tell_mask_codings(files.values(), dataset.legend, class_map)
     rules = ReadingRules(codings, options.snap_colours, class_map, options.blue_first, options.align)
     run = Run(target, card)

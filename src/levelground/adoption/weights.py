@@ -1,7 +1,6 @@
 """Adoption of weights that another tool trained: architecture detection, normalisation, outputs, run card."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
-from pydantic import JsonValue
 
 from levelground.adoption.adopted_runs import UNNAMED, TrainingName, adopted_card, find_adopted, warn_of_same_seed
+from levelground.adoption.histories import read_history_file
 from levelground.config import Normalisation, WeightsOptions
 from levelground.console import say
 from levelground.datasets.dataset import Dataset
-from levelground.errors import ConfigError, DataError, ModelError, WeightsError
-from levelground.history import HistoryLine, append_history, truncate_history
+from levelground.errors import ConfigError, ModelError, WeightsError
+from levelground.history import append_history, truncate_history
 from levelground.models.build import ALIASES, arch_names, build_model, canonical_arch, measure_size
 from levelground.models.model import Model
 from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, StateDict, read_state
@@ -26,95 +25,6 @@ from levelground.recipe_files import load_recipe
 from levelground.records import sha256_file, sha256_json
 from levelground.runs import AdoptionRecord, ParametersRecord, Run, RunCard, run_name, write_card
 from levelground.tile_geometry import TileGeometry
-
-BY_EPOCH = ("train_loss", "val_loss", "val_meanIoU")
-BY_STEP = ("tl", "vl", "viou")
-
-
-def read_origin_history(path: Path) -> tuple[list[HistoryLine], JsonValue]:
-    """Read a history file of the origin study.
-
-    Args:
-        path: The JSON file.
-    Returns:
-        Lines for ``history.jsonl`` in the order of their steps, and the file's ``metadata``.
-    Raises:
-        DataError: The file is unreadable, lacks every key, or a value is not a list of numbers.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: unreadable history ({error}). Give the JSON file that training wrote.") from error
-    keys = BY_EPOCH + BY_STEP
-    if not isinstance(content, dict) or not any(key in content for key in keys):
-        raise DataError(f"{path}: no training history. Expected a JSON object with keys such as {', '.join(keys)}.")
-    values = {key: list(_numbers(content.get(key, []), path, key)) for key in keys}
-    lines = [*_step_lines(values), *_image_lines(values), *_epoch_lines(values)]
-    return sorted(lines, key=lambda line: line.step), content.get("metadata")
-
-
-def _epochs(values: dict[str, list[float | None]]) -> int:
-    return max(1, *(len(values[key]) for key in BY_EPOCH))
-
-
-def _step_lines(values: dict[str, list[float | None]]) -> Iterator[HistoryLine]:
-    """Yield training steps; they are spread evenly over the epochs."""
-    epochs, losses = _epochs(values), values["tl"]
-    for number, loss in enumerate(losses, start=1):
-        yield HistoryLine(kind="step", step=number, epoch=number * epochs / len(losses), train_loss=loss)
-
-
-def _image_lines(values: dict[str, list[float | None]]) -> Iterator[HistoryLine]:
-    """Yield validation images, one a line, at the end of the epoch that they were scored after."""
-    epochs, n = _epochs(values), max(len(values["vl"]), len(values["viou"]))
-    for number in range(n):
-        epoch = number * epochs // n + 1
-        yield HistoryLine(
-            kind="val_image",
-            step=_step_at(values, epoch),
-            epoch=epoch,
-            image=number + 1,
-            val_own_loss=_at(values["vl"], number),
-            val_image_iou=_at(values["viou"], number),
-        )
-
-
-def _epoch_lines(values: dict[str, list[float | None]]) -> Iterator[HistoryLine]:
-    """Yield epochs, as validations."""
-    if any(values[key] for key in BY_EPOCH):
-        for number in range(_epochs(values)):
-            yield HistoryLine(
-                kind="val",
-                step=_step_at(values, number + 1),
-                epoch=number + 1,
-                train_loss=_at(values["train_loss"], number),
-                val_own_loss=_at(values["val_loss"], number),
-                val_image_iou=_at(values["val_meanIoU"], number),
-            )
-
-
-def _step_at(values: dict[str, list[float | None]], epoch: int) -> int:
-    """Return the last training step of an epoch; the epoch itself where steps were not kept."""
-    return round(epoch * len(values["tl"]) / _epochs(values)) or epoch
-
-
-def _at(values: list[float | None], number: int) -> float | None:
-    """Return the value at one place, where the file has one."""
-    return values[number] if number < len(values) else None
-
-
-def _numbers(value: object, path: Path, key: str) -> Iterator[float | None]:
-    """Yield the numbers of a list, or of lists in it (steps kept epoch by epoch), in order."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _numbers(item, path, key)
-    elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        yield None if value is None else float(value)
-    else:
-        raise DataError(
-            f"{path}: {key} holds {value!r}, expected a list of numbers. Give the file as training wrote it."
-        )
-
 
 _WRAPPERS = ("module.", "model.", "network.", "_orig_mod.")  # data-parallel, Lightning, ours, torch.compile
 
@@ -142,7 +52,7 @@ def adopt_weights(weights: Path, dataset: Dataset, options: WeightsOptions, trai
         ConfigError: The number of classes does not fit, or the name is taken.
         DataError: The history is unreadable.
     """
-    lines, metadata = read_origin_history(options.history) if options.history else ([], None)
+    lines, metadata = read_history_file(options.history) if options.history else ([], None)
     model = _load(weights, dataset, options)
     spec = model.spec
     identity = sha256_json([sha256_file(weights), spec.arch, spec.encoder, spec.outputs, spec.mean, spec.std])

@@ -1,7 +1,7 @@
 """Make a run of another tool's weights or predicted masks, to be evaluated and compared like any other."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import ConfigDict
@@ -9,6 +9,10 @@ from pydantic.dataclasses import dataclass
 
 from levelground.config import PredictionOptions, Seed, WeightsOptions
 from levelground.runs import Run
+
+if TYPE_CHECKING:
+    from levelground.adoption.adopted_runs import TrainingName
+    from levelground.datasets.dataset import Dataset
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -50,22 +54,20 @@ def adopt(config: AdoptConfig) -> Run:
     from levelground.errors import ConfigError
     from levelground.records import one_writer
 
-    if (config.weights is None) == (config.predictions is None):
+    history = config.network.history
+    if config.weights is not None and config.predictions is not None:
         raise ConfigError("give either a file of weights or --predictions FOLDER, and not both.")
+    if config.weights is None and config.predictions is None and history is None:
+        raise ConfigError("nothing to adopt. Give a file of weights, --predictions FOLDER or --history FILE.")
     dataset, training = read_dataset(config.study), TrainingName(config.name, config.as_, config.seed)
-    if config.predictions is not None:
+    if config.weights is None:
         _refuse_flags_of_weights(config)
-        from levelground.adoption.predictions import adopt_predictions
-
         with one_writer(dataset.folder):
-            run = adopt_predictions(config.predictions, dataset, config.reading, training)
-        say(f"Next: levelground compare {dataset.folder}")
-        return run
+            return _adopt_results(config, dataset, training)
     if config.reading != PredictionOptions():
         raise ConfigError(
             "--split, --names, --class-map, --snap-colours and --blue-first read --predictions, not weights."
         )
-    assert config.weights is not None  # one of the two is given
     from levelground.adoption.weights import adopt_weights
     from levelground.exporting.model_card import write_model_card
 
@@ -76,11 +78,32 @@ def adopt(config: AdoptConfig) -> Run:
     return run
 
 
+def _adopt_results(config: AdoptConfig, dataset: "Dataset", training: "TrainingName") -> Run:
+    """Adopt predictions, a history, or both."""
+    from levelground.adoption.histories import adopt_history, attach_history, read_history_file
+    from levelground.console import say
+
+    history = config.network.history
+    if config.predictions is None:
+        assert history is not None  # one of the three is given
+        run = adopt_history(history, dataset, training)
+        say(f"Adopted as {run.folder}: a history, without predictions to compare. --predictions may add them.")
+        return run
+    read = read_history_file(history) if history is not None else None
+    from levelground.adoption.predictions import adopt_predictions
+
+    run = adopt_predictions(config.predictions, dataset, config.reading, training)
+    if read is not None:
+        run = attach_history(run, *read)
+    say(f"Next: levelground compare {dataset.folder}")
+    return run
+
+
 def _refuse_flags_of_weights(config: AdoptConfig) -> None:
     """Refuse flags that describe a network where masks are adopted."""
     from levelground.errors import ConfigError
 
-    given = ("arch", "encoder", "classes", "outputs", "history")
+    given = ("arch", "encoder", "classes", "outputs")
     first = next((flag for flag in given if getattr(config.network, flag)), None)
     if first is not None:
         raise ConfigError(f"--{first} describes weights, --predictions gives masks. Leave --{first} away.")

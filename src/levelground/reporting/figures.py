@@ -95,8 +95,8 @@ def _all_figures(
 _CURVE_NAMES = {
     "train_loss_steps": ("train_loss_steps",),
     "train_loss_epochs": ("train_loss_epochs",),
-    "val_iou_steps": ("val_iou_steps", "val_image_iou_steps", "val_image_iou_batches"),
-    "val_iou_epochs": ("val_iou_epochs", "val_image_iou_epochs"),
+    "val_iou_steps": ("val_iou_steps", "val_own_iou_steps", "val_image_iou_steps", "val_image_iou_batches"),
+    "val_iou_epochs": ("val_iou_epochs", "val_own_iou_epochs", "val_image_iou_epochs"),
     "val_loss_steps": ("val_loss_steps", "val_dice_loss_steps", "val_own_loss_steps", "val_own_loss_batches"),
     "val_loss_epochs": ("val_loss_epochs", "val_dice_loss_epochs", "val_own_loss_epochs"),
 }

@@ -38,6 +38,8 @@ CURVES: tuple[Curve, ...] = (
     Curve("val_own_loss_steps", "Validation loss of adopted histories", "val", "step", "val_own_loss"),
     Curve("val_own_loss_epochs", "Validation loss of adopted histories", "val", "epoch", "val_own_loss"),
     Curve("val_own_loss_batches", "Validation loss of adopted histories", "val_image", "image", "val_own_loss"),
+    Curve("val_own_iou_steps", "Validation IoU of adopted histories", "val", "step", "val_own_iou"),
+    Curve("val_own_iou_epochs", "Validation IoU of adopted histories", "val", "epoch", "val_own_iou"),
     Curve("val_image_iou_steps", "Validation IoU, mean over batches", "val", "step", "val_image_iou"),
     Curve("val_image_iou_epochs", "Validation IoU, mean over batches", "val", "epoch", "val_image_iou"),
     Curve("val_image_iou_batches", "Validation IoU of each batch", "val_image", "image", "val_image_iou"),
