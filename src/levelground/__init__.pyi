@@ -585,6 +585,7 @@ def study(
     twins: bool = False,
     metric: str = "official.miou",
     delta: float = 0.01,
+    budgets: float | Sequence[float] = (1.0,),
     recipe: str | PathLike[str] | Recipe = "default",
     encoder: str = "tu-tf_efficientnet_lite0",
     encoder_weights: str = "auto",
@@ -673,6 +674,9 @@ def study(
             SCORING.MEASURE, such as kept.miou.
         delta (float): Differences smaller than this do not matter; verdicts of equality
             mean it.
+        budgets (float | Sequence[float]): Shares of the budget: every architecture and seed
+            is also trained at these, each with a full schedule of its own; 1, the whole
+            budget, is always among them.
         recipe (path | Recipe): Shipped recipe (default, origin) or the path of a TOML file;
             flags given beside it override its fields.
         encoder (str): Encoder, by the name that segmentation_models_pytorch gives it

@@ -111,6 +111,19 @@ class Budget:
                 return f"{value:.12g} {unit}"  # every digit: the budget is part of a run's identity
         return f"{recipe.default_epochs:.12g} epochs"
 
+    def scaled(self, share: float, recipe: Recipe) -> "Budget":
+        """Return a share of the budget, at least one step; of the recipe's epochs where none was given.
+
+        Example:
+            >>> Budget(steps=48).scaled(0.25, Recipe()).steps, Budget().scaled(0.5, Recipe()).epochs
+            (12, 2.5)
+        """
+        if self.steps is not None:
+            return Budget(steps=max(1, round(share * self.steps)))
+        if self.minutes is not None:
+            return Budget(minutes=share * self.minutes)
+        return Budget(epochs=share * (self.epochs or recipe.default_epochs))
+
 
 _NO_EXTRAS = ConfigDict(extra="forbid")
 
@@ -165,6 +178,9 @@ class StudyOptions:
     """The metric that verdicts are about, named before results are seen: SCORING.MEASURE, such as kept.miou."""
     delta: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Differences smaller than this do not matter; verdicts of equality mean it."""
+    budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
+    """Shares of the budget: every architecture and seed is also trained at these, each with a full schedule of its own;
+    1, the whole budget, is always among them."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
     run_options: RunGroup = RunOptions()

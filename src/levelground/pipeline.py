@@ -10,8 +10,8 @@ from levelground.comparison.record import Comparison
 from levelground.comparison.tables import scores_table
 from levelground.config import RunOptions, StudyOptions
 from levelground.console import duration, part_of, say, say_table
-from levelground.datasets.dataset import Dataset
-from levelground.datasets.folds import read_folds
+from levelground.datasets.dataset import Dataset, write_dataset
+from levelground.datasets.folds import fold_folder, read_folds
 from levelground.evaluation.evaluate import evaluate_run, join_folds
 from levelground.exporting.model_card import write_model_card
 from levelground.models.build import build_model
@@ -19,7 +19,15 @@ from levelground.models.spec import numbered_spec
 from levelground.records import one_writer
 from levelground.reporting.figures import draw_figures
 from levelground.reporting.page import render_report
-from levelground.runs import RecipeRecord, Run, StudyOptionsRecord, StudyRecord, list_runs, write_study
+from levelground.runs import (
+    RecipeRecord,
+    Run,
+    StudyOptionsRecord,
+    StudyRecord,
+    budget_folder,
+    list_runs,
+    write_study,
+)
 from levelground.runtime import Runtime
 from levelground.training.prepare_run import train_run
 from levelground.training.run_spec import RunSpec, check_run_spec, fit_recipe, output_classes
@@ -74,26 +82,51 @@ def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Comp
     fitted = dataclasses.replace(options, recipe=fit_recipe(options.recipe, dataset))
     n_outputs = len(output_classes(fitted.recipe, dataset))
     check_study(fitted, bands=dataset.bands, n_outputs=n_outputs, processes=runtime.processes)
-    specs, folds = run_specs(fitted), read_folds(dataset)
     with one_writer(folder):
-        runs, longest = [], 0.0
-        for number, spec in enumerate(specs, start=1):
-            title = f"Run {number} of {len(specs)}: {spec.arch}{' (twin)' if spec.twin else ''}, seed {spec.seed}"
-            left = longest * (len(specs) - number + 1)
-            say(f"{title}; about {duration(left)} left, by the longest run so far" if longest > 1 else title)
-            began = time.monotonic()
-            with part_of(f"run {number} of {len(specs)}"):
-                if folds:
-                    run = _train_folds(spec, dataset, folds, runtime, options.run_options)
-                else:
-                    run = _train_and_evaluate(spec, dataset, runtime, options.run_options)
-            longest = max(longest, time.monotonic() - began)
-            runs.append(run)
+        for share in shorter_budgets(options):
+            budget = options.budget.scaled(share, fitted.recipe)
+            say(f"Budget {share:g} of the whole: {budget.describe(fitted.recipe)}")
+            with one_writer(budget_folder(folder, share)):
+                specs = run_specs(dataclasses.replace(fitted, budget=budget))
+                _train_all(specs, _budget_dataset(dataset, share), runtime, options.run_options)
+        runs = _train_all(run_specs(fitted), dataset, runtime, options.run_options)
         runs += adopted_runs(folder, dataset)
         write_study(folder, study_record(options, runs))
         comparison = compare_and_report(runs, folder, metric=options.metric, delta=options.delta)
     say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Open {folder / 'report.html'}")
     return comparison
+
+
+def shorter_budgets(options: StudyOptions) -> tuple[float, ...]:
+    """Return the shares of the budget that are asked for beside the whole one, shortest first."""
+    return tuple(sorted({share for share in options.budgets if share < 1}))
+
+
+def _budget_dataset(dataset: Dataset, share: float) -> Dataset:
+    """Write the records of a data set and its folds into the folder of a share of the budget."""
+    folder = budget_folder(dataset.folder, share)
+    for number, fold in enumerate(read_folds(dataset), start=1):
+        write_dataset(fold, fold_folder(folder, number))
+    write_dataset(dataset, folder)
+    return dataclasses.replace(dataset, folder=folder)
+
+
+def _train_all(specs: Sequence[RunSpec], dataset: Dataset, runtime: Runtime, options: RunOptions) -> list[Run]:
+    """Train and evaluate all runs in the folder of a data set, in all of its folds where it has some."""
+    folds, runs, longest = read_folds(dataset), [], 0.0
+    for number, spec in enumerate(specs, start=1):
+        title = f"Run {number} of {len(specs)}: {spec.arch}{' (twin)' if spec.twin else ''}, seed {spec.seed}"
+        left = longest * (len(specs) - number + 1)
+        say(f"{title}; about {duration(left)} left, by the longest run so far" if longest > 1 else title)
+        began = time.monotonic()
+        with part_of(f"run {number} of {len(specs)}"):
+            if folds:
+                run = _train_folds(spec, dataset, folds, runtime, options)
+            else:
+                run = _train_and_evaluate(spec, dataset, runtime, options)
+        longest = max(longest, time.monotonic() - began)
+        runs.append(run)
+    return runs
 
 
 def _train_and_evaluate(spec: RunSpec, dataset: Dataset, runtime: Runtime, options: RunOptions) -> Run:
@@ -138,6 +171,7 @@ def study_record(options: StudyOptions, runs: Sequence[Run]) -> StudyRecord:
         metric=options.metric,
         delta=options.delta,
         twins=options.twins,
+        budgets=(*shorter_budgets(options), 1.0) if shorter_budgets(options) else (),
         workers=options.run_options.workers,
         save_every_s=options.run_options.save_every,
     )
@@ -153,6 +187,6 @@ def compare_and_report(runs: Sequence[Run], folder: Path, *, metric: str, delta:
     table = scores_table(comparison)
     say_table(table.title, table.header, table.rows)
     for finding in comparison.findings:
-        if finding.severity == "headline" or finding.code == "what_would_decide":
+        if finding.severity == "headline" or finding.code in ("what_would_decide", "budget_order", "budget_leader"):
             say(finding.text)
     return comparison

@@ -264,6 +264,8 @@ class StudyOptionsRecord(OpenRecord):
     """Differences smaller than this do not matter."""
     twins: StrictBool = False
     """Whether each architecture was trained under a second name too."""
+    budgets: tuple[StrictFloat, ...] = ()
+    """Shares of the budget that every architecture and seed was trained at too; empty where there is none."""
     workers: StrictInt | None = None
     """Loader processes."""
     save_every_s: StrictFloat
@@ -359,6 +361,16 @@ def runs_folder(study: Path) -> Path:
     return study / "runs"
 
 
+def budget_folder(study: Path, share: float) -> Path:
+    """Return the folder of a share of the budget: a data set and its runs.
+
+    Example:
+        >>> budget_folder(Path("study"), 0.0625).as_posix()
+        'study/budgets/0.0625'
+    """
+    return study / "budgets" / f"{share:.12g}"
+
+
 def read_run(folder: str | PathLike[str]) -> Run:
     """Read a run folder.
 
@@ -413,6 +425,15 @@ def read_study(folder: Path) -> StudyRecord:
     path = folder / STUDY_FILE
     record = read_json(path, kind="study")
     return check_record(record, StudyRecord, source=str(path), remedy="Run levelground study again.")
+
+
+def study_budgets(folder: Path) -> tuple[float, ...]:
+    """Return the shares of the budget that a study was trained at beside the whole one; none where nothing tells."""
+    try:
+        asked = read_study(folder).options.budgets
+    except RecordError:  # the runs are compared without it
+        return ()
+    return tuple(sorted(share for share in asked if share < 1))
 
 
 def write_study(folder: Path, study: StudyRecord) -> None:

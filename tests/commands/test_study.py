@@ -111,3 +111,32 @@ def test_impossible_wishes_stop_before_data_are_read(tmp_path: Path, capsys: pyt
     assert study(tmp_path / "nowhere", tmp_path / "out", "--archs", "dpt", "--encoder", "resnet18") == 2
     assert "Give one of timm's: --encoder tu-tf_efficientnet_lite0" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_budgets_train_every_run_at_shares_too(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shorter runs lie beside the study, with a schedule of their own; the ladder is in record and page; all reused."""
+    given = ("--archs", "pspnet", "fpn", "--budgets", ".5", "1")
+    assert study(scenes, tmp_path, *given) == 0
+    record = read_json(tmp_path / "comparison.json", kind="comparison")
+    assert [(rung["share"], rung["steps"]) for rung in record["budgets"]] == [(0.5, [1, 1]), (1.0, [2, 2])]
+    assert [len(rung["scores"]) for rung in record["budgets"]] == [2, 2]
+    assert "budget_order" in {finding["code"] for finding in record["findings"]}
+    assert [run.card.steps_done for run in list_runs(tmp_path / "budgets" / "0.5")] == [1, 1]
+    assert 'id="budgets"' in (tmp_path / "report.html").read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert study(scenes, tmp_path, *given) == 0
+    assert capsys.readouterr().err.count("trained already") == 4
+    (tmp_path / "comparison.json").unlink()
+    assert main(["compare", str(tmp_path)]) == 0
+    assert read_json(tmp_path / "comparison.json", kind="comparison")["budgets"] == record["budgets"]
+
+
+def test_without_budgets_the_study_is_as_it_was(scenes: Path, tmp_path: Path) -> None:
+    """No folder, no key and no section where one budget is asked for."""
+    assert study(scenes, tmp_path, "--archs", "pspnet", "fpn") == 0
+    assert not (tmp_path / "budgets").exists()
+    assert "budgets" not in read_json(tmp_path / "comparison.json", kind="comparison")
+    assert not read_json(tmp_path / "study.json", kind="study")["options"].get("budgets")
+    assert 'id="budgets"' not in (tmp_path / "report.html").read_text(encoding="utf-8")

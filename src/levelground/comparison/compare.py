@@ -13,8 +13,9 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from levelground import __version__
+from levelground.comparison.budgets import rung_of, with_whole_budget
 from levelground.comparison.compatibility import Evaluated, check_alike, compare_protocols, refuse_unlike
-from levelground.comparison.conditions import ProtocolDifference
+from levelground.comparison.conditions import BudgetRung, ProtocolDifference
 from levelground.comparison.facts import pair_verdict
 from levelground.comparison.findings import find
 from levelground.comparison.inputs import (
@@ -61,7 +62,7 @@ from levelground.imagery.legend import Legend
 from levelground.metrics.named import Metric, parse_metric
 from levelground.metrics.scores import scorings
 from levelground.records import atomic_path
-from levelground.runs import Run
+from levelground.runs import Run, budget_folder, read_run, runs_folder, study_budgets
 from levelground.statistics.families import (
     Family,
     FamilyStatistics,
@@ -151,7 +152,25 @@ def compare_runs(
         raise ConfigError(f"metric {metric!r}: not all runs hold boundary counts at one distance. Evaluate them again.")
     archs, twin_of = name_architectures(evaluated, unlike)
     inputs = _Inputs(tuple(evaluated), tuple(archs), twin_of, legend, primary, delta, stacked)
-    return _with_findings(_answer(inputs, split, protocol, unlike))
+    answer = _answer(inputs, split, protocol, unlike)
+    rungs = _shorter_budgets([item.run for item in evaluated], split, metric, delta, allow_unlike=allow_unlike)
+    return _with_findings(replace(answer, budgets=with_whole_budget(answer, rungs)))
+
+
+def _shorter_budgets(
+    runs: Sequence[Run], split: str, metric: str, delta: float, *, allow_unlike: bool
+) -> list[BudgetRung]:
+    """Compare the same models at each shorter budget of their study, where all of them were evaluated."""
+    own = [run for run in runs if not run.adopted]
+    studies = {run.study for run in own}
+    rungs = []
+    for share in study_budgets(next(iter(studies))) if len(studies) == 1 else ():
+        folders = [runs_folder(budget_folder(run.study, share)) / run.folder.resolve().name for run in own]
+        same = [read_run(folder) for folder in folders if (folder / f"counts-{split}.npz").exists()]
+        if len(same) == len(own):
+            found = compare_runs(same, split=split, metric=metric, delta=delta, allow_unlike=allow_unlike)
+            rungs.append(rung_of(found, share))
+    return rungs
 
 
 def _answer(

@@ -12,10 +12,8 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from levelground.comparison.results import (
-    BLOCK,
-    Count,
-)
+from levelground.comparison.results import BLOCK, Count, Interval, Value
+from levelground.statistics.pairs import VerdictWord
 
 if TYPE_CHECKING:
     pass  # the type alone; import-linter lists this exception
@@ -154,3 +152,31 @@ class ProtocolDifference:
     """The field."""
     values: Mapping[str, JsonValue]
     """Its value by run."""
+
+
+@dataclass(frozen=True, config=BLOCK)
+class BudgetScore:
+    """The score of one architecture at one budget."""
+
+    name: str
+    """The architecture, under the name that the comparison gives it."""
+    value: Value
+    """Its value of the primary metric, the mean over seeds."""
+    interval: Interval
+    """Its 95 % interval."""
+
+
+@dataclass(frozen=True, config=BLOCK)
+class BudgetRung:
+    """What the models score at one budget."""
+
+    share: float
+    """The budget as a share of the whole one."""
+    asked: str
+    """The budget as it was asked for, such as ``12 steps``."""
+    steps: tuple[int, int] | None
+    """The fewest and the most steps of a run."""
+    scores: tuple[BudgetScore, ...]
+    """The architectures, best first."""
+    verdict: VerdictWord | None
+    """What can be said of the leader against the second; ``None`` where there is no second."""

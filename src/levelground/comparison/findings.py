@@ -5,6 +5,7 @@ answer is in :mod:`levelground.comparison.caveats`, what describes in :mod:`leve
 function takes a comparison and returns facts; :mod:`levelground.comparison.sentences` writes them.
 """
 
+from levelground.comparison.budgets import budget_facts
 from levelground.comparison.caveats import cannot_show, find_caveats
 from levelground.comparison.descriptions import describe
 from levelground.comparison.facts import (
@@ -37,6 +38,7 @@ def find(comparison: Comparison) -> list[Fact]:
         *ranked_first(comparison),
         *equal_pairs(comparison),
         *what_would_decide(comparison),
+        *budget_facts(comparison),
         *find_caveats(comparison),
         *describe(comparison),
     ]

@@ -23,6 +23,7 @@ from pydantic.dataclasses import dataclass
 
 from levelground import _drawn_by
 from levelground.comparison.conditions import (
+    BudgetRung,
     DatasetSummary,
     EvaluationLog,
     GroundTruth,
@@ -57,6 +58,11 @@ FILE = "comparison.json"
 
 _FOLDER = "_folder"
 """Where a comparison keeps the folder of its file, which is neither compared nor written."""
+
+
+def _none_tried(value: object) -> bool:
+    """Whether the list of budgets is left out of the file."""
+    return value == ()
 
 
 @plain_dataclass(frozen=True)
@@ -126,6 +132,8 @@ class Comparison:
     """What would decide the leader's open pair; ``None`` where none is open."""
     findings: tuple[Finding, ...]
     """What to say of all this, the headline first."""
+    budgets: Annotated[tuple[BudgetRung, ...], Field(exclude_if=_none_tried)] = ()
+    """The same models at shares of the budget, the whole one last; empty where there was one budget."""
 
     @model_validator(mode="after")
     def _check(self) -> "Comparison":

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from levelground.comparison import facts
+from levelground.comparison.budgets import WRITERS as BUDGETS
 from levelground.comparison.caveat_sentences import WRITERS as CAVEATS
 from levelground.comparison.description_sentences import WRITERS as DESCRIPTIONS
 from levelground.comparison.facts import Fact, Opponent, PairVerdict
@@ -357,5 +358,6 @@ WRITERS: dict[type[Fact], Callable[[Any], str]] = {
     facts.WhatWouldDecide: _what_would_decide,
     **CAVEATS,
     **DESCRIPTIONS,
+    **BUDGETS,
 }
 """What writes each type of fact."""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from levelground.comparison.record import Comparison
+from levelground.comparison.text import between, score
 from levelground.errors import RecordError
 from levelground.history import HistoryLine, read_history
 from levelground.reporting.run_styles import StyledRun
@@ -70,6 +72,54 @@ def curve_charts(runs: Sequence[StyledRun], folders: Sequence[Path]) -> list[Cur
         chart = line_chart(series, text=f"{title}: {ends}.", x_title=AXES[curve.x])
         charts.append(CurveChart(title, chart, len(series)))
     return charts
+
+
+@dataclass(frozen=True)
+class BudgetRow:
+    """One budget of the ladder: each model's score with its interval, and the verdict on the leader."""
+
+    asked: str
+    scores: tuple[tuple[str, str, str], ...]
+    """Name, value and interval, best first."""
+    verdict: str
+
+
+_VERDICTS = {
+    "better": "the first is better than the second",
+    "equal": "the first two are equal",
+    "undecided": "undecided between the first two",
+}
+
+
+def budget_rows(comparison: Comparison) -> list[BudgetRow]:
+    """Return the scores at every budget, shortest first; empty where there was one budget."""
+    return [
+        BudgetRow(
+            rung.asked,
+            tuple((one.name, score(one.value), between(one.interval)) for one in rung.scores),
+            _VERDICTS.get(rung.verdict or "", ""),
+        )
+        for rung in comparison.budgets
+    ]
+
+
+def budget_chart(comparison: Comparison, runs: Sequence[StyledRun]) -> Markup | None:
+    """Draw the score of each architecture over the budget; ``None`` where there was one budget."""
+    if not comparison.budgets:
+        return None
+    styles = {entry.name: next(run.style for run in runs if run.name in entry.runs) for entry in comparison.candidates}
+    series = []
+    for name, style in styles.items():
+        points = tuple(
+            (rung.share, one.value)
+            for rung in comparison.budgets
+            for one in rung.scores
+            if one.name == name and one.value is not None
+        )
+        if points:
+            series.append(Series(name, style, points))
+    ends = "; ".join(f"{line.name} {', '.join(f'{y:.3f}' for _, y in line.points)}" for line in series)
+    return line_chart(series, text=f"Score over the budget: {ends}.", x_title="share of the budget")
 
 
 def read_curves(folders: Sequence[Path]) -> list[tuple[Curve, dict[int, tuple[Point, ...]]]]:

@@ -23,7 +23,7 @@ from levelground.imagery.legend import Legend
 from levelground.records import atomic_path
 from levelground.reporting import cost_table, pairwise, per_class, summary
 from levelground.reporting.gallery import Gallery, SceneSource, make_gallery, study_scenes
-from levelground.reporting.learning_curves import CurveChart, curve_charts
+from levelground.reporting.learning_curves import BudgetRow, CurveChart, budget_chart, budget_rows, curve_charts
 from levelground.reporting.run_styles import StyledRun, metric_title, styled_runs
 from levelground.reporting.svg_charts import key_symbol
 
@@ -66,6 +66,8 @@ class PageView:
     confusions: list[per_class.ConfusionTable]
     scene_scores: dict[tuple[int, str], str]
     curves: list[CurveChart]
+    budgets: list[BudgetRow]
+    budget_chart: Markup | None
     gallery: Gallery
     speed: cost_table.SpeedChart | None
     metrics: list[summary.MetricTableRow]
@@ -136,6 +138,8 @@ def page_view(comparison: Comparison, study_folder: Path, scenes: SceneSource | 
         confusions=per_class.confusion_tables(runs, comparison.legend),
         scene_scores=per_class.scene_scores(comparison, runs),
         curves=curve_charts(runs, folders),
+        budgets=budget_rows(comparison),
+        budget_chart=budget_chart(comparison, runs),
         gallery=_gallery(comparison, folders, scenes or study_scenes(study_folder, folders)),
         speed=cost_table.speed_chart(comparison, runs),
         metrics=summary.metric_rows(comparison, runs),
