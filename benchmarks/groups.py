@@ -36,7 +36,10 @@ def random_fingerprints(n: int) -> dict[str, Fingerprint]:
         return rng.normal(100, 30, shape).astype(np.float32)
 
     sums = np.ones(3, np.int64), np.ones(3), np.ones(3)
-    return {str(k): Fingerprint(values(2, 3, SIDE), values(2, 3, SIDE), values(THUMB, THUMB), *sums) for k in range(n)}
+    return {
+        str(k): Fingerprint(values(2, 3, SIDE), values(2, 3, SIDE), values(THUMB, THUMB).astype(np.int8), *sums)
+        for k in range(n)
+    }
 
 
 def main() -> int:

@@ -325,3 +325,37 @@ def test_a_table_that_is_no_text_is_refused(tmp_path: Path) -> None:
         DataError, match=r"groups\.csv: unreadable table of groups \(.*\)\. Expected UTF-8 with columns"
     ):
         read_groups(path, ["a"])
+
+
+def smooth(rng: np.random.Generator, side: int, cells: int, wide: int = 1) -> NDArray[np.uint8]:
+    """A smooth random texture, ``wide`` times as wide as high."""
+    small = rng.integers(0, 255, (cells, wide * cells, 3), dtype=np.uint8)
+    return cv2.resize(small, (wide * side, side), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.mark.parametrize(
+    ("side", "cells", "n"), [(32, 8, 100), (64, 8, 100), (64, 16, 100), (128, 16, 60), (96, 12, 350)]
+)
+def test_smooth_textures_that_have_nothing_in_common_are_not_linked(side: int, cells: int, n: int) -> None:
+    """They have few independent pixels, so that evidence for white noise would link many of them."""
+    rng = np.random.default_rng(1)
+    assert pixel_links({f"{i:03d}": fingerprint_scene(smooth(rng, side, cells), None) for i in range(n)}) == []
+
+
+def test_leaks_among_many_small_scenes_are_found_and_none_is_invented() -> None:
+    """Neighbours of 64 px, copies turned and recoloured, and tiles that share half of their area, among 700 others."""
+    rng = np.random.default_rng(2)
+    scenes, planted = {}, set()
+    for number in range(10):
+        pair = smooth(rng, 64, 32, wide=2)
+        scenes |= {f"left{number}": pair[:, :64], f"right{number}": pair[:, 64:]}
+        planted.add((f"left{number}", f"right{number}", "touches"))
+        copy = smooth(rng, 64, 32)
+        scenes |= {f"one{number}": copy, f"two{number}": np.rot90(copy, number % 4)[:, :: (-1) ** number] // 2 + 20}
+        planted.add((f"one{number}", f"two{number}", "repeats"))
+        long = smooth(rng, 64, 32, wide=2)
+        scenes |= {f"west{number}": long[:, :64], f"east{number}": long[:, 32:96]}
+        planted.add((f"east{number}", f"west{number}", "overlaps"))
+    scenes |= {f"x{i:03d}": smooth(rng, 64, 32) for i in range(700)}
+    links = pixel_links({name: fingerprint_scene(np.ascontiguousarray(one), None) for name, one in scenes.items()})
+    assert {(min(link.a, link.b), max(link.a, link.b), link.kind) for link in links} == planted

@@ -1,6 +1,6 @@
-"""Find scenes that touch, overlap or repeat, from a fingerprint of each scene; all pairs at once, by matrix products.
+"""Find scenes that touch, overlap or repeat, from a fingerprint of each scene; pairs are candidates of an index.
 
-A fingerprint holds the borders, a thumbnail and the band statistics of a scene (about 130 kB) and is kept in the cache.
+A fingerprint holds the borders, a thumbnail's detail and the band statistics of a scene and is kept in the cache.
 Three scores say how alike two scenes are, each a sum of evidence in units near a standard deviation of unlike scenes.
 Margins were measured on the ten real DeepGlobe scenes and on tiles cut from them and compressed anew; see the table in
 ``docs/prepare.md``.
@@ -17,6 +17,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from levelground.datasets.candidates import FEW, border_pairs, least_z, overlapping_pairs, turned_pairs, unit_rows
 from levelground.files import atomic_path
 from levelground.imagery.cache import REMEDY
 from levelground.imagery.geotiff import Pixels
@@ -29,40 +30,47 @@ Kind = Literal["touches", "overlaps", "repeats"]
 
 Scores = NDArray[np.float32]
 Spectra = NDArray[np.complex64]
+Details = NDArray[np.int8]  # (n, 64, 64), in steps of 1/42
 
-FINGERPRINT_VERSION = 1  # raised when the same pixels give another fingerprint
+FINGERPRINT_VERSION = 3  # raised when the same pixels give another fingerprint
 THUMB = 64  # side of the thumbnail, px
 CHANNELS = 3  # brightness and two differences of bands; more add little and cost space
 
 SCALES = (4, 8, 16, 32, 64, 128)  # pixels along a border; an octave each
-MIN_BORDER = 128  # shorter ones carry too little: at 128 px unlike tiles reach 12.7, at 256 px 10.1
+SURE = 20.0  # needs no second opinion
+LONG_BORDER = 128  # unlike tiles reach 12.7 at 128 px, 10.1 at 256 px; shorter borders are told by their coarse shape,
+SHORT_BORDER, SHORT_SCENES = 32, 50  # ... which needs so many scenes to know what borders have in common
 TOUCH = 13.0  # whole scenes of 2448 px: the real pair 64.6 (51.4 when compressed anew at quality 85), others below 6.2;
 # tiles of 816 px cut from them: 123 of 123 neighbours found and nothing else; of 408 px: 592 of 606 and nothing else
 OVERLAP = 13.0  # tiles sharing a fifth or more: 97 % above, with one peak; unlike scenes below 11.0 in 31 000 pairs,
 PEAK = 1.5  # ... save fields of one furrow, up to 17.4, whose peaks repeat: highest to second highest below 1.4
+UNLIKE = 6.5  # peak in deviations of its own: unlike scenes below 6.2 in 3 000 pairs, smooth random textures below 5.7;
+# ... the evidence alone calls those alike, since smoothness leaves few independent pixels
 MIN_OVERLAP = 0.2  # of the area; below, chance peaks rise faster than the evidence
 MARGIN = 3  # thumbnail pixels
 _LARGEST = 1e15  # of values; beyond it sums of squares overflow
 # Perceptual hash, share of equal bits: unlike scenes below .58, unlike tiles below .70, copies above .94.
 REPEAT_BITS = 0.7
 REPEAT = 0.5  # correlation of thumbnails; unlike scenes below .08, unlike tiles below .27, copies above .95
-MOST_OVERLAPS = 3000  # scenes; every pair costs about 0.1 ms, so more would take over 8 minutes
+MOST_OVERLAPS = 6000  # scenes; more have so many candidates that the search would take most of the time
+STEPS = 42  # in which details are kept, as whole numbers
 
 
 @dataclass(frozen=True)
 class Fingerprint:
     """Borders, thumbnail and band statistics of a scene, enough to tell whether two scenes are related.
 
-    ``rows`` holds the top and bottom border, ``(2, channels, W)``, ``columns`` the left and right one,
-    ``(2, channels, H)``; channel 0 is the mean of the bands, the others are a band minus that mean. ``thumb`` is the
-    mean of the bands on 64 × 64. ``n_valid``, ``total`` and ``squares`` are the number of pixels that have a label
-    and, by band, the sum of their values and of the squares. ``far`` holds a value far from all others as ``(value,
-    band, share, next)``, or nothing; ``dark`` the number of pixels that are 0 in every band and have no label.
+    ``rows`` holds the top and bottom border, ``(2, channels, W)``, ``columns`` the left and right one, ``(2,
+    channels, H)``; channel 0 is the mean of the bands, the others are a band minus that mean. ``detail`` is the
+    detail of the mean of the bands on 64 × 64, in steps of 1/42. ``n_valid``, ``total`` and ``squares`` are the
+    number of pixels that have a label and, by band, the sum of their values and of the squares. ``far`` holds a value
+    far from all others as ``(value, band, share, next)``, or nothing; ``dark`` the number of pixels that are 0 in
+    every band and have no label.
     """
 
     rows: NDArray[np.float32]
     columns: NDArray[np.float32]
-    thumb: NDArray[np.float32]
+    detail: Details  # (64, 64)
     n_valid: NDArray[np.int64]  # (C,)
     total: NDArray[np.float64]  # (C,)
     squares: NDArray[np.float64]  # (C,)
@@ -98,7 +106,7 @@ def fingerprint_scene(pixels: Pixels, labels: LabelMap | None) -> Fingerprint:
     return Fingerprint(
         rows,
         columns,
-        _thumb(pixels),
+        _detail(_thumb(pixels)),
         n_valid.astype(np.int64),
         total,
         squares,
@@ -217,13 +225,27 @@ def find_touching(fingerprints: Sequence[Fingerprint]) -> Iterator[Link]:
     sides = (("columns", 1, "left of"), ("rows", 0, "above"))
     for name, axis, where in sides:
         for members in _group_equal([(one.size[1 - axis], getattr(one, name).shape[1]) for one in fingerprints]):
-            if getattr(fingerprints[members[0]], name).shape[-1] < MIN_BORDER:
+            length = getattr(fingerprints[members[0]], name).shape[-1]
+            if length < SHORT_BORDER or (length < LONG_BORDER and len(members) < SHORT_SCENES):
                 continue
             borders = np.stack([getattr(fingerprints[i], name) for i in members])  # (n, 2, channels, length)
-            score = _border_scores(borders[:, 1], borders[:, 0])
-            np.fill_diagonal(score, 0.0)
-            for a, b in np.argwhere(score >= TOUCH):
-                yield Link(members[a], members[b], "touches", where, float(score[a, b]))
+            if length < LONG_BORDER:
+                pairs, score = border_pairs(borders)
+                kept = score >= least_z(2 * len(members))
+            else:
+                pairs = _all_pairs(len(members)) if len(members) <= FEW else border_pairs(borders)[0]
+                score = _border_scores(borders[:, 1], borders[:, 0], pairs)
+                kept = score >= TOUCH
+                if SHORT_SCENES <= len(members) <= FEW:  # smooth textures reach 18, but do not agree in coarse shape
+                    coarse = {tuple(pair) for pair in border_pairs(borders)[0].tolist()}
+                    kept &= (score >= SURE) | np.array([tuple(pair) in coarse for pair in pairs.tolist()])
+            for (a, b), value in zip(pairs[kept].tolist(), score[kept].tolist(), strict=True):
+                yield Link(members[a], members[b], "touches", where, value)
+
+
+def _all_pairs(n: int) -> NDArray[np.int64]:
+    """Return all ordered pairs of different positions, ``(n² - n, 2)``."""
+    return np.argwhere(~np.eye(n, dtype=bool))
 
 
 def _group_equal(keys: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
@@ -234,18 +256,22 @@ def _group_equal(keys: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
     yield from (members for members in found.values() if len(members) > 1)
 
 
-def _border_scores(first: NDArray[np.float32], second: NDArray[np.float32]) -> Scores:
-    """Score the evidence that a border of ``first`` continues in one of ``second``, both ``(n, channels, length)``.
+def _border_scores(first: Scores, second: Scores, pairs: NDArray[np.int64]) -> Scores:
+    """Score the evidence that borders of ``first`` continue in ones of ``second``, both ``(n, channels, length)``.
 
     Fisher's z of a band of width s has deviation .72·√(s/length) between unlike borders, whatever the channel.
     """
-    n, n_channels, length = first.shape
+    _, n_channels, length = first.shape
     scales = [scale for scale in SCALES if 8 * scale <= length]
-    total = np.zeros((n, n), np.float32)
+    total = np.zeros(len(pairs), np.float32)
     for channel in range(n_channels):
         for scale in scales:
-            a, b = (_unit_rows(_band(side[:, channel], scale)) for side in (first, second))
-            total += np.arctanh(np.clip(a @ b.T, -0.999, 0.999)) * np.float32(np.sqrt(length / scale) / 0.72)
+            a, b = (unit_rows(_band(side[:, channel], scale)) for side in (first, second))
+            for start in range(0, len(pairs), 1 << 12):
+                some = pairs[start : start + (1 << 12)]
+                r = np.einsum("ij,ij->i", a[some[:, 0]], b[some[:, 1]])
+                z = np.arctanh(np.clip(r, -0.999, 0.999)) * np.float32(np.sqrt(length / scale) / 0.72)
+                total[start : start + (1 << 12)] += z
     return np.asarray(total / np.sqrt(n_channels * len(scales)), np.float32)
 
 
@@ -269,55 +295,61 @@ def _mean(lines: NDArray[np.float32], width: int) -> NDArray[np.float32]:
     return np.asarray(cv2.blur(lines, (width, 1), borderType=cv2.BORDER_REFLECT), np.float32)
 
 
-def _unit_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale rows to length 1; rows without any variation stay zero, so that they resemble nothing."""
-    norm = np.sqrt((values * values).sum(axis=1, keepdims=True))
-    return np.where(norm > 1e-3 * np.sqrt(values.shape[1]), values / np.maximum(norm, 1e-12), 0.0).astype(np.float32)
-
-
-def thumbnail_details(fingerprints: Sequence[Fingerprint]) -> Scores:
-    """Filter thumbnails to detail of two to four pixels, without brightness and contrast, ``(n, 64, 64)``.
+def _detail(thumb: NDArray[np.float32]) -> Details:
+    """Filter a thumbnail to detail of two to four pixels, without brightness and contrast, in :data:`STEPS`.
 
     A margin and whatever lies near a constant area are zero: frames and empty corners are alike in unlike scenes.
     """
-    made = np.zeros((len(fingerprints), THUMB, THUMB), np.float32)
-    for position, one in enumerate(fingerprints):
-        fine, coarse = (cv2.GaussianBlur(one.thumb, (0, 0), sigma) for sigma in (0.5, 2.0))
-        detail = fine - coarse
-        local = np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), 4.0))
-        floor = max(0.01 * float(one.thumb.std()), 1e-12)
-        spread = cv2.dilate(one.thumb, np.ones((3, 3))) - cv2.erode(one.thumb, np.ones((3, 3)))
-        constant = (spread <= 1e-5 * float(np.abs(one.thumb).max(initial=0.0))).astype(np.uint8)
-        kept = cv2.dilate(constant, np.ones((9, 9), np.uint8)) == 0
-        kept[:MARGIN] = kept[-MARGIN:] = kept[:, :MARGIN] = kept[:, -MARGIN:] = False
-        made[position] = np.clip(detail / np.maximum(local, floor), -3.0, 3.0) * kept
-    return made
+    fine, coarse = (cv2.GaussianBlur(thumb, (0, 0), sigma) for sigma in (0.5, 2.0))
+    detail = fine - coarse
+    local = np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), 4.0))
+    floor = max(0.01 * float(thumb.std()), 1e-12)
+    spread = cv2.dilate(thumb, np.ones((3, 3))) - cv2.erode(thumb, np.ones((3, 3)))
+    constant = (spread <= 1e-5 * float(np.abs(thumb).max(initial=0.0))).astype(np.uint8)
+    kept = cv2.dilate(constant, np.ones((9, 9), np.uint8)) == 0
+    kept[:MARGIN] = kept[-MARGIN:] = kept[:, :MARGIN] = kept[:, -MARGIN:] = False
+    return np.asarray(np.rint(np.clip(detail / np.maximum(local, floor), -3.0, 3.0) * kept * STEPS), np.int8)
 
 
-def find_repeats(detail: Scores, shapes: Sequence[tuple[int, int]]) -> Iterator[Link]:
+def thumbnail_details(fingerprints: Sequence[Fingerprint]) -> Details:
+    """Put the details of thumbnails together, ``(n, 64, 64)``."""
+    return np.stack([one.detail for one in fingerprints])
+
+
+def _values(details: Details) -> Scores:
+    """Return details as numbers, in units of their local deviation."""
+    return details.astype(np.float32) / np.float32(STEPS)
+
+
+def _blocks(details: Details) -> Iterator[Scores]:
+    """Yield details as numbers, some scenes at a time."""
+    for start in range(0, len(details), 256):
+        yield _values(details[start : start + 256])
+
+
+def find_repeats(details: Details, shapes: Sequence[tuple[int, int]]) -> Iterator[Link]:
     """Find near duplicates: the same scene compressed, resized, recoloured, turned or mirrored.
 
-    A perceptual hash (signs of a 16 × 16 thumbnail) finds candidates; the correlation of whole thumbnails confirms.
+    A perceptual hash (signs of a 16 × 16 thumbnail) tells candidates; the correlation of whole thumbnails confirms.
 
     Args:
-        detail: :func:`thumbnail_details` of the scenes.
+        details: :func:`thumbnail_details` of the scenes.
         shapes: Height and width of each scene; turns by a quarter swap them.
     """
-    n = len(detail)
-    flat = _unit_rows(detail.reshape(n, -1))
-    bits = _bits(detail)
+    pairs = turned_pairs(_blocks(details), len(details))
+    bits = np.concatenate([_bits(block) for block in _blocks(details)])
     aspect = np.array([np.log(width / height) for height, width in shapes])
     for turn in range(8):
-        moved = _turned(detail, turn)
-        hashes = _bits(moved)
-        for start in range(0, n, 1024):
-            near = (bits[start : start + 1024] @ hashes.T / 256 + 1) / 2 >= REPEAT_BITS
-            for i, b in np.argwhere(np.triu(near, k=start + 1)):
-                a = int(i) + start
+        hashes = np.concatenate([_bits(_turned(block, turn)) for block in _blocks(details)])
+        for start in range(0, len(pairs), 1 << 14):
+            some = pairs[start : start + (1 << 14)]
+            equal = np.einsum("ij,ij->i", bits[some[:, 0]], hashes[some[:, 1]], dtype=np.float32)
+            for a, b in some[(equal / 256 + 1) / 2 >= REPEAT_BITS].tolist():
                 unlike = abs(aspect[a] + (aspect[b] if turn % 2 else -aspect[b])) > 0.05
-                score = float(flat[a] @ _unit_rows(moved[b].reshape(1, -1))[0])
-                if score >= REPEAT and not unlike and _single_peak(_evidence(_spectra(detail[a]), _spectra(moved[b]))):
-                    yield Link(a, int(b), "repeats", "turned or mirrored" if turn else "as it is", score)
+                first, moved = _values(details[a]), _turned(_values(details[b : b + 1]), turn)[0]
+                score = float(unit_rows(first.reshape(1, -1))[0] @ unit_rows(moved.reshape(1, -1))[0])
+                if score >= REPEAT and not unlike and _peaks_once(_spectra(first), _spectra(moved)):
+                    yield Link(a, b, "repeats", "turned or mirrored" if turn else "as it is", score)
 
 
 def _turned(detail: Scores, turn: int) -> Scores:
@@ -326,37 +358,60 @@ def _turned(detail: Scores, turn: int) -> Scores:
     return np.ascontiguousarray(np.rot90(moved, turn % 4, axes=(1, 2)))
 
 
-def _bits(detail: Scores) -> Scores:
+def _bits(detail: Scores) -> NDArray[np.int8]:
     """Compute perceptual hashes, ``(n, 256)``, bits as ±1; zero where a thumbnail shows nothing."""
-    made = np.zeros((len(detail), 256), np.float32)
+    made = np.zeros((len(detail), 256), np.int8)
     for position, one in enumerate(detail):
         small = cv2.resize(cv2.GaussianBlur(one, (0, 0), 1.5), (16, 16), interpolation=cv2.INTER_AREA)
         made[position] = np.sign(small).ravel()
     return made
 
 
-def find_overlaps(detail: Scores, shapes: Sequence[tuple[int, int]]) -> Iterator[Link]:
+def find_overlaps(details: Details, shapes: Sequence[tuple[int, int]]) -> Iterator[Link]:
     """Find scenes of one size that share a fifth of their area or more, at any shift.
 
     The cross-correlation of two thumbnails, for each shift divided by the root of the shared area, peaks where they
-    show the same ground, and nowhere else: furrows and rows of houses peak again and again.
+    show the same ground, and nowhere else: furrows and rows of houses peak again and again. Smooth textures have few
+    independent pixels, so a peak must also exceed what their own smoothness explains. Of many scenes those are compared
+    that share a distinct spot: nearly all that share half of their area, and up to half of those that share a fifth.
 
     Args:
-        detail: :func:`thumbnail_details` of the scenes; more than :data:`MOST_OVERLAPS` of one size are not searched.
+        details: :func:`thumbnail_details` of the scenes; more than :data:`MOST_OVERLAPS` of one size are not searched.
         shapes: Height and width of each scene.
     """
     for members in _group_equal(list(shapes)):
         if len(members) > MOST_OVERLAPS:
             continue
-        spectra = _spectra(detail[members])
-        for first in range(len(members) - 1):
-            for start in range(first + 1, len(members), 64):  # 64 pairs stay in the processor's cache
-                evidence = _evidence(spectra[first], spectra[start : start + 64])
-                peaks = evidence.max(axis=(1, 2))
-                for offset in np.flatnonzero(peaks >= OVERLAP):
-                    if _single_peak(evidence[offset]):
-                        second = members[start + int(offset)]
-                        yield Link(members[first], second, "overlaps", "", float(peaks[offset]))
+        pairs = overlapping_pairs(_blocks(details[members]), len(members))
+        for start in range(0, len(pairs), 64):  # 64 pairs stay in the processor's cache
+            places = np.array(members)[pairs[start : start + 64]]
+            first, second = (_spectra(_values(details[places[:, side]])) for side in (0, 1))
+            evidence = _evidence(first, second)
+            peaks = evidence.max(axis=(1, 2))
+            for offset in np.flatnonzero(peaks >= OVERLAP):
+                if _peaks_once(first[offset], second[offset]):
+                    a, b = places[offset].tolist()
+                    yield Link(a, b, "overlaps", "", float(peaks[offset]))
+
+
+def _peaks_once(first: Spectra, second: Spectra) -> bool:
+    """Check that two scenes correlate at one shift only, and more than their own smoothness explains."""
+    evidence = _evidence(first, second)
+    enough = float(evidence.max()) >= UNLIKE * np.sqrt(_shared_smoothness(first, second))
+    return bool(enough) and _single_peak(evidence)
+
+
+def _shared_smoothness(first: Spectra, second: Spectra) -> float:
+    """Return the variance of the evidence between unlike scenes of such spectra; 1 for white noise.
+
+    It is the sum over all shifts of the product of both autocorrelations (Bartlett 1935), by Parseval's theorem a
+    product of both power spectra.
+    """
+    twice = np.full(first.shape[-1], 2.0)
+    twice[[0, -1]] = 1.0  # the other columns of a real transform stand for two
+    a, b = (np.abs(spectra.astype(np.complex128)) ** 2 for spectra in (first, second))
+    sums = max(float((a * twice).sum() * (b * twice).sum()), 1e-12)
+    return float((2 * THUMB) ** 2 * (a * b * twice).sum() / sums)
 
 
 def _spectra(detail: Scores) -> Spectra:
