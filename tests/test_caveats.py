@@ -7,19 +7,23 @@ from pathlib import Path
 import pytest
 from builders.runs import adopted_card, build_dataset, build_run, noisy_counts
 
-from levelground.comparison import caveats, facts
+from levelground.comparison import caveats
 from levelground.comparison.caveats import (
     cannot_show,
     evaluations_on_test,
     few_groups,
     find_caveats,
+    heavy_group,
+    identical_counts,
     one_raster,
     rare_classes,
     twins,
+    unknown_places,
     unknown_protocol,
 )
 from levelground.comparison.compare import compare_runs
 from levelground.comparison.conditions import EvaluationLog, LoggedEvaluation
+from levelground.comparison.facts import WhatWouldDecide
 from levelground.comparison.findings import what_would_decide
 from levelground.comparison.record import Comparison
 from levelground.errors import RecordError
@@ -57,7 +61,7 @@ def test_architectures_name_both_ways_to_decide(tmp_path: Path) -> None:
     """With seeds, more groups and more seeds are both named, or that it takes both."""
     comparison = study(tmp_path, {"unet": 0.2, "fpn": 0.21}, seeds=2)
     power = comparison.power
-    assert what_would_decide(comparison) == [facts.WhatWouldDecide(10, power, detects=True)]
+    assert what_would_decide(comparison) == [WhatWouldDecide(10, power, detects=True, labels=("fpn", "unet"))]
     assert (power.groups, power.seeds) == (10, 2)
     pair = comparison.architecture_pairs[0]
     share = 1 - pair.v_groups / (pair.v_groups + pair.v_a / 2 + pair.v_b / 2)
@@ -170,17 +174,21 @@ def test_twins_take_no_part_in_the_comparison(tmp_path: Path) -> None:
 
 
 def test_evaluations_on_the_test_scenes_are_counted(tmp_path: Path) -> None:
-    """As many evaluations as runs are no more than needed; one more is a warning; none known is silence."""
+    """One evaluation a run is what it takes; a run scored twice is named, whatever the others are."""
     runs = [build_run(tmp_path, f"{arch}-s0", noisy_counts(8, 0.2, seed=1), arch=arch) for arch in ("unet", "fpn")]
     assert evaluations_on_test(compare_runs(runs)) == []
-    looks = [{"time": "2026-01-01T00:00:00Z", "run": "unet-s0", "command": "evaluate"}] * 2
+    looks = [
+        {"time": "2026-01-01T00:00:00Z", "run": name, "command": "evaluate"} for name in ("unet-s0", "fpn-s0", "pan-s0")
+    ]
     path = tmp_path / "test_looks.jsonl"
     path.write_text("".join(json.dumps(look) + "\n" for look in looks), encoding="utf-8")
     comparison = compare_runs(runs)
-    assert comparison.test_evaluations == EvaluationLog(2, tuple(LoggedEvaluation(**look) for look in looks))
-    assert evaluations_on_test(comparison) == [caveats.EvaluationsOnTest(total=2, runs=2)]
-    repeated = replace(comparison, test_evaluations=EvaluationLog(5, ()))
-    assert evaluations_on_test(repeated) == [caveats.RepeatedEvaluationsOnTest(total=5, runs=2)]
+    assert comparison.test_evaluations == EvaluationLog(3, tuple(LoggedEvaluation(**look) for look in looks))
+    assert evaluations_on_test(comparison) == [caveats.EvaluationsOnTest(total=3, runs=2)]
+    twice = EvaluationLog(2, tuple(LoggedEvaluation(run="fpn-s0") for _ in range(2)))
+    (found,) = evaluations_on_test(replace(comparison, test_evaluations=twice))
+    assert found == caveats.RepeatedEvaluationsOnTest(total=2, runs=2, often={"fpn s0": 2})
+    assert (found.severity, found.figures["often"]) == ("warning", {"fpn s0": 2})
     path.write_text("{oops\n", encoding="utf-8")
     with pytest.raises(RecordError, match=r"test_looks\.jsonl: line 1 is not JSON"):
         compare_runs(runs)
@@ -190,6 +198,40 @@ def test_evaluations_do_not_matter_on_validation(tmp_path: Path) -> None:
     """Validation scenes may be scored as often as one likes."""
     comparison = compare_runs([build_run(tmp_path, "unet-s0", noisy_counts(8, 0.2, seed=1), split="val")], split="val")
     assert evaluations_on_test(replace(comparison, test_evaluations=EvaluationLog(9, ()))) == []
+
+
+def test_one_set_of_predictions_under_two_names_is_named(tmp_path: Path) -> None:
+    """Bit-identical counts are practically always a mistake; like scores alone are none."""
+    counts = noisy_counts(8, 0.2, seed=1)
+    runs = [build_run(tmp_path, f"{arch}-s0", counts, arch=arch) for arch in ("unet", "fpn")]
+    other = build_run(tmp_path, "pan-s0", noisy_counts(8, 0.2, seed=2), arch="pan")
+    comparison = compare_runs([*runs, other])
+    assert identical_counts(comparison) == [caveats.IdenticalCounts((("unet s0", "fpn s0"),))]
+    assert "identical_counts" in {finding.code for finding in comparison.findings if finding.severity == "warning"}
+    assert identical_counts(compare_runs([runs[0], other])) == []
+
+
+def test_a_group_with_most_of_the_pixels_is_named(tmp_path: Path) -> None:
+    """Scores sum pixels, so one group of more than half of them decides; one group alone is another finding."""
+    comparison = study(tmp_path, {"unet": 0.2}, scenes=4)
+    assert heavy_group(comparison) == []
+    first = comparison.scenes[0]
+    large = replace(first, class_pixels=tuple(9 * n for n in first.class_pixels))
+    uneven = replace(comparison, scenes=(large, *comparison.scenes[1:]))
+    counted = [sum(n for n, entry in zip(scene.class_pixels, comparison.legend.classes, strict=True) if entry.counted)
+        for scene in uneven.scenes]  # fmt: skip
+    share = counted[0] / sum(counted)
+    (found,) = heavy_group(uneven)
+    assert found.figures == {"group": first.group, "share": pytest.approx(share)}
+    joined = replace(uneven, scenes=tuple(replace(scene, group="a") for scene in uneven.scenes))
+    assert heavy_group(joined) == []
+
+
+def test_scenes_without_known_neighbours_are_said(tmp_path: Path) -> None:
+    """Where every scene is its own group, nothing says which lie in one region; groups of several scenes say it."""
+    comparison = study(tmp_path, {"unet": 0.2}, scenes=4)
+    assert unknown_places(comparison) == [caveats.UnknownPlaces(4, "test")]
+    assert unknown_places(replace(comparison, n_groups=3)) == []
 
 
 def test_blocks_of_one_raster_speak_of_it_only(tmp_path: Path) -> None:
@@ -207,7 +249,9 @@ def test_a_clean_split_and_known_runs_raise_no_warning(tmp_path: Path) -> None:
         build_run(tmp_path, f"{a}-s0", noisy_counts(30, e, seed=0), arch=a) for a, e in (("unet", 0.1), ("fpn", 0.5))
     ]
     build_dataset(tmp_path, {"train": ["a"], "val": ["b"], "test": ids})
-    assert find_caveats(compare_runs(runs)) == []
+    found = find_caveats(compare_runs(runs))
+    assert found == [caveats.UnknownPlaces(30, "test")]
+    assert found[0].severity == "finding"
 
 
 def test_adopted_runs_are_named(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def test_the_origins_comparison_is_undecided_and_says_what_would_decide_it(tmp_p
     assert pair.verdict == "undecided"
     assert len(headline(comparison).undecided) == 1
     assert headline(comparison).scope.seeds is None
-    assert what_would_decide(comparison) == [WhatWouldDecide(10, comparison.power, detects=True)]
+    labels = ("unet s0", "fpn s0")
+    assert what_would_decide(comparison) == [WhatWouldDecide(10, comparison.power, detects=True, labels=labels)]
     assert (comparison.power.delta, comparison.power.seeds) == (0.01, None)
     assert comparison.power.groups_needed > 10
     assert set(comparison.power.pair) == {"unet-s0", "fpn-s0"}

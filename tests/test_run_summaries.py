@@ -43,8 +43,18 @@ def test_learning_takes_the_first_line_that_reaches_the_share(tmp_path: Path) ->
         {"step": 20, "val_miou": 0.4},
         {"step": 25, "val_miou": 0.6},
     )
-    assert convergence(run) == Convergence(
-        metric="val_miou", share=0.95, best=0.6, points=4, best_is_last=True, step=10, epoch=1.0, time_s=4.0
+    found = convergence(run)
+    assert found is not None and found.last_gain == pytest.approx(0.6 - 0.4)
+    assert found == Convergence(
+        metric="val_miou",
+        share=0.95,
+        best=0.6,
+        points=4,
+        best_is_last=True,
+        step=10,
+        epoch=1.0,
+        time_s=4.0,
+        last_gain=found.last_gain,
     )
 
 

@@ -1,5 +1,6 @@
 """Who learns first, who is faster, what was trained, and when nothing may be said of it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from levelground.comparison.descriptions import (
     unlike_steps,
     unlike_trainable,
 )
+from levelground.comparison.findings import headline
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import Convergence, Throughput
+from levelground.comparison.sentences import write
 
 COUNTS = noisy_counts(8, 0.2, seed=1)
 EARLY, LATE = (0.30, 0.50, 0.51, 0.50), (0.30, 0.40, 0.46, 0.50)
@@ -50,9 +53,17 @@ def test_who_reaches_its_best_first(tmp_path: Path) -> None:
     """95 % of .51 is reached at the second of four validations, of .50 only at the last."""
     comparison = compared(tmp_path, unet={"vals": LATE}, fpn={"vals": EARLY})
     assert comparison.runs[1].convergence == Convergence(
-        metric="val_miou", share=0.95, best=0.51, points=4, best_is_last=False, step=50, epoch=1.0, time_s=6.0
+        metric="val_miou",
+        share=0.95,
+        best=0.51,
+        points=4,
+        best_is_last=False,
+        step=50,
+        epoch=1.0,
+        time_s=6.0,
+        last_gain=comparison.runs[1].convergence.last_gain,
     )
-    assert converges_first(comparison) == [
+    assert converges_first(replace(comparison, delta=0.1)) == [
         ConvergesFirst({"unet": 100, "fpn": 50}, {"unet": 2.0, "fpn": 1.0}, {"unet": 12.0, "fpn": 6.0})
     ]
 
@@ -65,9 +76,33 @@ def test_two_validations_tell_nothing_about_convergence(tmp_path: Path) -> None:
 
 
 def test_who_was_still_learning(tmp_path: Path) -> None:
-    """A best score at the last validation means the budget ended too early."""
+    """A score that rose by δ or more in the last fifth of the steps means that the budget ended too early."""
     comparison = compared(tmp_path, unet={"vals": LATE}, fpn={"vals": EARLY})
-    assert still_learning(comparison) == [StillLearning(("unet",))]
+    (found,) = still_learning(comparison)
+    assert found == StillLearning({"unet": pytest.approx(0.8 * 0.04)}, 0.01)
+    assert still_learning(replace(comparison, delta=0.04)) == []
+
+
+def test_a_lead_while_scores_still_rise_is_no_win(tmp_path: Path) -> None:
+    """The headline says after how many steps it leads; of fewer than a hundred it says that it is a rehearsal."""
+    runs = [
+        build_run(tmp_path, f"{arch}-s0", noisy_counts(20, error, seed=n), arch=arch, vals=LATE)
+        for n, (arch, error) in enumerate({"unet": 0.1, "fpn": 0.5}.items())
+    ]
+    found = headline(compare_runs(runs))
+    assert (found.still_rising, found.rehearsal, found.steps) == (True, False, (100, 100))
+    assert write(found).startswith("unet s0 leads after 100 steps with ")
+    assert "were still rising by 0.010 or more" in write(found)
+    brief = [build_run(tmp_path, f"{n}", noisy_counts(20, n / 10, seed=n), card={"steps_done": 48}) for n in (1, 5)]
+    short = headline(compare_runs(brief))
+    assert "This is a rehearsal of 48 steps a model" in write(short)
+
+
+def test_nobody_converges_first_while_a_score_rises(tmp_path: Path) -> None:
+    """A curve that still rises has no best score yet."""
+    rising = compared(tmp_path, unet={"vals": LATE}, fpn={"vals": EARLY})
+    assert converges_first(rising) == []
+    assert len(converges_first(replace(rising, delta=0.1))) == 1
 
 
 def test_the_fastest_and_by_how_much(tmp_path: Path) -> None:

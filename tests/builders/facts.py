@@ -37,6 +37,7 @@ POWER = OpenPairPower(
     seeds_for_equal=None, power=0.8, groups=10, pair=("unet-s0", "fpn-s0"),
 )  # fmt: skip
 OF_SEEDS = replace(POWER, seeds=2, groups_share=0.7, seeds_needed=21, seeds_for_equal=8)
+TWO = ("unet s0", "fpn s0")
 LEAK = SeparatedGroup(group="a", scored=("scene1", "scene2"), other=("scene3",), other_split="train")
 
 HEADLINES: tuple[Fact, ...] = (
@@ -49,6 +50,12 @@ HEADLINES: tuple[Fact, ...] = (
     replace(LEADER, undecided=(), equal=(FPN, NEAR), better=(CLEAR,)),
     replace(LEADER, undecided=(), equal=(NEAR,)),
     replace(LEADER, undecided=(), better=(CLEAR,), measure=KEPT_WATER),
+    replace(LEADER, undecided=(), better=(CLEAR,), steps=(400, 400)),
+    replace(LEADER, undecided=(), better=(CLEAR,), steps=(400, 400), still_rising=True),
+    replace(LEADER, undecided=(), better=(CLEAR,), steps=(48, 48), still_rising=True),
+    replace(LEADER, steps=(1, 48)),
+    replace(LEADER, steps=(1, 1)),
+    replace(LEADER, steps=(0, 1)),
     replace(LEADER, undecided=(), better=(CLEAR,) * 6),
     LONE,
     replace(LONE, interval=None, scenes=1),
@@ -74,14 +81,24 @@ CAVEATS: tuple[Fact, ...] = (
     facts.EqualPairs((PAIRS[2], PAIRS[3]), (("unet-s0", "fpn-s0"), ("unet-s0", "fpn-s0"))),
     facts.EqualPairs((PAIRS[2],) * 4, (("unet-s0", "fpn-s0"),) * 4),
     facts.EqualPairs((PAIRS[2],) * 5, (("unet-s0", "fpn-s0"),) * 5),
-    facts.WhatWouldDecide(10, POWER, detects=True),
-    facts.WhatWouldDecide(1, replace(POWER, groups_needed=1, groups_for_equal=1), detects=False),
-    facts.WhatWouldDecide(10, replace(POWER, groups_needed=None), detects=True),
-    facts.WhatWouldDecide(10, OF_SEEDS, detects=True),
-    facts.WhatWouldDecide(10, replace(OF_SEEDS, seeds_needed=None), detects=True),
-    facts.WhatWouldDecide(10, replace(OF_SEEDS, groups_needed=None, seeds_needed=7), detects=True),
-    facts.WhatWouldDecide(10, replace(OF_SEEDS, groups_needed=None, seeds_needed=1, seeds_for_equal=1), detects=True),
-    facts.WhatWouldDecide(10, replace(OF_SEEDS, seeds=1, groups_needed=None, seeds_needed=None), detects=False),
+    facts.WhatWouldDecide(10, POWER, detects=True, labels=TWO),
+    facts.WhatWouldDecide(1, replace(POWER, groups_needed=1, groups_for_equal=1), detects=False, labels=TWO),
+    facts.WhatWouldDecide(10, replace(POWER, groups_needed=None), detects=True, labels=TWO),
+    facts.WhatWouldDecide(10, OF_SEEDS, detects=True, labels=TWO),
+    facts.WhatWouldDecide(10, replace(OF_SEEDS, seeds_needed=None), detects=True, labels=TWO),
+    facts.WhatWouldDecide(10, replace(OF_SEEDS, groups_needed=None, seeds_needed=7), detects=True, labels=TWO),
+    facts.WhatWouldDecide(
+        10,
+        replace(OF_SEEDS, groups_needed=None, seeds_needed=1, seeds_for_equal=1),
+        detects=True,
+        labels=TWO,
+    ),
+    facts.WhatWouldDecide(
+        10,
+        replace(OF_SEEDS, seeds=1, groups_needed=None, seeds_needed=None),
+        detects=False,
+        labels=TWO,
+    ),
     caveats.CannotShow(0.125, 4, 1, 6),
     caveats.CannotShow(0.375, 1, 3, 1),
     caveats.FewGroups(19, 12345, "test"),
@@ -108,7 +125,12 @@ CAVEATS: tuple[Fact, ...] = (
     caveats.OneRaster(),
     caveats.EvaluationsOnTest(2, 2),
     caveats.EvaluationsOnTest(1, 1),
-    caveats.RepeatedEvaluationsOnTest(9, 2),
+    caveats.RepeatedEvaluationsOnTest(9, 2, {"unet s0": 8}),
+    caveats.RepeatedEvaluationsOnTest(4, 2, {"unet s0": 2, "fpn s0": 1}),
+    caveats.IdenticalCounts((("unet s0", "fpn s0"),)),
+    caveats.IdenticalCounts((("unet s0", "fpn s0"), ("a", "b", "c"))),
+    caveats.HeavyGroup("north", 0.62),
+    caveats.UnknownPlaces(24, "test"),
 )
 
 DESCRIPTIONS: tuple[Fact, ...] = (
@@ -116,8 +138,8 @@ DESCRIPTIONS: tuple[Fact, ...] = (
     descriptions.ConvergesFirst({"unet": 100, "fpn": 50, "pan": 50}, {}, {"unet": 2.0}),
     descriptions.ConvergesFirst({"unet": 1, "fpn": 1}, {"unet": 1.0, "fpn": 1.0}, {}),
     descriptions.ConvergesFirst({"unet": 1, "fpn": 1}, {}, {}),
-    descriptions.StillLearning(("unet",)),
-    descriptions.StillLearning(("unet", "fpn")),
+    descriptions.StillLearning({"unet": 0.05}, 0.01),
+    descriptions.StillLearning({"unet": 0.012, "fpn": 0.05}, 0.01),
     descriptions.UnlikeMachines(("unet s0", "fpn s0")),
     descriptions.Faster({"unet": 2.0, "pspnet": 6.0, "fpn": 0.25}),
     descriptions.Faster({"unet": 2.0, "pspnet": 6.0, "fpn": 6.0}),

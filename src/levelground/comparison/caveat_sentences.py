@@ -13,6 +13,7 @@ from levelground.comparison.text import (
     listing,
     p_number,
     p_value,
+    per_cent,
     score,
     signed,
 )
@@ -67,9 +68,11 @@ def _rare_classes(fact: caveats.RareClasses) -> str:
     ]
     return ngettext(
         "%(classes)s occurs in fewer than %(least)s of %(groups)s groups: each run's own interval is too narrow, "
-        "because other scenes may not contain this class. Differences between runs are not affected.",
+        "because other scenes may not contain this class, and so are intervals of differences between runs that "
+        "predict it unlike well.",
         "%(classes)s occur in fewer than %(least)s of %(groups)s groups: each run's own interval is too narrow, "
-        "because other scenes may not contain these classes. Differences between runs are not affected.",
+        "because other scenes may not contain these classes, and so are intervals of differences between runs that "
+        "predict them unlike well.",
         len(classes),
         classes=listing(classes),
         least=whole(caveats.RARE_GROUPS),
@@ -192,28 +195,56 @@ def _separated_groups(fact: caveats.SeparatedGroups) -> str:
     )
 
 
+def _identical_counts(fact: caveats.IdenticalCounts) -> str:
+    sets = [pgettext("runs with the same counts", "%(runs)s", runs=listing(runs)) for runs in fact.sets]
+    return gettext(
+        "The same predictions under several names: %(runs)s agree in every count of every scene. Two models "
+        "practically never do; check which files were evaluated.",
+        runs="; ".join(sets),
+    )
+
+
+def _heavy_group(fact: caveats.HeavyGroup) -> str:
+    return gettext(
+        "Group %(group)s holds %(share)s of the scored pixels: the scores are mostly about it, whatever the other "
+        "groups show.",
+        group=fact.group,
+        share=per_cent(fact.share),
+    )
+
+
+def _unknown_places(fact: caveats.UnknownPlaces) -> str:
+    scenes = npgettext("apposition", "%(n)s %(split)s scene", "%(n)s %(split)s scenes", fact.scenes, split=fact.split)
+    return gettext(
+        "The verdicts speak of places like those of these %(scenes)s. Each is a group of its own, because nothing says "
+        "which of them lie together: if they come from a few regions, intervals are too narrow for other regions. Name "
+        "the regions in groups.csv.",
+        scenes=scenes,
+    )
+
+
 def _one_raster(fact: caveats.OneRaster) -> str:
     return gettext(
         "All scenes are blocks of one raster: intervals and tests apply to this raster only, not to other places."
     )
 
 
-def _evaluations(fact: caveats.EvaluationsOnTest) -> dict[str, str]:
-    return {
-        "times": npgettext("evaluated", "%(n)s time", "%(n)s times", fact.total),
-        "runs": npgettext("for", "%(n)s run", "%(n)s runs", fact.runs),
-    }
-
-
 def _evaluations_on_test(fact: caveats.EvaluationsOnTest) -> str:
-    return gettext("The test scenes were evaluated %(times)s for %(runs)s, no more than needed.", **_evaluations(fact))
+    return gettext(
+        "The log of this study knows %(evaluations)s on the test scenes for %(runs)s, of no run more than one.",
+        evaluations=npgettext("knows", "%(n)s evaluation", "%(n)s evaluations", fact.total),
+        runs=npgettext("for", "%(n)s run", "%(n)s runs", fact.runs),
+    )
 
 
 def _repeated_evaluations(fact: caveats.RepeatedEvaluationsOnTest) -> str:
+    often = [
+        ngettext("%(name)s (%(n)s time)", "%(name)s (%(n)s times)", n, name=name) for name, n in fact.often.items()
+    ]
     return gettext(
-        "The test scenes were evaluated %(times)s for %(runs)s. Whatever was chosen by test scores has test scores "
-        "that are too good; choose by validation scores.",
-        **_evaluations(fact),
+        "These runs were scored on the test scenes more often than once: %(often)s. Whatever was chosen by test scores "
+        "has test scores that are too good; choose by validation scores.",
+        often=listing(often),
     )
 
 
@@ -231,6 +262,9 @@ WRITERS: dict[type[Fact], Callable[[Any], str]] = {
     caveats.UnknownProtocol: _unknown_protocol,
     caveats.SeparatedGroups: _separated_groups,
     caveats.OneRaster: _one_raster,
+    caveats.IdenticalCounts: _identical_counts,
+    caveats.HeavyGroup: _heavy_group,
+    caveats.UnknownPlaces: _unknown_places,
     caveats.EvaluationsOnTest: _evaluations_on_test,
     caveats.RepeatedEvaluationsOnTest: _repeated_evaluations,
 }

@@ -1,10 +1,14 @@
-"""What limits a comparison's answer: few groups, few seeds, rare classes, unlike protocols, repeated evaluations.
+"""What limits an answer.
 
-Each function takes a comparison and returns facts; :mod:`levelground.comparison.caveat_sentences` writes them.
+Few groups, few groups of a class, few seeds, unlike protocols, groups that a split separates, identical counts,
+repeated evaluations on the test scenes: each kind is a type of fact and a function that finds it;
+:mod:`levelground.comparison.caveat_sentences` writes them.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from levelground.comparison.conditions import SeparatedGroup
 from levelground.comparison.facts import Fact
@@ -17,6 +21,9 @@ FEW_GROUPS = 20
 
 RARE_GROUPS = 5
 """With a class in as few groups, a run's own interval covered .84 to .92, not .95 (docs/experiments.md)."""
+
+HEAVY_SHARE = 0.5
+"""A group with a larger share of the counted pixels carries most of any score that sums pixels."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +172,41 @@ class SeparatedGroups(Fact):
 
 
 @dataclass(frozen=True)
+class IdenticalCounts(Fact):
+    """Runs with bit-identical counts: one set of predictions under several names.
+
+    Attributes:
+        sets: Labels of the runs that share their counts, for each such set.
+    """
+
+    code = "identical_counts"
+    severity = "warning"
+    kept = ("sets",)
+    sets: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class HeavyGroup(Fact):
+    """One group that holds most of the scored pixels."""
+
+    code = "heavy_group"
+    severity = "warning"
+    kept = ("group", "share")
+    group: str
+    share: float
+
+
+@dataclass(frozen=True)
+class UnknownPlaces(Fact):
+    """Each scene is a group of its own: nothing says which scenes lie together."""
+
+    code = "unknown_places"
+    kept = ("scenes",)
+    scenes: int
+    split: str
+
+
+@dataclass(frozen=True)
 class OneRaster(Fact):
     """All scenes are blocks of one raster."""
 
@@ -174,18 +216,25 @@ class OneRaster(Fact):
 
 @dataclass(frozen=True)
 class EvaluationsOnTest(Fact):
-    """The test scenes were evaluated no more often than there are runs."""
+    """The study's log knows no run that was evaluated on the test scenes more often than once."""
 
     code = "test_looks"
-    kept = ("total", "runs")
+    kept: ClassVar[tuple[str, ...]] = ("total", "runs")
     total: int
     runs: int
 
 
+@dataclass(frozen=True)
 class RepeatedEvaluationsOnTest(EvaluationsOnTest):
-    """The test scenes were evaluated more often than there are runs."""
+    """Runs whose test scores were computed more often than once.
+
+    Attributes:
+        often: How often, by run; runs evaluated once are left out.
+    """
 
     severity = "warning"
+    kept: ClassVar[tuple[str, ...]] = ("total", "runs", "often")
+    often: Mapping[str, int]
 
 
 def find_caveats(comparison: Comparison) -> list[Fact]:
@@ -196,10 +245,13 @@ def find_caveats(comparison: Comparison) -> list[Fact]:
         *rare_classes(comparison),
         *lone_seeds(comparison),
         *twins(comparison),
+        *identical_counts(comparison),
+        *heavy_group(comparison),
         *unlike_protocol(comparison),
         *unknown_protocol(comparison),
         *separated_groups(comparison),
         *one_raster(comparison),
+        *unknown_places(comparison),
         *evaluations_on_test(comparison),
     ]
 
@@ -286,14 +338,46 @@ def separated_groups(comparison: Comparison) -> list[Fact]:
     return [SeparatedGroups(found, comparison.split)] if found else []
 
 
+def identical_counts(comparison: Comparison) -> list[Fact]:
+    """Find runs whose counts are the same to the pixel: two models practically never agree so."""
+    same: dict[object, list[str]] = {}
+    for run in comparison.runs:
+        same.setdefault((run.counts, run.scene_miou), []).append(run.label)
+    sets = tuple(tuple(labels) for labels in same.values() if len(labels) > 1)
+    return [IdenticalCounts(sets)] if sets else []
+
+
+def heavy_group(comparison: Comparison) -> list[Fact]:
+    """Find a group that holds more than half of the counted pixels, beside others."""
+    pixels: dict[str, int] = {}
+    for scene in comparison.scenes:
+        of_counted = zip(comparison.legend.classes, scene.class_pixels, strict=True)
+        n = sum(n for entry, n in of_counted if entry.counted)
+        pixels[scene.group] = pixels.get(scene.group, 0) + n
+    total, heaviest = sum(pixels.values()), max(pixels, key=lambda group: pixels[group])
+    if len(pixels) < 2 or not total or pixels[heaviest] <= HEAVY_SHARE * total:
+        return []
+    return [HeavyGroup(heaviest, pixels[heaviest] / total)]
+
+
+def unknown_places(comparison: Comparison) -> list[Fact]:
+    """Find out whether every scene is a group of its own, so that regions would be unknown."""
+    n = len(comparison.scenes)
+    if n < 2 or comparison.n_groups < n or comparison.dataset.layout == "raster":
+        return []
+    return [UnknownPlaces(n, comparison.split)]
+
+
 def one_raster(comparison: Comparison) -> list[Fact]:
     """Find out whether all scenes are blocks of one raster."""
     return [OneRaster()] if comparison.dataset.layout == "raster" else []
 
 
 def evaluations_on_test(comparison: Comparison) -> list[Fact]:
-    """Find how often the test scenes were evaluated."""
-    total, runs = comparison.test_evaluations.total, len(comparison.runs)
-    if comparison.split != "test" or not total:
+    """Find how often each run was evaluated on the test scenes, as far as the studies' logs know."""
+    log, runs = comparison.test_evaluations, len(comparison.runs)
+    if comparison.split != "test" or not log.total:
         return []
-    return [RepeatedEvaluationsOnTest(total, runs) if total > runs else EvaluationsOnTest(total, runs)]
+    times = Counter(entry.run for entry in log.evaluations)
+    often = {run.label: times[run.name] for run in comparison.runs if times[run.name] > 1}
+    return [RepeatedEvaluationsOnTest(log.total, runs, often) if often else EvaluationsOnTest(log.total, runs)]

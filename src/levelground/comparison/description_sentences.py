@@ -15,6 +15,8 @@ from levelground.comparison.text import (
     per_cent,
     rate,
     ratio,
+    score,
+    signed,
 )
 from levelground.wording import decimal, gettext, ngettext, npgettext, pgettext
 
@@ -56,13 +58,15 @@ def _steps(fact: descriptions.ConvergesFirst, name: str) -> str:
 
 
 def _still_learning(fact: descriptions.StillLearning) -> str:
+    models = [f"{name} ({signed(gain)})" for name, gain in sorted(fact.gains.items(), key=lambda item: -item[1])]
     return ngettext(
-        "%(models)s was still improving when the budget ended: the last validation score was the best. A longer budget "
-        "may change the result.",
-        "%(models)s were still improving when the budget ended: their last validation scores were the best. A longer "
-        "budget may change the result.",
-        len(fact.models),
-        models=listing(fact.models),
+        "%(models)s was still improving when the budget ended: its validation score rose by %(margin)s or more in the "
+        "last fifth of its steps. A longer budget may change the result.",
+        "%(models)s were still improving when the budget ended: their validation scores rose by %(margin)s or more in "
+        "the last fifth of their steps. A longer budget may change the result.",
+        len(models),
+        models=listing(models),
+        margin=score(fact.margin),
     )
 
 

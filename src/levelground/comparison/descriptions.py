@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from levelground.comparison.facts import Fact, Measure, measure_of
+from levelground.comparison.facts import Fact, Measure, is_rehearsal, measure_of, rising
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import RunResult, Severity
 
@@ -34,11 +34,22 @@ class ConvergesFirst(Fact):
 
 @dataclass(frozen=True)
 class StillLearning(Fact):
-    """Models whose last validation was their best."""
+    """Models whose validation score rose by δ or more in the last fifth of their steps.
+
+    Attributes:
+        gains: What each of them gained there, the mean over its seeds.
+        margin: δ.
+    """
 
     code = "still_learning"
-    kept = ("models",)
-    models: tuple[str, ...]
+    severity = "warning"
+    gains: Mapping[str, float]
+    margin: float
+
+    @property
+    def figures(self) -> dict[str, object]:
+        """The models and their gains."""
+        return {"models": list(self.gains), "gains": self.gains}
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,7 @@ class UnlikeSteps(Fact):
     """Models that took unlike numbers of steps in one budget."""
 
     code = "unlike_steps"
+    severity = "warning"
     kept = ("steps",)
     budget: str
     steps: Mapping[str, int]
@@ -256,9 +268,9 @@ def trained_elsewhere(comparison: Comparison) -> list[Fact]:
 
 
 def converges_first(comparison: Comparison) -> list[Fact]:
-    """Find when each model reached 95 % of its own best validation score."""
+    """Find when each model reached 95 % of its own best validation score; nothing while a score still rises."""
     steps = _convergence_means(comparison, "step")
-    if len(steps) < 2:
+    if len(steps) < 2 or rising(comparison) or is_rehearsal(comparison):
         return []
     return [
         ConvergesFirst(steps, _convergence_means(comparison, "epoch"), _convergence_means(comparison, "time_s")),
@@ -277,13 +289,9 @@ def _convergence_means(comparison: Comparison, key: str) -> dict[str, float]:
 
 
 def still_learning(comparison: Comparison) -> list[Fact]:
-    """Find models whose last validation was their best: a longer budget may change the result."""
-    names = tuple(
-        name
-        for name, runs in comparison.candidate_runs.items()
-        if all(run.convergence and run.convergence.points >= 3 and run.convergence.best_is_last for run in runs)
-    )
-    return [StillLearning(names)] if names else []
+    """Find models whose score rose until the budget ended: a longer budget may change the result."""
+    gains = rising(comparison)
+    return [StillLearning(gains, comparison.delta)] if gains else []
 
 
 def fastest(comparison: Comparison) -> list[Fact]:

@@ -12,6 +12,9 @@ from levelground.comparison.record import Comparison
 from levelground.comparison.results import Interval, OpenPairPower, PairResult, Severity, block_json, negated
 from levelground.statistics.pairs import VerdictWord
 
+REHEARSAL_STEPS = 100
+"""Runs of fewer steps are called a rehearsal: on real scenes a score kept rising for several hundred."""
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -99,6 +102,28 @@ def measure_of(comparison: Comparison, metric: str | None = None) -> Measure:
     return Measure(comparison.metric if metric is None else metric, comparison.scorings)
 
 
+def rising(comparison: Comparison) -> dict[str, float]:
+    """Return the models whose validation score gained δ or more in the last fifth of the steps, the mean over seeds."""
+    gains = {}
+    for name, runs in comparison.candidate_runs.items():
+        known = [run.convergence.last_gain for run in runs if run.convergence and run.convergence.last_gain is not None]
+        if len(known) == len(runs) and sum(known) / len(known) >= comparison.delta > 0:
+            gains[name] = sum(known) / len(known)
+    return gains
+
+
+def trained_steps(comparison: Comparison) -> tuple[int, int] | None:
+    """Return the fewest and the most steps of the runs that were trained here; ``None`` where none was."""
+    steps = [run.card.steps_done for run in comparison.runs if not run.adopted and run.card.steps_done]
+    return (min(steps), max(steps)) if steps else None
+
+
+def is_rehearsal(comparison: Comparison) -> bool:
+    """Tell whether all runs were trained so briefly that the study only shows how it works."""
+    steps = trained_steps(comparison)
+    return steps is not None and steps[1] < REHEARSAL_STEPS
+
+
 @dataclass(frozen=True)
 class Opponent:
     """One that stands behind the leader.
@@ -157,6 +182,15 @@ class Headline(_Headline):
     better: tuple[Opponent, ...]
     margin: float
     scope: Scope
+    steps: tuple[int, int] | None = None
+    """The fewest and the most steps of a run that was trained here; ``None`` where none was."""
+    still_rising: bool = False
+    """Whether a validation score rose by δ or more in the last fifth of the steps."""
+
+    @property
+    def rehearsal(self) -> bool:
+        """Whether the models were trained so briefly that the study only shows how it works."""
+        return self.steps is not None and self.steps[1] < REHEARSAL_STEPS
 
     @property
     def figures(self) -> dict[str, object]:
@@ -228,12 +262,14 @@ class WhatWouldDecide(Fact):
         groups: Groups at hand.
         power: The power analysis of the most interesting open pair.
         detects: Whether any difference can be detected.
+        labels: What the two sides of that pair are called.
     """
 
     code = "what_would_decide"
     groups: int
     power: OpenPairPower
     detects: bool
+    labels: tuple[str, str]
 
     @property
     def figures(self) -> dict[str, object]:

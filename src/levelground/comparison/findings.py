@@ -1,7 +1,7 @@
 """What a comparison finds: the headline, what limits it, and, after these, what only describes.
 
-The verdict comes first: who leads, by how much and how sure; then what would decide an open pair. What limits the
-answer is in :mod:`levelground.comparison.caveats`, what describes in :mod:`levelground.comparison.descriptions`. Each
+The verdict comes first: who leads, by how much and how sure. Then what it rests on
+(:mod:`levelground.comparison.caveats`) and what only describes (:mod:`levelground.comparison.descriptions`). Each
 function takes a comparison and returns facts; :mod:`levelground.comparison.sentences` writes them.
 """
 
@@ -20,6 +20,8 @@ from levelground.comparison.facts import (
     WhatWouldDecide,
     measure_of,
     pair_verdict,
+    rising,
+    trained_steps,
 )
 from levelground.comparison.record import Comparison, RankedEntry
 from levelground.comparison.results import PairResult
@@ -67,6 +69,8 @@ def headline(comparison: Comparison) -> Headline | LoneHeadline | NoRanking:
         better=with_verdict("better"),
         margin=comparison.delta,
         scope=_scope(comparison),
+        steps=trained_steps(comparison),
+        still_rising=bool(rising(comparison)),
     )
 
 
@@ -122,4 +126,6 @@ def what_would_decide(comparison: Comparison) -> list[Fact]:
     if power is None or not any(pair.verdict == "undecided" for pair in comparison.decisive_pairs):
         return []
     detects = power.detectable < 1 and not cannot_show(comparison)
-    return [WhatWouldDecide(comparison.n_groups, power, detects)]
+    labels = {} if comparison.about_architectures else comparison.labels
+    a, b = power.pair
+    return [WhatWouldDecide(comparison.n_groups, power, detects, (labels.get(a, a), labels.get(b, b)))]

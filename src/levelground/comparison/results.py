@@ -166,6 +166,8 @@ class Convergence:
     """Epoch."""
     time_s: Number | None
     """Seconds of training."""
+    last_gain: Annotated[Number | None, Field(exclude_if=_absent)] = None
+    """What the score gained in the last fifth of the steps; ``None`` with one validation, or where it is not known."""
 
 
 @dataclass(frozen=True, config=BLOCK)

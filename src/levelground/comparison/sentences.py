@@ -87,7 +87,35 @@ def _headline(fact: facts.Headline) -> str:
             texts.append(gettext("It is equal to %(others)s within %(margin)s.", **values))
         else:
             texts.append(gettext("It is better than %(others)s.", **values))
-    return " ".join([*texts, _applies_to(fact.scope)])
+    return " ".join([*texts, *_budget(fact), _applies_to(fact.scope)])
+
+
+def _budget(fact: facts.Headline) -> list[str]:
+    """Say what a longer training may change: of a rehearsal always, else where a winner's lead may not last."""
+    if fact.rehearsal and fact.steps is not None:
+        return [
+            gettext(
+                "This is a rehearsal of %(steps)s a model: a real comparison trains much longer, and its order may "
+                "differ.",
+                steps=_step_range(fact.steps),
+            )
+        ]
+    if fact.still_rising and fact.better:
+        return [
+            gettext(
+                "Validation scores were still rising by %(margin)s or more when the budget ended: with a longer one "
+                "the order may change.",
+                margin=score(fact.margin),
+            )
+        ]
+    return []
+
+
+def _step_range(steps: tuple[int, int]) -> str:
+    low, high = steps
+    if low == high:
+        return npgettext("of", "%(n)s step", "%(n)s steps", high)
+    return npgettext("of", "%(low)s to %(n)s step", "%(low)s to %(n)s steps", high, low=whole(low))
 
 
 def _named(items: Sequence[Opponent]) -> str:
@@ -142,7 +170,12 @@ def _equal(fact: facts.Headline, items: Sequence[Opponent]) -> str:
 
 
 def _better(fact: facts.Headline, items: Sequence[Opponent]) -> str:
-    lead = gettext("%(best)s wins with %(value)s %(metric)s.", **_leader(fact))
+    values = _leader(fact)
+    if fact.steps is not None and (fact.still_rising or fact.rehearsal):
+        values["steps"] = npgettext("after", "%(n)s step", "%(n)s steps", fact.steps[1])
+        lead = gettext("%(best)s leads after %(steps)s with %(value)s %(metric)s.", **values)
+    else:
+        lead = gettext("%(best)s wins with %(value)s %(metric)s.", **values)
     gaps = [
         gettext(
             "%(name)s (%(value)s) by %(difference)s (95 %% interval %(interval)s, %(p)s)",
@@ -153,7 +186,7 @@ def _better(fact: facts.Headline, items: Sequence[Opponent]) -> str:
         )
         for item in items
     ]
-    beaten = gettext("It beats %(others)s.", others=listing(gaps, most=3))
+    beaten = gettext("It is better than %(others)s.", others=listing(gaps, most=3))
     return f"{lead} {beaten}"
 
 
@@ -261,27 +294,32 @@ def _what_would_decide(fact: facts.WhatWouldDecide) -> str:
         "groups": npgettext("with", "%(n)s group", "%(n)s groups", fact.groups),
         "difference": score(power.detectable),
         "share": per_cent(power.power),
+        "pair": listing(fact.labels),
     }
     if power.seeds is not None:
         values["seeds"] = npgettext("with", "%(n)s seed", "%(n)s seeds", power.seeds)
     if power.seeds is None and fact.detects:
         text = gettext(
-            "With %(groups)s, a difference of %(difference)s would be found in %(share)s of such studies.", **values
+            "With %(groups)s, a difference of %(difference)s between %(pair)s would be found in %(share)s of such "
+            "studies.",
+            **values,
         )
     elif power.seeds is None:
         text = gettext(
-            "With %(groups)s, no difference, however large, would be found in %(share)s of such studies.", **values
+            "With %(groups)s, no difference between %(pair)s, however large, would be found in %(share)s of such "
+            "studies.",
+            **values,
         )
     elif fact.detects:
         text = gettext(
-            "With %(groups)s and %(seeds)s of each architecture, a difference of %(difference)s would be found in "
-            "%(share)s of such studies.",
+            "With %(groups)s and %(seeds)s of each architecture, a difference of %(difference)s between %(pair)s would "
+            "be found in %(share)s of such studies.",
             **values,
         )
     else:
         text = gettext(
-            "With %(groups)s and %(seeds)s of each architecture, no difference, however large, would be found in "
-            "%(share)s of such studies.",
+            "With %(groups)s and %(seeds)s of each architecture, no difference between %(pair)s, however large, would "
+            "be found in %(share)s of such studies.",
             **values,
         )
     return " ".join([text, *_needs(power.delta, fact)])

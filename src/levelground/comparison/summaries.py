@@ -346,7 +346,19 @@ def convergence(run: Run) -> Convergence | None:
         step=first.step,
         epoch=first.epoch,
         time_s=first.time_s,
+        last_gain=_last_gain([line.step for line, _ in known], values),
     )
+
+
+def _last_gain(steps: Sequence[int], values: Sequence[float]) -> float | None:
+    """Return what a score gained in the last fifth of the steps, by lines between validations.
+
+    >>> round(_last_gain([10, 20], [0.4, 0.5]), 3)
+    0.04
+    """
+    if len(values) < 2 or steps[0] == steps[-1]:
+        return None
+    return values[-1] - float(np.interp(0.8 * steps[-1], steps, values))
 
 
 def calibration(counts: SceneCounts) -> CalibrationResult | None:
