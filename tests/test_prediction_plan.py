@@ -25,7 +25,7 @@ from rasterio.enums import ColorInterp
 
 from levelground.config import PredictOptions, ReadOptions
 from levelground.errors import ConfigError, LevelgroundError, SceneError
-from levelground.imagery.geotiff import RasterInfo, read_window
+from levelground.imagery.geotiff import BandInfo, RasterInfo, read_window
 from levelground.imagery.image_pixels import read_image_with_nodata
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.validity import NodataRule, nodata_mask
@@ -361,3 +361,49 @@ def test_a_raster_that_can_be_read_nowhere_is_refused_at_once(tmp_path: Path) ->
         source.write_bytes(source.read_bytes()[: first + 10])
         with pytest.raises(SceneError, match=r"a\.tif: breaks off in rows \d+ to \d+ \(.*\)\. Copy the file again"):
             reader.sample((1, 2, 3))
+
+
+def test_bands_are_read_by_the_names_that_the_model_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In another order, or among others; names that are partly others are refused with the flag that says which."""
+    pixels = draw_pixels(40, 50, 4)
+    model = toy_model(band_info=BandInfo(names=("red", "green", "blue")))
+    expected = expected_classes(pixels)
+    for number, (order, names) in enumerate([((2, 1, 0), "Blue Green Red"), ((3, 0, 2, 1), "nir red blue green")]):
+        source = write_pixels(tmp_path / f"{number}.tif", np.ascontiguousarray(pixels[..., list(order)]))
+        describe(source, names.split())
+        predicted = predict_one(source, tmp_path / "out", model)
+        assert np.array_equal(read_window(predicted.classes)[..., 0], expected)
+        assert "bands are read by name" in capsys.readouterr().err
+    source = write_pixels(tmp_path / "c.tif", pixels[..., :3].copy())
+    describe(source, ["nir", "red", "green"])
+    text = r"its bands are nir, red, green, .* learnt from red, green, blue\. .*--bands 1 2 3"
+    with pytest.raises(SceneError, match=text):
+        predict_one(source, tmp_path / "out", model)
+    given = predict_one(source, tmp_path / "given", model, bands=(1, 2, 3))
+    assert np.array_equal(read_window(given.classes)[..., 0], expected)
+    describe(source, ["B4", "B3", "B2"])
+    other = predict_one(source, tmp_path / "other", model)
+    assert np.array_equal(read_window(other.classes)[..., 0], expected)
+
+
+def test_values_of_another_scale_and_offset_are_brought_to_the_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two processing baselines: 1000 more in the file, said by its offset; without a word they stay as they are."""
+    pixels = draw_pixels(40, 50, dtype="uint16")
+    model = toy_model(dtype="uint16", band_info=BandInfo(scales=(1e-4,) * 3, offsets=(0.0,) * 3))
+    plain = read_window(predict_one(write_pixels(tmp_path / "a.tif", pixels), tmp_path / "a", model).classes)
+    assert "names no scale" in capsys.readouterr().err
+    shifted = write_pixels(tmp_path / "b.tif", (pixels + 1000).astype(np.uint16))
+    with rasterio.open(shifted, "r+") as raster:
+        raster.scales, raster.offsets = (1e-4,) * 3, (-0.1,) * 3
+    found = read_window(predict_one(shifted, tmp_path / "b", model).classes)
+    assert "value × 1 − 1000" in capsys.readouterr().err
+    assert np.array_equal(found, plain)
+
+
+def describe(path: Path, names: list[str]) -> None:
+    """Name the bands of a raster."""
+    with rasterio.open(path, "r+") as raster:
+        for band, name in enumerate(names, start=1):
+            raster.set_band_description(band, name)

@@ -14,6 +14,7 @@ from levelground import _drawn_by
 from levelground.config import Budget, Recipe
 from levelground.errors import RecordError
 from levelground.history import HISTORY_FILE, HistoryLine
+from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo
 from levelground.recipe_files import check_recipe
 from levelground.records import (
     RECORD_CONFIG,
@@ -205,6 +206,8 @@ class RunCard(OpenRecord):
     """Deviation of each band that inputs are normalised by, in stored values."""
     gsd_m: StrictFloat | None = None
     """Ground sample distance, metres a pixel."""
+    band_info: BandInfo = NO_BAND_INFO
+    """What the training images said of their bands: names, scales and offsets."""
     legend: Mapping[str, JsonValue] = dataclasses.field(default_factory=dict)
     """The classes, as in a legend file."""
     legend_sha256: StrictStr

@@ -22,7 +22,7 @@ from levelground.config import Layout
 from levelground.datasets.splits import SPLIT_NAMES, Split, SplitName
 from levelground.errors import RecordError, SplitError, one_line
 from levelground.imagery.cache import Cache, CachedScene
-from levelground.imagery.geotiff import Window
+from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo, Window
 from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import Legend
 from levelground.imagery.legend_schema import JsonLegend
@@ -124,6 +124,8 @@ class DatasetRecord:
     """Findings about the data."""
     scenes: tuple[SceneRecord, ...]
     """All labelled scenes."""
+    band_info: BandInfo = NO_BAND_INFO
+    """What most images say of their bands: names, scales and offsets; empty where they say nothing."""
 
     def __post_init__(self) -> None:
         """Refuse a record that contradicts itself."""
@@ -154,6 +156,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     findings: tuple[Finding, ...] = ()
+    band_info: BandInfo = NO_BAND_INFO
 
     def __fspath__(self) -> str:
         """Return the folder, so that a data set is taken wherever its study's path is."""
@@ -244,6 +247,7 @@ def write_dataset(dataset: Dataset, folder: Path) -> Path:
         split_sha256=split.digest(),
         findings=dataset.findings,
         scenes=dataset.scenes,
+        band_info=dataset.band_info,
     )
     path = folder / DATASET_FILE
     write_json(path, _RECORD.dump_python(record, mode="json"), kind="dataset")
@@ -286,6 +290,7 @@ def read_dataset(folder: str | PathLike[str]) -> Dataset:
         mean=record.mean,
         std=record.std,
         findings=record.findings,
+        band_info=record.band_info,
     )
 
 

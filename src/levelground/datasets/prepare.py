@@ -27,9 +27,11 @@ from levelground.datasets.quality_checks import (
     FEW_GROUPS,
     check_classes_occur,
     check_dataset,
+    common_band_info,
     dropped_values,
     far_values,
     missing_masks,
+    unlike_files,
     zero_pixels,
 )
 from levelground.datasets.splits import (
@@ -95,8 +97,9 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     findings += [one for one in found.findings if one.severity != "error"]
     scenes = [scene_record(one, data) for one in decoded]
     check_classes_occur(scenes, found.legend)
+    files = [one.scene for one in decoded]
     fingerprints = {one.scene.id: one.fingerprint for one in decoded}
-    grouping = find_groups(options.groups, data, found.layout, [one.scene for one in decoded], scenes, fingerprints)
+    grouping = find_groups(options.groups, data, found.layout, files, scenes, fingerprints)
     scenes = [replace(scene, group=grouping.joined[scene.id]) for scene in scenes]
     n_rasters = len({one.scene.image for one in decoded}) if found.layout == "raster" else 0
     absent = [one.finding.scene for one in problems if one.finding.scene]
@@ -104,7 +107,7 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     split = joined_split(folds) if folds else choose_split(options, scenes, grouping, n_rasters == 1, absent)
     impure = {one.scene.id: one.entry.impure_pixels for one in decoded}
     findings += check_dataset(scenes, split, found.legend, grouping, impure, n_rasters=n_rasters)
-    findings += _value_findings(decoded)
+    findings += [*_value_findings(decoded), *unlike_files(files)]
     findings.sort(key=lambda one: _SEVERITIES.index(one.severity))
     mean, std = mean_and_std([fingerprints[scene] for scene in split.train or split.test])
     dataset = Dataset(
@@ -122,6 +125,7 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
         mean=mean,
         std=std,
         findings=tuple(findings),
+        band_info=common_band_info(files),
     )
     _report(dataset, grouping, told=options.split == "auto" and not options.lists and not folds)
     for number, fold in enumerate(folds, start=1):

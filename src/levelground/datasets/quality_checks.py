@@ -1,5 +1,6 @@
 """Check the quality of a data set whose scenes were all read: one finding for each fact."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from levelground.datasets.groups import Grouping, NamedLink
 from levelground.datasets.near_duplicates import MOST_OVERLAPS
 from levelground.datasets.splits import SPLIT_NAMES, Split, separated_groups
 from levelground.errors import DataError
-from levelground.imagery.layouts import Finding
+from levelground.imagery.geotiff import BandInfo
+from levelground.imagery.grids import ground_distance_m
+from levelground.imagery.image_headers import read_header
+from levelground.imagery.layouts import Finding, FindingCode
 from levelground.imagery.legend import Legend
 from levelground.imagery.scene_pixels import SceneFile
 
@@ -118,6 +122,50 @@ def dropped_values(dropped: Mapping[str, int]) -> list[Finding]:
         "If 255 is a class, give each class of a legend its value; else nodata = [255] in the legend says so."
     )
     return [Finding("warning", "dropped-values", text, scenes[0])]
+
+
+UNLIKE_GSD = 1.2
+"""Ratio of ground sample distances from which on scenes are unlike; `predict` warns from the same ratio on."""
+
+
+def common_band_info(scenes: Sequence[SceneFile]) -> BandInfo:
+    """Return what most scenes' files say of their bands."""
+    return Counter(read_header(scene.image).band_info for scene in scenes).most_common(1)[0][0]
+
+
+def unlike_files(scenes: Sequence[SceneFile]) -> list[Finding]:
+    """Warn of scenes whose files name other bands, scales or offsets, or have other ground sample distances than most.
+
+    Args:
+        scenes: The scenes; their headers are read.
+    """
+    headers = {scene.id: read_header(scene.image) for scene in scenes}
+    found = []
+    cases: tuple[tuple[FindingCode, str, Mapping[str, tuple[object, ...]]], ...] = (
+        ("unlike-band-names", "band names", {scene: header.band_info.names for scene, header in headers.items()}),
+        ("unlike-scales", "scales", {scene: header.band_info.scales for scene, header in headers.items()}),
+        ("unlike-scales", "offsets", {scene: header.band_info.offsets for scene, header in headers.items()}),
+    )
+    for code, what, said in cases:
+        most = Counter(said.values()).most_common(1)[0][0]
+        others = sorted(scene for scene, value in said.items() if value != most)
+        if others:
+            first = " ".join(map(str, said[others[0]])) or "none"
+            text = (
+                f"{len(others)} of {len(said)} images have other {what} than the rest: {others[0]} {first}, most "
+                f"{' '.join(map(str, most)) or 'none'}. Pixels are read as they are stored: write all files alike."
+            )
+            found.append(Finding("warning", code, text, others[0]))
+    distances = {scene: ground_distance_m(header) for scene, header in headers.items()}
+    known = sorted((distance, scene) for scene, distance in distances.items() if distance)
+    if known and known[-1][0] > UNLIKE_GSD * known[0][0]:
+        (low, first), (high, last) = known[0], known[-1]
+        text = (
+            f"ground sample distances differ: from {low:.2g} m a pixel ({first}) to {high:.2g} m ({last}). A network "
+            "sees objects of unlike sizes; resample the scenes to one distance, or train a model for each."
+        )
+        found.append(Finding("warning", "unlike-gsd", text, last))
+    return found
 
 
 def far_values(far: Mapping[str, NDArray[np.float64]], example: Path) -> list[Finding]:

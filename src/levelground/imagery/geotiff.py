@@ -33,15 +33,40 @@ MAX_TILE_BYTES = 2**30
 
 
 @dataclass(frozen=True)
+class BandInfo:
+    """What files say of their bands; a part is empty where no band has any.
+
+    Attributes:
+        names: Description of each band, such as ``red`` or ``B04``.
+        scales: Factor of each band: a stored value times this plus the offset is the value that it stands for.
+        offsets: Offset of each band.
+    """
+
+    names: tuple[str, ...] = ()
+    scales: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = ()
+
+    def of(self, bands: Sequence[int]) -> "BandInfo":
+        """Return what is said of some bands, from 1."""
+        names = tuple(self.names[band - 1] for band in bands) if self.names else ()
+        scales = tuple(self.scales[band - 1] for band in bands) if self.scales else ()
+        offsets = tuple(self.offsets[band - 1] for band in bands) if self.offsets else ()
+        return BandInfo(names if any(names) else (), scales, offsets)
+
+
+NO_BAND_INFO = BandInfo()
+"""Of files that say nothing of their bands."""
+
+
+@dataclass(frozen=True)
 class RasterInfo:
     """The header of a raster.
 
     ``transform`` holds GDAL's six numbers in rasterio's order (a, b, c, d, e, f): x = a·column + b·row + c,
-    y = d·column + e·row + f. It is ``None`` where the raster is not georeferenced. The fields from ``band_nodata`` on
-    are empty where there is nothing to say: ``band_nodata`` where all bands have one nodata value, ``band_names``,
-    ``scales`` and ``offsets`` where no band has any. ``alpha`` is the band, from 1, that tells where there are data;
-    one that is tagged so but holds other values, as near infrared often is, is not meant. ``masked`` means a mask of
-    all bands, inside the file or ``.msk`` beside it.
+    y = d·column + e·row + f. It is ``None`` where the raster is not georeferenced. ``band_nodata`` is empty where all
+    bands have one nodata value. ``alpha`` is the band, from 1, that tells where there are data; one that is tagged so
+    but holds other values, as near infrared often is, is not meant. ``masked`` means a mask of all bands, inside the
+    file or ``.msk`` beside it.
     """
 
     height: int
@@ -54,9 +79,7 @@ class RasterInfo:
     band_nodata: tuple[float | None, ...] = ()
     masked: bool = False
     alpha: int | None = None
-    band_names: tuple[str, ...] = ()
-    scales: tuple[float, ...] = ()
-    offsets: tuple[float, ...] = ()
+    band_info: BandInfo = NO_BAND_INFO
 
     @property
     def gsd_m(self) -> float | None:
@@ -160,9 +183,11 @@ def info_of(raster: "DatasetReader", shown: Path) -> RasterInfo:
         band_nodata=() if alike else nodata,
         masked=_has_mask(raster),
         alpha=_alpha_band(raster),
-        band_names=names if any(names) else (),
-        scales=() if all(scale == 1 for scale in raster.scales) else tuple(map(float, raster.scales)),
-        offsets=() if not any(raster.offsets) else tuple(map(float, raster.offsets)),
+        band_info=BandInfo(
+            names=names if any(names) else (),
+            scales=() if all(scale == 1 for scale in raster.scales) else tuple(map(float, raster.scales)),
+            offsets=() if not any(raster.offsets) else tuple(map(float, raster.offsets)),
+        ),
     )
 
 

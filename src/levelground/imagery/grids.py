@@ -136,6 +136,20 @@ def moved(own: str, other: str, places: tuple[tuple[float, float], ...]) -> tupl
     return tuple(zip(x, y, strict=True))
 
 
+def ground_distance_m(grid: Grid) -> float | None:
+    """Return the ground sample distance in the middle of a raster, metres on a sphere; ``None`` without a place."""
+    if grid.transform is None or grid.crs is None or not is_on_earth(grid.crs):
+        return None
+    column, row = grid.width / 2, grid.height / 2
+    places = [on_map(grid.transform, corner) for corner in ((column, row), (column + 1, row), (column, row + 1))]
+    (x, y), *others = moved(grid.crs, "EPSG:4326", tuple(places))
+    if not all(map(math.isfinite, (x, y, *others[0], *others[1]))):
+        return None
+    metre = math.radians(1) * 6_371_009
+    (a, b), (c, d) = (((there - x) * metre * math.cos(math.radians(y)), (up - y) * metre) for there, up in others)
+    return abs(a * d - b * c) ** 0.5 or None
+
+
 def corners(size: tuple[int, int]) -> list[tuple[int, int]]:
     """List the corners of a grid of a width and height as columns and rows."""
     return [(column, row) for column in (0, size[0]) for row in (0, size[1])]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from levelground.errors import SceneError
-from levelground.imagery.geotiff import read_info
+from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo, read_info
 
 MAX_PIXELS = 89_478_485
 """The most pixels decoded at once (Pillow's limit too); larger rasters are read through windows."""
@@ -50,9 +50,7 @@ class ImageHeader:
     band_nodata: tuple[float | None, ...] = ()
     masked: bool = False
     alpha_band: int | None = None
-    band_names: tuple[str, ...] = ()
-    scales: tuple[float, ...] = ()
-    offsets: tuple[float, ...] = ()
+    band_info: BandInfo = NO_BAND_INFO
     gsd_m: float | None = None
 
     @property
@@ -110,9 +108,7 @@ def _read_header(path: Path, _stamps: tuple[tuple[int, int] | None, ...]) -> Ima
             band_nodata=info.band_nodata,
             masked=info.masked,
             alpha_band=info.alpha,
-            band_names=info.band_names,
-            scales=info.scales,
-            offsets=info.offsets,
+            band_info=info.band_info.of([band for band in range(1, info.bands + 1) if band != info.alpha]),
             gsd_m=info.gsd_m,
         )
     if not start:

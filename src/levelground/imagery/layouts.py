@@ -35,7 +35,7 @@ FindingCode = Literal[
     "name", "link", "ambiguous", "missing-image", "missing-mask", "unreadable", "unlike-bands",
     "no-mask", "turned", "alpha", "palette", "empty-blocks",
     "duplicate", "touches", "overlaps", "repeats", "no-overlap-search", "no-labels", "impure-colours", "dropped-values",
-    "far-value", "zero-pixels",
+    "far-value", "zero-pixels", "unlike-band-names", "unlike-scales", "unlike-gsd",
     "absent-class", "untrained-class", "untested-class", "unvalidated-class",
     "separated-group", "few-test-groups", "one-raster", "left-out",
 ]  # fmt: skip

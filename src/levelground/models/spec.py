@@ -5,6 +5,7 @@ weights or the metadata key ``levelground`` of an ONNX file: what the outputs me
 on.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from levelground.config import Recipe
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import ModelError, RecordError, WeightsError
+from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo
 from levelground.imagery.legend import Legend, default_legend
 from levelground.imagery.legend_schema import JsonLegend
 from levelground.records import atomic_path, plain
@@ -75,6 +77,8 @@ class ModelSpec:
     """Whether it takes tiles of no other size."""
     max_batch: int | None = None
     """The number of tiles it takes at a time, where a file fixes it."""
+    band_info: BandInfo = NO_BAND_INFO
+    """What the training images said of their bands: names, scales and offsets."""
 
     @property
     def bands(self) -> int:
@@ -84,6 +88,8 @@ class ModelSpec:
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the specification as the text of a JSON object, read back by :func:`parse_spec`."""
         content = {"schema": SCHEMA, "kind": "model"} | {name: getattr(self, name) for name in _WRITTEN}
+        if self.band_info != NO_BAND_INFO:
+            content["band_info"] = dataclasses.asdict(self.band_info)
         content |= {"legend": self.legend.to_json(), "tile": self.geometry.tile, "halo": self.geometry.halo}
         return json.dumps(plain(content), indent=indent, ensure_ascii=False)
 
@@ -116,8 +122,9 @@ def spec_schema() -> dict[str, JsonValue]:
         "title": "ModelSpec",
         "description": spec["description"],
         "type": "object",
-        "properties": properties,
+        "properties": properties | {"band_info": spec["properties"]["band_info"]},
         "required": list(properties),
+        "$defs": {"BandInfo": spec["$defs"]["BandInfo"]},
     }
 
 
@@ -138,7 +145,7 @@ def parse_spec(text: str, *, source: str) -> ModelSpec:
             kind, schema = content.get("kind"), content.get("schema")
             raise ValueError(f"{kind} of schema {schema}, this version reads model of schema {SCHEMA}")
         geometry = _GEOMETRY.validate_python(content)
-        written = {key: content[key] for key in _WRITTEN if key in content}
+        written = {key: content[key] for key in (*_WRITTEN, "band_info") if key in content}
         spec = _SPEC.validate_python(written | {"geometry": TileGeometry(geometry.tile, geometry.halo)})
         problem = _contradiction(spec)
     except ValidationError as error:
@@ -210,6 +217,7 @@ def read_model_spec(run: Run) -> ModelSpec:
         std=card.std,
         dtype=card.dtype or _study_dtype(run.folder),
         gsd_m=card.gsd_m,
+        band_info=card.band_info,
         geometry=run_geometry(run),
     )
 
@@ -245,6 +253,7 @@ def dataset_spec(
         std=tuple(dataset.std),
         dtype=dataset.dtype,
         gsd_m=dataset.gsd_m,
+        band_info=dataset.band_info,
         geometry=geometry,
     )
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from levelground.config import PredictOptions, ReadOptions
 from levelground.console import say
 from levelground.errors import ConfigError, DiskError, SceneError, UnlikeError
-from levelground.imagery.geotiff import CACHE_BYTES, RasterInfo
+from levelground.imagery.geotiff import CACHE_BYTES, BandInfo, RasterInfo
 from levelground.imagery.image_headers import MAX_PIXELS, TYPES, read_header
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.validity import NodataRule, find_far_value, nodata_mask, nodata_rule
 from levelground.inference.tiling import Axis, plan_axis
 from levelground.models.model import Model, fit_pixels
 from levelground.prediction.inputs import InputFile
-from levelground.prediction.readers import PixelReader, open_pixels
+from levelground.prediction.readers import PixelReader, Rescaling, open_pixels
 from levelground.records import sha256_json
 from levelground.runtime import Runtime
 from levelground.tile_geometry import TileGeometry
@@ -47,6 +47,7 @@ class PredictionPlan:
         info: Size, type and georeference of the input.
         bands: Bands that are read, from 1.
         nodata: Which pixels of the input have no data.
+        rescaling: Factor and offset that bring the stored values of each band to the model's scale; empty: as they are.
         scale: How much larger pixels are made before they are run; 1 leaves them as they are.
         geometry: Tile, halo and batch.
         cache_bytes: Bytes that GDAL may keep of the input.
@@ -62,6 +63,7 @@ class PredictionPlan:
     scale: float
     geometry: TileGeometry
     cache_bytes: int
+    rescaling: Rescaling = ()
 
     @property
     def predicted_shape(self) -> tuple[int, int]:
@@ -99,18 +101,21 @@ class PredictionPlan:
                 "runtime": [self.runtime.device.type, self.runtime.precision],
             }
             | ({"mask": file.mask_stamp} if file.mask_stamp else {})
+            | ({"rescaling": self.rescaling} if self.rescaling else {})
         )
 
     def open_pixels(self) -> contextlib.AbstractContextManager[PixelReader]:
         """Open the input for reading, at its own resolution."""
-        return open_pixels(self.input.path, self.bands, self.nodata, image=self.input.kind == "image")
+        image = self.input.kind == "image"
+        return open_pixels(self.input.path, self.bands, self.nodata, image=image, rescaling=self.rescaling)
 
 
 def _told(info: RasterInfo) -> dict[str, object]:
     """Return what a header says; what only some rasters have is left out where there is none."""
     plain = {field.name: field.default for field in dataclasses.fields(RasterInfo)}
     always = ("height", "width", "bands", "dtype", "nodata", "crs", "transform")
-    return {name: value for name, value in dataclasses.asdict(info).items() if name in always or value != plain[name]}
+    told = {name: getattr(info, name) for name in plain if name in always or getattr(info, name) != plain[name]}
+    return {name: dataclasses.asdict(value) if name == "band_info" else value for name, value in told.items()}
 
 
 def plan_predictions(
@@ -147,7 +152,10 @@ def _plan_input(
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(RasterReader(file.path)) if file.kind == "raster" else None
         info = _image_info(file.path) if reader is None else reader.info
-        bands = _choose_bands(file.path, info.bands, () if reader is None else reader.alpha_bands, model, options)
+        alpha_bands = () if reader is None else reader.alpha_bands
+        bands = _bands_by_name(file.path, info.band_info.names, model, options)
+        bands = bands or _choose_bands(file.path, info.bands, alpha_bands, model, options)
+        rescaling = _choose_rescaling(file.path, info.band_info.of(bands), model)
         _check_dtype(file.path, info.dtype, model)
         scale = _choose_scale(file.path, info.gsd_m, model, options)
         if reader is not None:
@@ -168,6 +176,7 @@ def _plan_input(
         scale=scale,
         geometry=geometry,
         cache_bytes=cache_bytes,
+        rescaling=rescaling,
     )
 
 
@@ -217,6 +226,56 @@ def _choose_bands(
     choice = f"Choose with --bands, such as --bands {example}"
     remedy = choice if n_bands > wanted else "Give imagery with the same bands"
     raise SceneError(f"{path}: has {n_bands} bands, {model.spec.name} reads {wanted}. {remedy}.")
+
+
+def _bands_by_name(path: Path, names: Sequence[str], model: Model, options: ReadOptions) -> tuple[int, ...] | None:
+    """Choose the bands that are called as the model's are; ``None`` where names do not tell or the user does.
+
+    Raises:
+        SceneError: Some of the names are the model's and others are not, with as many bands.
+    """
+    wanted = [name.casefold() for name in model.spec.band_info.names]
+    own = [name.casefold() for name in names]
+    if options.bands or not all(wanted) or not wanted or len({*wanted}) < len(wanted) or not any(own):
+        return None
+    if all(own.count(name) == 1 for name in wanted):
+        bands = tuple(own.index(name) + 1 for name in wanted)
+        if bands != tuple(range(1, len(bands) + 1)):
+            numbers = " ".join(map(str, bands))
+            say(f"{path}: bands are read by name, {numbers} ({', '.join(model.spec.band_info.names)}).")
+        return bands
+    if {*wanted} & {*own}:
+        raise SceneError(
+            f"{path}: its bands are {', '.join(name or 'nameless' for name in names)}, {model.spec.name} learnt from "
+            f"{', '.join(model.spec.band_info.names)}. Give imagery with the same bands, or say which are meant: "
+            f"--bands {' '.join(map(str, range(1, len(wanted) + 1)))}."
+        )
+    return None
+
+
+def _choose_rescaling(path: Path, own: BandInfo, model: Model) -> Rescaling:
+    """Choose how stored values are brought to the scale of the training images, where both files name theirs."""
+    said = model.spec.band_info
+    if (own.scales, own.offsets) == (said.scales, said.offsets) or not (said.scales or said.offsets):
+        return ()
+    if not (own.scales or own.offsets):
+        say(f"{path}: names no scale, the training images of {model.spec.name} do; values are taken as theirs.")
+        return ()
+    n = model.spec.bands
+    factors = zip(own.scales or (1.0,) * n, said.scales or (1.0,) * n, strict=True)
+    shifts = zip(own.offsets or (0.0,) * n, said.offsets or (0.0,) * n, said.scales or (1.0,) * n, strict=True)
+    rescaling = tuple(
+        (round(mine / theirs, 12), round((off - offset) / scale, 9))
+        for (mine, theirs), (off, offset, scale) in zip(factors, shifts, strict=True)
+    )
+    if all(part == (1.0, 0.0) for part in rescaling):
+        return ()
+    factor, shift = rescaling[0]
+    say(
+        f"{path}: has another scale or offset than the training images; values are brought to theirs, in the first "
+        f"band value × {factor:.6g} {'+' if shift >= 0 else '−'} {abs(shift):.6g}."
+    )
+    return rescaling
 
 
 def _check_dtype(path: Path, dtype: str, model: Model) -> None:

@@ -23,6 +23,8 @@ from levelground.imagery.validity import NodataMask, NodataRule, nodata_mask
 from levelground.inference.sliding_window import Block
 
 Floats = NDArray[np.float32]
+Rescaling = tuple[tuple[float, float], ...]
+"""Factor and offset of each band that is read; empty where values stay as they are."""
 
 _READ_AS = {"float64": "float32", "int32": "float32", "uint32": "float32", "int8": "int16"}
 """Types that torch or the network cannot take as they are."""
@@ -42,7 +44,9 @@ class PixelReader(Protocol):
 
 
 @contextmanager
-def open_pixels(path: Path, bands: Sequence[int], rule: NodataRule, *, image: bool) -> Iterator[PixelReader]:
+def open_pixels(
+    path: Path, bands: Sequence[int], rule: NodataRule, *, image: bool, rescaling: Rescaling = ()
+) -> Iterator[PixelReader]:
     """Open an input for reading.
 
     Args:
@@ -50,6 +54,7 @@ def open_pixels(path: Path, bands: Sequence[int], rule: NodataRule, *, image: bo
         bands: Bands to read, from 1.
         rule: Which pixels have no data; of an image, which brings its own mask, only ``zero`` counts.
         image: Whether it is an image, not a raster.
+        rescaling: Factor and offset of each band of a raster, by which its values are brought to the model's scale.
     Raises:
         SceneError: The file is damaged.
     """
@@ -57,15 +62,16 @@ def open_pixels(path: Path, bands: Sequence[int], rule: NodataRule, *, image: bo
         yield ImagePixels(path, bands, zero=rule.zero)
         return
     with RasterReader(path) as reader:
-        yield RasterPixels(reader, bands, rule)
+        yield RasterPixels(reader, bands, rule, rescaling)
 
 
 class RasterPixels:
     """Some bands of an open raster."""
 
-    def __init__(self, reader: RasterReader, bands: Sequence[int], rule: NodataRule) -> None:
-        """Read ``bands``, from 1, of ``reader``."""
+    def __init__(self, reader: RasterReader, bands: Sequence[int], rule: NodataRule, rescaling: Rescaling = ()) -> None:
+        """Read ``bands``, from 1, of ``reader``, each times the factor plus the offset of ``rescaling``."""
         self._reader, self._bands, self._rule = reader, tuple(bands), rule
+        self._rescaling = np.array(rescaling, np.float64)
         self.shape = (reader.info.height, reader.info.width, len(self._bands))
 
     def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
@@ -74,6 +80,9 @@ class RasterPixels:
         stored = self._reader.read(rows, cols, self._bands if alpha is None else (*self._bands, alpha))
         mask = nodata_mask(stored, self._rule, self._reader.read_mask(rows, cols))
         stored = stored if alpha is None else np.ascontiguousarray(stored[..., :-1])
+        if len(self._rescaling):
+            values = stored.astype(np.float64) * self._rescaling[:, 0] + self._rescaling[:, 1]
+            stored = _as_type(values, stored.dtype)
         dtype = _READ_AS.get(str(stored.dtype))
         with np.errstate(over="ignore", invalid="ignore"):
             return (stored.astype(dtype) if dtype else stored), mask

@@ -246,6 +246,7 @@ def new_card(job: TrainingJob, spec: RunSpec) -> RunCard:
         mean=model.mean,
         std=model.std,
         gsd_m=dataset.gsd_m,
+        band_info=dataset.band_info,
         legend=dataset.legend.to_json(),
         legend_sha256=dataset.legend.digest(),
         train_sha256=dataset.digest(),
