@@ -16,15 +16,7 @@ from levelground.errors import RecordError
 from levelground.history import HISTORY_FILE, HistoryLine
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo
 from levelground.recipe_files import check_recipe
-from levelground.records import (
-    RECORD_CONFIG,
-    OpenRecord,
-    check_record,
-    json_schema,
-    read_json,
-    to_json,
-    write_json,
-)
+from levelground.records import RECORD_CONFIG, OpenRecord, check_record, json_schema, read_json, to_json, write_json
 
 RUN_FILE, STUDY_FILE = "run.json", "study.json"
 EVALUATION_LOG = "test_looks.jsonl"
