@@ -478,6 +478,11 @@ def prepare(
     labels: str | None = None,
     legend: str | PathLike[str] | None = None,
     label_nodata: int | Sequence[int] = (),
+    label_field: str | None = None,
+    label_outside: str | None = None,
+    all_touched: bool = False,
+    exclude: str | Sequence[str] = (),
+    within: str | Sequence[str] = (),
     split: Literal["auto", "origin", "lists", "random", "grouped", "folders"] = "auto",
     split_seed: int = 0,
     folds: int | None = None,
@@ -508,6 +513,17 @@ def prepare(
             masks.
         label_nodata (int | Sequence[int]): Values of index masks that are no data, beside
             those that the legend and the files name, such as 0 or -1.
+        label_field (str | None): Field of the polygons that holds the class, for labels in
+            GeoPackage, GeoJSON or shapefile; None takes one whose name is like a class.
+        label_outside (str | None): Class of the pixels outside all polygons, a name or
+            value of the legend; None makes them no data.
+        all_touched (bool): Draw every pixel that a polygon touches, not only those whose
+            centre it holds.
+        exclude (str | Sequence[str]): Layers whose pixels are left out like any without
+            data: PATTERN of vector files or of rasters (all but 0), or PATTERN=VALUES, such
+            as 'scl/*.tif=3,8,9,10'.
+        within (str | Sequence[str]): Areas of interest likewise: pixels outside them are
+            left out.
         split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders']): Which
             scenes train, validate, test; auto: train/ val/ test/ folders, strips of one
             raster, else grouped.
@@ -568,6 +584,11 @@ def study(
     labels: str | None = None,
     legend: str | PathLike[str] | None = None,
     label_nodata: int | Sequence[int] = (),
+    label_field: str | None = None,
+    label_outside: str | None = None,
+    all_touched: bool = False,
+    exclude: str | Sequence[str] = (),
+    within: str | Sequence[str] = (),
     split: Literal["auto", "origin", "lists", "random", "grouped", "folders"] = "auto",
     split_seed: int = 0,
     folds: int | None = None,
@@ -640,6 +661,17 @@ def study(
             masks.
         label_nodata (int | Sequence[int]): Values of index masks that are no data, beside
             those that the legend and the files name, such as 0 or -1.
+        label_field (str | None): Field of the polygons that holds the class, for labels in
+            GeoPackage, GeoJSON or shapefile; None takes one whose name is like a class.
+        label_outside (str | None): Class of the pixels outside all polygons, a name or
+            value of the legend; None makes them no data.
+        all_touched (bool): Draw every pixel that a polygon touches, not only those whose
+            centre it holds.
+        exclude (str | Sequence[str]): Layers whose pixels are left out like any without
+            data: PATTERN of vector files or of rasters (all but 0), or PATTERN=VALUES, such
+            as 'scl/*.tif=3,8,9,10'.
+        within (str | Sequence[str]): Areas of interest likewise: pixels outside them are
+            left out.
         split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders']): Which
             scenes train, validate, test; auto: train/ val/ test/ folders, strips of one
             raster, else grouped.

@@ -220,6 +220,23 @@ class PrepareOptions:
     label_nodata: tuple[int, ...] = ()
     """Values of index masks that are no data, beside those that the legend and the files name, such as 0 or -1."""
 
+    label_field: str | None = None
+    """Field of the polygons that holds the class, for labels in GeoPackage, GeoJSON or shapefile; None takes one whose
+    name is like a class."""
+
+    label_outside: str | None = None
+    """Class of the pixels outside all polygons, a name or value of the legend; None makes them no data."""
+
+    all_touched: bool = False
+    """Draw every pixel that a polygon touches, not only those whose centre it holds."""
+
+    exclude: tuple[str, ...] = ()
+    """Layers whose pixels are left out like any without data: PATTERN of vector files or of rasters (all but 0), or
+    PATTERN=VALUES, such as 'scl/*.tif=3,8,9,10'."""
+
+    within: tuple[str, ...] = ()
+    """Areas of interest likewise: pixels outside them are left out."""
+
     split: SplitRule = "auto"
     """Which scenes train, validate, test; auto: train/ val/ test/ folders, strips of one raster, else grouped."""
 

@@ -90,7 +90,7 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     """
     data = data_folder(options)
     cache = Cache((options.cache or default_cache_folder()).expanduser().resolve())
-    found = _find(options, data)
+    found = _find(replace(options, cache=cache.folder), data)
     check_choices(options, data, found)
     decoded, problems = decode_all(found, cache, options.snap_colours)
     findings = settle_problems(problems, len(decoded), skip_bad=options.skip_bad)
@@ -276,8 +276,8 @@ def scene_record(one: Decoded, data: Path) -> SceneRecord:
     assert entry.labels_sha256 is not None
     return SceneRecord(
         id=scene.id,
-        image=scene.image.relative_to(data).as_posix(),
-        labels=scene.labels.relative_to(data).as_posix(),
+        image=(scene.image_source or scene.image).relative_to(data).as_posix(),
+        labels=(scene.labels_source or scene.labels).relative_to(data).as_posix(),
         height=entry.height,
         width=entry.width,
         group=scene.group or scene.id,

@@ -265,6 +265,8 @@ def _labels_key(scene: SceneFile, legend: Legend, snap: int, image_sha256: str) 
         classes.append(legend.stored)
     files = [_file_sha256(scene.labels), image_sha256]
     validity = [*_validity(scene.image, scene.zero), *_validity(scene.labels)]
+    if scene.exclude is not None:
+        validity.append(f"exclude {_file_sha256(scene.exclude)}")
     if needs_alignment(scene):
         grids = [[header.crs, header.transform] for header in map(read_header, (scene.image, scene.labels))]
         validity.append(f"aligned {sha256_json(grids)}")

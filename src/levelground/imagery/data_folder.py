@@ -6,7 +6,7 @@ colours or class indices, which indices, and which blocks of a label raster have
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,22 +15,23 @@ import numpy as np
 from levelground.config import Layout, PrepareOptions
 from levelground.errors import ConfigError, SceneError
 from levelground.imagery.colours import pack_colour, pack_colours
+from levelground.imagery.exclusion import draw_exclusion, exclusion_layers
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader, check_type, read_header
 from levelground.imagery.layouts import (
     NAMINGS,
+    SUFFIXES,
+    VECTOR_SUFFIXES,
     Finding,
     FindingCode,
     Pair,
     Pairs,
-    describe_files,
-    find_known_set,
     find_pairs,
-    find_pairs_by_pattern,
     list_files,
 )
 from levelground.imagery.legend import DEEPGLOBE, IGNORE, Legend
 from levelground.imagery.legend_sources import read_legend, with_nodata
+from levelground.imagery.name_patterns import describe_files, find_known_set, find_pairs_by_pattern
 from levelground.imagery.scene_pixels import SceneFile, check_partners, needs_alignment, read_mask_values
 from levelground.imagery.stored_values import (
     LEGEND_FILE,
@@ -41,6 +42,7 @@ from levelground.imagery.stored_values import (
     occurring_values,
     tell_coding,
 )
+from levelground.imagery.vector_labels import draw_vectors
 
 MIN_SIDE = 4
 """The least height and width of a scene, px: one cell of what decoders put out. Smaller files are placeholders."""
@@ -94,13 +96,20 @@ def find_scenes(
     if block < 1:
         raise ConfigError(f"--block {block}: expected a side in pixels, at least 1 (default 256).")
     pairs, findings = _find_pairs(data, layout, options)
+    given = given_legend(data, legend)
+    pairs, polygons, told = draw_vectors(pairs, options, given[0] if given else None, options.cache or data)
+    findings += tuple(Finding("error" if bad else "warning", "polygons", text, scene) for scene, text, bad in told)
+    if polygons and polygons.legend and not given:
+        given = polygons.legend, f"the names in field {polygons.field!r} of the polygons"
     headers, bad = _read_headers(pairs.pairs, align=align)
     findings += bad
     sound = tuple(pair for pair in pairs.pairs if pair.image in headers)
     masks = {pair.mask: headers[pair.mask] for pair in sound if pair.mask}
     if not masks:
         raise SceneError(_no_scene(data, findings))
-    chosen = _choose_legend(data, replace(pairs, pairs=sound), headers, layout, legend, options)
+    layers = exclusion_layers(data, sound, options)
+    left_out = {pair.id: draw_exclusion(layers[pair.id], pair.image, options.cache or data) for pair in sound}
+    chosen = _choose_legend(data, replace(pairs, pairs=sound), headers, layout, given, options)
     classes, coding, findings = chosen.legend, chosen.coding, findings + chosen.findings
     unread = {finding.scene for finding in chosen.findings if finding.severity == "error"}
     sound = tuple(pair for pair in sound if pair.id not in unread)
@@ -111,6 +120,8 @@ def find_scenes(
     else:
         scenes = tuple(SceneFile(p.id, p.image, p.mask, None, p.group, coding, align=align) for p in sound)
         line = _count_scenes(sound)
+    of_files = {(pair.image, pair.mask): pair for pair in sound}
+    scenes = tuple(_with_sources(scene, of_files, left_out) for scene in scenes)
     if not any(scene.labels for scene in scenes):
         raise SceneError(_no_scene(data, findings))
     moved = sum(needs_alignment(scene) for scene in scenes)
@@ -123,11 +134,20 @@ def find_scenes(
     return FoundScenes(told_layout, scenes, classes, lines, findings + _notes(sound, headers), _gsd(sound, headers))
 
 
+def _with_sources(
+    scene: SceneFile, pairs: Mapping[tuple[Path, Path | None], Pair], left_out: Mapping[str, Path | None]
+) -> SceneFile:
+    """Name in a scene the files that image and labels were made of, and what is left out of it."""
+    pair = pairs[scene.image, scene.labels]
+    return replace(scene, image_source=pair.image_source, labels_source=pair.mask_source, exclude=left_out[pair.id])
+
+
 def _find_pairs(data: Path, layout: Layout | None, options: PrepareOptions) -> tuple[Pairs, tuple[Finding, ...]]:
     """Pair files by the patterns given; else try the namings of the layout, then the names of public data sets."""
     files, findings = list_files(data)
     if options.images is not None and options.labels is not None:
-        found = find_pairs_by_pattern(data, files, options.images, options.labels)
+        every = list_files(data, SUFFIXES + VECTOR_SUFFIXES)[0]
+        found = find_pairs_by_pattern(data, every, options.images, options.labels)
         return found, findings + found.findings
     tried = [find_pairs(data, files, naming) for naming in NAMINGS[layout]]
     found = next((pairs for pairs in tried if pairs.labelled), tried[0])
@@ -135,6 +155,9 @@ def _find_pairs(data: Path, layout: Layout | None, options: PrepareOptions) -> t
         public = find_known_set(data, files)
         if public and public.labelled >= found.labelled:
             found = public
+    if not found.labelled:
+        drawn = find_pairs(data, list_files(data, SUFFIXES + VECTOR_SUFFIXES)[0], "vector")
+        found = drawn if drawn.labelled else found
     if not found.labelled and not found.findings and not findings and files:
         texts = [finding.text for pairs in tried for finding in pairs.findings]
         read = texts[0] if texts else "no file is named like a mask (see docs/layouts.md)."
@@ -197,12 +220,11 @@ def _choose_legend(
     pairs: Pairs,
     headers: dict[Path, ImageHeader],
     layout: Layout | None,
-    path: Path | None,
+    given: tuple[Legend, str] | None,
     options: PrepareOptions,
 ) -> _ChosenLegend:
     """Take the legend given, that of the public data set, or one made from the masks' values."""
     masks = {pair.mask: headers[pair.mask] for pair in pairs.pairs if pair.mask}
-    given = given_legend(data, path)
     public = None if given or pairs.legend is None else read_legend(pairs.legend)
     coding = tell_coding(masks, given[0] if given else public, layout)
     if options.label_nodata and coding == "colour":
@@ -337,7 +359,7 @@ def _no_scene(data: Path, findings: tuple[Finding, ...]) -> str:
     )
 
 
-def given_legend(data: Path, path: Path | None) -> tuple[Legend, Path] | None:
+def given_legend(data: Path, path: Path | None) -> tuple[Legend, str] | None:
     """Read the legend that the user gave: the file named, or ``legend.toml`` in the data folder.
 
     Raises:
@@ -346,7 +368,7 @@ def given_legend(data: Path, path: Path | None) -> tuple[Legend, Path] | None:
     chosen = path or data / LEGEND_FILE
     if path is None and not chosen.exists():
         return None
-    return read_legend(chosen), chosen
+    return read_legend(chosen), str(chosen)
 
 
 def labelled_blocks(scene: SceneFile, block: int, legend: Legend) -> tuple[tuple[Window, ...], int]:

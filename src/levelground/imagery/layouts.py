@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -13,11 +13,11 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from levelground.config import Layout
-from levelground.errors import ConfigError, SceneError
+from levelground.errors import SceneError
 
-Naming = Literal["kaggle", "folders", "suffix", "pattern"]
-"""How masks are told from images: by ``_sat`` and ``_mask``, by folder, by ``_label`` behind a raster's name, or by two
-patterns."""
+Naming = Literal["kaggle", "folders", "suffix", "vector", "pattern"]
+"""How masks are told from images: by ``_sat`` and ``_mask``, by folder, by ``_label`` behind a raster's name; vector
+files by folder or name; or by two patterns."""
 
 NAMINGS: Mapping[Layout | None, tuple[Naming, ...]] = {
     None: ("kaggle", "folders", "suffix"),
@@ -35,7 +35,7 @@ FindingCode = Literal[
     "name", "link", "ambiguous", "missing-image", "missing-mask", "unreadable", "unlike-bands",
     "no-mask", "turned", "alpha", "palette", "empty-blocks",
     "duplicate", "touches", "overlaps", "repeats", "no-overlap-search", "no-labels", "impure-colours", "dropped-values",
-    "far-value", "zero-pixels", "unlike-band-names", "unlike-scales", "unlike-gsd",
+    "far-value", "zero-pixels", "unlike-band-names", "unlike-scales", "unlike-gsd", "polygons",
     "absent-class", "untrained-class", "untested-class", "unvalidated-class",
     "separated-group", "few-test-groups", "one-raster", "left-out",
 ]  # fmt: skip
@@ -52,36 +52,18 @@ SPLIT_FOLDERS: Mapping[str, Literal["train", "val", "test"]] = {
 """Folders that are named after a set of a split, and that set."""
 
 
-@dataclass(frozen=True)
-class KnownSet:
-    """A public data set whose file names are like no other's: patterns of its images and labels, and its legend."""
-
-    images: str
-    labels: str
-    legend: str | None = None
-
-
-KNOWN_SETS = (
-    KnownSet("**/images_png/*.png", "**/masks_png/*.png", "loveda"),
-    KnownSet("**/IMG_{id}.tif", "**/MSK_{id}.tif", "flair"),
-    KnownSet("**/S2Hand/{id}_S2Hand.tif", "**/LabelHand/{id}_LabelHand.tif", "sen1floods11"),
-    KnownSet("**/{id}_merged.tif", "**/{id}.mask.tif", "hls-burn-scars"),
-    KnownSet("**/top_potsdam_{id}_RGB.tif", "**/top_potsdam_{id}_label.tif", "isprs-potsdam"),
-    KnownSet("**/top_potsdam_{id}_IRRG.tif", "**/top_potsdam_{id}_label.tif", "isprs-potsdam"),
-    KnownSet("**/top/{id}.tif", "**/gts_for_participants/{id}.tif", "isprs-vaihingen"),
-    KnownSet("**/image_RGB/{id}.tif", "**/label_15classes/{id}_15label.tif", "gid-15"),
-    KnownSet("**/{id}_naip-new.tif", "**/{id}_lc.tif"),
-)
-"""Data sets that are told by the names of their files, in the order tried."""
-
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 """Endings of image files."""
 
-_KINDS = 8  # kinds of files in a message
-_LIKE_LABELS = re.compile(r"label|mask|msk|truth|[_./-](gt|lc|ref|annot)", re.IGNORECASE)
-_LIKE_IMAGES = re.compile(r"ima?ge?|sat|rgb|ortho|naip|s2|l8|scene", re.IGNORECASE)
+VECTOR_SUFFIXES = (".gpkg", ".geojson", ".shp")
+"""Endings of vector files."""
+
 _KAGGLE = re.compile(r"(?P<id>.+)_(?P<part>sat|mask)", re.IGNORECASE)
 _LABEL = re.compile(r"(?P<base>.+?)[_-](labels?|masks?|gt)", re.IGNORECASE)
+
+
+Keyed = dict[PurePosixPath, list[PurePosixPath]]
+"""Files by what makes their scene's id."""
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(use_attribute_docstrings=True))
@@ -100,12 +82,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Pair:
-    """An image with its mask, if it has one; ``group`` names the folder that it shares with others."""
+    """An image with its mask, if it has one; ``group`` names the folder that it shares with others.
+
+    ``mask_source`` and ``image_source`` are the files that these were made of, where they were made here.
+    """
 
     id: str
     image: Path
     mask: Path | None
     group: str
+    mask_source: Path | None = None
+    image_source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -124,11 +111,14 @@ class Pairs:
         return sum(pair.mask is not None for pair in self.pairs)
 
 
-def list_files(data: Path) -> tuple[tuple[PurePosixPath, ...], tuple[Finding, ...]]:
+def list_files(
+    data: Path, suffixes: tuple[str, ...] = SUFFIXES
+) -> tuple[tuple[PurePosixPath, ...], tuple[Finding, ...]]:
     """List the image files below a folder, by path below it, in order.
 
     Args:
         data: The folder. Names that begin with a dot are passed over.
+        suffixes: Endings of the files.
     Returns:
         Paths below ``data``; findings for names with control characters and links that leave the folder.
     Raises:
@@ -144,7 +134,7 @@ def list_files(data: Path) -> tuple[tuple[PurePosixPath, ...], tuple[Finding, ..
         for name in (*names, *(name for name in folders if Path(folder, name).is_symlink())):
             path = Path(folder, name)
             below = PurePosixPath(path.relative_to(data).as_posix())
-            if name.startswith(".") or (path.suffix.lower() not in SUFFIXES and not path.is_dir()):
+            if name.startswith(".") or (path.suffix.lower() not in suffixes and not path.is_dir()):
                 continue
             finding = _check_name(below) or _check_link(path, below, root)
             if finding:
@@ -167,125 +157,10 @@ def find_pairs(data: Path, files: Iterable[PurePosixPath], naming: Naming) -> Pa
     """
     images, masks = _PAIRINGS[naming](tuple(files))
     ids = _short_ids(images) if naming == "kaggle" else {key: str(key) for key in images}
-    return _make_pairs(data, naming, images, masks, ids)
+    return make_pairs(data, naming, images, masks, ids)
 
 
-def find_pairs_by_pattern(data: Path, files: Iterable[PurePosixPath], images: str, labels: str) -> Pairs:
-    """Pair images with masks by two patterns of paths.
-
-    Args:
-        data: The folder.
-        files: Paths below it, from :func:`list_files`.
-        images: Pattern of the images' paths below ``data``, such as ``S2Hand/{id}_S2Hand.tif``.
-        labels: Pattern of the masks' paths. A mask belongs to the image whose names in braces are the same; without
-            braces, to the image for which the wildcards ``*`` and ``**/`` stand for the same.
-    Returns:
-        As :func:`find_pairs`.
-    Raises:
-        ConfigError: The two patterns capture different names, or a pattern fits no file.
-    Example:
-        >>> files = [PurePosixPath("a/x_1.tif"), PurePosixPath("b/y_1.tif")]
-        >>> pairs = find_pairs_by_pattern(Path("d"), files, "a/x_*.tif", "b/y_*.tif").pairs
-        >>> [(pair.id, pair.mask.as_posix()) for pair in pairs]
-        [('1', 'd/b/y_1.tif')]
-    """
-    files = tuple(files)
-    first, second = _compile("--images", images), _compile("--labels", labels)
-    if {*first.groupindex} != {*second.groupindex}:
-        told = [_captured(pattern) for pattern in (first, second)]
-        raise ConfigError(
-            f"--images '{images}' --labels '{labels}': the first captures {told[0]}, the second {told[1]}. Capture the "
-            "same in both, such as --images 'images/{id}.tif' --labels 'labels/{id}_label.tif'."
-        )
-    found = [_matches(pattern, files) for pattern in (first, second)]
-    for flag, pattern, keyed in zip(("--images", "--labels"), (images, labels), found, strict=True):
-        if not keyed:
-            raise ConfigError(f"{flag} '{pattern}': fits no file. {describe_files(data, files)}")
-    both = {*found[0]} & {*found[1]}
-    if not both:
-        shown = [f"{next(iter(sorted(keyed)))}" for keyed in found]
-        raise ConfigError(
-            f"--images '{images}' --labels '{labels}': no image and mask belong together: the images are read as "
-            f"{shown[0]} …, the masks as {shown[1]} …. Put the part that both share in braces as {{id}}."
-        )
-    return _make_pairs(data, "pattern", found[0], found[1], {key: str(key) for key in found[0]})
-
-
-def find_known_set(data: Path, files: Iterable[PurePosixPath]) -> Pairs | None:
-    """Find the public data set whose names the files have; ``None`` where they have no such names."""
-    files = tuple(files)
-    for known in KNOWN_SETS:
-        keyed = [_matches(_compile("", pattern), files) for pattern in (known.images, known.labels)]
-        if {*keyed[0]} & {*keyed[1]}:
-            pairs = _make_pairs(data, "pattern", keyed[0], keyed[1], {key: str(key) for key in keyed[0]})
-            # The folders of these sets are sets of a split and kinds of land, not places.
-            alone = tuple(replace(pair, group=pair.id) for pair in pairs.pairs)
-            return replace(pairs, pairs=alone, legend=known.legend)
-    return None
-
-
-def describe_files(data: Path, files: Iterable[PurePosixPath]) -> str:
-    """Say which image files lie below a folder, by folder and ending, with an example of patterns that name them."""
-    kinds: dict[str, list[PurePosixPath]] = defaultdict(list)
-    for path in files:
-        ending = re.search(r"[._-][A-Za-z][A-Za-z0-9-]*$", path.stem)
-        start = "" if ending else (re.match(r"[A-Za-z]+_", path.stem) or [""])[0]
-        kinds[(path.parent / f"{start}*{ending[0] if ending else ''}{path.suffix}").as_posix()].append(path)
-    if not kinds:
-        return f"{data} holds no image file ({' '.join(SUFFIXES)})."
-    shown = ", ".join(f"{pattern} ({len(paths)})" for pattern, paths in sorted(kinds.items())[:_KINDS])
-    more = f", and {len(kinds) - _KINDS} more kinds" if len(kinds) > _KINDS else ""
-    common = sorted(kinds, key=lambda pattern: (-len(kinds[pattern]), pattern))
-    label = next((one for one in common if _LIKE_LABELS.search(one)), common[-1] if len(common) > 1 else None)
-    rest = [one for one in common if one != label and not _LIKE_LABELS.search(one)]
-    image = next((one for one in rest if _LIKE_IMAGES.search(one)), rest[0] if rest else None)
-    images, labels = (image, label) if image and label else ("images/*.tif", "labels/*_label.tif")
-    return (
-        f"Found: {shown}{more}. Name images and masks by patterns, such as --images '{images}' --labels '{labels}', or "
-        "with {id} for what both share."
-    )
-
-
-def _compile(flag: str, pattern: str) -> re.Pattern[str]:
-    """Turn a pattern of paths into a regular expression: ``**/`` any folders, ``*``, ``?``, ``{name}``."""
-    text, number, seen = "", 0, set()
-    named = re.search(r"\{\w+\}", pattern) is not None
-    for part in re.findall(r"\*\*/|\*+|\?|\{\w+\}|[^*?{]+|\{", pattern.removeprefix("./")):
-        name = part[1:-1] if part.startswith("{") and len(part) > 1 else f"w{number}"
-        if part.startswith("{") and len(part) > 1:
-            if name in seen or name[0].isdigit():
-                raise ConfigError(f"{flag} '{pattern}': {part} stands twice or begins with a digit. Name it once.")
-            seen.add(name)
-            text += f"(?P<{name}>[^/]+)"
-        elif part in ("**/", "*", "**"):
-            inner = {"**/": "(?:.+/)?", "*": "[^/]*", "**": ".*"}[part]
-            text += f"(?:{inner})" if named else f"(?P<{name}>{inner})"
-            number += 1
-        else:
-            text += "[^/]" if part == "?" else re.escape(part)
-    return re.compile(text, re.IGNORECASE if not flag else 0)
-
-
-def _captured(pattern: re.Pattern[str]) -> str:
-    """Say what a pattern captures."""
-    names = [name for name in pattern.groupindex if not re.fullmatch(r"w\d+", name)]
-    if names:
-        return ", ".join(f"{{{name}}}" for name in names)
-    return f"{len(pattern.groupindex)} wildcard{'s' * (len(pattern.groupindex) != 1)}"
-
-
-def _matches(pattern: re.Pattern[str], files: Iterable[PurePosixPath]) -> "Keyed":
-    """Find the files of a pattern by what it captures; one file without wildcards is named after itself."""
-    keyed: Keyed = defaultdict(list)
-    for path in files:
-        match = pattern.fullmatch(str(path))
-        if match:
-            parts = [match[name] for name in sorted(pattern.groupindex)]
-            keyed[PurePosixPath("/".join(part.strip("/") for part in parts if part) or "scene")].append(path)
-    return keyed
-
-
-def _make_pairs(data: Path, naming: Naming, images: "Keyed", masks: "Keyed", ids: Mapping[PurePosixPath, str]) -> Pairs:
+def make_pairs(data: Path, naming: Naming, images: Keyed, masks: Keyed, ids: Mapping[PurePosixPath, str]) -> Pairs:
     """Make pairs of images and masks that have the same key."""
     findings: list[Finding] = []
     parents = {_group(key): None for key in images}
@@ -302,9 +177,6 @@ def _make_pairs(data: Path, naming: Naming, images: "Keyed", masks: "Keyed", ids
         text = f"{data / masks[key][0]}: mask without an image. Add the image or remove the mask."
         findings.append(Finding("error", "missing-image", text, str(key)))
     return Pairs(naming, tuple(pairs), tuple(findings))
-
-
-Keyed = dict[PurePosixPath, list[PurePosixPath]]
 
 
 def _pair_by_id(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
@@ -353,10 +225,29 @@ def _pair_by_suffix(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
     return images, masks
 
 
+def _pair_vectors(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
+    """Find ``labels/a.shp`` for ``images/a.tif``, ``a_label.gpkg`` or ``a.shp`` beside ``a.tif``, or one for all."""
+    vectors = [path for path in files if path.suffix.lower() in VECTOR_SUFFIXES]
+    rasters = [path for path in files if path.suffix.lower() not in VECTOR_SUFFIXES]
+    images, masks = _pair_by_folder(files)
+    if images and masks:
+        return {key: [p for p in paths if p in rasters] for key, paths in images.items()}, masks
+    images = {path.with_suffix(""): [path] for path in rasters}
+    masks = defaultdict(list)
+    for path in vectors:
+        match = _LABEL.fullmatch(path.stem)
+        names = {path.stem, match["base"] if match else path.stem}
+        keys = [key for key in images if key.parent == path.parent and key.name in names]
+        for key in keys or (images if len(vectors) == 1 else [path.with_suffix("")]):
+            masks[key].append(path)
+    return images, masks
+
+
 _PAIRINGS: Mapping[Naming, Callable[[tuple[PurePosixPath, ...]], tuple[Keyed, Keyed]]] = {
     "kaggle": _pair_by_id,
     "folders": _pair_by_folder,
     "suffix": _pair_by_suffix,
+    "vector": _pair_vectors,
 }
 
 

@@ -27,7 +27,9 @@ class SceneFile:
     """Files of a scene's image and labels; ``window`` is a block of a large raster.
 
     ``zero`` says whether image pixels that are 0 in every band have no data; ``None`` as the file says. ``align`` lets
-    labels lie on another grid than the image; they are read onto it by nearest neighbour.
+    labels lie on another grid than the image; they are read onto it by nearest neighbour. ``image_source`` and
+    ``labels_source`` are the files that the two were made of, where they were made here. ``exclude`` is a raster on the
+    image's grid: pixels where it is not 0 become labels without data.
     """
 
     id: str
@@ -38,6 +40,9 @@ class SceneFile:
     coding: Coding = "colour"
     zero: bool | None = None
     align: bool = False
+    image_source: Path | None = None
+    labels_source: Path | None = None
+    exclude: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,8 @@ def _decode_labels(scene: SceneFile, legend: Legend, snap: int, nodata: NodataMa
         labels = decode_colours(rgb, legend, snap=snap, source=str(scene.labels))
         if legend.rule == "threshold" or snap:  # else every colour was exact
             impure = count_impure(rgb, legend)
-    for missing in (nodata, outside, mask_nodata_on_image(scene)):
+    excluded = None if scene.exclude is None else np.asarray(read_indices(scene.exclude, scene.window) != 0)
+    for missing in (nodata, outside, mask_nodata_on_image(scene), excluded):
         if missing is not None:
             labels[missing] = IGNORE
     return labels, impure, dropped
