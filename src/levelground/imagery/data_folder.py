@@ -156,7 +156,8 @@ def _find_pairs(data: Path, layout: Layout | None, options: PrepareOptions) -> t
         if public and public.labelled >= found.labelled:
             found = public
     if not found.labelled:
-        drawn = find_pairs(data, list_files(data, SUFFIXES + VECTOR_SUFFIXES)[0], "vector")
+        every = list_files(data, SUFFIXES + VECTOR_SUFFIXES)[0]
+        drawn = find_pairs(data, every, "vector") if len(every) > len(files) else found
         found = drawn if drawn.labelled else found
     if not found.labelled and not found.findings and not findings and files:
         texts = [finding.text for pairs in tried for finding in pairs.findings]
