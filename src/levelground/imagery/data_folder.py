@@ -95,12 +95,7 @@ def find_scenes(
     """
     if block < 1:
         raise ConfigError(f"--block {block}: expected a side in pixels, at least 1 (default 256).")
-    pairs, findings = _find_pairs(data, layout, options)
-    given = given_legend(data, legend)
-    pairs, polygons, told = draw_vectors(pairs, options, given[0] if given else None, options.cache or data)
-    findings += tuple(Finding("error" if bad else "warning", "polygons", text, scene) for scene, text, bad in told)
-    if polygons and polygons.legend and not given:
-        given = polygons.legend, f"the names in field {polygons.field!r} of the polygons"
+    pairs, given, findings = _labelled_pairs(data, layout, legend, options)
     headers, bad = _read_headers(pairs.pairs, align=align)
     findings += bad
     sound = tuple(pair for pair in pairs.pairs if pair.image in headers)
@@ -124,14 +119,32 @@ def find_scenes(
     scenes = tuple(_with_sources(scene, of_files, left_out) for scene in scenes)
     if not any(scene.labels for scene in scenes):
         raise SceneError(_no_scene(data, findings))
-    moved = sum(needs_alignment(scene) for scene in scenes)
     lines = (
         f"layout {told_layout}{'' if layout else ' (detected; --layout overrides)'}: {line}; masks hold "
         f"{'colours' if coding == 'colour' else 'class indices'}",
         f"legend {classes.name}, {classes.n_classes} classes, {int(classes.counted.sum())} counted ({chosen.told})",
-        *([f"labels of {moved} scenes lie on another grid: nearest neighbour on their image's"] if moved else []),
+        *_told_alignment(scenes),
     )
     return FoundScenes(told_layout, scenes, classes, lines, findings + _notes(sound, headers), _gsd(sound, headers))
+
+
+def _told_alignment(scenes: Iterable[SceneFile]) -> list[str]:
+    """Say how many scenes have labels that are brought onto their image's grid."""
+    moved = sum(needs_alignment(scene) for scene in scenes)
+    return [f"labels of {moved} scenes lie on another grid: nearest neighbour on their image's"] if moved else []
+
+
+def _labelled_pairs(
+    data: Path, layout: Layout | None, legend: Path | None, options: PrepareOptions
+) -> tuple[Pairs, tuple[Legend, str] | None, tuple[Finding, ...]]:
+    """Find the pairs, polygons drawn as masks; the legend given, or that of the polygons' names; and findings."""
+    pairs, findings = _find_pairs(data, layout, options)
+    given = given_legend(data, legend)
+    pairs, polygons, told = draw_vectors(pairs, options, given[0] if given else None, options.cache or data)
+    findings += tuple(Finding("error" if bad else "warning", "polygons", text, scene) for scene, text, bad in told)
+    if polygons and polygons.legend and not given:
+        given = polygons.legend, f"the names in field {polygons.field!r} of the polygons"
+    return pairs, given, findings
 
 
 def _with_sources(
