@@ -22,7 +22,7 @@ from levelground.comparison.caveats import (
     unknown_protocol,
 )
 from levelground.comparison.compare import compare_runs
-from levelground.comparison.conditions import EvaluationLog, LoggedEvaluation
+from levelground.comparison.conditions import EvaluationLog, LoggedEvaluation, LoggedView
 from levelground.comparison.facts import WhatWouldDecide
 from levelground.comparison.findings import what_would_decide
 from levelground.comparison.record import Comparison
@@ -174,21 +174,27 @@ def test_twins_take_no_part_in_the_comparison(tmp_path: Path) -> None:
 
 
 def test_evaluations_on_the_test_scenes_are_counted(tmp_path: Path) -> None:
-    """One evaluation a run is what it takes; a run scored twice is named, whatever the others are."""
+    """Each run is counted: one scored twice is a warning, also where another one was never scored."""
     runs = [build_run(tmp_path, f"{arch}-s0", noisy_counts(8, 0.2, seed=1), arch=arch) for arch in ("unet", "fpn")]
     assert evaluations_on_test(compare_runs(runs)) == []
-    looks = [
-        {"time": "2026-01-01T00:00:00Z", "run": name, "command": "evaluate"} for name in ("unet-s0", "fpn-s0", "pan-s0")
-    ]
+    names = ("unet-s0", "unet-s0", "pan-s0")
+    looks = [{"time": "2026-01-01T00:00:00Z", "run": name, "command": "evaluate"} for name in names]
     path = tmp_path / "test_looks.jsonl"
     path.write_text("".join(json.dumps(look) + "\n" for look in looks), encoding="utf-8")
     comparison = compare_runs(runs)
-    assert comparison.test_evaluations == EvaluationLog(3, tuple(LoggedEvaluation(**look) for look in looks))
-    assert evaluations_on_test(comparison) == [caveats.EvaluationsOnTest(total=3, runs=2)]
-    twice = EvaluationLog(2, tuple(LoggedEvaluation(run="fpn-s0") for _ in range(2)))
-    (found,) = evaluations_on_test(replace(comparison, test_evaluations=twice))
-    assert found == caveats.RepeatedEvaluationsOnTest(total=2, runs=2, often={"fpn s0": 2})
-    assert (found.severity, found.figures["often"]) == ("warning", {"fpn s0": 2})
+    times = {"unet-s0": 2, "fpn-s0": 0}
+    assert comparison.test_evaluations == EvaluationLog(3, tuple(LoggedEvaluation(**look) for look in looks), times)
+    by_label = {"unet s0": 2, "fpn s0": 0}
+    assert evaluations_on_test(comparison) == [caveats.RepeatedEvaluationsOnTest(by_label, total=3, runs=2, views=0)]
+    once = {"unet-s0": 1, "fpn-s0": 1}
+    for log, kind in (
+        (EvaluationLog(2, (), once), caveats.EvaluationsOnTest),
+        (EvaluationLog(3, (), once), caveats.EvaluationsOnTest),  # of a run that is not compared
+        (EvaluationLog(2, (), once, (LoggedView("kept.miou", 0.01),)), caveats.RepeatedEvaluationsOnTest),
+        (EvaluationLog(2, ()), caveats.EvaluationsOnTest),  # the earliest records know the total alone
+        (EvaluationLog(5, ()), caveats.RepeatedEvaluationsOnTest),
+    ):
+        assert [type(fact) for fact in evaluations_on_test(replace(comparison, test_evaluations=log))] == [kind]
     path.write_text("{oops\n", encoding="utf-8")
     with pytest.raises(RecordError, match=r"test_looks\.jsonl: line 1 is not JSON"):
         compare_runs(runs)

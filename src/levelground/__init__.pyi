@@ -144,8 +144,8 @@ def compare(
     *,
     out: str | PathLike[str] | None = None,
     split: Literal["val", "test"] = "test",
-    metric: str = "official.miou",
-    delta: float = 0.01,
+    metric: str | None = None,
+    delta: float | None = None,
     allow_unlike: bool = False,
 ) -> Comparison:
     r"""Compare evaluated runs by their counts: scores, intervals and verdicts; needs no torch and no pixels.
@@ -156,12 +156,14 @@ def compare(
         out (path | None): Folder for comparison.json, .csv, .md and .tex; None takes the
             study that all runs belong to.
         split (Literal['val', 'test']): Split whose counts are compared.
-        metric (str): Primary metric, the one that is tested; name it before you look.
-            VIEW.KIND or VIEW.KIND:CLASS, with views official, kept, all, boundary and kinds
-            miou, mf1, pixel_accuracy, fwiou, kappa, or of one class iou, f1, precision,
-            recall.
-        delta (float): Differences below this do not matter, as a fraction; runs shown to
-            lie closer are called equal.
+        metric (str | None): Primary metric, the one that is tested; None takes the one that
+            the study named, else official.miou. Another one makes an exploratory view,
+            labelled and logged. VIEW.KIND or VIEW.KIND:CLASS, with views official, kept,
+            all, boundary and kinds miou, mf1, pixel_accuracy, fwiou, kappa, or of one class
+            iou, f1, precision, recall.
+        delta (float | None): Differences below this do not matter, as a fraction; runs
+            shown to lie closer are called equal. None takes the one that the study named,
+            else .01.
         allow_unlike (bool): Compare runs of unlike recipe, budget, weight source, split or
             tile geometry; what differs is named. Runs with unlike labels, legends or test
             scenes are never compared.

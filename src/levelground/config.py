@@ -164,6 +164,10 @@ RunGroup = Annotated[tyro.conf.OmitArgPrefixes[RunOptions], tyro.conf.arg(name="
 """The run options of a command, likewise."""
 
 
+METRIC, DELTA = "official.miou", 0.01
+"""The primary metric, and the difference that does not matter, where nobody names others."""
+
+
 @dataclass(frozen=True, config=_NO_EXTRAS)
 class StudyOptions:
     """Which models a study trains, and the question that it asks of them."""
@@ -174,9 +178,9 @@ class StudyOptions:
     """Seeds: each architecture is trained once with each. Two or more let verdicts speak of architectures."""
     twins: bool = False
     """Negative control: train each architecture under a second name too, with other seeds."""
-    metric: str = "official.miou"
+    metric: str = METRIC
     """The metric that verdicts are about, named before results are seen: SCORING.MEASURE, such as kept.miou."""
-    delta: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    delta: Annotated[float, Field(ge=0, lt=1)] = DELTA
     """Differences smaller than this do not matter; verdicts of equality mean it."""
     budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
     """Shares of the budget: every architecture and seed is also trained at these, each with a full schedule of its own;

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from levelground.comparison.compare import compare_runs, write_comparison
+from levelground.comparison.compare import compare_runs, log_exploratory, write_comparison
 from levelground.comparison.record import Comparison
 from levelground.comparison.tables import scores_table
 from levelground.config import RunOptions, StudyOptions
@@ -20,12 +20,15 @@ from levelground.records import one_writer
 from levelground.reporting.figures import draw_figures
 from levelground.reporting.page import render_report
 from levelground.runs import (
+    EVALUATION_LOG,
+    STUDY_FILE,
     RecipeRecord,
     Run,
     StudyOptionsRecord,
     StudyRecord,
     budget_folder,
     list_runs,
+    read_study,
     write_study,
 )
 from levelground.runtime import Runtime
@@ -83,6 +86,8 @@ def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Comp
     n_outputs = len(output_classes(fitted.recipe, dataset))
     check_study(fitted, bands=dataset.bands, n_outputs=n_outputs, processes=runtime.processes)
     with one_writer(folder):
+        asked = as_named(options, folder)
+        write_study(folder, study_record(asked, ()))  # before anything is scored, also where the study is interrupted
         for share in shorter_budgets(options):
             budget = options.budget.scaled(share, fitted.recipe)
             say(f"Budget {share:g} of the whole: {budget.describe(fitted.recipe)}")
@@ -91,7 +96,7 @@ def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Comp
                 _train_all(specs, _budget_dataset(dataset, share), runtime, options.run_options)
         runs = _train_all(run_specs(fitted), dataset, runtime, options.run_options)
         runs += adopted_runs(folder, dataset)
-        write_study(folder, study_record(options, runs))
+        write_study(folder, study_record(asked, runs))
         comparison = compare_and_report(runs, folder, metric=options.metric, delta=options.delta)
     say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Open {folder / 'report.html'}")
     return comparison
@@ -161,6 +166,17 @@ def adopted_runs(folder: Path, dataset: Dataset) -> list[Run]:
     ]
 
 
+def as_named(options: StudyOptions, folder: Path) -> StudyOptions:
+    """Keep metric and δ that the study named before its test scenes were first scored, whatever is asked now."""
+    if not (folder / EVALUATION_LOG).exists() or not (folder / STUDY_FILE).exists():
+        return options
+    named = read_study(folder).options
+    if (named.metric, named.delta) != (options.metric, options.delta):
+        question = f"{named.metric} and δ = {named.delta}"
+        say(f"Exploratory: the study named {question} before its test scenes were scored.")
+    return dataclasses.replace(options, metric=named.metric, delta=named.delta)
+
+
 def study_record(options: StudyOptions, runs: Sequence[Run]) -> StudyRecord:
     """Return what ``study.json`` holds: what was asked, and which runs it compares."""
     asked = StudyOptionsRecord(
@@ -182,6 +198,7 @@ def compare_and_report(runs: Sequence[Run], folder: Path, *, metric: str, delta:
     """Compare evaluated runs and write tables, figures and page."""
     comparison = compare_runs(runs, metric=metric, delta=delta)
     write_comparison(comparison, folder)
+    log_exploratory(comparison, runs)
     draw_figures(comparison, folder, folder / "figures")
     render_report(comparison, folder, folder / "report.html")
     table = scores_table(comparison)

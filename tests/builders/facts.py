@@ -123,14 +123,18 @@ CAVEATS: tuple[Fact, ...] = (
     caveats.SeparatedGroups((LEAK,), "test"),
     caveats.SeparatedGroups((LEAK, LEAK), "test"),
     caveats.OneRaster(),
-    caveats.EvaluationsOnTest(2, 2),
-    caveats.EvaluationsOnTest(1, 1),
-    caveats.RepeatedEvaluationsOnTest(9, 2, {"unet s0": 8}),
-    caveats.RepeatedEvaluationsOnTest(4, 2, {"unet s0": 2, "fpn s0": 1}),
     caveats.IdenticalCounts((("unet s0", "fpn s0"),)),
     caveats.IdenticalCounts((("unet s0", "fpn s0"), ("a", "b", "c"))),
     caveats.HeavyGroup("north", 0.62),
     caveats.UnknownPlaces(24, "test"),
+    caveats.Exploratory("boundary.miou", 0.02, "official.miou", 0.01),
+    caveats.EvaluationsOnTest({"unet s0": 1, "fpn s0": 1}, 2, 2, 0),
+    caveats.EvaluationsOnTest({"unet s0": 1, "fpn s0": 0, "pan s0": 0}, 1, 3, 0),
+    caveats.EvaluationsOnTest({}, 1, 1, 0),
+    caveats.RepeatedEvaluationsOnTest({"unet s0": 3, "fpn s0": 0}, 4, 2, 1),
+    caveats.RepeatedEvaluationsOnTest({"unet s0": 1, "fpn s0": 1}, 5, 2, 2),
+    caveats.RepeatedEvaluationsOnTest({"unet s0": 2, "fpn s0": 2, "pan s0": 1}, 5, 3, 0),
+    caveats.RepeatedEvaluationsOnTest({}, 9, 2, 0),
 )
 
 DESCRIPTIONS: tuple[Fact, ...] = (

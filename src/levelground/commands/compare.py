@@ -27,14 +27,16 @@ class CompareConfig:
     split: Literal["val", "test"] = "test"
     """Split whose counts are compared."""
     metric: Annotated[
-        str,
+        str | None,
         tyro.conf.arg(
-            help="Primary metric, the one that is tested; name it before you look. VIEW.KIND or VIEW.KIND:CLASS, with "
+            help="Primary metric, the one that is tested; None takes the one that the study named, else official.miou. "
+            "Another one makes an exploratory view, labelled and logged. VIEW.KIND or VIEW.KIND:CLASS, with "
             f"views official, kept, all, boundary and kinds {metric_names()}."
         ),
-    ] = "official.miou"
-    delta: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """Differences below this do not matter, as a fraction; runs shown to lie closer are called equal."""
+    ] = None
+    delta: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Differences below this do not matter, as a fraction; runs shown to lie closer are called equal. None takes the
+    one that the study named, else .01."""
     allow_unlike: bool = False
     """Compare runs of unlike recipe, budget, weight source, split or tile geometry; what differs is named. Runs with
     unlike labels, legends or test scenes are never compared."""
@@ -51,7 +53,7 @@ def compare(config: CompareConfig) -> "Comparison":
         UnlikeError: The runs must not be compared; the message names what differs.
         LevelgroundError: A folder holds no run, or a run was not evaluated on the split.
     """
-    from levelground.comparison.compare import compare_runs, write_comparison
+    from levelground.comparison.compare import compare_runs, log_exploratory, write_comparison
     from levelground.comparison.tables import scores_table
     from levelground.console import say, say_table
 
@@ -67,6 +69,7 @@ def compare(config: CompareConfig) -> "Comparison":
     )
     comparison = replace(comparison, runs=placed)
     write_comparison(comparison, out)
+    log_exploratory(comparison, runs)
     table = scores_table(comparison)
     say_table(table.title, table.header, table.rows)
     for finding in comparison.findings:

@@ -30,13 +30,14 @@ def report(config: ReportConfig) -> Path:
         RecordError: There is no comparison, or it is damaged.
         DiskError: The page or a picture cannot be written.
     """
+    from levelground.comparison.inputs import with_question
     from levelground.comparison.record import FILE, read_comparison
     from levelground.console import say
     from levelground.reporting.figures import draw_figures
     from levelground.reporting.page import render_report
 
     path = config.study if config.study.suffix == ".json" else config.study / FILE
-    comparison = read_comparison(path)
+    comparison = with_question(read_comparison(path), path.parent)
     out = config.out or path.parent
     if config.figures:
         drawn = draw_figures(comparison, path.parent, out / "figures")

@@ -3,7 +3,7 @@
 Written as :mod:`levelground.comparison.sentences` says.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from levelground.comparison import caveats
@@ -229,26 +229,84 @@ def _one_raster(fact: caveats.OneRaster) -> str:
     )
 
 
-def _evaluations_on_test(fact: caveats.EvaluationsOnTest) -> str:
+def _exploratory(fact: caveats.Exploratory) -> str:
     return gettext(
-        "The log of this study knows %(evaluations)s on the test scenes for %(runs)s, of no run more than one.",
-        evaluations=npgettext("knows", "%(n)s evaluation", "%(n)s evaluations", fact.total),
-        runs=npgettext("for", "%(n)s run", "%(n)s runs", fact.runs),
+        "This view is exploratory: the study named %(named)s and δ = %(named_delta)s before its results were seen, and "
+        "this is %(metric)s with δ = %(delta)s. A verdict that was looked for needs new test scenes to confirm it.",
+        named=fact.named_metric,
+        named_delta=score(fact.named_delta),
+        metric=fact.metric,
+        delta=score(fact.delta),
+    )
+
+
+def _evaluations(fact: caveats.EvaluationsOnTest) -> str:
+    """Say how often each run was scored on the test scenes, by the logs of the studies."""
+    if not fact.times:
+        return gettext(
+            "The test scenes were evaluated %(times)s for %(runs)s, by the log of this study.",
+            times=npgettext("evaluated", "%(n)s time", "%(n)s times", fact.total),
+            runs=npgettext("for", "%(n)s run", "%(n)s runs", fact.runs),
+        )
+    by_number: dict[int, list[str]] = {}
+    for label, n in fact.times.items():
+        by_number.setdefault(n, []).append(label)
+    parts = [_scored(n, labels) for n, labels in sorted(by_number.items(), reverse=True)]
+    if fact.others:
+        parts.append(
+            ngettext(
+                "%(n)s evaluation was of a run that is not compared here.",
+                "%(n)s evaluations were of runs that are not compared here.",
+                fact.others,
+            )
+        )
+    return " ".join([*parts, gettext("Only the log of this study is known.")])
+
+
+def _scored(n: int, labels: Sequence[str]) -> str:
+    runs = listing(labels)
+    if n == 0:
+        return ngettext(
+            "No evaluation of %(runs)s is in the log.",
+            "No evaluations of %(runs)s are in the log.",
+            len(labels),
+            runs=runs,
+        )
+    if n == 1:
+        return ngettext(
+            "%(runs)s was scored once on the test scenes.",
+            "%(runs)s were scored once each on the test scenes.",
+            len(labels),
+            runs=runs,
+        )
+    times = gettext("%(n)s times", n=whole(n))
+    return ngettext(
+        "%(runs)s was scored %(times)s on the test scenes.",
+        "%(runs)s were scored %(times)s each on the test scenes.",
+        len(labels),
+        runs=runs,
+        times=times,
     )
 
 
 def _repeated_evaluations(fact: caveats.RepeatedEvaluationsOnTest) -> str:
-    often = [
-        ngettext("%(name)s (%(n)s time)", "%(name)s (%(n)s times)", n, name=name) for name, n in fact.often.items()
-    ]
-    return gettext(
-        "These runs were scored on the test scenes more often than once: %(often)s. Whatever was chosen by test scores "
-        "has test scores that are too good; choose by validation scores.",
-        often=listing(often),
+    texts = [_evaluations(fact)]
+    if fact.views:
+        texts.append(
+            ngettext(
+                "%(n)s exploratory view of these scores was made.",
+                "%(n)s exploratory views of these scores were made.",
+                fact.views,
+            )
+        )
+    chosen = gettext(
+        "Whatever was chosen by test scores has test scores that are too good; choose by validation scores."
     )
+    return " ".join([*texts, chosen])
 
 
 WRITERS: dict[type[Fact], Callable[[Any], str]] = {
+    caveats.Exploratory: _exploratory,
     caveats.CannotShow: _cannot_show,
     caveats.FewGroups: _few_groups,
     caveats.OneGroup: _one_group,
@@ -265,7 +323,7 @@ WRITERS: dict[type[Fact], Callable[[Any], str]] = {
     caveats.IdenticalCounts: _identical_counts,
     caveats.HeavyGroup: _heavy_group,
     caveats.UnknownPlaces: _unknown_places,
-    caveats.EvaluationsOnTest: _evaluations_on_test,
+    caveats.EvaluationsOnTest: _evaluations,
     caveats.RepeatedEvaluationsOnTest: _repeated_evaluations,
 }
 """What writes each type of fact that limits the answer."""

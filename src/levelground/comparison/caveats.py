@@ -5,7 +5,6 @@ repeated evaluations on the test scenes: each kind is a type of fact and a funct
 :mod:`levelground.comparison.caveat_sentences` writes them.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -215,31 +214,52 @@ class OneRaster(Fact):
 
 
 @dataclass(frozen=True)
-class EvaluationsOnTest(Fact):
-    """The study's log knows no run that was evaluated on the test scenes more often than once."""
+class Exploratory(Fact):
+    """Metric or δ are others than the study named before its results were seen."""
 
-    code = "test_looks"
-    kept: ClassVar[tuple[str, ...]] = ("total", "runs")
-    total: int
-    runs: int
+    code = "exploratory"
+    severity = "warning"
+    kept = ("metric", "delta", "named_metric", "named_delta")
+    metric: str
+    delta: float
+    named_metric: str
+    named_delta: float
 
 
 @dataclass(frozen=True)
-class RepeatedEvaluationsOnTest(EvaluationsOnTest):
-    """Runs whose test scores were computed more often than once.
+class EvaluationsOnTest(Fact):
+    """How often the test scenes were scored for each run, as far as the logs of the studies tell.
 
     Attributes:
-        often: How often, by run; runs evaluated once are left out.
+        times: The number of evaluations by label of the run; empty where the record does not tell.
+        total: All evaluations, those of runs that are not compared included.
+        runs: The number of runs that are compared.
+        views: Comparisons by another metric or δ than the study named.
     """
 
+    code = "test_looks"
+    kept: ClassVar[tuple[str, ...]] = ("total", "runs", "times", "views")
+    times: Mapping[str, int]
+    total: int
+    runs: int
+    views: int
+
+    @property
+    def others(self) -> int:
+        """Evaluations of runs that are not compared here."""
+        return self.total - sum(self.times.values()) if self.times else 0
+
+
+class RepeatedEvaluationsOnTest(EvaluationsOnTest):
+    """A run was scored more than once, or other questions were tried."""
+
     severity = "warning"
-    kept: ClassVar[tuple[str, ...]] = ("total", "runs", "often")
-    often: Mapping[str, int]
 
 
 def find_caveats(comparison: Comparison) -> list[Fact]:
     """Return all findings about what the answer rests on, in reading order."""
     return [
+        *exploratory(comparison),
         *cannot_show(comparison),
         *few_groups(comparison),
         *rare_classes(comparison),
@@ -373,11 +393,20 @@ def one_raster(comparison: Comparison) -> list[Fact]:
     return [OneRaster()] if comparison.dataset.layout == "raster" else []
 
 
+def exploratory(comparison: Comparison) -> list[Fact]:
+    """Find out whether the question is another one than the study named before its results were seen."""
+    named = comparison.named
+    if named is None or not comparison.exploratory:
+        return []
+    return [Exploratory(comparison.metric, comparison.delta, named.metric, named.delta)]
+
+
 def evaluations_on_test(comparison: Comparison) -> list[Fact]:
-    """Find how often each run was evaluated on the test scenes, as far as the studies' logs know."""
+    """Find how often the test scenes were scored, run by run, and how many other questions were tried on them."""
     log, runs = comparison.test_evaluations, len(comparison.runs)
     if comparison.split != "test" or not log.total:
         return []
-    times = Counter(entry.run for entry in log.evaluations)
-    often = {run.label: times[run.name] for run in comparison.runs if times[run.name] > 1}
-    return [RepeatedEvaluationsOnTest(log.total, runs, often) if often else EvaluationsOnTest(log.total, runs)]
+    times = {comparison.labels[name]: n for name, n in log.runs.items() if name in comparison.labels}
+    unknown = not times and log.total > runs  # of the earliest records, which count no run
+    often = max(times.values(), default=0) > 1 or unknown or log.views
+    return [(RepeatedEvaluationsOnTest if often else EvaluationsOnTest)(times, log.total, runs, len(log.views))]

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from levelground import __version__
 from levelground.comparison.budgets import rung_of, with_whole_budget
 from levelground.comparison.compatibility import Evaluated, check_alike, compare_protocols, refuse_unlike
-from levelground.comparison.conditions import BudgetRung, ProtocolDifference
+from levelground.comparison.conditions import BudgetRung, NamedQuestion, ProtocolDifference
 from levelground.comparison.facts import pair_verdict
 from levelground.comparison.findings import find
 from levelground.comparison.inputs import (
@@ -24,7 +24,9 @@ from levelground.comparison.inputs import (
     gather,
     ground_truth,
     legend_of,
+    log_view,
     name_architectures,
+    named_question,
     read_evaluation_log,
     run_labels,
     scene_rows,
@@ -57,6 +59,7 @@ from levelground.comparison.summaries import (
     throughput,
 )
 from levelground.comparison.tables import to_csv, to_latex, to_markdown
+from levelground.config import DELTA, METRIC
 from levelground.errors import ConfigError
 from levelground.imagery.legend import Legend
 from levelground.metrics.named import Metric, parse_metric
@@ -119,8 +122,8 @@ def compare_runs(
     runs: Sequence[Run],
     *,
     split: str = "test",
-    metric: str = "official.miou",
-    delta: float = 0.01,
+    metric: str | None = None,
+    delta: float | None = None,
     allow_unlike: bool = False,
 ) -> Comparison:
     """Compare runs that were evaluated on the same scenes.
@@ -128,8 +131,9 @@ def compare_runs(
     Args:
         runs: One run or more.
         split: The split whose counts are compared.
-        metric: The primary metric, named in advance: verdicts are about it, everything else describes.
-        delta: Differences below this do not matter, δ.
+        metric: The primary metric: verdicts are about it, everything else describes. ``None`` takes the one that the
+            studies of the runs named; another one makes the comparison exploratory.
+        delta: Differences below this do not matter, δ; ``None`` as for ``metric``.
         allow_unlike: Compare runs of unlike training protocol or tile geometry, and name what differs.
     Returns:
         The comparison, as ``comparison.json`` holds it.
@@ -138,22 +142,28 @@ def compare_runs(
         RecordError: A run was not evaluated on the split, or a record is damaged.
         ConfigError: No such metric, or a δ that is no difference.
     """
-    if not 0 <= delta < 1:
+    if delta is not None and not 0 <= delta < 1:
         raise ConfigError(f"delta is {delta}, expected a difference of scores from 0 to below 1. Give --delta 0.01.")
     evaluated = gather(runs, split)
     check_alike(evaluated)
     protocol, unlike = compare_protocols(evaluated)
     refuse_unlike(unlike, allow_unlike=allow_unlike)
     legend = legend_of(evaluated)
-    primary = parse_metric(metric, legend.names, legend.counted)
+    named = named_question(evaluated, legend)
+    asked = named or NamedQuestion(METRIC, DELTA)
+    primary = parse_metric(metric or asked.metric, legend.names, legend.counted)
     folds = max(len(item.run.card.folds) for item in evaluated)
     stacked = replace(stack_counts(evaluated, legend.counted), folds=folds)
     if primary.view == "boundary" and stacked.boundary is None:
-        raise ConfigError(f"metric {metric!r}: not all runs hold boundary counts at one distance. Evaluate them again.")
+        raise ConfigError(
+            f"metric {primary.name!r}: not all runs hold boundary counts at one distance. Evaluate them again."
+        )
     archs, twin_of = name_architectures(evaluated, unlike)
-    inputs = _Inputs(tuple(evaluated), tuple(archs), twin_of, legend, primary, delta, stacked)
-    answer = _answer(inputs, split, protocol, unlike)
-    rungs = _shorter_budgets([item.run for item in evaluated], split, metric, delta, allow_unlike=allow_unlike)
+    margin = asked.delta if delta is None else delta
+    inputs = _Inputs(tuple(evaluated), tuple(archs), twin_of, legend, primary, margin, stacked)
+    answer = replace(_answer(inputs, split, protocol, unlike), named=named)
+    own = [item.run for item in evaluated]
+    rungs = _shorter_budgets(own, split, primary.name, margin, allow_unlike=allow_unlike)
     return _with_findings(replace(answer, budgets=with_whole_budget(answer, rungs)))
 
 
@@ -316,3 +326,9 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         with atomic_path(folder / f"comparison.{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")
     write_record(comparison, folder / FILE)
+
+
+def log_exploratory(comparison: Comparison, runs: Sequence[Run]) -> None:
+    """Note an exploratory comparison of test scores in the logs of its runs' studies; another one is not noted."""
+    if comparison.exploratory and comparison.split == "test":
+        log_view(runs, comparison.metric, comparison.delta)

@@ -3,8 +3,9 @@
 Letters: K classes, S scenes.
 """
 
+import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import (
     Field,
@@ -15,13 +16,20 @@ from pydantic.dataclasses import dataclass
 from levelground.comparison.results import BLOCK, Count, Interval, Value
 from levelground.statistics.pairs import VerdictWord
 
-if TYPE_CHECKING:
-    pass  # the type alone; import-linter lists this exception
-
 
 def _empty(value: object) -> bool:
-    """Whether a list that the earliest records lack is left out of the file."""
-    return value == ()
+    """Whether a list or mapping that the earliest records lack is left out of the file."""
+    return not value
+
+
+@dataclass(frozen=True, config=BLOCK)
+class NamedQuestion:
+    """The question that ``study.json`` named before results were seen."""
+
+    metric: str
+    """The primary metric."""
+    delta: float
+    """The difference that counts as none, δ."""
 
 
 @dataclass(frozen=True, config=BLOCK)
@@ -135,6 +143,20 @@ class LoggedEvaluation:
 
 
 @dataclass(frozen=True, config=BLOCK)
+class LoggedView:
+    """One comparison by another metric or δ than the study named, as the study's log holds it."""
+
+    metric: str
+    """The metric."""
+    delta: float
+    """The difference that counted as none, δ."""
+    time: str | None = None
+    """When."""
+    command: str | None = None
+    """By which command."""
+
+
+@dataclass(frozen=True, config=BLOCK)
 class EvaluationLog:
     """How often the test scenes were scored."""
 
@@ -142,6 +164,10 @@ class EvaluationLog:
     """Number of evaluations."""
     evaluations: Annotated[tuple[LoggedEvaluation, ...], Field(alias="by")]
     """Each of them."""
+    runs: Annotated[Mapping[str, Count], Field(exclude_if=_empty)] = dataclasses.field(default_factory=dict)
+    """How often each run of the comparison was scored; empty in the earliest records."""
+    views: Annotated[tuple[LoggedView, ...], Field(exclude_if=_empty)] = ()
+    """Comparisons by another metric or δ than the study named."""
 
 
 @dataclass(frozen=True, config=BLOCK)

@@ -1,8 +1,11 @@
 """Inputs of a comparison: runs with counts, architectures, legend, data set, scenes, log of test evaluations."""
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +18,22 @@ from levelground.comparison.conditions import (
     EvaluationLog,
     GroundTruth,
     LoggedEvaluation,
+    LoggedView,
+    NamedQuestion,
     ProtocolDifference,
     SceneRow,
     SeparatedGroup,
     SplitRule,
 )
+from levelground.comparison.record import Comparison
 from levelground.errors import ConfigError, RecordError, first_line, one_line
+from levelground.files import append_text, command_line
 from levelground.imagery.legend import Legend
 from levelground.metrics.counts import SceneCounts, read_counts
-from levelground.reading import check_seal, parse_json, read_text
+from levelground.metrics.named import parse_metric
+from levelground.reading import check_seal, parse_json, read_text, seal
 from levelground.records import read_json, sha256_file
-from levelground.runs import EVALUATION_LOG, Run
+from levelground.runs import EVALUATION_LOG, STUDY_FILE, Run, StudyOptionsRecord, read_study
 
 
 @dataclass(frozen=True)
@@ -325,7 +333,33 @@ def separated_groups(dataset: DatasetContent | None, split: str) -> tuple[Separa
     return tuple(found)
 
 
-_EVALUATION = TypeAdapter(LoggedEvaluation)
+def named_question(evaluated: Sequence[Evaluated], legend: Legend) -> NamedQuestion | None:
+    """Read the metric and δ that the studies of the runs named; ``None`` where none tells, or not all tell the same.
+
+    Raises:
+        RecordError: A ``study.json`` is damaged.
+    """
+    studies = dict.fromkeys(item.run.study for item in evaluated)
+    asked = {(record.metric, record.delta) for folder in studies if (record := _options(folder)) is not None}
+    if len(asked) != 1:
+        return None
+    metric, delta = asked.pop()
+    with suppress(ConfigError):  # of a class that this legend does not have: it stays as it was written
+        metric = parse_metric(metric, legend.names, legend.counted).name
+    return NamedQuestion(metric, delta)
+
+
+def with_question(comparison: Comparison, folder: Path) -> Comparison:
+    """Add what the study in a folder named, where the comparison's record does not tell: the earliest ones did not."""
+    options = None if comparison.named else _options(folder)
+    return comparison if options is None else replace(comparison, named=NamedQuestion(options.metric, options.delta))
+
+
+def _options(folder: Path) -> StudyOptionsRecord | None:
+    return read_study(folder).options if (folder / STUDY_FILE).is_file() else None
+
+
+_LOG_LINE = TypeAdapter[LoggedView | LoggedEvaluation](LoggedView | LoggedEvaluation)
 
 
 def read_evaluation_log(evaluated: Sequence[Evaluated]) -> EvaluationLog:
@@ -334,20 +368,50 @@ def read_evaluation_log(evaluated: Sequence[Evaluated]) -> EvaluationLog:
     Raises:
         RecordError: A line of the log is not a JSON object of the log.
     """
-    entries = []
+    times = dict.fromkeys((item.name for item in evaluated), 0)
+    evaluations: list[LoggedEvaluation] = []
+    views: list[LoggedView] = []
     for folder in dict.fromkeys(item.run.study for item in evaluated):
         path = folder / EVALUATION_LOG
-        for number, line in enumerate(_lines(path) if path.is_file() else (), start=1):
-            try:
-                content = parse_json(line)
-                check_seal(line, "line")
-                if isinstance(content, dict):
-                    content.pop("crc32", None)
-                entries.append(_EVALUATION.validate_python(content))
-            except ValueError as error:
-                what = one_line(first_line(error))
-                raise RecordError(f"{path}: line {number} is not JSON ({what}). Remove the line.") from error
-    return EvaluationLog(len(entries), tuple(entries))
+        names = {item.run.name: item.name for item in evaluated if item.run.study == folder}
+        for entry in _log_entries(path) if path.is_file() else ():
+            if isinstance(entry, LoggedView):
+                views.append(entry)
+                continue
+            evaluations.append(entry)
+            if entry.run in names:
+                times[names[entry.run]] += 1
+    return EvaluationLog(len(evaluations), tuple(evaluations), times if evaluations else {}, tuple(views))
+
+
+def _log_entries(path: Path) -> Iterator[LoggedView | LoggedEvaluation]:
+    """Read the lines of a study's log; a view names a metric, an evaluation a run."""
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            content = parse_json(line)
+            check_seal(line, "line")
+            if isinstance(content, dict):
+                content.pop("crc32", None)
+            yield _LOG_LINE.validate_python(content)
+        except ValueError as error:
+            what = one_line(first_line(error))
+            raise RecordError(f"{path}: line {number} is not JSON ({what}). Remove the line.") from error
+
+
+def log_view(runs: Sequence[Run], metric: str, delta: float) -> None:
+    """Write into the studies of runs that their test scores were compared by a metric or δ that was not named before.
+
+    Args:
+        runs: The runs that were compared.
+        metric: The metric.
+        delta: The difference that counted as none, δ.
+    Raises:
+        DiskError: A log cannot be written.
+    """
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    line = {"time": time, "metric": metric, "delta": delta, "command": command_line()}
+    for folder in dict.fromkeys(run.study for run in runs):
+        append_text(folder / EVALUATION_LOG, seal(json.dumps(line), "line") + "\n", durable=True)
 
 
 def _lines(path: Path) -> list[str]:

@@ -27,6 +27,7 @@ from levelground.comparison.conditions import (
     DatasetSummary,
     EvaluationLog,
     GroundTruth,
+    NamedQuestion,
     ProtocolDifference,
     SceneRow,
     SeparatedGroup,
@@ -44,6 +45,7 @@ from levelground.comparison.results import (
     PowerAnalysis,
     RunPairResult,
     RunResult,
+    absent,
 )
 from levelground.errors import RecordError, one_line
 from levelground.imagery.legend_schema import JsonLegend
@@ -134,6 +136,8 @@ class Comparison:
     """What to say of all this, the headline first."""
     budgets: Annotated[tuple[BudgetRung, ...], Field(exclude_if=_none_tried)] = ()
     """The same models at shares of the budget, the whole one last; empty where there was one budget."""
+    named: Annotated[NamedQuestion | None, Field(exclude_if=absent)] = None
+    """Metric and δ that the study named; ``None`` where no ``study.json`` tells."""
 
     @model_validator(mode="after")
     def _check(self) -> "Comparison":
@@ -199,6 +203,11 @@ class Comparison:
         """The scoring of the primary metric; the first one where the metric has none of its own."""
         name = self.metric.split(".", maxsplit=1)[0]
         return next((scoring for scoring in self.scorings if scoring == name), self.scorings[0])
+
+    @property
+    def exploratory(self) -> bool:
+        """Whether metric or δ are others than the study named before results were seen."""
+        return self.named is not None and (self.named.metric, self.named.delta) != (self.metric, self.delta)
 
     @property
     def about_architectures(self) -> bool:

@@ -51,7 +51,7 @@ _OPPOSITE: dict[VerdictWord, VerdictWord] = {
 }
 
 
-def _absent(value: object) -> bool:
+def absent(value: object) -> bool:
     """Whether an optional key is left out of the file."""
     return value is None
 
@@ -166,7 +166,7 @@ class Convergence:
     """Epoch."""
     time_s: Number | None
     """Seconds of training."""
-    last_gain: Annotated[Number | None, Field(exclude_if=_absent)] = None
+    last_gain: Annotated[Number | None, Field(exclude_if=absent)] = None
     """What the score gained in the last fifth of the steps; ``None`` with one validation, or where it is not known."""
 
 
@@ -220,7 +220,7 @@ class RunResult:
     """When it had learnt; ``None`` without a history."""
     throughput: Throughput
     """Measured speeds."""
-    folder: Annotated[str | None, Field(exclude_if=_absent)] = None
+    folder: Annotated[str | None, Field(exclude_if=absent)] = None
     """The run folder, seen from the comparison's folder; ``None`` means ``runs/NAME``."""
 
     def dice_loss(self, split: str) -> float | None:
@@ -263,9 +263,9 @@ class PowerAnalysis:
     """The share of repetitions asked for."""
     groups: int
     """Groups at hand."""
-    seeds: Annotated[int | None, Field(exclude_if=_absent)] = None
+    seeds: Annotated[int | None, Field(exclude_if=absent)] = None
     """Seeds at hand, of the side that has fewer; ``None`` for a pair of runs."""
-    groups_share: Annotated[float | None, Field(exclude_if=_absent)] = None
+    groups_share: Annotated[float | None, Field(exclude_if=absent)] = None
     """The share of groups in the variance of the difference; ``None`` for a pair of runs."""
 
 

@@ -7,7 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from levelground.comparison.record import Comparison
@@ -27,7 +27,10 @@ class TextTable:
 
 
 CSV_HEADER = ("kind", "subject", "against", "metric", "class", "value", "low", "high", "p", "p_holm", "verdict")
-"""Columns of ``comparison.csv``: one figure a line, so that a spreadsheet's filter or a pivot finds any of them."""
+"""Columns of ``comparison.csv``: one figure a line, so that a spreadsheet's filter or a pivot finds any of them.
+
+An exploratory view has one more, ``exploratory``.
+"""
 
 
 def text_tables(comparison: Comparison) -> tuple[TextTable, ...]:
@@ -46,7 +49,12 @@ def text_tables(comparison: Comparison) -> tuple[TextTable, ...]:
         _architectures_table(comparison),
         _pairs_table(comparison, comparison.architecture_pairs, "Pairs of architectures: means over seeds"),
     )
-    return tuple(table for table in tables if table.rows)
+    return tuple(replace(table, title=_titled(comparison, table.title)) for table in tables if table.rows)
+
+
+def _titled(comparison: Comparison, title: str) -> str:
+    """Mark the title of a table of a view that was not named in advance."""
+    return f"Exploratory: {title}" if comparison.exploratory and not title.startswith("Exploratory") else title
 
 
 def scores_table(comparison: Comparison) -> TextTable:
@@ -67,7 +75,8 @@ def scores_table(comparison: Comparison) -> TextTable:
     rows = tuple(tuple(cell(run) for cell in columns.values()) for run in comparison.ranked_runs)
     scenes = count_of(len(comparison.scenes), "scene")
     groups = count_of(comparison.n_groups, "group")
-    return TextTable(f"Scores on {comparison.split} ({scenes}, {groups}, {scoring} scoring)", tuple(columns), rows)
+    title = _titled(comparison, f"Scores on {comparison.split} ({scenes}, {groups}, {scoring} scoring)")
+    return TextTable(title, tuple(columns), rows)
 
 
 def _score_cell(run: RunResult, *, scoring: Scoring, kind: str) -> str:
@@ -141,9 +150,10 @@ def to_csv(comparison: Comparison) -> str:
     """Write a comparison as CSV, one figure a line (see :data:`CSV_HEADER`), numbers in full precision."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_HEADER)
+    mark = ("exploratory",) if comparison.exploratory else ()
+    writer.writerow((*CSV_HEADER, *mark))
     for row in (*_csv_scores(comparison), *_csv_pairs(comparison)):
-        writer.writerow("" if cell is None else cell for cell in row)
+        writer.writerow("" if cell is None else cell for cell in (*row, *("yes" for _ in mark)))
     return buffer.getvalue()
 
 
@@ -196,7 +206,7 @@ def _ends(interval: Interval) -> tuple[float | None, float | None]:
 
 def to_markdown(comparison: Comparison) -> str:
     """Write a comparison as Markdown: the findings, then every table."""
-    lines = ["# Comparison", ""]
+    lines = [f"# {_titled(comparison, 'Comparison')}", ""]
     for finding in comparison.findings:
         mark = {"headline": "**", "warning": ""}.get(finding.severity, "")
         prefix = "Warning: " if finding.severity == "warning" else ""

@@ -155,5 +155,6 @@ def styled_runs(comparison: Comparison) -> list[StyledRun]:
 
 
 def metric_title(comparison: Comparison) -> str:
-    """Return the primary metric in words."""
-    return metric_words(comparison.metric, comparison.scorings)
+    """Return the primary metric in words, marked where it was not named in advance."""
+    words = metric_words(comparison.metric, comparison.scorings)
+    return f"{words}, exploratory" if comparison.exploratory else words

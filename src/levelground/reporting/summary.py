@@ -99,6 +99,8 @@ def headline_texts(comparison: Comparison) -> tuple[str, str]:
     if not texts:
         return f"Comparison of {count_of(len(comparison.runs), 'run')}", ""
     first, rest = first_sentence(texts[0])
+    if comparison.exploratory:
+        first = f"Exploratory: {first}"
     return first, " ".join([*([rest] if rest else []), *texts[1:]])
 
 
@@ -135,6 +137,9 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
     found.append(("Recipe", ", ".join(sorted({_recipe_name(run) for run in comparison.runs}))))
     found += [(name, str(protocol[key])) for name, key in _PROTOCOL if protocol.get(key) is not None]
     found.append(("Equivalence margin", f"δ = {score(comparison.delta)}"))
+    if comparison.named is not None:
+        named = f"{comparison.named.metric}, δ = {score(comparison.named.delta)}"
+        found.append(("Named in advance", f"{named}; this page is exploratory" if comparison.exploratory else named))
     if comparison.test_evaluations.total:
         found.append(("Test evaluations", str(comparison.test_evaluations.total)))
     return found
