@@ -315,3 +315,15 @@ def test_wrong_pairs_of_a_class_map_are_refused(pair: str, text: str) -> None:
         read_class_map([pair], LEGEND)
     with pytest.raises(ConfigError, match=r"1 is given two classes\. Give it one\.$"):
         read_class_map(["1=0", "0+1=2"], LEGEND)
+
+
+def test_values_of_the_labels_files_are_told(dataset: Dataset, tmp_path: Path) -> None:
+    """Of a legend whose masks store other numbers than indices; the flags of the message give the classes."""
+    classes = tuple(dataclasses.replace(entry, values=(10 * entry.index + 7,)) for entry in LEGEND.classes)
+    coded = dataclasses.replace(dataset, legend=dataclasses.replace(LEGEND, classes=classes))
+    path = save(tmp_path / "1.png", some_preds("c/1") * np.uint8(10) + np.uint8(7))
+    with pytest.raises(SceneError, match=r"those that the labels' files store: pass --class-map (.*)$") as refused:
+        read_mask(path, coded, "c/1")
+    pairs = str(refused.value).split("--class-map ")[1].split()
+    rules = ReadingRules(class_map=read_class_map(pairs, coded.legend))
+    assert np.array_equal(read_mask(path, coded, "c/1", rules), some_preds("c/1"))

@@ -163,7 +163,7 @@ def test_legend_that_contradicts_itself_is_refused(changes: dict[str, object], t
         ("colors = 1", r"the legend has the unknown key 'colors', expected class, ignored, name, nodata, rule\.$"),
         (
             'class = [{index = 0, nam = "a"}]',
-            r"class 0 has the unknown key 'nam', expected colour, counted, index, name",
+            r"class 0 has the unknown key 'nam', expected also, colour, counted, index, name",
         ),
         ('class = [{index = "0", name = "a", colour = "000000"}]', r"class '0': index is '0', expected int\.$"),
         ('class = [{index = true, name = "a", colour = "000000"}]', r"class True: index is True, expected int\.$"),

@@ -1,5 +1,6 @@
 """Legends that are shipped, and names and colours that lie beside masks: classes and their pixels are the truth's."""
 
+import re
 import shlex
 import struct
 from pathlib import Path
@@ -12,8 +13,9 @@ from builders.scene_files import save
 from levelground.cli import main
 from levelground.errors import ConfigError, DataError, LegendError
 from levelground.imagery.geotiff import RasterInfo, write_raster
-from levelground.imagery.legend import DEEPGLOBE
-from levelground.imagery.legend_sources import read_legend, read_table, shipped_legends
+from levelground.imagery.legend import DEEPGLOBE, Legend, decode_colours, encode_colours
+from levelground.imagery.legend_sources import merge_classes, read_legend, read_table, shipped_legends
+from levelground.imagery.stored_values import labels_of_values
 
 WORLD = (10, 30, 80, 50)  # tree, grass, water, built: by class, so 80 before 50
 NAMES = {10: "Tree cover", 30: "Grassland", 50: "Built-up", 80: "Permanent water bodies"}
@@ -311,3 +313,44 @@ def test_loveda_is_told_by_its_folders(tmp_path: Path) -> None:
     dataset = prepare(tmp_path / "data")
     assert (dataset.legend, len({scene.group for scene in dataset.scenes})) == (read_legend("loveda"), 6)
     assert pixels(dataset) == [*truth[1:].tolist(), truth[0]]
+
+
+def test_classes_are_merged_by_name(tmp_path: Path) -> None:
+    """One class with both colours and both values; those after it move up, and records read the same back."""
+    (tmp_path / "merged.toml").write_text('base = "deepglobe"\nmerge = "rangeland+BARREN"\n', encoding="utf-8")
+    legend = read_legend(tmp_path / "merged.toml")
+    assert legend.names == (
+        "Urban land", "Agriculture land", "Rangeland + Barren land", "Forest land", "Water", "Unknown",
+    )  # fmt: skip
+    assert (legend.name, legend.counted.tolist()) == ("merged", [True] * 5 + [False])
+    labels = np.arange(7, dtype=np.uint8)[None]
+    expected = [[0, 1, 2, 3, 4, 2, 5]]
+    assert decode_colours(encode_colours(labels, DEEPGLOBE), legend, source="x").tolist() == expected
+    assert labels_of_values(labels, legend, None)[0].tolist() == expected
+    assert Legend.from_json(legend.to_json()) == legend
+
+
+def test_several_groups_are_merged_at_once() -> None:
+    """Each takes the place of its first class."""
+    once = merge_classes(DEEPGLOBE, ["urban+water", "forest + rangeland"])
+    assert once.names[:2] == ("Urban land + Water", "Agriculture land")
+    assert [entry.values for entry in once.classes] == [(0, 4), (1,), (2, 3), (5,), (6,)]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('merge = "road+water"', "merge: 'road' is not one class. The classes are Urban land, Agriculture land"),
+        ('merge = "water"', "merge 'water': expected two classes or more, each once"),
+        ('merge = "water+Water"', "merge 'water+Water': expected two classes or more, each once"),
+        ('merge = ["water+barren", "forest+water"]', "merge 'forest+water': expected two classes or more, each once"),
+        ('merge = "water+unknown"', "merge: Water and Unknown: one counts and another does not."),
+        ("merge = 3", "merge is 3, expected names joined by +"),
+    ],
+)
+def test_wrong_merges_are_refused(tmp_path: Path, line: str, fault: str) -> None:
+    """The legend file is named."""
+    path = tmp_path / "l.toml"
+    path.write_text(f'base = "deepglobe"\n{line}\n', encoding="utf-8")
+    with pytest.raises(LegendError, match=f"^{re.escape(f'{path}: {fault}')}"):
+        read_legend(path)

@@ -432,7 +432,10 @@ def _advise(seen: Sequence[float], strange: Sequence[float], legend: Legend, cla
     several, step = not class_map.numbers and len(set(whole) - {0}) > 1, math.gcd(*whole)
     numbers: dict[int, int] = {}
     looks = ""
-    if several and min(whole) >= 1 and max(whole) == n_classes:
+    stored = {value: index for value, index in legend.stored if index != IGNORE}
+    if several and legend.classes[0].values and stored.keys() >= set(whole):
+        looks, numbers = "Its values are those that the labels' files store", stored
+    elif several and min(whole) >= 1 and max(whole) == n_classes:
         looks, numbers = f"Its classes are numbered 1 to {n_classes}", {i + 1: i for i in range(n_classes)}
     elif several and step > 1 and n_classes <= max(whole) < step * n_classes:
         looks, numbers = f"Its values are multiples of {step}", {i * step: i for i in range(n_classes)}

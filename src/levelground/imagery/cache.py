@@ -263,6 +263,8 @@ def _labels_key(scene: SceneFile, legend: Legend, snap: int, image_sha256: str) 
     classes: list[object] = [legend.digest(), legend.rule, legend.ignored_colours]
     if legend.nodata or legend.classes[0].values:  # else the key is that of a legend before there were stored values
         classes.append(legend.stored)
+    if any(entry.also for entry in legend.classes):
+        classes.append(legend.table)
     files = [_file_sha256(scene.labels), image_sha256]
     validity = [*_validity(scene.image, scene.zero), *_validity(scene.labels)]
     if scene.exclude is not None:

@@ -44,7 +44,8 @@ Rule = Literal["exact", "threshold"]
 class LegendClass:
     """One class: its index in label maps, names, colour, whether it counts in official scores, values in index masks.
 
-    Without ``values`` an index mask stores the index itself.
+    Without ``values`` an index mask stores the index itself. ``also`` are further colours of the class in masks, where
+    several classes were merged.
     """
 
     index: int
@@ -53,6 +54,7 @@ class LegendClass:
     counted: bool = True
     name_ru: str | None = None
     values: tuple[int, ...] = ()
+    also: tuple[RGB, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Legend:
     @cached_property
     def table(self) -> Table:
         """Every known colour with its label, ignored colours last."""
-        known = tuple((entry.colour, entry.index) for entry in self.classes)
+        known = tuple((colour, entry.index) for entry in self.classes for colour in (entry.colour, *entry.also))
         return known + tuple((colour, IGNORE) for colour in self.ignored_colours)
 
     @cached_property
@@ -205,6 +207,8 @@ def _class_to_json(entry: LegendClass) -> JsonValue:
     }
     if entry.values:
         content["value"] = list(entry.values)
+    if entry.also:
+        content["also"] = [hex_colour(other) for other in entry.also]
     return content if entry.name_ru is None else content | {"name_ru": entry.name_ru}
 
 
@@ -213,7 +217,7 @@ def _class_from_json(entry: object) -> LegendClass:
     if not isinstance(entry, Mapping):
         raise LegendError(f"a class is {entry!r}, expected index, name and colour.")
     where = f"class {entry['index']!r}" if "index" in entry else "a class without index"
-    _only_keys(entry, {"index", "name", "colour", "counted", "name_ru", "value"}, where)
+    _only_keys(entry, {"index", "name", "colour", "counted", "name_ru", "value", "also"}, where)
     index = _typed_field(entry, "index", int, where)
     drawn = "value" in entry and "colour" not in entry and 0 <= index < MAX_CLASSES
     return LegendClass(
@@ -223,6 +227,7 @@ def _class_from_json(entry: object) -> LegendClass:
         counted=_typed_field(entry, "counted", bool, where, default=True),
         name_ru=_typed_field(entry, "name_ru", str, where) if "name_ru" in entry else None,
         values=_read_values(entry["value"], f"{where}: value") if "value" in entry else (),
+        also=tuple(_read_colour(colour, f"{where}: also") for colour in _typed_field(entry, "also", list, where, [])),
     )
 
 
@@ -252,7 +257,7 @@ def _check_classes(legend: Legend) -> None:
 def _check_colours(legend: Legend) -> None:
     """Check that every colour is one, and names one thing only."""
     seen: dict[RGB | int, str] = {}
-    named = [(entry.colour, entry.name) for entry in legend.classes]
+    named = [(colour, entry.name) for entry in legend.classes for colour in (entry.colour, *entry.also)]
     for colour, name in named + [(colour, "ignored") for colour in legend.ignored_colours]:
         if len(colour) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in colour):
             raise LegendError(f"legend {legend.name!r}: colour of {name} is {colour}, expected three numbers 0 to 255.")

@@ -30,6 +30,7 @@ _CLASS_KEYS = {
     "counted": {"type": "boolean", "default": True},
     "name_ru": {"type": "string"},
     "value": _VALUES,
+    "also": {"type": "array", "items": _HEX, "description": "Further colours in masks, of classes that were merged."},
 }
 _LEGEND_KEYS = {
     "name": {"type": "string"},

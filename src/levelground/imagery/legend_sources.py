@@ -75,7 +75,9 @@ def read_legend(path: str | PathLike[str]) -> Legend:
         path: A TOML file: ``name``, ``rule`` (``"exact"`` or ``"threshold"``), ``ignored`` (colours of pixels without
             data), ``nodata`` (values without data) and one ``[[class]]`` each with ``index``, ``name``, ``colour``
             (``"8429F6"`` or ``[132, 41, 246]``), ``value`` (a number or several), ``counted`` and ``name_ru``. Or a
-            table of another tool: ``.qml``, ``.clr``, ``.dbf``, ``.csv``. Or the name of a shipped legend.
+            table of another tool: ``.qml``, ``.clr``, ``.dbf``, ``.csv``. Or the name of a shipped legend. ``base``
+            (the name of a shipped legend) stands in a file for the classes, and ``merge`` (``"rangeland+barren"``, or
+            a list) makes one class of several.
     Raises:
         LegendError: The file is missing or is not TOML, or the legend contradicts itself; the message names the file.
     """
@@ -95,9 +97,74 @@ def read_legend(path: str | PathLike[str]) -> Legend:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise LegendError(f"{path}: is not TOML ({error}). See docs/legends.md for the form.") from error
     try:
-        return Legend.from_json({"name": path.stem} | content)
+        merge = content.pop("merge", [])
+        if isinstance(base := content.pop("base", None), str):
+            content = tomllib.loads(shipped_text(base)) | {"name": path.stem} | content
+        legend = Legend.from_json({"name": path.stem} | content)
+        return merge_classes(legend, [merge] if isinstance(merge, str) else merge)
     except LegendError as error:
         raise LegendError(f"{path}: {error}") from error
+
+
+def merge_classes(legend: Legend, groups: object) -> Legend:
+    """Make one class of several, in masks of colours and of indices alike.
+
+    Args:
+        legend: The classes as masks hold them.
+        groups: A list of names joined by ``+``; the beginning of one class's name alone is enough.
+    Returns:
+        The legend with the others renumbered in order; a merged class has the colour of its first.
+    Raises:
+        LegendError: A name is not a class, or stands twice; some of the merged classes count and others do not.
+
+    Example:
+        >>> from levelground.imagery.legend import DEEPGLOBE
+        >>> merge_classes(DEEPGLOBE, ["rangeland+barren"]).names[2]
+        'Rangeland + Barren land'
+    """
+    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+        raise LegendError(f'merge is {groups!r}, expected names joined by +, such as "rangeland+barren", or a list.')
+    taken: dict[int, int] = {}
+    for group in groups:
+        members = [_merged_class(word, legend) for word in group.split("+")]
+        if len(members) < 2 or len(set(members)) < len(members) or taken.keys() & members:
+            raise LegendError(
+                f"merge {group!r}: expected two classes or more, each once. Name them as the legend does."
+            )
+        taken |= dict.fromkeys(members, min(members))
+    if not taken:
+        return legend
+    parts: dict[int, list[LegendClass]] = {}
+    for entry in legend.classes:
+        parts.setdefault(taken.get(entry.index, entry.index), []).append(entry)
+    merged = (_merged(members, index) for index, members in enumerate(parts.values()))
+    return replace(legend, classes=tuple(merged))
+
+
+def _merged_class(word: str, legend: Legend) -> int:
+    """Find a class by its name, or by the beginning of its alone."""
+    asked = word.strip().casefold()
+    exact = [entry.index for entry in legend.classes if entry.name.casefold() == asked]
+    found = exact or [entry.index for entry in legend.classes if asked and entry.name.casefold().startswith(asked)]
+    if len(found) != 1:
+        raise LegendError(f"merge: {word.strip()!r} is not one class. The classes are {', '.join(legend.names)}.")
+    return found[0]
+
+
+def _merged(members: Sequence[LegendClass], index: int) -> LegendClass:
+    """Make one class of those given; index masks keep the values that they store."""
+    first, names = members[0], [entry.name_ru for entry in members]
+    if len({entry.counted for entry in members}) > 1:
+        raise LegendError(f"merge: {' and '.join(entry.name for entry in members)}: one counts and another does not.")
+    return LegendClass(
+        index=index,
+        name=" + ".join(entry.name for entry in members),
+        colour=first.colour,
+        counted=first.counted,
+        name_ru=" + ".join(name for name in names if name) if all(names) else None,
+        values=tuple(value for entry in members for value in entry.values or (entry.index,)),
+        also=(*first.also, *(colour for entry in members[1:] for colour in (entry.colour, *entry.also))),
+    )
 
 
 def legend_of_table(table: ValueTable, source: Path) -> Legend:
