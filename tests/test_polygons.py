@@ -240,3 +240,56 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(DiskError, match=f"^{re.escape(text)}$"):
         write_polygons(source, LEGEND, tmp_path / "a.gpkg")
     assert list(tmp_path.iterdir()) == [source]
+
+
+UTM_1 = (100.0, 0.0, 166021.44 - 2050, 0.0, -100.0, 4000.0)
+"""Pixels of 100 m in the first UTM zone, its western border in the 21st column."""
+
+
+@pytest.mark.parametrize(
+    ("crs", "place"),
+    [
+        ("EPSG:32601", UTM_1),
+        ("EPSG:4326", (0.001, 0.0, 179.98, 0.0, -0.001, 10.0)),
+        ("EPSG:4326", (0.001, 0.0, 179.9795, 0.0, -0.001, 10.0)),
+    ],
+)
+@pytest.mark.parametrize("seed", [None, 0, 1, 2])
+def test_polygons_are_cut_at_the_antimeridian(
+    tmp_path: Path, crs: str, place: tuple[float, ...], seed: int | None
+) -> None:
+    """No part is wider than the map, outer rings run counter-clockwise, and areas stay; a hole over the cut is one."""
+    labels = np.full((30, 40), 2, np.uint8)
+    labels[10:20, 15:27] = 0
+    labels[3:6, 2:5] = 3
+    labels = labels if seed is None else blobs(30, 40, seed=seed)
+    source = write_class_map(tmp_path / "a.tif", labels, crs, place)
+    write_polygons(source, LEGEND, tmp_path / "a.geojson")
+    features = json.loads((tmp_path / "a.geojson").read_text(encoding="utf-8"))["features"]
+    geod, multi = Geod(ellps="WGS84"), 0
+    for feature in features:
+        geometry = feature["geometry"]
+        parts = geometry["coordinates"] if geometry["type"] == "MultiPolygon" else [geometry["coordinates"]]
+        multi += len(parts) > 1
+        total = 0.0
+        for part in parts:
+            for n, ring in enumerate(part):
+                points = np.array(ring)
+                assert np.ptp(points[:, 0]) < 1
+                assert np.abs(points[:, 0]).max() <= 180
+                area = signed_area(points)
+                assert area > 0 if n == 0 else area < 0
+                assert ring[0] == ring[-1]
+                total += geod.polygon_area_perimeter(points[:, 0], points[:, 1])[0]
+        assert total == pytest.approx(feature["properties"]["area_m2"], rel=3e-3)  # a plane at the border of its zone
+    assert multi >= 1
+
+
+def test_longitudes_to_360_are_brought_home(tmp_path: Path) -> None:
+    """A map at 200 degrees east lies at 160 degrees west; nothing is cut."""
+    source = write_class_map(tmp_path / "a.tif", RING, "EPSG:4326", (0.001, 0.0, 200.0, 0.0, -0.001, 10.0))
+    write_polygons(source, LEGEND, tmp_path / "a.geojson")
+    features = json.loads((tmp_path / "a.geojson").read_text(encoding="utf-8"))["features"]
+    assert {feature["geometry"]["type"] for feature in features} == {"Polygon"}
+    west = min(point[0] for feature in features for ring in feature["geometry"]["coordinates"] for point in ring)
+    assert west == pytest.approx(-160)

@@ -25,7 +25,7 @@ from levelground.imagery.geotiff import RasterInfo, bounded_cache, quietly, rast
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.imagery.raster_reader import RasterReader
 from levelground.prediction.areas import STRIP_ROWS, CellAreas, cell_areas, to_degrees, to_map
-from levelground.prediction.vectorize import Components, Rings, find_components
+from levelground.prediction.vectorize import Components, Ring, Rings, cut_at_antimeridian, find_components
 from levelground.records import atomic_path
 
 Ints = NDArray[np.int64]
@@ -336,13 +336,25 @@ def _geojson(out: Path, info: RasterInfo, _: str | None) -> Iterator[Append]:
                 feature = {
                     "type": "Feature",
                     "properties": dict(zip(columns, values, strict=True)),
-                    "geometry": {"type": "Polygon", "coordinates": shape},
+                    "geometry": _geometry(shape) if info.crs else {"type": "Polygon", "coordinates": shape},
                 }
                 file.write(lead + json.dumps(feature, ensure_ascii=False, separators=(",", ":")))
                 lead = ",\n"
 
         yield append
         file.write("\n]}\n")
+
+
+def _geometry(shape: list[Ring]) -> dict[str, object]:
+    """Make a GeoJSON geometry of a polygon in degrees, cut at the antimeridian if it crosses it (RFC 7946, 3.1.9)."""
+    longitudes = [point[0] for ring in shape for point in ring]
+    jumps = any(abs(one[0] - other[0]) > 180 for ring in shape for one, other in pairwise(ring))
+    if not jumps and min(longitudes) >= -180 and max(longitudes) <= 180:
+        return {"type": "Polygon", "coordinates": shape}
+    parts = cut_at_antimeridian(shape)
+    if len(parts) == 1:
+        return {"type": "Polygon", "coordinates": parts[0]}
+    return {"type": "MultiPolygon", "coordinates": parts}
 
 
 def _polygons_on_map(rings: Rings, info: RasterInfo) -> Polygons:

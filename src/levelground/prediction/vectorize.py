@@ -1,12 +1,14 @@
-"""Connected components of a class raster and their borders, strip by strip: pixels of one class that touch by sides.
+"""Connected components of a class raster and their borders, strip by strip; borders are cut at the antimeridian.
 
 Memory holds one strip and the corners of the components that reach its last row; a component is yielded with the strip
 in which it ends. Runs of equal pixels in a row are the nodes of a graph; components that reach the last row of the
 strip above are nodes too. Then the corners of each complete component are joined to closed rings.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -313,3 +315,109 @@ def _sorted_rings(corners: _Corners, points: Ints, sizes: Ints) -> Rings:
     swept = (col[0::2] - col[1::2]) * row[0::2]
     hole = np.add.reduceat(swept, first[:-1] // 2) < 0
     return Rings(owner, first, row, col).take(np.lexsort((hole, owner)))
+
+
+Ring = list[list[float]]
+"""Points of longitude and latitude, the first one repeated at the end."""
+
+_DECIMALS = 7  # of degrees: a centimetre
+
+
+def cut_at_antimeridian(shape: list[Ring]) -> list[list[Ring]]:
+    """Cut a polygon whose longitudes jump at 180 degrees, or run beyond them, into polygons that do neither.
+
+    Args:
+        shape: The outer ring, counter-clockwise, and holes, clockwise; each closed.
+    Returns:
+        The parts, directed in the same way, with longitudes from -180 to 180.
+    """
+    rings = [_unwrapped(ring) for ring in shape]
+    middle = sum(point[0] for point in rings[0]) / len(rings[0])
+    for n, ring in enumerate(rings[1:], start=1):
+        turns = round((middle - ring[0][0]) / 360) * 360
+        rings[n] = [[x + turns, y] for x, y in ring]
+    parts, low = [rings], min(point[0] for point in rings[0])
+    edge = math.floor((low + 180) / 360) * 360 + 180
+    done: list[list[Ring]] = []
+    while parts:
+        left, rest = [], []
+        for part in parts:
+            near, far = _cut(part, edge)
+            left += near
+            rest += far
+        turns = edge - 180
+        done += [[[[round(x - turns, _DECIMALS), y] for x, y in ring] for ring in part] for part in left]
+        parts, edge = rest, edge + 360
+    return done
+
+
+def _unwrapped(ring: Ring) -> Ring:
+    """Let longitudes run on where they jump by a whole turn."""
+    points = [ring[0]]
+    for x, y in ring[1:]:
+        points.append([x + 360 * round((points[-1][0] - x) / 360), y])
+    return points
+
+
+def _cut(part: list[Ring], edge: float) -> tuple[list[list[Ring]], list[list[Ring]]]:
+    """Cut a polygon at a meridian into the polygons west and east of it; points on it count as east."""
+    chains: tuple[list[Ring], list[Ring]] = ([], [])
+    whole: tuple[list[Ring], list[Ring]] = ([], [])
+    for ring in part:
+        points = ring[:-1]
+        sides = [x >= edge for x, _ in points]
+        if len({*sides}) == 1:
+            whole[sides[0]].append(ring)
+            continue
+        start = next(n for n in range(len(points)) if sides[n] != sides[n - 1])
+        chain: Ring = []
+        for n in range(start, start + len(points) + 1):
+            (x0, y0), (x1, y1) = points[(n - 1) % len(points)], points[n % len(points)]
+            if sides[n % len(points)] != sides[(n - 1) % len(points)]:
+                crossing = [edge, y0 + (y1 - y0) * (edge - x0) / (x1 - x0)]
+                if chain:
+                    chains[sides[(n - 1) % len(points)]].append([*chain, crossing])
+                chain = [crossing]
+            chain.append([x1, y1])
+    found = []
+    for side in (False, True):
+        outer = [ring for ring in _joined(chains[side]) if abs(_signed_area(ring)) > 1e-14]
+        outer += [ring for ring in whole[side] if ring is part[0]]
+        holes = [ring for ring in whole[side] if ring is not part[0]]
+        found.append([[ring, *(hole for hole in holes if _holds(ring, hole[0]))] for ring in outer])
+    return found[0], found[1]
+
+
+def _joined(chains: list[Ring]) -> list[Ring]:
+    """Join chains that begin and end on one meridian to rings: the meridian is inside from every first end to the next.
+
+    Sorted by latitude, ends 0 and 1, 2 and 3, … are the ends of the stretches inside the polygon.
+    """
+    ends = sorted((chain[at][1], n, at) for n, chain in enumerate(chains) for at in (0, -1))
+    partner = {ends[k][1:]: ends[k ^ 1][1:] for k in range(len(ends))}
+    rings, left = [], {*range(len(chains))}
+    while left:
+        first = n = min(left)
+        ring: Ring = []
+        while n in left:
+            left.discard(n)
+            ring += chains[n]
+            n, _ = partner[n, -1]
+        assert n == first
+        rings.append([*ring, ring[0]])
+    return rings
+
+
+def _signed_area(ring: Ring) -> float:
+    """Return the area of a ring, positive where it runs counter-clockwise."""
+    x0, y0 = ring[0]
+    return sum((a[0] - x0) * (b[1] - y0) - (b[0] - x0) * (a[1] - y0) for a, b in pairwise(ring)) / 2
+
+
+def _holds(ring: Ring, point: list[float]) -> bool:
+    """Tell whether a ring holds a point: a ray to the east crosses it an odd number of times."""
+    x, y = point
+    crossed = (
+        a[0] + (y - a[1]) * (b[0] - a[0]) / (b[1] - a[1]) > x for a, b in pairwise(ring) if (a[1] > y) != (b[1] > y)
+    )
+    return sum(crossed) % 2 == 1
