@@ -14,6 +14,7 @@ DOCS = Path(__file__).parent
 FOLDER = DOCS / "schemas"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 SOURCES = {
+    "benchmark": "levelground.comparison.benchmark_record:benchmark_schema",
     "comparison": "levelground.comparison.record:comparison_schema",
     "dataset": "levelground.datasets.dataset:dataset_schema",
     "history": "levelground.runs:schemas:history.jsonl",

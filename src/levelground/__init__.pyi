@@ -8,6 +8,7 @@ from typing import Any, Literal
 from levelground import errors as errors
 from levelground import metrics as metrics
 from levelground import statistics as statistics
+from levelground.comparison.benchmark_record import Benchmark
 from levelground.comparison.record import Comparison as Comparison
 from levelground.comparison.record import read_comparison as read_comparison
 from levelground.config import Budget as Budget
@@ -43,6 +44,7 @@ __all__ = [
     "SceneCounts",
     "__version__",
     "adopt",
+    "benchmark",
     "compare",
     "demo",
     "errors",
@@ -137,6 +139,26 @@ def adopt(
     Raises:
         ConfigError: Both or neither of weights and predictions are given, or a flag goes with the other one.
         LevelgroundError: They do not fit the study.
+    """
+
+def benchmark(
+    studies: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    out: str | PathLike[str],
+) -> Benchmark:
+    r"""Put models and data sets on one page: verdicts within each set, and what holds across sets.
+
+    Args:
+        studies (path | Sequence[path]): Study folders with comparison.json, one a data set,
+            two or more.
+        out (path): Folder for report.html and benchmark.json, .csv, .md and .tex.
+    Returns:
+        The benchmark, already on disk beside its tables and its page.
+    Raises:
+        RecordError: A study has no comparison, or it is damaged.
+        ConfigError: Fewer than two studies, or fewer than two models in all of them.
+        UnlikeError: The studies were compared by unlike metrics.
+        DiskError: A file cannot be written.
     """
 
 def compare(

@@ -53,6 +53,7 @@ COMMANDS = {
     "adopt": Command("AdoptConfig", "make a run of another tool's weights or predicted masks"),
     "evaluate": Command("EvaluateConfig", "count what runs get right and wrong, scene by scene"),
     "compare": Command("CompareConfig", "scores, intervals and verdicts from the counts of two or more runs"),
+    "benchmark": Command("BenchmarkConfig", "models x data sets on one page, from the comparisons of several studies"),
     "report": Command("ReportConfig", "one offline HTML page and the figures of a comparison"),
     "predict": Command("PredictConfig", "predict class maps of images and rasters of any size"),
     "legends": Command("LegendsConfig", "list the shipped legends, or print one as a file to start from"),

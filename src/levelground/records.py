@@ -56,7 +56,15 @@ __all__ = [
     "write_json",
 ]
 
-SCHEMAS: dict[str, int] = {"dataset": 1, "run": 1, "study": 1, "comparison": 1, "counts": 1, "prediction": 1}
+SCHEMAS: dict[str, int] = {
+    "dataset": 1,
+    "run": 1,
+    "study": 1,
+    "comparison": 1,
+    "benchmark": 1,
+    "counts": 1,
+    "prediction": 1,
+}
 """The schema number that this version writes and reads, by kind of record."""
 
 DAMAGED = (*UNREADABLE, struct.error, tokenize.TokenError)

@@ -47,10 +47,10 @@ def draw_scene(height: int, width: int, seed: int) -> tuple[NDArray[np.uint8], N
     return np.clip(shown.astype(np.int64) + noise, 0, 255).astype(np.uint8), labels
 
 
-def build_study(folder: Path, *, legend: Legend = LEGEND, split: Split = SPLIT) -> Dataset:
-    """Write scenes, cache and ``dataset.json`` below ``folder``."""
+def build_study(folder: Path, *, legend: Legend = LEGEND, split: Split = SPLIT, first_seed: int = 0) -> Dataset:
+    """Write scenes, cache and ``dataset.json`` below ``folder``; the scenes are drawn from seeds of their own."""
     cache, records = Cache(folder / "cache"), []
-    for seed, (name, (height, width)) in enumerate(SIZES.items()):
+    for seed, (name, (height, width)) in enumerate(SIZES.items(), start=first_seed):
         pixels, labels = draw_scene(height, width, seed)
         image, mask = folder / "data" / f"{name}_sat.png", folder / "data" / f"{name}_mask.png"
         image.parent.mkdir(parents=True, exist_ok=True)

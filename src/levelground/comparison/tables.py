@@ -6,12 +6,12 @@ Nothing is computed here. Scores are fractions; an en dash (an empty cell in CSV
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from levelground.comparison.record import Comparison
-from levelground.comparison.results import Interval, MetricRow, PairResult, RunResult
+from levelground.comparison.results import Finding, Interval, MetricRow, PairResult, RunResult
 from levelground.comparison.text import between, count_of, metric_words, p_number, score, signed
 from levelground.metrics.named import METRICS, class_kinds, overall_metrics
 from levelground.metrics.scores import Scoring
@@ -148,12 +148,18 @@ def _architectures_table(comparison: Comparison) -> TextTable:
 
 def to_csv(comparison: Comparison) -> str:
     """Write a comparison as CSV, one figure a line (see :data:`CSV_HEADER`), numbers in full precision."""
+    mark = ("exploratory",) if comparison.exploratory else ()
+    rows = (*_csv_scores(comparison), *_csv_pairs(comparison))
+    return csv_text((*CSV_HEADER, *mark), [(*row, *("yes" for _ in mark)) for row in rows])
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Write rows as CSV; ``None`` is an empty cell."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    mark = ("exploratory",) if comparison.exploratory else ()
-    writer.writerow((*CSV_HEADER, *mark))
-    for row in (*_csv_scores(comparison), *_csv_pairs(comparison)):
-        writer.writerow("" if cell is None else cell for cell in (*row, *("yes" for _ in mark)))
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow("" if cell is None else cell for cell in row)
     return buffer.getvalue()
 
 
@@ -206,12 +212,17 @@ def _ends(interval: Interval) -> tuple[float | None, float | None]:
 
 def to_markdown(comparison: Comparison) -> str:
     """Write a comparison as Markdown: the findings, then every table."""
-    lines = [f"# {_titled(comparison, 'Comparison')}", ""]
-    for finding in comparison.findings:
+    return markdown_text(_titled(comparison, "Comparison"), comparison.findings, text_tables(comparison))
+
+
+def markdown_text(title: str, findings: Sequence[Finding], tables: Sequence[TextTable]) -> str:
+    """Write findings and tables as Markdown, under a title."""
+    lines = [f"# {title}", ""]
+    for finding in findings:
         mark = {"headline": "**", "warning": ""}.get(finding.severity, "")
         prefix = "Warning: " if finding.severity == "warning" else ""
         lines.append(f"- {mark}{prefix}{escape_markdown(finding.text)}{mark}")
-    for table in text_tables(comparison):
+    for table in tables:
         lines += ["", f"## {escape_markdown(table.title)}", ""]
         lines += [_pipe_row(table.header, escape_markdown), _pipe_row(("---",) * len(table.header), str)]
         lines += [_pipe_row(row, escape_markdown) for row in table.rows]
@@ -235,8 +246,13 @@ def escape_markdown(text: str) -> str:
 
 def to_latex(comparison: Comparison) -> str:
     r"""Write a comparison's tables as LaTeX, with plain ``tabular`` and ``\hline``: no package is needed."""
+    return latex_text(text_tables(comparison))
+
+
+def latex_text(tables: Sequence[TextTable]) -> str:
+    """Write tables as LaTeX that needs no package."""
     parts = ["% Written by levelground; \\input this file. UTF-8, no package needed."]
-    for table in text_tables(comparison):
+    for table in tables:
         columns = "l" + "r" * (len(table.header) - 1)
         body = [_latex_row(row) for row in table.rows]
         parts += [

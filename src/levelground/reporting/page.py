@@ -1,4 +1,4 @@
-"""The report page: one offline HTML file of a comparison.
+"""The report page: one offline HTML file of a comparison, or of a benchmark over several data sets.
 
 The page formats and draws; it computes no statistics. The file loads nothing: style and script are inside and named by
 hash in a content security policy that forbids everything else; pictures are data URIs. Texts from outside (ids, names,
@@ -17,15 +17,16 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from levelground.comparison.benchmark_record import Benchmark, benchmark_tables, metric_of
 from levelground.comparison.record import Comparison
-from levelground.comparison.text import p_number, score
+from levelground.comparison.text import between, p_number, score, signed
 from levelground.imagery.legend import Legend
 from levelground.records import atomic_path
 from levelground.reporting import cost_table, pairwise, per_class, summary
 from levelground.reporting.gallery import Gallery, SceneSource, make_gallery, study_scenes
 from levelground.reporting.learning_curves import BudgetRow, CurveChart, budget_chart, budget_rows, curve_charts
 from levelground.reporting.run_styles import StyledRun, metric_title, styled_runs
-from levelground.reporting.svg_charts import key_symbol
+from levelground.reporting.svg_charts import axis_strip, interval_strip, key_symbol, scale_over
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,85 @@ def report_html(comparison: Comparison, study_folder: Path, *, scenes: SceneSour
         script=Markup(script),  # noqa: S704  our own file
         policy=content_policy(style, script),
     )
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model's row of the benchmark: its score and rank in each set, the mean, and its mean rank drawn."""
+
+    name: str
+    cells: tuple[tuple[str, str, str], ...]
+    mean: str
+    rank: str
+    rank_interval: str
+    strip: Markup
+
+
+def render_benchmark(benchmark: Benchmark, folder: Path) -> Path:
+    """Write the page of a benchmark, ``report.html``.
+
+    Args:
+        benchmark: The benchmark.
+        folder: Where to write; links to the pages of the data sets are seen from there.
+    Returns:
+        The file.
+    Raises:
+        DiskError: The file cannot be written.
+    """
+    style, out = _template_text("report.css"), folder / "report.html"
+    axis, rows = _model_rows(benchmark)
+    title, *others = [finding.text for finding in benchmark.findings if finding.severity != "warning"]
+    html = render_template(
+        "benchmark.html.j2",
+        benchmark=benchmark,
+        title=title,
+        findings=others,
+        warnings=[finding.text for finding in benchmark.findings if finding.severity == "warning"],
+        metric=metric_of(benchmark),
+        delta=score(benchmark.delta),
+        reports=[(folder / one.folder / "report.html").is_file() for one in benchmark.sets],
+        models=rows,
+        axis=axis,
+        pairs=_benchmark_forest(benchmark),
+        within=benchmark_tables(benchmark)[2],
+        style=Markup(style),  # noqa: S704  our own file
+        policy=content_policy(style, ""),
+    )
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(html.encode("utf-8", "replace"))
+    return out
+
+
+def _model_rows(benchmark: Benchmark) -> tuple[Markup, list[ModelRow]]:
+    """Draw the mean ranks with their intervals, and the axis below."""
+    scale = scale_over([1, len(benchmark.models)])
+    ticks = [float(rank) for rank in range(1, len(benchmark.models) + 1)]
+    rows = []
+    for model in benchmark.models:
+        ends = model.rank_interval
+        shown = "–" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}"
+        text = f"{model.name}: mean rank {model.mean_rank:.2f}, 95 % interval {shown}"
+        scores = [model.scores[one.name] for one in benchmark.sets]
+        cells = tuple((score(one.value), between(one.interval), f"{one.rank:g}") for one in scores)
+        strip = interval_strip(scale, model.mean_rank, ends, ticks=ticks, text=text)
+        rows.append(ModelRow(model.name, cells, score(model.mean), f"{model.mean_rank:.2f}", shown, strip))
+    return axis_strip(scale, ticks), rows
+
+
+def _benchmark_forest(benchmark: Benchmark) -> pairwise.PairForest:
+    """Draw the mean differences over sets with their intervals."""
+    delta = benchmark.delta
+    held = [end for pair in benchmark.pairs for end in (pair.delta, *(pair.interval or ())) if end is not None]
+    scale = scale_over([*held, -delta, delta], within=(-1, 1))
+    ticks, rows = scale.ticks(4), []
+    for pair in benchmark.pairs:
+        value, interval = signed(pair.delta), between(pair.interval, sign=True)
+        text = f"{pair.a} − {pair.b}: {value}, 95 % interval {interval} over sets, {pair.verdict}"
+        strip = interval_strip(scale, pair.delta, pair.interval, ticks=ticks, text=text, zone=(-delta, delta))
+        sign, p = pairwise.SIGNS[pair.verdict], p_number(pair.p_holm)
+        rows.append(pairwise.PairRow((pair.a, pair.b), value, interval, p, pair.verdict, sign, False, strip))
+    most = pairwise.OPEN_PAIRS
+    return pairwise.PairForest(tuple(rows[:most]), tuple(rows[most:]), axis_strip(scale, ticks))
 
 
 def page_view(comparison: Comparison, study_folder: Path, scenes: SceneSource | None) -> PageView:
