@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
+from builders.benchmarks import benchmark_sentences
 from builders.facts import CAVEATS, DESCRIPTIONS, HEADLINES, LEADER, PAIRS
 
 from levelground import wording
@@ -26,6 +27,7 @@ def every_sentence() -> Iterator[str]:
         yield f"pair: {pair.verdict}\n{write_pair(pair)}\n"
     for fact in (*HEADLINES, *CAVEATS, *DESCRIPTIONS):
         yield f"{fact.code}: {fact.severity}\n{write(fact)}\n"
+    yield from benchmark_sentences()
 
 
 def test_messages_are_those_seen_and_approved(renew_gold: bool) -> None:

@@ -230,23 +230,30 @@ def _with_nemenyi(
 
 def _findings(benchmark: Benchmark, comparisons: Mapping[str, Comparison]) -> tuple[Finding, ...]:
     """Say what holds across sets, what could not be shown, and what makes the sets unlike."""
+    return (*describe_benchmark(benchmark), *_unlike_protocols(comparisons), *_shared_scenes(comparisons))
+
+
+def describe_benchmark(benchmark: Benchmark) -> list[Finding]:
+    """Say what its figures say: the headline, what could be shown, and the models that are left out."""
     found = [_headline(benchmark), *_power(benchmark), *_ranks_power(benchmark)]
     if benchmark.left_out:
         models = [f"{model} ({listing(list(sets))})" for model, sets in benchmark.left_out.items()]
         text = gettext("Not in every data set, and left out: %(models)s.", models=listing(models))
         found.append(Finding("left_out", "warning", text, {"models": benchmark.left_out}))
-    return (*found, *_unlike_protocols(comparisons), *_shared_scenes(comparisons))
+    return found
 
 
 def _headline(benchmark: Benchmark) -> Finding:
     """Name the model with the highest mean, and those that it is shown to be better than."""
     best, n = benchmark.models[0], len(benchmark.sets)
     mine = [pair for pair in benchmark.pairs if pair.a == best.name]
-    lead = ngettext(
-        "%(best)s has the highest mean %(metric)s over %(n)s data set (%(value)s).",
+    lead = gettext(
         "%(best)s has the highest mean %(metric)s over %(n)s data sets (%(value)s).",
-        n, best=best.name, metric=metric_of(benchmark), value=score(best.mean),
-    )  # fmt: skip
+        best=best.name,
+        metric=metric_of(benchmark),
+        n=str(n),
+        value=score(best.mean),
+    )
     texts = [lead]
     for word, names in ((w, [p.b for p in mine if p.verdict == w]) for w in ("better", "equal", "undecided")):
         if names and word == "better":
@@ -266,22 +273,22 @@ def _power(benchmark: Benchmark) -> list[Finding]:
     found = []
     if known:
         first = known[0]
-        text = ngettext(
-            "Between %(a)s and %(b)s, %(n)s data set like these shows a mean difference of %(difference)s or more in "
-            "four of five repetitions.",
+        text = gettext(
             "Between %(a)s and %(b)s, %(n)s data sets like these show a mean difference of %(difference)s or more in "
             "four of five repetitions.",
-            n, a=first.a, b=first.b, difference=score(first.detectable),
-        )  # fmt: skip
+            a=first.a,
+            b=first.b,
+            n=str(n),
+            difference=score(first.detectable),
+        )
         found.append(Finding("power", "finding", text, {"detectable": first.detectable, "pair": [first.a, first.b]}))
     if n < FEWEST_GROUPS:
-        text = ngettext(
-            "%(n)s data set decides little about others: intervals over sets are wide, and nothing is called equal "
-            "with fewer than %(fewest)s.",
-            "%(n)s data sets decide little about others: intervals over sets are wide, and nothing is called equal "
-            "with fewer than %(fewest)s.",
-            n, fewest=str(FEWEST_GROUPS),
-        )  # fmt: skip
+        text = gettext(
+            "%(n)s data sets decide little about others: intervals over sets are wide, and nothing is called equal with "
+            "fewer than %(fewest)s.",
+            n=str(n),
+            fewest=str(FEWEST_GROUPS),
+        )
         found.append(Finding("few_sets", "warning", text, {"sets": n}))
     return found
 
@@ -294,13 +301,12 @@ def _ranks_power(benchmark: Benchmark) -> list[Finding]:
     most, n = len(benchmark.models) - 1, len(benchmark.sets)
     values = {"p": p_number(benchmark.friedman_p), "cd": f"{critical:.2f}", "most": str(most), "needed": str(needed)}
     if critical > most:
-        text = ngettext(
-            "Friedman's test of mean ranks has p %(p)s. Nemenyi's critical difference is %(cd)s ranks, and no two of "
-            "these models can be more than %(most)s apart: with %(n)s data set it cannot show any difference.",
+        text = gettext(
             "Friedman's test of mean ranks has p %(p)s. Nemenyi's critical difference is %(cd)s ranks, and no two of "
             "these models can be more than %(most)s apart: with %(n)s data sets it cannot show any difference.",
-            n, **values,
-        )  # fmt: skip
+            n=str(n),
+            **values,
+        )
     else:
         text = gettext(
             "Friedman's test of mean ranks has p %(p)s. Nemenyi's critical difference is %(cd)s of at most %(most)s "
@@ -326,8 +332,12 @@ def _unlike_protocols(comparisons: Mapping[str, Comparison]) -> list[Finding]:
             texts.append(f"{field} {listing(shown)}")
     if not unlike:
         return []
-    text = gettext("The data sets were not trained on alike: %(fields)s.", fields=listing(texts, most=3))
-    return [Finding("unlike_sets", "warning", text, {"fields": unlike})]
+    return [Finding("unlike_sets", "warning", unlike_text(texts), {"fields": unlike})]
+
+
+def unlike_text(fields: Sequence[str]) -> str:
+    """Say that training differed between sets, in which fields."""
+    return gettext("The data sets were not trained on alike: %(fields)s.", fields=listing(fields, most=3))
 
 
 def _shared_scenes(comparisons: Mapping[str, Comparison]) -> list[Finding]:
@@ -337,15 +347,17 @@ def _shared_scenes(comparisons: Mapping[str, Comparison]) -> list[Finding]:
         for name, one in comparisons.items()
     }
     shared = [(a, b, len(labels[a] & labels[b])) for a, b in combinations(labels, 2) if labels[a] & labels[b]]
-    texts = [
-        ngettext(
-            "%(a)s and %(b)s share %(n)s scene with the same labels, so they are not independent data sets.",
-            "%(a)s and %(b)s share %(n)s scenes with the same labels, so they are not independent data sets.",
-            n, a=a, b=b,
-        )
-        for a, b, n in shared
-    ]  # fmt: skip
     return [
-        Finding("shared_scenes", "warning", text, {"sets": [a, b], "scenes": n})
-        for text, (a, b, n) in zip(texts, shared, strict=True)
+        Finding("shared_scenes", "warning", shared_text(a, b, n), {"sets": [a, b], "scenes": n}) for a, b, n in shared
     ]
+
+
+def shared_text(a: str, b: str, n: int) -> str:
+    """Say that two sets share scenes."""
+    return ngettext(
+        "%(a)s and %(b)s share %(n)s scene with the same labels, so they are not independent data sets.",
+        "%(a)s and %(b)s share %(n)s scenes with the same labels, so they are not independent data sets.",
+        n,
+        a=a,
+        b=b,
+    )
