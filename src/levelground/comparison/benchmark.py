@@ -284,8 +284,8 @@ def _power(benchmark: Benchmark) -> list[Finding]:
         found.append(Finding("power", "finding", text, {"detectable": first.detectable, "pair": [first.a, first.b]}))
     if n < FEWEST_GROUPS:
         text = gettext(
-            "%(n)s data sets decide little about others: intervals over sets are wide, and nothing is called equal with "
-            "fewer than %(fewest)s.",
+            "%(n)s data sets decide little about others: intervals over sets are wide, and nothing is called equal "
+            "with fewer than %(fewest)s.",
             n=str(n),
             fewest=str(FEWEST_GROUPS),
         )
