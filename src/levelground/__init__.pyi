@@ -502,6 +502,7 @@ def prepare(
     labels: str | None = None,
     legend: str | PathLike[str] | None = None,
     label_nodata: int | Sequence[int] = (),
+    bands: str | Sequence[str] = (),
     label_field: str | None = None,
     label_outside: str | None = None,
     all_touched: bool = False,
@@ -537,6 +538,8 @@ def prepare(
             masks.
         label_nodata (int | Sequence[int]): Values of index masks that are no data, beside
             those that the legend and the files name, such as 0 or -1.
+        bands (str | Sequence[str]): Bands that are files of their own, by the part of the
+            file name that tells them, such as B02 B03 B04 B08.
         label_field (str | None): Field of the polygons that holds the class, for labels in
             GeoPackage, GeoJSON or shapefile; None takes one whose name is like a class.
         label_outside (str | None): Class of the pixels outside all polygons, a name or
@@ -608,6 +611,7 @@ def study(
     labels: str | None = None,
     legend: str | PathLike[str] | None = None,
     label_nodata: int | Sequence[int] = (),
+    bands: str | Sequence[str] = (),
     label_field: str | None = None,
     label_outside: str | None = None,
     all_touched: bool = False,
@@ -685,6 +689,8 @@ def study(
             masks.
         label_nodata (int | Sequence[int]): Values of index masks that are no data, beside
             those that the legend and the files name, such as 0 or -1.
+        bands (str | Sequence[str]): Bands that are files of their own, by the part of the
+            file name that tells them, such as B02 B03 B04 B08.
         label_field (str | None): Field of the polygons that holds the class, for labels in
             GeoPackage, GeoJSON or shapefile; None takes one whose name is like a class.
         label_outside (str | None): Class of the pixels outside all polygons, a name or

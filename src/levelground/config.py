@@ -224,6 +224,9 @@ class PrepareOptions:
     label_nodata: tuple[int, ...] = ()
     """Values of index masks that are no data, beside those that the legend and the files name, such as 0 or -1."""
 
+    bands: tuple[str, ...] = ()
+    """Bands that are files of their own, by the part of the file name that tells them, such as B02 B03 B04 B08."""
+
     label_field: str | None = None
     """Field of the polygons that holds the class, for labels in GeoPackage, GeoJSON or shapefile; None takes one whose
     name is like a class."""
@@ -280,7 +283,7 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         """Refuse one pattern without the other."""
-        if (self.images is None) != (self.labels is None):
+        if (self.images is None) != (self.labels is None) and not (self.bands and self.labels):
             given, other = ("images", "labels") if self.labels is None else ("labels", "images")
             raise ConfigError(f"--{given} '{getattr(self, given)}': given without --{other}. Pass both patterns.")
 

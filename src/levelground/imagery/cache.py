@@ -19,6 +19,7 @@ import xxhash
 
 from levelground.errors import RecordError, SceneError
 from levelground.files import atomic_path, remove_leftovers
+from levelground.imagery.band_stack import source_files
 from levelground.imagery.geotiff import Pixels
 from levelground.imagery.image_headers import TYPES, read_header
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
@@ -304,7 +305,9 @@ def _file_sha256(path: Path) -> str:
     """Hash a file once for all blocks cut from it."""
     try:
         status = path.stat()
-        return _hashed(path, status.st_size, status.st_mtime_ns)
+        own = _hashed(path, status.st_size, status.st_mtime_ns)
+        sources = [_file_sha256(source) for source in source_files(path)]
+        return sha256_json([own, sources]) if sources else own
     except OSError as error:
         raise SceneError(f"{path}: cannot be read ({error.strerror}). Mend the file or its permissions.") from error
 

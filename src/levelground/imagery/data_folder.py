@@ -14,6 +14,7 @@ import numpy as np
 
 from levelground.config import Layout, PrepareOptions
 from levelground.errors import ConfigError, SceneError
+from levelground.imagery.band_stack import find_stacks
 from levelground.imagery.colours import pack_colour, pack_colours
 from levelground.imagery.exclusion import draw_exclusion, exclusion_layers
 from levelground.imagery.geotiff import Pixels, Window
@@ -157,6 +158,9 @@ def _with_sources(
 
 def _find_pairs(data: Path, layout: Layout | None, options: PrepareOptions) -> tuple[Pairs, tuple[Finding, ...]]:
     """Pair files by the patterns given; else try the namings of the layout, then the names of public data sets."""
+    if options.bands:
+        found = find_stacks(data, options, options.cache or data)
+        return found, found.findings
     files, findings = list_files(data)
     if options.images is not None and options.labels is not None:
         every = list_files(data, SUFFIXES + VECTOR_SUFFIXES)[0]

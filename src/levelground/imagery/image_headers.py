@@ -24,6 +24,8 @@ Format = Literal["jpeg", "png", "tiff"]
 _PNG_BANDS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # channels by colour type: PNG specification, table 11.1
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the second pair is BigTIFF
+_OTHER_STARTS = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51", b"<VRTDataset", b"EHFA_HEADER_TAG")
+"""How JPEG 2000, virtual rasters and ERDAS Imagine files begin; they are read through windows, as TIFF is."""
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange rows and columns
 
 
@@ -93,7 +95,7 @@ def _read_header(path: Path, _stamps: tuple[tuple[int, int] | None, ...]) -> Ima
         raise SceneError(f"{path}: cannot be read ({error.strerror}). Mend the file or its permissions.") from error
     if start.startswith(_PNG_START):
         return _png_header(start, path)
-    if start.startswith(_TIFF_STARTS):
+    if start.startswith(_TIFF_STARTS + _OTHER_STARTS):
         info = read_info(path)
         return ImageHeader(
             "tiff",

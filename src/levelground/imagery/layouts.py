@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from levelground.config import Layout
 from levelground.errors import SceneError
 
-Naming = Literal["kaggle", "folders", "suffix", "vector", "pattern"]
+Naming = Literal["kaggle", "folders", "suffix", "vector", "bands", "pattern"]
 """How masks are told from images: by ``_sat`` and ``_mask``, by folder, by ``_label`` behind a raster's name; vector
 files by folder or name; or by two patterns."""
 
@@ -52,7 +52,7 @@ SPLIT_FOLDERS: Mapping[str, Literal["train", "val", "test"]] = {
 """Folders that are named after a set of a split, and that set."""
 
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".jp2", ".vrt", ".img")
 """Endings of image files."""
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".shp")
@@ -208,7 +208,7 @@ def _pair_by_folder(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
 
 def _pair_by_suffix(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
     """Find ``area_label.tif`` beside ``area.tif`` or ``area_rgbn.tif``."""
-    rasters = [path for path in files if path.suffix.lower() in (".tif", ".tiff")]
+    rasters = [path for path in files if path.suffix.lower() in (".tif", ".tiff", ".jp2", ".vrt", ".img")]
     labels = {path: match["base"] for path in rasters if (match := _LABEL.fullmatch(path.stem))}
     images: Keyed = defaultdict(list)
     masks: Keyed = defaultdict(list)
@@ -223,6 +223,12 @@ def _pair_by_suffix(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
             images[keys[0]] += images.pop(key)
         masks[keys[0] if keys else path.parent / base].append(path)
     return images, masks
+
+
+def bare_name(stem: str) -> str:
+    """Return a mask's name without its ending ``_label``, ``_mask`` or ``_gt``."""
+    match = _LABEL.fullmatch(stem)
+    return match["base"] if match else stem
 
 
 def _pair_vectors(files: tuple[PurePosixPath, ...]) -> tuple[Keyed, Keyed]:
