@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders.scene_files import kaggle_pair
+from builders.scene_files import kaggle_pair, noise, random_labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from levelground.datasets.dataset import Dataset, read_dataset, write_dataset
 from levelground.datasets.folds import draw_folds, fold_folder, fold_splits, fold_unevenness, joined_split, read_folds
 from levelground.datasets.prepare import prepare_dataset
 from levelground.datasets.splits import Split, separated_groups
-from levelground.errors import ConfigError, RecordError, SplitError
+from levelground.errors import ConfigError, DataError, RecordError, SplitError
+from levelground.imagery.geotiff import RasterInfo, write_raster
 
 
 def fold_sums(content: NDArray[np.int64], fold_of: NDArray[np.intp], n_folds: int) -> NDArray[np.int64]:
@@ -141,3 +142,26 @@ def test_folds_and_one_named_test_set_are_refused(data: Path, rule: str) -> None
     """A split that names a test set contradicts folds."""
     with pytest.raises(ConfigError, match=f"--folds 3: given with --split {rule}, which names one test set. Drop one."):
         prepare(data, folds=3, split=rule)
+
+
+def test_groups_by_distance_need_places(data: Path) -> None:
+    """JPEGs lie nowhere: refused, with what to do; nothing is written."""
+    with pytest.raises(DataError, match=r"--groups km:20: scene '0' and 5 more has no place on the map\."):
+        prepare(data, folds=3, groups="km:20")
+    assert not (data.parent / "study" / "dataset.json").exists()
+
+
+def test_folds_of_places_keep_near_scenes_together(tmp_path: Path) -> None:
+    """Eight GeoTIFF pairs, two every 50 km: four groups of two, none of which crosses folds."""
+    for number in range(8):
+        folder, x = tmp_path / "data", 500_000 + 50_000 * (number // 2) + 3_000 * (number % 2)
+        info = RasterInfo(0, 0, 0, "", None, "EPSG:32633", (10.0, 0.0, x, 0.0, -10.0, 5_500_000.0))
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        (folder / "masks").mkdir(exist_ok=True)
+        write_raster(folder / "images" / f"{number}.tif", noise(24, 24, seed=number), info)
+        labels = random_labels(24, 24, seed=number)[..., None] % 3
+        write_raster(folder / "masks" / f"{number}.tif", labels, info)
+    dataset = prepare(tmp_path / "data", folds=4, groups="km:20")
+    assert dataset.groups_from == "places nearer than 20 km"
+    assert [scene.group for scene in dataset.scenes] == [str(2 * (number // 2)) for number in range(8)]
+    assert sorted(dataset.split.folds) == [("0", "1"), ("2", "3"), ("4", "5"), ("6", "7")]

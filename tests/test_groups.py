@@ -9,7 +9,15 @@ import pytest
 from numpy.typing import NDArray
 from rasterio.warp import transform
 
-from levelground.datasets.groups import Footprint, NamedLink, footprint_links, join_groups, pixel_links, read_groups
+from levelground.datasets.groups import (
+    Footprint,
+    NamedLink,
+    distance_groups,
+    footprint_links,
+    join_groups,
+    pixel_links,
+    read_groups,
+)
 from levelground.datasets.near_duplicates import (
     TOUCH,
     Fingerprint,
@@ -359,3 +367,52 @@ def test_leaks_among_many_small_scenes_are_found_and_none_is_invented() -> None:
     scenes |= {f"x{i:03d}": smooth(rng, 64, 32) for i in range(700)}
     links = pixel_links({name: fingerprint_scene(np.ascontiguousarray(one), None) for name, one in scenes.items()})
     assert {(min(link.a, link.b), max(link.a, link.b), link.kind) for link in links} == planted
+
+
+def spot(longitude: float, latitude: float, crs: str = "EPSG:4326") -> Footprint:
+    """A scene of a centimetre or so."""
+    x, y = longitude, latitude
+    if crs != "EPSG:4326":
+        (x,), (y,) = transform("EPSG:4326", crs, [longitude], [latitude])
+    size = 1e-7 if crs == "EPSG:4326" else 0.01
+    return Footprint(crs, x, y, x + size, y + size, size)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "metres"),
+    [
+        ((13.4, 52.5), (13.7, 52.5), 20373.05537876591),
+        ((0.0, 0.0), (0.2, 0.0), 22263.898158654716),
+        ((25.0, 60.0), (25.0, 60.2), 22282.796945133432),
+        ((10.0, -45.0), (20.0, -40.0), 990887.645322324),
+        ((179.9, 0.0), (-179.9, 0.0), 22263.898158654716),
+    ],
+)
+def test_distances_are_those_on_the_ellipsoid(a: tuple[float, float], b: tuple[float, float], metres: float) -> None:
+    """Joined a little above the geodesic distance, apart a little below it (Geod.inv of pyproj 3.7 on WGS84)."""
+    places = {"a": spot(*a), "b": spot(*b)}
+    assert distance_groups(places, "ab", 1.0001 * metres) == {"a": "a", "b": "a"}
+    assert distance_groups(places, "ab", 0.9999 * metres) == {"a": "a", "b": "b"}
+
+
+def test_scenes_in_between_join_and_groups_lie_apart() -> None:
+    """A chain of short steps is one group, in two UTM zones too; the nearest points of large scenes count."""
+    chain = {
+        "a": spot(11.7, 48.0, "EPSG:32632"),
+        "b": spot(11.9, 48.0, "EPSG:32632"),
+        "c": spot(12.1, 48.0, "EPSG:32633"),
+    }
+    found = distance_groups(chain | {"d": spot(12.5, 48.0)}, "abcd", 20_000)
+    assert found == {"a": "a", "b": "a", "c": "a", "d": "d"}
+    wide = Footprint("EPSG:32632", 500_000, 5_000_000, 560_000, 5_060_000, 10)
+    near = Footprint("EPSG:32632", 570_000, 5_030_000, 571_000, 5_031_000, 10)
+    assert distance_groups({"w": wide, "n": near}, "nw", 11_000) == {"n": "n", "w": "n"}
+    assert distance_groups({"w": wide, "n": near}, "nw", 9_000) == {"n": "n", "w": "w"}
+
+
+@pytest.mark.parametrize("place", [None, Footprint('LOCAL_CS["plan"]', 0, 0, 1, 1, 1)])
+def test_scenes_without_a_place_cannot_be_grouped_by_distance(place: Footprint | None) -> None:
+    """A picture without a coordinate system, and one whose system is not of the earth."""
+    places = {"a": spot(0, 0)} | ({"b": place} if place else {})
+    with pytest.raises(DataError, match=r"--groups km:20: scene 'b' has no place on the map\. Give GeoTIFFs with"):
+        distance_groups(places, "ab", 20_000)

@@ -204,6 +204,7 @@ def demo(
     scenes: int = 80,
     size: int = 512,
     scene_seed: int = 0,
+    budgets: float | Sequence[float] = (0.25, 1.0),
     recipe: str | PathLike[str] | Recipe = "default",
     encoder: str = "tu-tf_efficientnet_lite0",
     encoder_weights: str = "auto",
@@ -247,6 +248,8 @@ def demo(
             scenes.
         size (int): Side of a scene, px.
         scene_seed (int): Seed of the scenes.
+        budgets (float | Sequence[float]): Shares of the budget: every run is also trained
+            at these, each with a full schedule of its own.
         recipe (path | Recipe): Shipped recipe (default, origin) or the path of a TOML file;
             flags given beside it override its fields.
         encoder (str): Encoder, by the name that segmentation_models_pytorch gives it
@@ -512,7 +515,7 @@ def prepare(
     split_seed: int = 0,
     folds: int | None = None,
     lists: str | PathLike[str] | None = None,
-    groups: Literal["auto", "pixels", "folders", "file", "none"] = "auto",
+    groups: str = "auto",
     snap_colours: int = 0,
     skip_bad: bool = False,
     block: int = 256,
@@ -559,9 +562,9 @@ def prepare(
             model is trained anew for each fold; None splits the scenes once.
         lists (path | None): Folder with train.txt, val.txt (or crossvali.txt) and test.txt,
             one file name a line; for ``split`` lists.
-        groups (Literal['auto', 'pixels', 'folders', 'file', 'none']): Which scenes belong
-            together: auto takes groups.csv in the data folder, else folders and pixels
-            together.
+        groups (str): Which scenes belong together: auto (groups.csv in the data folder,
+            else folders and pixels), pixels, folders, file (groups.csv), none, or a
+            distance: km:20 joins georeferenced scenes that lie less than 20 km apart.
         snap_colours (int): Mask colours that are not a class become the nearest class up to
             this difference in each channel, grey levels.
         skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
@@ -621,7 +624,7 @@ def study(
     split_seed: int = 0,
     folds: int | None = None,
     lists: str | PathLike[str] | None = None,
-    groups: Literal["auto", "pixels", "folders", "file", "none"] = "auto",
+    groups: str = "auto",
     snap_colours: int = 0,
     skip_bad: bool = False,
     block: int = 256,
@@ -710,9 +713,9 @@ def study(
             model is trained anew for each fold; None splits the scenes once.
         lists (path | None): Folder with train.txt, val.txt (or crossvali.txt) and test.txt,
             one file name a line; for ``split`` lists.
-        groups (Literal['auto', 'pixels', 'folders', 'file', 'none']): Which scenes belong
-            together: auto takes groups.csv in the data folder, else folders and pixels
-            together.
+        groups (str): Which scenes belong together: auto (groups.csv in the data folder,
+            else folders and pixels), pixels, folders, file (groups.csv), none, or a
+            distance: km:20 joins georeferenced scenes that lie less than 20 km apart.
         snap_colours (int): Mask colours that are not a class become the nearest class up to
             this difference in each channel, grey levels.
         skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by

@@ -1,10 +1,11 @@
 """Options of the commands, each declared once, and recipes, which say how every model of a comparison is trained."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from levelground.errors import ConfigError
@@ -190,7 +191,23 @@ class StudyOptions:
     run_options: RunGroup = RunOptions()
 
 
-GroupsFrom = Literal["auto", "pixels", "folders", "file", "none"]
+GROUP_SOURCES = ("auto", "pixels", "folders", "file", "none")
+
+
+def group_distance_m(asked: str) -> float | None:
+    """Return the distance of ``km:20`` in metres; ``None`` where another source of groups is asked for."""
+    found = re.fullmatch(r"km:(\d+(?:\.\d+)?|\.\d+)", asked)
+    return 1000 * float(found[1]) if found else None
+
+
+def _check_groups(asked: str) -> str:
+    if asked not in GROUP_SOURCES and not group_distance_m(asked):
+        raise ValueError(f"expected {', '.join(GROUP_SOURCES)} or a distance above 0 such as km:20")
+    return asked
+
+
+GroupsFrom = Annotated[str, AfterValidator(_check_groups)]
+"""Where groups come from: one of :data:`GROUP_SOURCES`, or a distance."""
 Layout = Literal["kaggle", "folders", "index", "geotiff", "raster"]
 """How a data folder is laid out: how masks are told from images, and what they hold."""
 
@@ -258,7 +275,8 @@ class PrepareOptions:
     """Folder with train.txt, val.txt (or crossvali.txt) and test.txt, one file name a line; for --split lists."""
 
     groups: GroupsFrom = "auto"
-    """Which scenes belong together: auto takes groups.csv in the data folder, else folders and pixels together."""
+    """Which scenes belong together: auto (groups.csv in the data folder, else folders and pixels), pixels, folders,
+    file (groups.csv), none, or a distance: km:20 joins georeferenced scenes that lie less than 20 km apart."""
 
     snap_colours: Annotated[int, Field(ge=0, le=255)] = 0
     """Mask colours that are not a class become the nearest class up to this difference in each channel, grey levels."""

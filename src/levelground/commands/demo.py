@@ -13,6 +13,9 @@ from levelground.records import one_writer
 STEPS = 48
 """Steps of each run where no budget is given: five minutes for three architectures on two cores."""
 
+LADDER = (0.25, 1.0)
+"""Shares of the budget: a short ladder, so that the page says whether the order of the models holds."""
+
 if TYPE_CHECKING:
     from levelground.comparison.record import Comparison
 
@@ -33,6 +36,8 @@ class DemoConfig:
     """Side of a scene, px."""
     scene_seed: Seed = 0
     """Seed of the scenes."""
+    budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...] = LADDER
+    """Shares of the budget: every run is also trained at these, each with a full schedule of its own."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe(tile=256, halo=32, validations=3)
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
     device_options: DeviceGroup = DeviceOptions()
@@ -55,7 +60,9 @@ def demo(config: DemoConfig) -> "Comparison":
     from levelground.synthetic.scenes import write_scenes
 
     budget = Budget(steps=STEPS) if config.budget == Budget() else config.budget
-    options = StudyOptions(archs=config.archs, seeds=config.seeds, recipe=config.recipe, budget=budget)
+    options = StudyOptions(
+        archs=config.archs, seeds=config.seeds, recipe=config.recipe, budget=budget, budgets=config.budgets
+    )
     check_study(options)
     scenes = config.out / "scenes"
     with one_writer(config.out):

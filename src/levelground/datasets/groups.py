@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.config import GroupsFrom, Layout
+from levelground.config import GroupsFrom, Layout, group_distance_m
 from levelground.datasets.dataset import SceneRecord
 from levelground.datasets.near_duplicates import (
     Fingerprint,
@@ -85,7 +85,7 @@ def find_groups(
         scenes: Their records, in the same order.
         fingerprints: Their fingerprints, by id.
     Raises:
-        DataError: ``groups.csv`` is wrong.
+        DataError: ``groups.csv`` is wrong, or a distance is asked for and a scene has no place on the map.
     """
     alone = {scene.id: scene.id for scene in scenes}
     folders = {file.id: file.group or file.id for file in files}
@@ -96,6 +96,11 @@ def find_groups(
         return Grouping(named, named, GROUPS_FILE)
     if asked == "none":
         return Grouping(alone, alone, "none")
+    distance_m = group_distance_m(asked)
+    if distance_m is not None:
+        links = (*equal_file_links(scenes), *pixel_links(fingerprints)) if layout != "raster" else ()
+        near = distance_groups(_footprints(files), alone, distance_m)
+        return Grouping(near, join_groups(alone, near, links), f"places nearer than {distance_m / 1000:g} km", links)
     if layout == "raster":
         return Grouping(folders, folders, "rasters" if shared else "blocks of one raster")
     if asked == "folders":
@@ -117,10 +122,76 @@ def _footprints(files: Sequence[SceneFile]) -> dict[str, Footprint]:
         if info.crs is None or info.transform is None:
             continue
         a, b, c, d, e, f = info.transform
-        x = [c + a * column + b * row for column in (0, info.width) for row in (0, info.height)]
-        y = [f + d * column + e * row for column in (0, info.width) for row in (0, info.height)]
+        top, left, height, width = file.window or (0, 0, info.height, info.width)
+        corners = [(column, row) for column in (left, left + width) for row in (top, top + height)]
+        x = [c + a * column + b * row for column, row in corners]
+        y = [f + d * column + e * row for column, row in corners]
         footprints[file.id] = Footprint(info.crs, min(x), min(y), max(x), max(y), abs(a * e - b * d) ** 0.5)
     return footprints
+
+
+EARTH_M = 6_371_008.8
+"""Mean radius of the WGS84 ellipsoid: it bends a chord between two of its points into an arc."""
+SIDE_POINTS = 16
+"""Points on each half of a scene's side, between which distances are measured."""
+
+
+def distance_groups(footprints: Mapping[str, Footprint], ids: Iterable[str], distance_m: float) -> dict[str, str]:
+    """Group scenes that lie less than a distance apart on the WGS84 ellipsoid, and those in between them.
+
+    Distances are those of the nearest points of the outlines, to a 64th of a scene's side, or of the middles where
+    these are nearer; scenes of different groups are farther apart.
+
+    Args:
+        footprints: Place of each scene on the map, by id.
+        ids: All scenes.
+        distance_m: The distance, in metres.
+    Returns:
+        The group of each scene, by id: the first id of the group.
+    Raises:
+        DataError: A scene has no place on the map.
+    """
+    ordered = sorted(ids)
+    lost = [scene for scene in ordered if scene not in footprints or not is_on_earth(footprints[scene].crs)]
+    outlines = {} if lost else _places([footprints[scene] for scene in ordered])
+    lost += [ordered[n] for n, points in outlines.items() if not np.isfinite(points).all()]
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise DataError(
+            f"--groups km:{distance_m / 1000:g}: scene {lost[0]!r}{more} has no place on the map. Give GeoTIFFs with a "
+            f"coordinate system, or write {GROUPS_FILE} with the columns id,group."
+        )
+    centre = np.array([points.mean(axis=0) for points in outlines.values()])
+    radius = np.array([np.linalg.norm(points - points.mean(axis=0), axis=1).max() for points in outlines.values()])
+    chord = 2 * EARTH_M * math.sin(min(distance_m / EARTH_M, math.pi) / 2)
+    pairs = []
+    for i in range(len(ordered) - 1):
+        apart = np.linalg.norm(centre[i + 1 :] - centre[i], axis=1)
+        for offset in np.flatnonzero(apart - radius[i + 1 :] - radius[i] < chord):
+            j = i + 1 + int(offset)
+            if apart[offset] < chord or _gap(outlines[i], outlines[j]) < chord:
+                pairs.append(NamedLink(ordered[i], ordered[j], "touches", ""))
+    return join_groups(ordered, {}, pairs)
+
+
+def _places(boxes: Sequence[Footprint]) -> dict[int, NDArray[np.float64]]:
+    """Return points of each outline on the WGS84 ellipsoid, metres from its middle, ``(points, 3)``."""
+    semi_major, e2 = 6_378_137.0, 0.006_694_379_990_14
+    found = {}
+    for number, box in enumerate(boxes):
+        corners = np.array(_outline(box))
+        steps = np.linspace(0, 1, SIDE_POINTS, endpoint=False)[:, None, None]
+        around = (corners + steps * (np.roll(corners, -1, axis=0) - corners)).reshape(-1, 2)
+        longitude, latitude = np.radians(np.array(moved(box.crs, "EPSG:4326", tuple(map(tuple, around.tolist()))))).T
+        normal = semi_major / np.sqrt(1 - e2 * np.sin(latitude) ** 2)
+        x, y = normal * np.cos(latitude) * np.cos(longitude), normal * np.cos(latitude) * np.sin(longitude)
+        found[number] = np.stack((x, y, normal * (1 - e2) * np.sin(latitude)), axis=1)
+    return found
+
+
+def _gap(own: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Return the smallest distance of two sets of points ``(n, 3)``."""
+    return float(np.linalg.norm(own[:, None] - other[None], axis=2).min())
 
 
 def read_groups(path: Path, ids: Iterable[str]) -> dict[str, str]:
