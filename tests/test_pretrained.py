@@ -16,14 +16,13 @@ from sklearn.datasets import load_sample_images
 
 from levelground.errors import WeightsError
 from levelground.models import pretrained as weights
+from levelground.models.checkpoints import StateDict, read_state
 from levelground.models.pretrained import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    StateDict,
     adapt_bands,
     fit_state,
     load_encoder_weights,
-    read_state,
     rename_lukemelas,
     resolve_source,
     source_identity,
@@ -179,9 +178,9 @@ def test_a_file_that_is_not_there() -> None:
     ("name", "content", "message"),
     [
         ("a.pth", b"no weights at all", r"a\.pth: no plain weights \(.+\)\. Save the state_dict alone, or as"),
-        ("a.pth", b"", r"a\.pth: no plain weights \(.+\)\. Save the state_dict alone, or as \.safetensors\.$"),
+        ("a.pth", b"", r"a\.pth: is an empty file, not weights\. Its download or copy failed: fetch it again\.$"),
         ("a.safetensors", b"no weights", r"a\.safetensors: unreadable weights \(.+\)\. Give a \.safetensors or a"),
-        ("a.safetensors", b"", r"a\.safetensors: unreadable weights \(.+\)\. Give a \.safetensors or a \.pth file\.$"),
+        ("a.safetensors", b"", r"a\.safetensors: is an empty file, not weights\. Its download or copy failed"),
     ],
 )
 def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:

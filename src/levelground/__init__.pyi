@@ -77,7 +77,9 @@ def adopt(
     encoder: str | None = None,
     classes: int | None = None,
     outputs: int | Sequence[int] = (),
-    normalise: Literal["none", "imagenet", "data"] = "none",
+    decoder: str | Sequence[str] = (),
+    part: str | None = None,
+    normalise: Literal["none", "imagenet", "data"] | None = None,
     history: str | PathLike[str] | None = None,
     predictions: str | PathLike[str] | None = None,
     split: Literal["test", "val"] = "test",
@@ -93,8 +95,9 @@ def adopt(
     r"""Make a run of another tool's weights or predicted masks, to be evaluated and compared like any other.
 
     Args:
-        weights (path | None): State dict (.pth) or .safetensors of a network of
-            segmentation_models_pytorch; left out with ``predictions``.
+        weights (path | None): File of weights (.pth, .ckpt, .safetensors) of a network of
+            segmentation_models_pytorch, or a folder with them and config.json; left out
+            with ``predictions``.
         study (path): Prepared study folder that gets the run; by default the current
             folder.
         arch (str | None): Architecture the weights belong to; None detects it from their
@@ -103,10 +106,18 @@ def adopt(
             tensors and says so.
         classes (int | None): Number of the network's outputs; None takes the weights'.
         outputs (int | Sequence[int]): Legend index of each output; by default all classes,
-            or all counted ones, whichever are as many.
-        normalise (Literal['none', 'imagenet', 'data']): How inputs were normalised in
-            training: none (values 0 to 1, as in the origin study), imagenet, or data (the
-            training scenes' means).
+            or all counted ones, whichever are as many. Outputs of one class are summed; of
+            a single output the classes below and above .5 are given.
+        decoder (str | Sequence[str]): Options of the architecture under
+            segmentation_models_pytorch's names, NAME=VALUE each, such as
+            decoder_attention_type=scse decoder_channels=128,64,32,16,8; those that tensors
+            show are read from them.
+        part (str | None): Which of several networks in one file, by the place that the
+            message lists, such as model_ema.
+        normalise (Literal['none', 'imagenet', 'data'] | None): How inputs were normalised
+            in training: none (values 0 to 1, as in the origin study), imagenet, or data
+            (the training scenes' means); None takes what is described beside the weights,
+            else values 0 to 1.
         history (path | None): Training history, beside weights or predictions or alone: the
             origin study's (*_trainhist.json), Keras', Lightning's or ultralytics' log, or
             another CSV or JSON by epoch or step.

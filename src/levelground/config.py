@@ -320,10 +320,16 @@ class WeightsOptions:
     classes: Annotated[int, Field(ge=1, le=255)] | None = None
     """Number of the network's outputs; None takes the weights'."""
     outputs: tuple[int, ...] = ()
-    """Legend index of each output; by default all classes, or all counted ones, whichever are as many."""
-    normalise: Normalisation = "none"
+    """Legend index of each output; by default all classes, or all counted ones, whichever are as many. Outputs of one
+    class are summed; of a single output the classes below and above .5 are given."""
+    decoder: tuple[str, ...] = ()
+    """Options of the architecture under segmentation_models_pytorch's names, NAME=VALUE each, such as
+    decoder_attention_type=scse decoder_channels=128,64,32,16,8; those that tensors show are read from them."""
+    part: str | None = None
+    """Which of several networks in one file, by the place that the message lists, such as model_ema."""
+    normalise: Normalisation | None = None
     """How inputs were normalised in training: none (values 0 to 1, as in the origin study), imagenet, or data (the
-    training scenes' means)."""
+    training scenes' means); None takes what is described beside the weights, else values 0 to 1."""
     history: Path | None = None
     """Training history, beside weights or predictions or alone: the origin study's (*_trainhist.json), Keras',
     Lightning's or ultralytics' log, or another CSV or JSON by epoch or step."""

@@ -126,7 +126,7 @@ RUNS = {
     "a pickle with code in it for weights": Case(
         study,
         pickled("w.pth"),
-        r"WeightsError: w\.pth: no plain weights \(.+\)\. Save the state_dict alone, or as \.safetensors\.",
+        r"WeightsError: w\.pth: no plain weights \(.+\)\. Save the state_dict alone, or as \.safetensors: .+",
         f"{ADOPT} w.pth",
     ),
     "a pickle with code in it for encoder weights": Case(

@@ -33,7 +33,7 @@ from levelground.imagery.legend import DEEPGLOBE, default_legend
 from levelground.imagery.legend_sources import read_legend
 from levelground.imagery.scene_pixels import SceneFile, read_labels
 from levelground.metrics.counts import read_counts
-from levelground.models.pretrained import read_state
+from levelground.models.checkpoints import read_state
 from levelground.recipe_files import load_recipe
 from levelground.runs import read_run
 from levelground.training.loop import Progress, TrainingState, load_state, save_state

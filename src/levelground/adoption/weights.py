@@ -1,46 +1,48 @@
 """Adoption of weights that another tool trained: architecture detection, normalisation, outputs, run card."""
 
 import dataclasses
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import segmentation_models_pytorch as smp
-import torch
 
 from levelground.adoption.adopted_runs import UNNAMED, TrainingName, adopted_card, find_adopted, warn_of_same_seed
+from levelground.adoption.detection import (
+    DecoderOptions,
+    count_bands,
+    count_outputs,
+    describe_options,
+    detect_arch,
+    detect_encoder,
+    extract_network,
+    first_difference,
+    parse_decoder_options,
+    read_decoder_options,
+)
 from levelground.adoption.histories import read_history_file
 from levelground.config import Normalisation, WeightsOptions
 from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, ModelError, WeightsError
 from levelground.history import append_history, truncate_history
-from levelground.models.build import ALIASES, arch_names, build_model, canonical_arch, measure_size
-from levelground.models.model import Model
-from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, StateDict, read_state
-from levelground.models.smp_backend import WEIGHTS_FILE, save_model
-from levelground.models.spec import ModelSpec, dataset_spec, numbered_spec
+from levelground.imagery.stored_values import find_class
+from levelground.models.build import canonical_arch, create_network, measure_size
+from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, read_state
+from levelground.models.model import Model, TwoClasses
+from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
+from levelground.models.smp_backend import CONFIG_FILE, SmpConfig, read_smp_config, save_model
+from levelground.models.spec import SPEC_FILE, ModelSpec, dataset_spec, full_scale, parse_spec, read_model_spec
 from levelground.recipe_files import load_recipe
 from levelground.records import sha256_file, sha256_json
-from levelground.runs import AdoptionRecord, ParametersRecord, Run, RunCard, run_name, write_card
+from levelground.runs import AdoptionRecord, ParametersRecord, Run, RunCard, read_run, run_name, write_card
 from levelground.tile_geometry import TileGeometry
-
-_WRAPPERS = ("module.", "model.", "network.", "_orig_mod.")  # data-parallel, Lightning, ours, torch.compile
-
-
-_FIRST_TRIED = ("resnet18", "resnet34", "resnet50", "tu-tf_efficientnet_lite0", "mobilenet_v2")
-
-
-_ENOUGH = 0.5
-"""Share of decoder names in common from which an architecture is accepted; the next best has at most a third."""
 
 
 def adopt_weights(weights: Path, dataset: Dataset, options: WeightsOptions, training: TrainingName = UNNAMED) -> Run:
     """Adopt a network's weights as a run, which is evaluated afterwards like any other.
 
     Args:
-        weights: A state dict (``.pth``, read without running code from it) or ``.safetensors``.
+        weights: A state dict (``.pth``, read without running code from it), ``.safetensors``, or a folder with either.
         dataset: The scenes that it will be evaluated on; the run lies in the ``runs/`` beside.
         options: Architecture, encoder, outputs and normalisation, as far as they are known.
         training: Its names, and the seed that it was trained with, as far as they are known.
@@ -54,13 +56,15 @@ def adopt_weights(weights: Path, dataset: Dataset, options: WeightsOptions, trai
     """
     lines, metadata = read_history_file(options.history) if options.history else ([], None)
     model = _load(weights, dataset, options)
-    spec = model.spec
-    identity = sha256_json([sha256_file(weights), spec.arch, spec.encoder, spec.outputs, spec.mean, spec.std])
+    spec, chosen = model.spec, [*options.decoder, *([options.part] if options.part else [])]
+    identity = sha256_json(
+        [sha256_file(_weights_file(weights)), spec.arch, spec.encoder, spec.outputs, spec.mean, spec.std, *chosen]
+    )
     label = training.folder_name(run_name(spec.arch, spec.encoder, 0).removesuffix("-s0") + "-adopted")
     folder, found = find_adopted(dataset, label, identity)
     if found is None or not _holds_weights(found):
         save_model(model, folder / "model")
-    origin = AdoptionRecord(weights=weights.name, normalise=options.normalise, metadata=metadata)
+    origin = AdoptionRecord(weights=weights.resolve().name, normalise=options.normalise or "none", metadata=metadata)
     card = _card(adopted_card(dataset, label, identity, training), model, origin)
     if found is not None:  # the same weights: what evaluations wrote onto the card stays
         old = found.card
@@ -81,19 +85,124 @@ def _holds_weights(run: Run) -> bool:
 
 
 def _load(weights: Path, dataset: Dataset, options: WeightsOptions) -> Model:
-    """Load weights into the network that they belong to, detected where the options do not name it."""
-    state, source = unwrap(read_state(weights)), weights.name
+    """Load weights into the network that they belong to, detected where neither options nor folder name it."""
+    folder, source = _weights_folder(weights), weights.name or str(weights.resolve().name)
+    beside = read_smp_config(folder) if folder is not None else None
+    own = _own_spec(folder) if folder is not None else None
+    state = extract_network(read_state(_weights_file(weights)), options.part, source=source)
+    check_finite(state, source)
     n = count_outputs(state, source=source)
     if options.classes not in (None, n):
         raise ConfigError(f"--classes {options.classes}: {source} has {n} outputs. Pass --classes {n}.")
-    outputs = output_indices(dataset, n, options.outputs, source=source)
+    outputs = _match_outputs(dataset, own, n, options.outputs, source=source)
+    detected = _detect(state, beside, options, source=source)
+    model = fitted_model(state, dataset, detected, outputs, source=source)
+    _say_activation(beside, n, source)
+    return dataclasses.replace(model, spec=_normalised(model.spec, own, dataset, options.normalise, source))
+
+
+def _weights_folder(weights: Path) -> Path | None:
+    """Return the folder that describes weights: the one given, a run's ``model/``, or the one around a model file."""
+    if (weights / "run.json").exists():
+        return weights / "model"
+    if weights.is_dir():
+        return weights
+    return weights.parent if weights.name == WEIGHTS_FILE else None
+
+
+def _weights_file(weights: Path) -> Path:
+    """Return the file of weights: the one given, or that of a folder.
+
+    Raises:
+        WeightsError: A folder holds none, or several.
+    """
+    folder = _weights_folder(weights)
+    if folder is None or not weights.is_dir():
+        return weights
+    if (folder / WEIGHTS_FILE).exists():
+        return folder / WEIGHTS_FILE
+    suffixes = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".onnx")
+    found = sorted(path for path in folder.iterdir() if path.suffix in suffixes)
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(path.name for path in found[:5])
+    problem = f"holds {len(found)} files of weights ({names}). Give one of them" if found else "holds no weights"
+    remedy = "" if found else f". Give a file, or a folder with {WEIGHTS_FILE}"
+    raise WeightsError(f"{weights}: {problem}{remedy}.")
+
+
+def _own_spec(folder: Path) -> ModelSpec | None:
+    """Read the specification beside weights that levelground wrote: its own file, or the card of the run around."""
+    if (folder / SPEC_FILE).exists():
+        text = (folder / SPEC_FILE).read_text(encoding="utf-8", errors="replace")
+        return parse_spec(text, source=str(folder / SPEC_FILE))
+    if folder.name == "model" and (folder.parent / "run.json").exists():
+        return read_model_spec(read_run(folder.parent))
+    return None
+
+
+def _match_outputs(
+    dataset: Dataset, own: ModelSpec | None, n: int, given: Sequence[int], *, source: str
+) -> tuple[int, ...]:
+    """Return the legend index of each output: as given, by the names of classes beside the weights, or by number."""
+    if given or own is None or (n != len(own.outputs)):
+        return output_indices(dataset, n, given, source=source)
+    names = [own.legend.names[index] for index in own.outputs]
+    found = [find_class(name, dataset.legend) for name in names]
+    if all(index is not None for index in found):
+        return tuple(index for index in found if index is not None)
+    missing = ", ".join(name for name, index in zip(names, found, strict=True) if index is None)
+    raise ConfigError(
+        f"{source}: its outputs are {', '.join(names)}; the legend {dataset.legend.name!r} has no {missing}. Say which "
+        f"class each output is: --outputs {' '.join(str(index % dataset.legend.n_classes) for index in range(n))}"
+    )
+
+
+def _detect(
+    state: StateDict, beside: SmpConfig | None, options: WeightsOptions, *, source: str
+) -> tuple[str, str, DecoderOptions]:
+    """Tell architecture, encoder and options of the decoder: as given, else as beside, else by the tensors."""
     arch, encoder = options.arch, options.encoder
-    if arch is None or encoder is None:
-        arch = detect_arch(state, source=source) if arch is None else canonical_arch(arch)
-        encoder = detect_encoder(state, arch, source=source) if encoder is None else encoder
-        say(f"{source}: taken for {arch} with encoder {encoder} and {n} outputs, by its tensors.")
-    model = fitted_model(state, dataset, arch, encoder, outputs, source=source)
-    return dataclasses.replace(model, spec=normalise_inputs(model.spec, dataset, options.normalise))
+    if beside is not None and (arch, encoder) == (None, None):
+        say(f"{source}: is {_named(beside.arch, beside.encoder, beside.options)}, by its {CONFIG_FILE}.")
+        return beside.arch, beside.encoder, beside.options
+    known = arch is not None and encoder is not None
+    arch = detect_arch(state, source=source) if arch is None else canonical_arch(arch)
+    decoder = {**read_decoder_options(state, arch), **parse_decoder_options(options.decoder, arch)}
+    encoder = detect_encoder(state, arch, decoder, source=source) if encoder is None else encoder
+    if not known:
+        n = count_outputs(state, source=source)
+        outputs = f"{n} outputs" if n > 1 else "1 output"
+        say(f"{source}: taken for {_named(arch, encoder, decoder)} and {outputs}, by its tensors.")
+    elif decoder and not options.decoder:
+        say(f"{source}: has {describe_options(decoder)}, by its tensors.")
+    return arch, encoder, decoder
+
+
+def _named(arch: str, encoder: str, options: DecoderOptions) -> str:
+    return f"{arch} with encoder {encoder}" + (f", {describe_options(options)}" if options else "")
+
+
+def _say_activation(beside: SmpConfig | None, n: int, source: str) -> None:
+    """Refuse outputs that do not exclude each other, as the configuration beside says.
+
+    Raises:
+        ModelError: Several outputs, each after a sigmoid of its own.
+    """
+    if beside is not None and beside.activation == "sigmoid" and n > 1:
+        raise ModelError(
+            f"{source}: {n} outputs after a sigmoid do not exclude each other. Adopt its masks with --predictions."
+        )
+
+
+def _normalised(
+    spec: ModelSpec, own: ModelSpec | None, dataset: Dataset, normalise: Normalisation | None, source: str
+) -> ModelSpec:
+    """Normalise inputs as given, as the specification beside the weights says, or not at all."""
+    if normalise is None and own is not None and own.bands == dataset.bands:
+        say(f"{source}: inputs are normalised as its own description says.")
+        return dataclasses.replace(spec, mean=own.mean, std=own.std)
+    return normalise_inputs(spec, dataset, normalise or "none")
 
 
 def _card(card: RunCard, model: Model, origin: AdoptionRecord) -> RunCard:
@@ -113,181 +222,48 @@ def _card(card: RunCard, model: Model, origin: AdoptionRecord) -> RunCard:
     )
 
 
-def unwrap(state: StateDict) -> StateDict:
-    """Remove the prefixes that wrappers put before every name.
-
-    Example:
-        >>> list(unwrap({"module.model.encoder.a": torch.ones(1), "module.model.decoder.b": torch.ones(1)}))
-        ['encoder.a', 'decoder.b']
-    """
-    for wrapper in _WRAPPERS:
-        if state and all(name.startswith(wrapper) for name in state):
-            return unwrap({name.removeprefix(wrapper): tensor for name, tensor in state.items()})
-    return state
-
-
-def count_outputs(state: StateDict, *, source: str) -> int:
-    """Count the classes of the last convolution of a state dict.
-
-    Raises:
-        WeightsError: It has no segmentation head.
-    """
-    heads = [tensor for name, tensor in state.items() if re.fullmatch(r"segmentation_head\.\d+\.weight", name)]
-    if not heads:
-        raise WeightsError(
-            f"{source}: no tensor segmentation_head.….weight, so this is not a network of segmentation_models_pytorch. "
-            "Give the state dict of such a network, or its masks with --predictions."
-        )
-    return int(heads[-1].shape[0])
-
-
 def output_indices(dataset: Dataset, n: int, outputs: Sequence[int], *, source: str) -> tuple[int, ...]:
-    """Return the legend index of each of ``n`` outputs.
+    """Return the legend index of each of ``n`` outputs; of a single one, the classes below and above .5.
 
     Raises:
         ConfigError: Their number fits neither all classes nor the counted ones and none are given, or those given are
-            not ``n`` different classes.
+            not ``n`` classes.
     """
     k, counted = dataset.legend.n_classes, np.flatnonzero(dataset.legend.counted).tolist()
+    single, n = n == 1, max(2, n)  # one output is the probability of the second of two classes
     if outputs:
-        if len(outputs) != n or len(set(outputs)) != n or not all(0 <= index < k for index in outputs):
+        if len(outputs) != n or not all(0 <= index < k for index in outputs) or (single and len(set(outputs)) < 2):
             given = " ".join(map(str, outputs))
             raise ConfigError(
-                f"--outputs {given}: expected {n} different class indices from 0 to {k - 1}, one an output."
+                f"--outputs {given}: expected {n} class indices from 0 to {k - 1}, "
+                f"{'the class below .5 and the class above' if single else 'one an output'}."
             )
-        return tuple(outputs)
-    if n == k:
-        return tuple(range(k))
-    if n == len(counted):
-        return tuple(counted)
-    raise ConfigError(
-        f"{source}: has {n} outputs, the legend {dataset.legend.name!r} has {k} classes, "
-        f"{len(counted)} of them counted. Say which class each output is: --outputs 0 1 …"
-    )
-
-
-def detect_arch(state: StateDict, *, source: str) -> str:
-    """Detect the architecture by the names of its decoder's tensors.
-
-    Args:
-        state: The state dict, without wrappers.
-        source: The file's name; it decides between architectures that fit equally well.
-    Returns:
-        The name in segmentation_models_pytorch.
-    Raises:
-        ModelError: None fits.
-    """
-    found = {name for name in state if not name.startswith("encoder.")}
-    shares = {}
-    for arch in arch_names():
-        expected = _state_names(arch)
-        shares[arch] = len(found & expected) / max(1, len(found | expected))
-    best = max(shares.values())
-    fitting = [arch for arch in shares if shares[arch] == best]
-    named = [arch for arch in _archs_in(source) if arch in fitting]
-    if best < _ENOUGH:
-        raise ModelError(
-            f"{source}: its decoder is none of {', '.join(arch_names())}. Pass --arch if it is one, or adopt the "
-            "network's masks with --predictions."
+        chosen = tuple(outputs)
+    elif n == k:
+        chosen = tuple(range(k))
+    elif n == len(counted):
+        chosen = tuple(counted)
+    elif single:
+        raise ConfigError(
+            f"{source}: has 1 output, the probability of one class, and the legend {dataset.legend.name!r} has {k} "
+            "classes. Say which class it is below .5 and which above: --outputs 0 1"
         )
-    return (named or fitting)[0]
-
-
-def detect_encoder(state: StateDict, arch: str, *, source: str) -> str:
-    """Detect the encoder by names and shapes of all tensors.
-
-    Args:
-        state: The state dict, without wrappers.
-        arch: The architecture.
-        source: The file's name; encoders named in it are tried first.
-    Returns:
-        The name in segmentation_models_pytorch.
-    Raises:
-        ModelError: None of those known fits.
-    """
-    first = state.get("encoder.conv1.weight")
-    bands = int(first.shape[1]) if first is not None and first.ndim == 4 else 3
-    n_outputs = count_outputs(state, source=source)
-    for encoder in _encoders(source):
-        if not _may_fit(state, encoder, bands):
-            continue
-        expected = expected_state(arch, encoder, bands=bands, n_outputs=n_outputs)
-        if expected is not None and first_difference(state, expected) is None:
-            return encoder
-    raise ModelError(
-        f"{source}: no encoder of segmentation_models_pytorch fits {arch}. Pass --encoder, such as tu-NAME."
-    )
-
-
-def first_difference(state: StateDict, expected: StateDict) -> str | None:
-    """Name the first tensor that is missing, has another shape or is not expected; ``None`` where all fit.
-
-    Counters of seen batches may be missing: old files do not have them.
-    """
-    for name, tensor in expected.items():
-        if name not in state:
-            if name.endswith("num_batches_tracked"):
-                continue
-            return f"{name} is missing"
-        if state[name].shape != tensor.shape:
-            return f"{name} is {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
-    extra = next((name for name in state if name not in expected), None)
-    return None if extra is None else f"{extra} is not expected"
-
-
-def expected_state(arch: str, encoder: str, *, bands: int, n_outputs: int) -> StateDict | None:
-    """Return names and shapes of a network's tensors; ``None`` where architecture and encoder do not go together."""
-    recipe = dataclasses.replace(load_recipe(), encoder=encoder, encoder_weights="none", normalise="none")
-    for device in ("meta", "cpu"):  # some encoders compute with values while they are built
-        try:
-            with torch.device(device):
-                spec = numbered_spec(arch, encoder, n_outputs=n_outputs, mean=[0.0] * bands, std=[1.0] * bands)
-                model = build_model(spec, recipe, seed=0)
-        except ModelError as error:
-            if "meta tensors" not in str(error):
-                break
-        else:
-            return model.network.state_dict()
-    return None
-
-
-def _state_names(arch: str) -> set[str]:
-    """Return the names of all tensors outside the encoder, which hardly depend on it."""
-    encoder = "tu-tf_efficientnet_lite0" if arch == "dpt" else "resnet18"
-    state = expected_state(arch, encoder, bands=3, n_outputs=2) or {}
-    return {name for name in state if not name.startswith("encoder.")}
-
-
-def _may_fit(state: StateDict, encoder: str, bands: int) -> bool:
-    """Tell whether an encoder, built alone, which is quick, has all the encoder's tensors of a state dict."""
-    try:
-        with torch.device("meta"):
-            expected = smp.encoders.get_encoder(encoder, in_channels=bands, weights=None).state_dict()
-    except Exception:  # it cannot be built without values, or takes other arguments: the whole network will tell
-        return True
-    found = {name.removeprefix("encoder."): tensor for name, tensor in state.items() if name.startswith("encoder.")}
-    return all(name in expected and expected[name].shape == tensor.shape for name, tensor in found.items())
-
-
-def _archs_in(source: str) -> Iterator[str]:
-    """Find architectures that a file's name has as words."""
-    words = set(re.split(r"[^a-z0-9+]+", source.lower()))
-    yield from (arch for arch in arch_names() if arch in words)
-    yield from (arch for alias, arch in ALIASES.items() if alias in words)
-
-
-def _encoders(source: str) -> list[str]:
-    """List encoders to try: those in the file's name first, the longest first, then the library's."""
-    known = [*_FIRST_TRIED, *smp.encoders.get_encoder_names()]
-    named = sorted((encoder for encoder in known if encoder in source.lower()), key=len, reverse=True)
-    return list(dict.fromkeys([*named, *known]))
+    else:
+        example = " ".join(str(min(index, k - 1)) for index in range(n))
+        raise ConfigError(
+            f"{source}: has {n} outputs, the legend {dataset.legend.name!r} has {k} classes, "
+            f"{len(counted)} of them counted. Say which class each output is, several may be one: --outputs {example}"
+        )
+    if single:
+        below, above = (dataset.legend.names[index] for index in chosen)
+        say(f"{source}: its one output is taken for {above} from .5 up, below for {below}; or pass --outputs.")
+    return chosen
 
 
 def fitted_model(
     state: StateDict,
     dataset: Dataset,
-    arch: str,
-    encoder: str,
+    network: tuple[str, str, DecoderOptions],
     outputs: Sequence[int],
     *,
     source: str,
@@ -297,27 +273,35 @@ def fitted_model(
     Args:
         state: The state dict, without wrappers.
         dataset: Gives bands, type and legend.
-        arch: Architecture.
-        encoder: Encoder.
-        outputs: Legend index of each output.
+        network: Architecture, encoder and options of the decoder.
+        outputs: Legend index of each class; a network of one output has two.
         source: The file's name, for the error.
     Raises:
         WeightsError: The first tensor that differs is named.
         ModelError: There is no such network.
     """
-    recipe = dataclasses.replace(load_recipe(), encoder=encoder, encoder_weights="none", normalise="none")
-    geometry = TileGeometry(recipe.tile, recipe.halo)
-    spec = dataset_spec(dataset, arch, encoder, outputs, name=source, geometry=geometry)
-    model = build_model(spec, recipe, seed=0)
-    expected = model.network.state_dict()
+    arch, encoder, options = network
+    bands, n = count_bands(state, encoder), count_outputs(state, source=source)
+    if bands != dataset.bands:
+        raise WeightsError(
+            f"{source}: reads {bands} bands, the scenes of {dataset.folder} have {dataset.bands}. Adopt it into a "
+            f"study of images with {bands} bands."
+        )
+    built = create_network(arch, encoder, bands, n, options)
+    expected = built.state_dict()
     difference = first_difference(state, expected)
     if difference is not None:
         raise WeightsError(
-            f"{source}: does not fit {model.spec.arch} with encoder {encoder} for {dataset.bands} bands and "
-            f"{len(outputs)} outputs: {difference}. Pass the --arch and --encoder that it was trained with."
+            f"{source}: does not fit {arch} with encoder {encoder} for {dataset.bands} bands and "
+            f"{n} outputs: {difference}. Pass the --arch and --encoder that it was trained with."
         )
-    model.network.load_state_dict(expected | state)
-    return model
+    built.load_state_dict(expected | state)
+    recipe = load_recipe()
+    geometry = TileGeometry(recipe.tile, recipe.halo)
+    spec = dataset_spec(dataset, arch, encoder, outputs, name=source, geometry=geometry)
+    scale = (full_scale(spec.dtype),) * bands
+    spec = dataclasses.replace(spec, mean=(0.0,) * bands, std=scale)
+    return Model(spec, built if n > 1 else TwoClasses(built), encoder_weights="none")
 
 
 def normalise_inputs(spec: ModelSpec, dataset: Dataset, normalise: Normalisation) -> ModelSpec:

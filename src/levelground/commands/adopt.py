@@ -20,7 +20,8 @@ class AdoptConfig:
     """Options of ``adopt``."""
 
     weights: tyro.conf.Positional[Path | None] = None
-    """State dict (.pth) or .safetensors of a network of segmentation_models_pytorch; left out with --predictions."""
+    """File of weights (.pth, .ckpt, .safetensors) of a network of segmentation_models_pytorch, or a folder with them
+    and config.json; left out with --predictions."""
     study: Path = Path()
     """Prepared study folder that gets the run; by default the current folder."""
     network: tyro.conf.OmitArgPrefixes[WeightsOptions] = WeightsOptions()
@@ -103,7 +104,7 @@ def _refuse_flags_of_weights(config: AdoptConfig) -> None:
     """Refuse flags that describe a network where masks are adopted."""
     from levelground.errors import ConfigError
 
-    given = ("arch", "encoder", "classes", "outputs")
+    given = ("arch", "encoder", "classes", "outputs", "decoder", "part", "normalise")
     first = next((flag for flag in given if getattr(config.network, flag)), None)
     if first is not None:
         raise ConfigError(f"--{first} describes weights, --predictions gives masks. Leave --{first} away.")

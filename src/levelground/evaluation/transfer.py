@@ -15,7 +15,8 @@ from levelground.datasets.splits import SplitName
 from levelground.errors import ModelError, RecordError, UnlikeError, WeightsError
 from levelground.imagery.legend import Legend
 from levelground.imagery.stored_values import find_class, parse_class_map
-from levelground.models.smp_backend import CONFIG_FILE, WEIGHTS_FILE
+from levelground.models.checkpoints import WEIGHTS_FILE
+from levelground.models.smp_backend import CONFIG_FILE
 from levelground.models.spec import read_model_spec
 from levelground.records import atomic_path, sha256_file, sha256_json
 from levelground.runs import RUN_FILE, Run, RunCard, SpeedRecord, TransferRecord, read_run, runs_folder, write_card

@@ -1,15 +1,17 @@
 """Networks by name: segmentation_models_pytorch's architectures and encoders, checked before data are read."""
 
+import copy
 import dataclasses
 import difflib
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from pydantic import JsonValue
 from torch import nn
 
 from levelground.config import Recipe
@@ -17,6 +19,7 @@ from levelground.errors import ModelError, first_line
 from levelground.models.model import Model
 from levelground.models.pretrained import adapt_bands, load_encoder_weights, resolve_source
 from levelground.models.spec import ModelSpec, full_scale
+from levelground.records import sha256_json
 from levelground.tile_geometry import MULTIPLE
 
 ALIASES = {"deeplab": "deeplabv3", "unet++": "unetplusplus", "deeplabv3+": "deeplabv3plus"}
@@ -43,9 +46,17 @@ def canonical_arch(arch: str) -> str:
     return name
 
 
-def create_network(arch: str, encoder: str, bands: int, n_outputs: int) -> nn.Module:
+def create_network(
+    arch: str, encoder: str, bands: int, n_outputs: int, options: Mapping[str, JsonValue] | None = None
+) -> nn.Module:
     """Make a network without published weights.
 
+    Args:
+        arch: Architecture.
+        encoder: Encoder.
+        bands: Number of bands that it reads.
+        n_outputs: Number of its outputs.
+        options: Options of the architecture under the library's names, such as ``encoder_depth``.
     Raises:
         ModelError: There is no such pair; the message has the remedy.
     """
@@ -53,7 +64,12 @@ def create_network(arch: str, encoder: str, bands: int, n_outputs: int) -> nn.Mo
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the libraries' advice to their own users
             network: nn.Module = smp.create_model(
-                arch, encoder_name=encoder, encoder_weights=None, in_channels=bands, classes=n_outputs
+                arch,
+                encoder_name=encoder,
+                encoder_weights=None,
+                in_channels=bands,
+                classes=n_outputs,
+                **options or {},
             )
     except Exception as error:
         # SMP and timm raise KeyError, ValueError, RuntimeError or NotImplementedError for pairs that do not exist.
@@ -193,7 +209,7 @@ def measure_size(model: Model, *, side: int = 512) -> Size:
     Returns:
         Parameters, and operations for a megapixel.
     """
-    reached, macs = _reach(model.spec.arch, model.spec.encoder, model.spec.bands, len(model.spec.outputs), side)
+    reached, macs = _reach(model, side)
     sizes = {name: parameter.numel() for name, parameter in model.network.named_parameters()}
     trainable = {name for name, parameter in model.network.named_parameters() if parameter.requires_grad}
     return Size(
@@ -204,15 +220,24 @@ def measure_size(model: Model, *, side: int = 512) -> Size:
     )
 
 
-@lru_cache(maxsize=64)
-def _reach(arch: str, encoder: str, bands: int, n_outputs: int, side: int) -> tuple[frozenset[str], float]:
-    """Find the names of used parameters, and the operations for one square; the same for all seeds of a study."""
+_REACHED: dict[str, tuple[frozenset[str], float]] = {}
+"""What :func:`_reach` found, by the names and shapes of a network's tensors: the same for all seeds of a study."""
+
+
+def _reach(model: Model, side: int) -> tuple[frozenset[str], float]:
+    """Find the names of used parameters, and the operations for one square."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    twin = create_on_meta(arch, encoder, bands, n_outputs).eval()
+    network, spec = model.network, model.spec
+    shapes = [[name, list(tensor.shape)] for name, tensor in network.state_dict().items()]
+    key = sha256_json([spec.arch, spec.encoder, spec.bands, side, shapes])
+    if key in _REACHED:
+        return _REACHED[key]
+    twin = copy.deepcopy(network).to("meta").eval().requires_grad_(requires_grad=True)
     with torch.device("meta"):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            twin(torch.empty(1, bands, side, side))
-        twin(torch.empty(1, bands, side, side)).sum().backward()
+            twin(torch.empty(1, spec.bands, side, side))
+        twin(torch.empty(1, spec.bands, side, side)).sum().backward()
     reached = frozenset(name for name, parameter in twin.named_parameters() if parameter.grad is not None)
-    return reached, counter.get_total_flops() / 2
+    _REACHED[key] = reached, counter.get_total_flops() / 2
+    return _REACHED[key]

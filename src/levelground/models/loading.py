@@ -9,10 +9,11 @@ from torch import nn
 
 from levelground.errors import ModelError, WeightsError
 from levelground.models.build import create_network
-from levelground.models.model import Model, Overrides, described_model
+from levelground.models.checkpoints import WEIGHTS_FILE, read_state
+from levelground.models.model import Model, Overrides, TwoClasses, described_model
 from levelground.models.onnx_backend import open_onnx
-from levelground.models.pretrained import fit_state, read_state
-from levelground.models.smp_backend import WEIGHTS_FILE, open_smp
+from levelground.models.pretrained import fit_state
+from levelground.models.smp_backend import open_smp, read_smp_config
 from levelground.models.spec import read_model_spec
 from levelground.records import sha256_file
 from levelground.runs import Run, read_run
@@ -84,8 +85,12 @@ def load_model(run: Run) -> Model:
             f"Restore it from a copy, or {again} anew."
         )
     outputs = run.card.outputs
-    network = create_network(spec.arch, spec.encoder, spec.bands, len(outputs))
+    config = read_smp_config(folder)
+    single = config is not None and config.n_outputs == 1 and len(outputs) == 2
+    options = config.options if config is not None and config.arch == spec.arch else None
+    network = create_network(spec.arch, spec.encoder, spec.bands, 1 if single else len(outputs), options)
     network.load_state_dict(fit_state(read_state(folder), network.state_dict(), source=str(folder), part="network"))
+    network = TwoClasses(network) if single else network
     network = network if spec.outputs == outputs else SummedOutputs(network, outputs)
     return described_model(spec, network.eval(), digest)
 

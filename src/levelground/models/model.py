@@ -70,6 +70,19 @@ class Model:
         return dataclasses.replace(chosen, batch=min(chosen.batch, self.spec.max_batch or chosen.batch))
 
 
+class TwoClasses(nn.Module):
+    """Network of one output as one of two classes: the rest, at 0, and the class."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """``(N, C, H, W)`` to logits ``(N, 2, H, W)``."""
+        logits = self.network(image)
+        return torch.cat([torch.zeros_like(logits), logits], dim=1)
+
+
 def described_model(spec: ModelSpec, forward: Forward, weights_sha256: str, *, activated: bool = False) -> Model:
     """Return a model that brings its specification, with its digest.
 

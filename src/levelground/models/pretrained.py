@@ -20,10 +20,8 @@ from pathlib import Path
 import torch
 
 from levelground.errors import WeightsError, first_line
+from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, find_networks, read_state
 from levelground.records import sha256_file
-
-StateDict = dict[str, torch.Tensor]
-
 
 Bands = tuple[float, float, float]
 
@@ -78,7 +76,7 @@ def source_identity(source: str) -> str:
 
 
 def _weights_file(path: Path) -> Path:
-    return path / "model.safetensors" if path.is_dir() else path
+    return path / WEIGHTS_FILE if path.is_dir() else path
 
 
 def load_encoder_weights(encoder: str, source: str, expected: StateDict) -> EncoderWeights | None:
@@ -134,44 +132,11 @@ def _triple(values: Sequence[float]) -> Bands:
     return red, green, blue
 
 
-def read_state(path: Path) -> StateDict:
-    """Read a file or folder of weights without running code from it.
-
-    Args:
-        path: A ``.safetensors`` or torch file, or a folder with ``model.safetensors``.
-    Returns:
-        Tensors by name; of a checkpoint with ``state_dict`` or ``model`` inside, those.
-    Raises:
-        WeightsError: Unreadable, no weights, or a pickle with anything but tensors in it.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    file = _weights_file(path)
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{file}: unreadable weights ({error}). Give a .safetensors or a .pth file.") from error
-    except Exception as error:
-        # torch.load has no error class of its own: pickle, zip and archive errors all mean the same to the user.
-        raise WeightsError(
-            f"{file}: no plain weights ({first_line(error)}). Save the state_dict alone, or as .safetensors."
-        ) from error
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise WeightsError(f"{file}: holds no state dict of tensors. Save model.state_dict().")
-    return content
-
-
 def fit_state(state: StateDict, expected: StateDict, *, source: str, part: str = "encoder") -> StateDict:
     """Bring names into the expected form and check that every tensor is there with its shape.
 
-    Known forms: the encoder's own names; a whole model's (``encoder.…``); timm's (without ``model.``); data-parallel
-    (``module.…``). Classifier heads are left out.
+    Known forms: the expected names, below any others (``encoder.…``, ``module.…``, ``state_dict.model.encoder.…``), and
+    timm's (without ``model.``). Classifier heads are left out.
 
     Args:
         state: Tensors by name.
@@ -181,13 +146,10 @@ def fit_state(state: StateDict, expected: StateDict, *, source: str, part: str =
     Returns:
         Tensors under the names of ``expected``.
     Raises:
-        WeightsError: A tensor is missing or has another shape; the message names the first.
+        WeightsError: A tensor is missing, has another shape or holds values that are not numbers; the message names the
+            first.
     """
-    for strip, add in (("", ""), ("encoder.", ""), ("", "model."), ("module.", ""), ("module.encoder.", "")):
-        renamed = {add + name[len(strip) :]: value for name, value in state.items() if name.startswith(strip)}
-        if all(name in renamed for name in expected if not name.endswith("num_batches_tracked")):
-            state = renamed
-            break
+    state = _renamed(state, expected)
     for name, tensor in expected.items():
         if name not in state and not name.endswith("num_batches_tracked"):
             raise WeightsError(f"{source}: lacks {name}, which the {part} needs. Give weights of this very {part}.")
@@ -196,7 +158,22 @@ def fit_state(state: StateDict, expected: StateDict, *, source: str, part: str =
             raise WeightsError(
                 f"{source}: {name} is {found}, the {part} needs {needed}. Give weights of this very {part}."
             )
-    return {name: state.get(name, tensor) for name, tensor in expected.items()}
+    fitted = {name: state.get(name, tensor) for name, tensor in expected.items()}
+    check_finite(fitted, source)
+    return fitted
+
+
+def _renamed(state: StateDict, expected: StateDict) -> StateDict:
+    """Return the tensors under the expected names, from wherever in the file all of them lie; else as they are."""
+    needed = [name for name in expected if not name.endswith("num_batches_tracked")]
+    if not needed or all(name in state for name in needed):
+        return state
+    for anchor, add in ((needed[0], ""), (needed[0].removeprefix("model."), "model.")):
+        for found in find_networks(state, re.escape(anchor)):
+            renamed = {add + name: value for name, value in found.state.items()}
+            if all(name in renamed for name in needed):
+                return renamed
+    return state
 
 
 def adapt_bands(state: StateDict, expected: StateDict) -> StateDict:

@@ -6,32 +6,35 @@ import re
 import tempfile
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import segmentation_models_pytorch as smp
-import torch
+from pydantic import JsonValue
 from torch import nn
 
 from levelground.console import say
 from levelground.errors import ConfigError, ModelError, WeightsError, first_line
 from levelground.files import reason, writing
+from levelground.models.checkpoints import WEIGHTS_FILE, read_state
 from levelground.models.model import (
     EXTERNAL_GEOMETRY,
     Model,
     Overrides,
+    TwoClasses,
     check_shape,
     described_model,
     external_digest,
 )
-from levelground.models.pretrained import fit_state, normalisation, read_state
+from levelground.models.pretrained import fit_state, normalisation
 from levelground.models.spec import SPEC_FILE, ModelSpec, parse_spec
 from levelground.records import sha256_file, sha256_json
 
 if TYPE_CHECKING:
     from levelground.runtime import Runtime
 
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+CONFIG_FILE = "config.json"
 
 ACTIVATIONS = (None, "identity", "logsoftmax", "softmax", "softmax2d", "sigmoid")
 """Activations in a configuration that may be left out: the network is run without, a softmax follows."""
@@ -50,7 +53,8 @@ def save_model(model: Model, folder: Path) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as temporary:
-            _save_network(model.network, Path(temporary))
+            network = model.network.network if isinstance(model.network, TwoClasses) else model.network
+            _save_network(network, Path(temporary))
             (Path(temporary) / "README.md").unlink(missing_ok=True)
             for file in sorted(Path(temporary).iterdir()):
                 file.chmod(0o644)
@@ -125,6 +129,62 @@ def _external_spec(
     return spec, given is None
 
 
+@dataclass(frozen=True)
+class SmpConfig:
+    """What the configuration of a folder says of its network."""
+
+    arch: str
+    encoder: str
+    bands: int
+    n_outputs: int
+    options: Mapping[str, JsonValue]
+    """Options of the architecture that are not the defaults."""
+    activation: str | None
+    """Activation after the network, which is run without."""
+
+
+def read_smp_config(folder: Path) -> SmpConfig | None:
+    """Read the configuration of a folder that ``save_pretrained`` wrote; ``None`` where it is of another library.
+
+    Raises:
+        ModelError: It is damaged or names no network.
+    """
+    try:
+        content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or "_model_class" not in content:
+        return None
+    config = _read_config(folder)
+    if config["_model_class"] not in _MAKERS:
+        return None
+    arch, maker = _MAKERS[config["_model_class"]]
+    parameters = inspect.signature(maker.__init__).parameters
+    options = {
+        name: value
+        for name, value in config.items()
+        if name in parameters and name not in _NOT_OPTIONS and value != _as_json(parameters[name].default)
+    }
+    activation = config.get("activation")
+    return SmpConfig(arch, config["encoder_name"], config["in_channels"], config["classes"], options, activation)
+
+
+_NOT_OPTIONS = (
+    "self",
+    "kwargs",
+    "encoder_name",
+    "encoder_weights",
+    "in_channels",
+    "classes",
+    "activation",
+    "aux_params",
+)
+
+
+def _as_json(value: JsonValue) -> JsonValue:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _load_network(folder: Path, config: Mapping[str, Any]) -> tuple[nn.Module, int]:
     """Load the network of a folder in evaluation mode, and return its number of outputs."""
     activation, n = config.get("activation"), int(config["classes"])
@@ -136,20 +196,7 @@ def _load_network(folder: Path, config: Mapping[str, Any]) -> tuple[nn.Module, i
     if activation == "sigmoid" and n > 1:
         raise ModelError(f"{folder}: {n} outputs after a sigmoid do not exclude each other. Give one with a softmax.")
     # A softmax over (0, x) is the sigmoid of x.
-    return (network if n > 1 else _TwoClasses(network)).eval(), max(2, n)
-
-
-class _TwoClasses(nn.Module):
-    """Network of one output as one of two classes: the rest, at 0, and the class."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """``(N, C, H, W)`` to logits ``(N, 2, H, W)``."""
-        logits = self.network(image)
-        return torch.cat([torch.zeros_like(logits), logits], dim=1)
+    return (network if n > 1 else TwoClasses(network)).eval(), max(2, n)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,255 @@
+"""Files of weights: tensors are found wherever they lie, nothing is run, and what is not weights is named."""
+
+import argparse
+import re
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from builders.study import add_run, small_model
+from torch import nn
+
+from levelground.adoption.adopted_runs import TrainingName
+from levelground.adoption.weights import adopt_weights
+from levelground.config import WeightsOptions
+from levelground.datasets.dataset import Dataset
+from levelground.errors import ConfigError, ModelError, WeightsError
+from levelground.evaluation.evaluate import evaluate_run
+from levelground.metrics.counts import read_counts
+from levelground.models.checkpoints import StateDict, program_kind, read_state
+from levelground.models.loading import load_model
+from levelground.models.pretrained import fit_state
+from levelground.runs import Run
+from levelground.runtime import make_runtime
+
+RUNTIME = make_runtime("cpu", "fp32", threads=1)
+
+
+class Inner(nn.Module):
+    """Part of a network that is pickled whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 1)
+        self.register_buffer("mean", torch.ones(3))
+
+
+class Whole(nn.Module):
+    """Network that is pickled whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Inner()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"w": torch.ones(1)}, ["w"]),
+        ({"state_dict": {"module.w": torch.ones(1)}, "epoch": 3}, ["state_dict.module.w"]),
+        ([{"w": torch.ones(1)}], ["w"]),
+        ({"w": torch.ones(1), "hparams": argparse.Namespace(lr=1)}, ["w"]),
+        ({"w": torch.ones(1), "best": np.float64(0.5), "root": Path("data")}, ["w"]),
+        (OrderedDict(a=OrderedDict(b=(torch.ones(1), torch.ones(2)))), ["a.b.0", "a.b.1"]),
+        (Whole(), ["net.mean", "net.conv.weight", "net.conv.bias"]),
+        ({"model": Whole(), "x": 1}, ["model.net.mean", "model.net.conv.weight", "model.net.conv.bias"]),
+    ],
+)
+def test_tensors_are_found_wherever_they_lie(tmp_path: Path, content: object, expected: list[str]) -> None:
+    """State dicts, checkpoints, lists, objects of other code: names are places."""
+    torch.save(content, tmp_path / "a.pth")
+    assert sorted(read_state(tmp_path / "a.pth")) == sorted(expected)
+
+
+def test_a_pickled_network_gives_its_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its classes are named, and not imported."""
+    network = Whole()
+    torch.save(network, tmp_path / "a.pth")
+    found = read_state(tmp_path / "a.pth")
+    assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
+    error = capsys.readouterr().err
+    assert "a.pth: holds objects of " in error
+    assert error.endswith("only tensors are taken, nothing is run.\n")
+
+
+class Caller:
+    """Pickle that calls a function."""
+
+    def __init__(self, function: object) -> None:
+        self.function = function
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return self.function, ("1",)
+
+
+@pytest.mark.parametrize("function", [eval, exec, getattr, __import__, open])
+def test_a_pickle_that_calls_something_is_refused_by_name(tmp_path: Path, function: object) -> None:
+    """One line with the name, and the line that saves plain tensors."""
+    torch.save({"w": torch.ones(1), "x": Caller(function)}, tmp_path / "a.pth")
+    name = getattr(function, "__name__", "")
+    text = rf"a\.pth: no plain weights \(it would call \S*{name}, .+\)\. Save .+: torch\.save\(model\.state_dict"
+    with pytest.raises(WeightsError, match=text):
+        read_state(tmp_path / "a.pth")
+
+
+class Odd(dict[str, int]):
+    """Dictionary of another library: torch fills no such thing."""
+
+
+def test_an_object_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """With its class."""
+    torch.save({"w": torch.ones(1), "x": Odd(a=1)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"a\.pth: no plain weights \(it holds an object of class \S+Odd\)\. Save"):
+        read_state(tmp_path / "a.pth")
+
+
+def torchscript(path: Path) -> None:
+    """A traced convolution."""
+    torch.jit.save(torch.jit.trace(nn.Conv2d(3, 2, 1).eval(), torch.zeros(1, 3, 8, 8)), str(path))
+
+
+def zipped(path: Path) -> None:
+    """An archive of something else."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", "is an empty file, not weights. Its download or copy failed: fetch it again."),
+        (b"\n<!DOCTYPE html><html><TITLE>Sign in\n now</title>", "is an HTML page ('Sign in now'), not weights. "),
+        (b"<?xml version='1.0'?><Error>", "is an HTML page, not weights. "),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer to the weights, not weights. "),
+        (b'{"error": "not found"}', "is a JSON text, not weights. "),
+        (b"\x89HDF\r\n", "is an HDF5 file, as Keras writes weights, not weights. Adopt that network's masks"),
+        (b"\x1f\x8b\x08", "is a gzip archive, not weights. Unpack it, and give the file inside."),
+        (b"\x89PNG\r\n", "is a PNG image, not weights. "),
+        (torchscript, "is a TorchScript program, not weights. "),
+        (zipped, "is a ZIP archive, not weights. Save its tensors: torch.save(model.state_dict()"),
+    ],
+)
+def test_what_is_not_weights_is_named_for_what_it_is(tmp_path: Path, content: object, text: str) -> None:
+    """Whatever the file is called; for encoder weights too."""
+    path = tmp_path / "best.pth"
+    path.write_bytes(content) if isinstance(content, bytes) else content(path)  # type: ignore[operator]
+    with pytest.raises(WeightsError, match=re.escape(f"best.pth: {text}")) as raised:
+        read_state(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_programs_are_told_by_content(tmp_path: Path) -> None:
+    """A name says nothing."""
+    torchscript(tmp_path / "a.pth")
+    torch.save({"w": torch.ones(1)}, tmp_path / "b.pt")
+    assert program_kind(tmp_path / "a.pth") == "torchscript"
+    assert program_kind(tmp_path / "b.pt") is None
+
+
+def adopt(path: Path, dataset: Dataset, name: str = "x", **options: object) -> Run:
+    """Adopt as a run of a name."""
+    return adopt_weights(path, dataset, WeightsOptions(**options), TrainingName(name))  # type: ignore[arg-type]
+
+
+def linknet_state(seed: int = 0) -> StateDict:
+    """A small network's state dict."""
+    return small_model((0, 1, 2, 3), seed=seed).network.state_dict()
+
+
+def test_of_two_networks_one_is_chosen_by_the_user(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Different values have to be chosen from, by the flag that the message names; equal ones are said to be equal."""
+    path, encoder = tmp_path / "two.pth", small_model().spec.encoder
+    averaged = {f"module.{name}": value for name, value in linknet_state(1).items()}
+    torch.save({"model": linknet_state(), "ema": averaged}, path)
+    text = "two.pth: holds 2 networks with other values: model, ema.module. Choose one, as in --part ema.module."
+    with pytest.raises(WeightsError, match=f"^{re.escape(text)}$"):
+        adopt(path, dataset, encoder=encoder)
+    chosen = load_model(adopt(path, dataset, encoder=encoder, part="ema")).network.state_dict()
+    assert all(torch.equal(chosen[name], value) for name, value in linknet_state(1).items())
+    with pytest.raises(WeightsError, match=r"^--part teacher: not a network of two\.pth\. Give one of model, ema"):
+        adopt(path, dataset, encoder=encoder, part="teacher")
+    torch.save({"model": linknet_state(), "ema": linknet_state()}, path)
+    capsys.readouterr()
+    adopt(path, dataset, "same", encoder=encoder)
+    assert "holds 2 networks with the same values: model, ema; model is taken." in capsys.readouterr().err
+
+
+def test_weights_that_are_not_numbers_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    """Before a run is made; as weights of an encoder and of a folder too."""
+    path, state = tmp_path / "nan.pth", linknet_state()
+    state["segmentation_head.0.bias"][1] = float("nan")
+    torch.save(state, path)
+    text = "nan.pth: 1 of the 4 values of segmentation_head.0.bias are not numbers: its training failed."
+    with pytest.raises(WeightsError, match=f"^{re.escape(text)}"):
+        adopt(path, dataset, encoder=small_model().spec.encoder)
+    assert not (dataset.folder / "runs" / "x").exists()
+    with pytest.raises(WeightsError, match=r"^mine: 1 of the 4 values"):
+        fit_state(state, linknet_state(), source="mine")
+
+
+def test_a_decoder_with_options_is_adopted_and_loaded_again(dataset: Dataset, tmp_path: Path) -> None:
+    """The run's network is the very one."""
+    path = tmp_path / "scse.pth"
+    network = smp.Unet(
+        "resnet18", encoder_weights=None, classes=4, decoder_attention_type="scse", decoder_channels=(32, 16, 16, 8, 8)
+    )
+    torch.save(network.state_dict(), path)
+    again = load_model(adopt(path, dataset)).network
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again(image), network.eval()(image))
+
+
+def test_a_network_of_one_output_is_two_classes(dataset: Dataset, tmp_path: Path) -> None:
+    """The class from .5 up, and the one below; in a legend of more classes both have to be named."""
+    path = tmp_path / "one.pth"
+    network = smp.Linknet("resnet18", encoder_weights=None, classes=1).eval()
+    torch.save({"state_dict": network.state_dict()}, path)
+    with pytest.raises(ConfigError, match=r"^one\.pth: has 1 output, the probability of one class, .+: --outputs 0 1$"):
+        adopt(path, dataset)
+    with pytest.raises(ConfigError, match=r"^--outputs 2 2: expected 2 class indices from 0 to 3, the class below"):
+        adopt(path, dataset, outputs=(2, 2))
+    run = adopt(path, dataset, outputs=(0, 2))
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        probability = network(image)[0, 0].sigmoid()
+        assert torch.allclose(load_model(run).network(image).softmax(1)[0, 1], probability, atol=1e-6)
+    counts = read_counts(evaluate_run(run, dataset, "test", runtime=RUNTIME).counts_path("test")).counts
+    assert counts[:, :, [1, 3]].sum() == 0
+
+
+def test_a_folder_says_what_it_holds(dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Architecture, encoder and options are read from the configuration; a sigmoid over several classes is refused."""
+    network = smp.FPN("resnet18", encoder_weights=None, classes=4, decoder_pyramid_channels=64)
+    network.save_pretrained(tmp_path / "hub")
+    run = adopt(tmp_path / "hub", dataset)
+    assert (run.arch, run.encoder, run.card.outputs) == ("fpn", "resnet18", (0, 1, 2, 3))
+    said = capsys.readouterr().err
+    assert "hub: is fpn with encoder resnet18, decoder_pyramid_channels=64, by its config.json.\n" in said
+    smp.FPN("resnet18", encoder_weights=None, classes=4, activation="sigmoid").save_pretrained(tmp_path / "multi")
+    with pytest.raises(ModelError, match=r"^multi: 4 outputs after a sigmoid do not exclude each other\."):
+        adopt(tmp_path / "multi", dataset, "y")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WeightsError, match=r"empty: holds no weights\. Give a file, or a folder"):
+        adopt(tmp_path / "empty", dataset, "z")
+
+
+def test_our_own_folder_brings_classes_and_normalisation(dataset: Dataset, trained_run: Run) -> None:
+    """RUN and RUN/model alike: nothing need be said."""
+    for number, path in enumerate((trained_run.folder, trained_run.model_folder)):
+        run = adopt(path, dataset, f"own{number}")
+        card, own = run.card, trained_run.card
+        assert (card.arch, card.encoder, card.outputs) == (own.arch, own.encoder, own.outputs)
+        assert (card.mean, card.std) == (own.mean, own.std)
+
+
+@pytest.fixture
+def trained_run(dataset: Dataset) -> Run:
+    """A finished run of the study with a network."""
+    return add_run(dataset)
