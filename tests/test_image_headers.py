@@ -1,10 +1,12 @@
 """Headers: what is told without decoding, and each bad file with its one line."""
 
+import html
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from builders.scene_files import noise, png_of_size, save, save_palette, save_raster
 from PIL import Image
 
@@ -152,3 +154,33 @@ def test_orientation_agrees_with_pillow(tmp_path: Path) -> None:
     path = _oriented(tmp_path / "a.jpg", 6)
     with Image.open(path) as picture:
         assert picture.getexif()[274] == read_header(path).orientation
+
+
+@pytest.mark.parametrize("ending", [".pgw", ".PGW", ".pngw", ".wld"])
+def test_a_world_file_gives_an_image_its_place(tmp_path: Path, ending: str) -> None:
+    """Its last two numbers are the middle of the first pixel; the system stands in a .prj or in GDAL's own file."""
+    path = save(tmp_path / "a.png", noise(4, 6))
+    plain = read_header(path)
+    (tmp_path / f"a{ending}").write_text("0.5\n0\n0\n-0.5\n400000.25\n5599999.75\n")
+    placed = read_header(path)
+    assert placed.transform == (0.5, 0.0, 400000.0, 0.0, -0.5, 5600000.0)
+    assert (placed.crs, placed.gsd_m) == (None, None)
+    wkt = rasterio.crs.CRS.from_epsg(32633).to_wkt()
+    (tmp_path / "a.png.aux.xml").write_text(f"<PAMDataset><SRS>{html.escape(wkt)}</SRS></PAMDataset>")
+    assert read_header(path).crs == "EPSG:32633"
+    (tmp_path / "a.png.aux.xml").unlink()
+    (tmp_path / "a.prj").write_text(wkt)
+    assert (read_header(path).crs, read_header(path).gsd_m) == ("EPSG:32633", 0.5)
+    (tmp_path / f"a{ending}").write_text("not a number")
+    assert read_header(path) == plain
+
+
+def test_gdal_s_own_file_gives_a_place_too_and_turned_images_have_none(tmp_path: Path) -> None:
+    """Six numbers in GDAL's order; where EXIF turns an image, the numbers are those of another grid."""
+    text = "<PAMDataset><GeoTransform> 4e5, 2, 0, 56e5, 0, -2</GeoTransform></PAMDataset>"
+    path = save(tmp_path / "a.jpg", noise(4, 6))
+    (tmp_path / "a.jpg.aux.xml").write_text(text)
+    assert read_header(path).transform == (2.0, 0.0, 4e5, 0.0, -2.0, 56e5)
+    turned = _oriented(tmp_path / "b.jpg", 6, order="II")
+    (tmp_path / "b.jpg.aux.xml").write_text(text)
+    assert read_header(turned).transform is None

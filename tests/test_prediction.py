@@ -1,5 +1,6 @@
 """Whole maps: what becomes of an input, and where it lies."""
 
+import json
 import re
 import signal
 from pathlib import Path
@@ -370,3 +371,21 @@ def test_float_pixels_without_data_are_filled_too(tmp_path: Path) -> None:
     expected = expected_classes(np.nan_to_num(pixels))
     expected[20, 30] = 255
     assert np.array_equal(read_window(predicted.classes)[..., 0], expected)
+
+
+def test_an_image_keeps_the_place_that_its_world_file_gives(tmp_path: Path) -> None:
+    """The map has a world file and a system of its own, which GDAL reads; areas and polygons are on the ground."""
+    path = tmp_path / "a.png"
+    Image.fromarray(draw_pixels(40, 50)).save(path)
+    (tmp_path / "a.pgw").write_text("0.5\n0\n0\n-0.5\n500000.25\n5599999.75\n")
+    (tmp_path / "a.prj").write_text(rasterio.crs.CRS.from_epsg(32633).to_wkt())
+    predicted = predict_one(path, tmp_path / "out", toy_model(gsd_m=0.5), polygons="geojson")
+    info = read_info(predicted.classes)
+    assert predicted.classes.name == "a_mask.png"
+    assert (info.crs, info.transform) == ("EPSG:32633", (0.5, 0.0, 500000.0, 0.0, -0.5, 5600000.0))
+    assert predicted.areas.basis == "plane"
+    assert sum(predicted.areas.hectares) == pytest.approx(40 * 50 * 0.25 / 1e4)
+    content = json.loads((tmp_path / "out/a_polygons.geojson").read_text(encoding="utf-8"))
+    longitude = content["features"][0]["geometry"]["coordinates"][0][0][0]
+    assert longitude == pytest.approx(15, abs=0.01)
+    assert (tmp_path / "out/a_mask.pgw").read_text().split()[4:] == ["500000.25", "5599999.75"]

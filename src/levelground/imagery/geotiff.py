@@ -107,16 +107,18 @@ def quietly() -> Iterator[None]:
 
 
 @contextmanager
-def bounded_cache(size: int = CACHE_BYTES, *, threads: bool = False) -> Iterator[None]:
-    """Bound GDAL's cache of blocks inside the block, and let it leave no side files.
+def bounded_cache(size: int = CACHE_BYTES, *, threads: bool = False, side_files: bool = False) -> Iterator[None]:
+    """Bound GDAL's cache of blocks inside the block, and let it read and leave no side files.
 
     Args:
         size: Bytes of the cache.
         threads: Decode with all cores; worth it where the network leaves them free.
+        side_files: Read ``<name>.aux.xml``, which holds the coordinate system of a PNG.
     """
     import rasterio
 
-    with rasterio.Env(GDAL_CACHEMAX=size, GDAL_NUM_THREADS="ALL_CPUS" if threads else "1", GDAL_PAM_ENABLED="NO"):
+    pam, cores = "YES" if side_files else "NO", "ALL_CPUS" if threads else "1"
+    with rasterio.Env(GDAL_CACHEMAX=size, GDAL_NUM_THREADS=cores, GDAL_PAM_ENABLED=pam):
         yield
 
 

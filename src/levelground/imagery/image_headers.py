@@ -1,15 +1,18 @@
 """Read the headers of image files without decoding: JPEG, PNG and TIFF, told apart by content, not by suffix."""
 
+import html
+import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from levelground.errors import SceneError
-from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo, read_info
+from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo, RasterInfo, read_info
 
 MAX_PIXELS = 89_478_485
 """The most pixels decoded at once (Pillow's limit too); larger rasters are read through windows."""
@@ -70,8 +73,77 @@ def read_header(path: Path) -> ImageHeader:
         SceneError: The file cannot be read, is empty, truncated within its header, not an image, a CMYK JPEG, or larger
             than :data:`MAX_PIXELS` (a TIFF may be larger: see :func:`check_size`).
     """
-    beside = (path, path.with_name(f"{path.name}.msk"), path.with_name(f"{path.name}.aux.xml"))
+    beside = (path, path.with_name(f"{path.name}.msk"), _metadata_file(path), *_world_files(path))
     return _read_header(path, tuple(file_stamp(file) for file in beside))
+
+
+def _metadata_file(path: Path) -> Path:
+    """Return where GDAL and QGIS keep what a file itself cannot say."""
+    return path.with_name(f"{path.name}.aux.xml")
+
+
+def _world_files(path: Path) -> tuple[Path, ...]:
+    """List the names that the world file of an image may have, and the file of its coordinate system, last."""
+    suffix = path.suffix
+    if len(suffix) < 3 or suffix.lower().startswith(".tif"):
+        return ()
+    short = f".{suffix[1]}{suffix[-1]}w"
+    endings = (short.lower(), short.upper(), f"{suffix}w", f"{suffix}W", ".wld", ".prj")
+    return tuple(path.with_suffix(ending) for ending in dict.fromkeys(endings))
+
+
+def _with_place(header: ImageHeader, path: Path) -> ImageHeader:
+    """Add the place that a world file or GDAL's metadata file beside an image gives it; turned images have none."""
+    *worlds, system = _world_files(path) or (path,)
+    metadata = _metadata_file(path)
+    if header.orientation != 1 or not any(file.is_file() for file in (*worlds, metadata)):
+        return header
+    about = metadata.read_text(encoding="utf-8", errors="replace") if metadata.is_file() else ""
+    transform = None
+    for world in worlds:
+        if world.is_file() and transform is None:
+            transform = _world_transform(world.read_text(encoding="utf-8", errors="replace"))
+    if transform is None and (found := re.search(r"<GeoTransform>([^<]*)</GeoTransform>", about)):
+        numbers = _numbers(found[1].replace(",", " "))
+        transform = tuple(numbers[n] for n in (1, 2, 0, 4, 5, 3)) if len(numbers) == 6 else None
+    if transform is None:
+        return header
+    srs = re.search(r"<SRS[^>]*>([^<]*)</SRS>", about)
+    wkt = html.unescape(srs[1]) if srs else ""
+    if system.is_file():
+        wkt = system.read_text(encoding="utf-8", errors="replace")
+    return _with_system(header, transform, wkt)
+
+
+def _with_system(header: ImageHeader, transform: tuple[float, ...], wkt: str) -> ImageHeader:
+    """Return a header with a place, in a coordinate system if that can be read."""
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    crs = None
+    if wkt.strip():
+        with suppress(CRSError):
+            crs = CRS.from_wkt(wkt.strip()).to_string()
+    a, b, c, d, e, f = transform
+    info = RasterInfo(header.height, header.width, header.bands, header.dtype, None, crs, (a, b, c, d, e, f))
+    return replace(header, transform=transform, crs=crs, gsd_m=info.gsd_m)
+
+
+def _world_transform(text: str) -> tuple[float, ...] | None:
+    """Return the transform of a world file: six numbers, of which the last two are the middle of the first pixel."""
+    numbers = _numbers(text)
+    if len(numbers) != 6:
+        return None
+    a, d, b, e, x, y = numbers
+    return a, b, x - (a + b) / 2, d, e, y - (d + e) / 2
+
+
+def _numbers(text: str) -> list[float]:
+    """Return the numbers of a text; none where it holds anything else."""
+    try:
+        return [float(word.replace(",", ".")) for word in text.split()]
+    except ValueError:
+        return []
 
 
 def file_stamp(path: Path) -> tuple[int, int] | None:
@@ -90,11 +162,11 @@ def _read_header(path: Path, _stamps: tuple[tuple[int, int] | None, ...]) -> Ima
         with path.open("rb") as file:
             start = file.read(1 << 16)
             if start.startswith(b"\xff\xd8\xff"):
-                return _jpeg_header(start, path)
+                return _with_place(_jpeg_header(start, path), path)
     except OSError as error:
         raise SceneError(f"{path}: cannot be read ({error.strerror}). Mend the file or its permissions.") from error
     if start.startswith(_PNG_START):
-        return _png_header(start, path)
+        return _with_place(_png_header(start, path), path)
     if start.startswith(_TIFF_STARTS + _OTHER_STARTS):
         info = read_info(path)
         return ImageHeader(

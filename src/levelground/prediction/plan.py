@@ -181,9 +181,13 @@ def _plan_input(
 
 
 def _image_info(path: Path) -> RasterInfo:
-    """Read size, bands and type of an image, as of a raster without a georeference."""
+    """Read size, bands and type of an image, and its place where files beside it give one."""
     header = read_header(path)
-    return RasterInfo(header.height, header.width, header.image_bands, header.dtype)
+    info = RasterInfo(header.height, header.width, header.image_bands, header.dtype)
+    if header.transform is None:
+        return info
+    a, b, c, d, e, f = header.transform
+    return dataclasses.replace(info, crs=header.crs, transform=(a, b, c, d, e, f))
 
 
 def _cache_bytes(reader: RasterReader, geometry: TileGeometry, scale: float) -> int:

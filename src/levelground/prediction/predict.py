@@ -341,7 +341,7 @@ def _predict_input(plan: PredictionPlan) -> PredictedMap:
         if not checkpoint.done:
             with plan.open_pixels() as reader:
                 throughput = predict_missing_rows(plan, reader, checkpoint)
-        with bounded_cache(threads=True):
+        with bounded_cache(threads=True, side_files=plan.input.kind == "image"):
             files = open_block_files(plan, checkpoint)
             if files.probs is not None:
                 write_probs(plan, files.probs, checkpoint.folder)

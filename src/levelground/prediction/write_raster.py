@@ -104,7 +104,9 @@ def write_draft_map(plan: PredictionPlan, blocks: BlockFile, folder: Path) -> Pa
     """
     grid, legend = OutputGrid(plan.info, plan.predicted_shape), plan.model.spec.legend
     if plan.input.kind == "image":
-        return _write_png(folder / "classes.png", blocks, grid, legend)
+        draft = _write_png(folder / "classes.png", blocks, grid, legend)
+        _write_place(draft, plan.info)
+        return draft
     draft = folder / "classes.tif"
     names = json.dumps(dict(enumerate(legend.names)), ensure_ascii=False)
     with raster_writer(
@@ -131,6 +133,24 @@ def publish_map(plan: PredictionPlan, draft: Path) -> None:
         draft.replace(classes)
     if raster:
         _write_category_names(classes, plan.model.spec.legend)
+    else:
+        _write_place(classes, plan.info)
+
+
+def _write_place(path: Path, info: RasterInfo) -> None:
+    """Write the place of a PNG beside it, if it has one: a world file, and the coordinate system for GDAL and QGIS."""
+    if info.transform is None:
+        return
+    a, b, c, d, e, f = info.transform
+    lines = (a, d, b, e, c + (a + b) / 2, f + (d + e) / 2)  # the middle of the first pixel
+    with atomic_path(path.with_suffix(".pgw")) as temporary:
+        temporary.write_text("".join(f"{number:.15g}\n" for number in lines), encoding="utf-8")
+    if info.crs is not None:
+        from rasterio.crs import CRS
+
+        wkt = escape(CRS.from_string(info.crs).to_wkt())
+        with atomic_path(path.with_name(f"{path.name}.aux.xml")) as temporary:
+            temporary.write_text(f"<PAMDataset>\n  <SRS>{wkt}</SRS>\n</PAMDataset>\n", encoding="utf-8")
 
 
 def _write_category_names(path: Path, legend: Legend) -> None:
