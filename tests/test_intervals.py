@@ -16,6 +16,7 @@ from levelground.statistics.intervals import (
     jackknife_se,
     known,
     t_interval,
+    t_shares,
     t_test,
 )
 from levelground.statistics.resampling import group_sums
@@ -109,3 +110,13 @@ def test_t_test_is_scipys() -> None:
     """Two-sided; no variance and no difference is no evidence."""
     assert t_test(0.5, 0.2, 7) == pytest.approx(2 * stats.t.sf(2.5, 7))
     assert (t_test(0.0, 0.0, 3), t_test(0.1, 0.0, 3)) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(("delta", "df"), [(0.02, 7.5), (-0.004, 23), (0.0, 1)])
+def test_shares_of_the_t_distribution_are_scipys(delta: float, df: float) -> None:
+    """Above δ, within ±δ and below −δ, as the t distribution around the difference has them; they add up to 1."""
+    around = stats.t(df, loc=delta, scale=0.01)
+    expected = (around.sf(0.01), around.cdf(0.01) - around.cdf(-0.01), around.cdf(-0.01))
+    assert t_shares(delta, 0.01, df, 0.01) == pytest.approx(expected)
+    assert sum(t_shares(delta, 0.01, df, 0.01)) == pytest.approx(1)
+    assert t_shares(delta, 0.0, df, 0.01) == (float(delta > 0.01), float(abs(delta) <= 0.01), 0.0)

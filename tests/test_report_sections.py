@@ -13,6 +13,7 @@ from levelground.comparison.conditions import ProtocolDifference
 from levelground.comparison.record import Comparison, read_comparison
 from levelground.comparison.results import Finding, MetricRow, PairResult, RunResult
 from levelground.reporting.cost_table import calibration_charts, cost_rows, protocol_rows, speed_chart, unlike_rows
+from levelground.reporting.gallery import Gallery, ScenePictures, scene_differences, scene_heat
 from levelground.reporting.pairwise import OPEN_PAIRS, oriented_pairs, pair_forest, verdict_matrix
 from levelground.reporting.per_class import class_chart, class_differences, compact, confusion_tables, scene_scores
 from levelground.reporting.run_styles import StyledRun, styled_runs
@@ -332,3 +333,50 @@ def test_protocol_lists_what_runs_share_and_what_differs(known: Comparison, runs
     assert "lr" not in dict(protocol_rows(unlike))
     row = unlike_rows(unlike, runs)[0]
     assert (row.field, row.cells) == ("recipe.lr", ("–", "0.01", "yes", "0.001"))
+
+
+NO_PICTURES = Gallery((), 0, ())
+
+
+def test_differences_are_drawn_scene_by_scene_and_lead_to_their_scene(known: Comparison) -> None:
+    """One dot a scene, sorted, of the mean over seeds; only a scene with pictures is linked."""
+    pairs = [pair for pair in known.architecture_pairs if not pair.negative_control][:1]
+    pictured = known.scenes[0].id
+    gallery = Gallery((ScenePictures(pictured, 1, 1, "", ""),), 1, ())
+    (drawn,) = scene_differences(known, pairs, {}, gallery)
+    (pair,) = pairs
+    runs = {run.name: run.scene_miou for run in known.runs}
+    sides = []
+    for name in (pair.a, pair.b):
+        (entry,) = [entry for entry in known.architectures if entry.name == name]
+        sides.append(
+            [sum(runs[run][k] or 0.0 for run in entry.runs) / len(entry.runs) for k in range(len(known.scenes))]
+        )
+    assert drawn.scenes == len(known.scenes)
+    assert drawn.better == sum(a > b for a, b in zip(*sides, strict=True))
+    assert drawn.chart.count("<circle") == len(known.scenes)
+    assert drawn.chart.count('href="#scene-0"') == drawn.chart.count("<a ") == 1
+    across = [float(x.rstrip("%")) for x in re.findall(r'<circle cx="([^"]+)"', drawn.chart)]
+    assert across == sorted(across)
+
+
+def test_heat_map_has_a_cell_for_each_run_and_scene(known: Comparison, runs: list[StyledRun]) -> None:
+    """The hardest scene is the first cell of every run; with one scene there is no map."""
+    heat = scene_heat(known, runs, NO_PICTURES)
+    assert heat is not None
+    assert [row.run for row in heat.rows] == runs
+    assert all(row.strip.count("<rect") == len(known.scenes) for row in heat.rows)
+    means = [sum(values) for values in zip(*(run.result.scene_miou for run in runs), strict=True)]
+    assert known.scenes[means.index(min(means))].id in heat.rows[0].strip.partition("<title>")[2].partition(",")[0]
+    one = replace(
+        known, scenes=known.scenes[:1], runs=tuple(replace(r, scene_miou=r.scene_miou[:1]) for r in known.runs)
+    )
+    assert scene_heat(one, styled_runs(one), NO_PICTURES) is None
+
+
+def test_pairs_show_how_much_lies_beyond_delta(known: Comparison) -> None:
+    """Three whole percentages, none a false 0 or 100; none where there is no standard error."""
+    pair = replace(known.pairs[0], delta=0.03, se=0.01, df=20.0)
+    plot = pair_forest([pair, replace(pair, se=None)], {}, 0.01)
+    assert plot is not None
+    assert [row.shares for row in plot.rows] == [("97", "3", "<1"), None]

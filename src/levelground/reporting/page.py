@@ -23,7 +23,16 @@ from levelground.comparison.text import between, p_number, score, signed
 from levelground.imagery.legend import Legend
 from levelground.records import atomic_path
 from levelground.reporting import cost_table, pairwise, per_class, summary
-from levelground.reporting.gallery import Gallery, SceneSource, make_gallery, study_scenes
+from levelground.reporting.gallery import (
+    Gallery,
+    SceneDifferences,
+    SceneHeat,
+    SceneSource,
+    make_gallery,
+    scene_differences,
+    scene_heat,
+    study_scenes,
+)
 from levelground.reporting.learning_curves import BudgetRow, CurveChart, budget_chart, budget_rows, curve_charts
 from levelground.reporting.run_styles import StyledRun, metric_title, styled_runs
 from levelground.reporting.svg_charts import axis_strip, interval_strip, key_symbol, scale_over
@@ -70,6 +79,8 @@ class PageView:
     budgets: list[BudgetRow]
     budget_chart: Markup | None
     gallery: Gallery
+    by_scene: list[SceneDifferences]
+    heat: SceneHeat | None
     speed: cost_table.SpeedChart | None
     metrics: list[summary.MetricTableRow]
     costs: list[cost_table.CostRow]
@@ -198,6 +209,7 @@ def page_view(comparison: Comparison, study_folder: Path, scenes: SceneSource | 
     runs = styled_runs(comparison)
     folders = [run.folder(study_folder) for run in runs]
     title, lead = summary.headline_texts(comparison)
+    gallery = _gallery(comparison, folders, scenes or study_scenes(study_folder, folders))
     return PageView(
         comparison=comparison,
         runs=runs,
@@ -220,7 +232,9 @@ def page_view(comparison: Comparison, study_folder: Path, scenes: SceneSource | 
         curves=curve_charts(runs, folders),
         budgets=budget_rows(comparison),
         budget_chart=budget_chart(comparison, runs),
-        gallery=_gallery(comparison, folders, scenes or study_scenes(study_folder, folders)),
+        gallery=gallery,
+        by_scene=_scene_differences(comparison, runs, gallery),
+        heat=scene_heat(comparison, runs, gallery),
         speed=cost_table.speed_chart(comparison, runs),
         metrics=summary.metric_rows(comparison, runs),
         costs=cost_table.cost_rows(runs),
@@ -250,6 +264,16 @@ def _verdicts_view(comparison: Comparison, runs: Sequence[StyledRun]) -> Verdict
         least_p=p_number(comparison.pairs[0].p_min) if comparison.pairs else "",
         differences=per_class.class_differences(by_class, labels, comparison.legend),
     )
+
+
+def _scene_differences(comparison: Comparison, runs: Sequence[StyledRun], gallery: Gallery) -> list[SceneDifferences]:
+    """Draw the pairs that carry the verdicts, the leader's first, scene by scene."""
+    if comparison.about_architectures:
+        ranked = [entry.name for entry in summary.ranked_architectures(comparison)]
+    else:
+        ranked = [run.name for run in runs]
+    pairs = pairwise.oriented_pairs(comparison.decisive_pairs, ranked)
+    return scene_differences(comparison, pairs, comparison.labels, gallery)
 
 
 def _gallery(comparison: Comparison, folders: Sequence[Path], source: SceneSource | None) -> Gallery:

@@ -9,6 +9,7 @@ from levelground.comparison.results import PairResult
 from levelground.comparison.text import between, p_number, signed
 from levelground.metrics.named import metric_range
 from levelground.reporting.svg_charts import axis_strip, interval_strip, scale_over
+from levelground.statistics.intervals import t_shares
 from levelground.statistics.pairs import VerdictWord
 
 SIGNS: dict[VerdictWord, str] = {"better": "▲", "worse": "▼", "equal": "=", "undecided": "?"}
@@ -30,12 +31,13 @@ class VerdictCell:
 
 @dataclass(frozen=True)
 class PairRow:
-    """A pair's difference; the verdict is about the first name."""
+    """A pair's difference; the verdict is about the first name, ``shares`` lie above δ, within ±δ and below −δ."""
 
     names: tuple[str, str]
     value: str
     interval: str
     p: str
+    shares: tuple[str, str, str] | None
     verdict: VerdictWord
     sign: str
     control: bool
@@ -97,6 +99,7 @@ def pair_forest(pairs: Sequence[PairResult], labels: Mapping[str, str], delta: f
                 value=value,
                 interval=interval,
                 p=p_number(pair.p_holm),
+                shares=_shares(pair, delta),
                 verdict=pair.verdict,
                 sign=SIGNS[pair.verdict],
                 control=pair.negative_control,
@@ -104,6 +107,26 @@ def pair_forest(pairs: Sequence[PairResult], labels: Mapping[str, str], delta: f
             )
         )
     return PairForest(tuple(rows[:OPEN_PAIRS]), tuple(rows[OPEN_PAIRS:]), axis_strip(scale, ticks))
+
+
+def _shares(pair: PairResult, delta: float) -> tuple[str, str, str] | None:
+    """Return the shares of the difference's t distribution above δ, within ±δ and below −δ, in per cent."""
+    if pair.delta is None or pair.se is None or pair.df is None:
+        return None
+    above, within, below = (_whole_per_cent(share) for share in t_shares(pair.delta, pair.se, pair.df, delta))
+    return above, within, below
+
+
+def _whole_per_cent(share: float) -> str:
+    """Format a share as whole per cent, never as a false 0 or 100.
+
+    Example:
+        >>> [_whole_per_cent(share) for share in (0.0, 0.004, 0.34, 0.997, 1.0)]
+        ['0', '<1', '34', '>99', '100']
+    """
+    if 0 < share < 0.005:
+        return "<1"
+    return ">99" if 0.995 < share < 1 else f"{100 * share:.0f}"
 
 
 def pair_labels(pair: PairResult, labels: Mapping[str, str]) -> tuple[str, str]:

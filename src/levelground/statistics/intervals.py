@@ -152,6 +152,28 @@ def t_test(delta: float, se: float, df: float) -> float:
     return float(2 * stdtr(df, -abs(delta) / se))
 
 
+def t_shares(delta: float, se: float, df: float, margin: float) -> tuple[float, float, float]:
+    """Split the t distribution around a difference at ±δ: above δ, within ±δ, below −δ.
+
+    It is the distribution whose middle 95 % are the interval; read as a belief it takes every difference as equally
+    likely beforehand. It describes: verdicts rest on the interval and the adjusted p.
+
+    Args:
+        delta: The difference.
+        se: Its standard error; 0 puts everything where the difference is.
+        df: Degrees of freedom.
+        margin: δ.
+    Example:
+        >>> [round(share, 3) for share in t_shares(0.03, 0.01, 20, 0.01)]
+        [0.97, 0.029, 0.0]
+    """
+    if se <= 0:
+        above, below = float(delta > margin), float(delta < -margin)
+    else:
+        above, below = float(stdtr(df, (delta - margin) / se)), float(stdtr(df, (-margin - delta) / se))
+    return above, max(0.0, 1 - above - below), below
+
+
 def ends(interval: Scores) -> tuple[float, float] | None:
     """Return one interval ``(2,)`` as numbers, ``None`` where it does not exist."""
     return (float(interval[0]), float(interval[1])) if bool(np.isfinite(interval).all()) else None

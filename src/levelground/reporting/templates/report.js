@@ -11,6 +11,21 @@
     } catch { /* storage is closed to this page */ }
   }
 
+  // A link from a chart opens its scene, here and in the viewer.
+  const openLinked = () => {
+    const scene = byId(location.hash.slice(1));
+    if (!scene?.matches("details.scene")) return;
+    scene.open = true;
+    const box = byId("v-scene");
+    if (box) {
+      box.value = scene.dataset.index;
+      box.dispatchEvent(new Event("change"));
+    }
+    scene.scrollIntoView();
+  };
+  addEventListener("hashchange", openLinked);
+  openLinked();
+
   const viewer = byId("viewer");
   if (!viewer) return;
   const data = JSON.parse(byId("data").textContent);
