@@ -37,11 +37,11 @@ class PairRow:
     value: str
     interval: str
     p: str
-    shares: tuple[str, str, str] | None
     verdict: VerdictWord
     sign: str
     control: bool
     strip: Markup
+    shares: tuple[str, str, str] | None = None
 
 
 @dataclass(frozen=True)
