@@ -16,6 +16,8 @@ from sklearn.metrics import confusion_matrix
 from levelground.adoption.adopted_runs import TrainingName
 from levelground.adoption.predictions import adopt_predictions
 from levelground.adoption.weights import adopt_weights
+from levelground.comparison.compare import compare_runs
+from levelground.comparison.tables import scores_table
 from levelground.config import PredictionOptions, TileOptions, WeightsOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, LevelgroundError, SceneError, WeightsError
@@ -59,8 +61,13 @@ def test_adopted_weights_are_a_run_that_is_evaluated_like_any_other(
     assert (run.adopted, run.seed, run.card.recipe, run.card.train_sha256) == (True, None, None, None)
     assert (run.card.outputs, run.card.mean, run.card.std) == ((0, 1, 2, 3), (0.0,) * 3, (255.0,) * 3)
     assert run.card.parameters.total == sum(p.numel() for p in small_model((0, 1, 2, 3)).network.parameters())
-    evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    run = evaluate_run(run, dataset, "test", runtime=RUNTIME)
     assert len(read_counts(run.counts_path("test")).scenes) == 3
+    dice = run.card.evaluations["test"].dice_loss
+    assert dice is not None
+    assert 0 < dice < 1
+    table = scores_table(compare_runs([run]))
+    assert (table.header[-1], table.rows[0][-1]) == ("Dice loss", f"{dice:.3f}")
 
 
 def test_adopted_weights_give_the_very_network(dataset: Dataset, weights: Path) -> None:
