@@ -1,25 +1,32 @@
 """Tests of :mod:`levelground.imagery.validity`: one rule for training, labels, prediction and adopted masks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from builders.prediction import toy_plan
 from builders.scene_files import PLACE, noise, save_raster
 from numpy.typing import NDArray
 
-from levelground.config import PrepareOptions, ReadOptions
+from levelground.config import PredictOptions, PrepareOptions, ReadOptions
 from levelground.datasets.prepare import prepare_dataset
+from levelground.imagery.cache import Cache
+from levelground.imagery.geotiff import RasterInfo
 from levelground.imagery.image_headers import read_header
 from levelground.imagery.image_pixels import mask_nodata, read_image_with_nodata
 from levelground.imagery.legend import IGNORE, default_legend
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.scene_pixels import SceneFile, read_labels
 from levelground.imagery.validity import find_far_value
+from levelground.prediction.inputs import find_inputs
 from levelground.prediction.plan import choose_nodata_rule
 from levelground.prediction.readers import RasterPixels
+from levelground.records import sha256_file
+from levelground.tile_geometry import TileGeometry
 
-EMPTY = np.s_[:, :5]
+EMPTY, OPTIONS = np.s_[:, :5], PredictOptions()
 
 
 def rgba(path: Path, pixels: NDArray[np.uint8]) -> Path:
@@ -163,3 +170,41 @@ def test_prepare_warns_of_untagged_sentinels_and_of_dropped_zeros(tmp_path: Path
     assert second.scene("2").ignored_pixels == 0
     assert "zero-pixels" not in {one.code for one in second.findings}
     assert second.scene("2").image_sha256 != first.scene("2").image_sha256
+
+
+def test_nan_in_a_file_without_tags_is_not_called_zero(tmp_path: Path) -> None:
+    """The cache holds both as 0; only what the file holds as 0 is warned of."""
+    images = [noise(40, 60, dtype="float32", seed=seed) for seed in range(3)]
+    images[0][:, :4, 1] = np.nan
+    images[1][:, :4, 1] = np.nan
+    images[1][5, 5:15] = 0
+    write_pairs(tmp_path / "data", images)
+    options = PrepareOptions(tmp_path / "study", tmp_path / "data", cache=tmp_path / "cache", split="random")
+    (finding,) = [one for one in prepare_dataset(options).findings if one.code == "zero-pixels"]
+    assert finding.text.startswith("1 images hold 0 in every band in 10 pixels")
+
+
+def test_a_mask_beside_a_raster_is_part_of_what_the_image_is(tmp_path: Path) -> None:
+    """Another .msk is another image for prepare and another job for predict; without one both are as they were."""
+    path = save_raster(tmp_path / "a.tif", noise(40, 60))
+    label = save_raster(tmp_path / "m.tif", np.ones((40, 60), np.uint8))
+    scene, cache = SceneFile("a", path, label, coding="index"), Cache(tmp_path / "cache")
+    hashes, stamps = (
+        [cache.store(scene, default_legend(2)).image_sha256],
+        [find_inputs([str(path)], tmp_path / "out", OPTIONS)],
+    )
+    assert hashes == [sha256_file(path)]
+    for edge in (3, 4):
+        valid = np.full((40, 60), 255, np.uint8)
+        valid[:edge] = 0
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as raster:
+            raster.write_mask(valid)
+        hashes.append(cache.store(scene, default_legend(2)).image_sha256)
+        stamps.append(find_inputs([str(path)], tmp_path / "out", OPTIONS))
+    assert len({*hashes}) == 3
+    assert len({found[0].mask_stamp for found in stamps}) == 3
+    identities = set()
+    for found in stamps:
+        plan = toy_plan(RasterInfo(40, 60, 3, "uint8"), TileGeometry(32, 4, 2))
+        identities.add(replace(plan, input=replace(plan.input, mask_stamp=found[0].mask_stamp)).identity)
+    assert len(identities) == 3

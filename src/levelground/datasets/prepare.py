@@ -47,6 +47,7 @@ from levelground.datasets.splits import (
 from levelground.errors import ConfigError, DataError, DiskError, RecordError, SceneError
 from levelground.imagery.cache import Cache, CacheEntry, default_cache_folder
 from levelground.imagery.data_folder import FoundScenes, find_scenes
+from levelground.imagery.geotiff import read_window
 from levelground.imagery.image_headers import read_header
 from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import Legend
@@ -154,7 +155,7 @@ def _value_findings(decoded: Sequence[Decoded]) -> list[Finding]:
     return [
         *dropped_values({one.scene.id: one.entry.dropped_pixels for one in decoded}),
         *far_values({one.scene.id: one.fingerprint.far for one in decoded}, decoded[0].scene.image),
-        *zero_pixels({one.scene.id: int(one.fingerprint.dark) for one in decoded if _zeros_guessed(one.scene)}),
+        *zero_pixels({one.scene.id: _guessed_zeros(one) for one in decoded}),
     ]
 
 
@@ -239,12 +240,16 @@ def _decode(scene: SceneFile, cache: Cache, legend: Legend, snap: int) -> Decode
     return Decoded(scene, entry, cached_fingerprint(cache.folder, entry.image_key, entry.labels_key, make))
 
 
-def _zeros_guessed(scene: SceneFile) -> bool:
-    """Tell whether zeros of a scene have no data only because its file does not say which pixels have."""
-    header = read_header(scene.image)
-    if scene.zero is not None or header.format != "tiff":
-        return False
-    return nodata_rule(header, range(1, header.bands + 1), alpha=header.alpha_band).zero
+def _guessed_zeros(one: Decoded) -> int:
+    """Count the pixels of a scene that have no data only because they are 0 and the file does not say which have."""
+    header, scene, dark = read_header(one.scene.image), one.scene, int(one.fingerprint.dark)
+    if not dark or scene.zero is not None or header.format != "tiff":
+        return 0
+    if not nodata_rule(header, range(1, header.bands + 1), alpha=header.alpha_band).zero:
+        return 0
+    if one.entry.dtype != "float32":
+        return dark
+    return int((read_window(scene.image, scene.window) == 0).all(-1).sum())  # else NaN, which the cache holds as 0
 
 
 def settle_problems(problems: Sequence[Problem], n_sound: int, *, skip_bad: bool) -> list[Finding]:
