@@ -36,10 +36,10 @@ def _cannot_show(fact: caveats.CannotShow) -> str:
 
 def _few_groups(fact: caveats.FewGroups) -> str:
     return ngettext(
-        "There is only %(n)s group (%(scenes)s). Intervals from fewer than %(least)s groups are wide, and they assume "
-        "that groups are alike.",
-        "There are only %(n)s groups (%(scenes)s). Intervals from fewer than %(least)s groups are wide, and they "
-        "assume that groups are alike.",
+        "There is only %(n)s group (%(scenes)s). Intervals assume that groups are alike; where groups are unlike, "
+        "those from fewer than %(least)s may be too narrow.",
+        "There are only %(n)s groups (%(scenes)s). Intervals assume that groups are alike; where groups are unlike, "
+        "those from fewer than %(least)s may be too narrow.",
         fact.groups,
         scenes=_scenes(fact),
         least=whole(caveats.FEW_GROUPS),
@@ -113,12 +113,17 @@ def _control(fact: caveats.ControlHolds) -> dict[str, str]:
 
 
 def _control_failed(fact: caveats.ControlFailed) -> str:
-    return gettext(
+    failed = gettext(
         "The negative control failed: %(original)s and %(twin)s are one architecture under two names, but they are "
-        "told apart (%(difference)s, 95 %% interval %(interval)s, %(p)s). One control in 20 fails by chance; do not "
-        "trust a difference of this size.",
+        "told apart (%(difference)s, 95 %% interval %(interval)s, %(p)s). Do not trust a difference of this size.",
         **_control(fact),
     )
+    chance = ngettext(
+        "By chance, one control in 20 fails; this study has %(n)s.",
+        "By chance, one control in 20 fails; this study has %(n)s, so that one of them easily does.",
+        fact.controls,
+    )
+    return f"{failed} {chance}"
 
 
 def _control_holds(fact: caveats.ControlHolds) -> str:

@@ -98,6 +98,7 @@ class ControlHolds(_Twins):
     interval: Interval
     p: float | None
     verdict: VerdictWord
+    controls: int = 1
 
 
 @dataclass(frozen=True)
@@ -318,7 +319,7 @@ def twins(comparison: Comparison) -> list[Fact]:
             found.append(_twin_seeds(comparison, twin, original))
         else:
             fact = ControlFailed if pair.verdict in ("better", "worse") else ControlHolds
-            found.append(fact(twin, original, pair.delta, pair.interval, pair.p, pair.verdict))
+            found.append(fact(twin, original, pair.delta, pair.interval, pair.p, pair.verdict, len(twin_of)))
     return found
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from levelground.comparison.facts import Fact, Measure, is_rehearsal, measure_of, rising
 from levelground.comparison.record import Comparison
-from levelground.comparison.results import RunResult, Severity
+from levelground.comparison.results import MetricRow, RunResult, Severity
 
 SAME_SPEED = 1.05
 """Throughputs within this ratio are called equal: repeated measurements differ by as much."""
@@ -399,9 +399,13 @@ def rank_flips(comparison: Comparison) -> list[Fact]:
     if len(set(owner.values())) < 2:
         return []
     scorings = [f"{scoring}.miou" for scoring in comparison.scorings]
-    # Seeds of one architecture, or its twin, that change places say nothing about metrics.
+    # Seeds of one architecture, or its twin, that change places say nothing about metrics; nor do equal scores.
     flips = {
-        entry.metric: [(a, b) for a, b in entry.flips if a in owner and b in owner and owner[a] != owner[b]]
+        entry.metric: [
+            (a, b)
+            for a, b in entry.flips
+            if a in owner and b in owner and owner[a] != owner[b] and _apart(entry, a, b, comparison.delta)
+        ]
         for entry in comparison.metric_sensitivity
     }
     of_scorings = {metric: found for metric, found in flips.items() if metric in scorings and found}
@@ -414,3 +418,9 @@ def rank_flips(comparison: Comparison) -> list[Fact]:
     if others:
         facts.append(RankFlipsOfMetrics(measure_of(comparison), others, comparison.labels))
     return facts
+
+
+def _apart(row: MetricRow, a: str, b: str, delta: float) -> bool:
+    """Whether two runs differ by δ or more under a metric; less of it does not matter."""
+    first, second = row.values.get(a), row.values.get(b)
+    return first is not None and second is not None and abs(first - second) >= delta

@@ -87,7 +87,19 @@ def _headline(fact: facts.Headline) -> str:
             texts.append(gettext("It is equal to %(others)s within %(margin)s.", **values))
         else:
             texts.append(gettext("It is better than %(others)s.", **values))
+    if fact.undecided and any(_above(item, fact.undecided) for item in fact.better):
+        texts.append(
+            gettext(
+                "A higher score may be shown to be worse while a lower one is undecided: the lower one's differences "
+                "scatter more."
+            )
+        )
     return " ".join([*texts, *_budget(fact), _applies_to(fact.scope)])
+
+
+def _above(item: Opponent, others: Sequence[Opponent]) -> bool:
+    """Whether a score is above one of the others'."""
+    return item.value is not None and any(other.value is not None and other.value < item.value for other in others)
 
 
 def _budget(fact: facts.Headline) -> list[str]:
@@ -344,7 +356,7 @@ def _needs(delta: float, fact: facts.WhatWouldDecide) -> list[str]:
 def _needs_of_weights(values: dict[str, str]) -> str:
     return gettext(
         "Finding a difference of %(delta)s, or showing that there is none, takes %(groups)s; "
-        "a statement about architectures also takes at least 2 seeds of each.",
+        "one seed of each cannot tell how many seeds a statement about architectures takes.",
         **values,
     )
 

@@ -103,7 +103,7 @@ def calibration_charts(runs: Sequence[StyledRun]) -> list[CalibrationChart]:
         bins = [(x.confidence, x.accuracy, x.n) for x in found.bins if x.n]
         points = tuple((x, y) for x, y, _ in bins if x is not None and y is not None)
         total = sum(n for *_, n in bins)
-        error = f"{score(found.ece)} (95 % interval {between(found.interval)})"
+        error = f"{score(found.ece)} ({between(found.interval)}), uncorrected {score(found.uncorrected)}"
         text = f"Reliability of {run.label}; calibration error {error}."
         line = Series(run.label, run.style, points)
         drawn.append(CalibrationChart(run, reliability_chart(line, [n / total for *_, n in bins], text=text), error))
