@@ -33,7 +33,7 @@ def blobs(height: int, width: int, *, seed: int = 0) -> NDArray[np.uint8]:
 
 def read_back(path: Path) -> tuple[dict[str, object], list[dict[str, object]]]:
     """A file's header, and its features with the points of their rings, read by GDAL."""
-    meta, _, shapes, columns = pyogrio.raw.read(path)
+    meta, _, shapes, columns = pyogrio.raw.read(path, layer=0)
     fields = [dict(zip(meta["fields"], values, strict=True)) for values in zip(*columns, strict=True)]
     return meta, [field | {"rings": rings_of(shape)} for field, shape in zip(fields, shapes, strict=True)]
 

@@ -64,6 +64,7 @@ def test_nothing_but_the_map_stays(tmp_path: Path) -> None:
     predict_one(write_pixels(tmp_path / "a.tif", draw_pixels(70, 70)), tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         ".lock",
+        "a.qml",
         "a.tif",
         "a.tif.aux.xml",
         "a_areas.csv",

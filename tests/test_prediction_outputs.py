@@ -34,6 +34,7 @@ def test_every_output_of_a_raster_lies_beside_its_map(tmp_path: Path) -> None:
     pixels = draw_pixels(90, 110)
     predicted = predict_one(write_pixels(tmp_path / "a.tif", pixels), tmp_path / "out", **ALL)
     assert names_in(tmp_path / "out") == [
+        "a.qml",
         "a.tif",
         "a.tif.aux.xml",
         "a_areas.csv",
@@ -45,7 +46,7 @@ def test_every_output_of_a_raster_lies_beside_its_map(tmp_path: Path) -> None:
     assert predicted.areas.pixels.tolist() == expected.tolist()
     assert predicted.areas.hectares is not None
     assert predicted.areas.hectares == pytest.approx(expected * 0.36 / 1e4)
-    _, _, _, (_, _, sizes, square_metres, _) = pyogrio.raw.read(tmp_path / "out/a_polygons.gpkg")
+    _, _, _, (_, _, sizes, square_metres, _) = pyogrio.raw.read(tmp_path / "out/a_polygons.gpkg", layer="classes")
     assert square_metres == pytest.approx(sizes * 0.36)
     assert sizes.min() >= 3
     with Image.open(tmp_path / "out/a_colours.png") as image:
@@ -62,6 +63,7 @@ def test_an_image_has_all_outputs_too(tmp_path: Path) -> None:
         "b_mask.png",
         "b_overlay.png",
         "b_polygons.geojson",
+        "b_polygons.qml",
     ]
     assert predicted.areas.hectares is None
     meta, _, _, columns = pyogrio.raw.read(tmp_path / "out/b_polygons.geojson")
@@ -118,7 +120,7 @@ def test_a_job_that_was_stopped_while_writing_outputs_is_resumed(
     assert "a.tif" not in names_in(tmp_path / "out")
     predicted = predict_one(source, tmp_path / "out", picture=True)
     assert predicted.throughput.pixels == 0
-    assert names_in(tmp_path / "out") == ["a.tif", "a.tif.aux.xml", "a_areas.csv", "a_colours.png"]
+    assert names_in(tmp_path / "out") == ["a.qml", "a.tif", "a.tif.aux.xml", "a_areas.csv", "a_colours.png"]
 
 
 def test_an_output_that_exists_is_not_replaced_unasked(tmp_path: Path) -> None:

@@ -426,6 +426,7 @@ def predict(
     *,
     out: str | PathLike[str] = "maps",
     bands: int | Sequence[int] = (),
+    stack: str | Sequence[str] = (),
     alpha: bool = True,
     zero_is_nodata: bool | None = None,
     resample: bool = False,
@@ -440,6 +441,7 @@ def predict(
     picture: bool = False,
     overlay: bool = False,
     picture_side: int = 4096,
+    values: Literal["index", "stored"] = "index",
     cog: bool = True,
     overwrite: bool = False,
     legend: str | PathLike[str] | None = None,
@@ -460,6 +462,8 @@ def predict(
             it.
         bands (int | Sequence[int]): Bands to read, from 1, in the model's order; none takes
             them all where the raster has as many.
+        stack (str | Sequence[str]): Bands that are files of their own in the folders given,
+            in the model's order, as ``bands`` of prepare, such as B02 B03 B04 B08.
         alpha (bool): Zeros of an alpha band that the model does not read are no data.
         zero_is_nodata (bool | None): Pixels that are 0 in every band are no data; None: in
             rasters without nodata value, mask and alpha, as in training.
@@ -485,6 +489,8 @@ def predict(
         overlay (bool): Write a PNG of the map over its image, with the names of its
             classes.
         picture_side (int): Longest side of these PNGs at most, px.
+        values (Literal['index', 'stored']): What class maps hold: numbers of the classes,
+            or the values that the masks stored, as the legend names them.
         cog (bool): Write cloud-optimised GeoTIFFs, with overviews; otherwise plain tiled
             ones.
         overwrite (bool): Replace maps that exist already.

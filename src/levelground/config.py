@@ -396,6 +396,9 @@ class ReadOptions:
 
     bands: tuple[int, ...] = ()
     """Bands to read, from 1, in the model's order; none takes them all where the raster has as many."""
+    stack: tuple[str, ...] = ()
+    """Bands that are files of their own in the folders given, in the model's order, as --bands of prepare, such as
+    B02 B03 B04 B08."""
     alpha: bool = True
     """Zeros of an alpha band that the model does not read are no data."""
     zero_is_nodata: bool | None = None
@@ -425,6 +428,8 @@ class PredictOptions(TileOptions, ReadOptions):
     """Write a PNG of the map over its image, with the names of its classes."""
     picture_side: Annotated[int, Field(ge=16, le=16384)] = 4096
     """Longest side of these PNGs at most, px."""
+    values: Literal["index", "stored"] = "index"
+    """What class maps hold: numbers of the classes, or the values that the masks stored, as the legend names them."""
     cog: bool = True
     """Write cloud-optimised GeoTIFFs, with overviews; otherwise plain tiled ones."""
     overwrite: bool = False

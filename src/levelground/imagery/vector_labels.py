@@ -219,16 +219,13 @@ def _pairs(features: Features) -> Iterator[tuple[Shape, object]]:
 
 def _attributes(path: Path, field: str | None) -> tuple[str, Sequence[object]]:
     """Return the field that holds the class, and its values."""
-    from pyogrio import list_layers, read_info
+    from pyogrio import read_info
     from pyogrio.errors import DataLayerError, DataSourceError
     from pyogrio.raw import read
 
     try:
-        layers = [str(name) for name, kind in list_layers(path).tolist() if kind is not None]
-        if len(layers) != 1:
-            told = f"layers {', '.join(layers)}" if layers else "no layer with geometries"
-            raise SceneError(f"{path}: holds {told}, expected one. Save the layer of the labels as a file of its own.")
-        fields = [str(name) for name in read_info(path, layer=layers[0])["fields"]]
+        layer = _layer(path)
+        fields = [str(name) for name in read_info(path, layer=layer)["fields"]]
         lower = [name.lower() for name in fields]
         wanted = [field.lower()] if field else [name for name in FIELDS if name in lower]
         if not wanted or wanted[0] not in lower:
@@ -236,10 +233,25 @@ def _attributes(path: Path, field: str | None) -> tuple[str, Sequence[object]]:
             raise ConfigError(f"{path}: {given}, it has {', '.join(fields) or 'none'}. Name one with --label-field.")
         name = fields[lower.index(wanted[0])]
         with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # numbers that repeat
-            values = read(path, layer=layers[0], columns=[name], read_geometry=False)[3][0]
+            values = read(path, layer=layer, columns=[name], read_geometry=False)[3][0]
     except (DataSourceError, DataLayerError) as error:
         raise SceneError(f"{path}: is damaged or is not a vector file ({first_line(error)}). Replace it.") from error
     return name, list(values)
+
+
+def _layer(path: Path) -> str:
+    """Return the one layer of a file that has geometries; tables without any, such as styles, do not count.
+
+    Raises:
+        SceneError: There is none, or there are several.
+    """
+    from pyogrio import list_layers
+
+    layers = [str(name) for name, kind in list_layers(path).tolist() if kind is not None]
+    if len(layers) != 1:
+        told = f"layers {', '.join(layers)}" if layers else "no layer with geometries"
+        raise SceneError(f"{path}: holds {told}, expected one. Save the layer of the labels as a file of its own.")
+    return layers[0]
 
 
 def read_features(path: Path, image: Path, header: ImageHeader, field: str | None) -> Features:
@@ -251,7 +263,9 @@ def read_features(path: Path, image: Path, header: ImageHeader, field: str | Non
         raise SceneError(f"{image}: has no place on the ground, so {path.name} cannot be drawn on it. Give it one.")
     try:
         with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # numbers that repeat
-            meta, _, shapes, columns = read(path, columns=[] if field is None else [field], force_2d=True)
+            meta, _, shapes, columns = read(
+                path, layer=_layer(path), columns=[] if field is None else [field], force_2d=True
+            )
     except (DataSourceError, DataLayerError) as error:
         raise SceneError(f"{path}: is damaged or is not a vector file ({first_line(error)}). Replace it.") from error
     own = meta["crs"]

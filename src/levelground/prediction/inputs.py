@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from levelground.config import PredictOptions
+from levelground.config import PredictOptions, PrepareOptions
 from levelground.errors import ConfigError, SceneError
+from levelground.imagery.band_stack import find_stacks
 from levelground.imagery.image_headers import file_stamp
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg"})
@@ -91,7 +92,7 @@ def find_inputs(given: Sequence[str], out: Path, options: PredictOptions) -> lis
     inputs: dict[Path, InputFile] = {}
     seen = set()
     for item in given:
-        for path, name in _expand(item, out):
+        for path, name in _stacks(item, out, options.stack) if options.stack else _expand(item, out):
             if path.resolve() in seen:
                 continue
             seen.add(path.resolve())
@@ -144,6 +145,18 @@ def _expand(given: str, out: Path) -> Iterator[tuple[Path, Path]]:
         suffixes = " ".join(sorted(IMAGES | RASTERS))
         raise SceneError(f"{given}: holds no image or raster ({suffixes}). Give another folder or pattern.")
     yield from found
+
+
+def _stacks(given: str, out: Path, bands: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
+    """Yield a virtual raster for each scene of a folder whose bands are files of their own."""
+    folder = Path(given)
+    if not folder.is_dir():
+        raise ConfigError(f"--stack {' '.join(bands)}: {given} is not a folder. Give the folder that holds the bands.")
+    found = find_stacks(folder, PrepareOptions(bands=bands), out)
+    for finding in found.findings:
+        raise SceneError(finding.text)
+    for pair in found.pairs:
+        yield pair.image, Path(f"{pair.id}.vrt")
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -98,6 +98,7 @@ class PredictionPlan:
                 "geometry": {"tile": self.geometry.tile, "halo": self.geometry.halo, "batch": self.geometry.batch},
                 "symmetries": self.options.tta == "d4",
                 "probs": self.options.probs,
+                **({"values": "stored"} if self.options.values == "stored" else {}),
                 "runtime": [self.runtime.device.type, self.runtime.precision],
             }
             | ({"mask": file.mask_stamp} if file.mask_stamp else {})

@@ -6,6 +6,7 @@ has it; components joined by corners would make polygons that touch themselves).
 
 import json
 import math
+import sqlite3
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from levelground.imagery.geotiff import RasterInfo, bounded_cache, quietly, rast
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.imagery.raster_reader import RasterReader
 from levelground.prediction.areas import STRIP_ROWS, CellAreas, cell_areas, to_degrees, to_map
+from levelground.prediction.styles import add_style, polygon_style, write_style
 from levelground.prediction.vectorize import Components, Ring, Rings, cut_at_antimeridian, find_components
 from levelground.records import atomic_path
 
@@ -88,7 +90,7 @@ def write_polygons(classes: Path, legend: Legend, out: Path, *, smallest: float 
         merged = None
         if smallest_px > 1:
             merged = _merge_small(classes, Path(folder), smallest_px=smallest_px, tick=bar.advance)
-        with opened(out, info, wkt) as append:
+        with opened(out, info, wkt, legend) as append:
             found = find_components(_strips(classes, merged, bar), areas.row_m2)
             return _write_all(found, legend, areas, smallest_px, append, shown=classes)
 
@@ -301,7 +303,7 @@ class _GeoPackage:
 
 
 @contextmanager
-def _geopackage(out: Path, info: RasterInfo, wkt: str | None) -> Iterator[Append]:
+def _geopackage(out: Path, info: RasterInfo, wkt: str | None, legend: Legend) -> Iterator[Append]:
     """Open a GeoPackage for polygons."""
     from pyogrio import set_gdal_config_options
     from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
@@ -313,7 +315,8 @@ def _geopackage(out: Path, info: RasterInfo, wkt: str | None) -> Iterator[Append
             layer = _GeoPackage(temporary, info, wkt)
             yield layer.append
             layer.flush()
-        except (DataSourceError, DataLayerError, FeatureError) as error:
+            add_style(temporary, _LAYER, legend)
+        except (DataSourceError, DataLayerError, FeatureError, sqlite3.Error) as error:
             raise DiskError(
                 f"{out}: cannot be written ({first_line(error)}). Free space or choose another --out."
             ) from error
@@ -322,7 +325,7 @@ def _geopackage(out: Path, info: RasterInfo, wkt: str | None) -> Iterator[Append
 
 
 @contextmanager
-def _geojson(out: Path, info: RasterInfo, _: str | None) -> Iterator[Append]:
+def _geojson(out: Path, info: RasterInfo, _: str | None, legend: Legend) -> Iterator[Append]:
     """Open a GeoJSON file for polygons: a line each, so that it can be written as it comes."""
     with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type":"FeatureCollection","features":[')
@@ -343,6 +346,7 @@ def _geojson(out: Path, info: RasterInfo, _: str | None) -> Iterator[Append]:
 
         yield append
         file.write("\n]}\n")
+    write_style(out, polygon_style(legend))
 
 
 def _geometry(shape: list[Ring]) -> dict[str, object]:

@@ -5,7 +5,7 @@ output takes the nearest predicted pixel, so that the map lies on its input pixe
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from levelground import __version__
+from levelground.errors import ConfigError
 from levelground.imagery.geotiff import RasterInfo, RasterMetadata, RasterWriter, copy_to_cog, raster_writer
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
+from levelground.imagery.raster_reader import RasterReader
 from levelground.prediction.pipeline import PROBS_STEPS
 from levelground.prediction.plan import PredictionPlan
 from levelground.prediction.resume import BlockFile
+from levelground.prediction.styles import map_style, stored_value_table, write_style
 from levelground.records import atomic_path
 
 BLOCK_PX = 512
@@ -126,13 +129,19 @@ def publish_map(plan: PredictionPlan, draft: Path) -> None:
     Raises:
         DiskError: The disk is full.
     """
-    classes, raster = plan.input.outputs.classes, plan.input.kind == "raster"
+    classes, raster, legend = plan.input.outputs.classes, plan.input.kind == "raster", plan.model.spec.legend
+    values = dict(enumerate(range(legend.n_classes)))
+    if plan.options.values == "stored":
+        stored, empty = stored_value_table(legend)
+        values = dict(enumerate(stored))
+        draft = _write_stored(plan, draft, stored, empty)
     if raster and plan.options.cog:
         copy_to_cog(draft, classes, overviews="mode")
     else:
         draft.replace(classes)
     if raster:
-        _write_category_names(classes, plan.model.spec.legend)
+        _write_category_names(classes, legend, values)
+        write_style(classes, map_style(legend, values))
     else:
         _write_place(classes, plan.info)
 
@@ -153,12 +162,61 @@ def _write_place(path: Path, info: RasterInfo) -> None:
             temporary.write_text(f"<PAMDataset>\n  <SRS>{wkt}</SRS>\n</PAMDataset>\n", encoding="utf-8")
 
 
-def _write_category_names(path: Path, legend: Legend) -> None:
+def _write_stored(plan: PredictionPlan, draft: Path, stored: Sequence[int], empty: int) -> Path:
+    """Write a class map anew with the values that masks store.
+
+    Raises:
+        ConfigError: A value fits no PNG.
+        DiskError: The disk is full.
+    """
+    legend, target = plan.model.spec.legend, draft.with_name(f"stored{draft.suffix}")
+    low, high = min(*stored, empty, 0), max(*stored, empty)
+    dtype = next(name for name in ("uint8", "uint16", "int16", "int32", "int64") if _holds(name, low, high))
+    table = np.full(256, empty, dtype)
+    table[: legend.n_classes] = stored
+    palette = np.zeros((256, 3), np.uint8)
+    if dtype == "uint8":
+        palette[list(stored)] = legend.colours
+    if plan.input.kind == "image":
+        if not dtype.startswith("u"):
+            raise ConfigError(f"--values stored: the value {low} fits no PNG. Give rasters, or leave the flag away.")
+        with Image.open(draft) as image:
+            written = Image.fromarray(table[np.asarray(image)])
+        if dtype == "uint8":
+            written.putpalette(palette.tobytes())
+        with atomic_path(target) as temporary:
+            written.save(temporary, "PNG")
+        return target
+    names = json.dumps(dict(zip(stored, legend.names, strict=True)), ensure_ascii=False)
+    metadata = RasterMetadata(
+        palette if dtype == "uint8" else None, _tags(plan) | {"CLASS_NAMES": names}, band_names=["class"]
+    )
+    info = replace(plan.info, bands=1, dtype=dtype, nodata=float(empty))
+    with (
+        RasterReader(draft) as reader,
+        raster_writer(target, info, metadata, tile=BLOCK_PX, level=_FAST if plan.options.cog else _SMALL) as writer,
+    ):
+        for rows, cols in OutputGrid(plan.info, plan.predicted_shape).windows():
+            writer.write(rows.start, cols.start, table[reader.read(rows, cols, [1])])
+    return target
+
+
+def _holds(dtype: str, low: int, high: int) -> bool:
+    """Tell whether a type of integers holds all numbers of a range."""
+    limits = np.iinfo(dtype)
+    return bool(limits.min <= low and high <= limits.max)
+
+
+def _write_category_names(path: Path, legend: Legend, values: Mapping[int, int]) -> None:
     """Write the class names of a raster to the file beside it where GDAL and QGIS look for them, ``<name>.aux.xml``.
 
-    A GeoTIFF has no field for them, and rasterio cannot set them.
+    A GeoTIFF has no field for them, and rasterio cannot set them. A name's place in the list is its value.
     """
-    names = "".join(f"      <Category>{escape(name)}</Category>\n" for name in legend.names)
+    if min(values.values()) < 0 or max(values.values()) > IGNORE:
+        return  # the style beside the map names them
+    listed = dict.fromkeys(range(max(values.values()) + 1), "")
+    listed |= {values[index]: name for index, name in enumerate(legend.names)}
+    names = "".join(f"      <Category>{escape(name)}</Category>\n" for name in listed.values())
     text = (
         '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
         f"{names}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
