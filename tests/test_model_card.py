@@ -127,7 +127,7 @@ def test_a_card_is_the_same_each_time_and_names_no_folder(tmp_path: Path) -> Non
     """No time, no path: a run that was killed and resumed, or moved, has the same card; what is the same stays."""
     dataset = build_study(tmp_path)
     run = train(small_spec(dataset), dataset, dataset.folder)
-    evaluate_run(run, dataset, "test", runtime=RUNTIME)
+    run = evaluate_run(run, dataset, "test", runtime=RUNTIME)
     text = text_of(run)
     assert str(tmp_path) not in text
     path = run.model_folder / "README.md"

@@ -21,6 +21,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from levelground.escaping import visible
+
 T = TypeVar("T")
 
 _console = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -28,16 +30,16 @@ _console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 def say(text: str) -> None:
     """Print one line for a person, on stderr, where progress bars live too; nothing in it is taken for markup."""
-    _console.print(Text(text))
+    _console.print(Text(visible(text)))
 
 
 def say_table(title: str, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """Print a table for a person, on stderr; the first column is left aligned, the others right."""
-    table = Table(title=Text(title), title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(title=Text(visible(title)), title_justify="left", show_edge=False, pad_edge=False)
     for number, name in enumerate(header):
-        table.add_column(Text(name), justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(Text(visible(name)), justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     _console.print(table)
 
 
@@ -45,7 +47,7 @@ class _Note(ProgressColumn):
     """Free text of a task (loss, images a second), never markup."""
 
     def render(self, task: Task) -> Text:
-        return Text(str(task.fields.get("note", "")))
+        return Text(visible(str(task.fields.get("note", ""))))
 
 
 LINE_EVERY_S = 60.0
@@ -70,7 +72,7 @@ class Bar:
     def __init__(self, progress: Progress, title: str, total: int | None) -> None:
         self._progress = progress
         self._title = f"{title} ({_part.get()})" if _part.get() else title
-        self._task = progress.add_task(self._title, total=total, note="")
+        self._task = progress.add_task(visible(self._title), total=total, note="")
         self._total, self._done, self._note, self._first = total, 0, "", 0
         self._started = self._said = time.monotonic()
 

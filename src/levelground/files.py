@@ -32,6 +32,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _POSIX = os.name == "posix"
 """Whether locks leave other handles of a file alone, and open files may be renamed and removed."""
 
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # a link in a folder from somebody else may point to any file
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would turn line ends in what is written
 _SIGN_AT = 0 if _POSIX else 1  # where the holder's name stands in a lock: on Windows nobody else can read byte 0
 _position = threading.Lock()  # where a read or write at a position has to move to it first
@@ -197,7 +198,7 @@ def write_at(handle: int, data: memoryview, offset: int) -> int:
 
 def open_for_blocks(path: Path) -> int:
     """Open a file for :func:`read_at` and :func:`write_at`, made where it is missing; ``os.close`` closes it."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o644)
+    return os.open(path, os.O_RDWR | os.O_CREAT | _BINARY | _NO_LINK, 0o644)
 
 
 def set_room_aside(file: IO[bytes], size: int) -> None:

@@ -5,19 +5,27 @@ carries a checksum, the seal, which is checked here: a record ends with the SHA-
 with its CRC-32. Files without a seal, as version 0.1.0 and other programs write them, are read without the check.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import stat
 import tomllib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
+
+from levelground.errors import SceneError
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
 
 MAX_TEXT_BYTES = 1 << 28
 """The largest text that is read at once: records, legends, recipes, lists."""
@@ -30,6 +38,20 @@ UNREADABLE = (
     zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What opening and reading a file through this module may raise; ``ValueError`` says what is wrong with its content."""
+
+DRIVERS: Mapping[bytes, str] = {
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "GTiff"),
+    b"<VRTDataset": "VRT",
+    b"EHFA_HEADER_TAG": "HFA",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JP2OpenJPEG",
+    b"\xff\x4f\xff\x51": "JP2OpenJPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+}
+"""How a raster begins -> GDAL's driver that opens it; those that ask a network or run code are not among them."""
+
+_PARTS = frozenset({"images", "image", "labels", "label", "masks", "train", "val", "test"})
+"""Folders inside a data folder."""
 
 _Form = Literal["record", "line"]
 _SEALS: dict[_Form, tuple[str, int, str]] = {
@@ -47,8 +69,9 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(handle).st_mode):
+        folder = stat.S_ISDIR(os.fstat(handle).st_mode)
         os.close(handle)
-        raise OSError(22, "is not a regular file", str(path))
+        raise OSError(errno.EISDIR, "Is a directory") if folder else OSError(errno.EINVAL, "is not a regular file")
     return os.fdopen(handle, "rb")
 
 
@@ -169,6 +192,90 @@ def _read_member(
             raise ValueError(f"{name}: another length than its header says")
     array = np.frombuffer(content, dtype, count) if dtype.itemsize else np.zeros(count, dtype)
     return array.reshape(shape, order="F" if fortran else "C").copy()
+
+
+def open_raster(path: Path) -> "DatasetReader":
+    """Open a local raster with one of :data:`DRIVERS`.
+
+    Raises:
+        SceneError: It, or a file that it names, would lead to the network or out of its folder.
+        rasterio.errors.RasterioIOError: It is not a raster that these drivers read.
+    """
+    import rasterio
+
+    try:
+        start = check_raster(path)
+    except OSError as error:
+        raise SceneError(f"{path}: cannot be read ({error.strerror}). Mend the file or its permissions.") from error
+    except ValueError as error:
+        raise SceneError(f"{path}: {error}. Put the files beside it, or save its pixels as a GeoTIFF.") from error
+    driver = next((name for begin, name in DRIVERS.items() if start.startswith(begin)), None)
+    if driver is None:
+        raise SceneError(f"{path}: is damaged or is not a raster that can be read. Replace the file.")
+    return rasterio.open(path, driver=driver)
+
+
+def check_raster(path: Path, root: Path | None = None) -> bytes:
+    """Refuse a raster that would make GDAL read elsewhere: a virtual raster's sources must lie below its folder.
+
+    Args:
+        path: The file; what lies beside it as overviews or mask is looked at too.
+        root: The folder that must not be left; by default the file's own, or the data folder around ``images``.
+    Returns:
+        How the file begins, blanks before an XML text left out.
+    Raises:
+        OSError: It, or a source, cannot be read or is not a regular file.
+        ValueError: It describes a service, or names an address or a file outside the folder.
+    """
+    inner = path.parent.name.lower() in _PARTS  # images/ of a data folder may use raw/ beside it
+    root = (root or (path.parent.parent if inner else path.parent)).resolve()
+    begins = b""
+    beside = [path.with_name(path.name + ending) for ending in (".ovr", ".msk")]
+    for file in (path, *(one for one in beside if one.exists())):
+        with open_regular(file) as opened:
+            start = opened.read(1 << 12)
+        text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
+        start = text if text.startswith(b"<") else start
+        begins = begins or start
+        if b"<VRTDataset" in start:
+            text_of_it = read_text(file)
+            ours = _is_own_stack(file, text_of_it)
+            for source in _vrt_sources(text_of_it):
+                place = (file.parent / source).resolve()
+                if "/vsi" in source or "://" in source or source.lstrip().startswith("<"):
+                    raise ValueError(f"names {source[:80]!r}, which is not a file on this machine")
+                if not (ours or place.is_relative_to(root)):
+                    raise ValueError(f"names {source[:80]!r}, which leaves its folder")
+                if place != file.resolve():
+                    check_raster(place, place.parent if ours else root)
+        elif start.startswith(b"<"):
+            raise ValueError(f"holds {start[:20].decode('utf-8', 'replace')!r}: a description, not pixels")
+    return begins
+
+
+def _is_own_stack(path: Path, text: str) -> bool:
+    """Tell whether a virtual raster is one that ``prepare --bands`` wrote into the cache, named by its content."""
+    content = json.dumps(["stack", 1, text], separators=(",", ":"), ensure_ascii=False)
+    return path.parent.name == "stacks" and path.stem == hashlib.sha256(content.encode()).hexdigest()
+
+
+def _vrt_sources(text: str) -> list[str]:
+    """Return what a virtual raster names: every text and attribute that is not a number may be a file."""
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ValueError("declares entities, which a virtual raster does not need")
+    try:
+        root = ElementTree.fromstring(text)  # noqa: S314 - entities, which could grow, are refused above
+    except ElementTree.ParseError as error:
+        raise ValueError(f"is damaged ({error})") from error
+    found = [(one.tag, (one.text or "").strip()) for one in root.iter()]
+    named = [
+        text
+        for tag, text in found
+        if text and re.search(r"Source(Filename|Dataset|DS)|OverviewFile|^SrcDS|^DataSource", tag)
+    ]
+    return named + [
+        text for _, text in found if "/vsi" in text or ("://" in text and not text.startswith(("PROJ", "GEOG")))
+    ]
 
 
 def seal(text: str, form: _Form) -> str:

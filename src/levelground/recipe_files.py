@@ -5,7 +5,6 @@ and ``origin``); a user's own file may name only what it changes, the rest is th
 """
 
 import dataclasses
-import tomllib
 from importlib import resources
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from levelground.config import Recipe
 from levelground.errors import ConfigError
+from levelground.reading import parse_toml, read_text
 
 
 def shipped_recipes() -> tuple[str, ...]:
@@ -43,16 +43,16 @@ def load_recipe(name: str = "default") -> Recipe:
             f"--recipe {name}: no such recipe. Give {', '.join(shipped_recipes())} or the path of a .toml."
         )
     try:
-        fields = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        fields = parse_toml(text)
+    except ValueError as error:
         raise ConfigError(f"{name}: no TOML ({error}). Mend the file.") from error
     return check_recipe(fields | {"name": name}, source=name)
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: unreadable recipe ({error}). Give a UTF-8 TOML file.") from error
 
 

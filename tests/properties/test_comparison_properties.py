@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from levelground.comparison.compatibility import Evaluated
 from levelground.comparison.results import RunPairResult
 from levelground.comparison.summaries import run_pair_results, score_set, sensitivity_rows, stack_counts
-from levelground.comparison.tables import escape_latex, escape_markdown
+from levelground.escaping import escape_latex, escape_markdown
 from levelground.metrics.named import parse_metric
 from levelground.metrics.scores import scorings
 from levelground.runs import Run

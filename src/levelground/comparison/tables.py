@@ -5,7 +5,6 @@ Nothing is computed here. Scores are fractions; an en dash (an empty cell in CSV
 
 import csv
 import io
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +12,7 @@ from functools import partial
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import Finding, Interval, MetricRow, PairResult, RunResult
 from levelground.comparison.text import between, count_of, metric_words, p_number, score, signed
+from levelground.escaping import csv_cell, escape_latex, escape_markdown
 from levelground.metrics.named import METRICS, class_kinds, overall_metrics
 from levelground.metrics.scores import Scoring
 
@@ -159,7 +159,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
     for row in rows:
-        writer.writerow("" if cell is None else cell for cell in row)
+        writer.writerow("" if cell is None else csv_cell(cell) for cell in row)
     return buffer.getvalue()
 
 
@@ -233,17 +233,6 @@ def _pipe_row(cells: Sequence[str], escape: Callable[[str], str]) -> str:
     return f"| {' | '.join(escape(cell) for cell in cells)} |"
 
 
-def escape_markdown(text: str) -> str:
-    r"""Escape text for Markdown: it is shown as it is, on one line, inside a table cell too.
-
-    Example:
-        >>> print(escape_markdown("a|b_c*<d>"))
-        a\|b\_c\*&lt;d>
-    """
-    one_line = re.sub(r"\s+", " ", text)
-    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", one_line).replace("<", "&lt;")
-
-
 def to_latex(comparison: Comparison) -> str:
     r"""Write a comparison's tables as LaTeX, with plain ``tabular`` and ``\hline``: no package is needed."""
     return latex_text(text_tables(comparison))
@@ -272,28 +261,3 @@ def latex_text(tables: Sequence[TextTable]) -> str:
 
 def _latex_row(cells: Sequence[str]) -> str:
     return f"{' & '.join(escape_latex(cell) for cell in cells)} \\\\"
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "Δ": r"$\Delta$",
-    "−": "$-$",
-    "–": "--",
-    "×": r"$\times$",
-    "[": "{[}",  # after a row's end these two would be taken for its options
-    "*": "{*}",
-} | {character: f"\\{character}" for character in "&%$#_{}"}
-
-
-def escape_latex(text: str) -> str:
-    r"""Escape text for LaTeX: it is set as it is.
-
-    Example:
-        >>> print(escape_latex("unet_s0 & 5 % −0.1"))
-        unet\_s0 \& 5 \% $-$0.1
-    """
-    return "".join(_LATEX.get(character, character) for character in re.sub(r"\s+", " ", text))

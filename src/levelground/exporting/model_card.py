@@ -11,6 +11,7 @@ from levelground.comparison.record import Comparison
 from levelground.comparison.text import MISSING, between, count_of, listing, per_cent, score
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import LevelgroundError
+from levelground.escaping import escape_markdown, visible
 from levelground.imagery.legend import hex_colour
 from levelground.metrics.named import METRICS, class_kinds, overall_metrics
 from levelground.models.spec import SPEC_FILE, ModelSpec, read_model_spec, write_spec
@@ -70,7 +71,7 @@ def card_text(run: Run, spec: ModelSpec) -> str:
     """
     dataset, comparison = _dataset(run), _scores(run)
     parts = [
-        FRONT + f"# {run.name}",
+        FRONT + f"# {escape_markdown(run.name)}",
         _summary(run, spec),
         *_loading(spec),
         *_outputs(spec),
@@ -102,7 +103,8 @@ def _scores(run: Run) -> Comparison | None:
 
 
 def _summary(run: Run, spec: ModelSpec) -> str:
-    words = f"`{run.arch}` with encoder `{run.encoder}` of segmentation_models_pytorch"
+    arch, encoder = (visible(name).replace("`", "'").replace("\n", " ") for name in (run.arch, run.encoder))
+    words = f"`{arch}` with encoder `{encoder}` of segmentation_models_pytorch"
     counts = f"{count_of(spec.bands, 'band')} in, {count_of(len(spec.outputs), 'class', 'classes')} out"
     made = "Its weights were adopted by levelground." if run.adopted else "Trained by levelground."
     return f"Land-cover segmentation: {words}, {counts}. {made}"
@@ -131,7 +133,7 @@ def _loading(spec: ModelSpec) -> list[str]:
 
 def _outputs(spec: ModelSpec) -> list[str]:
     classes = [spec.legend.classes[index] for index in spec.outputs]
-    rows = [f"| {n} | {c.name} | {hex_colour(c.colour)} | {c.index} |" for n, c in enumerate(classes)]
+    rows = [f"| {n} | {escape_markdown(c.name)} | {hex_colour(c.colour)} | {c.index} |" for n, c in enumerate(classes)]
     return ["## Outputs", _table("| output | class | colour | index in the legend |", "|---:|---|---|---:|", rows)]
 
 
@@ -158,7 +160,7 @@ def _data_rows(run: Run, dataset: Dataset | None) -> list[tuple[str, str]]:
     split = dataset.split
     sizes = [f"{len(split.train)} training", f"{len(split.val)} validation", f"{len(split.test)} test"]
     rule = split.text or split.rule
-    return [("Data", dataset.data.name), ("Scenes", f"{listing(sizes)}; {rule}")]
+    return [("Data", escape_markdown(dataset.data.name)), ("Scenes", escape_markdown(f"{listing(sizes)}; {rule}"))]
 
 
 def _recipe_rows(run: Run) -> list[tuple[str, str]]:
@@ -180,7 +182,7 @@ def _recipe_rows(run: Run) -> list[tuple[str, str]]:
     made = [f"{name} {card.versions[name]}" for name in ("levelground", "torch") if name in card.versions]
     if card.versions:
         rows.append(("Made with", ", ".join(made)))
-    return [(words, value) for words, value in rows if "None" not in value]
+    return [(words, escape_markdown(value)) for words, value in rows if "None" not in value]
 
 
 def _evaluation(comparison: Comparison | None) -> list[str]:
@@ -201,7 +203,7 @@ def _evaluation(comparison: Comparison | None) -> list[str]:
         rows.append(f"| {distance} | {score(boundary.mean)} | {between(boundary.interval)} |")
     shares = comparison.truth.class_share
     by_class = [
-        f"| {c.name} | {per_cent(shares[k])} | "
+        f"| {escape_markdown(c.name)} | {per_cent(shares[k])} | "
         + " | ".join(score(found.per_class(kind)[k]) for kind in class_kinds("official"))
         + " |"
         for k, c in enumerate(comparison.legend.classes)
@@ -225,7 +227,7 @@ def _limits(spec: ModelSpec, comparison: Comparison | None) -> list[str]:
     if spec.dtype is None:
         texts.append("The type of its pixels is unknown: the scale of its input is a guess.")
     texts.append("Other places, seasons and sensors than those of its scenes were not tried.")
-    return ["## Limits", "\n".join(f"- {text}" for text in texts)]
+    return ["## Limits", "\n".join(f"- {escape_markdown(text)}" for text in texts)]
 
 
 def _table(head: str, rule: str, rows: list[str]) -> str:

@@ -29,6 +29,7 @@ from levelground.imagery.layouts import (
     list_files,
 )
 from levelground.imagery.name_patterns import files_by_pattern
+from levelground.reading import open_raster
 from levelground.records import sha256_json
 
 _TYPES = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "float32": "Float32", "float64": "Float64"}
@@ -182,7 +183,7 @@ def _read_band(path: Path, name: str) -> _Band:
 
     try:
         with quietly():
-            raster = rasterio.open(path)
+            raster = open_raster(path)
     except rasterio.errors.RasterioError as error:
         raise SceneError(f"{path}: is damaged or is not a raster that can be read. Replace the file.") from error
     with raster:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import DiskError, SceneError, ShapeError, first_line
+from levelground.reading import open_raster
 from levelground.records import atomic_path
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ _quiet = threading.Lock()  # warning filters belong to the whole process
 CACHE_BYTES = 64 * 2**20
 """GDAL's cache of blocks while maps are read and written; its own default grows with the machine's memory."""
 
-MAX_TILE_BYTES = 2**30
-"""The largest tile or strip of a file, decoded: GDAL takes room for all of it, however small the window read."""
+MAX_TILE_BYTES = 2**30  # the largest tile or strip of a file, decoded: GDAL takes room for all of it
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ def bounded_cache(size: int = CACHE_BYTES, *, threads: bool = False, side_files:
     """
     import rasterio
 
-    pam, cores = "YES" if side_files else "NO", "ALL_CPUS" if threads else "1"
-    with rasterio.Env(GDAL_CACHEMAX=size, GDAL_NUM_THREADS=cores, GDAL_PAM_ENABLED=pam):
+    options = {"GDAL_NUM_THREADS": "ALL_CPUS" if threads else "1", "GDAL_PAM_ENABLED": "YES" if side_files else "NO"}
+    with rasterio.Env(GDAL_CACHEMAX=size, **options):
         yield
 
 
@@ -128,10 +128,10 @@ def _opened(source: Path | bytes, shown: Path) -> Iterator["DatasetReader"]:
     import rasterio
     from rasterio.io import MemoryFile
 
-    memory = MemoryFile(source) if isinstance(source, bytes) else None
+    memory, path = (MemoryFile(source), shown) if isinstance(source, bytes) else (None, source)
     try:
         with quietly():
-            raster = memory.open() if memory else rasterio.open(source)
+            raster = memory.open() if memory else open_raster(path)
             _ = raster.transform
         with raster:
             yield raster

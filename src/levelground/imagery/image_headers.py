@@ -13,9 +13,16 @@ from typing import Literal
 
 from levelground.errors import SceneError
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo, RasterInfo, read_info
+from levelground.reading import open_regular, read_bytes
 
 MAX_PIXELS = 89_478_485
 """The most pixels decoded at once (Pillow's limit too); larger rasters are read through windows."""
+
+MAX_JPEG_BYTES = 1 << 30
+"""The largest JPEG that is read: of the most pixels, at the best quality."""
+
+MAX_EXTRA_BYTES = 64 << 20
+"""The most bytes of a PNG beside its pixels: texts, profiles, palettes."""
 
 MAX_VALUES = 1 << 30
 """The most values decoded at once: pixels × bands."""
@@ -159,7 +166,7 @@ def file_stamp(path: Path) -> tuple[int, int] | None:
 def _read_header(path: Path, _stamps: tuple[tuple[int, int] | None, ...]) -> ImageHeader:
     """Read a header; the stamps of the file and of those beside it are arguments so that a changed one is read anew."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(1 << 16)
             if start.startswith(b"\xff\xd8\xff"):
                 return _with_place(_jpeg_header(start, path), path)
@@ -270,7 +277,7 @@ def _jpeg_header(start: bytes, path: Path) -> ImageHeader:
         try:
             height, width, space, _ = simplejpeg.decode_jpeg_header(start)
         except ValueError:  # metadata may push the frame beyond the bytes read so far
-            height, width, space, _ = simplejpeg.decode_jpeg_header(path.read_bytes())
+            height, width, space, _ = simplejpeg.decode_jpeg_header(read_bytes(path, MAX_JPEG_BYTES))
     except ValueError as error:
         raise SceneError(f"{path}: JPEG is truncated or damaged ({error}). Copy the file again.") from error
     if space in ("CMYK", "YCCK"):

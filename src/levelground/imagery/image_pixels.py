@@ -12,8 +12,17 @@ from numpy.typing import NDArray
 from levelground.errors import SceneError
 from levelground.imagery.colours import RGB
 from levelground.imagery.geotiff import Pixels, Window, read_memory, read_palette, read_window, read_window_and_mask
-from levelground.imagery.image_headers import ImageHeader, check_size, check_type, png_chunks, read_header
+from levelground.imagery.image_headers import (
+    MAX_EXTRA_BYTES,
+    MAX_JPEG_BYTES,
+    ImageHeader,
+    check_size,
+    check_type,
+    png_chunks,
+    read_header,
+)
 from levelground.imagery.validity import NodataMask, nodata_mask, nodata_rule
+from levelground.reading import open_regular, read_bytes
 from levelground.records import DAMAGED
 
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
@@ -183,7 +192,7 @@ def _decode_jpeg(path: Path, header: ImageHeader) -> NDArray[np.uint8]:
 
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            path.read_bytes(), colorspace="GRAY" if header.bands == 1 else "RGB"
+            read_bytes(path, MAX_JPEG_BYTES), colorspace="GRAY" if header.bands == 1 else "RGB"
         )
     except ValueError as error:
         raise SceneError(f"{path}: JPEG is truncated or damaged ({error}). Copy the file again.") from error
@@ -203,7 +212,7 @@ def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 def _decode_png(path: Path) -> tuple[Pixels, NDArray[np.uint8]]:
     """Decode a PNG: stored values ``(H, W, C)``, and its palette ``(256, 3)``, black where it has no entry."""
-    content = path.read_bytes()
+    content = _read_png(path)
     palette = np.zeros((256, 3), np.uint8)
     for kind, data in png_chunks(content, path):
         if kind == b"PLTE":
@@ -211,6 +220,21 @@ def _decode_png(path: Path) -> tuple[Pixels, NDArray[np.uint8]]:
             palette[: len(colours)] = colours
     # GDAL inflates a mask several times faster than OpenCV and Pillow do.
     return read_memory(content, shown=path), palette
+
+
+def _read_png(path: Path) -> bytes:
+    """Read a PNG as far as it could reach with its pixels stored uncompressed: a hole behind its end is not read.
+
+    Raises:
+        SceneError: It cannot be read, or is larger.
+    """
+    header = read_header(path)
+    most = 2 * header.height * (header.width * max(1, header.bands) * 2 + 1) + MAX_EXTRA_BYTES
+    try:
+        with open_regular(path) as file:
+            return file.read(most)
+    except OSError as error:
+        raise SceneError(f"{path}: cannot be read ({error.strerror}). Mend the file or its permissions.") from error
 
 
 def read_array(path: Path) -> NDArray[np.generic]:

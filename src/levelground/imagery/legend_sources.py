@@ -7,7 +7,6 @@ and the categories and attribute table of GDAL's ``.aux.xml``.
 import csv
 import io
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -18,6 +17,7 @@ from xml.etree import ElementTree
 from levelground.errors import LegendError
 from levelground.imagery.colours import RGB, distinct_colours
 from levelground.imagery.legend import MAX_CLASSES, Legend, LegendClass
+from levelground.reading import parse_toml, read_text
 
 _NO_DATA = re.compile(r"(no|without)[ _-]?data|nodata|unlabell?ed|masked", re.IGNORECASE)
 _NAME_COLUMNS = (
@@ -84,22 +84,22 @@ def read_legend(path: str | PathLike[str]) -> Legend:
     path = Path(path)
     try:
         if not path.exists() and str(path) in shipped_legends():
-            content = tomllib.loads(shipped_text(str(path)))
+            content = parse_toml(shipped_text(str(path)))
         elif path.suffix.lower() in _READERS:
             return legend_of_table(read_table(path), path)
         else:
-            content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            content = parse_toml(read_text(path, "utf-8-sig"))
     except OSError as error:
         raise LegendError(
             f"{path}: cannot be read ({error.strerror}). Give a legend file with --legend, or the name of one that "
             "levelground legends lists."
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise LegendError(f"{path}: is not TOML ({error}). See docs/legends.md for the form.") from error
     try:
         merge = content.pop("merge", [])
         if isinstance(base := content.pop("base", None), str):
-            content = tomllib.loads(shipped_text(base)) | {"name": path.stem} | content
+            content = parse_toml(shipped_text(base)) | {"name": path.stem} | content
         legend = Legend.from_json({"name": path.stem} | content)
         return merge_classes(legend, [merge] if isinstance(merge, str) else merge)
     except LegendError as error:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from levelground.errors import SceneError, first_line
 from levelground.imagery.geotiff import Pixels, RasterInfo, info_of, quietly, sample_windows
+from levelground.reading import open_raster
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -34,7 +35,7 @@ class RasterReader:
         self._lock = threading.Lock()
         try:
             with quietly():
-                self._raster: DatasetReader = rasterio.open(path)
+                self._raster: DatasetReader = open_raster(path)
             self.info: RasterInfo = info_of(self._raster, path)
         except (rasterio.errors.RasterioError, rasterio.errors.CRSError) as error:
             raise SceneError(f"{path}: is damaged or is not a raster that can be read. Replace the file.") from error

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import ClassIndexError
+from levelground.escaping import csv_cell
 from levelground.imagery.geotiff import RasterInfo
 from levelground.imagery.legend import IGNORE, Legend
 from levelground.imagery.raster_reader import RasterReader
@@ -253,6 +254,6 @@ def _read(path: Path) -> list[list[str]]:
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    csv.writer(text, lineterminator="\n").writerows([list(map(csv_cell, row)) for row in (header, *rows)])
     with atomic_path(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
