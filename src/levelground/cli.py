@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from levelground.config import Recipe
 
+_SHARED_LOAD = 0.4
+"""Load of the last minute, a core, from which on others are taken to use the machine."""
+
 USER_FAULT, OUR_FAULT, INTERRUPTED = 2, 1, 130
 
 
@@ -34,30 +37,40 @@ class Command:
         config: Name of its options class.
         summary: What it does, in one line.
         takes_recipe: Whether it has the flags of a recipe.
+        computes: Whether it runs a network, with threads.
         first: The flag that in Python is the first argument, where the command line takes it by name only.
     """
 
     config: str
     summary: str
     takes_recipe: bool = False
+    computes: bool = False
     first: str | None = None
 
 
 COMMANDS = {
-    "demo": Command("DemoConfig", "generate scenes and run a whole study on them; needs no data", takes_recipe=True),
+    "demo": Command(
+        "DemoConfig", "generate scenes and run a whole study on them; needs no data", takes_recipe=True, computes=True
+    ),
     "study": Command(
-        "StudyConfig", "prepare, train every arch x seed, evaluate, compare, report", takes_recipe=True, first="data"
+        "StudyConfig",
+        "prepare, train every arch x seed, evaluate, compare, report",
+        takes_recipe=True,
+        computes=True,
+        first="data",
     ),
     "prepare": Command("PrepareConfig", "find and verify scenes, split them, decode them once", first="data"),
-    "train": Command("TrainConfig", "train one architecture on a prepared study", takes_recipe=True),
+    "train": Command("TrainConfig", "train one architecture on a prepared study", takes_recipe=True, computes=True),
     "adopt": Command("AdoptConfig", "make a run of another tool's weights or predicted masks"),
-    "evaluate": Command("EvaluateConfig", "count what runs get right and wrong, scene by scene"),
+    "evaluate": Command("EvaluateConfig", "count what runs get right and wrong, scene by scene", computes=True),
     "compare": Command("CompareConfig", "scores, intervals and verdicts from the counts of two or more runs"),
     "benchmark": Command("BenchmarkConfig", "models x data sets on one page, from the comparisons of several studies"),
     "report": Command("ReportConfig", "one offline HTML page and the figures of a comparison"),
-    "predict": Command("PredictConfig", "predict class maps of images and rasters of any size"),
+    "predict": Command("PredictConfig", "predict class maps of images and rasters of any size", computes=True),
     "legends": Command("LegendsConfig", "list the shipped legends, or print one as a file to start from"),
-    "export": Command("ExportConfig", "a run's model as an ONNX file or SMP folder, checked against the run"),
+    "export": Command(
+        "ExportConfig", "a run's model as an ONNX file or SMP folder, checked against the run", computes=True
+    ),
 }
 
 
@@ -174,6 +187,8 @@ def _run_command(name: str, arguments: list[str]) -> None:
     if command is None:
         raise ConfigError(f"{name}: no such command. Commands: {', '.join(COMMANDS)}.")
     module = importlib.import_module(f"levelground.commands.{name}")
+    if command.computes:
+        wait_passively_if_shared()
     if command.takes_recipe:
         resumed = _value_of("--resume", arguments) if name == "train" else None
         recipe = initial_recipe(_value_of("--recipe", arguments), None if resumed is None else Path(resumed))
@@ -183,6 +198,22 @@ def _run_command(name: str, arguments: list[str]) -> None:
             # The recipe's fields come first, so that flags given beside it win.
             arguments = [*recipe_flags(recipe), *arguments]
     getattr(module, name)(_parse(name, getattr(module, command.config), arguments, module.__doc__))
+
+
+def wait_passively_if_shared() -> None:
+    """Let OpenMP's threads sleep while they wait where other processes use this machine, and say so in one line.
+
+    By default they spin, which on a shared machine takes the cores from the thread that they wait for. The setting
+    holds for a libgomp that is loaded afterwards; results do not depend on it. A user's own ``OMP_WAIT_POLICY`` stays.
+    """
+    if "OMP_WAIT_POLICY" in os.environ or "torch" in sys.modules or not hasattr(os, "getloadavg"):
+        return
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load >= _SHARED_LOAD * cores:
+        from levelground.console import say
+
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        say(f"Other processes use this machine (load {load:.1f} on {cores} cores): threads wait without spinning.")
 
 
 def _parse(name: str, config: type[object], arguments: list[str], description: str | None) -> object:

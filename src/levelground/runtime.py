@@ -1,9 +1,11 @@
 """Where and how tensors are computed: device, precision, memory format, threads, processes (Lightning Fabric)."""
 
+import ctypes
 import dataclasses
 import logging
 import os
 import platform
+import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -133,6 +135,8 @@ def make_runtime(
         ConfigError: The device is not there, or there are fewer than processes.
     """
     name = _present_device(device)
+    if name == "cpu":
+        reuse_freed_memory()
     kind: Literal["fp32", "bf16"] = _native_precision(name) if precision == "auto" else precision
     if name == "cuda":
         torch.set_float32_matmul_precision("high")
@@ -148,6 +152,30 @@ def make_runtime(
     threads = threads or max(1, available_cores() // devices)
     torch.set_num_threads(threads)
     return Runtime(fabric, kind, threads, deterministic or name == "cpu")
+
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+"""Parameters of glibc's ``mallopt``, by their numbers in ``malloc.h``."""
+
+
+def reuse_freed_memory() -> bool:
+    """Let glibc keep freed memory for the next allocation, where it would give large blocks back to the kernel at once.
+
+    Each activation of a network is such a block, and the kernel maps and clears its pages anew in every step
+    (``benchmarks/page_faults.py``). No value that is computed changes.
+
+    Returns:
+        Whether it was done: on Linux with glibc, unless the user set malloc's own variables or another allocator.
+    """
+    own = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD"}
+    if sys.platform != "linux" or own & os.environ.keys() or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is None or platform.libc_ver()[0] != "glibc":
+        return False
+    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 16 << 20))
+    done: list[int] = [mallopt(parameter, value) for parameter, value in settings]
+    return 0 not in done
 
 
 def require_determinism() -> None:
