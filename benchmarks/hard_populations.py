@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from populations import COUNTED, EASE, METRIC, K
 
+from levelground.comparison.caveats import RARE_GROUPS
 from levelground.metrics import Metric
+from levelground.statistics import differences
 
 N = 4000
 PRESENCE = np.array([0.95, 0.9, 0.8, 0.9, 0.7, 0.7])
@@ -170,3 +172,29 @@ class Family:
         logits = self._group[ids] + (self._lead + rng.normal(0, 1, runs) * self._scatter)[:, None, None]
         logits = logits + rng.normal(0, RUN_NOISE, (runs, groups, K))
         return confusions(np.random.default_rng(4), self._area[ids], logits)
+
+
+def coverage_by_presence(law: str, groups: int, sets: int = 300) -> dict[str, tuple[float, float]]:
+    """Split the coverage of Δ by the groups that hold the rarest class, as the warnings of the page do.
+
+    Returns:
+        For ``absent``, ``1 to 4 groups`` (both are warned of) and ``5 or more`` (silent) the share of the test sets and
+        the coverage in them.
+    """
+    pair, rng = hard_pair(law, groups), np.random.default_rng(5)
+    found: dict[str, list[bool]] = {}
+    for row in pair.draw(rng, sets, groups):
+        counts = pair.counts[:, row].astype(np.int64)
+        least = int((counts[0].sum(axis=-1) > 0).sum(axis=0)[COUNTED].min())
+        kind = "absent" if not least else "1 to 4 groups" if least < RARE_GROUPS else "5 or more"
+        ends = differences(counts, [str(number) for number in range(groups)], pair.metric, COUNTED)[0].interval
+        found.setdefault(kind, []).append(ends is not None and ends[0] <= pair.truth <= ends[1])
+    return {kind: (len(held) / sets, float(np.mean(held))) for kind, held in sorted(found.items())}
+
+
+if __name__ == "__main__":
+    for percentage in ("2.5", "4", "10"):
+        for number in (20, 81):
+            rates = coverage_by_presence(f"rare {percentage}", number)
+            texts = [f"{kind}: {share:.2f} of the sets, covered {held:.2f}" for kind, (share, held) in rates.items()]
+            print(f"class in {percentage} % of the groups, {number} groups: {'; '.join(texts)}")

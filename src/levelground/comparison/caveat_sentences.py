@@ -68,11 +68,11 @@ def _rare_classes(fact: caveats.RareClasses) -> str:
     ]
     return ngettext(
         "%(classes)s occurs in fewer than %(least)s of %(groups)s groups: each run's own interval is too narrow, "
-        "because other scenes may not contain this class, and so are intervals of differences between runs that "
-        "predict it unlike well.",
+        "because other scenes may not contain this class. Differences between runs that predict it unlike well rest on "
+        "these few groups.",
         "%(classes)s occur in fewer than %(least)s of %(groups)s groups: each run's own interval is too narrow, "
-        "because other scenes may not contain these classes, and so are intervals of differences between runs that "
-        "predict them unlike well.",
+        "because other scenes may not contain these classes. Differences between runs that predict them unlike well "
+        "rest on these few groups.",
         len(classes),
         classes=listing(classes),
         least=whole(caveats.RARE_GROUPS),

@@ -168,9 +168,11 @@ def _never_predicted_uncounted(fact: descriptions.NeverPredictedUncounted) -> st
 def _absent_classes(fact: descriptions.AbsentClasses) -> str:
     return ngettext(
         "The %(split)s scenes have no true pixels of %(classes)s. This class has no IoU and is in no mean; pixels "
-        "predicted as this class count as misses of the true classes.",
+        "predicted as this class count as misses of the true classes. Verdicts do not speak of it: scenes that hold it "
+        "may give another order, and no interval allows for that.",
         "The %(split)s scenes have no true pixels of %(classes)s. These classes have no IoU and are in no mean; pixels "
-        "predicted as these classes count as misses of the true classes.",
+        "predicted as these classes count as misses of the true classes. Verdicts do not speak of them: scenes that "
+        "hold them may give another order, and no interval allows for that.",
         len(fact.classes),
         split=fact.split,
         classes=listing([class_word(name) for name in fact.classes.values()]),
