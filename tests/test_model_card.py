@@ -136,7 +136,7 @@ def test_a_card_is_the_same_each_time_and_names_no_folder(tmp_path: Path) -> Non
     assert (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) == (text, before)
     again = build_study(tmp_path / "again")
     other = train(small_spec(again), again, again.folder)
-    evaluate_run(other, again, "test", runtime=RUNTIME)
+    other = evaluate_run(other, again, "test", runtime=RUNTIME)
     assert text_of(other) == text
 
 
