@@ -334,6 +334,7 @@ def evaluate(
     split: Literal["test", "val"] = "test",
     on: str | PathLike[str] | None = None,
     class_map: str | Sequence[str] = (),
+    code: str | Sequence[str] = (),
     tile: int | None = None,
     halo: int | None = None,
     batch: int | None = None,
@@ -354,6 +355,8 @@ def evaluate(
             RUN-from-STUDY, keep their normalisation, and are evaluated on its scenes.
         class_map (str | Sequence[str]): With ``on``: THEIRS=OURS for classes of the runs,
             by name or number, that have another name there; several may become one.
+        code (str | Sequence[str]): Code of runs whose network is your own, FILE.py:FUNCTION
+            each; it runs only where it is named.
         tile (int | None): Side of a tile, px, a multiple of 32; 0 takes whole scenes; None
             takes the model's.
         halo (int | None): Half of the overlap of neighbouring tiles, px; None takes the
@@ -377,6 +380,7 @@ def export(
     run: str | PathLike[str],
     *,
     to: Literal["onnx", "smp"] | Sequence[Literal["onnx", "smp"]] = ("onnx",),
+    code: str | None = None,
     tile: int | None = None,
     gsd: float | None = None,
     overwrite: bool = False,
@@ -389,6 +393,8 @@ def export(
         to (Literal['onnx', 'smp'] | Sequence[Literal['onnx', 'smp']]): Formats: onnx (one
             file, for QGIS, geodeep and onnxruntime), smp (a folder for
             smp.from_pretrained).
+        code (str | None): Code of a run whose network is your own, FILE.py:FUNCTION; it
+            runs only where it is named.
         tile (int | None): Height and width of the ONNX file's input, px, a multiple of 32;
             None takes what the run was trained on.
         gsd (float | None): Ground sample distance of the training images, metres a pixel;
@@ -447,6 +453,7 @@ def predict(
     legend: str | PathLike[str] | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
+    code: str | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     threads: int | None = None,
@@ -499,6 +506,8 @@ def predict(
         mean (float | Sequence[float] | None): Band means that another tool's model expects,
             in the units of the pixels.
         std (float | Sequence[float] | None): Band deviations likewise.
+        code (str | None): Code of a run whose network is your own, FILE.py:FUNCTION; it
+            runs only where it is named.
         device (Literal['auto', 'cpu', 'cuda', 'mps']): Where to compute; auto takes CUDA,
             then MPS, then the CPU.
         precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
@@ -747,7 +756,8 @@ def study(
         download (Literal['kaggle'] | None): Fetch DeepGlobe with kagglehub first, where you
             have access.
         archs (str | Sequence[str]): Architectures: unet unetplusplus fpn pspnet deeplabv3
-            deeplabv3plus linknet manet pan upernet segformer dpt.
+            deeplabv3plus linknet manet pan upernet segformer dpt; or FILE.py:FUNCTION for a
+            network of your own, hf:FOLDER_OR_NAME for one of transformers.
         seeds (int | Sequence[int]): Seeds: each architecture is trained once with each. Two
             or more let verdicts speak of architectures.
         twins (bool): Negative control: train each architecture under a second name too,
@@ -881,7 +891,8 @@ def train(
         study (path | None): Study folder that levelground prepare made; not needed with
             ``resume``.
         arch (str | None): Architecture: unet unetplusplus fpn pspnet deeplabv3
-            deeplabv3plus linknet manet pan upernet segformer dpt.
+            deeplabv3plus linknet manet pan upernet segformer dpt; or FILE.py:FUNCTION for a
+            network of your own, hf:FOLDER_OR_NAME for one of transformers.
         seed (int | None): Seed of the initial weights and of every crop; none is 0.
         resume (path | None): Run folder to go on with, exactly as its card says; nothing
             else need be given.

@@ -174,7 +174,8 @@ class StudyOptions:
     """Which models a study trains, and the question that it asks of them."""
 
     archs: Annotated[tuple[str, ...], Field(min_length=1)] = ("pspnet", "unet", "fpn")
-    """Architectures: unet unetplusplus fpn pspnet deeplabv3 deeplabv3plus linknet manet pan upernet segformer dpt."""
+    """Architectures: unet unetplusplus fpn pspnet deeplabv3 deeplabv3plus linknet manet pan upernet segformer dpt;
+    or FILE.py:FUNCTION for a network of your own, hf:FOLDER_OR_NAME for one of transformers."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """Seeds: each architecture is trained once with each. Two or more let verdicts speak of architectures."""
     twins: bool = False

@@ -225,6 +225,8 @@ class RunCard(OpenRecord):
     adopted_from: AdoptionRecord | None = None
     transferred_from: TransferRecord | None = None
     """Where it was trained, if on another data set."""
+    code_sha256: StrictStr | None = None
+    """Hash of the file of the network's own code."""
     known_as: Annotated[StrictStr, Field(min_length=1)] | None = None
     """Architecture that an adopted run is a training of, as ``adopt --as`` named it."""
     steps_done: StrictInt | None = None
@@ -408,7 +410,8 @@ def run_name(arch: str, encoder: str, seed: int) -> str:
         'unet-tf_efficientnet_lite0-s0'
     """
     safe = re.sub(r"[^A-Za-z0-9_.]+", "-", encoder.removeprefix("tu-")).strip("-.")
-    return f"{arch}-{safe}-s{seed}"
+    known = re.sub(r"[^A-Za-z0-9_.+]+", "-", arch).strip("-.")
+    return f"{known}-s{seed}" if encoder == "none" else f"{known}-{safe}-s{seed}"
 
 
 def read_study(folder: Path) -> StudyRecord:

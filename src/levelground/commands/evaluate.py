@@ -29,6 +29,8 @@ class EvaluateConfig:
     class_map: tuple[str, ...] = ()
     """With --on: THEIRS=OURS for classes of the runs, by name or number, that have another name there; several may
     become one."""
+    code: tuple[str, ...] = ()
+    """Code of runs whose network is your own, FILE.py:FUNCTION each; it runs only where it is named."""
     tiles: tyro.conf.OmitArgPrefixes[TileOptions] = TileOptions()
     device_options: DeviceGroup = DeviceOptions()
 
@@ -55,11 +57,14 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     from levelground.evaluation.evaluate import check_evaluable, evaluate_run
     from levelground.evaluation.transfer import transfer_run
     from levelground.exporting.model_card import write_model_card
+    from levelground.models.own_networks import name_network
     from levelground.models.spec import run_geometry
     from levelground.records import one_writer
     from levelground.runtime import open_runtime
     from levelground.tile_geometry import choose_geometry
 
+    for source in config.code:
+        name_network(source)
     if dataset.split.folds:
         raise ConfigError(_about_folds(dataset.folder, len(dataset.split.folds)))
     for run in runs:

@@ -18,6 +18,8 @@ class ExportConfig:
     """Folder of a finished or adopted run."""
     to: Annotated[tuple[ExportFormat, ...], Field(min_length=1)] = ("onnx",)
     """Formats: onnx (one file, for QGIS, geodeep and onnxruntime), smp (a folder for smp.from_pretrained)."""
+    code: str | None = None
+    """Code of a run whose network is your own, FILE.py:FUNCTION; it runs only where it is named."""
     options: tyro.conf.OmitArgPrefixes[ExportOptions] = ExportOptions()
 
 
@@ -44,7 +46,12 @@ def export(config: ExportConfig) -> list[Path]:
         raise ModelError("--to onnx: onnxscript is not installed. pip install 'levelground[export]'")
     # Torch, which the rest needs, takes seconds.
     from levelground.exporting.export import export_run, refuse_existing
+    from levelground.models.own_networks import is_own, name_network
 
+    if "smp" in config.to and is_own(run.arch):
+        raise ModelError(f"--to smp: {run.arch} is not of segmentation_models_pytorch. Give --to onnx.")
+    if config.code is not None:
+        name_network(config.code)
     if not config.options.overwrite:
         refuse_existing(run, config.to)
     return [export_run(run, to, config.options) for to in dict.fromkeys(config.to)]

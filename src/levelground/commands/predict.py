@@ -30,6 +30,8 @@ class PredictConfig:
     """Band means that another tool's model expects, in the units of the pixels."""
     std: tuple[float, ...] | None = None
     """Band deviations likewise."""
+    code: str | None = None
+    """Code of a run whose network is your own, FILE.py:FUNCTION; it runs only where it is named."""
     device_options: DeviceGroup = DeviceOptions()
 
 
@@ -55,9 +57,12 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
         )
     find_inputs(config.inputs, config.out, config.prediction)  # torch, which the rest needs, takes seconds
     from levelground.models.loading import open_model
+    from levelground.models.own_networks import name_network
     from levelground.prediction.predict import predict_maps
     from levelground.runtime import open_runtime
 
+    if config.code is not None:
+        name_network(config.code)
     runtime = open_runtime(config.device_options)
     model = open_model(config.model, runtime, legend=config.legend, mean=config.mean, std=config.std)
     return predict_maps(model, config.inputs, config.out, config.prediction, runtime)

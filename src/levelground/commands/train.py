@@ -18,7 +18,8 @@ class TrainConfig:
     study: tyro.conf.Positional[Path | None] = None
     """Study folder that levelground prepare made; not needed with --resume."""
     arch: str | None = None
-    """Architecture: unet unetplusplus fpn pspnet deeplabv3 deeplabv3plus linknet manet pan upernet segformer dpt."""
+    """Architecture: unet unetplusplus fpn pspnet deeplabv3 deeplabv3plus linknet manet pan upernet segformer dpt;
+    or FILE.py:FUNCTION for a network of your own, hf:FOLDER_OR_NAME for one of transformers."""
     seed: Seed | None = None
     """Seed of the initial weights and of every crop; none is 0."""
     resume: Path | None = None
@@ -79,6 +80,7 @@ def _start(config: TrainConfig, study: Path, arch: str) -> Run:
 def _resume(config: TrainConfig, folder: Path) -> Run:
     """Resume a run as its card says, where the flags do not contradict it."""
     from levelground.datasets.dataset import read_dataset
+    from levelground.models.own_networks import is_own, name_network
     from levelground.records import one_writer
     from levelground.runs import read_run
     from levelground.runtime import open_runtime
@@ -94,6 +96,8 @@ def _resume(config: TrainConfig, folder: Path) -> Run:
     )
 
     run = read_run(folder.resolve())
+    if config.arch is not None and is_own(config.arch):
+        name_network(config.arch)
     check_overrides(run, Overrides(config.study, config.arch, config.seed, config.recipe, config.budget))
     dataset = read_dataset(run.study)
     check_data(run, dataset)

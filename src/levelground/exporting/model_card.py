@@ -14,6 +14,7 @@ from levelground.errors import LevelgroundError
 from levelground.escaping import escape_markdown, visible
 from levelground.imagery.legend import hex_colour
 from levelground.metrics.named import METRICS, class_kinds, overall_metrics
+from levelground.models.own_networks import is_own
 from levelground.models.spec import SPEC_FILE, ModelSpec, read_model_spec, write_spec
 from levelground.records import atomic_path
 from levelground.runs import Run
@@ -105,6 +106,8 @@ def _scores(run: Run) -> Comparison | None:
 def _summary(run: Run, spec: ModelSpec) -> str:
     arch, encoder = (visible(name).replace("`", "'").replace("\n", " ") for name in (run.arch, run.encoder))
     words = f"`{arch}` with encoder `{encoder}` of segmentation_models_pytorch"
+    if is_own(run.arch):
+        words = f"`{arch}`, " + ("of transformers" if arch.startswith("hf:") else "of its own code")
     counts = f"{count_of(spec.bands, 'band')} in, {count_of(len(spec.outputs), 'class', 'classes')} out"
     made = "Its weights were adopted by levelground." if run.adopted else "Trained by levelground."
     return f"Land-cover segmentation: {words}, {counts}. {made}"
@@ -113,6 +116,8 @@ def _summary(run: Run, spec: ModelSpec) -> str:
 def _loading(spec: ModelSpec) -> list[str]:
     """Write five lines of Python that load the model and run it; a test runs them."""
     side = spec.geometry.tile or 512
+    if is_own(spec.arch):
+        return _loading_own(spec)
     mean, std = ([round(value, 6) for value in values] for values in (spec.mean, spec.std))
     lines = [
         "import segmentation_models_pytorch as smp, torch",
@@ -128,6 +133,17 @@ def _loading(spec: ModelSpec) -> list[str]:
         "```python\n" + "\n".join(lines) + "\n```",
         "Or run it over whole rasters, normalisation and tiles included: `levelground predict` takes this folder. "
         f"Tiles of {side} px; height and width are multiples of 32. Ground sample distance: {scale}.",
+    ]
+
+
+def _loading_own(spec: ModelSpec) -> list[str]:
+    """Write how to load a model that segmentation_models_pytorch does not have."""
+    arch = visible(spec.arch).replace("`", "'").replace("\n", " ")
+    code = "" if arch.startswith("hf:") else f" --code {arch}"
+    return [
+        "## Load it",
+        "`model.safetensors` holds the weights under the network's own names; code or configuration lie beside it. "
+        f"Normalisation and classes are in `{SPEC_FILE}`. `levelground predict RUN IMAGES{code}` runs it over rasters.",
     ]
 
 

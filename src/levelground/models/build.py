@@ -15,8 +15,10 @@ from pydantic import JsonValue
 from torch import nn
 
 from levelground.config import Recipe
+from levelground.console import say
 from levelground.errors import ModelError, first_line
 from levelground.models.model import Model
+from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, card_name, is_own, make_own
 from levelground.models.pretrained import adapt_bands, load_encoder_weights, resolve_source
 from levelground.models.spec import ModelSpec, full_scale
 from levelground.records import sha256_json
@@ -40,9 +42,11 @@ def canonical_arch(arch: str) -> str:
         >>> canonical_arch("U-Net++".lower().replace("-", "")), canonical_arch("deeplab")
         ('unetplusplus', 'deeplabv3')
     """
+    if is_own(arch):
+        return card_name(arch)
     name = ALIASES.get(arch.lower(), arch.lower())
     if name not in smp.MODEL_ARCHITECTURES_MAPPING:
-        raise ModelError(f"{arch}: no such architecture. Known: {', '.join(arch_names())}.")
+        raise ModelError(f"{arch}: no such architecture. Known: {', '.join(arch_names())}, FILE.py:FUNCTION, hf:NAME.")
     return name
 
 
@@ -60,6 +64,8 @@ def create_network(
     Raises:
         ModelError: There is no such pair; the message has the remedy.
     """
+    if is_own(arch):
+        return make_own(arch, bands, n_outputs)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the libraries' advice to their own users
@@ -91,6 +97,8 @@ def _near_encoders(encoder: str) -> str:
 
 def create_on_meta(arch: str, encoder: str, bands: int, n_outputs: int) -> nn.Module:
     """Make a network whose tensors have shapes and no values; a few encoders read values while they are built."""
+    if is_own(arch):  # its code may read files and values
+        return create_network(arch, encoder, bands, n_outputs).to("meta")
     try:
         with torch.device("meta"):
             return create_network(arch, encoder, bands, n_outputs)
@@ -116,8 +124,15 @@ def build_model(spec: ModelSpec, recipe: Recipe, *, seed: int) -> Model:
     arch, bands, n_outputs = canonical_arch(spec.arch), spec.bands, len(spec.outputs)
     torch.manual_seed(seed)
     network = create_network(arch, spec.encoder, bands, n_outputs)
-    source = resolve_source(spec.encoder, recipe.encoder_weights)
     mean, std, origin = spec.mean, spec.std, "none"
+    if is_own(arch):
+        if recipe.freeze_encoder_children:
+            raise ModelError(f"{arch}: has no encoder whose children could be frozen. Leave the flag away.")
+        if recipe.normalise == "none":
+            mean, std = (0.0,) * bands, (full_scale(spec.dtype),) * bands
+        own = dataclasses.replace(spec, arch=arch, encoder=OWN_ENCODER, mean=mean, std=std)
+        return Model(own, network, encoder_weights=origin)
+    source = resolve_source(spec.encoder, recipe.encoder_weights)
     # PSPNet and others use fewer encoder stages than five, and some dilate them: the names to meet are their own.
     expected = _encoder(network).state_dict()
     three = expected if bands == 3 else _encoder(create_network(arch, spec.encoder, 3, n_outputs)).state_dict()
@@ -163,10 +178,13 @@ def check_trainable(spec: ModelSpec, *, batch: int) -> None:
     if tile % MULTIPLE:
         near = max(MULTIPLE, round(tile / MULTIPLE) * MULTIPLE)
         raise ModelError(f"--tile {tile}: not a multiple of {MULTIPLE}. Give --tile {near}.")
+    where = arch if is_own(arch) else where
     network = create_on_meta(arch, spec.encoder, spec.bands, len(spec.outputs)).train()
     try:
         with torch.device("meta"):
             network(torch.empty(batch, spec.bands, tile, tile))
+    except ModelError:
+        raise
     except Exception as error:
         # The layers raise ValueError, RuntimeError or AssertionError for shapes that do not work.
         reason = first_line(error)
@@ -174,8 +192,13 @@ def check_trainable(spec: ModelSpec, *, batch: int) -> None:
             raise ModelError(
                 f"{where}: cannot train at batch 1 (it normalises over one value). Give --batch 2."
             ) from error
-        remedy = _tile_remedy(reason, tile)
+        if is_own(arch) and "meta" in reason.lower():
+            return  # it computes with values; the first step will tell
+        remedy = "Mend its code" if ".py:" in arch else _tile_remedy(reason, tile)
         raise ModelError(f"{where}: cannot run on tiles of {tile} px ({reason}). {remedy}.") from error
+    if isinstance(network, OwnNetwork) and network.resized_from is not None:
+        height, width = network.resized_from
+        say(f"{arch}: gives {height} × {width} px of {tile}; resized to the tile, bilinear.")
 
 
 def _tile_remedy(reason: str, tile_px: int) -> str:

@@ -12,6 +12,7 @@ from levelground.models.build import create_network
 from levelground.models.checkpoints import WEIGHTS_FILE, read_state
 from levelground.models.model import Model, Overrides, TwoClasses, described_model
 from levelground.models.onnx_backend import open_onnx
+from levelground.models.own_networks import is_own, load_own
 from levelground.models.pretrained import fit_state
 from levelground.models.smp_backend import open_smp, read_smp_config
 from levelground.models.spec import read_model_spec
@@ -85,6 +86,12 @@ def load_model(run: Run) -> Model:
             f"Restore it from a copy, or {again} anew."
         )
     outputs = run.card.outputs
+    if is_own(spec.arch):
+        own = load_own(spec.arch, folder, spec.bands, len(outputs), code_sha256=run.card.code_sha256)
+        state = fit_state(read_state(folder), own.network.state_dict(), source=str(folder), part="network")
+        own.network.load_state_dict(state)
+        network = own if spec.outputs == outputs else SummedOutputs(own, outputs)
+        return described_model(spec, network.eval(), digest)
     config = read_smp_config(folder)
     single = config is not None and config.n_outputs == 1 and len(outputs) == 2
     options = config.options if config is not None and config.arch == spec.arch else None

@@ -27,6 +27,7 @@ from levelground.models.model import (
     described_model,
     external_digest,
 )
+from levelground.models.own_networks import OwnNetwork
 from levelground.models.pretrained import fit_state, normalisation
 from levelground.models.spec import SPEC_FILE, ModelSpec, parse_spec
 from levelground.records import sha256_file, sha256_json
@@ -66,6 +67,9 @@ def _save_network(network: nn.Module, folder: Path) -> None:
     from safetensors import SafetensorError
 
     try:
+        if isinstance(network, OwnNetwork):
+            network.save(folder)
+            return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             network.save_pretrained(folder)  # type: ignore[operator]

@@ -17,6 +17,7 @@ from levelground.console import say
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import ConfigError, RecordError, TrainingError
 from levelground.models.build import canonical_arch, measure_size
+from levelground.models.own_networks import name_network, named_sources
 from levelground.runs import BudgetRecord, ParametersRecord, RecipeRecord, Run, RunCard, read_run, write_card
 from levelground.runtime import Runtime, versions
 from levelground.training.batches import BatchSource
@@ -26,6 +27,7 @@ from levelground.training.run_spec import (
     RunSpec,
     TrainingJob,
     build_initial_model,
+    code_sha256,
     default_workers,
     find_run,
     identity,
@@ -86,7 +88,7 @@ def _train_in(
         card = dataclasses.replace(run.card, status="training")
         _say_changes(card, runtime)
     write_card(folder, card)
-    broadcast_job(runtime, JobRequest(spec, dataset.folder, folder, options))
+    broadcast_job(runtime, JobRequest(spec, dataset.folder, folder, options, named_sources()))
     train(job, card)
     return read_run(folder)
 
@@ -99,11 +101,15 @@ class JobRequest:
     study: Path
     folder: Path
     options: RunOptions
+    own: tuple[str, ...] = ()
+    """Networks that the user named."""
 
 
 def worker_job(request: object, runtime: Runtime) -> TrainingJob:
     """Make the job that the main process asks for; the run card holds its number of steps."""
     assert isinstance(request, JobRequest)
+    for source in request.own:
+        name_network(source)
     dataset, run = read_dataset(request.study), read_run(request.folder)
     return make_job(request.spec, dataset, request.folder, runtime, run, request.options)
 
@@ -256,6 +262,7 @@ def new_card(job: TrainingJob, spec: RunSpec) -> RunCard:
         parameters=ParametersRecord(total=size.total, used=size.used, trainable=size.trainable),
         macs_per_megapixel=size.macs_per_megapixel,
         identity=identity(spec, dataset),
+        code_sha256=code_sha256(spec),
     )
 
 

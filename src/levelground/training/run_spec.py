@@ -13,6 +13,7 @@ from levelground.datasets.dataset import Dataset
 from levelground.errors import RecordError
 from levelground.models.build import build_model, canonical_arch, check_trainable
 from levelground.models.model import Model
+from levelground.models.own_networks import OWN_ENCODER, is_own, name_network, named_arch
 from levelground.models.pretrained import resolve_source, source_identity
 from levelground.models.spec import dataset_spec, numbered_spec
 from levelground.records import sha256_json
@@ -61,6 +62,8 @@ def check_run_spec(spec: RunSpec, *, bands: int, n_outputs: int, processes: int 
         ConfigError: The batch cannot be divided among the processes.
         ModelError: Architecture, encoder, batch or tile do not go together.
     """
+    if is_own(spec.arch):
+        name_network(spec.arch)
     batch = len(process_slots(spec.recipe.batch, 0, processes))
     tile = spec.recipe.tile or 512  # whole scenes are larger than any layer asks for
     zeros, ones = [0.0] * bands, [1.0] * bands
@@ -76,7 +79,7 @@ def build_initial_model(spec: RunSpec, dataset: Dataset) -> Model:
         spec.arch,
         recipe.encoder,
         output_classes(recipe, dataset),
-        name=run_name(canonical_arch(spec.arch), recipe.encoder, spec.seed),
+        name=run_name(canonical_arch(spec.arch), _encoder(spec), spec.seed),
         geometry=TileGeometry(recipe.tile, recipe.halo, recipe.batch),
     )
     return build_model(model_spec, recipe, seed=spec.seed)
@@ -94,8 +97,19 @@ def identity(spec: RunSpec, dataset: Dataset) -> str:
             "recipe": fields,
             "budget": spec.budget.describe(spec.recipe),
             "data": dataset.digest(),
+            **({"code": code_sha256(spec)} if code_sha256(spec) else {}),
         }
     )
+
+
+def code_sha256(spec: RunSpec) -> str | None:
+    """Return the hash of the code of a network of the user's own; ``None`` for others."""
+    return named_arch(canonical_arch(spec.arch)).code_sha256 if is_own(spec.arch) else None
+
+
+def _encoder(spec: RunSpec) -> str:
+    """Return the encoder as run cards name it: the recipe's, or none for a network without."""
+    return OWN_ENCODER if is_own(spec.arch) else spec.recipe.encoder
 
 
 def find_run(spec: RunSpec, dataset: Dataset, study: Path) -> tuple[Path, Run | None]:
@@ -106,7 +120,7 @@ def find_run(spec: RunSpec, dataset: Dataset, study: Path) -> tuple[Path, Run | 
     Raises:
         RecordError: Both names are taken by other runs.
     """
-    name = run_name(canonical_arch(spec.arch) + ("-twin" if spec.twin else ""), spec.recipe.encoder, spec.seed)
+    name = run_name(canonical_arch(spec.arch) + ("-twin" if spec.twin else ""), _encoder(spec), spec.seed)
     wanted = identity(spec, dataset)
     for candidate in (name, f"{name}-{wanted[:8]}"):
         folder = runs_folder(study) / candidate

@@ -1,0 +1,179 @@
+"""Networks of the user's own, of torchvision and of transformers: trained, loaded and compared like any other."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from levelground.config import Budget, Recipe, StudyOptions
+from levelground.datasets.dataset import Dataset
+from levelground.errors import ModelError
+from levelground.models import own_networks
+from levelground.models.build import check_trainable
+from levelground.models.loading import load_model
+from levelground.models.own_networks import card_name, main_output, make_own, name_network
+from levelground.models.spec import numbered_spec
+from levelground.pipeline import run_study
+from levelground.runs import list_runs
+from levelground.runtime import make_runtime
+from levelground.tile_geometry import TileGeometry
+
+CODE = """
+from torch import nn
+import torchvision
+
+class Tiny(nn.Module):
+    def __init__(self, in_channels, classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(in_channels, 8, 3, stride=2, padding=1), nn.ReLU())
+        self.head = nn.Conv2d(8, classes, 1)
+
+    def forward(self, x):
+        return {"out": self.head(self.body(x)), "aux": None}
+
+def deeplab(bands, num_classes):
+    make = torchvision.models.segmentation.deeplabv3_mobilenet_v3_large
+    return make(weights=None, weights_backbone=None, num_classes=num_classes)
+
+def flat(in_channels, classes):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
+
+def fails(in_channels, classes):
+    raise ValueError("no such layer")
+
+def text(in_channels, classes):
+    return "network"
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of networks; nothing is named yet."""
+    monkeypatch.setattr(own_networks, "_NAMED", {})
+    path = tmp_path / "nets.py"
+    path.write_text(CODE)
+    return path
+
+
+@pytest.fixture
+def segformer(tmp_path: Path) -> Path:
+    """The configuration of a tiny SegFormer with random weights, as transformers saves it."""
+    transformers = pytest.importorskip("transformers", reason="the extra is not installed")
+    config = transformers.SegformerConfig(
+        num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16], patch_sizes=[7, 3],
+        strides=[4, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2], decoder_hidden_size=16, num_labels=5,
+    )  # fmt: skip
+    transformers.SegformerForSemanticSegmentation(config).save_pretrained(tmp_path / "segformer")
+    return tmp_path / "segformer"
+
+
+def check(arch: str) -> None:
+    """Check as before data are read."""
+    name_network(arch)
+    spec = numbered_spec(arch, "resnet18", n_outputs=3)
+    check_trainable(dataclasses.replace(spec, geometry=TileGeometry(32, 0)), batch=2)
+
+
+def test_own_networks_are_trained_and_compared_with_smps(dataset: Dataset, code: Path, segformer: Path) -> None:
+    """Two seeds each of own code, of torchvision and of transformers beside Linknet: architectures have verdicts."""
+    archs = ("linknet", f"{code}:Tiny", f"{code}:deeplab", f"hf:{segformer}")
+    recipe = Recipe(encoder="resnet18", encoder_weights="none", tile=32, halo=8, batch=2, validations=1)
+    options = StudyOptions(archs=archs, seeds=(0, 1), recipe=recipe, budget=Budget(steps=2))
+    comparison = run_study(dataset, options, make_runtime("cpu", "fp32", threads=1))
+    assert (dataset.folder / "report.html").exists()
+    found = {result.arch for result in comparison.architectures}
+    assert found == {"linknet", "nets.py:Tiny", "nets.py:deeplab", "hf:segformer"}
+    runs = {run.name: run for run in list_runs(dataset.folder)}
+    assert sorted(runs) == sorted(
+        f"{arch}-s{seed}"
+        for arch in ("linknet-resnet18", "nets.py-Tiny", "nets.py-deeplab", "hf-segformer")
+        for seed in (0, 1)
+    )
+    card = runs["nets.py-Tiny-s0"].card
+    assert (card.arch, card.encoder, card.code_sha256) == ("nets.py:Tiny", "none", own_networks.sha256_file(code))
+    assert (runs["nets.py-Tiny-s0"].model_folder / "nets.py").read_text() == CODE
+    own_networks._NAMED.clear()  # another command: the code was not named there, a configuration needs no code
+    load_model(runs["hf-segformer-s0"])
+    text = r"^nets\.py:Tiny: .+ is made only where you name it\. Say where it lies: --code PATH/nets\.py:Tiny"
+    with pytest.raises(ModelError, match=text):
+        load_model(runs["nets.py-Tiny-s0"])
+    name_network(f"{code}:Tiny")
+    network = load_model(runs["nets.py-Tiny-s0"]).network
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        ("flat", r"cannot be|makes \(2, 3\) of \(2, 3, 32, 32\), expected \(N, 3, h, w\), one logit a class\."),
+        ("fails", r"fails for 3 bands and 3 classes \(ValueError: no such layer\)\. It takes \(in_channels, classes\)"),
+        ("text", r"returns str, expected a torch\.nn\.Module\."),
+        ("missing", r"nets\.py has no function 'missing'\. It has Tiny, deeplab, flat, fails, text\."),
+    ],
+)
+def test_the_contract_is_checked_before_data_are_read(code: Path, function: str, text: str) -> None:
+    """Outputs, errors and names, one line each."""
+    with pytest.raises(ModelError, match=text) as raised:
+        check(f"{code}:{function}")
+    assert "\n" not in str(raised.value)
+
+
+def test_smaller_outputs_are_resized_and_said(code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once, before training."""
+    check(f"{code}:Tiny")
+    assert capsys.readouterr().err == "nets.py:Tiny: gives 16 × 16 px of 32; resized to the tile, bilinear.\n"
+    assert make_own("nets.py:Tiny", 3, 4)(torch.zeros(2, 3, 32, 32)).shape == (2, 4, 32, 32)
+
+
+def test_a_file_that_cannot_be_run_is_named(tmp_path: Path) -> None:
+    """With the error."""
+    (tmp_path / "bad.py").write_text("import nowhere_at_all")
+    with pytest.raises(
+        ModelError, match=r"bad\.py: cannot be run \(ModuleNotFoundError: No module named 'nowhere_at_all'"
+    ):
+        name_network(f"{tmp_path / 'bad.py'}:make")
+    with pytest.raises(ModelError, match=r"none\.py:make: no file none\.py\. Give FILE\.py:FUNCTION"):
+        name_network("none.py:make")
+
+
+def test_cards_name_no_folders() -> None:
+    """A path of a machine does not get onto a card."""
+    assert card_name("/home/x/nets.py:make") == "nets.py:make"
+    assert card_name("hf:/models/mine") == "hf:mine"
+
+
+class Output:
+    """An output with fields, such as transformers'."""
+
+    def __init__(self, **fields: torch.Tensor) -> None:
+        self.__dict__.update(fields)
+
+
+def test_logits_are_found_in_what_a_network_returns() -> None:
+    """Tensors, dictionaries, tuples and objects; queries become a map."""
+    one, two = torch.ones(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
+    for found in (one, {"out": one, "aux": two}, (one, two), [one], Output(logits=one), {"x": one}, ({"out": one},)):
+        assert main_output(found) is one
+    assert main_output({"a": one, "b": two}) is None
+    assert main_output("text") is None
+    classes, masks = torch.tensor([[[9.0, 0, 0], [0, 9, 0]]]), torch.tensor([[[[9.0, -9]], [[-9, 9]]]])
+    segmented = main_output(Output(class_queries_logits=classes, masks_queries_logits=masks))
+    assert segmented is not None
+    assert segmented.argmax(1).tolist() == [[[0, 1]]]
+
+
+def test_networks_of_installed_packages_are_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entry points of a group."""
+
+    class Point:
+        name, value = "mynet", "package:make"
+
+        def load(self) -> object:
+            return lambda in_channels, classes: nn.Conv2d(in_channels, classes, 1)
+
+    monkeypatch.setattr(own_networks, "_NAMED", {})
+    monkeypatch.setattr(own_networks, "entry_points", lambda group: [Point()])
+    assert own_networks.is_own("mynet")
+    assert make_own("mynet", 4, 2)(torch.zeros(1, 4, 8, 8)).shape == (1, 2, 8, 8)
