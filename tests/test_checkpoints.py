@@ -196,8 +196,13 @@ def test_weights_that_are_not_numbers_are_refused(dataset: Dataset, tmp_path: Pa
 def test_a_decoder_with_options_is_adopted_and_loaded_again(dataset: Dataset, tmp_path: Path) -> None:
     """The run's network is the very one."""
     path = tmp_path / "scse.pth"
+    widths = (32, 32, 16, 16, 16)
     network = smp.Unet(
-        "resnet18", encoder_weights=None, classes=4, decoder_attention_type="scse", decoder_channels=(32, 16, 16, 8, 8)
+        "resnet18",
+        encoder_weights=None,
+        classes=4,
+        decoder_attention_type="scse",
+        decoder_channels=widths,
     )
     torch.save(network.state_dict(), path)
     again = load_model(adopt(path, dataset)).network

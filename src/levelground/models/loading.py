@@ -86,6 +86,7 @@ def load_model(run: Run) -> Model:
             f"Restore it from a copy, or {again} anew."
         )
     outputs = run.card.outputs
+    network: nn.Module
     if is_own(spec.arch):
         own = load_own(spec.arch, folder, spec.bands, len(outputs), code_sha256=run.card.code_sha256)
         state = fit_state(read_state(folder), own.network.state_dict(), source=str(folder), part="network")

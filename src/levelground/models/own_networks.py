@@ -1,7 +1,7 @@
 """Networks that segmentation_models_pytorch does not have: the user's own code, entry points, and transformers.
 
-The user's code runs only where the user names it: ``name_network`` is called with what a flag says. A run card, which may
-come from anywhere, names nothing. Networks of transformers are built from their configuration without remote code.
+The user's code runs only where the user names it: ``name_network`` is called with what a flag says. A run card, which
+may come from anywhere, names nothing. Networks of transformers are built from their configuration without remote code.
 """
 
 import importlib.util
@@ -358,6 +358,6 @@ def _without_weights(folder: Path, arch: str, bands: int, n_outputs: int) -> nn.
         raise ModelError(f"{folder}: unreadable configuration ({first_line(error)}).") from error
     if (config.num_labels, getattr(config, "num_channels", bands)) != (n_outputs, bands):
         raise ModelError(f"{folder}: is a network of {config.num_labels} classes, expected {n_outputs}.")
-    network = _model_class(config, str(folder))._from_config(config)  # type: ignore[attr-defined]
+    network = _model_class(config, str(folder))._from_config(config)
     assert isinstance(network, nn.Module)
     return network
