@@ -36,7 +36,7 @@ from levelground.training.run_spec import (
     read_run_spec,
 )
 from levelground.training.sampling import make_sampler, process_slots, steps_per_epoch
-from levelground.training.validation import validate
+from levelground.training.validation import doubt_selection, validate
 
 PROBE_STEPS = 3
 """Steps that ``--minutes`` times, after as many to warm up, on a copy that is thrown away."""
@@ -84,6 +84,9 @@ def _train_in(
     job = make_job(spec, dataset, folder, runtime, run, options)
     if run is None:
         card = new_card(job, spec)
+        doubt = doubt_selection(dataset, spec.recipe.select)
+        if doubt is not None:
+            say(f"Warning: {folder.name}: {doubt}")
     else:
         card = dataclasses.replace(run.card, status="training")
         _say_changes(card, runtime)

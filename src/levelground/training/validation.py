@@ -7,12 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from levelground.config import Selection
+from levelground.datasets.dataset import Dataset
 from levelground.evaluation.score_scenes import ScenePrediction, ScoringOptions, score_scenes
 from levelground.metrics.counts import SceneCounts
 from levelground.metrics.named import validation_scores
 from levelground.models.model import Model
 from levelground.tile_geometry import TileGeometry
 from levelground.training.run_spec import TrainingJob
+
+FEWEST_GROUPS = 3
+"""With fewer groups of validation scenes, their score says little about which weights are best elsewhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,3 +66,30 @@ def validate(job: TrainingJob, model: Model, ids: Sequence[str] | None = None) -
         ScoringOptions(smp_dice=smp_dice, keep=keep if smp_dice else None),
     )
     return Validation(counts, statistics.fmean(losses[i] for i in sorted(losses)) if smp_dice else None)
+
+
+def doubt_selection(dataset: Dataset, select: Selection) -> str | None:
+    """Say why the validation scenes can hardly tell which weights are best, if anything speaks against it.
+
+    Args:
+        dataset: Its validation scenes choose the weights.
+        select: The recipe's rule.
+    Returns:
+        The reason and what to do; ``None`` where the last weights are taken, or where validation holds every counted
+        class of the training scenes in three groups or more.
+    """
+    if select == "last":
+        return None
+    train, val = ([dataset.scene(name) for name in dataset.ids(split)] for split in ("train", "val"))
+    learnt, shown = (np.sum([scene.class_pixels for scene in scenes], axis=0) for scenes in (train, val))
+    counted = [entry for entry in dataset.legend.classes if entry.counted]
+    missing = [entry.name for entry in counted if learnt[entry.index] and not shown[entry.index]]
+    groups = len({scene.group for scene in val})
+    if not missing and groups >= FEWEST_GROUPS:
+        return None
+    reasons = [f"no {' and no '.join(missing)}"] if missing else []
+    reasons += [f"{groups} group{'s' if groups > 1 else ''} only"] if groups < FEWEST_GROUPS else []
+    return (
+        f"the validation scenes hold {' and '.join(reasons)}, so the weights that score best there may not be the best. "
+        "--select last keeps the last ones."
+    )
