@@ -38,7 +38,7 @@ def test_damaged_weights_end_a_validation(dataset: Dataset, undisturbed: Run) ->
 
 def test_validation_that_cannot_tell_is_doubted(dataset: Dataset) -> None:
     """One group, or no pixel of a counted class that training has; nothing is said of the last weights."""
-    text = "the validation scenes hold 1 group only, so the weights that score best there may not be the best. "
+    text = "the validation scenes hold 1 group only, so weights that score best there may not be the best. "
     assert doubt_selection(dataset, "val_miou") == text + "--select last keeps the last ones."
     assert doubt_selection(dataset, "last") is None
     three = dataclasses.replace(dataset, split=Split(("a/1",), ("a/2", "b/1", "c/1"), ("b/2",), "random", seed=0))

@@ -90,6 +90,6 @@ def doubt_selection(dataset: Dataset, select: Selection) -> str | None:
     reasons = [f"no {' and no '.join(missing)}"] if missing else []
     reasons += [f"{groups} group{'s' if groups > 1 else ''} only"] if groups < FEWEST_GROUPS else []
     return (
-        f"the validation scenes hold {' and '.join(reasons)}, so the weights that score best there may not be the best. "
+        f"the validation scenes hold {' and '.join(reasons)}, so weights that score best there may not be the best. "
         "--select last keeps the last ones."
     )
