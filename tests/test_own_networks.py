@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from levelground.config import Budget, Recipe, StudyOptions
+from levelground.adoption.weights import adopt_weights
+from levelground.config import Budget, Recipe, StudyOptions, WeightsOptions
 from levelground.datasets.dataset import Dataset
-from levelground.errors import ModelError
+from levelground.errors import ModelError, WeightsError
 from levelground.models import own_networks
 from levelground.models.build import check_trainable
 from levelground.models.loading import load_model
@@ -138,6 +139,22 @@ def test_a_file_that_cannot_be_run_is_named(tmp_path: Path) -> None:
         name_network(f"{tmp_path / 'bad.py'}:make")
     with pytest.raises(ModelError, match=r"none\.py:make: no file none\.py\. Give FILE\.py:FUNCTION"):
         name_network("none.py:make")
+
+
+def test_weights_of_own_code_are_adopted(dataset: Dataset, code: Path, tmp_path: Path) -> None:
+    """A torchvision network under any prefix; its number of outputs is told by the legend or given."""
+    name_network(f"{code}:deeplab")
+    network = make_own("nets.py:deeplab", 3, 3).network
+    torch.save({"state_dict": {f"model.{n}": t for n, t in network.state_dict().items()}}, tmp_path / "a.pth")
+    run = adopt_weights(tmp_path / "a.pth", dataset, WeightsOptions(arch=f"{code}:deeplab"))
+    assert (run.name, run.arch, run.card.outputs) == ("nets.py-deeplab-adopted", "nets.py:deeplab", (0, 2, 3))
+    assert run.card.code_sha256 == own_networks.sha256_file(code)
+    again = load_model(run).network
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again(image), network.eval()(image)["out"])
+    with pytest.raises(WeightsError, match=r"^a\.pth: .+ is \(3, 256, 1, 1\), the network needs .+ --classes"):
+        adopt_weights(tmp_path / "a.pth", dataset, WeightsOptions(arch=f"{code}:deeplab", classes=5))
 
 
 def test_cards_name_no_folders() -> None:

@@ -29,7 +29,8 @@ from levelground.imagery.stored_values import find_class
 from levelground.models.build import canonical_arch, create_network, measure_size
 from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, read_state
 from levelground.models.model import Model, TwoClasses
-from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
+from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, is_own, make_own, name_network
+from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, fit_state
 from levelground.models.smp_backend import CONFIG_FILE, SmpConfig, read_smp_config, save_model
 from levelground.models.spec import SPEC_FILE, ModelSpec, dataset_spec, full_scale, parse_spec, read_model_spec
 from levelground.recipe_files import load_recipe
@@ -86,6 +87,8 @@ def _holds_weights(run: Run) -> bool:
 
 def _load(weights: Path, dataset: Dataset, options: WeightsOptions) -> Model:
     """Load weights into the network that they belong to, detected where neither options nor folder name it."""
+    if options.arch is not None and is_own(options.arch):
+        return _load_own(weights, dataset, options, options.arch)
     folder, source = _weights_folder(weights), weights.name or str(weights.resolve().name)
     beside = read_smp_config(folder) if folder is not None else None
     own = _own_spec(folder) if folder is not None else None
@@ -99,6 +102,35 @@ def _load(weights: Path, dataset: Dataset, options: WeightsOptions) -> Model:
     model = fitted_model(state, dataset, detected, outputs, source=source)
     _say_activation(beside, n, source)
     return dataclasses.replace(model, spec=_normalised(model.spec, own, dataset, options.normalise, source))
+
+
+def _load_own(weights: Path, dataset: Dataset, options: WeightsOptions, arch: str) -> Model:
+    """Load weights into a network that the user's own code makes.
+
+    Raises:
+        WeightsError: They do not fit for as many outputs as are given, as the legend has classes, or counted ones.
+    """
+    name, tensors, source = name_network(arch), read_state(_weights_file(weights)), weights.resolve().name
+    counted = int(np.count_nonzero(dataset.legend.counted))
+    given = options.classes or len(options.outputs)
+    problem: WeightsError | None = None
+    for n in (given,) if given else dict.fromkeys((dataset.legend.n_classes, counted)):
+        network = make_own(name, dataset.bands, n)
+        try:
+            state = fit_state(tensors, network.network.state_dict(), source=source, part="network")
+        except WeightsError as error:
+            problem = problem or error
+            continue
+        network.network.load_state_dict(state)
+        outputs = output_indices(dataset, n, options.outputs, source=source)
+        recipe = load_recipe()
+        geometry = TileGeometry(recipe.tile, recipe.halo)
+        spec = dataset_spec(dataset, name, OWN_ENCODER, outputs, name=source, geometry=geometry)
+        spec = dataclasses.replace(spec, mean=(0.0,) * spec.bands, std=(full_scale(spec.dtype),) * spec.bands)
+        spec = normalise_inputs(spec, dataset, options.normalise or "none")
+        say(f"{source}: fits {name} with {n} outputs.")
+        return Model(spec, network, encoder_weights="none")
+    raise WeightsError(f"{problem} Or pass --classes with the number of its outputs.") from problem
 
 
 def _weights_folder(weights: Path) -> Path | None:
@@ -219,6 +251,7 @@ def _card(card: RunCard, model: Model, origin: AdoptionRecord) -> RunCard:
         parameters=ParametersRecord(total=size.total, used=size.used),
         macs_per_megapixel=size.macs_per_megapixel,
         adopted_from=origin,
+        code_sha256=model.network.arch.code_sha256 if isinstance(model.network, OwnNetwork) else None,
     )
 
 

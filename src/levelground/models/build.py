@@ -257,10 +257,21 @@ def _reach(model: Model, side: int) -> tuple[frozenset[str], float]:
     if key in _REACHED:
         return _REACHED[key]
     twin = copy.deepcopy(network).to("meta").eval().requires_grad_(requires_grad=True)
-    with torch.device("meta"):
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            twin(torch.empty(1, spec.bands, side, side))
-        twin(torch.empty(1, spec.bands, side, side)).sum().backward()
+    counter, image = FlopCounterMode(display=False), torch.empty(1, spec.bands, side, side, device="meta")
+    try:
+        with torch.device("meta"), counter, torch.no_grad():
+            twin(image)
+        with torch.device("meta"):
+            twin(image).sum().backward()
+    except Exception:
+        if not is_own(spec.arch):
+            raise
+        # The user's code may compute with values: it is run with some.
+        twin, image = copy.deepcopy(network).cpu().eval().requires_grad_(requires_grad=True), torch.zeros(image.shape)
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            twin(image)
+        twin(image).sum().backward()
     reached = frozenset(name for name, parameter in twin.named_parameters() if parameter.grad is not None)
     _REACHED[key] = reached, counter.get_total_flops() / 2
     return _REACHED[key]

@@ -63,6 +63,9 @@ def check_weights_file(path: Path) -> None:
     except OSError as error:
         raise WeightsError(f"{path}: unreadable weights ({error}). Give a .safetensors or a .pth file.") from error
     found = _not_weights(head, size)
+    if found is None and program_kind(path) == "onnx":
+        command = f"levelground predict {path.name} FOLDER --out maps"
+        found = "an ONNX network", f"Predict the scenes ({command}), and adopt the maps: --predictions maps"
     if found is not None:
         raise WeightsError(f"{path}: is {found[0]}, not weights. {found[1]}.")
 
@@ -175,7 +178,8 @@ def _read_torch(file: Path) -> StateDict:
     """Read a file of ``torch.save``, objects of other code as placeholders."""
     archive = _archive_kind(file)
     if archive == "torchscript":
-        raise WeightsError(f"{file}: is a TorchScript program, not weights. Adopt it with levelground adopt.")
+        line = f'torch.save(torch.jit.load("{file.name}").state_dict(), "weights.pth")'
+        raise WeightsError(f"{file}: is a TorchScript program, not weights. Save its tensors: {line}")
     if archive is not None:
         raise WeightsError(f"{file}: is {archive}, not weights. Save its tensors: {SAVE_LINE}")
     known: dict[str, type] = {}
