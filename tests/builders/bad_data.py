@@ -232,7 +232,7 @@ FOLDERS = {
     "images and no mask": Case(
         kaggle,
         remove(*(f"data/{n}_mask.png" for n in range(6))),
-        r"SceneError: \S+/data: holds no scene with a mask\. .+",
+        r"SceneError: \S+/data: holds no scene with a mask: .+",
     ),
     "masks and no image": Case(
         kaggle,
@@ -342,7 +342,7 @@ LEGENDS = {
     "a legend that is not there": Case(
         indices,
         None,
-        r"LegendError: gone\.toml: cannot be read \(No such file or directory\)\. Give a legend file with --legend\.",
+        r"LegendError: gone\.toml: cannot be read \(No such file or directory\)\. Give a legend file with --legend, or .+",
         PREPARE + " --legend gone.toml",
     ),
 }
