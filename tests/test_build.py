@@ -67,7 +67,10 @@ def test_names_and_aliases(name: str, expected: str) -> None:
 
 def test_an_unknown_architecture_names_the_known_ones() -> None:
     """One line."""
-    with pytest.raises(ModelError, match=r"^unett: no such architecture\. Known: unet, unetplusplus, .+, dpt\.$"):
+    with pytest.raises(
+        ModelError,
+        match=r"^unett: no such architecture\. Known: unet, unetplusplus, .+, dpt, FILE\.py:FUNCTION, hf:NAME\.$",
+    ):
         canonical_arch("unett")
 
 

@@ -103,4 +103,6 @@ def test_evaluations_of_two_studies_add(tmp_path: Path) -> None:
     runs = [build_run(tmp_path / place, f"unet-{place}", COUNTS) for place in ("first", "second", "third")]
     for place in ("first", "second"):
         (tmp_path / place / "test_looks.jsonl").write_text('{"run": "x"}\n', encoding="utf-8")
-    assert read_evaluation_log(gather(runs, "test")) == EvaluationLog(2, (LoggedEvaluation(run="x"),) * 2)
+    assert read_evaluation_log(gather(runs, "test")) == EvaluationLog(
+        2, (LoggedEvaluation(run="x"),) * 2, runs=dict.fromkeys((run.name for run in runs), 0)
+    )

@@ -63,7 +63,7 @@ def test_the_same_seed_again_is_no_second_seed(tmp_path: Path) -> None:
 
 def test_adopted_runs_and_runs_without_a_seed_stand_alone(tmp_path: Path) -> None:
     """Nobody knows that they were made as the others were."""
-    archs, labels, _ = names_of(tmp_path, {}, {"card": adopted_card()}, {"card": {"seed": None}})
+    archs, labels, _ = names_of(tmp_path, {}, {"card": adopted_card() | {"seed": None}}, {"card": {"seed": None}})
     assert archs == ["unet", "run1", "run2"]
     assert labels == ["unet s0", "run1", "run2"]
 

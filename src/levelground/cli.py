@@ -206,9 +206,10 @@ def wait_passively_if_shared() -> None:
     By default they spin, which on a shared machine takes the cores from the thread that they wait for. The setting
     holds for a libgomp that is loaded afterwards; results do not depend on it. A user's own ``OMP_WAIT_POLICY`` stays.
     """
-    if "OMP_WAIT_POLICY" in os.environ or "torch" in sys.modules or not hasattr(os, "getloadavg"):
+    load_averages = getattr(os, "getloadavg", None)  # Windows has none
+    if "OMP_WAIT_POLICY" in os.environ or "torch" in sys.modules or load_averages is None:
         return
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    load, cores = load_averages()[0], os.cpu_count() or 1
     if load >= _SHARED_LOAD * cores:
         from levelground.console import say
 

@@ -87,12 +87,14 @@ def is_full(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path, remedy: str = REMEDY) -> Iterator[Path]:
+def atomic_path(path: Path, remedy: str = REMEDY, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` when the block ends well, else remove it.
 
     Args:
         path: The file to appear. Its folder is made where it is missing.
         remedy: What to do where it cannot be written.
+        durable: Wait until the disk holds the content. A file that is checked when it is read and can be made again
+            need not wait.
     Raises:
         DiskError: The disk is full or the folder cannot be written.
     """
@@ -109,8 +111,9 @@ def atomic_path(path: Path, remedy: str = REMEDY) -> Iterator[Path]:
         else:
             _close(handle)
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
 

@@ -107,8 +107,9 @@ def test_twins_ask_the_architecture_question(scenes: Path, tmp_path: Path) -> No
 
 
 def test_impossible_wishes_stop_before_data_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder that does not exist is not even looked for."""
-    assert study(tmp_path / "nowhere", tmp_path / "out", "--archs", "dpt", "--encoder", "resnet18") == 2
+    """An encoder that does not go with the architecture is said before a scene is looked for."""
+    (tmp_path / "empty").mkdir()
+    assert study(tmp_path / "empty", tmp_path / "out", "--archs", "dpt", "--encoder", "resnet18") == 2
     assert "Give one of timm's: --encoder tu-tf_efficientnet_lite0" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -199,7 +199,7 @@ def cached_fingerprint(
             return Fingerprint(**{name: arrays[name] for name in Fingerprint.__dataclass_fields__})
     except DAMAGED:
         fingerprint = make()
-    with atomic_path(path, REMEDY) as temporary, temporary.open("wb") as written:
+    with atomic_path(path, REMEDY, durable=False) as temporary, temporary.open("wb") as written:
         np.savez(written, **vars(fingerprint))
     return fingerprint
 

@@ -227,15 +227,15 @@ class Cache:
                 dropped_pixels=decoded.dropped_pixels,
             )
             self._write(labels_key, decoded.labels)
-            with atomic_path(self.path(labels_key).with_suffix(".json"), REMEDY) as temporary:
+            with atomic_path(self.path(labels_key).with_suffix(".json"), REMEDY, durable=False) as temporary:
                 temporary.write_text(seal(json.dumps(asdict(figures)), "line"), encoding="utf-8")
         height, width, bands = decoded.pixels.shape
         return ((height, width, bands), str(decoded.pixels.dtype)), figures
 
     def _write(self, key: str, array: Pixels) -> None:
-        """Write one array under its key."""
+        """Write one array under its key; its checksum tells when a crash of the machine kept it from the disk."""
         array = np.ascontiguousarray(array)
-        with atomic_path(self.path(key), REMEDY) as temporary, temporary.open("wb") as file:
+        with atomic_path(self.path(key), REMEDY, durable=False) as temporary, temporary.open("wb") as file:
             np.lib.format.write_array(file, array, allow_pickle=False)
             file.write(_MARK + xxhash.xxh3_128_digest(_values(array)))
 
