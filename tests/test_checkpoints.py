@@ -262,3 +262,12 @@ def test_our_own_folder_brings_classes_and_normalisation(dataset: Dataset, train
 def trained_run(dataset: Dataset) -> Run:
     """A finished run of the study with a network."""
     return add_run(dataset)
+
+
+@pytest.mark.parametrize("name", [b"Na\x00me", b"Na-me", b"1", b"a..b"])
+def test_a_damaged_name_of_a_class_is_a_damaged_file(tmp_path: Path, name: bytes) -> None:
+    """No class can be made of it; one line says that the file cannot be read."""
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"\x80\x02cweights\n" + name + b"\n)\x81.")
+    with pytest.raises(WeightsError, match=r"w\.pth: .+"):
+        read_state(path)

@@ -213,6 +213,8 @@ def _foreign_name(error: BaseException, file: Path) -> str | None:
     if match is None and blocked is None:
         return None
     name = match[1] if match else blocked[1] if blocked else ""
+    if not all(part.isidentifier() for part in name.split(".")):
+        return None  # a damaged name, of which no class can be made
     # torch leaves "builtins." away.
     if blocked or "." not in name or _CALLABLES.match(name):
         if "." not in name and not _CALLABLES.match(f"builtins.{name}"):
