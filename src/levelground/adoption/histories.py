@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import math
 import re
 from collections import defaultdict
@@ -16,6 +15,7 @@ from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import DataError, first_line
 from levelground.history import HistoryLine, append_history, history_line, truncate_history
+from levelground.reading import parse_json, read_text
 from levelground.records import sha256_json
 from levelground.runs import AdoptionRecord, Run, write_card
 
@@ -102,15 +102,15 @@ def _content(path: Path) -> object:
     if "tfevents" in path.name:
         raise DataError(f"{path}: is TensorBoard's event file. Download its scalars as CSV or JSON, and give that.")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, "utf-8-sig")
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{path}: unreadable history ({first_line(error)}). Give the log that training wrote."
         ) from error
     if path.suffix.lower() not in (".csv", ".tsv") and text.lstrip()[:1] in ("{", "["):
         try:
-            return json.loads(text)
-        except (json.JSONDecodeError, RecursionError):
+            return parse_json(text)
+        except ValueError:
             return [_json_line(line, number, path) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     table = list(csv.reader(text.splitlines(), delimiter="\t" if "\t" in text.split("\n", 1)[0] else ","))
     header = [word.strip() for word in table[0]] if table else []
@@ -127,8 +127,8 @@ def _content(path: Path) -> object:
 def _json_line(line: str, number: int, path: Path) -> object:
     """Read one of several JSON objects."""
     try:
-        return json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+        return parse_json(line)
+    except ValueError as error:
         raise DataError(
             f"{path}: line {number} is not JSON ({first_line(error)}). Give the log as it was written."
         ) from error
@@ -246,8 +246,8 @@ def read_origin_history(path: Path) -> tuple[list[HistoryLine], JsonValue]:
         DataError: The file is unreadable, lacks every key, or a value is not a list of numbers.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        content = parse_json(read_text(path))
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: unreadable history ({error}). Give the JSON file that training wrote.") from error
     keys = BY_EPOCH + BY_STEP
     if not isinstance(content, dict) or not any(key in content for key in keys):

@@ -29,6 +29,7 @@ from levelground.models.loading import load_model, open_model
 from levelground.models.model import Model
 from levelground.models.smp_backend import save_model
 from levelground.models.spec import SPEC_FILE, ModelSpec, full_scale, read_model_spec, write_spec
+from levelground.reading import parse_json, read_text
 from levelground.records import Record, atomic_path, one_writer, sha256_file
 from levelground.runs import Run
 from levelground.runtime import Runtime, make_runtime, versions
@@ -302,7 +303,7 @@ def _write_parity(path: Path, to: ExportFormat, made: Path, spec: ModelSpec, par
     entry = dataclasses.asdict(parity) | {"holds": parity.holds, "limits": limits}
     entry |= {"tile": spec.geometry.tile, "sha256": sha256_file(weights), "versions": _versions()}
     try:
-        record: Record = json.loads(path.read_text(encoding="utf-8"))
+        record: Record = parse_json(read_text(path))
     except (OSError, ValueError):
         record = {}
     others = {key: value for key, value in record.items() if key in _WRITERS} if isinstance(record, dict) else {}

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 from levelground.errors import LegendError
 from levelground.imagery.colours import RGB, distinct_colours
 from levelground.imagery.legend import MAX_CLASSES, Legend, LegendClass
-from levelground.reading import parse_toml, read_text
+from levelground.reading import MAX_TEXT_BYTES, parse_toml, read_bytes, read_text
 
 _NO_DATA = re.compile(r"(no|without)[ _-]?data|nodata|unlabell?ed|masked", re.IGNORECASE)
 _NAME_COLUMNS = (
@@ -270,7 +270,7 @@ def read_table(path: Path) -> ValueTable:
 
 def _read_xml(path: Path) -> ValueTable:
     """Read a QGIS style, or GDAL's metadata of a raster."""
-    root = ElementTree.fromstring(path.read_bytes())  # noqa: S314 - as above
+    root = ElementTree.fromstring(read_bytes(path, MAX_TEXT_BYTES))  # noqa: S314 - expat bounds how entities grow
     table: ValueTable = {}
     for entry in root.iter():
         if entry.tag in ("paletteEntry", "item") and "value" in entry.attrib:
@@ -290,7 +290,7 @@ def _read_xml(path: Path) -> ValueTable:
 def _read_clr(path: Path) -> ValueTable:
     """Read a colour file: value, red, green, blue, and maybe a name, a line each."""
     table: ValueTable = {}
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
+    for line in read_text(path, "utf-8-sig").splitlines():
         parts = re.split(r"[\s,;]+", line.strip(), maxsplit=4)
         if not line.strip() or line.lstrip().startswith(("#", "//")) or parts[0].startswith("INTERPOLATION"):
             continue
@@ -302,7 +302,7 @@ def _read_clr(path: Path) -> ValueTable:
 
 def _read_csv(path: Path) -> ValueTable:
     """Read a value attribute table with a header."""
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path, "utf-8-sig")
     delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
     rows = list(csv.reader(io.StringIO(text), delimiter=delimiter))
     return _rows_table(rows[0], rows[1:])
@@ -310,7 +310,7 @@ def _read_csv(path: Path) -> ValueTable:
 
 def _read_dbf(path: Path) -> ValueTable:
     """Read a value attribute table in dBase III, as ArcGIS writes it (``NAME.tif.vat.dbf``)."""
-    content = path.read_bytes()
+    content = read_bytes(path, MAX_TEXT_BYTES)
     count, start, width = (int.from_bytes(content[at : at + n], "little") for at, n in ((4, 4), (8, 2), (10, 2)))
     fields = [content[at : at + 32] for at in range(32, start - 1, 32) if content[at : at + 1] != b"\r"]
     names = [field[:11].split(b"\0")[0].decode("latin-1") for field in fields]

@@ -1,7 +1,6 @@
 """Folders in segmentation_models_pytorch's own layout: written, and read without running code from them or a hub."""
 
 import inspect
-import json
 import re
 import tempfile
 import warnings
@@ -30,6 +29,7 @@ from levelground.models.model import (
 from levelground.models.own_networks import OwnNetwork
 from levelground.models.pretrained import fit_state, normalisation
 from levelground.models.spec import SPEC_FILE, ModelSpec, parse_spec
+from levelground.reading import parse_json, read_text
 from levelground.records import sha256_file, sha256_json
 
 if TYPE_CHECKING:
@@ -154,8 +154,8 @@ def read_smp_config(folder: Path) -> SmpConfig | None:
         ModelError: It is damaged or names no network.
     """
     try:
-        content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(read_text(folder / CONFIG_FILE))
+    except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or "_model_class" not in content:
         return None
@@ -209,8 +209,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise WeightsError(f"{folder}: no {WEIGHTS_FILE}. Save the model with save_pretrained; pickles are not read.")
     path = folder / CONFIG_FILE
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        config: dict[str, Any] = parse_json(read_text(path))
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path}: unreadable ({first_line(error)}). Save the model with save_pretrained.") from error
     for key, kind in (("_model_class", str), ("encoder_name", str), ("in_channels", int), ("classes", int)):
         if not isinstance(config, dict) or not isinstance(config.get(key), kind):

@@ -21,6 +21,7 @@ from levelground.errors import ModelError, RecordError, WeightsError
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo
 from levelground.imagery.legend import Legend, default_legend
 from levelground.imagery.legend_schema import JsonLegend
+from levelground.reading import parse_json
 from levelground.records import atomic_path, plain
 from levelground.runs import Run
 from levelground.tile_geometry import TileGeometry
@@ -138,7 +139,7 @@ def parse_spec(text: str, *, source: str) -> ModelSpec:
         WeightsError: It is damaged, of another schema, or contradicts itself.
     """
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         if not isinstance(content, dict):
             raise ValueError("not a JSON object")
         if (content.get("schema"), content.get("kind")) != (SCHEMA, "model"):
@@ -151,7 +152,7 @@ def parse_spec(text: str, *, source: str) -> ModelSpec:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         problem = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg'].removeprefix('Value error, ')}"
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         problem = str(error)
     if problem:
         raise WeightsError(f"{source}: its model metadata is damaged ({problem}). Export it anew.")
