@@ -6,12 +6,13 @@ and an interval over them counts groups, not scenes.
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from levelground.config import GroupsFrom, Layout, group_distance_m
 from levelground.datasets.dataset import SceneRecord
@@ -164,14 +165,35 @@ def distance_groups(footprints: Mapping[str, Footprint], ids: Iterable[str], dis
     centre = np.array([points.mean(axis=0) for points in outlines.values()])
     radius = np.array([np.linalg.norm(points - points.mean(axis=0), axis=1).max() for points in outlines.values()])
     chord = 2 * EARTH_M * math.sin(min(distance_m / EARTH_M, math.pi) / 2)
-    pairs = []
-    for i in range(len(ordered) - 1):
-        apart = np.linalg.norm(centre[i + 1 :] - centre[i], axis=1)
-        for offset in np.flatnonzero(apart - radius[i + 1 :] - radius[i] < chord):
-            j = i + 1 + int(offset)
-            if apart[offset] < chord or _gap(outlines[i], outlines[j]) < chord:
-                pairs.append(NamedLink(ordered[i], ordered[j], "touches", ""))
+    pairs = [
+        NamedLink(ordered[i], ordered[j], "touches", "")
+        for i, j, apart in _near_spheres(centre, radius, chord)
+        if apart < chord or (apart - radius[j] - radius[i] < chord and _gap(outlines[i], outlines[j]) < chord)
+    ]
     return join_groups(ordered, {}, pairs)
+
+
+def _near_spheres(
+    centre: NDArray[np.float64], radius: NDArray[np.float64], reach: float = 0.0
+) -> Iterator[tuple[int, int, float]]:
+    """Find spheres that come within a reach of each other, and may find some that do not quite.
+
+    Args:
+        centre: The middles, ``(n, 3)``; those that are not finite are passed over.
+        radius: The radii, ``(n,)``.
+        reach: The largest distance of their surfaces.
+    Yields:
+        Positions, the smaller first, in order, and the distance of the middles.
+    """
+    known = np.flatnonzero(np.isfinite(centre).all(axis=1))
+    if len(known) < 2:
+        return
+    most = 1.01 * (reach + 2 * float(radius[known].max()))
+    pairs = known[cKDTree(centre[known]).query_pairs(most, output_type="ndarray")]
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    apart = np.linalg.norm(centre[pairs[:, 1]] - centre[pairs[:, 0]], axis=1)
+    close = apart <= 1.01 * (reach + radius[pairs].sum(axis=1))
+    yield from zip(*pairs[close].T.tolist(), apart[close].tolist(), strict=True)
 
 
 def _places(boxes: Sequence[Footprint]) -> dict[int, NDArray[np.float64]]:
@@ -304,19 +326,18 @@ def _links_across_systems(footprints: Mapping[str, Footprint], ids: Sequence[str
         return []
     centre, radius = _spheres([footprints[scene] for scene in ids])
     links = []
-    for i in range(len(ids) - 1):
-        apart = np.linalg.norm(centre[i + 1 :] - centre[i], axis=1)
-        near = (apart <= 1.01 * (radius[i + 1 :] + radius[i])) & (system[i + 1 :] != system[i])
-        for offset in np.flatnonzero(near):
-            a, b = ids[i], ids[i + 1 + int(offset)]
-            own, other = footprints[a], footprints[b]
-            if in_degrees(own.crs):
-                own, other = other, own
-            shared = _shared_width(own, other)
-            if shared >= -0.5 * own.pixel:
-                kind: Kind = "overlaps" if shared > 0.5 * own.pixel else "touches"
-                verb = "overlap" if kind == "overlaps" else "touch"
-                links.append(NamedLink(a, b, kind, f"{a} and {b} {verb} on the ground, in unlike coordinate systems"))
+    for i, j, _ in _near_spheres(centre, radius):
+        if system[i] == system[j]:
+            continue
+        a, b = ids[i], ids[j]
+        own, other = footprints[a], footprints[b]
+        if in_degrees(own.crs):
+            own, other = other, own
+        shared = _shared_width(own, other)
+        if shared >= -0.5 * own.pixel:
+            kind: Kind = "overlaps" if shared > 0.5 * own.pixel else "touches"
+            verb = "overlap" if kind == "overlaps" else "touch"
+            links.append(NamedLink(a, b, kind, f"{a} and {b} {verb} on the ground, in unlike coordinate systems"))
     return links
 
 
