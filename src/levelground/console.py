@@ -71,9 +71,9 @@ class Bar:
 
     def __init__(self, progress: Progress, title: str, total: int | None) -> None:
         self._progress = progress
-        self._title = f"{title} ({_part.get()})" if _part.get() else title
-        self._task = progress.add_task(visible(self._title), total=total, note="")
-        self._total, self._done, self._note, self._first = total, 0, "", 0
+        progress.add_task(visible(f"{title} ({_part.get()})" if _part.get() else title), total=total, note="")
+        (self._task,) = progress.tasks
+        self._first = 0
         self._started = self._said = time.monotonic()
 
     @property
@@ -83,12 +83,10 @@ class Bar:
 
     def advance(self, n: int = 1, *, note: str | None = None) -> None:
         """Move on by ``n`` and show ``note`` at the right."""
-        self._done += n
-        self._note = self._note if note is None else note
         if note is None:
-            self._progress.advance(self._task, n)
+            self._progress.advance(self._task.id, n)
         else:
-            self._progress.update(self._task, advance=n, note=note)
+            self._progress.update(self._task.id, advance=n, note=note)
         if not self.shown and time.monotonic() - self._said >= LINE_EVERY_S:
             self.say_progress()
 
@@ -106,16 +104,18 @@ class Bar:
         if self.shown:
             return
         self._said = time.monotonic()
-        count = f"{self._done}" if self._total is None else f"{self._done} of {self._total}"
-        parts = [f"{self._title}: {count}", self._note if note is None else note, self._left()]
+        done, total = int(self._task.completed), self._task.total
+        count = f"{done}" if total is None else f"{done} of {int(total)}"
+        said = self._task.fields["note"] if note is None else note
+        parts = [f"{self._task.description}: {count}", said, self._left()]
         say(", ".join(part for part in parts if part))
 
     def _left(self) -> str:
         """Return the time left by the pace so far, in words; nothing where it is unknown."""
-        new = self._done - self._first
-        if self._total is None or new <= 0 or self._done >= self._total:
+        new, remaining = self._task.completed - self._first, self._task.remaining
+        if remaining is None or remaining <= 0 or new <= 0:
             return ""
-        seconds = (time.monotonic() - self._started) / new * (self._total - self._done)
+        seconds = (time.monotonic() - self._started) / new * remaining
         return f"{duration(seconds)} left"
 
 
