@@ -69,11 +69,11 @@ def _complete(found: Sequence[FoundNetwork]) -> list[FoundNetwork]:
 
 def _without_extras(taken: FoundNetwork, source: str) -> StateDict:
     """Leave out what the mask does not depend on: the head of whole images, losses, metrics, normalisation."""
-    extras = [name for name in taken.state if name.startswith("classification_head.") or _NOT_NETWORK.fullmatch(name)]
+    extras = {name for name in taken.state if name.startswith("classification_head.") or _NOT_NETWORK.fullmatch(name)}
     if extras:
-        heads = list(dict.fromkeys(name.split(".")[0] for name in extras))
+        heads = dict.fromkeys(name.split(".")[0] for name in taken.state if name in extras)
         say(f"{source}: left out of the network: {', '.join(heads)}.")
-    return {name: tensor for name, tensor in taken.state.items() if name not in set(extras)}
+    return {name: tensor for name, tensor in taken.state.items() if name not in extras}
 
 
 def count_outputs(state: StateDict, *, source: str) -> int:

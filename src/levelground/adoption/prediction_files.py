@@ -1,7 +1,7 @@
 """Files of predictions as other tools leave them, read as classes of the legend or as their probabilities."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from levelground.imagery.image_pixels import (
 )
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, decode_colours, hex_colour
 from levelground.imagery.scene_pixels import MaskReader, on_scene
-from levelground.imagery.stored_values import ClassMap, Coding
+from levelground.imagery.stored_values import ClassMap, Coding, strips
 from levelground.imagery.validity import NodataMask
 
 FAR = 32
@@ -39,8 +39,6 @@ SUM_ERROR = 0.02
 
 NO_MAP = ClassMap()
 """Every number, colour and name means what the legend says."""
-
-_STRIP_PIXELS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def tell_mask_codings(paths: Iterable[Path], legend: Legend, class_map: ClassMap
     palettes = [path for path, header in headers.items() if header.palette]
     bands = [path for path, header in headers.items() if _has_bands(header)]
     greys: set[int] = set()
-    for rgb in (rgb for path in bands for rgb in _strips(path, headers[path])):
+    for rgb in (read_colours(path, window) for path in bands for window in strips(headers[path])):
         found = _low_greys(rgb, top)
         if found is None:
             greys = set()
@@ -300,16 +298,6 @@ def _check_reach(path: Path, missing: NodataMask | None, dataset: Dataset, scene
         raise SceneError(
             f"{path}: does not reach {holes} pixels of scene {scene} that have labels. Predict the whole scene."
         )
-
-
-def _strips(path: Path, header: ImageHeader) -> Iterator[NDArray[np.uint8]]:
-    """Read a colour mask whole, a raster in strips that fit."""
-    if header.format != "tiff":
-        yield read_colours(path)
-        return
-    rows = max(1, _STRIP_PIXELS // header.width)
-    for top in range(0, header.height, rows):
-        yield read_colours(path, (top, 0, min(rows, header.height - top), header.width))
 
 
 def _low_greys(rgb: NDArray[np.uint8], top: int) -> set[int] | None:

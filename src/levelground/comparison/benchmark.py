@@ -23,12 +23,12 @@ from levelground.comparison.benchmark_record import (
     metric_of,
 )
 from levelground.comparison.record import Comparison
-from levelground.comparison.results import ArchitectureResult, Finding, Interval, PairResult
+from levelground.comparison.results import OPPOSITE, ArchitectureResult, Finding, PairResult, negated
 from levelground.comparison.text import listing, p_number, score
 from levelground.errors import ConfigError, UnlikeError
 from levelground.metrics.scores import Scores
 from levelground.statistics.across_sets import Friedman, friedman, mean_difference, mean_ranks, set_ranks
-from levelground.statistics.pairs import FEWEST_GROUPS, VerdictWord, decide
+from levelground.statistics.pairs import FEWEST_GROUPS, decide
 from levelground.statistics.permutation import holm
 from levelground.wording import gettext, ngettext
 
@@ -187,9 +187,6 @@ def _within(comparison: Comparison, a: ArchitectureResult, b: ArchitectureResult
     return SetDifference(a.value - b.value, None, None, "undecided", "")
 
 
-_OPPOSITE: dict[VerdictWord, VerdictWord] = {"better": "worse", "worse": "better"}
-
-
 def _oriented(pairs: Sequence[BenchmarkPair], place: Mapping[str, int]) -> list[BenchmarkPair]:
     """Return the pairs with the better-placed model first, in the order of the models."""
     seen = [pair if place[pair.a] < place[pair.b] else _flipped(pair) for pair in pairs]
@@ -199,23 +196,17 @@ def _oriented(pairs: Sequence[BenchmarkPair], place: Mapping[str, int]) -> list[
 def _flipped(pair: BenchmarkPair) -> BenchmarkPair:
     def turned(one: SetDifference) -> SetDifference:
         delta = None if one.delta is None else -one.delta
-        return replace(
-            one, delta=delta, interval=_negated(one.interval), verdict=_OPPOSITE.get(one.verdict, one.verdict)
-        )
+        return replace(one, delta=delta, interval=negated(one.interval), verdict=OPPOSITE[one.verdict])
 
     return replace(
         pair,
         a=pair.b,
         b=pair.a,
         delta=None if pair.delta is None else -pair.delta,
-        interval=_negated(pair.interval),
-        verdict=_OPPOSITE.get(pair.verdict, pair.verdict),
+        interval=negated(pair.interval),
+        verdict=OPPOSITE[pair.verdict],
         within={name: turned(one) for name, one in pair.within.items()},
     )
-
-
-def _negated(interval: Interval) -> Interval:
-    return None if interval is None else (-interval[1], -interval[0])
 
 
 def _with_nemenyi(

@@ -120,7 +120,10 @@ def trained_steps(comparison: Comparison) -> tuple[int, int] | None:
 
 def is_rehearsal(comparison: Comparison) -> bool:
     """Tell whether all runs were trained so briefly that the study only shows how it works."""
-    steps = trained_steps(comparison)
+    return _is_brief(trained_steps(comparison))
+
+
+def _is_brief(steps: tuple[int, int] | None) -> bool:
     return steps is not None and steps[1] < REHEARSAL_STEPS
 
 
@@ -190,7 +193,7 @@ class Headline(_Headline):
     @property
     def rehearsal(self) -> bool:
         """Whether the models were trained so briefly that the study only shows how it works."""
-        return self.steps is not None and self.steps[1] < REHEARSAL_STEPS
+        return _is_brief(self.steps)
 
     @property
     def figures(self) -> dict[str, object]:

@@ -43,12 +43,13 @@ Number = int | float
 
 Severity = Literal["headline", "finding", "warning"]
 
-_OPPOSITE: dict[VerdictWord, VerdictWord] = {
+OPPOSITE: dict[VerdictWord, VerdictWord] = {
     "better": "worse",
     "worse": "better",
     "equal": "equal",
     "undecided": "undecided",
 }
+"""The verdict on a pair seen from its other side."""
 
 
 def absent(value: object) -> bool:
@@ -328,7 +329,7 @@ class PairResult:
             "b": self.a,
             "delta": None if self.delta is None else -self.delta,
             "interval": negated(self.interval),
-            "verdict": _OPPOSITE[self.verdict],
+            "verdict": OPPOSITE[self.verdict],
             "per_class": tuple(
                 replace(entry, delta=None if entry.delta is None else -entry.delta, interval=negated(entry.interval))
                 for entry in self.per_class

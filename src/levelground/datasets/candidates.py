@@ -52,6 +52,11 @@ def correlating_pairs(
         yield places + np.array([start, shift]), products[near]
 
 
+def _all_pairs(n: int) -> Pairs:
+    """Return all pairs of positions, the smaller first."""
+    return np.stack(np.triu_indices(n, k=1), axis=1)
+
+
 def turned_pairs(details: Iterator[NDArray[np.float32]], n: int) -> Pairs:
     """Find pairs that may be alike after a turn or a mirroring.
 
@@ -64,7 +69,7 @@ def turned_pairs(details: Iterator[NDArray[np.float32]], n: int) -> Pairs:
         Positions, the smaller first.
     """
     if n <= FEW:
-        return np.argwhere(np.triu(np.ones((n, n), bool), k=1))
+        return _all_pairs(n)
     made = []
     for block in details:
         small = np.stack(
@@ -87,7 +92,7 @@ def overlapping_pairs(details: Iterator[NDArray[np.float32]], n: int) -> Pairs:
         Positions, the smaller first.
     """
     if n <= FEW:
-        return np.argwhere(np.triu(np.ones((n, n), bool), k=1))
+        return _all_pairs(n)
     spots = np.concatenate([_spots(one) for block in details for one in block])
     least = next(value for most, value in SPOT.items() if n <= most)
     found: list[NDArray[np.int64]] = []

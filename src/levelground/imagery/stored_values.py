@@ -343,7 +343,7 @@ def _grey_colours(masks: Mapping[Path, ImageHeader], legend: Legend) -> bool:
         return False
     found: set[int] = set()
     for path, header in masks.items():
-        for window in _strips(header):
+        for window in strips(header):
             try:
                 found |= set(np.unique(read_colours(path, window)).tolist())
             except SceneError:  # told when the mask is decoded
@@ -364,7 +364,7 @@ def occurring_values(path: Path, header: ImageHeader, nodata: Collection[int] = 
         SceneError: A value is not a whole number, several are negative, or there are more than there can be classes.
     """
     found: set[int] = set()
-    for window in _strips(header):
+    for window in strips(header):
         values = read_indices(path, window)
         values = np.unique(values[(values != header.nodata) & np.isfinite(values)])
         values = values[~np.isin(values, list(nodata))]
@@ -387,7 +387,7 @@ def occurring_values(path: Path, header: ImageHeader, nodata: Collection[int] = 
     return found
 
 
-def _strips(header: ImageHeader) -> Iterator[Window | None]:
+def strips(header: ImageHeader) -> Iterator[Window | None]:
     """Yield windows that keep memory flat; only TIFF is read in parts, other files whole (``None``)."""
     if header.format != "tiff":
         yield None

@@ -97,7 +97,7 @@ def vector_classes(paths: Iterable[Path], options: PrepareOptions, legend: Legen
         names = sorted({*names, *([outside] if outside is not None else [])})
         table = {number: ValueName(name) for number, name in enumerate(names)}
         legend = legend_of_values(table, table, name=field)
-    known = {one.name.casefold(): one.values[0] if one.values else one.index for one in legend.classes}
+    known = _values_by_name(legend)
     unknown = [name for name in names if name.casefold() not in known]
     if unknown:
         raise LegendError(
@@ -108,9 +108,14 @@ def vector_classes(paths: Iterable[Path], options: PrepareOptions, legend: Legen
     return VectorClasses(field, codes, NO_LABEL if outside is None else _number(outside, legend), legend)
 
 
+def _values_by_name(legend: Legend) -> dict[str, int]:
+    """Return what is drawn for each class of a legend, by its name in small letters."""
+    return {one.name.casefold(): (*one.values, one.index)[0] for one in legend.classes}
+
+
 def _number(outside: str, legend: Legend | None) -> int:
     """Return what is drawn outside the polygons: a value, or that of a class of the legend."""
-    known = {} if legend is None else {one.name.casefold(): (*one.values, one.index)[0] for one in legend.classes}
+    known = {} if legend is None else _values_by_name(legend)
     if outside.casefold() in known:
         return known[outside.casefold()]
     if outside.lstrip("-").isdigit():
