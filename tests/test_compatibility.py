@@ -14,7 +14,7 @@ from levelground.comparison.compatibility import compare_protocols, describe_bud
 from levelground.comparison.inputs import gather
 from levelground.errors import RecordError, UnlikeError
 from levelground.imagery.legend import Legend, LegendClass
-from levelground.runs import BudgetRecord
+from levelground.recipe_files import BudgetRecord
 
 COUNTS = noisy_counts(4, 0.2, seed=1)
 

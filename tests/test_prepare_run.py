@@ -12,7 +12,8 @@ from builders.training import RECIPE, RUNTIME, assert_same_run, history, small_s
 from levelground.config import Budget
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError
-from levelground.runs import BudgetRecord, RecipeRecord, Run, list_runs, read_run, write_card
+from levelground.recipe_files import BudgetRecord, RecipeRecord
+from levelground.runs import Run, list_runs, read_run, write_card
 from levelground.training.prepare_run import make_job
 from levelground.training.run_spec import identity
 

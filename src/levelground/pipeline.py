@@ -16,13 +16,13 @@ from levelground.evaluation.evaluate import evaluate_run, join_folds
 from levelground.exporting.model_card import write_model_card
 from levelground.models.build import build_model
 from levelground.models.spec import numbered_spec
+from levelground.recipe_files import RecipeRecord
 from levelground.records import one_writer
 from levelground.reporting.figures import draw_figures
 from levelground.reporting.page import render_report
 from levelground.runs import (
     EVALUATION_LOG,
     STUDY_FILE,
-    RecipeRecord,
     Run,
     StudyOptionsRecord,
     StudyRecord,

@@ -7,12 +7,15 @@ and ``origin``); a user's own file may name only what it changes, the rest is th
 import dataclasses
 from importlib import resources
 from pathlib import Path
+from typing import Annotated, ClassVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, StrictInt, StrictStr, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from levelground.config import Recipe
 from levelground.errors import ConfigError
 from levelground.reading import parse_toml, read_text
+from levelground.records import RECORD_CONFIG, OpenRecord
 
 
 def shipped_recipes() -> tuple[str, ...]:
@@ -97,3 +100,38 @@ def recipe_flags(recipe: Recipe) -> list[str]:
         else:
             flags.append(f"--{flag}={value}")
     return flags
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class RecipeRecord(Recipe, OpenRecord):
+    """Recipe that a run was started with."""
+
+    ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset(field.name for field in dataclasses.fields(Recipe))
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "RecipeRecord":
+        """Return a recipe as it is recorded."""
+        return cls(**dataclasses.asdict(recipe))
+
+    def recipe(self, source: str) -> Recipe:
+        """Return the recipe itself, so that a run can be resumed with it.
+
+        Args:
+            source: What to name in the error.
+        Raises:
+            ConfigError: It has a key that this version does not know.
+        """
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
+        return check_recipe(fields | dict(self.extra), source=source)
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class BudgetRecord(OpenRecord):
+    """Budget of a run, as it was asked for and in steps."""
+
+    asked: StrictStr
+    """The budget as it was asked for, such as ``2 minutes``."""
+    steps: Annotated[StrictInt, Field(ge=1)] | None = None
+    """Optimiser steps of the whole run."""
+    validations: Annotated[StrictInt, Field(ge=0)] | None = None
+    """How often validation scenes are scored, evenly over the steps; 0 does it at the end of every epoch."""

@@ -15,7 +15,7 @@ from levelground.config import Budget, Recipe
 from levelground.errors import RecordError
 from levelground.history import HISTORY_FILE, HistoryLine
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo
-from levelground.recipe_files import check_recipe
+from levelground.recipe_files import BudgetRecord, RecipeRecord
 from levelground.records import RECORD_CONFIG, OpenRecord, check_record, json_schema, read_json, to_json, write_json
 
 RUN_FILE, STUDY_FILE = "run.json", "study.json"
@@ -27,41 +27,6 @@ Pixels = Annotated[StrictInt, Field(ge=0)]
 """A length in pixels."""
 ClassIndex = Annotated[StrictInt, Field(ge=0, le=254)]
 """Index of a class in the legend."""
-
-
-@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
-class RecipeRecord(Recipe, OpenRecord):
-    """Recipe that a run was started with."""
-
-    ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset(field.name for field in dataclasses.fields(Recipe))
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> "RecipeRecord":
-        """Return a recipe as it is recorded."""
-        return cls(**dataclasses.asdict(recipe))
-
-    def recipe(self, source: str) -> Recipe:
-        """Return the recipe itself, so that a run can be resumed with it.
-
-        Args:
-            source: What to name in the error.
-        Raises:
-            ConfigError: It has a key that this version does not know.
-        """
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
-        return check_recipe(fields | dict(self.extra), source=source)
-
-
-@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
-class BudgetRecord(OpenRecord):
-    """Budget of a run, as it was asked for and in steps."""
-
-    asked: StrictStr
-    """The budget as it was asked for, such as ``2 minutes``."""
-    steps: Annotated[StrictInt, Field(ge=1)] | None = None
-    """Optimiser steps of the whole run."""
-    validations: Annotated[StrictInt, Field(ge=0)] | None = None
-    """How often validation scenes are scored, evenly over the steps; 0 does it at the end of every epoch."""
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)

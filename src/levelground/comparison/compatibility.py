@@ -16,8 +16,9 @@ from levelground.comparison.conditions import ProtocolDifference
 from levelground.comparison.text import listing
 from levelground.errors import RecordError, UnlikeError
 from levelground.metrics.counts import SceneCounts
+from levelground.recipe_files import BudgetRecord
 from levelground.records import to_json
-from levelground.runs import BudgetRecord, Run, RunCard
+from levelground.runs import Run, RunCard
 
 UNKNOWN = "unknown"
 """The value of a field that a run cannot tell."""

@@ -18,7 +18,8 @@ from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import ConfigError, RecordError, TrainingError
 from levelground.models.build import canonical_arch, measure_size
 from levelground.models.own_networks import name_network, named_sources
-from levelground.runs import BudgetRecord, ParametersRecord, RecipeRecord, Run, RunCard, read_run, write_card
+from levelground.recipe_files import BudgetRecord, RecipeRecord
+from levelground.runs import ParametersRecord, Run, RunCard, read_run, write_card
 from levelground.runtime import Runtime, versions
 from levelground.training.batches import BatchSource
 from levelground.training.distributed import broadcast_job
