@@ -214,7 +214,7 @@ def test_sources_elsewhere_are_refused(tmp_path: Path, source: str) -> None:
         ("lack", BANDS, r"has no file of band B03 \(bands found: B02, B04\)\. Add it, or leave the band out"),
         ("zone", BANDS, r"is in another coordinate system or direction than .* rio warp .* --resampling bilinear"),
         ("type", BANDS, "has uint16 with scale 1, T33_0_B02.tif uint8 with scale 1. Write all bands alike."),
-        ("many", BANDS, "has 3 bands of uint8, expected one band"),
+        ("many", BANDS, "has 3 bands of uint8, expected one in a file of B03"),
     ],
 )
 def test_bands_that_make_no_image_are_named(tmp_path: Path, change: str, bands: tuple[str, ...], says: str) -> None:

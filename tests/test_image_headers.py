@@ -11,7 +11,7 @@ from builders.scene_files import noise, png_of_size, save, save_palette, save_ra
 from PIL import Image
 
 from levelground.errors import SceneError
-from levelground.imagery.image_headers import MAX_PIXELS, ImageHeader, check_size, check_type, png_chunks, read_header
+from levelground.imagery.image_headers import MAX_PIXELS, ImageHeader, check_size, png_chunks, read_header
 
 
 def _oriented(path: Path, orientation: int, *, order: str = "MM") -> Path:
@@ -125,15 +125,6 @@ def test_many_bands_count_towards_the_limit() -> None:
     check_size(Path("a.tif"), 1, MAX_PIXELS, 4)
     with pytest.raises(SceneError, match="in 60000 bands"):
         check_size(Path("a.tif"), 1000, 1000, 60_000)
-
-
-def test_types_that_no_image_has_are_refused() -> None:
-    """Complex numbers and 32-bit integers are no imagery here."""
-    header = ImageHeader("tiff", 4, 4, 1, "complex64")
-    with pytest.raises(
-        SceneError, match=r"^a\.tif: pixels are complex64, expected uint8, uint16, int16, float32, float64\."
-    ):
-        check_type(Path("a.tif"), header)
 
 
 def test_png_is_walked_to_its_end(tmp_path: Path) -> None:

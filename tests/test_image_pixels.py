@@ -237,9 +237,7 @@ def test_png_whose_data_do_not_inflate_is_refused(tmp_path: Path) -> None:
         read_image(path)
 
 
-def test_image_of_another_type_is_refused(tmp_path: Path) -> None:
-    """32-bit integers are labels at most."""
-    with pytest.raises(
-        SceneError, match=r"a\.tif: pixels are int32, expected uint8, uint16, int16, float32, float64\. Conv"
-    ):
-        read_image(save_raster(tmp_path / "a.tif", noise(4, 4, dtype="int32")))
+def test_complex_image_is_refused(tmp_path: Path) -> None:
+    """Radar data before detection: which part of a number is meant is not guessed."""
+    with pytest.raises(SceneError, match=r"a\.tif: holds complex numbers\. Write what is to be read, such as ampl"):
+        read_image(save_raster(tmp_path / "a.tif", noise(4, 4, dtype="complex64")))

@@ -87,7 +87,7 @@ def test_draw_pixels_another_type_are_refused(tmp_path: Path) -> None:
     wide = write_pixels(tmp_path / "b.tif", draw_pixels(40, 40, dtype="float64"))
     assert predict_one(wide, tmp_path / "out", toy_model(dtype="float32")).classes.exists()
     strange = write_pixels(tmp_path / "c.tif", draw_pixels(40, 40).astype(np.complex64))
-    text = f"{strange}: pixels are complex64, expected uint8, uint16, int16, float32, float64. Convert the file."
+    text = f"{strange}: holds complex numbers. Write what is to be read, such as amplitudes, as float32."
     assert_plan_refused(strange, SceneError, text)
 
 

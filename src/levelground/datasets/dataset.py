@@ -104,8 +104,8 @@ class DatasetRecord:
     """Hash of the legend."""
     bands: Size
     """Bands of every image."""
-    dtype: Annotated[str, Field(pattern=r"^(uint8|uint16|int16|float32)$")]
-    """Type of the stored values."""
+    dtype: Annotated[str, Field(pattern=r"^(u?int(8|16|32|64)|float32)$")]
+    """Type of the stored values; float32 also where files hold float64."""
     gsd_m: Annotated[float, Field(gt=0)] | None
     """Ground sampling distance in metres, where it is known."""
     mean: tuple[float, ...]

@@ -48,7 +48,7 @@ from levelground.errors import ConfigError, DataError, DiskError, RecordError, S
 from levelground.imagery.cache import Cache, CacheEntry, default_cache_folder
 from levelground.imagery.data_folder import FoundScenes, find_scenes
 from levelground.imagery.geotiff import read_window
-from levelground.imagery.image_headers import read_header
+from levelground.imagery.image_headers import kind_of_type, read_header
 from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import Legend
 from levelground.imagery.scene_pixels import SceneFile
@@ -118,7 +118,7 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
         layout=found.layout,
         legend=found.legend,
         bands=decoded[0].entry.bands,
-        dtype=decoded[0].entry.dtype,
+        dtype=kind_of_type(read_header(files[0].image).dtype),
         gsd_m=found.gsd_m,
         scenes=tuple(scenes),
         split=split,

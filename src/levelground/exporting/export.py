@@ -23,6 +23,7 @@ from levelground.errors import ConfigError, ModelError, RecordError
 from levelground.exporting.model_card import card_text
 from levelground.exporting.onnx import UNKNOWN_RESOLUTION_CM, write_onnx
 from levelground.files import writing
+from levelground.imagery.image_headers import READ_AS
 from levelground.inference.sliding_window import Normaliser
 from levelground.inference.tiling import pad_tile, windows
 from levelground.models.loading import load_model, open_model
@@ -132,7 +133,7 @@ def _generated_tiles(spec: ModelSpec, n: int) -> Tiles:
     images = [generate_scene(0, index, max(SMALLEST, side))[0][:side, :side] for index in range(n)]
     stored = np.stack(images)[..., np.arange(spec.bands) % 3]
     if spec.dtype not in (None, "uint8"):
-        stored = (stored * (full_scale(spec.dtype) / 255)).astype(spec.dtype)
+        stored = (stored * (full_scale(spec.dtype) / 255)).astype(READ_AS.get(spec.dtype, spec.dtype))
     return Tiles(stored, "generated scenes")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from levelground.config import PrepareOptions
 from levelground.errors import ConfigError, SceneError
 from levelground.files import atomic_path
-from levelground.imagery.geotiff import quietly
+from levelground.imagery.geotiff import info_of, quietly
 from levelground.imagery.layouts import (
     MASK_FOLDERS,
     SUFFIXES,
@@ -32,7 +32,6 @@ from levelground.imagery.name_patterns import files_by_pattern
 from levelground.reading import open_raster
 from levelground.records import sha256_json
 
-_TYPES = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "float32": "Float32", "float64": "Float64"}
 _RESOLUTION = re.compile(r"(^|[_.-])\d{2}m(?=$|[_.-])", re.IGNORECASE)
 _OFFSET = re.compile(r'<(?:BOA|RADIO)_ADD_OFFSET band_id="(\d+)">\s*(-?\d+)\s*<')
 _SENTINEL = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
@@ -187,10 +186,11 @@ def _read_band(path: Path, name: str) -> _Band:
     except rasterio.errors.RasterioError as error:
         raise SceneError(f"{path}: is damaged or is not a raster that can be read. Replace the file.") from error
     with raster:
-        if raster.count != 1 or raster.dtypes[0] not in _TYPES:
+        info = info_of(raster, path)
+        if info.bands != 1:
             raise SceneError(
-                f"{path}: has {raster.count} bands of {raster.dtypes[0]}, expected one band of a file of {name}, of "
-                f"{', '.join(_TYPES)}. Leave --bands away where one file holds all bands."
+                f"{path}: has {info.bands} bands of {info.dtype}, expected one in a file of {name}. "
+                "Leave --bands away where one file holds all bands."
             )
         scale, offset = raster.scales[0], raster.offsets[0]
         added = offset / scale if offset and scale else _safe_offset(path, name)
@@ -250,7 +250,7 @@ def _vrt(first: _Band, bands: Sequence[_Band], names: Sequence[str]) -> str:
         added = f"<ScaleOffset>{band.added!r}</ScaleOffset><ScaleRatio>1</ScaleRatio>" if band.added else ""
         kind = "ComplexSource" if none or added else "SimpleSource"
         lines += [
-            f'<VRTRasterBand dataType="{_TYPES[first.dtype]}" band="{number}">',
+            f'<VRTRasterBand dataType="{_vrt_type(first.dtype)}" band="{number}">',
             f"<Description>{escape(name)}</Description>",
             *([f"<NoDataValue>{band.nodata!r}</NoDataValue>"] if band.nodata is not None else []),
             *([f"<Scale>{band.scale!r}</Scale>"] if band.scale != 1 else []),
@@ -260,6 +260,16 @@ def _vrt(first: _Band, bands: Sequence[_Band], names: Sequence[str]) -> str:
             "</VRTRasterBand>",
         ]
     return "\n".join([*lines, "</VRTDataset>\n"])
+
+
+def _vrt_type(dtype: str) -> str:
+    """Return GDAL's name of a type.
+
+    Example:
+        >>> _vrt_type("uint8"), _vrt_type("uint16"), _vrt_type("float32")
+        ('Byte', 'UInt16', 'Float32')
+    """
+    return "Byte" if dtype == "uint8" else dtype.title().replace("Ui", "UI")
 
 
 def source_files(path: Path) -> list[Path]:

@@ -21,7 +21,7 @@ from levelground.errors import RecordError, SceneError
 from levelground.files import atomic_path, remove_leftovers
 from levelground.imagery.band_stack import source_files
 from levelground.imagery.geotiff import Pixels
-from levelground.imagery.image_headers import TYPES, read_header
+from levelground.imagery.image_headers import read_header
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.imagery.scene_pixels import SceneFile, needs_alignment, read_scene
 from levelground.reading import check_seal, open_regular, parse_json, read_text, seal
@@ -39,6 +39,7 @@ _SUM_BYTES = len(_MARK) + 16
 _sound: set[tuple[str, int, int]] = set()
 """Path, size and time of the arrays whose checksum this process has seen to fit."""
 
+_TYPES = ("uint8", "uint16", "int16", "float32")
 _HEADER_BYTES = 256
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '([<|][uif]\d)', 'fortran_order': False, 'shape': \(([0-9, ]+)\), \} *\n",
@@ -190,7 +191,7 @@ class Cache:
             image = self._map(key)
         except RecordError:
             return None
-        if image.ndim != 3 or str(image.dtype) not in TYPES:
+        if image.ndim != 3 or str(image.dtype) not in _TYPES:
             return None
         height, width, bands = image.shape
         return (height, width, bands), str(image.dtype)

@@ -18,7 +18,7 @@ from levelground.imagery.band_stack import find_stacks
 from levelground.imagery.colours import pack_colour, pack_colours
 from levelground.imagery.exclusion import draw_exclusion, exclusion_layers
 from levelground.imagery.geotiff import Pixels, Window
-from levelground.imagery.image_headers import ImageHeader, check_type, read_header
+from levelground.imagery.image_headers import ImageHeader, kind_of_type, read_header
 from levelground.imagery.layouts import (
     NAMINGS,
     SUFFIXES,
@@ -190,7 +190,6 @@ def _read_headers(pairs: Iterable[Pair], *, align: bool) -> tuple[dict[Path, Ima
     for pair in pairs:
         try:
             image = read_header(pair.image)
-            check_type(pair.image, image)
             _check_side(pair.image, image)
             if pair.mask:
                 mask = read_header(pair.mask)
@@ -199,12 +198,12 @@ def _read_headers(pairs: Iterable[Pair], *, align: bool) -> tuple[dict[Path, Ima
             headers[pair.image] = image
         except SceneError as error:
             findings.append(Finding("error", "unreadable", str(error), pair.id))
-    kinds = Counter((headers[p.image].image_bands, headers[p.image].dtype) for p in pairs if p.image in headers)
+    kinds = Counter(_kind(headers[p.image]) for p in pairs if p.image in headers)
     if len(kinds) > 1:
         (bands, dtype), _ = kinds.most_common(1)[0]
         for pair in pairs:
             header = headers.get(pair.image)
-            if header and (header.image_bands, header.dtype) != (bands, dtype):
+            if header and _kind(header) != (bands, dtype):
                 del headers[pair.image]
                 text = (
                     f"{pair.image}: has {header.image_bands} bands of {header.dtype}, most scenes have {bands} of "
@@ -212,6 +211,11 @@ def _read_headers(pairs: Iterable[Pair], *, align: bool) -> tuple[dict[Path, Ima
                 )
                 findings.append(Finding("error", "unlike-bands", text, pair.id))
     return headers, tuple(findings)
+
+
+def _kind(header: ImageHeader) -> tuple[int, str]:
+    """Return what all images must have alike: the number of bands and the kind of their type."""
+    return header.image_bands, kind_of_type(header.dtype)
 
 
 def _check_side(path: Path, header: ImageHeader) -> None:

@@ -62,11 +62,10 @@ NO_BAND_INFO = BandInfo()
 class RasterInfo:
     """The header of a raster.
 
-    ``transform`` holds GDAL's six numbers in rasterio's order (a, b, c, d, e, f): x = a·column + b·row + c,
-    y = d·column + e·row + f. It is ``None`` where the raster is not georeferenced. ``band_nodata`` is empty where all
-    bands have one nodata value. ``alpha`` is the band, from 1, that tells where there are data; one that is tagged so
-    but holds other values, as near infrared often is, is not meant. ``masked`` means a mask of all bands, inside the
-    file or ``.msk`` beside it.
+    ``transform`` is (a, b, c, d, e, f) with x = a·column + b·row + c and y = d·column + e·row + f, or ``None`` without
+    a place. ``band_nodata`` is empty where all bands have one nodata value. ``alpha`` is the band, from 1, that tells
+    where there are data; one that is tagged so but holds other values, as near infrared often is, is not meant.
+    ``masked`` means a mask of all bands, inside the file or ``.msk`` beside it.
     """
 
     height: int
@@ -148,7 +147,7 @@ def read_info(path: Path) -> RasterInfo:
     Args:
         path: A GeoTIFF or another raster that GDAL reads.
     Raises:
-        SceneError: The file is damaged, or its bands have unlike types.
+        SceneError: The file is damaged, or its bands have unlike or complex types.
     """
     with _opened(path, path) as raster:
         return info_of(raster, path)
@@ -158,22 +157,23 @@ def info_of(raster: "DatasetReader", shown: Path) -> RasterInfo:
     """Return the header of an open raster.
 
     Raises:
-        SceneError: Its bands have unlike types, or a tile of the file would fill the memory.
+        SceneError: Its bands have unlike or complex types, or a tile of the file would fill the memory.
     """
     types = sorted(set(raster.dtypes))
     if len(types) != 1:
         raise SceneError(f"{shown}: bands have the types {', '.join(types)}, expected one. Write them alike.")
+    if types[0].startswith("complex"):
+        raise SceneError(f"{shown}: holds complex numbers. Write what is to be read, such as amplitudes, as float32.")
     tile, together = max(raster.block_shapes), raster.profile.get("interleave") == "pixel"
     if tile[0] * tile[1] * np.dtype(types[0]).itemsize * (raster.count if together else 1) > MAX_TILE_BYTES:
         raise SceneError(
             f"{shown}: is stored in tiles of {tile[1]} × {tile[0]} pixels, of which not one is decoded at once. "
             "Write it anew in tiles of 256."
         )
-    placed = not raster.transform.is_identity
     with quietly():
         nodata = tuple(None if value is None else float(value) for value in raster.nodatavals)
     alike = all(value == nodata[0] or (value != value and nodata[0] != nodata[0]) for value in nodata)
-    names = tuple(name or "" for name in raster.descriptions)
+    names, scales, offsets = tuple(name or "" for name in raster.descriptions), raster.scales, raster.offsets
     return RasterInfo(
         height=raster.height,
         width=raster.width,
@@ -181,14 +181,14 @@ def info_of(raster: "DatasetReader", shown: Path) -> RasterInfo:
         dtype=types[0],
         nodata=nodata[0],
         crs=raster.crs.to_string() if raster.crs else None,
-        transform=tuple(raster.transform)[:6] if placed else None,
+        transform=None if raster.transform.is_identity else tuple(raster.transform)[:6],
         band_nodata=() if alike else nodata,
         masked=_has_mask(raster),
         alpha=_alpha_band(raster),
         band_info=BandInfo(
             names=names if any(names) else (),
-            scales=() if all(scale == 1 for scale in raster.scales) else tuple(map(float, raster.scales)),
-            offsets=() if not any(raster.offsets) else tuple(map(float, raster.offsets)),
+            scales=() if all(scale == 1 for scale in scales) else tuple(map(float, scales)),
+            offsets=() if not any(offsets) else tuple(map(float, offsets)),
         ),
     )
 

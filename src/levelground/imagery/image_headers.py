@@ -27,8 +27,15 @@ MAX_EXTRA_BYTES = 64 << 20
 MAX_VALUES = 1 << 30
 """The most values decoded at once: pixels × bands."""
 
-TYPES = ("uint8", "uint16", "int16", "float32", "float64")
-"""Types of images; float64 is read as float32, the others are kept."""
+READ_AS = {
+    "int8": "int16",
+    "int32": "float32",
+    "uint32": "float32",
+    "int64": "float32",
+    "uint64": "float32",
+    "float64": "float32",
+}
+"""How types are read that networks cannot take; whole numbers are exact up to 2^24. Complex numbers are not read."""
 
 Format = Literal["jpeg", "png", "tiff"]
 _PNG_BANDS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # channels by colour type: PNG specification, table 11.1
@@ -212,14 +219,14 @@ def check_size(path: Path, height: int, width: int, bands: int = 1) -> None:
         )
 
 
-def check_type(path: Path, header: ImageHeader) -> None:
-    """Refuse pixels of a type that is not read here.
+def kind_of_type(dtype: str) -> str:
+    """Return what a type is called in records: a model that learnt from one reads only that; floats are alike.
 
-    Raises:
-        SceneError: The type is not one of :data:`TYPES`.
+    Example:
+        >>> kind_of_type("float64"), kind_of_type("int32")
+        ('float32', 'int32')
     """
-    if header.dtype not in TYPES:
-        raise SceneError(f"{path}: pixels are {header.dtype}, expected {', '.join(TYPES)}. Convert the file.")
+    return "float32" if dtype == "float64" else dtype
 
 
 def png_chunks(content: bytes, path: Path) -> Iterator[tuple[bytes, bytes]]:

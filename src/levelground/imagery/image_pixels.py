@@ -15,9 +15,9 @@ from levelground.imagery.geotiff import Pixels, Window, read_memory, read_palett
 from levelground.imagery.image_headers import (
     MAX_EXTRA_BYTES,
     MAX_JPEG_BYTES,
+    READ_AS,
     ImageHeader,
     check_size,
-    check_type,
     png_chunks,
     read_header,
 )
@@ -37,7 +37,8 @@ def read_image(path: Path, window: Window | None = None, *, zero: bool | None = 
         window: Row, column, height and width of a part; TIFF only.
         zero: As in :func:`read_image_with_nodata`.
     Returns:
-        ``(H, W, C)`` in the file's type; palettes become colours, float64 becomes float32, pixels without data 0.
+        ``(H, W, C)`` in the file's type, or that of :data:`~levelground.imagery.image_headers.READ_AS`; palettes become
+        colours, pixels without data 0.
         A TIFF's band tagged alpha stays where it holds more than 0 and the largest value: it often is near infrared.
     Raises:
         SceneError: The file is damaged or of a form that is not read; see
@@ -62,7 +63,6 @@ def read_image_with_nodata(
         SceneError: As :func:`read_image`.
     """
     header = read_header(path)
-    check_type(path, header)
     nodata: NodataMask | None = None
     if header.format == "tiff":
         _check_part(path, header, window)
@@ -73,7 +73,7 @@ def read_image_with_nodata(
         nodata = nodata_mask(stored, nodata_rule(header, image, alpha=header.alpha_band, zero=zero), own)
         pixels = stored if header.alpha_band is None else np.ascontiguousarray(stored[..., :-1])
         with np.errstate(over="ignore"):  # what overflows is infinite, and so no data
-            pixels = pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
+            pixels = pixels.astype(READ_AS.get(header.dtype, header.dtype), copy=False)
     elif header.format == "jpeg":
         pixels = _decode_jpeg(path, header)
     else:

@@ -35,7 +35,7 @@ SPEC_KEY = "levelground"
 SCHEMA = 1
 """The number of the form that this version writes and reads."""
 
-_FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "int16": 32767.0}
+_FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "int8": 127.0, "int16": 32767.0}
 
 
 def full_scale(dtype: str | None) -> float:
@@ -68,7 +68,7 @@ class ModelSpec:
     """Mean of each band, in stored units."""
     std: tuple[Annotated[float, Field(gt=0)], ...]
     """Standard deviation of each band, in stored units."""
-    dtype: Annotated[str, Field(pattern=r"^(uint8|uint16|int16|float32)$")] | None
+    dtype: Annotated[str, Field(pattern=r"^(u?int(8|16|32|64)|float32)$")] | None
     """Type of the stored pixels that it learnt from; ``None`` unknown, taken for uint8."""
     gsd_m: Annotated[float, Field(gt=0)] | None
     """Ground sample distance of the training images, metres a pixel; ``None`` unknown."""

@@ -12,7 +12,7 @@ from levelground.config import PredictOptions, ReadOptions
 from levelground.console import say
 from levelground.errors import ConfigError, DiskError, SceneError, UnlikeError
 from levelground.imagery.geotiff import CACHE_BYTES, BandInfo, RasterInfo
-from levelground.imagery.image_headers import MAX_PIXELS, TYPES, read_header
+from levelground.imagery.image_headers import MAX_PIXELS, kind_of_type, read_header
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.validity import NodataRule, find_far_value, nodata_mask, nodata_rule
 from levelground.inference.tiling import Axis, plan_axis
@@ -287,12 +287,9 @@ def _check_dtype(path: Path, dtype: str, model: Model) -> None:
     """Refuse pixels of another type than the model learnt from, whose values mean something else.
 
     Raises:
-        SceneError: The type is another, or none that is read.
+        SceneError: The type is another.
     """
-    if dtype not in TYPES and dtype not in ("int8", "int32", "uint32"):
-        raise SceneError(f"{path}: pixels are {dtype}, expected {', '.join(TYPES)}. Convert the file.")
-    floats = ("float32", "float64")
-    if model.spec.dtype is None or dtype == model.spec.dtype or (dtype in floats and model.spec.dtype in floats):
+    if model.spec.dtype is None or kind_of_type(dtype) == model.spec.dtype:
         return
     raise SceneError(
         f"{path}: pixels are {dtype}, {model.spec.name} learnt from {model.spec.dtype}. "

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.imagery.geotiff import Pixels
+from levelground.imagery.image_headers import READ_AS
 from levelground.imagery.image_pixels import read_image_with_nodata
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.validity import NodataMask, NodataRule, nodata_mask
@@ -25,9 +26,6 @@ from levelground.inference.sliding_window import Block
 Floats = NDArray[np.float32]
 Rescaling = tuple[tuple[float, float], ...]
 """Factor and offset of each band that is read; empty where values stay as they are."""
-
-_READ_AS = {"float64": "float32", "int32": "float32", "uint32": "float32", "int8": "int16"}
-"""Types that torch or the network cannot take as they are."""
 
 
 class PixelReader(Protocol):
@@ -72,6 +70,7 @@ class RasterPixels:
         """Read ``bands``, from 1, of ``reader``, each times the factor plus the offset of ``rescaling``."""
         self._reader, self._bands, self._rule = reader, tuple(bands), rule
         self._rescaling = np.array(rescaling, np.float64)
+        self._dtype = np.dtype(READ_AS.get(reader.info.dtype, reader.info.dtype))
         self.shape = (reader.info.height, reader.info.width, len(self._bands))
 
     def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
@@ -82,10 +81,9 @@ class RasterPixels:
         stored = stored if alpha is None else np.ascontiguousarray(stored[..., :-1])
         if len(self._rescaling):
             values = stored.astype(np.float64) * self._rescaling[:, 0] + self._rescaling[:, 1]
-            stored = _as_type(values, stored.dtype)
-        dtype = _READ_AS.get(str(stored.dtype))
+            return _as_type(values, self._dtype), mask
         with np.errstate(over="ignore", invalid="ignore"):
-            return (stored.astype(dtype) if dtype else stored), mask
+            return stored.astype(self._dtype, copy=False), mask
 
 
 class ImagePixels:
