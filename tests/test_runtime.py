@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -156,3 +157,17 @@ def test_exact_repetition_is_asked_for_strictly(monkeypatch: pytest.MonkeyPatch)
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_slurm_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, inside: bool) -> None:
+    """Where Slurm is installed nothing is said, and inside one of its jobs its tasks are not taken for processes."""
+    srun = tmp_path / "srun"
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    job = {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "study", "SLURM_NTASKS_PER_NODE": "4", "SLURM_PROCID": "3"}
+    for name, value in (job if inside else {}).items():
+        monkeypatch.setenv(name, value)
+    runtime = make_runtime("cpu", "fp32", threads=1)  # a warning would be an error here
+    assert (runtime.rank, runtime.processes) == (0, 1)

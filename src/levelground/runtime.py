@@ -13,6 +13,9 @@ from typing import Literal, TypedDict
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 
@@ -72,7 +75,9 @@ class Runtime:
             return self
         strategy = SingleDeviceStrategy(self.device)
         precision = _PRECISION[self.precision]
-        fabric = Fabric(accelerator=self.device.type, devices=1, strategy=strategy, precision=precision)
+        fabric = Fabric(
+            accelerator=self.device.type, devices=1, strategy=strategy, precision=precision, plugins=[_environment()]
+        )
         return dataclasses.replace(self, fabric=fabric)
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -146,7 +151,7 @@ def make_runtime(
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it chose stands on the run card
     nodes, devices = _machines(processes, name)
     if nodes * devices == 1:
-        fabric = Fabric(accelerator=name, devices=1, precision=_PRECISION[kind])
+        fabric = Fabric(accelerator=name, devices=1, precision=_PRECISION[kind], plugins=[_environment()])
     else:
         fabric = _launch(name, nodes, devices, _PRECISION[kind])
     threads = threads or max(1, available_cores() // devices)
@@ -198,6 +203,12 @@ def _machines(processes: int | None, device: str) -> tuple[int, int]:
     return 1, processes
 
 
+def _environment() -> ClusterEnvironment:
+    """Return who starts the processes: torchrun or this one. Slurm never does, also where a job of it runs this."""
+    launched = torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
+    return TorchElasticEnvironment() if launched else LightningEnvironment()
+
+
 def _launch(device: str, nodes: int, devices: int, precision: _FabricPrecision) -> Fabric:
     """Start the other processes, or join those that torchrun started."""
     strategy = DDPStrategy(
@@ -207,7 +218,14 @@ def _launch(device: str, nodes: int, devices: int, precision: _FabricPrecision) 
         # the same from the first step on, so that a run that is gone on with stays identical.
         find_unused_parameters=True,
     )
-    fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy=strategy, precision=precision)
+    fabric = Fabric(
+        accelerator=device,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=strategy,
+        precision=precision,
+        plugins=[_environment()],
+    )
     fabric.launch()
     return fabric
 
