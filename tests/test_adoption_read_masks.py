@@ -22,9 +22,9 @@ from levelground.adoption.prediction_files import (
 from levelground.adoption.predictions import adopt_predictions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, LabelColourError, SceneError
+from levelground.imagery.class_maps import read_class_map
 from levelground.imagery.image_pixels import read_array
 from levelground.imagery.legend import Legend, LegendClass, default_legend, encode_colours
-from levelground.imagery.stored_values import read_class_map
 
 THRESHOLD = Legend(
     "land",

@@ -17,8 +17,8 @@ from levelground.datasets.dataset import Dataset, read_dataset, write_dataset
 from levelground.datasets.splits import Split
 from levelground.errors import ConfigError, ModelError, UnlikeError
 from levelground.evaluation.transfer import match_outputs, transfer_run
+from levelground.imagery.class_maps import read_class_map
 from levelground.imagery.legend import DEEPGLOBE, Legend, LegendClass, default_legend
-from levelground.imagery.stored_values import parse_class_map
 from levelground.metrics.counts import read_counts
 from levelground.models.loading import SummedOutputs
 from levelground.runs import Run, read_run
@@ -158,7 +158,7 @@ def test_a_class_map_without_another_study_is_refused(north: Dataset) -> None:
 @pytest.mark.parametrize(
     ("pair", "text"),
     [
-        ("class 1", r"^--class-map 'class 1': expected THEIRS=OURS, such as \"class 0=Urban land\"\.$"),
+        ("class 1", r"^--class-map 'class 1': expected FROM=CLASS, such as \"class 0=Urban land\"\.$"),
         ("class 7=Water", r"'class 7' is not a class of 'default'\. Its classes are class 0, class 1, class 2\."),
         ("3=Water", r"'3' is not a class of 'default'"),
         ("0=Sea", r"'Sea' is not a class of 'deepglobe'"),
@@ -167,14 +167,23 @@ def test_a_class_map_without_another_study_is_refused(north: Dataset) -> None:
 def test_a_wrong_pair_is_named(pair: str, text: str) -> None:
     """With what was expected."""
     with pytest.raises(ConfigError, match=text):
-        parse_class_map([pair], default_legend(3), DEEPGLOBE)
+        read_class_map([pair], DEEPGLOBE, default_legend(3))
 
 
 def test_a_class_with_two_meanings_is_refused() -> None:
     """The same meaning twice is none."""
-    assert parse_class_map(["0=4", "class 0=Water"], default_legend(3), DEEPGLOBE) == {0: 4}
-    with pytest.raises(ConfigError, match="class 0 has another meaning before"):
-        parse_class_map(["0=4", "class 0=Rangeland"], default_legend(3), DEEPGLOBE)
+    assert read_class_map(["0=4", "class 0=Water"], DEEPGLOBE, default_legend(3)).classes == {0: 4}
+    with pytest.raises(ConfigError, match=r"class 0 is given two classes\. Give it one"):
+        read_class_map(["0=4", "class 0=Rangeland"], DEEPGLOBE, default_legend(3))
+
+
+def test_a_class_map_has_one_grammar() -> None:
+    """Names, beginnings, numbers and colours, several at once, of another legend as of masks."""
+    other = default_legend(3)
+    colour = "#{:02x}{:02X}{:02x}".format(*other.classes[2].colour)
+    assert read_class_map(["0+class 1=Wat", f"{colour}=Forest"], DEEPGLOBE, other).classes == {0: 4, 1: 4, 2: 3}
+    masks = read_class_map(["0+1=Wat", f"{colour}=Forest", "Rangeland=Barren"], DEEPGLOBE)
+    assert (masks.numbers, masks.colours, masks.classes) == ({0: 4, 1: 4}, {other.classes[2].colour: 3}, {2: 5})
 
 
 def test_summed_outputs_sum_probabilities() -> None:

@@ -353,8 +353,8 @@ def evaluate(
             written down, and the report shows their number.
         on (path | None): Study of another data set: the runs are copied into it as
             RUN-from-STUDY, keep their normalisation, and are evaluated on its scenes.
-        class_map (str | Sequence[str]): With ``on``: THEIRS=OURS for classes of the runs,
-            by name or number, that have another name there; several may become one.
+        class_map (str | Sequence[str]): With ``on``: FROM=CLASS for classes of the runs, by
+            name or number, that have another name there; several may become one.
         code (str | Sequence[str]): Code of runs whose network is your own, FILE.py:FUNCTION
             each; it runs only where it is named.
         tile (int | None): Side of a tile, px, a multiple of 32; 0 takes whole scenes; None

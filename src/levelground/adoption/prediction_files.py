@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from levelground.datasets.dataset import Dataset
 from levelground.errors import LabelColourError, SceneError
+from levelground.imagery.class_maps import ClassMap
 from levelground.imagery.colours import NO_MATCH, look_up, nearest_colours
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader, read_header
@@ -25,7 +26,7 @@ from levelground.imagery.image_pixels import (
 )
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, decode_colours, hex_colour
 from levelground.imagery.scene_pixels import MaskReader, on_scene
-from levelground.imagery.stored_values import ClassMap, Coding, strips
+from levelground.imagery.stored_values import Coding, strips
 from levelground.imagery.validity import NodataMask
 
 FAR = 32

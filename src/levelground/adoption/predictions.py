@@ -46,9 +46,9 @@ from levelground.evaluation.score_scenes import (
     gather_scores,
     postprocess_scene,
 )
+from levelground.imagery.class_maps import ClassMap, read_class_map
 from levelground.imagery.image_pixels import ARRAY_SUFFIXES
 from levelground.imagery.legend import LabelMap, Legend
-from levelground.imagery.stored_values import ClassMap, read_class_map
 from levelground.inference.sliding_window import Block
 from levelground.metrics.counts import SceneCounts, read_counts, write_counts
 from levelground.metrics.scores import miou

@@ -25,7 +25,7 @@ from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, ModelError, WeightsError
 from levelground.history import append_history, truncate_history
-from levelground.imagery.stored_values import find_class
+from levelground.imagery.class_maps import find_class
 from levelground.models.build import canonical_arch, create_network, measure_size
 from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, read_state
 from levelground.models.model import Model, TwoClasses

@@ -27,7 +27,7 @@ class EvaluateConfig:
     """Study of another data set: the runs are copied into it as RUN-from-STUDY, keep their normalisation, and are
     evaluated on its scenes."""
     class_map: tuple[str, ...] = ()
-    """With --on: THEIRS=OURS for classes of the runs, by name or number, that have another name there; several may
+    """With --on: FROM=CLASS for classes of the runs, by name or number, that have another name there; several may
     become one."""
     code: tuple[str, ...] = ()
     """Code of runs whose network is your own, FILE.py:FUNCTION each; it runs only where it is named."""

@@ -13,8 +13,8 @@ from levelground.console import say
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.datasets.splits import SplitName
 from levelground.errors import ModelError, RecordError, UnlikeError, WeightsError
+from levelground.imagery.class_maps import find_class, read_class_map
 from levelground.imagery.legend import Legend
-from levelground.imagery.stored_values import find_class, parse_class_map
 from levelground.models.checkpoints import WEIGHTS_FILE
 from levelground.models.smp_backend import CONFIG_FILE
 from levelground.models.spec import read_model_spec
@@ -32,7 +32,7 @@ def transfer_run(run: Run, dataset: Dataset, split: SplitName, *, class_map: Seq
         run: A finished or adopted run with a model.
         dataset: The other data set; the copy lies in the ``runs/`` beside it, as ``RUN-from-STUDY``.
         split: The scenes that it will be evaluated on.
-        class_map: ``THEIRS=OURS``: classes of the run, by name or number, that are classes of another name here.
+        class_map: ``FROM=CLASS``: classes of the run, by name or number, that are classes of another name here.
             Several may become one: their probabilities are summed.
     Returns:
         The copy; the run itself where the data set is its own.
@@ -95,14 +95,14 @@ def match_outputs(run: Run, legend: Legend, class_map: Sequence[str] = ()) -> tu
     Args:
         run: The run; its card holds its own legend.
         legend: The other legend.
-        class_map: ``THEIRS=OURS``, which go before equal names.
+        class_map: ``FROM=CLASS``, which go before equal names.
     Raises:
         UnlikeError: A class that the run predicts has no counterpart, or none is a counted one.
         ModelError: The run holds masks only.
         ConfigError: ``class_map`` names no class of the run or of the other legend.
     """
     own = read_model_spec(run).legend
-    mapped = parse_class_map(class_map, own, legend)
+    mapped = read_class_map(class_map, legend, own).classes
     found, missing = [], []
     for index in run.card.outputs:
         other = mapped.get(index, find_class(own.names[index], legend))

@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from levelground.errors import LegendError
+from levelground.imagery.class_maps import find_class_beginning
 from levelground.imagery.colours import RGB, distinct_colours
 from levelground.imagery.legend import MAX_CLASSES, Legend, LegendClass
 from levelground.reading import MAX_TEXT_BYTES, parse_toml, read_bytes, read_text
@@ -143,12 +144,10 @@ def merge_classes(legend: Legend, groups: object) -> Legend:
 
 def _merged_class(word: str, legend: Legend) -> int:
     """Find a class by its name, or by the beginning of its alone."""
-    asked = word.strip().casefold()
-    exact = [entry.index for entry in legend.classes if entry.name.casefold() == asked]
-    found = exact or [entry.index for entry in legend.classes if asked and entry.name.casefold().startswith(asked)]
-    if len(found) != 1:
+    found = find_class_beginning(word, legend)
+    if found is None:
         raise LegendError(f"merge: {word.strip()!r} is not one class. The classes are {', '.join(legend.names)}.")
-    return found[0]
+    return found
 
 
 def _merged(members: Sequence[LegendClass], index: int) -> LegendClass:

@@ -1,8 +1,7 @@
-"""Map stored values to labels and the classes of one legend to those of another; number classes without a legend."""
+"""Map stored values to labels, tell what masks hold, and number classes without a legend."""
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.config import Layout
-from levelground.errors import ConfigError, LegendError, SceneError
-from levelground.imagery.colours import RGB, Table, pack_colours, unpack_colours
+from levelground.errors import LegendError, SceneError
+from levelground.imagery.colours import RGB, pack_colours, unpack_colours
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader
 from levelground.imagery.image_pixels import read_colours, read_indices, stored_palette, used_palette
@@ -167,66 +166,6 @@ def _named(table: Mapping[int, ValueName], plain: Legend) -> dict[int, ValueName
     return {n: ValueName(one.name or plain.names[n], one.colour) for n, one in enumerate(known)}
 
 
-def find_class(word: str, legend: Legend) -> int | None:
-    """Find a class by its English or Russian name, case and spaces aside; ``None`` where no class is called so.
-
-    Example:
-        >>> from levelground.imagery.legend import DEEPGLOBE
-        >>> find_class("forest  LAND", DEEPGLOBE)
-        3
-    """
-    asked = " ".join(word.casefold().split())
-    for entry in legend.classes:
-        if asked in {" ".join(name.casefold().split()) for name in (entry.name, entry.name_ru) if name}:
-            return entry.index
-    return None
-
-
-def parse_class_map(pairs: Sequence[str], source: Legend, target: Legend) -> dict[int, int]:
-    """Read a class map, ``THEIRS=OURS`` each, where both sides are names or indices of classes.
-
-    Args:
-        pairs: The pairs; several classes of ``source`` may become one of ``target``.
-        source: The legend of the left sides.
-        target: The legend of the right sides.
-    Returns:
-        The index in ``target`` of each class of ``source`` that is named.
-    Raises:
-        ConfigError: A pair has no ``=``, names no class, or gives one class a second meaning.
-
-    Example:
-        >>> from levelground.imagery.legend import DEEPGLOBE
-        >>> parse_class_map(["class 1=Water", "2=Forest land"], default_legend(3), DEEPGLOBE)
-        {1: 4, 2: 3}
-    """
-    found: dict[int, int] = {}
-    for pair in pairs:
-        left, equals, right = pair.partition("=")
-        if not equals:
-            raise ConfigError(
-                f'--class-map {pair!r}: expected THEIRS=OURS, such as "{source.names[0]}={target.names[0]}".'
-            )
-        theirs, ours = _class_index(left, source, pair), _class_index(right, target, pair)
-        if found.setdefault(theirs, ours) != ours:
-            raise ConfigError(f"--class-map {pair!r}: {source.names[theirs]} has another meaning before. Give it once.")
-    return found
-
-
-def _class_index(word: str, legend: Legend, pair: str) -> int:
-    """Return the index of the class that one side of a pair names, or of which it is the beginning alone."""
-    by_name, text = find_class(word, legend), word.strip()
-    if by_name is not None:
-        return by_name
-    if text.isascii() and text.isdigit() and int(text) < legend.n_classes:
-        return int(text)
-    beginning = [i for i, name in enumerate(legend.names) if text and name.casefold().startswith(text.casefold())]
-    if len(beginning) == 1:
-        return beginning[0]
-    raise ConfigError(
-        f"--class-map {pair!r}: {text!r} is not a class of {legend.name!r}. Its classes are {', '.join(legend.names)}."
-    )
-
-
 def labels_of_values(values: Pixels, legend: Legend, tag: float | None) -> tuple[LabelMap, NDArray[np.bool_], int]:
     """Turn the values of an index mask into labels.
 
@@ -271,69 +210,6 @@ def _look_up_bytes(
     occurs = np.bincount(values.ravel(), minlength=256)
     wrong = ~known[values] if occurs[~known].any() else np.zeros(values.shape, np.bool_)
     return lut[values], wrong, int(occurs[IGNORE]) if undeclared else 0
-
-
-@dataclass(frozen=True)
-class ClassMap:
-    """Meaning of the classes of other tools' predictions in a legend; several may mean one class.
-
-    Attributes:
-        numbers: Class by number: a value of an index mask, or a channel of probabilities.
-        colours: Class by colour.
-        classes: Class that a class of the legend becomes, once numbers and colours are read.
-    """
-
-    numbers: Mapping[int, int] = field(default_factory=dict)
-    colours: Mapping[RGB, int] = field(default_factory=dict)
-    classes: Mapping[int, int] = field(default_factory=dict)
-
-    def renumbers(self, n_classes: int) -> bool:
-        """Tell whether a number of the legend has another meaning, so that every number has to be named."""
-        return any(0 <= number < n_classes for number in self.numbers)
-
-    def of_numbers(self, n_classes: int) -> dict[int, int]:
-        """Return the class of each number that has one; a class's own number stands for it where none is renumbered."""
-        own = {} if self.renumbers(n_classes) else {index: index for index in range(n_classes)}
-        return {number: self.classes.get(index, index) for number, index in (own | dict(self.numbers)).items()}
-
-    def table(self, legend: Legend) -> Table:
-        """Return the colours of a legend and those that are mapped, with their labels."""
-        return tuple((dict(legend.table) | dict(self.colours)).items())
-
-
-def read_class_map(texts: Sequence[str], legend: Legend) -> ClassMap:
-    """Read pairs such as ``1=Water``, ``3+4=Forest land``, ``#00FF00=3`` or ``Rangeland=Barren land``.
-
-    Args:
-        texts: What other masks hold, number, colour or name of a class of the legend, and the class that it means.
-        legend: The classes, given by name, by the unique beginning of one, or by index.
-    Raises:
-        ConfigError: A pair has another form, its class is unknown, or a number, colour or name has two.
-
-    Example:
-        >>> read_class_map(["3+4=class 1", "#FF0000=0"], default_legend(2)).numbers
-        {3: 1, 4: 1}
-    """
-    numbers: dict[int, int] = {}
-    colours: dict[RGB, int] = {}
-    classes: dict[int, int] = {}
-    for text in texts:
-        sources, equals, target = text.rpartition("=")
-        if not equals or not sources.strip() or not target.strip():
-            raise ConfigError(f"--class-map {text!r}: expected FROM=CLASS, such as 1=Water, 3+4=0 or '#00FF00=2'.")
-        index = _class_index(target, legend, text)
-        whole = [sources] if sources.strip().casefold() in {name.casefold() for name in legend.names} else []
-        for source in (part.strip() for part in whole or sources.split("+")):
-            if re.fullmatch(r"#[0-9A-Fa-f]{6}", source):
-                red, green, blue = bytes.fromhex(source[1:])
-                given = colours.setdefault((red, green, blue), index)
-            elif re.fullmatch(r"-?\d+", source):
-                given = numbers.setdefault(int(source), index)
-            else:
-                given = classes.setdefault(_class_index(source, legend, text), index)
-            if given != index:
-                raise ConfigError(f"--class-map {text!r}: {source} is given two classes. Give it one.")
-    return ClassMap(numbers, colours, classes)
 
 
 def _grey_colours(masks: Mapping[Path, ImageHeader], legend: Legend) -> bool:
