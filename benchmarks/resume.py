@@ -25,7 +25,7 @@ from levelground.runtime import Runtime, make_runtime
 from levelground.synthetic.scenes import write_scenes
 from levelground.training import loop as training
 from levelground.training.batches import Batch
-from levelground.training.loop import load_state, state_paths
+from levelground.training.checkpoint import load_state, state_paths
 from levelground.training.prepare_run import make_job, new_card, train_run
 from levelground.training.run_spec import RunSpec, fit_recipe
 from levelground.training.step import Stepper

@@ -15,7 +15,7 @@ from levelground.recipe_files import load_recipe
 from levelground.runs import list_runs
 from levelground.training import prepare_run as budgeting
 from levelground.training.batches import Batch
-from levelground.training.prepare_run import fix_steps, make_job, probe, sanity_check
+from levelground.training.prepare_run import estimate_times, fix_steps, make_job, sanity_check
 from levelground.training.run_spec import RunSpec, TrainingJob, fit_recipe
 from levelground.training.step import Stepper
 
@@ -42,67 +42,35 @@ def test_steps_of_a_budget(job: TrainingJob, budget: Budget, expected: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("step_s", "validation_s", "minutes", "validations", "expected"),
+    ("validation_s", "minutes", "validations", "expected"),
     [
-        (0.5, 2.0, 1.0, 3, (108, 3)),  # 60 s − 3 · 2 s = 54 s
-        (0.5, 10.0, 1.0, 3, (100, 1)),  # three would take half of it: one, a quarter at most
-        (0.5, 2.0, 1.0, 0, (60, 0)),  # one an epoch: half a second for each of its four steps
-        (90.0, 1.0, 1.0, 3, (1, 3)),  # one step at least
+        (2.0, 1.0, 3, 3),
+        (10.0, 1.0, 3, 1),  # three would take half of it: one, a quarter at most
+        (2.0, 1.0, 0, 0),  # one an epoch
     ],
 )
-def test_minutes_become_steps(
+def test_a_budget_of_time_has_no_number_of_steps(
     job: TrainingJob,
     monkeypatch: pytest.MonkeyPatch,
-    step_s: float,
     validation_s: float,
     minutes: float,
     validations: int,
-    expected: tuple[int, int],
+    expected: int,
 ) -> None:
-    """What is left after validations, divided by the time of a step."""
-    monkeypatch.setattr(budgeting, "probe", lambda _job: (step_s, validation_s))
-    monkeypatch.setattr("time.monotonic", lambda: 0.0)
+    """Its validations take a quarter of it at most."""
+    monkeypatch.setattr(budgeting, "estimate_times", lambda _job: (0.5, validation_s))
     asked = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, validations=validations))
     planned = fix_steps(asked, Budget(minutes=minutes))
-    assert (planned.steps, planned.validations) == expected
+    assert (planned.steps, planned.total_s, planned.validations) == (None, 60 * minutes, expected)
 
 
-def test_minutes_stand_on_the_card_as_steps(
-    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Timed once, said, and fixed from then on."""
-    asked = dataclasses.replace(small_spec(dataset), budget=Budget(minutes=0.02))
-    run = train(asked, dataset, tmp_path)
-    budget = run.card.budget
-    assert budget is not None
-    assert budget.asked == "0.02 minutes"
-    assert budget.steps == run.card.steps_done >= 1
-    assert f"{run.name}: 0.02 minutes are {budget.steps} steps at " in capsys.readouterr().err
-    assert train(asked, dataset, tmp_path).card == run.card
-
-
-def test_timing_leaves_the_network_as_it_was(job: TrainingJob) -> None:
-    """It works on a copy."""
+def test_estimating_leaves_the_network_as_it_was(job: TrainingJob) -> None:
+    """Running means included."""
     before = {name: value.clone() for name, value in job.model.network.state_dict().items()}
-    step_s, validation_s = probe(job)
+    step_s, validation_s = estimate_times(job)
     assert step_s > 0
     assert validation_s > 0
     assert all(torch.equal(value, before[name]) for name, value in job.model.network.state_dict().items())
-
-
-def test_slow_steps_are_timed_twice_at_most(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole scenes on a CPU take half a minute each."""
-    taken = []
-    step = Stepper.step
-
-    def counted(self: Stepper, number: int, batch: Batch) -> torch.Tensor:
-        taken.append(number)
-        return step(self, number, batch)
-
-    monkeypatch.setattr(Stepper, "step", counted)
-    monkeypatch.setattr(budgeting, "LONG_PROBE_S", 0.0)
-    probe(job)
-    assert taken == [0, 1]
 
 
 def test_the_sanity_check_looks_at_two_scenes(

@@ -11,7 +11,7 @@ import torch
 from builders.traps import Trap
 
 from levelground.errors import RecordError
-from levelground.training.loop import (
+from levelground.training.checkpoint import (
     Progress,
     TrainingState,
     load_state,
@@ -147,7 +147,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
 
 def test_a_state_of_another_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another version wrote it."""
-    monkeypatch.setattr("levelground.training.loop.SCHEMA", 99)
+    monkeypatch.setattr("levelground.training.checkpoint.SCHEMA", 99)
     save_state(tmp_path, state(1))
     monkeypatch.undo()
     message = r"state\.ckpt: training state of an unknown schema\. Use the levelground that wrote it\. No sound state"

@@ -14,18 +14,21 @@ import pytest
 import torch
 from builders.training import RECIPE, RUNTIME, assert_same_run, history, small_spec, train, weights
 
+from levelground.config import Budget
 from levelground.datasets.dataset import Dataset
 from levelground.errors import DiskError, TrainingError
 from levelground.history import read_history
 from levelground.models.loading import load_model
-from levelground.recipe_files import load_recipe
+from levelground.recipe_files import BudgetRecord, load_recipe
 from levelground.records import to_json
 from levelground.runs import Run, SelectionRecord, list_runs, read_run
 from levelground.training import loop as training
+from levelground.training import prepare_run
 from levelground.training import step as stepping
 from levelground.training.batches import Batch
-from levelground.training.loop import Progress, TrainingState, load_state, save_state, state_paths
+from levelground.training.checkpoint import Progress, TrainingState, load_state, save_state, state_paths
 from levelground.training.prepare_run import make_job
+from levelground.training.schedule import rate_at
 from levelground.training.step import Stepper
 from levelground.training.validation import validate
 
@@ -430,6 +433,87 @@ def test_long_runs_keep_a_readable_history(dataset: Dataset, tmp_path: Path, mon
     run = train(small_spec(dataset), dataset, tmp_path)
     assert [line.step for line in history(run) if line.kind == "step"] == [3, 6]
     assert [line.step for line in history(run) if line.kind == "val"] == [2, 4, 6]
+
+
+class SteppedTime:
+    """Time that only training steps take, so that a test does not depend on the machine."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step_s: float) -> None:
+        self.now, self.step_s = 100.0, step_s
+        self.at: dict[int, Callable[[], None]] = {}
+        self.monotonic = self.perf_counter = lambda: self.now
+        gradients = Stepper.gradients
+
+        def slow(stepper: Stepper, at: int, batch: Batch) -> torch.Tensor:
+            self.now += self.step_s
+            self.at.pop(at, lambda: None)()
+            return gradients(stepper, at, batch)
+
+        for module in (training, prepare_run):
+            monkeypatch.setattr(module, "time", self)
+        monkeypatch.setattr(Stepper, "gradients", slow)
+
+
+def crash() -> None:
+    """End a run without a word."""
+    raise MemoryError
+
+
+def test_a_budget_of_time_is_the_schedule(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty steps of two seconds are a minute; the rate falls with the share of the time, noted step by step."""
+    SteppedTime(monkeypatch, 2.0)
+    run = train(dataclasses.replace(small_spec(dataset), budget=Budget(minutes=1)), dataset, tmp_path)
+    assert run.card.budget == BudgetRecord(asked="1 minutes", validations=3)
+    assert (run.card.steps_done, run.card.wall_s, run.card.train_s) == (30, 60, 60)
+    steps = [line for line in read_history(run.folder) if line.kind == "step"]
+    assert [line.progress for line in steps] == pytest.approx([(step + 0.5) / 30 for step in range(30)], abs=0.02)
+    assert [line.lr for line in steps] == [RECIPE.lr * rate_at(RECIPE, line.progress) for line in steps]
+    assert [line.time_s for line in steps] == [2.0 * step for step in range(1, 31)]
+    assert [line.step for line in read_history(run.folder) if line.kind == "val"] == [10, 20, 30]
+    assert train(dataclasses.replace(small_spec(dataset), budget=Budget(minutes=1)), dataset, tmp_path).card == run.card
+
+
+def test_a_budget_of_time_goes_on_at_the_same_places(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Crashed twice beyond a saved state, on a machine that became slower: steps are taken again where they lay."""
+    clock = SteppedTime(monkeypatch, 2.0)
+    asked = dataclasses.replace(small_spec(dataset), budget=Budget(minutes=1))
+    clock.at[12] = crash
+    with pytest.raises(MemoryError):
+        train(asked, dataset, tmp_path, save_every_s=13)
+    before = [line for line in read_history(list_runs(tmp_path)[0].folder) if line.kind == "step"]
+    assert [line.step for line in before] == list(range(1, 13))
+    clock.step_s, clock.at[9] = 5.0, crash
+    with pytest.raises(MemoryError):  # before the steps that were lost are made up for
+        train(asked, dataset, tmp_path, save_every_s=1000)
+    run = train(asked, dataset, tmp_path, save_every_s=1000)
+    assert f"{run.name}: goes on at step 7, after 0.2 of 1 minutes." in capsys.readouterr().err
+    lines = read_history(run.folder)
+    assert {line.kind for line in lines} == {"step", "val"}
+    again = [line for line in lines if line.kind == "step"]
+    kept = ("lr", "progress", "per_step", "train_loss", "time_s")
+    assert [[getattr(x, key) for key in kept] for x in again[:12]] == [
+        [getattr(x, key) for key in kept] for x in before
+    ]
+    assert [line.step for line in again] == list(range(1, len(again) + 1))
+    assert len(again) == 12 + 7  # 36 s were left
+    assert run.card.wall_s == 24 + 7 * 5
+    assert [line.step for line in lines if line.kind == "val"] == [10, 16, 19]
+
+
+def test_a_budget_of_time_counts_the_time_before_a_stop(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped by a signal at every fourth step: weights and history are those of a run that was not stopped."""
+    clock = SteppedTime(monkeypatch, 2.0)
+    asked = dataclasses.replace(small_spec(dataset), budget=Budget(minutes=0.5))
+    whole = train(asked, dataset, tmp_path / "whole")
+    clock.at = {step: send(signal.SIGTERM) for step in range(0, 15, 4)}
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            train(asked, dataset, tmp_path / "stopped")
+    assert_same_run(train(asked, dataset, tmp_path / "stopped"), whole)
 
 
 def test_the_origin_recipe_trains_whole_scenes(

@@ -13,7 +13,8 @@ from levelground.models.build import build_model
 from levelground.models.model import Model
 from levelground.models.spec import numbered_spec
 from levelground.recipe_files import load_recipe
-from levelground.training.step import class_weights, make_optimiser, rate_factor, set_rate
+from levelground.training.schedule import rate_factor
+from levelground.training.step import class_weights, make_optimiser, set_rate
 
 
 def model_of(recipe: Recipe) -> Model:

@@ -105,8 +105,11 @@ def test_a_run_that_goes_on_elsewhere_says_what_changed(
 
 
 def test_a_run_that_was_begun_keeps_its_number_of_steps(dataset: Dataset, finished: Run) -> None:
-    """Minutes are not timed again."""
+    """Minutes were turned into steps by earlier versions; otherwise they stay minutes."""
     card = dataclasses.replace(finished.card, budget=BudgetRecord(asked="1 minutes", steps=11, validations=2))
     asked = dataclasses.replace(small_spec(dataset), budget=Budget(minutes=1))
     job = make_job(asked, dataset, finished.folder, RUNTIME, Run(finished.folder, card))
-    assert (job.steps, job.validations) == (11, 2)
+    assert (job.steps, job.validations, job.total_s) == (11, 2, 0)
+    timed = dataclasses.replace(card, budget=BudgetRecord(asked="1 minutes", validations=2, validation_s=0.5))
+    job = make_job(asked, dataset, finished.folder, RUNTIME, Run(finished.folder, timed))
+    assert (job.steps, job.validations, job.total_s, job.validation_s) == (None, 2, 60, 0.5)

@@ -24,8 +24,8 @@ from levelground.training.run_spec import (
     identity,
     output_classes,
     read_run_spec,
-    validation_steps,
 )
+from levelground.training.schedule import validation_steps
 
 STUDY_010 = Path(__file__).parent / "data" / "study-0.1.0"
 """A study that version 0.1.0 wrote."""

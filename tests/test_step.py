@@ -14,7 +14,8 @@ from levelground.models.spec import numbered_spec
 from levelground.recipe_files import load_recipe
 from levelground.runtime import make_runtime
 from levelground.training.batches import Batch
-from levelground.training.step import Stepper, rate_factor
+from levelground.training.schedule import rate_factor
+from levelground.training.step import Stepper
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 RECIPE = dataclasses.replace(Recipe(), encoder=ENCODER, encoder_weights="none", tile=64, batch=2)

@@ -313,8 +313,9 @@ def demo(
         steps (int | None): Optimiser steps of each run.
         epochs (float | None): Epochs of each run; one sees as many pixels as the training
             scenes hold.
-        minutes (float | None): Minutes of each run: a few steps are timed, the number of
-            steps is fixed and written down.
+        minutes (float | None): Minutes of each run, validations and saved states included:
+            the learning rate follows the share of the time that is used, and training ends
+            when it is used up.
         device (Literal['auto', 'cpu', 'cuda', 'mps']): Where to compute; auto takes CUDA,
             then MPS, then the CPU.
         precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
@@ -821,8 +822,9 @@ def study(
         steps (int | None): Optimiser steps of each run.
         epochs (float | None): Epochs of each run; one sees as many pixels as the training
             scenes hold.
-        minutes (float | None): Minutes of each run: a few steps are timed, the number of
-            steps is fixed and written down.
+        minutes (float | None): Minutes of each run, validations and saved states included:
+            the learning rate follows the share of the time that is used, and training ends
+            when it is used up.
         workers (int | None): Loader processes; None takes none on a CPU and up to 8 beside
             a GPU. They change no sample.
         processes (int | None): Processes that share each batch, one device each; None takes
@@ -948,8 +950,9 @@ def train(
         steps (int | None): Optimiser steps of each run.
         epochs (float | None): Epochs of each run; one sees as many pixels as the training
             scenes hold.
-        minutes (float | None): Minutes of each run: a few steps are timed, the number of
-            steps is fixed and written down.
+        minutes (float | None): Minutes of each run, validations and saved states included:
+            the learning rate follows the share of the time that is used, and training ends
+            when it is used up.
         device (Literal['auto', 'cpu', 'cuda', 'mps']): Where to compute; auto takes CUDA,
             then MPS, then the CPU.
         precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto

@@ -94,7 +94,8 @@ class Budget:
     epochs: Annotated[float, Field(gt=0, le=100_000)] | None = None
     """Epochs of each run; one sees as many pixels as the training scenes hold."""
     minutes: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
-    """Minutes of each run: a few steps are timed, the number of steps is fixed and written down."""
+    """Minutes of each run, validations and saved states included: the learning rate follows the share of the time that
+    is used, and training ends when it is used up."""
 
     def __post_init__(self) -> None:
         """Refuse two budgets at once."""

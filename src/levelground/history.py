@@ -46,7 +46,8 @@ class HistoryLine(OpenRecord):
     ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset({"step"})
 
     kind: StrictStr = ""
-    """``step``, ``val`` (a validation) or ``val_image`` (one image of a validation; adopted histories only)."""
+    """``step``, ``val`` (a validation), ``val_image`` (one image of a validation; adopted histories only) or ``course``
+    (steps of a run under way that it takes again after a crash, at the same places)."""
     step: Annotated[StrictInt, BeforeValidator(_check_number)] = 0
     """Training steps done."""
     epoch: Number = None
@@ -70,7 +71,13 @@ class HistoryLine(OpenRecord):
     val_own_iou: Number = None
     """Validation IoU of an adopted history, by the other tool's definition."""
     time_s: Number = None
-    """Time in training and validation so far, seconds."""
+    """Time of the run so far, seconds."""
+    train_s: Number = None
+    """Time in training steps so far, seconds; under a budget of time."""
+    progress: Number = None
+    """Share of the training time behind the middle of the step; under a budget of time."""
+    per_step: Number = None
+    """Share of the training time of this step and of each one since the line before; under a budget of time."""
 
 
 def history_line(content: Mapping[str, object]) -> HistoryLine:
@@ -134,15 +141,34 @@ def _object(line: str) -> dict[str, JsonValue] | None:
     return content if isinstance(content, dict) else None
 
 
-def truncate_history(folder: Path, last_step: int, *, last_validation: int | None = None) -> None:
+def truncate_history(
+    folder: Path, last_step: int, *, last_validation: int | None = None, keep_course: bool = False
+) -> None:
     """Keep the history that a state knows, so that a resumed run writes the rest once.
 
     Args:
         folder: The run folder.
         last_step: The last step to keep.
         last_validation: The last step whose validation to keep; ``None`` keeps those up to ``last_step``.
+        keep_course: Keep of the steps beyond where they lie in a budget of time, so that they are taken there again.
     """
     limit = last_step if last_validation is None else min(last_step, last_validation)
-    lines = [line for line in read_history(folder) if line.step <= (limit if line.kind == "val" else last_step)]
+    written = read_history(folder)
+    lines = [line for line in written if line.step <= (limit if line.kind == "val" else last_step)]
+    if keep_course:
+        lines += [
+            HistoryLine(
+                kind="course",
+                step=line.step,
+                progress=line.progress,
+                per_step=line.per_step,
+                time_s=line.time_s,
+                train_s=line.train_s,
+            )
+            for line in written
+            if line.step > last_step and line.per_step is not None
+        ]
+    else:
+        lines = [line for line in lines if line.kind != "course"]
     with atomic_path(folder / HISTORY_FILE) as temporary:
         temporary.write_text("".join(map(_written, lines)), encoding="utf-8")

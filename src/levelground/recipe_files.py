@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import Field, StrictInt, StrictStr, TypeAdapter, ValidationError
+from pydantic import Field, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from levelground.config import Recipe
@@ -132,6 +132,8 @@ class BudgetRecord(OpenRecord):
     asked: StrictStr
     """The budget as it was asked for, such as ``2 minutes``."""
     steps: Annotated[StrictInt, Field(ge=1)] | None = None
-    """Optimiser steps of the whole run."""
+    """Optimiser steps of the whole run; ``None`` under a budget of time, where ``steps_done`` tells."""
     validations: Annotated[StrictInt, Field(ge=0)] | None = None
-    """How often validation scenes are scored, evenly over the steps; 0 does it at the end of every epoch."""
+    """How often validation scenes are scored, evenly over the run; 0 does it at the end of every epoch."""
+    validation_s: StrictFloat | None = None
+    """Estimated time of a validation, seconds; under a budget of time."""

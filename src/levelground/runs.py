@@ -200,7 +200,7 @@ class RunCard(OpenRecord):
     train_s: StrictFloat | None = None
     """Time in training steps, seconds."""
     wall_s: StrictFloat | None = None
-    """Time in training steps and validation, seconds."""
+    """Time of the run in all its sessions: preparation, training steps, validations, saved states; seconds."""
     peak_memory_mib: StrictFloat | None = None
     selection: SelectionRecord = SelectionRecord()
     speed: SpeedRecord = SpeedRecord()

@@ -111,7 +111,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
 
     from levelground.training import loop as training
     from levelground.training import step as stepping
-    from levelground.training.loop import load_state
+    from levelground.training.checkpoint import load_state
 
     monkeypatch.chdir(tmp_path)
     study(tmp_path)

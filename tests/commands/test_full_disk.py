@@ -36,7 +36,7 @@ from levelground.records import write_json
 from levelground.reporting.figures import draw_figures
 from levelground.reporting.page import render_report
 from levelground.runs import list_runs
-from levelground.training.loop import Progress, TrainingState, save_state
+from levelground.training.checkpoint import Progress, TrainingState, save_state
 
 Prepared = Callable[[], object]
 

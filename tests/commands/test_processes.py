@@ -63,3 +63,18 @@ def test_two_processes_train_one_run_and_go_on_exactly(tmp_path: Path) -> None:
     assert run.card.megapixels_seen == pytest.approx(4 * STEPS * 32 * 32 / 1e6)
     assert len(read_history(folder)) == STEPS + 2
     assert_same_run(read_run(folder), run)
+
+
+def test_two_processes_end_a_budget_of_time_together(tmp_path: Path) -> None:
+    """The first one decides when: the other takes the same steps at the same rates, and ends with it."""
+    folder = build_study(tmp_path / "study").folder
+    flags = [flag for flag in FLAGS if flag not in ("--steps", str(STEPS))]
+    process = start("train", str(folder), *flags, "--minutes", "0.1")
+    _, said = process.communicate(timeout=200)
+    assert (process.returncode, "Error" in said) == (0, False)
+    (run,) = list_runs(folder)
+    assert (run.card.processes, run.card.status) == (2, "finished")
+    assert run.card.images_seen == 4 * (run.card.steps_done or 0) > 4
+    assert run.card.wall_s == pytest.approx(6, abs=3)
+    shares = [line.progress or 0.0 for line in read_history(run.folder) if line.kind == "step"]
+    assert shares == sorted(shares)

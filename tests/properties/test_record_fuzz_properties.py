@@ -36,7 +36,7 @@ from levelground.metrics.counts import read_counts
 from levelground.models.checkpoints import read_state
 from levelground.recipe_files import load_recipe
 from levelground.runs import read_run
-from levelground.training.loop import Progress, TrainingState, load_state, save_state
+from levelground.training.checkpoint import Progress, TrainingState, load_state, save_state
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 MANY = settings(FEW, max_examples=150)

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,7 +148,7 @@ class BatchSource(TorchDataset[Batch]):
         return draw, cut_crop(scene.pixels, draw, self.sampler.tile, nearest=False), targets
 
 
-def load_batches(source: BatchSource, steps: range, *, workers: int, pin: bool = False) -> Iterator[Batch]:
+def load_batches(source: BatchSource, steps: range, *, workers: int, pin: bool = False) -> Generator[Batch, None, None]:
     """Load the batches of ``steps`` in order; workers only make it faster.
 
     Raises:

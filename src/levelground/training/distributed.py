@@ -17,7 +17,7 @@ import torch
 from levelground.errors import TrainingError
 from levelground.runtime import Runtime
 from levelground.training.batches import load_batches
-from levelground.training.run_spec import TrainingJob, make_stepper
+from levelground.training.run_spec import TrainingJob, make_course, make_stepper
 
 
 @contextlib.contextmanager
@@ -78,11 +78,16 @@ def run_worker(runtime: Runtime, make_job: Callable[[object, Runtime], TrainingJ
 
 def train_share(job: TrainingJob) -> None:
     """Take every step of a run beside the main process, on this process's share of each batch."""
-    stepper = make_stepper(job)
-    steps = range(stepper.synchronise(), job.steps)
+    stepper, course = make_stepper(job), make_course(job)
+    stepper.rate = course.factor
+    step = stepper.synchronise()
+    steps = course.steps_from(step)
     batches = load_batches(job.source, steps, workers=job.workers, pin=job.runtime.device.type == "cuda")
-    for step, batch in zip(steps, batches, strict=True):
-        stepper.step(step, batch)
+    with contextlib.closing(batches):
+        while (stretch := course.advance(step)) is not None:
+            for number in range(step, stretch.last):
+                stepper.step(number, next(batches))
+            step = stretch.last
 
 
 def _end_others(runtime: Runtime) -> None:

@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import math
 import os
-import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from levelground.config import Budget, DeviceOptions, Recipe, RunOptions
 from levelground.console import say
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import ConfigError, RecordError, TrainingError
+from levelground.history import truncate_history
 from levelground.models.build import canonical_arch, measure_size
 from levelground.models.own_networks import name_network, named_sources
 from levelground.recipe_files import BudgetRecord, RecipeRecord
@@ -38,12 +38,6 @@ from levelground.training.run_spec import (
 )
 from levelground.training.sampling import make_sampler, process_slots, steps_per_epoch
 from levelground.training.validation import doubt_selection, validate
-
-PROBE_STEPS = 3
-"""Steps that ``--minutes`` times, after as many to warm up, on a copy that is thrown away."""
-
-LONG_PROBE_S = 20.0
-"""Timing stops after two steps once it has taken so long, as with whole scenes on a CPU."""
 
 VALIDATION_SHARE = 0.25
 """Largest share of ``--minutes`` that goes into validation; there are fewer rounds where they would take more."""
@@ -84,6 +78,7 @@ def _train_in(
         return run
     job = make_job(spec, dataset, folder, runtime, run, options)
     if run is None:
+        truncate_history(folder, 0)  # of another run that stood here
         card = new_card(job, spec)
         doubt = doubt_selection(dataset, spec.recipe.select)
         if doubt is not None:
@@ -126,7 +121,7 @@ def make_job(
     run: Run | None,
     options: RunOptions = RunOptions(),
 ) -> TrainingJob:
-    """Build the network and fix the number of steps.
+    """Build the network and fix the number of steps, or the time.
 
     Args:
         spec: What to train.
@@ -141,6 +136,7 @@ def make_job(
         ConfigError: The batch cannot be divided among the processes, or whole scenes do not stack.
         TrainingError: The recipe's sanity check failed.
     """
+    started = time.monotonic()
     ids = sorted(dataset.ids("train"))  # the order of a list plays no part
     sizes = [(dataset.scene(i).height, dataset.scene(i).width) for i in ids]
     sampler = make_sampler(spec.recipe, spec.seed, sizes, dataset.bands)
@@ -158,61 +154,62 @@ def make_job(
         runtime=runtime,
         workers=default_workers(runtime) if options.workers is None else options.workers,
         save_every_s=options.save_every,
+        started=started,
     )
     if run is not None:
-        fixed = run.card.budget
-        assert fixed is not None
-        assert fixed.steps is not None
-        assert fixed.validations is not None
-        return dataclasses.replace(job, steps=fixed.steps, validations=fixed.validations)
+        return _as_begun(job, run, spec.budget)
     if spec.recipe.sanity_check:
         sanity_check(job)
     return fix_steps(job, spec.budget)
 
 
+def _as_begun(job: TrainingJob, run: Run, budget: Budget) -> TrainingJob:
+    """Give a job the steps that its card holds; a budget of time has none, unless an older version counted them."""
+    fixed = run.card.budget
+    assert fixed is not None
+    assert fixed.validations is not None
+    total_s = 0.0 if fixed.steps is not None else 60 * (budget.minutes or 0.0)
+    validation_s = fixed.validation_s or 0.0
+    return dataclasses.replace(
+        job, steps=fixed.steps, total_s=total_s, validations=fixed.validations, validation_s=validation_s
+    )
+
+
 def fix_steps(job: TrainingJob, budget: Budget) -> TrainingJob:
-    """Fix the number of steps and validations; minutes are turned into steps by timing some on a copy."""
+    """Fix the number of steps, or the time, and the number of validations that a budget of time can afford."""
     recipe = job.recipe
     if budget.steps is not None:
         return dataclasses.replace(job, steps=budget.steps)
     if budget.minutes is None:
         steps = round((budget.epochs or recipe.default_epochs) * job.steps_per_epoch)
         return dataclasses.replace(job, steps=max(1, steps))
-    started = time.monotonic()
-    step_s, validation_s = probe(job)
-    spent = time.monotonic() - started
-    affordable = max(1, int(VALIDATION_SHARE * 60 * budget.minutes / validation_s))
-    rounds = min(recipe.validations, affordable)
-    left = 60 * budget.minutes - spent - rounds * validation_s
-    per_step = step_s if rounds else step_s + validation_s / job.steps_per_epoch
-    steps = max(1, int(left / per_step))
-    say(
-        f"{job.folder.name}: {budget.minutes:g} minutes are {steps} steps at {step_s:.2f} s each and "
-        f"{rounds or 'a validation an epoch'}{' validations' if rounds else ''} at {validation_s:.1f} s."
+    total_s, (step_s, validation_s) = 60 * budget.minutes, estimate_times(job)
+    rounds = min(recipe.validations, max(1, int(VALIDATION_SHARE * total_s / max(validation_s, 1e-9))))
+    often = f"{rounds} validations" if rounds else "a validation an epoch"
+    say(f"{job.folder.name}: {budget.minutes:g} minutes, {often} at about {validation_s:.1f} s among them.")
+    return dataclasses.replace(
+        job, steps=None, total_s=total_s, validations=rounds, step_s=step_s, validation_s=validation_s
     )
-    return dataclasses.replace(job, steps=steps, validations=rounds)
 
 
-def probe(job: TrainingJob) -> tuple[float, float]:
-    """Time training steps and a validation on a copy of the network.
+STEP_COST = 3
+"""Time of a training step in forward passes over as many pixels."""
+
+
+def estimate_times(job: TrainingJob) -> tuple[float, float]:
+    """Estimate the times of a training step and of a validation by the smallest validation scene.
 
     Returns:
-        Seconds of a step (the median of :data:`PROBE_STEPS`), and of a validation of all validation scenes.
+        Seconds of a step, and of a validation of all validation scenes.
     """
-    job = _copy(job)
-    stepper, times = make_stepper(job), [0.0]
-    for number in range(2 * PROBE_STEPS):
-        started = time.perf_counter()
-        stepper.step(number, job.source[number]).item()
-        times.append(time.perf_counter() - started)
-        if sum(times) > LONG_PROBE_S and number:
-            break
     areas = {i: job.dataset.scene(i).height * job.dataset.scene(i).width for i in job.dataset.ids("val")}
     smallest = min(areas, key=areas.__getitem__)
+    model = job.model.with_forward(job.runtime.place(job.model.network))
     started = time.perf_counter()
-    validate(job, stepper.model, [smallest])
-    seconds = time.perf_counter() - started
-    return statistics.median(times[len(times) // 2 :]), seconds * sum(areas.values()) / areas[smallest]
+    validate(job, model, [smallest])
+    per_pixel = (time.perf_counter() - started) / areas[smallest]
+    pixels = sum(map(math.prod, job.source.sampler.sizes)) / job.steps_per_epoch
+    return STEP_COST * per_pixel * pixels, per_pixel * sum(areas.values())
 
 
 def sanity_check(job: TrainingJob) -> None:
@@ -246,7 +243,12 @@ def new_card(job: TrainingJob, spec: RunSpec) -> RunCard:
         seed=spec.seed,
         twin=spec.twin,
         recipe=RecipeRecord.of(spec.recipe),
-        budget=BudgetRecord(asked=spec.budget.describe(spec.recipe), steps=job.steps, validations=job.validations),
+        budget=BudgetRecord(
+            asked=spec.budget.describe(spec.recipe),
+            steps=job.steps,
+            validations=job.validations,
+            validation_s=job.validation_s or None,
+        ),
         steps_per_epoch=job.steps_per_epoch,
         outputs=model.outputs,
         tile=spec.recipe.tile,

@@ -22,6 +22,7 @@ from levelground.runtime import Runtime, available_cores
 from levelground.tile_geometry import MULTIPLE, TileGeometry
 from levelground.training.batches import BatchSource
 from levelground.training.sampling import process_slots
+from levelground.training.schedule import Course, TimeBudget, Times
 from levelground.training.step import Stepper
 
 
@@ -159,9 +160,10 @@ class TrainingJob:
     model: Model
     recipe: Recipe
     seed: int
-    steps: int
+    steps: int | None
+    """All steps of the run; ``None`` under a budget of time."""
     validations: int
-    """How often validation scenes are scored, evenly over the steps; 0 does it at the end of every epoch."""
+    """How often validation scenes are scored, evenly over the run; 0 does it at the end of every epoch."""
     steps_per_epoch: int
     source: BatchSource
     runtime: Runtime
@@ -169,25 +171,27 @@ class TrainingJob:
     """Loader processes."""
     save_every_s: float
     """Longest time between two saved states, seconds."""
+    total_s: float = 0.0
+    """The budget of time, seconds; 0 under a budget in steps."""
+    step_s: float = 0.0
+    """Estimated time of a step, seconds; 0 where it is not known."""
+    validation_s: float = 0.0
+    """Estimated time of a validation, seconds; 0 where it is not known."""
+    started: float = 0.0
+    """When its preparation began, by :func:`time.monotonic`."""
 
 
 def make_stepper(job: TrainingJob) -> Stepper:
     """Place a job's network on the device and give it an optimiser."""
     scenes = [job.dataset.scene(i) for i in job.dataset.ids("train")]
     pixels = [sum(column) for column in zip(*(scene.class_pixels for scene in scenes), strict=True)]
-    return Stepper(job.model, job.recipe, job.runtime, seed=job.seed, steps=job.steps, class_pixels=pixels)
+    return Stepper(job.model, job.recipe, job.runtime, seed=job.seed, steps=job.steps or 1, class_pixels=pixels)
 
 
-def validation_steps(validations: int, steps: int, steps_per_epoch: int) -> set[int]:
-    """Return the steps after which validation scenes are scored; the last is always among them.
-
-    Example:
-        >>> sorted(validation_steps(5, 12, 100))
-        [3, 5, 8, 10, 12]
-    """
-    if validations:
-        return {math.ceil(part * steps / validations) for part in range(1, validations + 1)}
-    return set(range(steps_per_epoch, steps, steps_per_epoch)) | {steps}
+def make_course(job: TrainingJob) -> Course:
+    """Make the course of a job's steps, at its beginning."""
+    time = TimeBudget(job.total_s, job.validations, job.steps_per_epoch)
+    return Course(job.recipe, job.steps, time, Times(0.0, 0.0, job.step_s, job.validation_s), job.runtime)
 
 
 def default_workers(runtime: Runtime) -> int:

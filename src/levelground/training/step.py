@@ -1,6 +1,5 @@
-"""One optimiser step: batch in, loss out. The loop, the timing of ``--minutes`` and the sanity check share it."""
+"""One optimiser step: batch in, loss out. The loop and the sanity check share it."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -16,6 +15,7 @@ from levelground.signals import poll_between_layers
 from levelground.training.batches import Batch
 from levelground.training.losses import make_loss
 from levelground.training.sampling import generator
+from levelground.training.schedule import rate_factor
 
 
 def to_device(batch: Batch, model: Model, runtime: Runtime) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,24 +61,6 @@ def make_optimiser(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
     # The fused form does one pass over memory; it is the same arithmetic on CPU and CUDA.
     kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
     return kind(options, lr=recipe.lr, fused=True)
-
-
-def rate_factor(recipe: Recipe, step: int, steps: int) -> float:
-    """Return the factor of the learning rate at a step.
-
-    Args:
-        recipe: Gives warm-up and schedule.
-        step: From 0.
-        steps: All steps of the run.
-    Returns:
-        A factor in (0, 1]: a linear rise over the warm-up, then constant or half a cosine down to almost 0.
-    """
-    warm = math.ceil(recipe.warmup * steps)
-    if step < warm:
-        return (step + 1) / warm
-    if recipe.schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - warm + 0.5) / max(1, steps - warm)))
 
 
 def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
@@ -134,7 +116,7 @@ class Stepper:
             recipe: Names loss, optimiser and schedule.
             runtime: Where to compute.
             seed: The run's seed.
-            steps: All steps of the run, which the schedule spans.
+            steps: All steps of the run, which the schedule spans unless :attr:`rate` is set.
             class_pixels: Pixels of each legend class in the training scenes, ``(K,)``.
         """
         self.model = model.with_forward(runtime.place(model.network))
@@ -145,6 +127,8 @@ class Stepper:
         self.poll: Callable[[], None] = lambda: None
         """Called between the layers of :meth:`gradients` on a CPU while steps are long; if it raises, nothing has
         changed."""
+        self.rate: Callable[[int], float] = lambda number: rate_factor(recipe, number, steps)
+        """Returns the factor of the learning rate at a step, numbered from 0."""
         self._remove_hooks: Callable[[], None] | None = None
         if runtime.device.type == "cpu":  # elsewhere steps are short
             self._remove_hooks = poll_between_layers(self.model.network, lambda: self.poll())
@@ -197,7 +181,7 @@ class Stepper:
         # Dropout draws from torch's generator: tied to (seed, step), it needs no random state to resume.
         stream = generator(self._seed, number, TORCH_STREAM + self._runtime.rank)
         torch.manual_seed(int(stream.integers(2**62)))
-        set_rate(self.optimiser, rate_factor(self._recipe, number, self._steps))
+        set_rate(self.optimiser, self.rate(number))
         images, targets = to_device(batch, self.model, self._runtime)
         self._network.train()
         try:
