@@ -17,6 +17,7 @@ SOURCES = {
     "benchmark": "levelground.comparison.benchmark_record:benchmark_schema",
     "comparison": "levelground.comparison.record:comparison_schema",
     "dataset": "levelground.datasets.dataset:dataset_schema",
+    "hashes": "levelground.records:hashes_schema",
     "history": "levelground.runs:schemas:history.jsonl",
     "model": "levelground.models.spec:spec_schema",
     "run": "levelground.runs:schemas:run.json",

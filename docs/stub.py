@@ -65,7 +65,8 @@ def function(command: str) -> str:
     """Return a command's function as source text of the stub."""
     arguments = parameters_of(command)
     lines = [parameter(argument) for argument in arguments]
-    lines.insert(sum(argument.first for argument in arguments), "*")
+    first = sum(argument.first for argument in arguments)
+    lines[first:] = ["*", *lines[first:]] if lines[first:] else []
     doc = textwrap.indent(docstring_of(command), "    ").strip()
     body = "".join(f"    {line},\n" for line in lines)
     return f'def {command}(\n{body}) -> {return_type(command)[0]}:\n    r"""{doc}\n    """\n'

@@ -168,7 +168,7 @@ def test_a_saved_model_comes_back_to_the_bit(tmp_path: Path, arch: str, recipe: 
     assert all(torch.equal(value, state[name]) for name, value in loaded.network.state_dict().items())
     assert not loaded.network.training
     assert loaded.spec == dataclasses.replace(model.spec, name="run")
-    assert {path.name for path in (tmp_path / "model").iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"config.json", "hashes.json", "model.safetensors"}
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

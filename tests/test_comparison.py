@@ -248,7 +248,7 @@ def test_the_record_is_json_without_nan(tmp_path: Path) -> None:
     assert record == {"schema": 1, "kind": "comparison"} | comparison_json(comparison)
     assert read_comparison(tmp_path / "out") == comparison
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        f"comparison.{suffix}" for suffix in ("csv", "json", "md", "tex")
+        f"comparison.{suffix}" for suffix in ("csv", "hashes.json", "json", "md", "tex")
     ]
 
 

@@ -23,12 +23,13 @@ from levelground.cli import COMMANDS
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PACKAGE = ROOT / "src" / "levelground"
-NEWER = {"benchmark"}
+NEWER = {"benchmark", "hashes"}
 """Records that 0.1.0 did not write."""
 RECORDS = {
     "benchmark": "benchmark.json",
     "comparison": "comparison.json",
     "dataset": "dataset.json",
+    "hashes": "hashes.json",
     "history": "history.jsonl",
     "model": "levelground.json",
     "run": "run.json",

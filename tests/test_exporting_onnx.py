@@ -42,7 +42,7 @@ def test_one_file_of_the_shape_that_clients_read(exported: Run) -> None:
     ]
     assert sides == [["batch", 3, 64, 64], ["batch", 3, 64, 64]]
     assert image.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    assert {entry.name for entry in path.parent.iterdir()} == {"model.onnx", "parity.json", ".lock"}
+    assert {entry.name for entry in path.parent.iterdir()} == {"model.onnx", "parity.json", "hashes.json", ".lock"}
     assert not any(tensor.data_location == tensor.EXTERNAL for tensor in model.graph.initializer)
 
 

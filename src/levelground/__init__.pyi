@@ -19,6 +19,7 @@ from levelground.history import read_history as read_history
 from levelground.imagery.legend import Legend as Legend
 from levelground.imagery.legend import LegendClass as LegendClass
 from levelground.imagery.legend_sources import read_legend as read_legend
+from levelground.integrity import CheckedFolder
 from levelground.metrics.counts import SceneCounts as SceneCounts
 from levelground.metrics.counts import read_counts as read_counts
 from levelground.models.loading import load_model as load_model
@@ -45,6 +46,7 @@ __all__ = [
     "__version__",
     "adopt",
     "benchmark",
+    "check",
     "compare",
     "demo",
     "errors",
@@ -170,6 +172,20 @@ def benchmark(
         ConfigError: Fewer than two studies, or fewer than two models in all of them.
         UnlikeError: The studies were compared by unlike metrics.
         DiskError: A file cannot be written.
+    """
+
+def check(
+    study: str | PathLike[str],
+) -> CheckedFolder:
+    r"""Verify every file of a study against its checksum, and say file by file what is damaged and what to redo.
+
+    Args:
+        study (path): Study folder, or a run, export, report or folder of maps; decoded
+            scenes of a data set are checked with it.
+    Returns:
+        Each file with what is wrong with it and what to redo; the exit status is 2 where one is damaged or missing.
+    Raises:
+        RecordError: There is no such folder, or it holds nothing that levelground wrote.
     """
 
 def compare(

@@ -67,6 +67,7 @@ COMMANDS = {
     "benchmark": Command("BenchmarkConfig", "models x data sets on one page, from the comparisons of several studies"),
     "report": Command("ReportConfig", "one offline HTML page and the figures of a comparison"),
     "predict": Command("PredictConfig", "predict class maps of images and rasters of any size", computes=True),
+    "check": Command("CheckConfig", "verify every file of a study, and say what to redo"),
     "legends": Command("LegendsConfig", "list the shipped legends, or print one as a file to start from"),
     "export": Command(
         "ExportConfig", "a run's model as an ONNX file or SMP folder, checked against the run", computes=True
@@ -112,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         with full_disk():
-            _run_command(arguments[0], arguments[1:])
+            return _run_command(arguments[0], arguments[1:])
     except LevelgroundError as error:
         return _fail(error, USER_FAULT, debug, str(error))
     except KeyboardInterrupt:
@@ -126,7 +127,6 @@ def main(argv: list[str] | None = None) -> int:
         first = str(error).strip().splitlines()[:1]
         text = f"{' '.join(first)} (a fault of levelground: run again with --debug and report what it prints)"
         return _fail(error, OUR_FAULT, debug, text)
-    return 0
 
 
 @contextlib.contextmanager
@@ -182,7 +182,8 @@ def fault_of(error: "ValidationError", spellings: dict[str, str], whole: str) ->
     return f"{spellings.get(field, field) or whole}{given}: {reason}"
 
 
-def _run_command(name: str, arguments: list[str]) -> None:
+def _run_command(name: str, arguments: list[str]) -> int:
+    """Run a command; its status is 0 unless its result has another one, as that of ``check``."""
     command = COMMANDS.get(name)
     if command is None:
         raise ConfigError(f"{name}: no such command. Commands: {', '.join(COMMANDS)}.")
@@ -197,7 +198,8 @@ def _run_command(name: str, arguments: list[str]) -> None:
 
             # The recipe's fields come first, so that flags given beside it win.
             arguments = [*recipe_flags(recipe), *arguments]
-    getattr(module, name)(_parse(name, getattr(module, command.config), arguments, module.__doc__))
+    result = getattr(module, name)(_parse(name, getattr(module, command.config), arguments, module.__doc__))
+    return getattr(result, "exit_status", 0)
 
 
 def wait_passively_if_shared() -> None:

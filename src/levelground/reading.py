@@ -15,6 +15,7 @@ import tomllib
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from xml.etree import ElementTree
@@ -61,7 +62,7 @@ _SEALS: dict[_Form, tuple[str, int, str]] = {
 """Text before the checksum, number of its digits, and text after it, by form."""
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a file for reading; a FIFO, device, socket or folder is refused at once, without waiting for a writer.
 
     Raises:
@@ -145,13 +146,15 @@ def parse_toml(text: str) -> dict[str, object]:
     return content
 
 
-def read_arrays(
-    path: Path, names: Iterable[str], check: Callable[[str, np.dtype[Any], tuple[int, ...]], None]
-) -> dict[str, NDArray[Any]]:
+CheckArray = Callable[[str, np.dtype[Any], tuple[int, ...]], None]
+"""What :func:`read_arrays` calls before it reads an array."""
+
+
+def read_arrays(path: Path | BinaryIO, names: Iterable[str], check: CheckArray) -> dict[str, NDArray[Any]]:
     """Read the known arrays of an ``.npz`` archive; others are not looked at, however large they are.
 
     Args:
-        path: The archive.
+        path: The archive, or its content.
         names: Names of the arrays; those that the archive lacks are left out.
         check: Called with name, type and shape of each array before its values are read; it raises ``ValueError``
             where they cannot be right, so that nothing is inflated that nobody expects.
@@ -161,14 +164,13 @@ def read_arrays(
         OSError: It cannot be read or is not a regular file.
         ValueError: It is not an archive of arrays, or one is damaged; also the other errors of :data:`UNREADABLE`.
     """
-    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+    opened: BinaryIO = open_regular(path) if isinstance(path, Path) else path
+    with opened as file, zipfile.ZipFile(file) as archive:
         members = set(archive.namelist())
         return {name: _read_member(archive, name, check) for name in names if f"{name}.npy" in members}
 
 
-def _read_member(
-    archive: zipfile.ZipFile, name: str, check: Callable[[str, np.dtype[Any], tuple[int, ...]], None]
-) -> NDArray[Any]:
+def _read_member(archive: zipfile.ZipFile, name: str, check: CheckArray) -> NDArray[Any]:
     """Read one array; its header must announce exactly the bytes that follow."""
     with archive.open(f"{name}.npy") as member:
         version = np.lib.format.read_magic(member)
@@ -239,7 +241,7 @@ def check_raster(path: Path, root: Path | None = None) -> bytes:
         begins = begins or start
         if b"<VRTDataset" in start:
             text_of_it = read_text(file)
-            ours = _is_own_stack(file, text_of_it)
+            ours = is_own_stack(file, text_of_it)
             for source in _vrt_sources(text_of_it):
                 place = (file.parent / source).resolve()
                 if "/vsi" in source or "://" in source or source.lstrip().startswith("<"):
@@ -253,7 +255,7 @@ def check_raster(path: Path, root: Path | None = None) -> bytes:
     return begins
 
 
-def _is_own_stack(path: Path, text: str) -> bool:
+def is_own_stack(path: Path, text: str) -> bool:
     """Tell whether a virtual raster is one that ``prepare --bands`` wrote into the cache, named by its content."""
     content = json.dumps(["stack", 1, text], separators=(",", ":"), ensure_ascii=False)
     return path.parent.name == "stacks" and path.stem == hashlib.sha256(content.encode()).hexdigest()

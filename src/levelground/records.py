@@ -10,18 +10,21 @@ import json
 import math
 import struct
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
     ConfigDict,
+    Field,
     GetJsonSchemaHandler,
     JsonValue,
     ModelWrapValidatorHandler,
     SerializerFunctionWrapHandler,
+    StrictStr,
     TypeAdapter,
     ValidationError,
     model_serializer,
@@ -34,10 +37,11 @@ from pydantic_core import CoreSchema
 
 from levelground.errors import RecordError, one_line
 from levelground.files import atomic_path, one_writer
-from levelground.reading import UNREADABLE, check_seal, parse_json, read_text, seal
+from levelground.reading import UNREADABLE, check_seal, open_regular, parse_json, read_text, seal
 
 __all__ = [
     "DAMAGED",
+    "HASHES_FILE",
     "RECORD_CONFIG",
     "SCHEMAS",
     "OpenRecord",
@@ -46,13 +50,18 @@ __all__ = [
     "check_record",
     "check_schema",
     "json_schema",
+    "keep_hashes",
     "one_writer",
     "plain",
+    "read_hashes",
     "read_json",
     "sha256_array",
     "sha256_file",
     "sha256_json",
     "to_json",
+    "verify_file",
+    "verify_signed",
+    "write_hashes",
     "write_json",
 ]
 
@@ -64,6 +73,7 @@ SCHEMAS: dict[str, int] = {
     "benchmark": 1,
     "counts": 1,
     "prediction": 1,
+    "hashes": 1,
 }
 """The schema number that this version writes and reads, by kind of record."""
 
@@ -72,6 +82,9 @@ DAMAGED = (*UNREADABLE, struct.error, tokenize.TokenError)
 
 Record = dict[str, Any]
 """A JSON object. ``Any`` is what JSON is; the readers of each kind turn it into types."""
+
+HASHES_FILE = "hashes.json"
+"""In a folder: hashes of the files in it that no other record names, such as masks."""
 
 SEAL_KEY = "sha256"
 """The last key of a record: the hash of the text before it."""
@@ -86,6 +99,7 @@ _RENEWAL = {
     "comparison": "Run levelground compare again",
     "study": "Remove it and run levelground study again",
     "prediction": "Remove it and run the command again",
+    "hashes": "Run the command again that wrote the files beside it",
 }
 """How to make a record of a kind anew; a run card holds what only its training knew."""
 
@@ -293,9 +307,104 @@ def json_schema(cls: type[OpenRecord]) -> Record:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    """Return the SHA-256 of a regular file's bytes, in hexadecimal."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class HashesRecord(OpenRecord):
+    """Hashes of files that no other record names: masks, tables, pictures, pages, exports."""
+
+    KIND: ClassVar[str | None] = "hashes"
+
+    files: Mapping[StrictStr, Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")]]
+    """SHA-256 of each file by its path, relative to the folder of this record."""
+
+
+def hashes_schema() -> Record:
+    """Return the JSON Schema of ``hashes.json``."""
+    return json_schema(HashesRecord)
+
+
+def write_hashes(path: Path, files: Iterable[Path]) -> None:
+    """Write the hashes of files, in place of those that were there.
+
+    Args:
+        path: The record, in a folder that holds the files.
+        files: The files.
+    Raises:
+        DiskError: It cannot be written.
+    """
+    found = {file.relative_to(path.parent).as_posix(): sha256_file(file) for file in sorted(files)}
+    write_json(path, to_json(HashesRecord(files=found)), kind="hashes")
+
+
+def keep_hashes(path: Path, files: Iterable[Path]) -> None:
+    """Write the hashes of files beside those of others that the record has; nothing is written where all are known.
+
+    Raises:
+        RecordError: The record was changed.
+        DiskError: It cannot be written.
+    """
+    known = read_hashes(path) if path.exists() else {}
+    found = known | {file.relative_to(path.parent).as_posix(): sha256_file(file) for file in sorted(files)}
+    if found != known:
+        write_json(path, to_json(HashesRecord(files=found)), kind="hashes")
+
+
+def read_hashes(path: Path) -> dict[str, str]:
+    """Read the hashes of files by their paths relative to the record's folder.
+
+    Raises:
+        RecordError: It is missing, damaged or of another kind.
+    """
+    record = check_record(read_json(path, kind="hashes"), HashesRecord, source=str(path), remedy="Remove it.")
+    return dict(record.files)
+
+
+def verify_file(path: Path, remedy: str, hashes: Path | None = None) -> None:
+    """Compare a file with its hash; without a record, or where that does not name it, nothing is compared.
+
+    Args:
+        path: The file.
+        remedy: What to do where it differs, as a sentence.
+        hashes: The record; by default :data:`HASHES_FILE` beside the file.
+    Raises:
+        RecordError: The file or the record of hashes was changed after it was written.
+    """
+    record = hashes or path.with_name(HASHES_FILE)
+    try:
+        status = record.stat()
+    except OSError:
+        return
+    known = _known_hashes(record, status.st_size, status.st_mtime_ns).get(path.relative_to(record.parent).as_posix())
+    if known is not None and path.is_file() and sha256_file(path) != known:
+        raise RecordError(
+            f"{path}: was changed after it was written. {remedy} If you changed it on purpose, remove {record}."
+        )
+
+
+@lru_cache(maxsize=64)
+def _known_hashes(path: Path, _size: int, _time_ns: int) -> dict[str, str]:
+    """Read a record of hashes once for all files that it names."""
+    return read_hashes(path)
+
+
+SIGNATURE_BYTES = 65
+"""Length of the line before a signed content: its SHA-256 in hexadecimal, and a line end."""
+
+
+def verify_signed(content: bytes) -> memoryview:
+    """Return the content behind a line with its SHA-256, as states of training are written.
+
+    Raises:
+        ValueError: It does not fit.
+    """
+    head, body = content[:SIGNATURE_BYTES], memoryview(content)[SIGNATURE_BYTES:]
+    if hashlib.sha256(body).hexdigest().encode() + b"\n" != head:
+        raise ValueError("its checksum does not match")
+    return body
 
 
 def sha256_array(array: NDArray[np.generic]) -> str:

@@ -30,8 +30,8 @@ def refusal_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> st
 
 
 def folder_of(run: Run) -> set[str]:
-    """What lies in the export folder, beside the lock."""
-    return {path.name for path in (run.folder / "export").iterdir()} - {".lock"}
+    """What lies in the export folder, beside the lock and the hashes."""
+    return {path.name for path in (run.folder / "export").iterdir()} - {".lock", "hashes.json"}
 
 
 def test_an_smp_folder_loads_with_smp(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,6 +41,7 @@ def test_an_smp_folder_loads_with_smp(dataset: Dataset, capsys: pytest.CaptureFi
     folder = run.folder / "export" / "smp"
     assert {path.name for path in folder.iterdir()} == {
         "config.json",
+        "hashes.json",
         "model.safetensors",
         "README.md",
         "levelground.json",

@@ -43,7 +43,7 @@ def test_report_takes_the_file_and_writes_elsewhere(study: FakeStudy, tmp_path: 
     """``--out`` moves page and pictures; ``--no-figures`` leaves the pictures out."""
     status = main(["report", str(study.folder / "comparison.json"), "--out", str(tmp_path / "out"), "--no-figures"])
     assert status == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.hashes.json", "report.html"]
 
 
 def test_without_comparison_the_message_says_what_is_missing(

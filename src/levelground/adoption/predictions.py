@@ -34,6 +34,7 @@ from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.datasets.splits import SplitName
 from levelground.errors import ConfigError, SceneError
 from levelground.evaluation.evaluate import (
+    hash_masks,
     is_evaluated,
     record_evaluation,
     remove_evaluation,
@@ -211,6 +212,7 @@ def _staged(run: Run, split: SplitName) -> Iterator[Path]:
     shutil.rmtree(staging, ignore_errors=True)
     try:
         yield staging
+        hash_masks(staging)
         shutil.rmtree(folder, ignore_errors=True)
         staging.rename(folder)
     except BaseException:

@@ -32,7 +32,7 @@ from levelground.models.model import Model, TwoClasses
 from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, is_own, make_own, name_network
 from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, fit_state
 from levelground.models.smp_backend import CONFIG_FILE, SmpConfig, read_smp_config, save_model
-from levelground.models.spec import SPEC_FILE, ModelSpec, dataset_spec, full_scale, parse_spec, read_model_spec
+from levelground.models.spec import SPEC_FILE, ModelSpec, dataset_spec, full_scale, read_model_spec, read_spec
 from levelground.recipe_files import load_recipe
 from levelground.records import sha256_file, sha256_json
 from levelground.runs import AdoptionRecord, ParametersRecord, Run, RunCard, read_run, run_name, write_card
@@ -166,8 +166,7 @@ def _weights_file(weights: Path) -> Path:
 def _own_spec(folder: Path) -> ModelSpec | None:
     """Read the specification beside weights that levelground wrote: its own file, or the card of the run around."""
     if (folder / SPEC_FILE).exists():
-        text = (folder / SPEC_FILE).read_text(encoding="utf-8", errors="replace")
-        return parse_spec(text, source=str(folder / SPEC_FILE))
+        return read_spec(folder / SPEC_FILE)
     if folder.name == "model" and (folder.parent / "run.json").exists():
         return read_model_spec(read_run(folder.parent))
     return None

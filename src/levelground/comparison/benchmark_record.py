@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from levelground.comparison.results import BLOCK, Count, Finding, Interval, Value, block_json
 from levelground.comparison.tables import TextTable, csv_text, latex_text, markdown_text
 from levelground.comparison.text import between, metric_words, p_number, score, signed
-from levelground.records import atomic_path, write_json
+from levelground.records import atomic_path, write_hashes, write_json
 from levelground.statistics.pairs import VerdictWord
 
 FILE = "benchmark.json"
@@ -226,6 +226,7 @@ def write_benchmark(benchmark: Benchmark, folder: Path) -> None:
     for suffix, text in texts.items():
         with atomic_path(folder / f"benchmark.{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")
+    write_hashes(folder / "benchmark.hashes.json", [folder / f"benchmark.{suffix}" for suffix in texts])
     write_json(folder / FILE, block_json(benchmark), kind="benchmark")
 
 

@@ -64,7 +64,7 @@ from levelground.errors import ConfigError
 from levelground.imagery.legend import Legend
 from levelground.metrics.named import Metric, parse_metric
 from levelground.metrics.scores import scorings
-from levelground.records import atomic_path
+from levelground.records import atomic_path, write_hashes
 from levelground.runs import Run, budget_folder, read_run, runs_folder, study_budgets
 from levelground.statistics.families import (
     Family,
@@ -325,6 +325,9 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     for suffix, text in (("csv", to_csv(comparison)), ("md", to_markdown(comparison)), ("tex", to_latex(comparison))):
         with atomic_path(folder / f"comparison.{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")
+    write_hashes(
+        folder / "comparison.hashes.json", [folder / f"comparison.{suffix}" for suffix in ("csv", "md", "tex")]
+    )
     write_record(comparison, folder / FILE)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -18,8 +18,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from levelground.datasets.candidates import FEW, border_pairs, least_z, overlapping_pairs, turned_pairs, unit_rows
-from levelground.files import atomic_path
-from levelground.imagery.cache import REMEDY
+from levelground.imagery.cache import read_archive, write_archive
 from levelground.imagery.geotiff import Pixels
 from levelground.imagery.legend import IGNORE, LabelMap
 from levelground.imagery.validity import find_far_value
@@ -178,6 +177,12 @@ def mean_and_std(fingerprints: Sequence[Fingerprint]) -> tuple[tuple[float, ...]
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
+def fingerprint_path(cache: Path, image_key: str, labels_key: str | None) -> Path:
+    """Return the path of a scene's fingerprint in the cache."""
+    key = sha256_json(["traits", FINGERPRINT_VERSION, image_key, labels_key])  # the name that 0.1.0 gave them
+    return cache / key[:2] / f"{key}.npz"
+
+
 def cached_fingerprint(
     cache: Path, image_key: str, labels_key: str | None, make: Callable[[], Fingerprint]
 ) -> Fingerprint:
@@ -191,17 +196,20 @@ def cached_fingerprint(
     Raises:
         DiskError: It cannot be written.
     """
-    key = sha256_json(["traits", FINGERPRINT_VERSION, image_key, labels_key])  # the name that 0.1.0 gave them
-    path = cache / key[:2] / f"{key}.npz"
+    path = fingerprint_path(cache, image_key, labels_key)
     try:
-        # Opened here, since np.load leaves open what it cannot read.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Fingerprint(**{name: arrays[name] for name in Fingerprint.__dataclass_fields__})
+        return Fingerprint(**read_archive(path, Fingerprint.__dataclass_fields__, _check_part))
     except DAMAGED:
         fingerprint = make()
-    with atomic_path(path, REMEDY, durable=False) as temporary, temporary.open("wb") as written:
-        np.savez(written, **vars(fingerprint))
+    write_archive(path, vars(fingerprint))
     return fingerprint
+
+
+def _check_part(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Refuse an array that no fingerprint holds, before its values are read."""
+    forms = {"rows": ("<f4", 3), "columns": ("<f4", 3), "detail": ("|i1", 2), "n_valid": ("<i8", 1), "dark": ("<i8", 0)}
+    if (dtype.str, len(shape)) != forms.get(name, ("<f8", 1)) or max(shape, default=0) > 1 << 20:
+        raise ValueError(f"{name}: shape {shape} of {dtype}")
 
 
 @dataclass(frozen=True)

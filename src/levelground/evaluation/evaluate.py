@@ -17,7 +17,7 @@ from levelground.config import TileOptions
 from levelground.console import progress_bar, say
 from levelground.datasets.dataset import DATASET_FILE, Dataset
 from levelground.datasets.splits import SplitName
-from levelground.errors import ModelError, RecordError, UnlikeError, WeightsError
+from levelground.errors import ModelError, RecordError, UnlikeError, WeightsError, first_line
 from levelground.evaluation.score_scenes import BOUNDARY_PX, ScenePrediction, ScoringOptions, score_scenes
 from levelground.files import append_text, command_line, copy_or_link
 from levelground.imagery.legend import LabelMap, Legend
@@ -25,8 +25,8 @@ from levelground.metrics.counts import SceneCounts, join_counts, read_counts, wr
 from levelground.metrics.scores import miou
 from levelground.models.loading import load_model
 from levelground.models.spec import run_geometry
-from levelground.reading import seal
-from levelground.records import atomic_path, sha256_file, sha256_json
+from levelground.reading import read_text, seal
+from levelground.records import HASHES_FILE, atomic_path, read_hashes, sha256_file, sha256_json, write_hashes
 from levelground.runs import (
     EVALUATION_LOG,
     RUN_FILE,
@@ -127,6 +127,7 @@ def join_folds(runs: Sequence[Run], dataset: Dataset) -> Run:
         for mask in sorted(run.preds_folder("test").rglob("*.png")):
             copy_or_link(mask, joined.preds_folder("test") / mask.relative_to(run.preds_folder("test")))
     remove_other_masks(joined.preds_folder("test"), counts.scenes.tolist())
+    hash_masks(joined.preds_folder("test"))
     write_counts(joined.counts_path("test"), counts)
     entry = dataclasses.replace(
         entries[0],
@@ -254,6 +255,7 @@ def _count(
             model.with_forward(runtime.place(model.network)), dataset, ids, geometry, runtime, options
         )
     remove_other_masks(run.preds_folder(split), losses)
+    hash_masks(run.preds_folder(split))
     return counts, statistics.fmean(losses[name] for name in ids) if by_dice else None
 
 
@@ -274,7 +276,7 @@ def is_evaluated(run: Run, split: SplitName, identity: str) -> bool:
         entry is not None
         and entry.identity == identity
         and path.exists()
-        and run.preds_folder(split).is_dir()
+        and masks_are_sound(run.preds_folder(split))
         and sha256_file(path) == entry.counts_sha256
     )
 
@@ -282,6 +284,7 @@ def is_evaluated(run: Run, split: SplitName, identity: str) -> bool:
 def remove_evaluation(run: Run, split: SplitName) -> Run:
     """Remove an older evaluation, so that it is not taken for a new one that is interrupted."""
     run.counts_path(split).unlink(missing_ok=True)
+    (run.preds_folder(split) / HASHES_FILE).unlink(missing_ok=True)
     if split not in run.card.evaluations:
         return run
     others = {name: entry for name, entry in run.card.evaluations.items() if name != split}
@@ -308,11 +311,23 @@ def log_test_evaluation(run: Run, dataset: Dataset) -> None:
     It is called again where an evaluation is reused: a kill between card and log leaves the line to the next command.
     """
     path, counts = dataset.folder / EVALUATION_LOG, run.card.evaluations["test"].counts_sha256
-    if path.exists() and f'"counts_sha256": "{counts}"' in path.read_text(encoding="utf-8"):
+    if path.exists() and f'"counts_sha256": "{counts}"' in _log_text(path):
         return
     time = datetime.now(UTC).isoformat(timespec="seconds")
     line = {"time": time, "run": run.name, "command": command_line(), "counts_sha256": counts}
     append_text(path, seal(json.dumps(line), "line") + "\n", durable=True)
+
+
+def _log_text(path: Path) -> str:
+    """Read the study's log.
+
+    Raises:
+        RecordError: It cannot be read.
+    """
+    try:
+        return read_text(path)
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: cannot be read ({first_line(error)}). Mend or remove it.") from error
 
 
 def write_mask(path: Path, preds: LabelMap, legend: Legend) -> None:
@@ -325,6 +340,22 @@ def write_mask(path: Path, preds: LabelMap, legend: Legend) -> None:
     image.putpalette(legend.colours.tobytes())
     with atomic_path(path) as temporary:
         image.save(temporary, "PNG")
+
+
+def hash_masks(folder: Path) -> None:
+    """Write the hashes of the masks in a folder; their readers compare them."""
+    write_hashes(folder / HASHES_FILE, folder.rglob("*.png"))
+
+
+def masks_are_sound(folder: Path) -> bool:
+    """Tell whether a folder of masks is there and none of those that it names was changed or lost."""
+    path = folder / HASHES_FILE
+    if not folder.is_dir() or not path.exists():  # version 0.1.0 wrote no hashes
+        return folder.is_dir()
+    try:
+        return all(sha256_file(folder / name) == known for name, known in read_hashes(path).items())
+    except (OSError, RecordError):
+        return False
 
 
 def remove_other_masks(folder: Path, names: Container[str]) -> None:

@@ -31,7 +31,7 @@ from levelground.models.model import Model
 from levelground.models.smp_backend import save_model
 from levelground.models.spec import SPEC_FILE, ModelSpec, full_scale, read_model_spec, write_spec
 from levelground.reading import parse_json, read_text
-from levelground.records import Record, atomic_path, one_writer, sha256_file
+from levelground.records import HASHES_FILE, Record, atomic_path, one_writer, sha256_file, write_hashes
 from levelground.runs import Run
 from levelground.runtime import Runtime, make_runtime, versions
 from levelground.synthetic.scenes import SMALLEST, generate_scene
@@ -246,6 +246,7 @@ def export_run(run: Run, to: ExportFormat, options: ExportOptions = NO_OPTIONS) 
                 )
             _write_parity(parity_path(run), to, made, spec, parity)
             _move(made, target)
+            _hash_exports(target.parent)
     say(f"Exported {target}: {parity.text()}.")
     return target
 
@@ -292,6 +293,7 @@ def _smp(run: Run, model: Model, folder: Path) -> None:
     write_spec(model.spec, folder / SPEC_FILE)
     with atomic_path(folder / "README.md") as temporary:
         temporary.write_text(card_text(run, model.spec), encoding="utf-8")
+    write_hashes(folder / HASHES_FILE, (path for path in folder.iterdir() if path.name != HASHES_FILE))
 
 
 _WRITERS: dict[ExportFormat, Callable[[Run, Model, Path], None]] = {"onnx": _onnx, "smp": _smp}
@@ -323,6 +325,13 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _hash_exports(folder: Path) -> None:
+    """Write the hashes of a run's exports, those of a folder into the folder, which may be moved elsewhere."""
+    write_hashes(
+        folder / HASHES_FILE, [path for path in (folder / _NAMES["onnx"], folder / "parity.json") if path.exists()]
+    )
 
 
 def _move(made: Path, target: Path) -> None:

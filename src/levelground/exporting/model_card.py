@@ -15,8 +15,8 @@ from levelground.escaping import escape_markdown, visible
 from levelground.imagery.legend import hex_colour
 from levelground.metrics.named import METRICS, class_kinds, overall_metrics
 from levelground.models.own_networks import is_own
-from levelground.models.spec import SPEC_FILE, ModelSpec, read_model_spec, write_spec
-from levelground.records import atomic_path
+from levelground.models.spec import SPEC_FILE, ModelSpec, read_model_spec, replace_text, write_spec
+from levelground.records import HASHES_FILE, keep_hashes
 from levelground.runs import Run
 
 FRONT = """---
@@ -58,9 +58,10 @@ def write_model_card(run: Run) -> None:
     spec = read_model_spec(run)
     text, path = card_text(run, spec), run.model_folder / "README.md"
     write_spec(spec, run.model_folder / SPEC_FILE)
-    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    replace_text(path, text)
+    hashes, weights = run.model_folder / HASHES_FILE, run.model_folder / "model.safetensors"
+    others = [] if hashes.exists() else [file for file in run.model_folder.iterdir() if file not in (hashes, weights)]
+    keep_hashes(hashes, {path, run.model_folder / SPEC_FILE, *others})
 
 
 def card_text(run: Run, spec: ModelSpec) -> str:

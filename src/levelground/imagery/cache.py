@@ -5,26 +5,39 @@ whole or not at all; two processes may fill one cache. Behind the values of an a
 bits), which each process checks when it first opens the array; what does not fit is removed and decoded anew.
 """
 
+import io
 import json
 import math
 import os
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
-from levelground.errors import RecordError, SceneError
+from levelground.errors import RecordError, SceneError, first_line
 from levelground.files import atomic_path, remove_leftovers
 from levelground.imagery.band_stack import source_files
 from levelground.imagery.geotiff import Pixels
 from levelground.imagery.image_headers import read_header
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.imagery.scene_pixels import SceneFile, needs_alignment, read_scene
-from levelground.reading import check_seal, open_regular, parse_json, read_text, seal
+from levelground.reading import (
+    CheckArray,
+    check_seal,
+    is_own_stack,
+    open_regular,
+    parse_json,
+    read_arrays,
+    read_bytes,
+    read_text,
+    seal,
+)
 from levelground.records import sha256_array, sha256_file, sha256_json
 
 DECODING = 1
@@ -40,6 +53,9 @@ _sound: set[tuple[str, int, int]] = set()
 """Path, size and time of the arrays whose checksum this process has seen to fit."""
 
 _TYPES = ("uint8", "uint16", "int16", "float32")
+MAX_ARCHIVE_BYTES = 1 << 28
+"""The largest archive that is read; a fingerprint takes some hundred kilobytes."""
+
 _HEADER_BYTES = 256
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '([<|][uif]\d)', 'fortran_order': False, 'shape': \(([0-9, ]+)\), \} *\n",
@@ -239,6 +255,96 @@ class Cache:
         with atomic_path(self.path(key), REMEDY, durable=False) as temporary, temporary.open("wb") as file:
             np.lib.format.write_array(file, array, allow_pickle=False)
             file.write(_MARK + xxhash.xxh3_128_digest(_values(array)))
+
+
+def write_archive(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Write arrays as one ``.npz`` with its checksum behind it.
+
+    Args:
+        path: The file, in a cache.
+        arrays: The arrays by name.
+    Raises:
+        DiskError: It cannot be written.
+    """
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    with atomic_path(path, REMEDY, durable=False) as temporary:
+        temporary.write_bytes(content.getvalue() + _MARK + xxhash.xxh3_128_digest(content.getbuffer()))
+
+
+def read_archive(path: Path, names: Iterable[str], check: CheckArray) -> dict[str, NDArray[Any]]:
+    """Read the arrays of :func:`write_archive`, after their checksum; version 0.1.0 wrote none.
+
+    Args:
+        path: The file.
+        names: Names of the arrays.
+        check: As in :func:`levelground.reading.read_arrays`.
+    Returns:
+        The arrays by name.
+    Raises:
+        ValueError: It was changed, or an array is not what is expected; also the other errors of
+            :data:`levelground.reading.UNREADABLE`.
+    """
+    content = read_bytes(path, MAX_ARCHIVE_BYTES)
+    _check_end(content)
+    return read_arrays(io.BytesIO(content), names, check)
+
+
+def _check_end(content: bytes) -> bool:
+    """Compare a file with the checksum at its end; false where it has none.
+
+    Raises:
+        ValueError: It does not fit, or is itself damaged.
+    """
+    mark, digest = content[-_SUM_BYTES:-16], content[-16:]
+    if sum(a != b for a, b in zip(mark, _MARK, strict=False)) > 1:  # a flipped byte leaves the others
+        return False
+    if mark != _MARK or xxhash.xxh3_128_digest(memoryview(content)[:-_SUM_BYTES]) != digest:
+        raise ValueError("its checksum does not fit")
+    return True
+
+
+def cache_fault(path: Path) -> str | None:
+    """Say what is wrong with a file of the cache; nothing is removed.
+
+    Args:
+        path: An array, the figures beside labels, a fingerprint, or a stack of bands.
+    Returns:
+        ``None`` where its checksum fits, an empty text where it has none, as of version 0.1.0, else the fault.
+    """
+    try:
+        content = read_bytes(path)
+        if path.suffix == ".vrt":
+            known = is_own_stack(path, content.decode())
+            return None if known else "was changed after it was written"
+        if path.suffix == ".json":
+            parse_json(content.decode())
+            return None if check_seal(content.decode(), "line") else ""
+        if path.suffix == ".npz":
+            return None if _check_end(content) else ""
+        header = _HEADER.match(content[:_HEADER_BYTES])
+        if not header:
+            return "has no header of an array"
+        size = np.dtype(header[1].decode()).itemsize
+        end = header.end() + size * math.prod(int(part) for part in header[2].decode().split(",") if part.strip())
+        if len(content) == end:
+            return ""
+        sound = content[end:] == _MARK + xxhash.xxh3_128_digest(memoryview(content)[header.end() : end])
+        # The header is outside the checksum, and is written in one way only.
+        return None if sound and _header_of(header) == content[: header.end()] else "its checksum does not fit"
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, ValueError, TypeError) as error:
+        return first_line(error)
+
+
+def _header_of(header: re.Match[bytes]) -> bytes:
+    """Return the header that NumPy writes for the type and shape that a header names."""
+    shape = tuple(int(part) for part in header[2].decode().split(",") if part.strip())
+    written = io.BytesIO()
+    fields = {"descr": header[1].decode(), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(written, fields)
+    return written.getvalue()
 
 
 def _values(array: Pixels) -> memoryview:

@@ -6,7 +6,6 @@ tiles of one size or of any, probabilities or logits.
 
 import ast
 import dataclasses
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +28,8 @@ from levelground.models.model import (
     external_digest,
 )
 from levelground.models.spec import SPEC_KEY, ModelSpec, full_scale, parse_spec
-from levelground.records import sha256_file, sha256_json
+from levelground.reading import parse_json
+from levelground.records import sha256_file, sha256_json, verify_file
 
 if TYPE_CHECKING:
     import onnx
@@ -89,6 +89,7 @@ def open_onnx(path: Path, runtime: "Runtime", overrides: Overrides) -> Model:
         WeightsError: The file is damaged, or names weights outside its folder.
         ConfigError: The overrides do not fit.
     """
+    verify_file(path, "Export the model anew.")
     files = [path, *external_files(parse_onnx(path), path)]
     session = _session(path, runtime)
     input_spec = _read_input(path, session)
@@ -149,7 +150,7 @@ def _class_names(metadata: Mapping[str, str], source: Path) -> dict[int, str] | 
         return None
     try:
         try:
-            content = json.loads(text)
+            content = parse_json(text)
         except ValueError:
             content = ast.literal_eval(text)
         content = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else content

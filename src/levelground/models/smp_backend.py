@@ -28,14 +28,16 @@ from levelground.models.model import (
 )
 from levelground.models.own_networks import OwnNetwork
 from levelground.models.pretrained import fit_state, normalisation
-from levelground.models.spec import SPEC_FILE, ModelSpec, parse_spec
+from levelground.models.spec import SPEC_FILE, ModelSpec, read_spec
 from levelground.reading import parse_json, read_text
-from levelground.records import sha256_file, sha256_json
+from levelground.records import HASHES_FILE, keep_hashes, sha256_file, sha256_json, verify_file
 
 if TYPE_CHECKING:
     from levelground.runtime import Runtime
 
 CONFIG_FILE = "config.json"
+
+_RESTORE = "Restore it from a copy, or make the model anew."
 
 ACTIVATIONS = (None, "identity", "logsoftmax", "softmax", "softmax2d", "sigmoid")
 """Activations in a configuration that may be left out: the network is run without, a softmax follows."""
@@ -57,9 +59,12 @@ def save_model(model: Model, folder: Path) -> None:
             network = model.network.network if isinstance(model.network, TwoClasses) else model.network
             _save_network(network, Path(temporary))
             (Path(temporary) / "README.md").unlink(missing_ok=True)
-            for file in sorted(Path(temporary).iterdir()):
+            names = sorted(file.name for file in Path(temporary).iterdir())
+            for file in map(Path(temporary).joinpath, names):
                 file.chmod(0o644)
                 file.replace(folder / file.name)
+            kept = [folder / file for file in names if file != WEIGHTS_FILE]  # the weights' hash is on the run's card
+            keep_hashes(folder / HASHES_FILE, kept)
 
 
 def _save_network(network: nn.Module, folder: Path) -> None:
@@ -91,13 +96,15 @@ def open_smp(folder: Path, runtime: "Runtime", overrides: Overrides) -> Model:
         WeightsError: The weights are missing, damaged or of another network.
         ConfigError: The overrides do not fit.
     """
+    verify_file(folder / CONFIG_FILE, _RESTORE)
+    verify_file(folder / WEIGHTS_FILE, _RESTORE)
     config = _read_config(folder)
     network, n_outputs = _load_network(folder, config)
     weights = sha256_json([sha256_file(folder / name) for name in (CONFIG_FILE, WEIGHTS_FILE)])
     forward, own = runtime.place(network), folder / SPEC_FILE
     if own.exists():
         overrides.refuse(folder)
-        spec = parse_spec(own.read_text(encoding="utf-8", errors="replace"), source=str(own))
+        spec = read_spec(own)
         check_shape(spec, int(config["in_channels"]), n_outputs, folder)
         return described_model(spec, forward, weights)
     spec, rescale = _external_spec(folder, config, n_outputs, overrides)
@@ -152,7 +159,9 @@ def read_smp_config(folder: Path) -> SmpConfig | None:
 
     Raises:
         ModelError: It is damaged or names no network.
+        RecordError: It was changed after it was written.
     """
+    verify_file(folder / CONFIG_FILE, _RESTORE)
     try:
         content = parse_json(read_text(folder / CONFIG_FILE))
     except (OSError, ValueError):

@@ -17,12 +17,12 @@ from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from levelground.config import Recipe
 from levelground.datasets.dataset import Dataset, read_dataset
-from levelground.errors import ModelError, RecordError, WeightsError
+from levelground.errors import ModelError, RecordError, WeightsError, first_line
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo
 from levelground.imagery.legend import Legend, default_legend
 from levelground.imagery.legend_schema import JsonLegend
-from levelground.reading import parse_json
-from levelground.records import atomic_path, plain
+from levelground.reading import parse_json, read_bytes, read_text
+from levelground.records import atomic_path, plain, verify_file
 from levelground.runs import Run
 from levelground.tile_geometry import TileGeometry
 
@@ -159,6 +159,21 @@ def parse_spec(text: str, *, source: str) -> ModelSpec:
     return spec
 
 
+def read_spec(path: Path) -> ModelSpec:
+    """Read the specification beside weights.
+
+    Raises:
+        WeightsError: It cannot be read, is damaged, or is of another schema.
+        RecordError: It was changed after it was written.
+    """
+    verify_file(path, "Export the model anew.")
+    try:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: its model metadata is damaged ({first_line(error)}). Export it anew.") from error
+    return parse_spec(text, source=str(path))
+
+
 def _contradiction(spec: ModelSpec) -> str | None:
     if not spec.mean or len(spec.mean) != len(spec.std):
         return f"{len(spec.mean)} means and {len(spec.std)} deviations"
@@ -179,10 +194,22 @@ def write_spec(spec: ModelSpec, path: Path) -> None:
     Raises:
         DiskError: It cannot be written.
     """
-    text = spec.to_json(indent=1) + "\n"
-    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
+    replace_text(path, spec.to_json(indent=1) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file, unless the file has this very content already.
+
+    Raises:
+        DiskError: It cannot be written.
+    """
+    try:
+        known = read_bytes(path)
+    except OSError:
+        known = None
+    if known != text.encode():
         with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_bytes(text.encode())
 
 
 def run_geometry(run: Run) -> TileGeometry:

@@ -23,7 +23,7 @@ from levelground.imagery.thumbnails import (
     reduce_labels,
     reduced_scene,
 )
-from levelground.records import atomic_path
+from levelground.records import HASHES_FILE, atomic_path, write_hashes
 from levelground.reporting.displays import (
     Chart,
     confusion_chart,
@@ -64,6 +64,7 @@ def draw_figures(
     for name, figure in _all_figures(comparison, study_folder, scenes):
         if figure is not None:
             written.append(_save(figure, out / f"{file_name(name)}.png"))
+    write_hashes(out / HASHES_FILE, written)
     return written
 
 

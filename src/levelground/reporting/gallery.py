@@ -29,6 +29,7 @@ from levelground.imagery.thumbnails import (
     reduced_scene,
     reduced_size,
 )
+from levelground.records import HASHES_FILE, verify_file
 from levelground.reporting.run_styles import StyledRun
 from levelground.reporting.svg_charts import element, line, percent, scale_over, tick_text
 
@@ -138,10 +139,13 @@ def read_preds(folder: Path, scene_id: str, shape: tuple[int, int]) -> LabelMap 
         folder: Folder of the run's predictions.
         scene_id: The scene; an id that would lead out of the folder has no prediction.
         shape: The scene's height and width; a prediction of another size is left out.
+    Raises:
+        RecordError: It was changed after it was written.
     """
     path = folder / f"{scene_id}.png"
     if "\0" in scene_id or not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
         return None
+    verify_file(path, f"Run levelground evaluate {folder.parent}, or adopt the masks again.", folder / HASHES_FILE)
     try:
         with Image.open(path) as image:
             preds = np.asarray(image, np.uint8) if image.mode in ("P", "L") else None

@@ -21,7 +21,7 @@ from levelground.comparison.benchmark_record import Benchmark, benchmark_tables,
 from levelground.comparison.record import Comparison
 from levelground.comparison.text import between, p_number, score, signed
 from levelground.imagery.legend import Legend
-from levelground.records import atomic_path
+from levelground.records import HASHES_FILE, atomic_path, write_hashes
 from levelground.reporting import cost_table, pairwise, per_class, summary
 from levelground.reporting.gallery import (
     Gallery,
@@ -108,6 +108,7 @@ def render_report(comparison: Comparison, study_folder: Path, out: Path, *, scen
     html = report_html(comparison, study_folder, scenes=scenes)
     with atomic_path(out) as temporary:
         temporary.write_bytes(html.encode("utf-8", "replace"))
+    write_hashes(out.with_name(f"{out.stem}.{HASHES_FILE}"), [out])
     return out
 
 
@@ -169,6 +170,7 @@ def render_benchmark(benchmark: Benchmark, folder: Path) -> Path:
     )
     with atomic_path(out) as temporary:
         temporary.write_bytes(html.encode("utf-8", "replace"))
+    write_hashes(folder / f"report.{HASHES_FILE}", [out])
     return out
 
 

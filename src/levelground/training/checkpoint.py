@@ -13,10 +13,10 @@ import torch
 
 from levelground.console import say
 from levelground.errors import RecordError, first_line
-from levelground.records import atomic_path
+from levelground.reading import read_bytes
+from levelground.records import SIGNATURE_BYTES, atomic_path, verify_signed
 
 SCHEMA = 1
-_DIGEST_BYTES = 64
 _PLAIN = (dict, OrderedDict, list, tuple, bool, int, float, str, type(None))
 
 
@@ -75,7 +75,7 @@ def save_state(folder: Path, state: TrainingState) -> None:
     _check_plain(content, "state")
     newest, previous = state_paths(folder)
     with atomic_path(folder / "state.new.ckpt") as temporary, temporary.open("wb") as file, _without_crc():
-        file.write(bytes(_DIGEST_BYTES) + b"\n")
+        file.write(bytes(SIGNATURE_BYTES - 1) + b"\n")
         hashed = _Hashed(file)
         try:
             torch.save({"schema": SCHEMA, **content}, cast("IO[bytes]", hashed))
@@ -149,14 +149,13 @@ def load_state(folder: Path) -> TrainingState | None:
 
 def _read(path: Path) -> TrainingState:
     try:
-        content = path.read_bytes()
+        content = verify_signed(read_bytes(path))
     except OSError as error:
         raise RecordError(f"{path}: unreadable training state ({error.strerror}).") from error
-    head, body = content[: _DIGEST_BYTES + 1], memoryview(content)[_DIGEST_BYTES + 1 :]
-    if hashlib.sha256(body).hexdigest().encode() + b"\n" != head:
-        raise RecordError(f"{path}: damaged training state (its checksum does not match).")
+    except ValueError as error:
+        raise RecordError(f"{path}: damaged training state ({error}).") from error
     try:
-        state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         # torch.load has no error class of its own; the reason's first line is what a person needs.
         raise RecordError(f"{path}: unsafe or unreadable training state ({first_line(error)}).") from error

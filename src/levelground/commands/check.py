@@ -1,0 +1,47 @@
+"""Verify every file of a study against its checksum, and say file by file what is damaged and what to redo."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+if TYPE_CHECKING:
+    from levelground.integrity import CheckedFolder
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class CheckConfig:
+    """Options of ``check``."""
+
+    study: tyro.conf.Positional[Path]
+    """Study folder, or a run, export, report or folder of maps; decoded scenes of a data set are checked with it."""
+
+
+def check(config: CheckConfig) -> "CheckedFolder":
+    """Verify every file below a folder. Nothing is changed.
+
+    Args:
+        config: Which folder.
+    Returns:
+        Each file with what is wrong with it and what to redo; the exit status is 2 where one is damaged or missing.
+    Raises:
+        RecordError: There is no such folder, or it holds nothing that levelground wrote.
+    """
+    from levelground.console import say
+    from levelground.integrity import check_folder
+
+    checked = check_folder(config.study)
+    for file in checked.damaged:
+        say(f"{file.path}: {file.fault}. {file.redo}")
+    if checked.unhashed:
+        first = ", ".join(str(file.path) for file in checked.unhashed[:3])
+        more = f" and {len(checked.unhashed) - 3} more" if len(checked.unhashed) > 3 else ""
+        say(f"{len(checked.unhashed)} files have no checksum: {first}{more}.")
+    sound = len(checked.files) - len(checked.damaged) - len(checked.unhashed)
+    if checked.damaged:
+        say(f"{config.study}: {len(checked.damaged)} of {len(checked.files)} files are damaged or missing.")
+    else:
+        say(f"{config.study}: {sound} files are as they were written.")
+    return checked
