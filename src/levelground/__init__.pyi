@@ -554,7 +554,11 @@ def prepare(
     all_touched: bool = False,
     exclude: str | Sequence[str] = (),
     within: str | Sequence[str] = (),
-    split: Literal["auto", "origin", "lists", "random", "grouped", "folders"] = "auto",
+    split: Literal["auto", "origin", "lists", "random", "grouped", "folders", "blocks"] = "auto",
+    block_m: float | None = None,
+    block_px: int | None = None,
+    buffer_m: float | None = None,
+    buffer_px: int | None = None,
     split_seed: int = 0,
     folds: int | None = None,
     lists: str | PathLike[str] | None = None,
@@ -597,10 +601,19 @@ def prepare(
             as 'scl/*.tif=3,8,9,10'.
         within (str | Sequence[str]): Areas of interest likewise: pixels outside them are
             left out.
-        split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders']): Which
-            scenes train, validate, test; auto: train/ val/ test/ folders, strips of one
-            raster, else grouped.
-        split_seed (int): Seed of the random and grouped splits, and of folds.
+        split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders', 'blocks'])
+            : Which scenes train, validate, test; auto: train/ val/ test/ folders, strips of
+            one raster, else grouped; blocks cuts scenes into squares that go to the sets
+            whole.
+        block_m (float | None): Side of the squares of ``split`` blocks on the ground,
+            metres; scenes that share a map share its squares.
+        block_px (int | None): The same side in pixels, for scenes without a place on the
+            ground too.
+        buffer_m (float | None): Training pixels nearer than this to a square that validates
+            or tests, and validation pixels nearer than this to one that tests, metres, are
+            left out; None, without ``buffer_px`` too, takes an eighth of the side.
+        buffer_px (int | None): The same distance in pixels.
+        split_seed (int): Seed of the random and grouped splits, of blocks and of folds.
         folds (int | None): Number of folds: every scene is a test scene once, and every
             model is trained anew for each fold; None splits the scenes once.
         lists (path | None): Folder with train.txt, val.txt (or crossvali.txt) and test.txt,
@@ -663,7 +676,11 @@ def study(
     all_touched: bool = False,
     exclude: str | Sequence[str] = (),
     within: str | Sequence[str] = (),
-    split: Literal["auto", "origin", "lists", "random", "grouped", "folders"] = "auto",
+    split: Literal["auto", "origin", "lists", "random", "grouped", "folders", "blocks"] = "auto",
+    block_m: float | None = None,
+    block_px: int | None = None,
+    buffer_m: float | None = None,
+    buffer_px: int | None = None,
     split_seed: int = 0,
     folds: int | None = None,
     lists: str | PathLike[str] | None = None,
@@ -748,10 +765,19 @@ def study(
             as 'scl/*.tif=3,8,9,10'.
         within (str | Sequence[str]): Areas of interest likewise: pixels outside them are
             left out.
-        split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders']): Which
-            scenes train, validate, test; auto: train/ val/ test/ folders, strips of one
-            raster, else grouped.
-        split_seed (int): Seed of the random and grouped splits, and of folds.
+        split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders', 'blocks'])
+            : Which scenes train, validate, test; auto: train/ val/ test/ folders, strips of
+            one raster, else grouped; blocks cuts scenes into squares that go to the sets
+            whole.
+        block_m (float | None): Side of the squares of ``split`` blocks on the ground,
+            metres; scenes that share a map share its squares.
+        block_px (int | None): The same side in pixels, for scenes without a place on the
+            ground too.
+        buffer_m (float | None): Training pixels nearer than this to a square that validates
+            or tests, and validation pixels nearer than this to one that tests, metres, are
+            left out; None, without ``buffer_px`` too, takes an eighth of the side.
+        buffer_px (int | None): The same distance in pixels.
+        split_seed (int): Seed of the random and grouped splits, of blocks and of folds.
         folds (int | None): Number of folds: every scene is a test scene once, and every
             model is trained anew for each fold; None splits the scenes once.
         lists (path | None): Folder with train.txt, val.txt (or crossvali.txt) and test.txt,

@@ -213,7 +213,7 @@ GroupsFrom = Annotated[str, AfterValidator(_check_groups)]
 Layout = Literal["kaggle", "folders", "index", "geotiff", "raster"]
 """How a data folder is laid out: how masks are told from images, and what they hold."""
 
-SplitRule = Literal["auto", "origin", "lists", "random", "grouped", "folders"]
+SplitRule = Literal["auto", "origin", "lists", "random", "grouped", "folders", "blocks"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -222,82 +222,68 @@ class PrepareOptions:
 
     out: Path = Path("study")
     """Folder that gets dataset.json; a study folder."""
-
     data: Path | None = None
     """Folder with the scenes; may be left out with --download."""
-
     layout: Literal["auto", Layout] = "auto"
     """How the folder is laid out; auto detects the layout and prints it."""
-
     images: str | None = None
     """Pattern of the images below --data, such as 'S2Hand/{id}_S2Hand.tif'; given together with --labels."""
-
     labels: str | None = None
     """Pattern of the masks, such as 'LabelHand/{id}_LabelHand.tif'; what is in braces, or else the wildcards * and **/,
     must be the same in both."""
-
     legend: Path | None = None
     """Legend file (TOML, QML, CLR, DBF, CSV) or the name of a shipped one (see levelground legends); by default
     legend.toml in the data folder, else what the layout implies, else names and colours that lie beside the masks."""
-
     label_nodata: tuple[int, ...] = ()
     """Values of index masks that are no data, beside those that the legend and the files name, such as 0 or -1."""
-
     bands: tuple[str, ...] = ()
     """Bands that are files of their own, by the part of the file name that tells them, such as B02 B03 B04 B08."""
-
     label_field: str | None = None
     """Field of the polygons that holds the class, for labels in GeoPackage, GeoJSON or shapefile; None takes one whose
     name is like a class."""
-
     label_outside: str | None = None
     """Class of the pixels outside all polygons, a name or value of the legend; None makes them no data."""
-
     all_touched: bool = False
     """Draw every pixel that a polygon touches, not only those whose centre it holds."""
-
     exclude: tuple[str, ...] = ()
     """Layers whose pixels are left out like any without data: PATTERN of vector files or of rasters (all but 0), or
     PATTERN=VALUES, such as 'scl/*.tif=3,8,9,10'."""
-
     within: tuple[str, ...] = ()
     """Areas of interest likewise: pixels outside them are left out."""
-
     split: SplitRule = "auto"
-    """Which scenes train, validate, test; auto: train/ val/ test/ folders, strips of one raster, else grouped."""
-
+    """Which scenes train, validate, test; auto: train/ val/ test/ folders, strips of one raster, else grouped; blocks
+    cuts scenes into squares that go to the sets whole."""
+    block_m: Annotated[float, Field(gt=0)] | None = None
+    """Side of the squares of --split blocks on the ground, metres; scenes that share a map share its squares."""
+    block_px: Annotated[int, Field(ge=1)] | None = None
+    """The same side in pixels, for scenes without a place on the ground too."""
+    buffer_m: Annotated[float, Field(ge=0)] | None = None
+    """Training pixels nearer than this to a square that validates or tests, and validation pixels nearer than this to
+    one that tests, metres, are left out; None, without --buffer-px too, takes an eighth of the side."""
+    buffer_px: Annotated[int, Field(ge=0)] | None = None
+    """The same distance in pixels."""
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    """Seed of the random and grouped splits, and of folds."""
-
+    """Seed of the random and grouped splits, of blocks and of folds."""
     folds: Annotated[int, Field(ge=2, le=100)] | None = None
     """Number of folds: every scene is a test scene once, and every model is trained anew for each fold; None splits
     the scenes once."""
-
     lists: Path | None = None
     """Folder with train.txt, val.txt (or crossvali.txt) and test.txt, one file name a line; for --split lists."""
-
     groups: GroupsFrom = "auto"
     """Which scenes belong together: auto (groups.csv in the data folder, else folders and pixels), pixels, folders,
     file (groups.csv), none, or a distance: km:20 joins georeferenced scenes that lie less than 20 km apart."""
-
     snap_colours: Annotated[int, Field(ge=0, le=255)] = 0
     """Mask colours that are not a class become the nearest class up to this difference in each channel, grey levels."""
-
     skip_bad: bool = False
     """Leave out scenes with errors and list them in dataset.json; by default the first one stops."""
-
     block: Annotated[int, Field(ge=1)] = 256
     """Side of the blocks that one large raster is cut into, in pixels."""
-
     align: bool = False
     """Bring labels that lie on another grid onto their image's by nearest neighbour; without it they are refused."""
-
     zero_is_nodata: bool | None = None
     """Image pixels that are 0 in every band are no data; None: in rasters without nodata value, mask and alpha."""
-
     cache: Path | None = None
     """Folder for decoded scenes; by default $LEVELGROUND_CACHE, else levelground in the user's cache folder."""
-
     download: Literal["kaggle"] | None = None
     """Fetch DeepGlobe with kagglehub first, where you have access."""
 

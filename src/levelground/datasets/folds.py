@@ -1,14 +1,18 @@
 """Folds: every scene is a test scene once. Whole groups are dealt out with like class shares; each fold is a split."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.datasets.dataset import Dataset, read_dataset
+from levelground.config import PrepareOptions
+from levelground.datasets.blocks import describe_blocks
+from levelground.datasets.dataset import Dataset, SceneRecord, read_dataset
+from levelground.datasets.groups import Grouping
 from levelground.datasets.splits import DRAWS, EMPTY, NEVER_TRAINED, Content, Split, group_table, unevenness
-from levelground.errors import RecordError, SplitError
+from levelground.errors import ConfigError, RecordError, SplitError
 
 PASSES = 8
 """How often all groups are tried in another fold, at most."""
@@ -30,7 +34,9 @@ def read_folds(dataset: Dataset) -> tuple[Dataset, ...]:
     folds = []
     for number, test in enumerate(dataset.split.folds, start=1):
         fold = read_dataset(fold_folder(dataset.folder, number))
-        if fold.ids("test") != test or fold.scenes != dataset.scenes or fold.legend.digest() != dataset.legend.digest():
+        told = {*fold.ids("test")}
+        same = [_judged(one, told) for one in fold.scenes] == [_judged(one, told) for one in dataset.scenes]
+        if fold.ids("test") != test or not same or fold.legend.digest() != dataset.legend.digest():
             raise RecordError(
                 f"{fold.folder}: is not fold {number} of {dataset.folder}. Run levelground prepare again."
             )
@@ -38,8 +44,51 @@ def read_folds(dataset: Dataset) -> tuple[Dataset, ...]:
     return tuple(folds)
 
 
+def choose_folds(
+    options: PrepareOptions, scenes: Sequence[SceneRecord], grouping: Grouping, *, one_raster: bool
+) -> tuple[Split, ...]:
+    """Deal the scenes out to folds, if folds are asked for; scenes without a labelled pixel are left out.
+
+    Args:
+        options: Number of folds, rule and seed.
+        scenes: The labelled scenes.
+        grouping: Their groups; ``random`` keeps named groups together, any other rule also what touches or repeats.
+        one_raster: Whether all scenes are blocks of one raster.
+    Returns:
+        The split of each fold; none where no folds are asked for.
+    Raises:
+        SplitError: There are too few groups.
+        ConfigError: Blocks of one raster touch, so folds of them would share borders.
+    """
+    if options.folds is None:
+        return ()
+    if one_raster and options.split not in ("random", "blocks"):
+        raise ConfigError(
+            f"--folds {options.folds}: all scenes are blocks of one raster, and blocks that touch would be in unlike "
+            "folds. Pass --split blocks --block-px {4 * options.block} for blocks with a buffer, or --split random to "
+            "accept that, or leave --folds away for strips."
+        )
+    usable = {scene.id: scene.class_pixels for scene in scenes if sum(scene.class_pixels)}
+    groups = grouping.named if options.split == "random" else grouping.joined
+    chosen = {scene: groups[scene] for scene in usable}
+    seed, what = options.split_seed, describe_blocks(options)
+    folds = fold_splits(chosen, usable, n_folds=options.folds, seed=seed, what=what)
+    unlabelled = {scene.id for scene in scenes if scene.id not in usable}
+    return tuple(replace(fold, left_out=tuple(sorted({*fold.left_out, *unlabelled}))) for fold in folds)
+
+
+def _judged(scene: SceneRecord, test: Collection[str]) -> tuple[str, ...]:
+    """Return what a fold has in common with its data set; near test blocks each fold leaves other labels out."""
+    return (scene.id, scene.group, scene.image_sha256, scene.labels_sha256 if scene.id in test else "")
+
+
 def fold_splits(
-    groups: Mapping[str, str], class_pixels: Mapping[str, Sequence[int]], *, n_folds: int, seed: int = 0
+    groups: Mapping[str, str],
+    class_pixels: Mapping[str, Sequence[int]],
+    *,
+    n_folds: int,
+    seed: int = 0,
+    what: str = "",
 ) -> tuple[Split, ...]:
     """Split scenes into folds of whole groups with like class shares, and each fold's other scenes into train and val.
 
@@ -48,6 +97,7 @@ def fold_splits(
         class_pixels: Pixels of each class, by id.
         n_folds: Number of folds K, at least 2.
         seed: From 0 to 2**32 - 1.
+        what: What is dealt out, in words; by default scenes, or groups of them.
     Returns:
         One split a fold: its test scenes are the fold, a tenth of all groups validates, the others train.
     Raises:
@@ -59,7 +109,8 @@ def fold_splits(
         ([(3, 1, 2), (3, 1, 2), (3, 1, 2)], True)
     """
     table = group_table(groups, class_pixels)
-    n_groups, what = len(table.members), "scenes" if len(table.members) == len(groups) else "groups of scenes"
+    n_groups = len(table.members)
+    what = what or ("scenes" if n_groups == len(groups) else "groups of scenes")
     if n_groups < max(3, n_folds):
         raise SplitError(
             f"{n_groups} {what} for {n_folds} folds, expected at least {max(3, n_folds)}. Lower --folds or add scenes."

@@ -100,14 +100,14 @@ def find_groups(
     distance_m = group_distance_m(asked)
     if distance_m is not None:
         links = (*equal_file_links(scenes), *pixel_links(fingerprints)) if layout != "raster" else ()
-        near = distance_groups(_footprints(files), alone, distance_m)
+        near = distance_groups(footprints(files), alone, distance_m)
         return Grouping(near, join_groups(alone, near, links), f"places nearer than {distance_m / 1000:g} km", links)
     if layout == "raster":
         return Grouping(folders, folders, "rasters" if shared else "blocks of one raster")
     if asked == "folders":
         return Grouping(folders, folders, "folders")
     named = folders if asked == "auto" else alone
-    links = (*equal_file_links(scenes), *pixel_links(fingerprints), *footprint_links(_footprints(files)))
+    links = (*equal_file_links(scenes), *pixel_links(fingerprints), *footprint_links(footprints(files)))
     first: dict[tuple[str, str], NamedLink] = {}
     for link in links:
         first.setdefault((min(link.a, link.b), max(link.a, link.b)), link)
@@ -115,9 +115,9 @@ def find_groups(
     return Grouping(named, join_groups(alone, named, links), source, tuple(first.values()))
 
 
-def _footprints(files: Sequence[SceneFile]) -> dict[str, Footprint]:
-    """Read where georeferenced scenes lie."""
-    footprints = {}
+def footprints(files: Sequence[SceneFile]) -> dict[str, Footprint]:
+    """Read where georeferenced scenes lie, by id."""
+    found = {}
     for file in files:
         info = read_header(file.image)
         if info.crs is None or info.transform is None:
@@ -127,8 +127,8 @@ def _footprints(files: Sequence[SceneFile]) -> dict[str, Footprint]:
         corners = [(column, row) for column in (left, left + width) for row in (top, top + height)]
         x = [c + a * column + b * row for column, row in corners]
         y = [f + d * column + e * row for column, row in corners]
-        footprints[file.id] = Footprint(info.crs, min(x), min(y), max(x), max(y), abs(a * e - b * d) ** 0.5)
-    return footprints
+        found[file.id] = Footprint(info.crs, min(x), min(y), max(x), max(y), abs(a * e - b * d) ** 0.5)
+    return found
 
 
 EARTH_M = 6_371_008.8

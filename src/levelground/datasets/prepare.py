@@ -4,18 +4,25 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from levelground.config import PrepareOptions
 from levelground.console import progress_bar, say, say_table
+from levelground.datasets.blocks import (
+    Blocks,
+    block_groups,
+    check_block_options,
+    cut_blocks,
+    describe_blocks,
+    drop_emptied,
+    labels_apart,
+)
 from levelground.datasets.data_source import data_folder
 from levelground.datasets.dataset import DATASET_FILE, Dataset, SceneRecord, read_dataset, write_dataset
-from levelground.datasets.folds import fold_folder, fold_splits, joined_split
+from levelground.datasets.folds import choose_folds, fold_folder, joined_split
 from levelground.datasets.groups import GROUPS_FILE, Grouping, find_groups, read_groups
 from levelground.datasets.near_duplicates import (
     Fingerprint,
@@ -27,6 +34,7 @@ from levelground.datasets.quality_checks import (
     FEW_GROUPS,
     check_classes_occur,
     check_dataset,
+    class_rows,
     common_band_info,
     dropped_values,
     far_values,
@@ -93,24 +101,26 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     cache = Cache((options.cache or default_cache_folder()).expanduser().resolve())
     found = _find(replace(options, cache=cache.folder), data)
     check_choices(options, data, found)
+    blocks = cut_blocks(found, options) if options.split == "blocks" else None
+    found = blocks.found if blocks else found
     decoded, problems = decode_all(found, cache, options.snap_colours)
     findings = settle_problems(problems, len(decoded), skip_bad=options.skip_bad)
     findings += [one for one in found.findings if one.severity != "error"]
-    scenes = [scene_record(one, data) for one in decoded]
-    check_classes_occur(scenes, found.legend)
-    files = [one.scene for one in decoded]
-    fingerprints = {one.scene.id: one.fingerprint for one in decoded}
-    grouping = find_groups(options.groups, data, found.layout, files, scenes, fingerprints)
-    scenes = [replace(scene, group=grouping.joined[scene.id]) for scene in scenes]
+    check_classes_occur([scene_record(one, data) for one in decoded], found.legend)
+    grouping = _group(options, data, found, decoded, blocks)
+    scenes = _records(decoded, data, grouping)
     n_rasters = len({one.scene.image for one in decoded}) if found.layout == "raster" else 0
     absent = [one.finding.scene for one in problems if one.finding.scene]
     folds = choose_folds(options, scenes, grouping, one_raster=n_rasters == 1)
     split = joined_split(folds) if folds else choose_split(options, scenes, grouping, n_rasters == 1, absent)
+    if not folds:
+        split, decoded = _keep_apart(blocks, split, decoded, cache, options.snap_colours)
+        scenes = _records(decoded, data, grouping)
     impure = {one.scene.id: one.entry.impure_pixels for one in decoded}
     findings += check_dataset(scenes, split, found.legend, grouping, impure, n_rasters=n_rasters)
-    findings += [*_value_findings(decoded), *unlike_files(files)]
+    findings += [*_value_findings(decoded), *unlike_files([one.scene for one in decoded])]
     findings.sort(key=lambda one: _SEVERITIES.index(one.severity))
-    mean, std = mean_and_std([fingerprints[scene] for scene in split.train or split.test])
+    mean, std = _mean_and_std(decoded, split.train or split.test)
     dataset = Dataset(
         folder=options.out.expanduser().resolve(),
         data=data,
@@ -118,7 +128,7 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
         layout=found.layout,
         legend=found.legend,
         bands=decoded[0].entry.bands,
-        dtype=kind_of_type(read_header(files[0].image).dtype),
+        dtype=kind_of_type(read_header(decoded[0].scene.image).dtype),
         gsd_m=found.gsd_m,
         scenes=tuple(scenes),
         split=split,
@@ -126,15 +136,44 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
         mean=mean,
         std=std,
         findings=tuple(findings),
-        band_info=common_band_info(files),
+        band_info=common_band_info([one.scene for one in decoded]),
     )
     _report(dataset, grouping, told=options.split == "auto" and not options.lists and not folds)
-    for number, fold in enumerate(folds, start=1):
-        mean, std = mean_and_std([fingerprints[scene] for scene in fold.train])
-        folder = fold_folder(dataset.folder, number)
-        _write_if_changed(replace(dataset, folder=folder, split=fold, mean=mean, std=std))
+    _write_folds(dataset, [_keep_apart(blocks, fold, decoded, cache, options.snap_colours) for fold in folds], grouping)
     _write_if_changed(dataset)
     return dataset
+
+
+def _mean_and_std(decoded: Sequence[Decoded], ids: Collection[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each band over the labelled pixels of some scenes."""
+    prints = {one.scene.id: one.fingerprint for one in decoded}
+    return mean_and_std([prints[scene] for scene in ids])
+
+
+def _keep_apart(
+    blocks: Blocks | None, split: Split, decoded: list[Decoded], cache: Cache, snap: int
+) -> tuple[Split, list[Decoded]]:
+    """Leave out the labels of blocks that lie near blocks of a stronger set, and blocks that lose all of them."""
+    if blocks is None:
+        return split, decoded
+    files = labels_apart(blocks, split)
+    kept = [
+        _decode(files[one.scene.id], cache, blocks.found.legend, snap) if one.scene.id in files else one
+        for one in decoded
+    ]
+    emptied = [one.scene.id for one in kept if one.scene.id in files and not sum(one.entry.class_pixels)]
+    return drop_emptied(split, emptied, blocks.text), kept
+
+
+def _group(
+    options: PrepareOptions, data: Path, found: FoundScenes, decoded: Sequence[Decoded], blocks: Blocks | None
+) -> Grouping:
+    """Group the scenes by the squares of spatial blocks, or as asked."""
+    scenes = [scene_record(one, data) for one in decoded]
+    prints = {one.scene.id: one.fingerprint for one in decoded}
+    if blocks is not None:
+        return block_groups(blocks, scenes, prints)
+    return find_groups(options.groups, data, found.layout, [one.scene for one in decoded], scenes, prints)
 
 
 def _find(options: PrepareOptions, data: Path) -> FoundScenes:
@@ -182,6 +221,7 @@ def check_choices(options: PrepareOptions, data: Path, found: FoundScenes) -> No
     if options.folds and (options.lists is not None or options.split in ("origin", "lists", "folders")):
         flag = "--lists" if options.lists is not None else f"--split {options.split}"
         raise ConfigError(f"--folds {options.folds}: given with {flag}, which names one test set. Drop one.")
+    check_block_options(options)
     if options.groups == "file":
         read_groups(data / GROUPS_FILE, ids)
 
@@ -296,6 +336,11 @@ def scene_record(one: Decoded, data: Path) -> SceneRecord:
     )
 
 
+def _records(decoded: Sequence[Decoded], data: Path, grouping: Grouping) -> list[SceneRecord]:
+    """Make the records of decoded scenes in their groups."""
+    return [replace(scene_record(one, data), group=grouping.joined[one.scene.id]) for one in decoded]
+
+
 def choose_split(
     options: PrepareOptions,
     scenes: Sequence[SceneRecord],
@@ -327,49 +372,19 @@ def choose_split(
     return _draw_split(options, scenes, grouping, one_raster)
 
 
-def choose_folds(
-    options: PrepareOptions, scenes: Sequence[SceneRecord], grouping: Grouping, *, one_raster: bool
-) -> tuple[Split, ...]:
-    """Deal the scenes out to folds, if folds are asked for; scenes without a labelled pixel are left out.
-
-    Args:
-        options: Number of folds, rule and seed.
-        scenes: The labelled scenes.
-        grouping: Their groups; ``random`` keeps named groups together, any other rule also what touches or repeats.
-        one_raster: Whether all scenes are blocks of one raster.
-    Returns:
-        The split of each fold; none where no folds are asked for.
-    Raises:
-        SplitError: There are too few groups.
-        ConfigError: Blocks of one raster touch, so folds of them would share borders.
-    """
-    if options.folds is None:
-        return ()
-    if one_raster and options.split != "random":
-        raise ConfigError(
-            f"--folds {options.folds}: all scenes are blocks of one raster, and blocks that touch would be in unlike "
-            "folds. Pass --split random to accept that, or leave --folds away for strips."
-        )
-    usable = {scene.id: scene.class_pixels for scene in scenes if sum(scene.class_pixels)}
-    groups = grouping.named if options.split == "random" else grouping.joined
-    chosen = {scene: groups[scene] for scene in usable}
-    folds = fold_splits(chosen, usable, n_folds=options.folds, seed=options.split_seed)
-    unlabelled = {scene.id for scene in scenes if scene.id not in usable}
-    return tuple(replace(fold, left_out=tuple(sorted({*fold.left_out, *unlabelled}))) for fold in folds)
-
-
 def _draw_split(options: PrepareOptions, scenes: Sequence[SceneRecord], grouping: Grouping, one_raster: bool) -> Split:
     """Split a raster into strips, or draw groups at random; scenes without a labelled pixel are left out."""
     usable = {scene.id: scene.class_pixels for scene in scenes if sum(scene.class_pixels)}
-    if one_raster and options.split != "random":
+    if one_raster and options.split not in ("random", "blocks"):
         windows = {scene.id: scene.window for scene in scenes if scene.id in usable and scene.window is not None}
         split = strips_split(windows, usable)
     else:
         named = {scene: grouping.named[scene] for scene in usable}
         joined = {scene: grouping.joined[scene] for scene in usable}
         apart = options.split == "auto" and len({*joined.values()}) < 3 <= len({*named.values()})
-        rule = "random" if options.split == "random" or apart else "grouped"
-        split = random_split(named if rule == "random" else joined, usable, seed=options.split_seed, rule=rule)
+        rule = "random" if apart else options.split if options.split in ("random", "blocks") else "grouped"
+        chosen, what = named if rule == "random" else joined, describe_blocks(options)
+        split = random_split(chosen, usable, seed=options.split_seed, rule=rule, what=what)
         if apart:
             text = f"{split.text}; nearly all scenes belong together, so groups could not be kept whole"
             split = replace(split, text=text)
@@ -388,11 +403,19 @@ def _report(dataset: Dataset, grouping: Grouping, *, told: bool) -> None:
     n_test = len({dataset.scene(scene).group for scene in dataset.ids("test")})
     few = f"; {n_test} test group{'s' * (n_test > 1)} decide little" if n_test < FEW_GROUPS else ""
     say(f"split {dataset.split.rule}{chosen}: {sizes}; {dataset.split.text}{few}")
-    say_table("Class shares", ("class", "all", *sets, "scenes"), _class_rows(dataset))
+    say_table("Class shares", ("class", "all", *sets, "scenes"), class_rows(dataset))
     rows: list[tuple[str, str]] = [(f"{one.severity}: {one.text}", one.code) for one in dataset.findings[:SHOWN]]
     if len(dataset.findings) > SHOWN:
         rows.append((f"… {len(dataset.findings) - SHOWN} more in {DATASET_FILE}", ""))
     say_table("Findings", ("finding", "kind"), rows or [("none", "")])
+
+
+def _write_folds(dataset: Dataset, folds: Sequence[tuple[Split, list[Decoded]]], grouping: Grouping) -> None:
+    """Write the record of each fold: its split, its training scenes' statistics, and its scenes."""
+    for number, (fold, decoded) in enumerate(folds, start=1):
+        mean, std = _mean_and_std(decoded, fold.train)
+        folder, records = fold_folder(dataset.folder, number), tuple(_records(decoded, dataset.data, grouping))
+        _write_if_changed(replace(dataset, folder=folder, split=fold, mean=mean, std=std, scenes=records))
 
 
 def _write_if_changed(dataset: Dataset) -> None:
@@ -402,17 +425,3 @@ def _write_if_changed(dataset: Dataset) -> None:
             say(f"{dataset.folder / DATASET_FILE}: unchanged")
             return
     say(f"{write_dataset(dataset, dataset.folder)}: written")
-
-
-def _class_rows(dataset: Dataset) -> list[tuple[str, ...]]:
-    """Count the share of each class in all scenes and in each set, and the scenes in which it occurs."""
-    pixels = {scene.id: np.array([*scene.class_pixels, scene.ignored_pixels]) for scene in dataset.scenes}
-    sets = [list(pixels), *(list(ids) for ids in dataset.split.sets.values())]
-    sums = [np.sum([pixels[scene] for scene in ids], axis=0) for ids in sets]
-    scenes = np.sum([counts > 0 for counts in pixels.values()], axis=0)
-    names = [entry.name + ("" if entry.counted else " (not counted)") for entry in dataset.legend.classes]
-    rows = []
-    for index, name in enumerate([*names, "no data"]):
-        shares = [f"{total[index] / total.sum():.2%}" if total[index] else "–" for total in sums]
-        rows.append((name, *shares, str(int(scenes[index]))))
-    return rows

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.datasets.dataset import SceneRecord
+from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.datasets.groups import Grouping, NamedLink
 from levelground.datasets.near_duplicates import MOST_OVERLAPS
 from levelground.datasets.splits import SPLIT_NAMES, Split, separated_groups
@@ -45,7 +45,7 @@ def check_dataset(
         *repeated_files(scenes),
         *odd_masks(scenes, impure),
         *class_findings(scenes, legend, split),
-        *split_findings(split, grouping.joined, n_rasters=n_rasters),
+        *split_findings(split, grouping.joined, n_rasters=n_rasters, buffered=grouping.source == "blocks"),
         *link_notes(grouping.links),
         *search_notes(scenes, grouping),
     ]
@@ -261,13 +261,14 @@ def fold_class_findings(scenes: Sequence[SceneRecord], legend: Legend, split: Sp
     return found
 
 
-def split_findings(split: Split, groups: Mapping[str, str], *, n_rasters: int) -> list[Finding]:
+def split_findings(split: Split, groups: Mapping[str, str], *, n_rasters: int, buffered: bool = False) -> list[Finding]:
     """List groups that the split separates, too few test groups, and scenes that were left out.
 
     Args:
         split: The split.
         groups: Group of each scene, by id.
         n_rasters: Number of large rasters that the scenes were cut from, 0 for scenes of their own.
+        buffered: Whether a buffer keeps blocks of unlike sets apart.
     """
     found = []
     for group, names in separated_groups(split, groups).items():
@@ -276,8 +277,11 @@ def split_findings(split: Split, groups: Mapping[str, str], *, n_rasters: int) -
         text = f"split {split.rule!r} separates scenes that are not independent: {shown}."
         found.append(Finding("warning", "separated-group", text, members[0].rsplit(" in ", 1)[0]))
     if n_rasters == 1:
-        if split.rule not in ("strips", "blocks"):
-            text = f"split {split.rule!r} puts blocks that touch into unlike sets; strips keep them apart."
+        if split.rule != "strips" and not buffered:
+            text = (
+                f"split {split.rule!r} puts blocks that touch into unlike sets; strips keep them apart, and so does "
+                "--split blocks."
+            )
             found.append(Finding("warning", "separated-group", text))
         found.append(
             Finding("note", "one-raster", "All blocks are of one raster: intervals describe this raster only.")
@@ -293,3 +297,17 @@ def split_findings(split: Split, groups: Mapping[str, str], *, n_rasters: int) -
         text = f"{len(split.left_out)} scenes are in no set (first {split.left_out[0]})."
         found.append(Finding("note", "left-out", text, split.left_out[0]))
     return found
+
+
+def class_rows(dataset: Dataset) -> list[tuple[str, ...]]:
+    """Count the share of each class in all scenes and in each set, and the scenes in which it occurs."""
+    pixels = {scene.id: np.array([*scene.class_pixels, scene.ignored_pixels]) for scene in dataset.scenes}
+    sets = [list(pixels), *(list(ids) for ids in dataset.split.sets.values())]
+    sums = [np.sum([pixels[scene] for scene in ids], axis=0) for ids in sets]
+    scenes = np.sum([counts > 0 for counts in pixels.values()], axis=0)
+    names = [entry.name + ("" if entry.counted else " (not counted)") for entry in dataset.legend.classes]
+    rows = []
+    for index, name in enumerate([*names, "no data"]):
+        shares = [f"{total[index] / total.sum():.2%}" if total[index] else "–" for total in sums]
+        rows.append((name, *shares, str(int(scenes[index]))))
+    return rows

@@ -262,6 +262,7 @@ def random_split(
     seed: int = 0,
     counts: tuple[int, int, int] | None = None,
     rule: str = "random",
+    what: str = "",
 ) -> Split:
     """Draw a seeded split of whole groups, stratified by class shares.
 
@@ -273,7 +274,8 @@ def random_split(
         class_pixels: Pixels of each class, by id.
         seed: From 0 to 2**32 - 1.
         counts: Number of groups for train, val and test; default :func:`group_counts`.
-        rule: Name of the rule, ``random`` or ``grouped``.
+        rule: Name of the rule, ``random``, ``grouped`` or ``blocks``.
+        what: What is drawn, in words; by default scenes, or groups of them.
     Raises:
         SplitError: Fewer than 3 groups.
     """
@@ -281,7 +283,7 @@ def random_split(
     n_groups = len(table.members)
     parts = draw_groups(table.content, counts or group_counts(n_groups), seed=seed)
     train, val, test = (table.scenes(part) for part in parts)
-    what = "scenes" if n_groups == len(groups) else "groups of scenes"
+    what = what or ("scenes" if n_groups == len(groups) else "groups of scenes")
     return Split(train, val, test, rule, seed=seed, text=f"{what} drawn at random, seed {seed}, by class shares")
 
 

@@ -377,6 +377,8 @@ def _labels_key(scene: SceneFile, legend: Legend, snap: int, image_sha256: str) 
     validity = [*_validity(scene.image, scene.zero), *_validity(scene.labels)]
     if scene.exclude is not None:
         validity.append(f"exclude {_file_sha256(scene.exclude)}")
+    if scene.apart:
+        validity.append(f"apart {sha256_json([scene.apart, scene.buffer_px])}")
     if needs_alignment(scene):
         grids = [[header.crs, header.transform] for header in map(read_header, (scene.image, scene.labels))]
         validity.append(f"aligned {sha256_json(grids)}")

@@ -6,7 +6,7 @@ colours or class indices, which indices, and which blocks of a label raster have
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -110,7 +110,7 @@ def find_scenes(
     unread = {finding.scene for finding in chosen.findings if finding.severity == "error"}
     sound = tuple(pair for pair in sound if pair.id not in unread)
     told_layout = layout or _tell_layout(pairs, sound, headers, coding)
-    if told_layout == "raster":
+    if told_layout == "raster" and options.split != "blocks":
         scenes, more, line = _cut_rasters(sound, headers, coding, classes, block, align=align)
         findings += more
     else:
@@ -323,7 +323,9 @@ def _cut_rasters(
             raise SceneError(text)
         try:
             whole = SceneFile(pair.id, pair.image, mask, coding=coding, align=align)
-            windows, left_out = labelled_blocks(whole, block, legend)
+            image = headers[pair.image]
+            sides = list(block_sides(image.height, block)), list(block_sides(image.width, block))
+            windows, left_out = labelled_blocks(whole, *sides, legend)
         except SceneError as error:
             findings.append(Finding("error", "unreadable", str(error), pair.id))
             continue
@@ -393,22 +395,27 @@ def given_legend(data: Path, path: Path | None) -> tuple[Legend, str] | None:
     return read_legend(chosen), str(chosen)
 
 
-def labelled_blocks(scene: SceneFile, block: int, legend: Legend) -> tuple[tuple[Window, ...], int]:
-    """Find the blocks of a raster that hold a label.
+Sides = Sequence[tuple[int, int]]
+"""First pixel and length of each line of blocks."""
+
+
+def labelled_blocks(scene: SceneFile, rows: Sides, columns: Sides, legend: Legend) -> tuple[tuple[Window, ...], int]:
+    """Find the blocks of an image that hold a label.
 
     Args:
-        scene: The whole raster and its label raster.
-        block: Side of a block in pixels; a rest below half a block joins the last one.
-        legend: Classes and ignored colours of the label raster.
+        scene: The whole image and its mask.
+        rows: Lines of blocks from top to bottom.
+        columns: Lines of blocks from left to right.
+        legend: Classes and ignored colours of the mask.
     Returns:
         The windows that hold a label, row by row, and how many were left out.
     """
     windows: list[Window] = []
     n = 0
     image = read_header(scene.image)
-    for row, height in _block_sides(image.height, block):
+    for row, height in rows:
         labelled = _has_label(replace(scene, window=(row, 0, height, image.width)), legend)
-        for col, width in _block_sides(image.width, block):
+        for col, width in columns:
             n += 1
             if labelled[:, col : col + width].any():
                 windows.append((row, col, height, width))
@@ -427,8 +434,8 @@ def _has_label(scene: SceneFile, legend: Legend) -> Pixels:
     return found if outside is None else found & ~outside
 
 
-def _block_sides(length: int, block: int) -> Iterator[tuple[int, int]]:
-    """Yield start and length of each block along one side."""
+def block_sides(length: int, block: int) -> Iterator[tuple[int, int]]:
+    """Yield start and length of each block along one side; a rest below half a block joins the last one."""
     n = max(1, length // block + (length % block >= block / 2))
     for number in range(n):
         start = number * block

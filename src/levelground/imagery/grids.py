@@ -27,6 +27,8 @@ _CHUNK_PIXELS = 1 << 20  # pixels whose places are computed together
 _MAX_READ_PIXELS = 1 << 24  # pixels that are read for one chunk, unless it is one pixel
 _LATTICE_PX = 16  # places are transformed at every 16th pixel, and interpolated where that is as good
 _TOLERANCE_PX = 0.02
+_STEP_PX = 100  # over which the ground is measured
+_METRE = 0.01  # by which a map's metre may differ from the ground's
 _EDGE = 1e-6  # a centre on an edge belongs to the pixel after it, whatever the last bits
 
 
@@ -148,6 +150,36 @@ def ground_distance_m(grid: Grid) -> float | None:
     metre = math.radians(1) * 6_371_009
     (a, b), (c, d) = (((there - x) * metre * math.cos(math.radians(y)), (up - y) * metre) for there, up in others)
     return abs(a * d - b * c) ** 0.5 or None
+
+
+def metres_per_pixel(grid: Grid, row: float, col: float) -> tuple[float, float] | None:
+    """Return how far rows and columns of an image lie apart on the WGS84 ellipsoid; ``None`` without a place.
+
+    Where the map's metres are the ground's to a hundredth, as in UTM, they are the map's.
+
+    Args:
+        grid: The image's grid.
+        row: Where to measure.
+        col: Where to measure.
+    """
+    if grid.transform is None or grid.crs is None or not is_on_earth(grid.crs):
+        return None
+    corners = ((col, row), (col, row + _STEP_PX), (col + _STEP_PX, row))
+    on_plane = np.array([on_map(grid.transform, corner) for corner in corners])
+    places = np.array(moved(grid.crs, "EPSG:4326", tuple(map(tuple, on_plane.tolist()))), np.float64)
+    if not np.isfinite(places).all():
+        return None
+    semi_major, e2 = 6_378_137.0, 0.006_694_379_990_14
+    latitude = math.radians(float(places[0, 1]))
+    bend = 1 - e2 * math.sin(latitude) ** 2
+    east = semi_major / math.sqrt(bend) * math.cos(latitude)
+    north = semi_major * (1 - e2) / bend**1.5
+    apart = np.radians(places[1:] - places[0])
+    apart[:, 0] = (apart[:, 0] + math.pi) % (2 * math.pi) - math.pi
+    ground = np.hypot(apart[:, 0] * east, apart[:, 1] * north) / _STEP_PX
+    own = np.hypot(*(on_plane[1:] - on_plane[0]).T) / _STEP_PX
+    down, across = np.where(np.abs(own / ground - 1) < _METRE, own, ground).tolist()
+    return down, across
 
 
 def corners(size: tuple[int, int]) -> list[tuple[int, int]]:

@@ -2,6 +2,8 @@
 
 import math
 import zipfile
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +20,7 @@ from levelground.imagery.image_headers import (
     READ_AS,
     ImageHeader,
     check_size,
+    file_stamp,
     png_chunks,
     read_header,
 )
@@ -34,7 +37,7 @@ def read_image(path: Path, window: Window | None = None, *, zero: bool | None = 
 
     Args:
         path: A JPEG, PNG or TIFF.
-        window: Row, column, height and width of a part; TIFF only.
+        window: Row, column, height and width of a part.
         zero: As in :func:`read_image_with_nodata`.
     Returns:
         ``(H, W, C)`` in the file's type, or that of :data:`~levelground.imagery.image_headers.READ_AS`; palettes become
@@ -54,7 +57,7 @@ def read_image_with_nodata(
 
     Args:
         path: A JPEG, PNG or TIFF.
-        window: Row, column, height and width of a part; TIFF only.
+        window: Row, column, height and width of a part.
         zero: Whether pixels that are 0 in every band have no data; ``None``: in TIFFs that do not say which have.
     Returns:
         The pixels, and ``(H, W)`` true where there are no data, or ``None`` where every pixel has some: alpha 0 in a
@@ -75,9 +78,9 @@ def read_image_with_nodata(
         with np.errstate(over="ignore"):  # what overflows is infinite, and so no data
             pixels = pixels.astype(READ_AS.get(header.dtype, header.dtype), copy=False)
     elif header.format == "jpeg":
-        pixels = _decode_jpeg(path, header)
+        pixels = _part(_decode_jpeg, path, window)[0]
     else:
-        pixels, palette = _decode_png(path)
+        pixels, palette = _part(_decode_png, path, window)
         if header.palette:
             pixels = palette[pixels[..., 0]]
         elif header.alpha:
@@ -97,7 +100,7 @@ def read_colours(path: Path, window: Window | None = None) -> NDArray[np.uint8]:
 
     Args:
         path: A JPEG, PNG or TIFF of 8 bits.
-        window: Row, column, height and width of a part; TIFF only.
+        window: Row, column, height and width of a part.
     Raises:
         SceneError: The file is damaged, or has other than one or three bands of uint8.
     """
@@ -105,9 +108,9 @@ def read_colours(path: Path, window: Window | None = None) -> NDArray[np.uint8]:
     if header.format == "tiff":
         pixels = _read_tiff(path, header, window)[..., : header.image_bands]
     elif header.format == "jpeg":
-        pixels = _decode_jpeg(path, header)
+        pixels = _part(_decode_jpeg, path, window)[0]
     else:
-        pixels, palette = _decode_png(path)
+        pixels, palette = _part(_decode_png, path, window)
         pixels = palette[pixels[..., 0]] if header.palette else pixels[..., : header.image_bands]
         if header.depth < 8 and not header.palette:
             pixels = np.multiply(pixels.astype(np.uint8), np.uint8(255 // ((1 << header.depth) - 1)))
@@ -124,7 +127,7 @@ def read_indices(path: Path, window: Window | None = None) -> Pixels:
 
     Args:
         path: A PNG or TIFF of one band (a PNG's alpha is dropped).
-        window: Row, column, height and width of a part; TIFF only.
+        window: Row, column, height and width of a part.
     Raises:
         SceneError: The file is damaged, a JPEG, or has several bands.
     """
@@ -136,7 +139,7 @@ def read_indices(path: Path, window: Window | None = None) -> Pixels:
             f"{path}: mask has {header.bands - header.alpha} bands, expected one of class indices. "
             "Convert it, or pass --layout folders where it holds colours."
         )
-    pixels = _read_tiff(path, header, window) if header.format == "tiff" else _decode_png(path)[0]
+    pixels = _read_tiff(path, header, window) if header.format == "tiff" else _part(_decode_png, path, window)[0]
     return np.ascontiguousarray(pixels[..., 0])
 
 
@@ -186,17 +189,37 @@ def _check_part(path: Path, header: ImageHeader, window: Window | None) -> None:
     check_size(path, window[2] if window else header.height, window[3] if window else header.width, header.bands)
 
 
-def _decode_jpeg(path: Path, header: ImageHeader) -> NDArray[np.uint8]:
-    """Decode a JPEG and turn it upright."""
+_Decoder = Callable[[Path], tuple[Pixels, NDArray[np.uint8]]]
+"""Decodes a file: values ``(H, W, C)`` and its palette."""
+
+
+def _part(decode: _Decoder, path: Path, window: Window | None) -> tuple[Pixels, NDArray[np.uint8]]:
+    """Decode a file that cannot be read in parts, and cut a part out; blocks of one file are read one after another."""
+    if window is None:
+        return decode(path)
+    row, col, height, width = window
+    pixels, palette = _decoded_last(decode, path, file_stamp(path))
+    return pixels[row : row + height, col : col + width].copy(), palette
+
+
+@lru_cache(maxsize=2)
+def _decoded_last(decode: _Decoder, path: Path, _stamp: tuple[int, int] | None) -> tuple[Pixels, NDArray[np.uint8]]:
+    """Decode a file, and keep the last two."""
+    return decode(path)
+
+
+def _decode_jpeg(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Decode a JPEG and turn it upright; it has no palette."""
     import simplejpeg
 
+    header = read_header(path)
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
             read_bytes(path, MAX_JPEG_BYTES), colorspace="GRAY" if header.bands == 1 else "RGB"
         )
     except ValueError as error:
         raise SceneError(f"{path}: JPEG is truncated or damaged ({error}). Copy the file again.") from error
-    return _upright(pixels, header.orientation)
+    return _upright(pixels, header.orientation), np.zeros((0, 3), np.uint8)
 
 
 def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

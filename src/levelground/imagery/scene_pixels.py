@@ -1,6 +1,6 @@
 """Decode the pixels and labels of one scene, and check them against each other and against the legend."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from levelground.imagery.legend import IGNORE, LabelMap, Legend, count_impure, d
 from levelground.imagery.stored_values import Coding, labels_of_values
 from levelground.imagery.validity import NodataMask
 
+Rectangle = tuple[float, float, float, float]
+"""Row, column, height and width, px."""
+
 
 @dataclass(frozen=True)
 class SceneFile:
@@ -29,7 +32,8 @@ class SceneFile:
     ``zero`` says whether image pixels that are 0 in every band have no data; ``None`` as the file says. ``align`` lets
     labels lie on another grid than the image; they are read onto it by nearest neighbour. ``image_source`` and
     ``labels_source`` are the files that the two were made of, where they were made here. ``exclude`` is a raster on the
-    image's grid: pixels where it is not 0 become labels without data.
+    image's grid: pixels where it is not 0 become labels without data; so do those inside ``apart``, or nearer to it
+    than ``buffer_px`` along rows and columns: rectangles of the image's grid, which may lie outside it.
     """
 
     id: str
@@ -43,6 +47,8 @@ class SceneFile:
     image_source: Path | None = None
     labels_source: Path | None = None
     exclude: Path | None = None
+    apart: tuple[Rectangle, ...] = ()
+    buffer_px: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -158,10 +164,40 @@ def _decode_labels(scene: SceneFile, legend: Legend, snap: int, nodata: NodataMa
         if legend.rule == "threshold" or snap:  # else every colour was exact
             impure = count_impure(rgb, legend)
     excluded = None if scene.exclude is None else np.asarray(read_indices(scene.exclude, scene.window) != 0)
-    for missing in (nodata, outside, mask_nodata_on_image(scene), excluded):
+    near = pixels_near(scene.apart, scene.buffer_px, scene.window, labels.shape) if scene.apart else None
+    for missing in (nodata, outside, mask_nodata_on_image(scene), excluded, near):
         if missing is not None:
             labels[missing] = IGNORE
     return labels, impure, dropped
+
+
+def pixels_near(
+    rectangles: Sequence[Rectangle], buffer_px: tuple[float, float], window: Window | None, shape: tuple[int, ...]
+) -> NodataMask:
+    """Find the pixels whose centre lies inside one of some rectangles, or nearer to it than a distance.
+
+    Args:
+        rectangles: On the grid of the whole image.
+        buffer_px: The distance along rows and along columns; in between it is that of an ellipse.
+        window: The part that is looked at; ``None`` is the whole image.
+        shape: Height and width of the part.
+    Returns:
+        ``(H, W)``.
+    Example:
+        >>> pixels_near([(0, 3, 2, 2)], (1, 1), (0, 0, 2, 4), (2, 4)).astype(int).tolist()
+        [[0, 0, 1, 1], [0, 0, 1, 1]]
+    """
+    top, left = window[:2] if window else (0, 0)
+    found = np.zeros(shape, np.bool_)
+    for row, col, height, width in rectangles:
+        square = np.zeros(shape)
+        for axis, (first, start, length) in enumerate(((top, row, height), (left, col, width))):
+            centres = first + 0.5 + np.arange(shape[axis])
+            gap = np.maximum(0.0, np.maximum(start - centres, centres - start - length))
+            scaled = np.divide(gap, buffer_px[axis], out=np.where(gap > 0, np.inf, 0.0), where=buffer_px[axis] > 0)
+            square += np.square(scaled).reshape((-1, 1) if axis == 0 else (1, -1))
+        found |= square < 1
+    return found
 
 
 def needs_alignment(scene: SceneFile) -> bool:
