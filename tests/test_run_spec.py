@@ -178,7 +178,7 @@ def test_a_twin_lies_beside_its_architecture(dataset: Dataset, tmp_path: Path) -
 
 def test_a_network_of_a_spec_is_the_same_each_time(dataset: Dataset) -> None:
     """Initial weights are a function of the spec."""
-    first, second = (build_initial_model(small_spec(dataset), dataset).network.state_dict() for _ in range(2))
+    first, second = (build_initial_model(small_spec(dataset), dataset)[0].network.state_dict() for _ in range(2))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 

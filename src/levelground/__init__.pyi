@@ -698,6 +698,7 @@ def study(
     metric: str = "official.miou",
     delta: float = 0.01,
     budgets: float | Sequence[float] = (1.0,),
+    init: str | Sequence[str] = (),
     recipe: str | PathLike[str] | Recipe = "default",
     encoder: str = "tu-tf_efficientnet_lite0",
     encoder_weights: str = "auto",
@@ -812,6 +813,8 @@ def study(
         budgets (float | Sequence[float]): Shares of the budget: every architecture and seed
             is also trained at these, each with a full schedule of its own; 1, the whole
             budget, is always among them.
+        init (str | Sequence[str]): Whole networks to start from, one for each architecture:
+            runs, folders or weights, as train ``init`` takes them.
         recipe (path | Recipe): Shipped recipe (default, origin) or the path of a TOML file;
             flags given beside it override its fields.
         encoder (str): Encoder, by the name that segmentation_models_pytorch gives it
@@ -891,6 +894,7 @@ def train(
     *,
     arch: str | None = None,
     seed: int | None = None,
+    init: str | None = None,
     resume: str | PathLike[str] | None = None,
     recipe: str | PathLike[str] | Recipe = "default",
     encoder: str = "tu-tf_efficientnet_lite0",
@@ -938,6 +942,10 @@ def train(
             deeplabv3plus linknet manet pan upernet segformer dpt; or FILE.py:FUNCTION for a
             network of your own, hf:FOLDER_OR_NAME for one of transformers.
         seed (int | None): Seed of the initial weights and of every crop; none is 0.
+        init (str | None): Whole network to start from: a run, a folder with a model, or
+            weights of any kind that adopt reads, PATH or PATH::PART; brings architecture
+            and encoder. Outputs of other classes start anew. Also
+            ``--load``_from_checkpoint.
         resume (path | None): Run folder to go on with, exactly as its card says; nothing
             else need be given.
         recipe (path | Recipe): Shipped recipe (default, origin) or the path of a TOML file;

@@ -188,6 +188,8 @@ class StudyOptions:
     budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
     """Shares of the budget: every architecture and seed is also trained at these, each with a full schedule of its own;
     1, the whole budget, is always among them."""
+    init: tuple[str, ...] = ()
+    """Whole networks to start from, one for each architecture: runs, folders or weights, as train --init takes them."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
     run_options: RunGroup = RunOptions()

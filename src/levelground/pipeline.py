@@ -12,9 +12,11 @@ from levelground.config import RunOptions, StudyOptions
 from levelground.console import duration, part_of, say, say_table
 from levelground.datasets.dataset import Dataset, write_dataset
 from levelground.datasets.folds import fold_folder, read_folds
+from levelground.errors import ConfigError
 from levelground.evaluation.evaluate import evaluate_run, join_folds
 from levelground.exporting.model_card import write_model_card
-from levelground.models.build import build_model
+from levelground.models.build import build_model, canonical_arch
+from levelground.models.own_networks import is_own, name_network
 from levelground.models.spec import numbered_spec
 from levelground.recipe_files import RecipeRecord
 from levelground.records import one_writer
@@ -32,6 +34,7 @@ from levelground.runs import (
     write_study,
 )
 from levelground.runtime import Runtime
+from levelground.training.initial_weights import InitialWeights, find_initial, fit_to_initial
 from levelground.training.prepare_run import train_run
 from levelground.training.run_spec import RunSpec, check_run_spec, fit_recipe, output_classes
 
@@ -47,9 +50,10 @@ def check_study(options: StudyOptions, *, bands: int = 3, n_outputs: int = 7, pr
         ModelError: An architecture, encoder, batch or tile do not go together.
         WeightsError: The encoder weights are not available.
     """
-    for arch in dict.fromkeys(options.archs):
-        spec = RunSpec(arch, 0, options.recipe, options.budget)
+    for spec in run_specs(dataclasses.replace(options, seeds=(0,), twins=False)):
         check_run_spec(spec, bands=bands, n_outputs=n_outputs, processes=processes)
+    if options.init:
+        return  # they bring all weights
     # Building one network fetches the weights that all share, or says in seconds that they are out of reach.
     zeros, ones = [0.0] * bands, [1.0] * bands
     model_spec = numbered_spec(options.archs[0], options.recipe.encoder, n_outputs=n_outputs, mean=zeros, std=ones)
@@ -61,11 +65,47 @@ def run_specs(options: StudyOptions) -> list[RunSpec]:
     sides = [(arch, False) for arch in dict.fromkeys(options.archs)]
     if options.twins:
         sides += [(arch, True) for arch in dict.fromkeys(options.archs)]
+    starts = starting_networks(options)
+    recipes = {arch: fit_to_initial(options.recipe, start) for arch, start in starts.items()}
     return [
-        RunSpec(arch, seed + (TWIN_SEEDS if twin else 0), options.recipe, options.budget, twin)
+        RunSpec(
+            arch,
+            seed + (TWIN_SEEDS if twin else 0),
+            recipes.get(arch, options.recipe),
+            options.budget,
+            twin,
+            starts.get(arch),
+        )
         for seed in dict.fromkeys(options.seeds)
         for arch, twin in sides
     ]
+
+
+def starting_networks(options: StudyOptions) -> dict[str, InitialWeights]:
+    """Return the whole network that each architecture of a study starts from; empty where they start from none.
+
+    Raises:
+        ConfigError: There is not one for each architecture.
+    """
+    archs = {canonical_arch(arch): arch for arch in options.archs}
+    for arch in archs.values() if options.init else ():
+        if is_own(arch):
+            name_network(arch)
+    found: dict[str, InitialWeights] = {}
+    for given in options.init:
+        start = find_initial(given, None, options.recipe)
+        name = canonical_arch(start.arch)
+        if name not in archs or archs[name] in found:
+            which = "another one is given for it" if name in archs else f"--archs names {', '.join(archs)}"
+            raise ConfigError(f"--init {given}: is {name}, and {which}. Give one network for each of --archs.")
+        found[archs[name]] = start
+    missing = [arch for arch in archs.values() if arch not in found]
+    if options.init and missing:
+        raise ConfigError(
+            f"--init: no network for {', '.join(missing)}. Models that start alike are compared: give one for each "
+            f"architecture, or --archs {' '.join(found)}."
+        )
+    return found
 
 
 def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Comparison:
@@ -187,6 +227,7 @@ def study_record(options: StudyOptions, runs: Sequence[Run]) -> StudyRecord:
         metric=options.metric,
         delta=options.delta,
         twins=options.twins,
+        init=tuple(Path(given.partition("::")[0]).name for given in options.init),
         budgets=(*shorter_budgets(options), 1.0) if shorter_budgets(options) else (),
         workers=options.run_options.workers,
         save_every_s=options.run_options.save_every,

@@ -117,6 +117,32 @@ class TransferRecord(OpenRecord):
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class InitialWeightsRecord(OpenRecord):
+    """Whole network that a run started from."""
+
+    name: StrictStr
+    """Name of the run or file."""
+    sha256: StrictStr
+    """Hash of its file of weights."""
+    study: StrictStr | None = None
+    """Name of the study that it was trained in."""
+    training: StrictStr | None = None
+    """Hash of how it was trained, the same for networks that one study trained alike; ``None`` where nobody knows."""
+    outputs: StrictInt | None = None
+    """Number of its outputs."""
+    bands: StrictInt | None = None
+    """Number of the bands that it read."""
+    classes: tuple[StrictStr, ...] = ()
+    """Classes whose outputs kept their weights; the others started anew."""
+
+    def describe(self) -> str:
+        """Return what runs that started alike have in common: one training, or one file."""
+        if self.training is None:
+            return f"network {self.name} ({self.sha256[:12]})"
+        return f"network of {self.study} ({self.training[:12]})"
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
 class RunCard(OpenRecord):
     """Run card, ``run.json``: all that is known of a run. A field without a value is not known, as of adopted runs."""
 
@@ -188,6 +214,8 @@ class RunCard(OpenRecord):
     weights_sha256: StrictStr | None = None
     """Hash of the weights file of a finished or adopted run."""
     adopted_from: AdoptionRecord | None = None
+    initial_weights: InitialWeightsRecord | None = None
+    """Whole network that it started from, if any."""
     transferred_from: TransferRecord | None = None
     """Where it was trained, if on another data set."""
     code_sha256: StrictStr | None = None
@@ -224,6 +252,8 @@ class StudyOptionsRecord(OpenRecord):
     """The metric that verdicts are about, named before results are seen."""
     delta: StrictFloat
     """Differences smaller than this do not matter."""
+    init: tuple[StrictStr, ...] = ()
+    """Names of the networks that runs started from."""
     twins: StrictBool = False
     """Whether each architecture was trained under a second name too."""
     budgets: tuple[StrictFloat, ...] = ()

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def adopt_weights(weights: Path, dataset: Dataset, options: WeightsOptions, trai
     model = _load(weights, dataset, options)
     spec, chosen = model.spec, [*options.decoder, *([options.part] if options.part else [])]
     identity = sha256_json(
-        [sha256_file(_weights_file(weights)), spec.arch, spec.encoder, spec.outputs, spec.mean, spec.std, *chosen]
+        [sha256_file(weights_file(weights)), spec.arch, spec.encoder, spec.outputs, spec.mean, spec.std, *chosen]
     )
     label = training.folder_name(run_name(spec.arch, spec.encoder, 0).removesuffix("-s0") + "-adopted")
     folder, found = find_adopted(dataset, label, identity)
@@ -85,23 +86,56 @@ def _holds_weights(run: Run) -> bool:
     return path.is_file() and run.card.weights_sha256 in (None, sha256_file(path))
 
 
+@dataclass(frozen=True)
+class FoundWeights:
+    """Weights of a network of segmentation_models_pytorch, and what their file or folder says of it."""
+
+    source: str
+    """The file's name."""
+    state: StateDict
+    """Tensors under the network's own names."""
+    arch: str
+    encoder: str
+    options: DecoderOptions
+    """Options of the decoder that are not the defaults."""
+    beside: SmpConfig | None
+    """The configuration beside the weights."""
+    own: ModelSpec | None
+    """The specification beside the weights, where levelground wrote them."""
+
+
+def find_weights(weights: Path, options: WeightsOptions) -> FoundWeights:
+    """Read weights of a network of segmentation_models_pytorch, and tell which network it is.
+
+    Args:
+        weights: A file of weights, a folder with one, or a run folder.
+        options: Architecture, encoder, options of the decoder and part of the file, as far as they are known.
+    Raises:
+        WeightsError: It holds no such network, or values that are not numbers.
+        ModelError: Architecture or encoder cannot be detected.
+    """
+    folder, source = _weights_folder(weights), weights.name or str(weights.resolve().name)
+    beside = read_smp_config(folder) if folder is not None else None
+    own = own_spec(weights)
+    state = extract_network(read_state(weights_file(weights)), options.part, source=source)
+    check_finite(state, source)
+    arch, encoder, decoder = _detect(state, beside, options, source=source)
+    return FoundWeights(source, state, arch, encoder, decoder, beside, own)
+
+
 def _load(weights: Path, dataset: Dataset, options: WeightsOptions) -> Model:
     """Load weights into the network that they belong to, detected where neither options nor folder name it."""
     if options.arch is not None and is_own(options.arch):
         return _load_own(weights, dataset, options, options.arch)
-    folder, source = _weights_folder(weights), weights.name or str(weights.resolve().name)
-    beside = read_smp_config(folder) if folder is not None else None
-    own = _own_spec(folder) if folder is not None else None
-    state = extract_network(read_state(_weights_file(weights)), options.part, source=source)
-    check_finite(state, source)
-    n = count_outputs(state, source=source)
+    found = find_weights(weights, options)
+    source, n = found.source, count_outputs(found.state, source=found.source)
     if options.classes not in (None, n):
         raise ConfigError(f"--classes {options.classes}: {source} has {n} outputs. Pass --classes {n}.")
-    outputs = _match_outputs(dataset, own, n, options.outputs, source=source)
-    detected = _detect(state, beside, options, source=source)
-    model = fitted_model(state, dataset, detected, outputs, source=source)
-    _say_activation(beside, n, source)
-    return dataclasses.replace(model, spec=_normalised(model.spec, own, dataset, options.normalise, source))
+    outputs = _match_outputs(dataset, found.own, n, options.outputs, source=source)
+    detected = found.arch, found.encoder, found.options
+    model = fitted_model(found.state, dataset, detected, outputs, source=source)
+    _say_activation(found.beside, n, source)
+    return dataclasses.replace(model, spec=_normalised(model.spec, found.own, dataset, options.normalise, source))
 
 
 def _load_own(weights: Path, dataset: Dataset, options: WeightsOptions, arch: str) -> Model:
@@ -110,7 +144,7 @@ def _load_own(weights: Path, dataset: Dataset, options: WeightsOptions, arch: st
     Raises:
         WeightsError: They do not fit for as many outputs as are given, as the legend has classes, or counted ones.
     """
-    name, tensors, source = name_network(arch), read_state(_weights_file(weights)), weights.resolve().name
+    name, tensors, source = name_network(arch), read_state(weights_file(weights)), weights.resolve().name
     counted = int(np.count_nonzero(dataset.legend.counted))
     given = options.classes or len(options.outputs)
     problem: WeightsError | None = None
@@ -142,7 +176,7 @@ def _weights_folder(weights: Path) -> Path | None:
     return weights.parent if weights.name == WEIGHTS_FILE else None
 
 
-def _weights_file(weights: Path) -> Path:
+def weights_file(weights: Path) -> Path:
     """Return the file of weights: the one given, or that of a folder.
 
     Raises:
@@ -154,7 +188,7 @@ def _weights_file(weights: Path) -> Path:
     if (folder / WEIGHTS_FILE).exists():
         return folder / WEIGHTS_FILE
     suffixes = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".onnx")
-    found = sorted(path for path in folder.iterdir() if path.suffix in suffixes)
+    found = sorted(path for path in folder.iterdir() if path.suffix in suffixes) if folder.is_dir() else []
     if len(found) == 1:
         return found[0]
     names = ", ".join(path.name for path in found[:5])
@@ -163,8 +197,11 @@ def _weights_file(weights: Path) -> Path:
     raise WeightsError(f"{weights}: {problem}{remedy}.")
 
 
-def _own_spec(folder: Path) -> ModelSpec | None:
+def own_spec(weights: Path) -> ModelSpec | None:
     """Read the specification beside weights that levelground wrote: its own file, or the card of the run around."""
+    folder = _weights_folder(weights)
+    if folder is None:
+        return None
     if (folder / SPEC_FILE).exists():
         return read_spec(folder / SPEC_FILE)
     if folder.name == "model" and (folder.parent / "run.json").exists():
@@ -193,12 +230,12 @@ def _detect(
     state: StateDict, beside: SmpConfig | None, options: WeightsOptions, *, source: str
 ) -> tuple[str, str, DecoderOptions]:
     """Tell architecture, encoder and options of the decoder: as given, else as beside, else by the tensors."""
-    arch, encoder = options.arch, options.encoder
-    if beside is not None and (arch, encoder) == (None, None):
+    arch, encoder = None if options.arch is None else canonical_arch(options.arch), options.encoder
+    if beside is not None and arch in (None, beside.arch) and encoder in (None, beside.encoder) and not options.decoder:
         say(f"{source}: is {_named(beside.arch, beside.encoder, beside.options)}, by its {CONFIG_FILE}.")
         return beside.arch, beside.encoder, beside.options
     known = arch is not None and encoder is not None
-    arch = detect_arch(state, source=source) if arch is None else canonical_arch(arch)
+    arch = detect_arch(state, source=source) if arch is None else arch
     decoder = {**read_decoder_options(state, arch), **parse_decoder_options(options.decoder, arch)}
     encoder = detect_encoder(state, arch, decoder, source=source) if encoder is None else encoder
     if not known:

@@ -1,6 +1,7 @@
 """Train one architecture on a prepared study, or resume a run that was stopped."""
 
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from pydantic import ConfigDict
@@ -22,6 +23,9 @@ class TrainConfig:
     or FILE.py:FUNCTION for a network of your own, hf:FOLDER_OR_NAME for one of transformers."""
     seed: Seed | None = None
     """Seed of the initial weights and of every crop; none is 0."""
+    init: Annotated[str | None, tyro.conf.arg(aliases=("--load-from-checkpoint",))] = None
+    """Whole network to start from: a run, a folder with a model, or weights of any kind that adopt reads, PATH or
+    PATH::PART; brings architecture and encoder. Outputs of other classes start anew. Also --load_from_checkpoint."""
     resume: Path | None = None
     """Run folder to go on with, exactly as its card says; nothing else need be given."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
@@ -42,7 +46,7 @@ def train(config: TrainConfig) -> Run:
     """
     if config.resume is not None:
         run = _resume(config, config.resume)
-    elif config.study is None or config.arch is None:
+    elif config.study is None or (config.arch is None and config.init is None):
         missing = "STUDY" if config.study is None else "--arch"
         raise ConfigError(f"{missing}: not given. Say levelground train STUDY --arch NAME, or --resume RUN.")
     else:
@@ -53,7 +57,7 @@ def train(config: TrainConfig) -> Run:
     return run
 
 
-def _start(config: TrainConfig, study: Path, arch: str) -> Run:
+def _start(config: TrainConfig, study: Path, arch: str | None) -> Run:
     """Train the run that the flags ask for, from its start or from where it was stopped."""
     from levelground.datasets.dataset import read_dataset
 
@@ -61,17 +65,23 @@ def _start(config: TrainConfig, study: Path, arch: str) -> Run:
     from levelground.records import one_writer
     from levelground.runtime import open_runtime
     from levelground.training.distributed import main_process
+    from levelground.training.initial_weights import find_initial, fit_to_initial
     from levelground.training.prepare_run import train_run, worker_job
     from levelground.training.run_spec import RunSpec, check_run_spec, fit_recipe, output_classes
 
     if dataset.split.folds:
         raise ConfigError(
             f"{study}: is in {len(dataset.split.folds)} folds, each a data set of its own. Say levelground train "
-            f"{study / 'folds' / '1'} --arch {arch}, or levelground study for all of them."
+            f"{study / 'folds' / '1'} --arch {arch or 'NAME'}, or levelground study for all of them."
         )
     runtime = open_runtime(config.device_options, config.run_options)
     with main_process(runtime, worker_job), one_writer(study):
-        spec = RunSpec(arch, config.seed or 0, fit_recipe(config.recipe, dataset), config.budget)
+        start, recipe = None, config.recipe
+        if config.init is not None:
+            start = find_initial(config.init, arch, recipe)
+            arch, recipe = start.arch, fit_to_initial(recipe, start)
+        assert arch is not None  # one of the two is given
+        spec = RunSpec(arch, config.seed or 0, fit_recipe(recipe, dataset), config.budget, init=start)
         n_outputs = len(output_classes(spec.recipe, dataset))
         check_run_spec(spec, bands=dataset.bands, n_outputs=n_outputs, processes=runtime.processes)
         return train_run(spec, dataset, study, runtime, config.run_options)
@@ -85,6 +95,7 @@ def _resume(config: TrainConfig, folder: Path) -> Run:
     from levelground.runs import read_run
     from levelground.runtime import open_runtime
     from levelground.training.distributed import main_process
+    from levelground.training.initial_weights import find_initial
     from levelground.training.prepare_run import (
         Overrides,
         check_data,
@@ -98,7 +109,8 @@ def _resume(config: TrainConfig, folder: Path) -> Run:
     run = read_run(folder.resolve())
     if config.arch is not None and is_own(config.arch):
         name_network(config.arch)
-    check_overrides(run, Overrides(config.study, config.arch, config.seed, config.recipe, config.budget))
+    start = None if config.init is None else find_initial(config.init, config.arch, config.recipe)
+    check_overrides(run, Overrides(config.study, config.arch, config.seed, config.recipe, config.budget, start))
     dataset = read_dataset(run.study)
     check_data(run, dataset)
     options = resumed_run_options(run, config.run_options)

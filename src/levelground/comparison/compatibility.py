@@ -133,7 +133,8 @@ def protocol_of(item: Evaluated) -> dict[str, JsonValue]:
     recipe = to_json(card.recipe) if card.recipe else {}
     fields: dict[str, JsonValue] = {f"recipe.{key}": value for key, value in recipe.items() if key not in _OF_THE_MODEL}
     fields["budget"] = describe_budget(card.budget, card.steps_done)
-    fields["weights"] = card.encoder_weights or UNKNOWN
+    started = card.initial_weights
+    fields["weights"] = (card.encoder_weights or UNKNOWN) if started is None else started.describe()
     fields["training scenes"] = training_scenes(card)
     elsewhere = card.transferred_from
     fields["split"] = ((elsewhere.split_sha256 if elsewhere else card.split_sha256) or UNKNOWN)[:12]

@@ -134,20 +134,34 @@ def _say_matches(run: Run, own: Legend, legend: Legend, found: Sequence[int]) ->
 
 def _refuse_learnt(run: Run, dataset: Dataset, split: SplitName) -> None:
     """Refuse scenes that the run learnt from, as far as its own study can still tell."""
-    origin = _origin(run)
-    if origin is None:
+    both = learnt_scenes(run, dataset, split)
+    if both is None:
         say(
             f"Warning: {run.name}: the data that it learnt from are not at hand, so nobody can tell whether scenes of "
             f"{dataset.folder} are among them."
         )
-        return
-    learnt = {origin.scene(name).image_sha256: name for name in (*origin.ids("train"), *origin.ids("val"))}
-    both = [(name, learnt[key]) for name in dataset.ids(split) if (key := dataset.scene(name).image_sha256) in learnt]
-    if both:
+    elif both:
         raise UnlikeError(
             f"{run.name}: learnt from {len(both)} of the {len(dataset.ids(split))} {split} scenes of {dataset.folder} "
-            f"({both[0][0]} is {both[0][1]} of {origin.folder}). Evaluate it on scenes that it has not seen."
+            f"({both[0][0]} is {both[0][1]} of {run.study}). Evaluate it on scenes that it has not seen."
         )
+
+
+def learnt_scenes(run: Run, dataset: Dataset, split: SplitName) -> list[tuple[str, str]] | None:
+    """Find scenes of another data set that a run learnt from.
+
+    Args:
+        run: The run.
+        dataset: The other data set.
+        split: Which of its scenes.
+    Returns:
+        Their ids there and in the run's own study; ``None`` where the run's own study cannot tell any more.
+    """
+    origin = _origin(run)
+    if origin is None:
+        return None
+    learnt = {origin.scene(name).image_sha256: name for name in (*origin.ids("train"), *origin.ids("val"))}
+    return [(name, learnt[key]) for name in dataset.ids(split) if (key := dataset.scene(name).image_sha256) in learnt]
 
 
 def _origin(run: Run) -> Dataset | None:

@@ -185,10 +185,16 @@ def _recipe_rows(run: Run) -> list[tuple[str, str]]:
     card, recipe = run.card, run.card.recipe
     if recipe is None:
         return []
+    started = card.initial_weights
+    if started is None:
+        start = ("Encoder weights", str(card.encoder_weights))
+    else:
+        of = f" of {started.study}" if started.study else ""
+        start = ("Starts from", f"{started.name}{of}, SHA-256 {started.sha256}")
     megapixels = f", {card.megapixels_seen:.3g} megapixels seen" if card.megapixels_seen else ""
     rows = [
         ("Recipe", f"{Path(recipe.name).name}, seed {card.seed}"),
-        ("Encoder weights", str(card.encoder_weights)),
+        start,
         ("Tile, batch", f"{recipe.tile} px, {recipe.batch}"),
         ("Loss", recipe.loss),
         ("Optimiser", f"{recipe.optimiser}, learning rate {recipe.lr}, {recipe.schedule}"),

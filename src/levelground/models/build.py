@@ -145,7 +145,7 @@ def build_model(spec: ModelSpec, recipe: Recipe, *, seed: int) -> Model:
             std = (tuple(255 * value for value in weights.std) + std[3:])[:bands]
     if recipe.normalise == "none":
         mean, std = (0.0,) * bands, (full_scale(spec.dtype),) * bands
-    _freeze(network, recipe.freeze_encoder_children)
+    freeze_encoder(network, recipe.freeze_encoder_children)
     return Model(dataclasses.replace(spec, arch=arch, mean=mean, std=std), network, encoder_weights=origin)
 
 
@@ -155,7 +155,8 @@ def _encoder(network: nn.Module) -> nn.Module:
     return encoder
 
 
-def _freeze(network: nn.Module, n: int) -> None:
+def freeze_encoder(network: nn.Module, n: int) -> None:
+    """Freeze the encoder's children ``[:n]``, as a slice; 0 freezes none."""
     if n:
         for child in list(_encoder(network).children())[:n]:
             child.requires_grad_(False)

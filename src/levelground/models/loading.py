@@ -15,7 +15,7 @@ from levelground.models.onnx_backend import open_onnx
 from levelground.models.own_networks import is_own, load_own
 from levelground.models.pretrained import fit_state
 from levelground.models.smp_backend import open_smp, read_smp_config
-from levelground.models.spec import read_model_spec
+from levelground.models.spec import ModelSpec, read_model_spec
 from levelground.records import sha256_file
 from levelground.runs import Run, read_run
 
@@ -85,22 +85,34 @@ def load_model(run: Run) -> Model:
             f"{folder / WEIGHTS_FILE}: is not the file that {run.name} ended with: it was changed or exchanged. "
             f"Restore it from a copy, or {again} anew."
         )
-    outputs = run.card.outputs
-    network: nn.Module
+    network = load_network(spec, folder, run.card.outputs, code_sha256=run.card.code_sha256)
+    network = network if spec.outputs == run.card.outputs else SummedOutputs(network, run.card.outputs)
+    return described_model(spec, network.eval(), digest)
+
+
+def load_network(spec: ModelSpec, folder: Path, outputs: Sequence[int], *, code_sha256: str | None) -> nn.Module:
+    """Build the network of saved weights and load them.
+
+    Args:
+        spec: Architecture, encoder and bands.
+        folder: Holds the weights, with the configuration beside them.
+        outputs: Legend index of each output.
+        code_sha256: Hash of the code that made a network of the user's own.
+    Raises:
+        ModelError: Its code was not named, or it cannot be built.
+        WeightsError: The weights are damaged or of another network.
+    """
     if is_own(spec.arch):
-        own = load_own(spec.arch, folder, spec.bands, len(outputs), code_sha256=run.card.code_sha256)
+        own = load_own(spec.arch, folder, spec.bands, len(outputs), code_sha256=code_sha256)
         state = fit_state(read_state(folder), own.network.state_dict(), source=str(folder), part="network")
         own.network.load_state_dict(state)
-        network = own if spec.outputs == outputs else SummedOutputs(own, outputs)
-        return described_model(spec, network.eval(), digest)
+        return own
     config = read_smp_config(folder)
     single = config is not None and config.n_outputs == 1 and len(outputs) == 2
     options = config.options if config is not None and config.arch == spec.arch else None
     network = create_network(spec.arch, spec.encoder, spec.bands, 1 if single else len(outputs), options)
     network.load_state_dict(fit_state(read_state(folder), network.state_dict(), source=str(folder), part="network"))
-    network = TwoClasses(network) if single else network
-    network = network if spec.outputs == outputs else SummedOutputs(network, outputs)
-    return described_model(spec, network.eval(), digest)
+    return TwoClasses(network) if single else network
 
 
 class SummedOutputs(nn.Module):

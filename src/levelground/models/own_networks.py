@@ -94,6 +94,12 @@ def name_network(arch: str) -> str:
     return made.name
 
 
+def name_saved(arch: str, folder: Path) -> None:
+    """Take a saved network of transformers by the name on its card, so that it may be made for other classes."""
+    saved = str(folder.resolve())
+    _NAMED.setdefault(arch, OwnArch(arch, arch, lambda bands, classes: _transformers(saved, bands, classes)))
+
+
 def card_name(arch: str) -> str:
     """Return the name of an own network on run cards, without running anything.
 

@@ -149,7 +149,7 @@ def fit_state(state: StateDict, expected: StateDict, *, source: str, part: str =
         WeightsError: A tensor is missing, has another shape or holds values that are not numbers; the message names the
             first.
     """
-    state = _renamed(state, expected)
+    state = renamed_state(state, expected)
     for name, tensor in expected.items():
         if name not in state and not name.endswith("num_batches_tracked"):
             raise WeightsError(f"{source}: lacks {name}, which the {part} needs. Give weights of this very {part}.")
@@ -163,7 +163,7 @@ def fit_state(state: StateDict, expected: StateDict, *, source: str, part: str =
     return fitted
 
 
-def _renamed(state: StateDict, expected: StateDict) -> StateDict:
+def renamed_state(state: StateDict, expected: StateDict) -> StateDict:
     """Return the tensors under the expected names, from wherever in the file all of them lie; else as they are."""
     needed = [name for name in expected if not name.endswith("num_batches_tracked")]
     if not needed or all(name in state for name in needed):
@@ -177,13 +177,14 @@ def _renamed(state: StateDict, expected: StateDict) -> StateDict:
 
 
 def adapt_bands(state: StateDict, expected: StateDict) -> StateDict:
-    """Make three-band weights fit another number of bands.
+    """Make weights of an image's first layer fit another number of bands.
 
-    The first convolution's kernels are repeated over the bands and scaled by 3 / bands, which keeps the size of the
-    response; for one band they are summed, as if it were all three. segmentation_models_pytorch does the same.
+    The first convolution's kernels are repeated over the bands and scaled by their own number of bands (three, of
+    published weights) over the wanted one, which keeps the size of the response; for one band they are summed, as if it
+    were all of them. segmentation_models_pytorch does the same.
 
     Args:
-        state: Weights for three bands.
+        state: Weights, such as those for three bands.
         expected: The state of the encoder with the wanted number of bands.
     Returns:
         Weights with the shapes of ``expected``.
@@ -191,8 +192,8 @@ def adapt_bands(state: StateDict, expected: StateDict) -> StateDict:
     adapted = {}
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
-            bands = expected[name].shape[1]
-            repeated = tensor[:, torch.arange(bands) % 3] * (3 / bands)
+            own, bands = tensor.shape[1], expected[name].shape[1]
+            repeated = tensor[:, torch.arange(bands) % own] * (own / bands)
             tensor = tensor.sum(1, keepdim=True) if bands == 1 else repeated
         adapted[name] = tensor
     return adapted

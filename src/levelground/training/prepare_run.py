@@ -23,6 +23,7 @@ from levelground.runs import ParametersRecord, Run, RunCard, read_run, write_car
 from levelground.runtime import Runtime, versions
 from levelground.training.batches import BatchSource
 from levelground.training.distributed import broadcast_job
+from levelground.training.initial_weights import InitialWeights, keep_initial, reload_initial, remove_initial
 from levelground.training.loop import train
 from levelground.training.run_spec import (
     RunSpec,
@@ -80,6 +81,8 @@ def _train_in(
     if run is None:
         truncate_history(folder, 0)  # of another run that stood here
         card = new_card(job, spec)
+        if spec.init is not None:
+            keep_initial(job.model, folder)
         doubt = doubt_selection(dataset, spec.recipe.select)
         if doubt is not None:
             say(f"Warning: {folder.name}: {doubt}")
@@ -89,6 +92,7 @@ def _train_in(
     write_card(folder, card)
     broadcast_job(runtime, JobRequest(spec, dataset.folder, folder, options, named_sources()))
     train(job, card)
+    remove_initial(folder)
     return read_run(folder)
 
 
@@ -141,10 +145,15 @@ def make_job(
     sizes = [(dataset.scene(i).height, dataset.scene(i).width) for i in ids]
     sampler = make_sampler(spec.recipe, spec.seed, sizes, dataset.bands)
     slots = process_slots(spec.recipe.batch, runtime.rank, runtime.processes)
+    if run is not None and spec.init is not None:
+        model, started = reload_initial(run), run.card.initial_weights
+    else:
+        model, started = build_initial_model(spec, dataset)
     job = TrainingJob(
         folder=folder,
         dataset=dataset,
-        model=build_initial_model(spec, dataset),
+        model=model,
+        started_from=started,
         recipe=spec.recipe,
         seed=spec.seed,
         steps=1,
@@ -268,6 +277,7 @@ def new_card(job: TrainingJob, spec: RunSpec) -> RunCard:
         parameters=ParametersRecord(total=size.total, used=size.used, trainable=size.trainable),
         macs_per_megapixel=size.macs_per_megapixel,
         identity=identity(spec, dataset),
+        initial_weights=job.started_from,
         code_sha256=code_sha256(spec),
     )
 
@@ -302,6 +312,7 @@ class Overrides:
     seed: int | None
     recipe: Recipe
     budget: Budget
+    init: InitialWeights | None = None
 
 
 def check_overrides(run: Run, overrides: Overrides) -> None:
@@ -325,6 +336,8 @@ def _contradictions(spec: RunSpec, study: Path, overrides: Overrides) -> Iterato
         yield "--arch", overrides.arch, spec.arch
     if overrides.seed is not None and overrides.seed != spec.seed:
         yield "--seed", overrides.seed, spec.seed
+    if overrides.init is not None and (spec.init is None or spec.init.sha256 != overrides.init.sha256):
+        yield "--init", overrides.init.path, "no network" if spec.init is None else spec.init.name
     asked = spec.budget.describe(spec.recipe)
     if overrides.budget != Budget() and overrides.budget.describe(spec.recipe) != asked:
         number, _, unit = overrides.budget.describe(spec.recipe).partition(" ")

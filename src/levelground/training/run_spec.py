@@ -17,10 +17,11 @@ from levelground.models.own_networks import OWN_ENCODER, is_own, name_network, n
 from levelground.models.pretrained import resolve_source, source_identity
 from levelground.models.spec import dataset_spec, numbered_spec
 from levelground.records import sha256_json
-from levelground.runs import Run, read_recipe, read_run, run_name, runs_folder
+from levelground.runs import InitialWeightsRecord, Run, read_recipe, read_run, run_name, runs_folder
 from levelground.runtime import Runtime, available_cores
 from levelground.tile_geometry import MULTIPLE, TileGeometry
 from levelground.training.batches import BatchSource
+from levelground.training.initial_weights import InitialWeights, build_from_initial, started_from
 from levelground.training.sampling import process_slots
 from levelground.training.schedule import Course, TimeBudget, Times
 from levelground.training.step import Stepper
@@ -36,6 +37,8 @@ class RunSpec:
     budget: Budget
     twin: bool = False
     """Whether this is the architecture under a second name, a negative control."""
+    init: InitialWeights | None = None
+    """Whole network that it starts from, if any."""
 
 
 def fit_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
@@ -72,8 +75,12 @@ def check_run_spec(spec: RunSpec, *, bands: int, n_outputs: int, processes: int 
     check_trainable(dataclasses.replace(model_spec, geometry=TileGeometry(tile, 0)), batch=batch)
 
 
-def build_initial_model(spec: RunSpec, dataset: Dataset) -> Model:
-    """Build the network of a run spec with its initial weights; the same each time."""
+def build_initial_model(spec: RunSpec, dataset: Dataset) -> tuple[Model, InitialWeightsRecord | None]:
+    """Build the network of a run spec with its initial weights; the same each time.
+
+    Returns:
+        The model; and what it started from, if that is a whole network.
+    """
     recipe = spec.recipe
     model_spec = dataset_spec(
         dataset,
@@ -83,7 +90,9 @@ def build_initial_model(spec: RunSpec, dataset: Dataset) -> Model:
         name=run_name(canonical_arch(spec.arch), _encoder(spec), spec.seed),
         geometry=TileGeometry(recipe.tile, recipe.halo, recipe.batch),
     )
-    return build_model(model_spec, recipe, seed=spec.seed)
+    if spec.init is not None:
+        return build_from_initial(spec.init, model_spec, recipe, dataset, seed=spec.seed)
+    return build_model(model_spec, recipe, seed=spec.seed), None
 
 
 def identity(spec: RunSpec, dataset: Dataset) -> str:
@@ -99,6 +108,7 @@ def identity(spec: RunSpec, dataset: Dataset) -> str:
             "budget": spec.budget.describe(spec.recipe),
             "data": dataset.digest(),
             **({"code": code_sha256(spec)} if code_sha256(spec) else {}),
+            **({"init": spec.init.sha256} if spec.init else {}),
         }
     )
 
@@ -148,7 +158,7 @@ def read_run_spec(run: Run) -> RunSpec:
     except ValueError as error:
         raise RecordError(f"{run.folder / 'run.json'}: holds no budget to go on with. Make the run anew.") from error
     assert run.seed is not None
-    return RunSpec(run.arch, run.seed, recipe, budget, twin=run.card.twin)
+    return RunSpec(run.arch, run.seed, recipe, budget, twin=run.card.twin, init=started_from(run))
 
 
 @dataclass(frozen=True)
@@ -179,6 +189,8 @@ class TrainingJob:
     """Estimated time of a validation, seconds; 0 where it is not known."""
     started: float = 0.0
     """When its preparation began, by :func:`time.monotonic`."""
+    started_from: InitialWeightsRecord | None = None
+    """Whole network that it starts from, if any."""
 
 
 def make_stepper(job: TrainingJob) -> Stepper:
