@@ -944,8 +944,8 @@ def train(
         seed (int | None): Seed of the initial weights and of every crop; none is 0.
         init (str | None): Whole network to start from: a run, a folder with a model, or
             weights of any kind that adopt reads, PATH or PATH::PART; brings architecture
-            and encoder. Outputs of other classes start anew. The origin study's
-            load_from_checkpoint.
+            and encoder. Outputs of other classes start anew. The origin study's name for it
+            is load_from_checkpoint.
         resume (path | None): Run folder to go on with, exactly as its card says; nothing
             else need be given.
         recipe (path | Recipe): Shipped recipe (default, origin) or the path of a TOML file;

@@ -25,7 +25,8 @@ class TrainConfig:
     """Seed of the initial weights and of every crop; none is 0."""
     init: Annotated[str | None, tyro.conf.arg(aliases=("--load-from-checkpoint",))] = None
     """Whole network to start from: a run, a folder with a model, or weights of any kind that adopt reads, PATH or
-    PATH::PART; brings architecture and encoder. Outputs of other classes start anew. The origin study's load_from_checkpoint."""
+    PATH::PART; brings architecture and encoder. Outputs of other classes start anew. The origin study's name for it is
+    load_from_checkpoint."""
     resume: Path | None = None
     """Run folder to go on with, exactly as its card says; nothing else need be given."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
