@@ -21,7 +21,7 @@ from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, ModelError, UnlikeError, WeightsError
 from levelground.evaluation.transfer import learnt_scenes
-from levelground.imagery.stored_values import find_class
+from levelground.imagery.class_maps import find_class
 from levelground.models.build import canonical_arch, create_network, create_on_meta, freeze_encoder
 from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, read_state
 from levelground.models.loading import load_network
