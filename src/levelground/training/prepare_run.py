@@ -146,14 +146,14 @@ def make_job(
     sampler = make_sampler(spec.recipe, spec.seed, sizes, dataset.bands)
     slots = process_slots(spec.recipe.batch, runtime.rank, runtime.processes)
     if run is not None and spec.init is not None:
-        model, started = reload_initial(run), run.card.initial_weights
+        model, start = reload_initial(run), run.card.initial_weights
     else:
-        model, started = build_initial_model(spec, dataset)
+        model, start = build_initial_model(spec, dataset)
     job = TrainingJob(
         folder=folder,
         dataset=dataset,
         model=model,
-        started_from=started,
+        started_from=start,
         recipe=spec.recipe,
         seed=spec.seed,
         steps=1,
