@@ -8,6 +8,7 @@ import pytest
 
 from levelground.errors import DiskError
 from levelground.inference.tiling import plan_axis
+from levelground.integrity import check_folder
 from levelground.prediction.resume import STATE_FILE, Checkpoint
 from levelground.tile_geometry import TileGeometry
 
@@ -66,3 +67,28 @@ def test_a_job_killed_before_its_first_row_leaves_nothing_to_speak_of(tmp_path: 
         checkpoint.block_file("classes", planes=1, dtype="uint8").write(0, 0, np.ones((1, 43, 26), np.uint8))
     with Checkpoint(tmp_path / "s", "job", ROWS, COLS) as checkpoint:
         assert (checkpoint.state.rows, checkpoint.replaced) == (0, False)
+
+
+@pytest.mark.parametrize(("offset", "row"), [(0, 1), (ROWS.finished(0) * 90 - 1, 1), (ROWS.finished(0) * 90, 2)])
+def test_damaged_rows_are_thrown_away(tmp_path: Path, offset: int, row: int) -> None:
+    """A flipped byte of any finished row; bytes behind them belong to rows that are predicted anyway."""
+    with Checkpoint(tmp_path / "s", "job", ROWS, COLS) as checkpoint:
+        file = checkpoint.block_file("classes", planes=1, dtype="uint8")
+        for r in range(3):
+            for c in range(len(COLS.starts)):
+                file.write(r, c, np.full((1, ROWS.finished(r), COLS.finished(c)), r + c, np.uint8))
+            if r < 2:
+                checkpoint.commit(r + 1, COUNTS)
+    path = tmp_path / "s" / "classes.raw"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with Checkpoint(tmp_path / "s", "job", ROWS, COLS) as checkpoint:
+        assert (checkpoint.state.rows, checkpoint.damage) == (2, None)
+    content[offset] ^= 1
+    path.write_bytes(content)
+    (found,) = check_folder(tmp_path / "s").damaged
+    assert found.path == path
+    with Checkpoint(tmp_path / "s", "job", ROWS, COLS) as checkpoint:
+        assert (checkpoint.state.rows, checkpoint.replaced) == (0, True)
+        assert checkpoint.damage == f"row {row} of tiles was changed after it was written"

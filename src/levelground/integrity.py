@@ -22,6 +22,7 @@ from levelground.errors import LevelgroundError, RecordError, first_line
 from levelground.files import LOCK_FILE
 from levelground.history import HISTORY_FILE, read_history
 from levelground.imagery.cache import Cache, cache_fault
+from levelground.prediction.resume import BLOCK_FILES, STATE_FILE, UNFINISHED_FILE, block_file_fault
 from levelground.reading import check_seal, parse_json, read_bytes, read_text
 from levelground.records import HASHES_FILE, read_hashes, read_json, sha256_array, sha256_file, verify_signed
 from levelground.runs import EVALUATION_LOG, RUN_FILE, STUDY_FILE, Run, read_run, read_study
@@ -188,6 +189,8 @@ def _checker(path: Path) -> Checker | None:
         return _sealed(read_hashes)
     if re.fullmatch(r"state\.(new\.|prev\.)?ckpt", path.name):
         return _state_fault
+    if path.name in BLOCK_FILES:
+        return block_file_fault
     in_cache = re.fullmatch(r"[0-9a-f]{64}", path.stem) and path.parent.name in (path.stem[:2], "stacks")
     return cache_fault if in_cache else None
 
@@ -233,6 +236,8 @@ _CHECKERS: Mapping[str, Checker] = {
     HASHES_FILE: _sealed(read_hashes),
     HISTORY_FILE: _history_fault,
     EVALUATION_LOG: _lines_fault,
+    STATE_FILE: _sealed(lambda path: read_json(path, kind="prediction")),
+    UNFINISHED_FILE: _sealed(lambda path: read_json(path, kind="prediction")),
 }
 
 
@@ -258,6 +263,8 @@ def _redo(path: Path, dataset: Dataset | None) -> str:
         return f"Run levelground report {_shown(folder.parent if folder.name == 'figures' else folder)}"
     if path.name == HASHES_FILE or path.name.endswith(f".{HASHES_FILE}"):
         return "Remove it, and run the command that wrote the files beside it."
+    if path.name in (*BLOCK_FILES, STATE_FILE, UNFINISHED_FILE):
+        return "Run the same levelground predict again: it predicts anew what is damaged."
     if _checker(path) is cache_fault:
         return "Remove it; levelground prepare decodes the scene anew."
     return "Run the command that wrote it again."

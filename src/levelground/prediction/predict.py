@@ -336,7 +336,9 @@ def _predict_input(plan: PredictionPlan) -> PredictedMap:
         bounded_cache(plan.cache_bytes, threads=plan.runtime.device.type != "cpu"),
         Checkpoint(plan.input.checkpoint, plan.identity, plan.rows, plan.cols) as checkpoint,
     ):
-        if checkpoint.replaced:
+        if checkpoint.damage:
+            say(f"{plan.input.name}: its finished rows are damaged ({checkpoint.damage}) and are predicted anew.")
+        elif checkpoint.replaced:
             say(f"{plan.input.name}: rows of another job (model, input or settings) are thrown away.")
         if not checkpoint.done:
             with plan.open_pixels() as reader:

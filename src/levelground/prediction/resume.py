@@ -2,32 +2,43 @@
 
 A GeoTIFF whose writer was killed cannot be read, so blocks go to a raw file first. The position of a block in the file
 follows from its position in the grid of tiles: the blocks of one row of tiles lie side by side, each whole, after those
-of the rows above. A resume state beside the raw files says how many rows are on the disk for certain, and which job
-they belong to; another file in the folder of outputs says which inputs of a job are finished.
+of the rows above. A resume state beside the raw files says how many rows are on the disk for certain, with the checksum
+(XXH3, 128 bits) of each, and which job they belong to; another file in the folder of outputs says which inputs of a job
+are finished.
 """
 
 import contextlib
 import errno
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from levelground.errors import DiskError, RecordError
 from levelground.files import open_for_blocks, read_at, write_at
 from levelground.inference.tiling import Axis
 from levelground.prediction.inputs import InputFile
-from levelground.records import read_json, write_json
+from levelground.reading import open_regular
+from levelground.records import Record, read_json, write_json
 
 STATE_FILE = "journal.json"
 """The resume state, in a checkpoint folder."""
 
+BLOCK_FILES = ("classes.raw", "probs.raw")
+"""The raw files, in a checkpoint folder."""
+
 UNFINISHED_FILE = ".unfinished.json"
 """The finished inputs of a job, in the folder of outputs until the job is done."""
+
+
+RowSum = tuple[int, str]
+"""Length of a finished row of blocks in its file, and its checksum."""
 
 
 class BlockFile:
@@ -46,6 +57,13 @@ class BlockFile:
         self.path, self.planes, self.dtype = path, planes, np.dtype(dtype)
         self._rows, self._cols = rows, cols
         self._file = open_for_blocks(path)
+        self._sum, self._bytes = xxhash.xxh3_128(), 0
+
+    def end_row(self) -> RowSum:
+        """Return length and checksum of the blocks written since the row before ended."""
+        found = self._bytes, self._sum.hexdigest()
+        self._sum, self._bytes = xxhash.xxh3_128(), 0
+        return found
 
     def close(self) -> None:
         """Close the file."""
@@ -65,6 +83,8 @@ class BlockFile:
             raise DiskError(
                 f"{self.path}: cannot be written ({error.strerror}). Free space; the same command goes on."
             ) from error
+        self._sum.update(data)
+        self._bytes += len(data)
 
     def flush(self) -> None:
         """Wait until everything written is on the disk."""
@@ -95,10 +115,12 @@ class BlockFile:
 
 @dataclass(frozen=True)
 class ResumeState:
-    """Progress of a prediction: finished rows of tiles, and pixels of each class so far, ``(256,)`` int64."""
+    """Progress of a prediction: finished rows of tiles, pixels of each class so far, and checksums of rows by file."""
 
     rows: int
     counts: NDArray[np.int64]
+    """``(256,)``."""
+    sums: Mapping[str, Sequence[RowSum]] = field(default_factory=dict)
 
 
 class Checkpoint:
@@ -119,7 +141,9 @@ class Checkpoint:
         self._rows, self._cols = rows, cols
         self._files: list[BlockFile] = []
         self.replaced = False
-        """Whether rows of another job were removed."""
+        """Whether rows of another job, or damaged ones, were removed."""
+        self.damage: str | None = None
+        """What was wrong with the rows of this job, where they were damaged."""
         found = self._read_state()
         if found is None:
             self.replaced = (folder / STATE_FILE).exists()
@@ -156,8 +180,9 @@ class Checkpoint:
         """
         for file in self._files:
             file.flush()
-        self.state = ResumeState(rows, counts.copy())
-        record = {"identity": self._identity, "rows": rows, "counts": counts}
+        sums = {file.path.name: [*self.state.sums.get(file.path.name, ()), file.end_row()] for file in self._files}
+        self.state = ResumeState(rows, counts.copy(), sums)
+        record = {"identity": self._identity, "rows": rows, "counts": counts, "sums": sums}
         write_json(self.folder / STATE_FILE, record, kind="prediction")
 
     def remove(self) -> None:
@@ -170,10 +195,40 @@ class Checkpoint:
             if record["identity"] != self._identity:
                 return None
             rows, counts = int(record["rows"]), np.array(record["counts"], np.int64)
-        except (RecordError, KeyError, TypeError, ValueError):
+            sums = _row_sums(record)
+            self.damage = next(filter(None, (block_file_fault(self.folder / name) for name in sums)), None)
+        except (RecordError, OSError, KeyError, TypeError, ValueError):
             return None
         fits = 0 <= rows <= len(self._rows.starts) and counts.shape == (256,)
-        return ResumeState(rows, counts) if fits else None
+        return ResumeState(rows, counts, sums) if fits and self.damage is None else None
+
+
+def _row_sums(record: Record) -> dict[str, list[RowSum]]:
+    """Return the checksums of rows by the name of their file; records before there were any have none."""
+    return {
+        str(name): [(int(length), str(digest)) for length, digest in rows]
+        for name, rows in record.get("sums", {}).items()
+        if name in BLOCK_FILES
+    }
+
+
+def block_file_fault(path: Path) -> str | None:
+    """Compare the finished rows in a raw file of blocks with the checksums in the resume state beside it.
+
+    Args:
+        path: The raw file.
+    Returns:
+        What is wrong; ``None`` where nothing is.
+    Raises:
+        RecordError: The resume state is damaged.
+        OSError: The file cannot be read.
+    """
+    rows = _row_sums(read_json(path.with_name(STATE_FILE), kind="prediction")).get(path.name, [])
+    with open_regular(path) as file:
+        for number, (length, digest) in enumerate(rows, start=1):
+            if length < 0 or xxhash.xxh3_128_hexdigest(file.read(length)) != digest:
+                return f"row {number} of tiles was changed after it was written"
+    return None
 
 
 class FinishedInputs:
