@@ -14,9 +14,11 @@ import pytest
 import torch
 from builders.training import RECIPE, RUNTIME, assert_same_run, history, small_spec, train, weights
 
+from levelground.comparison.text import weights_kept
 from levelground.config import Budget
 from levelground.datasets.dataset import Dataset
 from levelground.errors import DiskError, TrainingError
+from levelground.exporting.model_card import write_model_card
 from levelground.history import read_history
 from levelground.models.loading import load_model
 from levelground.recipe_files import BudgetRecord, load_recipe
@@ -516,11 +518,72 @@ def test_a_budget_of_time_counts_the_time_before_a_stop(
     assert_same_run(train(asked, dataset, tmp_path / "stopped"), whole)
 
 
+def test_the_last_weights_are_kept_where_validation_cannot_tell(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said before training, with the reason; the reason stays on the card, also where the run was stopped."""
+    recipe = dataclasses.replace(RECIPE, select_groups=3)
+    run = train(small_spec(dataset, recipe=recipe), dataset, tmp_path)
+    assert run.card.selection.rule == "last"
+    assert run.card.selection.reason == "validation has 1 scene"
+    assert run.card.selection.step == 6
+    assert f"{run.name}: weights: last, because validation has 1 scene." in capsys.readouterr().err
+    text = "last, step 6, because validation has 1 scene"
+    assert weights_kept(run.card.selection) == text
+    write_model_card(run)
+    assert f"| Weights kept | {text} |" in (run.model_folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_averaged_weights_are_the_mean_of_the_last_steps(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and running statistics, of three of six steps; training itself is that without averages."""
+    seen: list[dict[str, torch.Tensor]] = []
+    update = Stepper.update
+
+    def noted(self: Stepper) -> None:
+        update(self)
+        seen.append({name: value.clone() for name, value in self.model.network.state_dict().items()})
+
+    monkeypatch.setattr(Stepper, "update", noted)
+    run = train(small_spec(dataset, recipe=dataclasses.replace(RECIPE, average=0.5)), dataset, tmp_path / "averaged")
+    plain = train(small_spec(dataset), dataset, tmp_path / "plain")
+    losses = [[x.train_loss for x in history(one) if x.kind == "step"] for one in (run, plain)]
+    assert losses[0] == losses[1]
+    assert run.card.selection.averaged == {2: None, 4: 1, 6: 3}[run.card.selection.step or 0]
+    last = train(
+        small_spec(dataset, recipe=dataclasses.replace(RECIPE, average=0.5, select="last")), dataset, tmp_path / "last"
+    )
+    assert (last.card.selection.step, last.card.selection.averaged) == (6, 3)
+    kept = weights(last)
+    for name, value in kept.items():
+        parts = [state[name] for state in seen[3:6]]
+        mean = sum(part.double() for part in parts) / 3 if value.is_floating_point() else parts[-1]
+        torch.testing.assert_close(value.double(), torch.as_tensor(mean).double(), rtol=1e-5, atol=1e-7)
+    assert any("running_var" in name for name in kept)
+
+
+@pytest.mark.usefixtures("save_always")
+def test_averaged_weights_go_on_to_the_bit(
+    dataset: Dataset, tmp_path: Path, at_step: Callable[[int, Callable[[], None]], None]
+) -> None:
+    """Killed between two averaged steps: the mean goes on where it was saved."""
+    spec = small_spec(dataset, recipe=dataclasses.replace(RECIPE, average=0.7, select="last"))
+    whole = train(spec, dataset, tmp_path / "whole")
+    at_step(4, crash)
+    with pytest.raises(MemoryError):
+        train(spec, dataset, tmp_path / "killed", save_every_s=1e-9)
+    state = load_state(list_runs(tmp_path / "killed")[0].folder)
+    assert state is not None
+    assert (state.progress.averaged, set(state.average)) == (2, set(state.network))
+    assert_same_run(train(spec, dataset, tmp_path / "killed"), whole)
+
+
 def test_the_origin_recipe_trains_whole_scenes(
     dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Sanity check, a validation an epoch, its own Dice beside the cross-entropy, and the best by that Dice."""
-    recipe = dataclasses.replace(load_recipe("origin"), encoder_weights="none")
+    recipe = dataclasses.replace(load_recipe("origin"), encoder_weights="none", select_groups=0)
     run = train(small_spec(dataset, arch="pspnet", steps=5, recipe=recipe), dataset, tmp_path)
     assert "sanity check on two scenes passed, loss 0." in capsys.readouterr().err
     validations = [line for line in history(run) if line.kind == "val"]

@@ -53,6 +53,8 @@ OTHER_VALUES = {
     "normalise": "data",
     "freeze_encoder_children": 1,
     "select": "last",
+    "select_groups": 5,
+    "average": 0.25,
     "validations": 2,
     "sanity_check": True,
 }

@@ -6,13 +6,14 @@ import math
 import pytest
 from builders.training import RUNTIME, small_spec
 
+from levelground.config import Recipe
 from levelground.datasets.dataset import Dataset
 from levelground.datasets.splits import Split
 from levelground.errors import ModelError
 from levelground.models.loading import load_model
 from levelground.runs import Run
 from levelground.training.prepare_run import make_job
-from levelground.training.validation import doubt_selection, validate
+from levelground.training.validation import choose_rule, validate
 
 
 def test_validation_is_the_counts_score(dataset: Dataset, undisturbed: Run) -> None:
@@ -36,17 +37,47 @@ def test_damaged_weights_end_a_validation(dataset: Dataset, undisturbed: Run) ->
         validate(job, model)
 
 
-def test_validation_that_cannot_tell_is_doubted(dataset: Dataset) -> None:
-    """One group, or no pixel of a counted class that training has; nothing is said of the last weights."""
-    text = "the validation scenes hold 1 group only, so weights that score best there may not be the best. "
-    assert doubt_selection(dataset, "val_miou") == text + "--select last keeps the last ones."
-    assert doubt_selection(dataset, "last") is None
-    three = dataclasses.replace(dataset, split=Split(("a/1",), ("a/2", "b/1", "c/1"), ("b/2",), "random", seed=0))
-    assert doubt_selection(three, "val_loss") is None
-    dry = [
-        dataclasses.replace(scene, class_pixels=(*scene.class_pixels[:3], 0)) if scene.id in three.ids("val") else scene
-        for scene in three.scenes
+ONE = "validation has 1 scene and lacks 1 of 3 classes (Water)"
+
+
+@pytest.mark.parametrize(
+    ("val", "water", "fields", "expected"),
+    [
+        (("b/1",), 500, {}, ("last", "validation has 1 scene")),
+        (("b/1",), 0, {}, ("last", ONE)),
+        (("b/1",), 0, {"select": "last"}, ("last", None)),
+        (("b/1",), 0, {"select_groups": 0}, ("val_miou", None)),
+        (("a/2", "b/1", "c/1"), 500, {"select": "val_loss"}, ("val_loss", None)),
+        (("a/2", "b/1", "c/1"), 0, {}, ("last", "validation lacks 1 of 3 classes (Water)")),
+        (("a/2", "b/1", "c/1"), 1, {}, ("last", "validation lacks 1 of 3 classes (Water)")),  # under a thousandth
+        (("a/2", "b/1", "c/1"), 500, {"select_groups": 4}, ("last", "validation has 3 scenes")),
+        (("b/1", "b/2"), 500, {}, ("last", "validation has 2 scenes in 1 group")),
+    ],
+)
+def test_weights_are_chosen_where_validation_can_tell(
+    dataset: Dataset, val: tuple[str, ...], water: int, fields: dict[str, object], expected: tuple[str, str | None]
+) -> None:
+    """Three groups or more, and every class that training has on a thousandth of the pixels; else the last are kept."""
+    train = {scene.id for scene in dataset.scenes} - set(val)
+    split = Split(tuple(sorted(train - {"c/2"})), val, ("c/2",), "random", seed=0)
+    scenes = [
+        dataclasses.replace(scene, class_pixels=(900, 0, 700, water if scene.id in val else 800))
+        for scene in dataset.scenes
     ]
-    doubt = doubt_selection(dataclasses.replace(three, scenes=tuple(dry)), "val_miou")
-    assert doubt is not None
-    assert doubt.startswith("the validation scenes hold no Water, so")
+    made = dataclasses.replace(dataset, split=split, scenes=tuple(scenes))
+    assert choose_rule(made, dataclasses.replace(Recipe(), **fields)) == expected  # type: ignore[arg-type]
+
+
+def test_many_missing_classes_are_counted(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their names would be a long list."""
+    monkeypatch.setattr("levelground.training.validation.NAMED", 0)
+    assert choose_rule(_without_water(dataset), Recipe())[1] == "validation has 1 scene and lacks 1 of 3 classes"
+
+
+def _without_water(dataset: Dataset) -> Dataset:
+    """A validation scene without one of the classes."""
+    scenes = [
+        dataclasses.replace(scene, class_pixels=(900, 0, 700, 0 if scene.id == "b/1" else 800))
+        for scene in dataset.scenes
+    ]
+    return dataclasses.replace(dataset, scenes=tuple(scenes))

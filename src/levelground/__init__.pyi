@@ -256,6 +256,8 @@ def demo(
     normalise: Literal["weights", "data", "none"] = "weights",
     freeze_encoder_children: int = 0,
     select: Literal["val_miou", "val_loss", "last"] = "val_miou",
+    select_groups: int = 3,
+    average: float = 0.0,
     validations: int = 3,
     sanity_check: bool = False,
     steps: int | None = None,
@@ -322,6 +324,12 @@ def demo(
             freezes all but the last two, 0 none.
         select (Literal['val_miou', 'val_loss', 'last']): Which weights are kept: best on
             validation by mIoU or by loss, or the last.
+        select_groups (int): Fewest groups of validation scenes that can tell which weights
+            are best; with fewer, or where validation lacks a class of the training scenes,
+            the last weights are kept. 0 lets any validation choose.
+        average (float): Share of the run, at its end, over whose steps weights are
+            averaged; the averages are validated and kept. 0 keeps the weights of single
+            steps.
         validations (int): How often the validation scenes are scored, evenly over the
             steps; 0 does it at the end of every epoch.
         sanity_check (bool): Train one epoch on two scenes first, thrown away, to fail
@@ -723,6 +731,8 @@ def study(
     normalise: Literal["weights", "data", "none"] = "weights",
     freeze_encoder_children: int = 0,
     select: Literal["val_miou", "val_loss", "last"] = "val_miou",
+    select_groups: int = 3,
+    average: float = 0.0,
     validations: int = 5,
     sanity_check: bool = False,
     steps: int | None = None,
@@ -860,6 +870,12 @@ def study(
             freezes all but the last two, 0 none.
         select (Literal['val_miou', 'val_loss', 'last']): Which weights are kept: best on
             validation by mIoU or by loss, or the last.
+        select_groups (int): Fewest groups of validation scenes that can tell which weights
+            are best; with fewer, or where validation lacks a class of the training scenes,
+            the last weights are kept. 0 lets any validation choose.
+        average (float): Share of the run, at its end, over whose steps weights are
+            averaged; the averages are validated and kept. 0 keeps the weights of single
+            steps.
         validations (int): How often the validation scenes are scored, evenly over the
             steps; 0 does it at the end of every epoch.
         sanity_check (bool): Train one epoch on two scenes first, thrown away, to fail
@@ -920,6 +936,8 @@ def train(
     normalise: Literal["weights", "data", "none"] = "weights",
     freeze_encoder_children: int = 0,
     select: Literal["val_miou", "val_loss", "last"] = "val_miou",
+    select_groups: int = 3,
+    average: float = 0.0,
     validations: int = 5,
     sanity_check: bool = False,
     steps: int | None = None,
@@ -993,6 +1011,12 @@ def train(
             freezes all but the last two, 0 none.
         select (Literal['val_miou', 'val_loss', 'last']): Which weights are kept: best on
             validation by mIoU or by loss, or the last.
+        select_groups (int): Fewest groups of validation scenes that can tell which weights
+            are best; with fewer, or where validation lacks a class of the training scenes,
+            the last weights are kept. 0 lets any validation choose.
+        average (float): Share of the run, at its end, over whose steps weights are
+            averaged; the averages are validated and kept. 0 keeps the weights of single
+            steps.
         validations (int): How often the validation scenes are scored, evenly over the
             steps; 0 does it at the end of every epoch.
         sanity_check (bool): Train one epoch on two scenes first, thrown away, to fail

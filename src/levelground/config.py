@@ -74,6 +74,12 @@ class Recipe:
     """Freeze encoder children [:n] as Python slices; -2 freezes all but the last two, 0 none."""
     select: Selection = "val_miou"
     """Which weights are kept: best on validation by mIoU or by loss, or the last."""
+    select_groups: Annotated[int, Field(ge=0, le=10_000)] = 3
+    """Fewest groups of validation scenes that can tell which weights are best; with fewer, or where validation lacks a
+    class of the training scenes, the last weights are kept. 0 lets any validation choose."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the run, at its end, over whose steps weights are averaged; the averages are validated and kept. 0 keeps
+    the weights of single steps."""
     validations: Annotated[int, Field(ge=0, le=10_000)] = 5
     """How often the validation scenes are scored, evenly over the steps; 0 does it at the end of every epoch."""
     sanity_check: bool = False

@@ -49,8 +49,12 @@ class SelectionRecord(OpenRecord):
     ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset({"rule", "step", "value"})
 
     rule: StrictStr | None = None
-    """The recipe's ``select``."""
+    """The recipe's ``select``, or ``last`` where validation cannot tell which weights are best."""
+    reason: StrictStr | None = None
+    """Why the last weights are kept in place of those that the recipe names."""
     step: StrictInt | None = None
+    averaged: StrictInt | None = None
+    """Number of steps up to ``step`` whose weights were averaged."""
     value: StrictFloat | None = None
     """The best validation score so far, or the lowest loss."""
 

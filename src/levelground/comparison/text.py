@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from levelground.metrics.named import METRICS
+from levelground.runs import SelectionRecord
 from levelground.wording import decimal, gettext, ngettext, pgettext, whole
 
 MISSING = "–"
@@ -222,3 +223,24 @@ def metric_words(metric: str, scorings: Sequence[str]) -> str:
     if scoring in scorings and len(scorings) > 1:
         return pgettext("metric", "%(scoring)s %(metric)s", scoring=scoring, metric=words)
     return words
+
+
+def weights_kept(selection: SelectionRecord) -> str:
+    """Which weights of a run were kept, and why.
+
+    Example:
+        >>> weights_kept(SelectionRecord(rule="val_miou", step=216))
+        'val_miou, step 216'
+        >>> weights_kept(SelectionRecord(rule="last", step=120, averaged=24, reason="validation has 1 scene"))
+        'last, step 120, mean of 24 steps, because validation has 1 scene'
+    """
+    if not selection.rule:
+        return MISSING
+    parts = [selection.rule]
+    if selection.step is not None:
+        parts.append(f"step {whole(selection.step)}")
+    if selection.averaged:
+        parts.append(f"mean of {whole(selection.averaged)} steps")
+    if selection.reason:
+        parts.append(f"because {selection.reason}")
+    return ", ".join(parts)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from levelground.comparison.compare import compare_runs
 from levelground.comparison.record import Comparison
-from levelground.comparison.text import MISSING, between, count_of, listing, per_cent, score
+from levelground.comparison.text import MISSING, between, count_of, listing, per_cent, score, weights_kept
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import LevelgroundError
 from levelground.escaping import escape_markdown, visible
@@ -201,7 +201,7 @@ def _recipe_rows(run: Run) -> list[tuple[str, str]]:
         ("Steps", f"{card.steps_done}{megapixels}"),
     ]
     if card.selection.step is not None:
-        rows.append(("Weights kept", f"step {card.selection.step}, chosen by {card.selection.rule}"))
+        rows.append(("Weights kept", weights_kept(card.selection)))
     made = [f"{name} {card.versions[name]}" for name in ("levelground", "torch") if name in card.versions]
     if card.versions:
         rows.append(("Made with", ", ".join(made)))

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from levelground.comparison.record import Comparison
-from levelground.comparison.text import MISSING, between, score
+from levelground.comparison.text import MISSING, between, score, weights_kept
 from levelground.records import to_json
 from levelground.reporting.run_styles import StyledRun, metric_title
 from levelground.reporting.summary import millions, rate
 from levelground.reporting.svg_charts import DataPoint, Series, reliability_chart, scatter_chart
-from levelground.runs import RunCard, SelectionRecord
+from levelground.runs import RunCard
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def cost_rows(runs: Sequence[StyledRun]) -> list[CostRow]:
             plain_text(card.precision),
             _whole(card.threads),
             plain_text(card.hardware),
-            _selection(card.selection),
+            weights_kept(card.selection),
         )
         rows.append(CostRow(run, numbers, words))
     return rows
@@ -156,13 +156,6 @@ def plain_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(plain_text(item) for item in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _selection(selection: SelectionRecord) -> str:
-    """Format the rule that selected the weights, and the step."""
-    if not selection.rule:
-        return MISSING
-    return selection.rule + ("" if selection.step is None else f", step {_whole(selection.step)}")
 
 
 def _whole(value: float | None) -> str:

@@ -29,6 +29,10 @@ class Progress:
     """The last step after which the validation scenes were scored."""
     best_value: float | None = None
     best_step: int | None = None
+    best_averaged: int = 0
+    """Number of steps whose weights were averaged for the best so far."""
+    averaged: int = 0
+    """Number of steps whose weights are averaged so far."""
     train_s: float = 0.0
     wall_s: float = 0.0
     megapixels: float = 0.0
@@ -52,6 +56,8 @@ class TrainingState:
     identity: str
     """The run card's."""
     progress: Progress
+    average: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Averaged weights and running statistics, if there are some yet."""
 
 
 def state_paths(folder: Path) -> tuple[Path, Path]:

@@ -20,6 +20,7 @@ from levelground.signals import GRACE_S, stop_signals
 from levelground.training.batches import Batch, load_batches
 from levelground.training.checkpoint import Progress, TrainingState, load_state, remove_states, save_state
 from levelground.training.run_spec import TrainingJob, make_course, make_stepper
+from levelground.training.step import WeightAverage
 from levelground.training.validation import validate
 
 FLUSH_S = 1.0
@@ -53,10 +54,11 @@ class _Loop:
 
     def __init__(self, job: TrainingJob, card: RunCard) -> None:
         self.job, self.card = job, card
+        self.select = card.selection.rule or job.recipe.select
         self.stepper = make_stepper(job)
         self.model = self.stepper.model
         self.progress = Progress()
-        self.course = make_course(job)
+        self.course, self.average = make_course(job), WeightAverage()
         self.stepper.rate = self.course.factor
         self.pending: list[tuple[int, torch.Tensor]] = []
         self.stopping = self.validating = self.ended = False
@@ -133,6 +135,9 @@ class _Loop:
             self._flush(bar)
             self._stop()
         self.stepper.update()
+        average = self.job.recipe.average
+        if average and self.course.place(step) >= 1 - average:
+            self.average.add(self.model.network)
         return loss
 
     def _leave_long_step(self) -> None:
@@ -192,46 +197,51 @@ class _Loop:
         bar.advance(0, note="validation")
         self._check_weights()
         try:
-            self.validating = True
-            scored = validate(self.job, self.model)
-            self.validating = False
+            with self.average.applied(self.model.network):
+                self.validating = True
+                scored = validate(self.job, self.model)
+                self.validating = False
         except _StopNowError:
             self._stop()
-        progress, recipe = self.progress, self.job.recipe
+        progress = self.progress
         figures = scored.line(self.job.dataset.legend.counted)
         train_loss = statistics.fmean(progress.val_losses) if progress.val_losses else math.nan
         progress.val_losses, progress.validated = [], progress.step
         epoch = progress.step / self.job.steps_per_epoch
         loss = figures["val_loss"] if scored.smp_dice is None else scored.smp_dice
-        value = loss if recipe.select == "val_loss" else figures["val_miou"]
+        value = loss if self.select == "val_loss" else figures["val_miou"]
         progress.validation_s = time.monotonic() - started
         self._tick()
         line = {"kind": "val", "step": progress.step, "epoch": epoch, "train_loss": train_loss, **figures}
         append_history(self.job.folder, [history_line(line | {"time_s": progress.wall_s})])
         if self._is_best(value):
             progress.best_value, progress.best_step = value, progress.step
-            save_model(self.model, self.job.folder / "model")
+            progress.best_averaged = self.average.steps
+            with self.average.applied(self.model.network):
+                save_model(self.model, self.job.folder / "model")
         bar.say_progress(f"validation mIoU {figures['val_miou']:.3f}, loss {figures['val_loss']:.3f}")
         self.flushed_at = time.monotonic()
 
     def _is_best(self, value: float) -> bool:
-        select, best = self.job.recipe.select, self.progress.best_value
-        if select == "last":
+        best = self.progress.best_value
+        if self.select == "last":
             return self.ended
         if best is None or math.isnan(best):
             return True
-        return value < best if select == "val_loss" else value > best
+        return value < best if self.select == "val_loss" else value > best
 
     def _save(self) -> None:
         if self.pending:
             return  # unchecked losses: the next round saves
         self._check_weights()
         self._tick()
+        self.progress.averaged = self.average.steps
         state = TrainingState(
             network=self.model.network.state_dict(),
             optimiser=self.stepper.optimiser.state_dict(),
             identity=self.card.identity,
             progress=self.progress,
+            average=self.average.values,
         )
         save_state(self.job.folder, state)
         self.saved_at = time.monotonic()
@@ -242,6 +252,7 @@ class _Loop:
             self.model.network.load_state_dict(state.network)
             self.stepper.optimiser.load_state_dict(dict(state.optimiser))
             self.progress = state.progress
+            self.average.restore(state.average, self.progress.averaged, self.job.runtime.device)
         progress = self.progress
         self.course.resume(progress, read_history(self.job.folder))
         truncate_history(
@@ -291,7 +302,13 @@ class _Loop:
             train_s=progress.train_s,
             wall_s=progress.wall_s,
             peak_memory_mib=peak_memory_mib(self.job.runtime.device),
-            selection=SelectionRecord(rule=recipe.select, step=progress.best_step, value=progress.best_value),
+            selection=SelectionRecord(
+                rule=self.select,
+                reason=self.card.selection.reason,
+                step=progress.best_step,
+                averaged=progress.best_averaged or None,
+                value=progress.best_value,
+            ),
             speed=SpeedRecord(train_images_per_s=images / progress.train_s if progress.train_s else None),
             weights_sha256=sha256_file(weights) if status == "finished" and weights.exists() else None,
         )

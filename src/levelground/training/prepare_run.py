@@ -19,7 +19,7 @@ from levelground.history import truncate_history
 from levelground.models.build import canonical_arch, measure_size
 from levelground.models.own_networks import name_network, named_sources
 from levelground.recipe_files import BudgetRecord, RecipeRecord
-from levelground.runs import ParametersRecord, Run, RunCard, read_run, write_card
+from levelground.runs import ParametersRecord, Run, RunCard, SelectionRecord, read_run, write_card
 from levelground.runtime import Runtime, versions
 from levelground.training.batches import BatchSource
 from levelground.training.distributed import broadcast_job
@@ -38,7 +38,7 @@ from levelground.training.run_spec import (
     read_run_spec,
 )
 from levelground.training.sampling import make_sampler, process_slots, steps_per_epoch
-from levelground.training.validation import doubt_selection, validate
+from levelground.training.validation import choose_rule, validate
 
 VALIDATION_SHARE = 0.25
 """Largest share of ``--minutes`` that goes into validation; there are fewer rounds where they would take more."""
@@ -83,9 +83,8 @@ def _train_in(
         card = new_card(job, spec)
         if spec.init is not None:
             keep_initial(job.model, folder)
-        doubt = doubt_selection(dataset, spec.recipe.select)
-        if doubt is not None:
-            say(f"Warning: {folder.name}: {doubt}")
+        if card.selection.reason:
+            say(f"{folder.name}: weights: {card.selection.rule}, because {card.selection.reason}.")
     else:
         card = dataclasses.replace(run.card, status="training")
         _say_changes(card, runtime)
@@ -242,6 +241,7 @@ def _copy(job: TrainingJob) -> TrainingJob:
 
 def new_card(job: TrainingJob, spec: RunSpec) -> RunCard:
     """Make the card of a run that is about to start."""
+    rule, reason = choose_rule(job.dataset, spec.recipe)
     dataset, model, size = job.dataset, job.model.spec, measure_size(job.model, side=spec.recipe.tile or 512)
     return RunCard(
         name=job.folder.name,
@@ -276,6 +276,7 @@ def new_card(job: TrainingJob, spec: RunSpec) -> RunCard:
         **job.runtime.describe(),
         parameters=ParametersRecord(total=size.total, used=size.used, trainable=size.trainable),
         macs_per_megapixel=size.macs_per_megapixel,
+        selection=SelectionRecord(rule=rule, reason=reason),
         identity=identity(spec, dataset),
         initial_weights=job.started_from,
         code_sha256=code_sha256(spec),

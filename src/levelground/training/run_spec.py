@@ -26,6 +26,9 @@ from levelground.training.sampling import process_slots
 from levelground.training.schedule import Course, TimeBudget, Times
 from levelground.training.step import Stepper
 
+LATER_FIELDS = ("select_groups", "average")
+"""Fields of a recipe that 0.1.0 did not have."""
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -99,6 +102,9 @@ def identity(spec: RunSpec, dataset: Dataset) -> str:
     """Hash all that decides a run's weights: the run spec, and the pixels and labels that it learns from."""
     fields = dataclasses.asdict(spec.recipe)
     del fields["name"], fields["default_epochs"]  # the budget says how long
+    for name in LATER_FIELDS:
+        if fields[name] == getattr(Recipe(), name):
+            del fields[name]  # so that runs of earlier versions are recognised
     fields["encoder_weights"] = source_identity(spec.recipe.encoder_weights)
     return sha256_json(
         {

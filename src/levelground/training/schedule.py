@@ -217,12 +217,18 @@ class Course:
         """Return the steps that may follow, numbered from 0."""
         return range(step, sys.maxsize if self.steps is None else self.steps)
 
+    def place(self, step: int) -> float:
+        """Return the share of the run behind the middle of a step, numbered from 0."""
+        if self.steps is not None:
+            return (step + 0.5) / self.steps
+        assert self.stretch is not None
+        return self.stretch.at(step)
+
     def factor(self, step: int) -> float:
         """Return the factor of the learning rate at a step of the stretch, numbered from 0."""
         if self.steps is not None:
             return rate_factor(self._recipe, step, self.steps)
-        assert self.stretch is not None
-        return rate_at(self._recipe, self.stretch.at(step))
+        return rate_at(self._recipe, self.place(step))
 
     def advance(self, step: int, progress: Progress | None = None) -> Stretch | None:
         """Go to the next stretch, with the other processes.

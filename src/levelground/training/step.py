@@ -1,7 +1,8 @@
 """One optimiser step: batch in, loss out. The loop and the sanity check share it."""
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -203,3 +204,48 @@ class Stepper:
         if self._recipe.clip:
             torch.nn.utils.clip_grad_norm_(self.model.network.parameters(), self._recipe.clip)
         self._optimiser.step()
+
+
+class WeightAverage:
+    """Mean of a network's weights over the last steps of a run, running statistics of batch normalisation included.
+
+    Running means and variances are averaged as weights are: each is already a moving mean over ten or so steps, and at
+    the end of a schedule they change slowly, so no second pass over the training scenes is needed.
+    """
+
+    def __init__(self) -> None:
+        """Begin without a step."""
+        self.values: dict[str, torch.Tensor] = {}
+        self.steps = 0
+
+    @torch.no_grad()
+    def add(self, network: nn.Module) -> None:
+        """Take the weights of one more step into the mean: m ← m + (w − m) / n."""
+        self.steps += 1
+        for name, value in network.state_dict().items():
+            if self.steps == 1 or not value.is_floating_point():
+                self.values[name] = value.clone()
+            else:
+                self.values[name].lerp_(value, 1 / self.steps)
+
+    @contextlib.contextmanager
+    def applied(self, network: nn.Module) -> Iterator[None]:
+        """Put the mean into a network, and its own weights back after the block; nothing before the first step."""
+        own = {name: value.clone() for name, value in network.state_dict().items()} if self.steps else {}
+        _copy_into(network, self.values if own else {})
+        try:
+            yield
+        finally:
+            _copy_into(network, own)
+
+    def restore(self, values: Mapping[str, torch.Tensor], steps: int, device: torch.device) -> None:
+        """Go on with a mean that was saved."""
+        self.values, self.steps = {name: value.to(device) for name, value in values.items()}, steps
+
+
+@torch.no_grad()
+def _copy_into(network: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
+    """Overwrite weights and statistics in place."""
+    there = network.state_dict()
+    for name, value in values.items():
+        there[name].copy_(value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.config import Selection
+from levelground.config import Recipe, Selection
 from levelground.datasets.dataset import Dataset
 from levelground.evaluation.score_scenes import ScenePrediction, ScoringOptions, score_scenes
 from levelground.metrics.counts import SceneCounts
@@ -16,8 +16,8 @@ from levelground.models.model import Model
 from levelground.tile_geometry import TileGeometry
 from levelground.training.run_spec import TrainingJob
 
-FEWEST_GROUPS = 3
-"""With fewer groups of validation scenes, their score says little about which weights are best elsewhere."""
+SHOWN_SHARE = 1e-3
+"""Share of a class among the labelled pixels of validation from which its score says something; with fewer it lacks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,28 +68,38 @@ def validate(job: TrainingJob, model: Model, ids: Sequence[str] | None = None) -
     return Validation(counts, statistics.fmean(losses[i] for i in sorted(losses)) if smp_dice else None)
 
 
-def doubt_selection(dataset: Dataset, select: Selection) -> str | None:
-    """Say why the validation scenes can hardly tell which weights are best, if anything speaks against it.
+def choose_rule(dataset: Dataset, recipe: Recipe) -> tuple[Selection, str | None]:
+    """Choose which weights are kept: as the recipe says, where validation can tell which are best, else the last.
+
+    Validation can tell where its scenes come from ``recipe.select_groups`` groups or more, and hold every counted class
+    of the training scenes on :data:`SHOWN_SHARE` of their labelled pixels or more.
 
     Args:
-        dataset: Its validation scenes choose the weights.
-        select: The recipe's rule.
+        dataset: Its training and validation scenes.
+        recipe: Gives the rule, and how many groups are enough.
     Returns:
-        The reason and what to do; ``None`` where the last weights are taken, or where validation holds every counted
-        class of the training scenes in three groups or more.
+        The rule, and why it is not the recipe's; ``None`` where it is.
+    Example:
+        ``("last", "validation has 1 scene and lacks 3 of 6 classes (Forest, Water, Barren)")``
     """
-    if select == "last":
-        return None
+    if recipe.select == "last" or not recipe.select_groups:
+        return recipe.select, None
     train, val = ([dataset.scene(name) for name in dataset.ids(split)] for split in ("train", "val"))
     learnt, shown = (np.sum([scene.class_pixels for scene in scenes], axis=0) for scenes in (train, val))
-    counted = [entry for entry in dataset.legend.classes if entry.counted]
-    missing = [entry.name for entry in counted if learnt[entry.index] and not shown[entry.index]]
+    asked = [entry for entry in dataset.legend.classes if entry.counted and learnt[entry.index]]
+    fewest = max(1.0, SHOWN_SHARE * shown.sum())
+    missing = [entry.name for entry in asked if shown[entry.index] < fewest]
     groups = len({scene.group for scene in val})
-    if not missing and groups >= FEWEST_GROUPS:
-        return None
-    reasons = [f"no {' and no '.join(missing)}"] if missing else []
-    reasons += [f"{groups} group{'s' if groups > 1 else ''} only"] if groups < FEWEST_GROUPS else []
-    return (
-        f"the validation scenes hold {' and '.join(reasons)}, so weights that score best there may not be the best. "
-        "--select last keeps the last ones."
-    )
+    reasons = []
+    if groups < recipe.select_groups:
+        scenes = f"{len(val)} scene{'s' if len(val) > 1 else ''}"
+        within = "" if groups == len(val) else f" in {groups} group{'s' if groups > 1 else ''}"
+        reasons.append(f"has {scenes}{within}")
+    if missing:
+        named = f" ({', '.join(missing)})" if len(missing) <= NAMED else ""
+        reasons.append(f"lacks {len(missing)} of {len(asked)} classes{named}")
+    return ("last", f"validation {' and '.join(reasons)}") if reasons else (recipe.select, None)
+
+
+NAMED = 4
+"""So many missing classes at most are named."""
