@@ -129,10 +129,10 @@ def zipped(path: Path) -> None:
         (b"\x89HDF\r\n", "is an HDF5 file, as Keras writes weights, not weights. Adopt that network's masks"),
         (b"\x1f\x8b\x08", "is a gzip archive, not weights. Unpack it, and give the file inside."),
         (b"\x89PNG\r\n", "is a PNG image, not weights. "),
-        (torchscript, "is a TorchScript program, not weights. Save its tensors: torch.save(torch.jit"),
+        (torchscript, "is a TorchScript program, not weights. levelground adopt best.pth runs it as it is; for"),
         (
             b"\x08\x08\x12\x07pytorch",
-            "is an ONNX network, not weights. Predict the scenes (levelground",
+            "is an ONNX network, not weights. It is run as it is: levelground adopt best.pth.",
         ),
         (zipped, "is a ZIP archive, not weights. Save its tensors: torch.save(model.state_dict()"),
     ],

@@ -11,11 +11,14 @@ import pytest
 import torch
 from builders.runs import LEGEND as TWO
 from builders.runs import adopted_card, build_run, edit_card, noisy_counts
-from builders.study import add_run, build_study, small_model
+from builders.study import ENCODER, add_run, build_study, small_model
 from builders.training import small_spec, train
 
+from levelground.adoption.weights import adopt_weights
+from levelground.config import WeightsOptions
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.exporting.model_card import card_text, write_model_card
+from levelground.models.build import create_network
 from levelground.models.loading import load_model
 from levelground.models.smp_backend import save_model
 from levelground.models.spec import read_model_spec
@@ -52,6 +55,33 @@ def test_the_five_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert names["classes"].shape == (1, 64, 64)
     with torch.inference_mode():
         assert torch.equal(names["classes"], load_model(run).network(names["image"]).argmax(1))
+
+
+@pytest.mark.parametrize(("n", "outputs"), [(1, (0, 3)), (5, (0, 2, 2, 3, 3))])
+def test_the_lines_of_other_outputs_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int, outputs: tuple[int, ...]
+) -> None:
+    """One output is a probability with a threshold, several outputs of one class are summed: as evaluation does it."""
+    dataset = build_study(tmp_path / "study")
+    state = create_network("linknet", ENCODER, 3, n).state_dict()
+    state["segmentation_head.0.weight"] *= 1e6  # no pixel near the threshold
+    torch.save(state, tmp_path / "w.pth")
+    options = WeightsOptions(arch="linknet", encoder=ENCODER, outputs=outputs)
+    run = adopt_weights(tmp_path / "w.pth", dataset, options)
+    text = text_of(run)
+    assert ("argmax" in text) is (n > 1)
+    rows = re.findall(r"^\| (up to \.5|above \.5|\d) \| (\w+) \|", text, re.MULTILINE)
+    assert [row[1] for row in rows] == [dataset.legend.names[index] for index in outputs]
+    assert ("above .5" in text) is (n == 1)
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(run.model_folder)
+    names: dict[str, Any] = {}
+    with contextlib.redirect_stdout(io.StringIO()), torch.inference_mode():
+        exec(code.replace(", 512, 512", ", 64, 64"), names)
+        chosen = load_model(run).network(names["image"]).argmax(1)
+    indices = torch.tensor(list(dict.fromkeys(outputs)))
+    found = names["classes"] if n > 1 else indices[names["classes"]]
+    assert torch.equal(found, indices[chosen])
 
 
 def test_a_card_says_what_it_learnt_from_and_how(tmp_path: Path) -> None:

@@ -98,8 +98,8 @@ def adopt(
 
     Args:
         weights (path | None): File of weights (.pth, .ckpt, .safetensors) of a network of
-            segmentation_models_pytorch, or a folder with them and config.json; left out
-            with ``predictions``.
+            segmentation_models_pytorch, or a folder with them and config.json; or a whole
+            network in ONNX or TorchScript; left out with ``predictions``.
         study (path): Prepared study folder that gets the run; by default the current
             folder.
         arch (str | None): Architecture the weights belong to; None detects it from their

@@ -22,10 +22,11 @@ from levelground.errors import LevelgroundError, RecordError, first_line
 from levelground.files import LOCK_FILE
 from levelground.history import HISTORY_FILE, read_history
 from levelground.imagery.cache import Cache, cache_fault
+from levelground.models.spec import model_file
 from levelground.prediction.resume import BLOCK_FILES, STATE_FILE, UNFINISHED_FILE, block_file_fault
 from levelground.reading import check_seal, parse_json, read_bytes, read_text
 from levelground.records import HASHES_FILE, read_hashes, read_json, sha256_array, sha256_file, verify_signed
-from levelground.runs import EVALUATION_LOG, RUN_FILE, STUDY_FILE, Run, read_run, read_study
+from levelground.runs import EVALUATION_LOG, RUN_FILE, STUDY_FILE, read_run, read_study
 
 BENCHMARK_FILE = "benchmark.json"
 
@@ -130,11 +131,7 @@ def _named_hashes(found: list[Path]) -> Iterator[tuple[Path, str]]:
                 run = read_run(path.parent)
                 yield from ((run.counts_path(split), one.counts_sha256) for split, one in run.card.evaluations.items())
                 if run.card.weights_sha256 is not None:
-                    yield _weights(run), run.card.weights_sha256
-
-
-def _weights(run: Run) -> Path:
-    return run.model_folder / "model.safetensors"
+                    yield model_file(run), run.card.weights_sha256
 
 
 def _cached_files(dataset: Dataset) -> Iterator[Path]:

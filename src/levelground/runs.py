@@ -184,6 +184,8 @@ class RunCard(OpenRecord):
     """Side of the inference tile, px; 0 takes whole scenes."""
     halo: Pixels | None = None
     """Half of the overlap of neighbouring inference tiles, px."""
+    fixed_tile: StrictBool = False
+    """Whether the model takes tiles of no other size."""
     in_channels: Annotated[StrictInt, Field(ge=1)] | None = None
     dtype: StrictStr | None = None
     """NumPy's name of the type of stored pixels."""

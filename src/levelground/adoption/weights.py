@@ -131,7 +131,7 @@ def _load(weights: Path, dataset: Dataset, options: WeightsOptions) -> Model:
     source, n = found.source, count_outputs(found.state, source=found.source)
     if options.classes not in (None, n):
         raise ConfigError(f"--classes {options.classes}: {source} has {n} outputs. Pass --classes {n}.")
-    outputs = _match_outputs(dataset, found.own, n, options.outputs, source=source)
+    outputs = match_outputs(dataset, found.own, n, options.outputs, source=source)
     detected = found.arch, found.encoder, found.options
     model = fitted_model(found.state, dataset, detected, outputs, source=source)
     _say_activation(found.beside, n, source)
@@ -187,7 +187,7 @@ def weights_file(weights: Path) -> Path:
         return weights
     if (folder / WEIGHTS_FILE).exists():
         return folder / WEIGHTS_FILE
-    suffixes = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".onnx")
+    suffixes = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".onnx", ".torchscript")
     found = sorted(path for path in folder.iterdir() if path.suffix in suffixes) if folder.is_dir() else []
     if len(found) == 1:
         return found[0]
@@ -209,10 +209,20 @@ def own_spec(weights: Path) -> ModelSpec | None:
     return None
 
 
-def _match_outputs(
+def match_outputs(
     dataset: Dataset, own: ModelSpec | None, n: int, given: Sequence[int], *, source: str
 ) -> tuple[int, ...]:
-    """Return the legend index of each output: as given, by the names of classes beside the weights, or by number."""
+    """Return the legend index of each output: as given, by the names of classes beside the weights, or by number.
+
+    Args:
+        dataset: Gives the legend.
+        own: The specification that comes with the weights; ``None`` where there is none.
+        n: Number of the network's outputs.
+        given: Legend index of each output, as the user gives them.
+        source: The file's name, for the error.
+    Raises:
+        ConfigError: Their number does not fit, or the legend lacks a class.
+    """
     if given or own is None or (n != len(own.outputs)):
         return output_indices(dataset, n, given, source=source)
     names = [own.legend.names[index] for index in own.outputs]

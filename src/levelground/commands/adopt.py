@@ -21,7 +21,7 @@ class AdoptConfig:
 
     weights: tyro.conf.Positional[Path | None] = None
     """File of weights (.pth, .ckpt, .safetensors) of a network of segmentation_models_pytorch, or a folder with them
-    and config.json; left out with --predictions."""
+    and config.json; or a whole network in ONNX or TorchScript; left out with --predictions."""
     study: Path = Path()
     """Prepared study folder that gets the run; by default the current folder."""
     network: tyro.conf.OmitArgPrefixes[WeightsOptions] = WeightsOptions()
@@ -69,11 +69,14 @@ def adopt(config: AdoptConfig) -> Run:
         raise ConfigError(
             "--split, --names, --class-map, --snap-colours and --blue-first read --predictions, not weights."
         )
+    from levelground.adoption.program_files import adopt_program
     from levelground.adoption.weights import adopt_weights
     from levelground.exporting.model_card import write_model_card
+    from levelground.models.checkpoints import program_kind
 
     with one_writer(dataset.folder):
-        run = adopt_weights(config.weights, dataset, config.network, training)
+        make = adopt_weights if program_kind(config.weights) is None else adopt_program
+        run = make(config.weights, dataset, config.network, training)
         write_model_card(run)
     say(f"Adopted as {run.folder}. Next: levelground evaluate {dataset.folder} --runs {run.name}")
     return run

@@ -58,17 +58,16 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     from levelground.evaluation.transfer import transfer_run
     from levelground.exporting.model_card import write_model_card
     from levelground.models.own_networks import name_network
-    from levelground.models.spec import run_geometry
+    from levelground.models.spec import choose_run_geometry
     from levelground.records import one_writer
     from levelground.runtime import open_runtime
-    from levelground.tile_geometry import choose_geometry
 
     for source in config.code:
         name_network(source)
     if dataset.split.folds:
         raise ConfigError(_about_folds(dataset.folder, len(dataset.split.folds)))
     for run in runs:
-        choose_geometry(run_geometry(run), config.tiles)
+        choose_run_geometry(run, config.tiles)
     with one_writer(dataset.folder):
         if config.on is not None:
             runs = [transfer_run(run, dataset, config.split, class_map=config.class_map) for run in runs]

@@ -23,8 +23,8 @@ from levelground.files import append_text, command_line, copy_or_link
 from levelground.imagery.legend import LabelMap, Legend
 from levelground.metrics.counts import SceneCounts, join_counts, read_counts, write_counts
 from levelground.metrics.scores import miou
-from levelground.models.loading import load_model
-from levelground.models.spec import run_geometry
+from levelground.models.loading import open_run
+from levelground.models.spec import choose_run_geometry, model_file
 from levelground.reading import read_text, seal
 from levelground.records import HASHES_FILE, atomic_path, read_hashes, sha256_file, sha256_json, write_hashes
 from levelground.runs import (
@@ -40,7 +40,7 @@ from levelground.runs import (
     write_card,
 )
 from levelground.runtime import Runtime
-from levelground.tile_geometry import OWN_TILES, TileGeometry, choose_geometry
+from levelground.tile_geometry import OWN_TILES, TileGeometry
 
 COUNTING = 1
 """The version of evaluation: raised when the same weights and scenes give other counts, so that old ones are redone."""
@@ -70,7 +70,7 @@ def evaluate_run(
         SceneError: A scene's labels are not those that the data set records.
         DiskError: Nothing can be written.
     """
-    geometry = choose_geometry(run_geometry(run), tiles, device=runtime.device.type)
+    geometry = choose_run_geometry(run, tiles, runtime.device.type)
     check_evaluable(run, dataset, split)
     path, identity = run.counts_path(split), evaluation_identity(run, dataset, split, geometry, runtime.precision)
     if is_evaluated(run, split, identity):
@@ -218,7 +218,7 @@ def evaluation_identity(run: Run, dataset: Dataset, split: SplitName, geometry: 
     Raises:
         WeightsError: The run has no weights.
     """
-    weights = run.model_folder / "model.safetensors"
+    weights = model_file(run)
     if not weights.exists():
         raise WeightsError(f"{weights}: no weights. Train the run to its end first.")
     return sha256_json(
@@ -241,7 +241,7 @@ def _count(
     run: Run, dataset: Dataset, split: SplitName, geometry: TileGeometry, runtime: Runtime
 ) -> tuple[SceneCounts, float | None]:
     """Score the scenes and write their masks; also the mean Dice loss where it may be what was trained by."""
-    ids, model = dataset.ids(split), load_model(run)
+    ids, model = dataset.ids(split), open_run(run, runtime)
     by_dice = run.adopted if run.card.recipe is None else run.card.recipe.loss == "smp-dice"
     losses: dict[str, float] = {}
 
@@ -251,9 +251,7 @@ def _count(
 
     with progress_bar(f"evaluate {run.name} on {split}", len(ids)) as bar:
         options = ScoringOptions(details=True, smp_dice=by_dice, keep=keep, progress=bar)
-        counts = score_scenes(
-            model.with_forward(runtime.place(model.network)), dataset, ids, geometry, runtime, options
-        )
+        counts = score_scenes(model, dataset, ids, geometry, runtime, options)
     remove_other_masks(run.preds_folder(split), losses)
     hash_masks(run.preds_folder(split))
     return counts, statistics.fmean(losses[name] for name in ids) if by_dice else None

@@ -15,9 +15,8 @@ from levelground.datasets.splits import SplitName
 from levelground.errors import ModelError, RecordError, UnlikeError, WeightsError
 from levelground.imagery.class_maps import find_class, read_class_map
 from levelground.imagery.legend import Legend
-from levelground.models.checkpoints import WEIGHTS_FILE
 from levelground.models.smp_backend import CONFIG_FILE
-from levelground.models.spec import read_model_spec
+from levelground.models.spec import model_file, read_model_spec
 from levelground.records import atomic_path, sha256_file, sha256_json
 from levelground.runs import RUN_FILE, Run, RunCard, SpeedRecord, TransferRecord, read_run, runs_folder, write_card
 
@@ -50,12 +49,12 @@ def transfer_run(run: Run, dataset: Dataset, split: SplitName, *, class_map: Seq
     identity = sha256_json(["transfer", run.card.identity, str(run.study), list(outputs), dataset.legend.digest()])
     folder = _find_folder(run, dataset, identity)
     card = _transferred_card(run, dataset, folder.name, identity, outputs)
-    weights = folder / "model" / WEIGHTS_FILE
+    weights = folder / "model" / model_file(run).name
     if weights.exists() and (folder / RUN_FILE).exists():
         old = read_run(folder).card
         card = dataclasses.replace(card, evaluations=old.evaluations, speed=old.speed)
-    if not weights.exists() or sha256_file(weights) != sha256_file(run.model_folder / WEIGHTS_FILE):
-        _copy_model(run.model_folder, folder / "model")
+    if not weights.exists() or sha256_file(weights) != sha256_file(model_file(run)):
+        _copy_model(model_file(run), folder / "model")
     return write_card(folder, card)
 
 
@@ -79,7 +78,7 @@ def check_transferable(run: Run, dataset: Dataset, split: SplitName) -> None:
             f"{dataset.dtype}. Scale them to {spec.dtype or 'uint8'} as its own were (gdal_translate -ot -scale), and "
             "prepare them again."
         )
-    if not (run.model_folder / WEIGHTS_FILE).exists():
+    if not model_file(run).exists():
         raise WeightsError(f"{run.model_folder}: no weights. Train the run to its end first.")
     _refuse_learnt(run, dataset, split)
     if spec.gsd_m and dataset.gsd_m and not 1 / FAR_GSD < spec.gsd_m / dataset.gsd_m < FAR_GSD:
@@ -216,9 +215,9 @@ def _class_names(own: Legend, other: Legend, outputs: Sequence[int], matched: Se
     return {own.names[a]: other.names[b] for a, b in zip(outputs, matched, strict=True)}
 
 
-def _copy_model(source: Path, target: Path) -> None:
-    """Copy configuration and, last, weights; each file appears whole."""
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if (source / name).exists():
-            with atomic_path(target / name) as temporary:
-                shutil.copyfile(source / name, temporary)
+def _copy_model(weights: Path, target: Path) -> None:
+    """Copy configuration and, last, weights or the whole network; each file appears whole."""
+    for path in (weights.with_name(CONFIG_FILE), weights):
+        if path.exists():
+            with atomic_path(target / path.name) as temporary:
+                shutil.copyfile(path, temporary)

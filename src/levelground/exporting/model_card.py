@@ -15,16 +15,24 @@ from levelground.escaping import escape_markdown, visible
 from levelground.imagery.legend import hex_colour
 from levelground.metrics.named import METRICS, class_kinds, overall_metrics
 from levelground.models.own_networks import is_own
-from levelground.models.spec import SPEC_FILE, ModelSpec, read_model_spec, replace_text, write_spec
+from levelground.models.smp_backend import read_smp_config
+from levelground.models.spec import (
+    ONNX_FILE,
+    SCRIPT_FILE,
+    SPEC_FILE,
+    ModelSpec,
+    model_file,
+    read_model_spec,
+    replace_text,
+    write_spec,
+)
 from levelground.records import HASHES_FILE, keep_hashes
 from levelground.runs import Run
 
 FRONT = """---
-library_name: segmentation-models-pytorch
-pipeline_tag: image-segmentation
+{library}pipeline_tag: image-segmentation
 tags:
-- segmentation-models-pytorch
-- semantic-segmentation
+{tags}- semantic-segmentation
 - land-cover
 - remote-sensing
 ---
@@ -53,13 +61,13 @@ def write_model_card(run: Run) -> None:
         DiskError: They cannot be written.
     """
     trained_here = run.card.transferred_from is None  # else the card beside the original holds
-    if not (run.model_folder / "model.safetensors").exists() or not run.card.outputs or not trained_here:
+    if not model_file(run).exists() or not run.card.outputs or not trained_here:
         return
     spec = read_model_spec(run)
     text, path = card_text(run, spec), run.model_folder / "README.md"
     write_spec(spec, run.model_folder / SPEC_FILE)
     replace_text(path, text)
-    hashes, weights = run.model_folder / HASHES_FILE, run.model_folder / "model.safetensors"
+    hashes, weights = run.model_folder / HASHES_FILE, model_file(run)
     others = [] if hashes.exists() else [file for file in run.model_folder.iterdir() if file not in (hashes, weights)]
     keep_hashes(hashes, {path, run.model_folder / SPEC_FILE, *others})
 
@@ -73,10 +81,10 @@ def card_text(run: Run, spec: ModelSpec) -> str:
     """
     dataset, comparison = _dataset(run), _scores(run)
     parts = [
-        FRONT + f"# {escape_markdown(run.name)}",
+        _front(run) + f"# {escape_markdown(run.name)}",
         _summary(run, spec),
-        *_loading(spec),
-        *_outputs(spec),
+        *_loading(run, spec),
+        *_outputs(run, spec),
         *_training(run, spec, dataset),
         *_evaluation(comparison),
         *_limits(spec, comparison),
@@ -104,19 +112,44 @@ def _scores(run: Run) -> Comparison | None:
     return None
 
 
+def _front(run: Run) -> str:
+    """Write the metadata for model hubs: the library that loads the model, where there is one."""
+    library = "segmentation-models-pytorch"
+    if _program(run) is not None or (is_own(run.arch) and not run.arch.startswith("hf:")):
+        return FRONT.format(library="", tags="")
+    if run.arch.startswith("hf:"):
+        library = "transformers"
+    return FRONT.format(library=f"library_name: {library}\n", tags=f"- {library}\n")
+
+
+def _program(run: Run) -> str | None:
+    """Return the format of a run's whole network; ``None`` where it has weights."""
+    return {ONNX_FILE: "ONNX", SCRIPT_FILE: "TorchScript"}.get(model_file(run).name)
+
+
 def _summary(run: Run, spec: ModelSpec) -> str:
     arch, encoder = (visible(name).replace("`", "'").replace("\n", " ") for name in (run.arch, run.encoder))
     words = f"`{arch}` with encoder `{encoder}` of segmentation_models_pytorch"
-    if is_own(run.arch):
+    if arch == "unknown":
+        words = "a network of unknown architecture"
+    elif is_own(run.arch):
         words = f"`{arch}`, " + ("of transformers" if arch.startswith("hf:") else "of its own code")
+    program = _program(run)
+    if program is not None:
+        words += f", a whole network in {program}"
     counts = f"{count_of(spec.bands, 'band')} in, {count_of(len(spec.outputs), 'class', 'classes')} out"
-    made = "Its weights were adopted by levelground." if run.adopted else "Trained by levelground."
+    if program is not None:
+        made = "It was adopted by levelground as it is."
+    else:
+        made = "Its weights were adopted by levelground." if run.adopted else "Trained by levelground."
     return f"Land-cover segmentation: {words}, {counts}. {made}"
 
 
-def _loading(spec: ModelSpec) -> list[str]:
+def _loading(run: Run, spec: ModelSpec) -> list[str]:
     """Write five lines of Python that load the model and run it; a test runs them."""
     side = spec.geometry.tile or 512
+    if _program(run) is not None:
+        return _loading_program(run, spec)
     if is_own(spec.arch):
         return _loading_own(spec)
     mean, std = ([round(value, 6) for value in values] for values in (spec.mean, spec.std))
@@ -126,7 +159,7 @@ def _loading(spec: ModelSpec) -> list[str]:
         f"image = torch.randint(0, 256, (1, {spec.bands}, {side}, {side})).float()  # stored values, "
         f"{spec.dtype or 'type unknown'}",
         f"image = (image - torch.tensor({mean})[:, None, None]) / torch.tensor({std})[:, None, None]",
-        "classes = model(image).argmax(1)  # (1, height, width), numbers of the table below",
+        *_decision(run, spec),
     ]
     scale = "unknown" if spec.gsd_m is None else f"{spec.gsd_m:g} m a pixel"
     return [
@@ -134,6 +167,40 @@ def _loading(spec: ModelSpec) -> list[str]:
         "```python\n" + "\n".join(lines) + "\n```",
         "Or run it over whole rasters, normalisation and tiles included: `levelground predict` takes this folder. "
         f"Tiles of {side} px; height and width are multiples of 32. Ground sample distance: {scale}.",
+    ]
+
+
+def _decision(run: Run, spec: ModelSpec) -> list[str]:
+    """Write the lines of Python that turn logits into classes: numbers of the table of outputs."""
+    if _single(run):
+        return ["classes = (model(image).sigmoid()[:, 0] > 0.5).long()  # (1, height, width), rows of the table below"]
+    if spec.outputs == run.card.outputs:
+        return ["classes = model(image).argmax(1)  # (1, height, width), numbers of the table below"]
+    members = [[n for n, other in enumerate(run.card.outputs) if other == index] for index in spec.outputs]
+    return [
+        "probabilities = model(image).softmax(1)  # several outputs are one class",
+        f"sums = [probabilities[:, members].sum(1) for members in {members}]",
+        f"classes = torch.tensor({list(spec.outputs)})[torch.stack(sums, 1).argmax(1)]  # indices in the legend",
+    ]
+
+
+def _single(run: Run) -> bool:
+    """Tell whether a run's network has one output, the probability of the second of two classes."""
+    config = read_smp_config(run.model_folder)
+    return config is not None and config.n_outputs == 1 and _program(run) is None
+
+
+def _loading_program(run: Run, spec: ModelSpec) -> list[str]:
+    """Write how to run a whole network."""
+    side, file = spec.geometry.tile or 512, model_file(run).name
+    runs = "onnxruntime runs it" if file == ONNX_FILE else "`torch.jit.load` opens it"
+    mean, std = ([round(value, 6) for value in values] for values in (spec.mean, spec.std))
+    only = f"It takes tiles of {side} px only." if spec.fixed_tile else f"Tiles of {side} px."
+    return [
+        "## Load it",
+        f"`{file}` is the whole network, as it was adopted; {runs}. Its input is (stored value − mean) / deviation, "
+        f"with means {mean} and deviations {std}. `levelground predict` runs the folder of the run over "
+        f"rasters. {only}",
     ]
 
 
@@ -148,10 +215,21 @@ def _loading_own(spec: ModelSpec) -> list[str]:
     ]
 
 
-def _outputs(spec: ModelSpec) -> list[str]:
-    classes = [spec.legend.classes[index] for index in spec.outputs]
-    rows = [f"| {n} | {escape_markdown(c.name)} | {hex_colour(c.colour)} | {c.index} |" for n, c in enumerate(classes)]
-    return ["## Outputs", _table("| output | class | colour | index in the legend |", "|---:|---|---|---:|", rows)]
+def _outputs(run: Run, spec: ModelSpec) -> list[str]:
+    single = _single(run)
+    classes = [spec.legend.classes[index] for index in run.card.outputs]
+    numbers = ["up to .5", "above .5"] if single else [str(number) for number in range(len(classes))]
+    rows = [
+        f"| {number} | {escape_markdown(c.name)} | {hex_colour(c.colour)} | {c.index} |"
+        for number, c in zip(numbers, classes, strict=True)
+    ]
+    head = "probability" if single else "output"
+    texts = [_table(f"| {head} | class | colour | index in the legend |", "|---:|---|---|---:|", rows)]
+    if single:
+        texts.append("The network has one output; a sigmoid makes it the probability of the second class.")
+    elif spec.outputs != run.card.outputs:
+        texts.append("The probabilities of outputs of one class are summed.")
+    return ["## Outputs", *texts]
 
 
 def _training(run: Run, spec: ModelSpec, dataset: Dataset | None) -> list[str]:

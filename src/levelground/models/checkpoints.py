@@ -64,8 +64,7 @@ def check_weights_file(path: Path) -> None:
         raise WeightsError(f"{path}: unreadable weights ({error}). Give a .safetensors or a .pth file.") from error
     found = _not_weights(head, size)
     if found is None and program_kind(path) == "onnx":
-        command = f"levelground predict {path.name} FOLDER --out maps"
-        found = "an ONNX network", f"Predict the scenes ({command}), and adopt the maps: --predictions maps"
+        found = "an ONNX network", f"It is run as it is: levelground adopt {path.name}"
     if found is not None:
         raise WeightsError(f"{path}: is {found[0]}, not weights. {found[1]}.")
 
@@ -179,7 +178,10 @@ def _read_torch(file: Path) -> StateDict:
     archive = _archive_kind(file)
     if archive == "torchscript":
         line = f'torch.save(torch.jit.load("{file.name}").state_dict(), "weights.pth")'
-        raise WeightsError(f"{file}: is a TorchScript program, not weights. Save its tensors: {line}")
+        raise WeightsError(
+            f"{file}: is a TorchScript program, not weights. levelground adopt {file.name} runs it as it is; for its "
+            f"tensors: {line}"
+        )
     if archive is not None:
         raise WeightsError(f"{file}: is {archive}, not weights. Save its tensors: {SAVE_LINE}")
     known: dict[str, type] = {}

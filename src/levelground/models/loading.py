@@ -15,7 +15,7 @@ from levelground.models.onnx_backend import open_onnx
 from levelground.models.own_networks import is_own, load_own
 from levelground.models.pretrained import fit_state
 from levelground.models.smp_backend import open_smp, read_smp_config
-from levelground.models.spec import ModelSpec, read_model_spec
+from levelground.models.spec import ModelSpec, model_file, read_model_spec
 from levelground.records import sha256_file
 from levelground.runs import Run, read_run
 
@@ -63,8 +63,22 @@ def open_model(
 
 
 def _open_run(folder: Path, runtime: "Runtime", overrides: Overrides) -> Model:
-    model = load_model(read_run(folder))
     overrides.refuse(folder)
+    return open_run(read_run(folder), runtime)
+
+
+def open_run(run: Run, runtime: "Runtime") -> Model:
+    """Load the model of a run, ready to run: its selected weights, or the whole network that was adopted.
+
+    Raises:
+        ModelError: The run holds masks and no model, or its network cannot be run.
+        WeightsError: There are none, they are damaged or not those that the card knows, or of another architecture.
+    """
+    if model_file(run).name != WEIGHTS_FILE:
+        from levelground.models.programs import open_program_run
+
+        return open_program_run(run, runtime)
+    model = load_model(run)
     return model.with_forward(runtime.place(model.network))
 
 
@@ -76,6 +90,11 @@ def load_model(run: Run) -> Model:
         WeightsError: There are none, they are damaged or not those that the card knows, or of another architecture.
     """
     spec, folder = read_model_spec(run), run.model_folder
+    if model_file(run).name != WEIGHTS_FILE:
+        raise ModelError(
+            f"{run.name}: is a whole network, run as it was adopted; there are no weights to take out of it. The file "
+            f"to pass on is {model_file(run)}."
+        )
     if not (folder / WEIGHTS_FILE).exists():
         raise WeightsError(f"{folder}: no {WEIGHTS_FILE}. Train the run to its end, or adopt the weights anew.")
     digest = sha256_file(folder / WEIGHTS_FILE)

@@ -6,9 +6,10 @@ tiles of one size or of any, probabilities or logits.
 
 import ast
 import dataclasses
+import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -102,20 +103,26 @@ def open_onnx(path: Path, runtime: "Runtime", overrides: Overrides) -> Model:
         overrides.refuse(path)
         own = parse_spec(metadata[SPEC_KEY], source=str(path))
         check_shape(own, input_spec.bands, n_outputs, path)
-        return described_model(_exported_spec(own, input_spec), forward, weights, activated=True)
+        return described_model(exported_spec(own, input_spec.tile, input_spec.batch), forward, weights, activated=True)
     spec, rescale = _external_spec(path, input_spec, n_outputs, metadata, overrides)
     return Model(spec, forward, activation != "logits", external_digest(weights, spec), rescale=rescale)
 
 
-def _exported_spec(spec: ModelSpec, input_spec: "_InputSpec") -> ModelSpec:
-    """Return the specification of a file that we wrote: it normalises inside, and takes values 0 to 1."""
+def exported_spec(spec: ModelSpec, tile: int | None, batch: int | None) -> ModelSpec:
+    """Return the specification of a file that we wrote: it normalises inside, and takes values 0 to 1.
+
+    Args:
+        spec: The specification that the file brings.
+        tile: The one size of tiles that it takes; ``None`` any.
+        batch: The one number of tiles that it takes; ``None`` any.
+    """
     return dataclasses.replace(
         spec,
         mean=(0.0,) * spec.bands,
         std=(full_scale(spec.dtype),) * spec.bands,
-        geometry=spec.geometry if input_spec.tile is None else spec.geometry.resized(input_spec.tile),
-        fixed_tile=input_spec.tile is not None,
-        max_batch=input_spec.batch,
+        geometry=spec.geometry if tile is None else spec.geometry.resized(tile),
+        fixed_tile=tile is not None,
+        max_batch=batch,
     )
 
 
@@ -125,7 +132,8 @@ def _external_spec(
     """Make the specification of a file without one, and tell whether its normalisation is a guess."""
     legend, outputs = overrides.classes(n_outputs, _class_names(metadata, path), path)
     given = overrides.normalisation(input_spec.bands, path)
-    mean, std = given or ((0.0,) * input_spec.bands, (255.0,) * input_spec.bands)
+    full = 1.0 if input_spec.kind is np.uint8 else 255.0  # one that takes bytes scales them itself
+    mean, std = given or ((0.0,) * input_spec.bands, (full,) * input_spec.bands)
     spec = ModelSpec(
         name=path.name,
         arch="unknown",
@@ -140,7 +148,7 @@ def _external_spec(
         fixed_tile=input_spec.tile is not None,
         max_batch=input_spec.batch,
     )
-    return spec, given is None
+    return spec, given is None and input_spec.kind is not np.uint8
 
 
 def _class_names(metadata: Mapping[str, str], source: Path) -> dict[int, str] | None:
@@ -333,10 +341,20 @@ def _probe(path: Path, run: RunBatch, input_spec: _InputSpec) -> tuple[Layout, A
             "Give a segmentation network."
         )
     axis = 1 if layout == "NCHW" else 3
+    return layout, output_kind(found, axis=axis), size[axis]
+
+
+def output_kind(found: Sequence[NDArray[np.float32]], *, axis: int) -> Activation:
+    """Tell what outputs over noise are: each within 0 to 1, and with the others adding up to 1, or any numbers.
+
+    Args:
+        found: Outputs over several tiles of noise.
+        axis: That of the classes.
+    """
     if not all(one.min() >= 0 and one.max() <= 1 for one in found):
-        return layout, "logits", size[axis]
-    whole = size[axis] > 1 and all(np.allclose(one.sum(axis), 1, atol=1e-2) for one in found)
-    return layout, "probabilities" if whole else "shares", size[axis]
+        return "logits"
+    whole = found[0].shape[axis] > 1 and all(np.allclose(one.sum(axis), 1, atol=1e-2) for one in found)
+    return "probabilities" if whole else "shares"
 
 
 def _forward(run: RunBatch, input_spec: _InputSpec, layout: Layout, activation: Activation) -> Forward:
@@ -361,3 +379,57 @@ def _forward(run: RunBatch, input_spec: _InputSpec, layout: Layout, activation: 
         return found / found.sum(1, keepdim=True).clamp_min(1e-12) if activation == "shares" else found
 
     return forward
+
+
+@dataclass(frozen=True)
+class OpenedProgram:
+    """A whole network in a file, ready to run, with what it says of itself."""
+
+    forward: Forward
+    activated: bool
+    """Whether it gives probabilities."""
+    n_outputs: int
+    """Its own number of outputs; ``forward`` gives two for one."""
+    bands: int
+    tile: int | None = None
+    """The one size of tiles that it takes; ``None`` any."""
+    batch: int | None = None
+    """The one number of tiles that it takes at a time; ``None`` any."""
+    scaled: bool = False
+    """Whether it takes stored bytes, and scales them itself."""
+    names: Mapping[int, str] = field(default_factory=dict)
+    """Names of its classes by output, where it has some."""
+    own: ModelSpec | None = None
+    """The specification that it brings, where levelground wrote it."""
+    parameters: int | None = None
+    """Number of its parameters."""
+
+
+def open_onnx_program(path: Path, runtime: "Runtime") -> OpenedProgram:
+    """Open an ONNX file with what it says of itself, and nothing that it does not.
+
+    Raises:
+        ModelError: onnxruntime is missing, or the file is not a segmentation network of one image.
+        WeightsError: The file is damaged, or names weights outside its folder.
+    """
+    content = parse_onnx(path)
+    external_files(content, path)
+    session = _session(path, runtime)
+    input_spec, run = _read_input(path, session), _runner(path, session)
+    layout, activation, n = _probe(path, run, input_spec)
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    own = parse_spec(metadata[SPEC_KEY], source=str(path)) if SPEC_KEY in metadata else None
+    if own is not None:
+        check_shape(own, input_spec.bands, max(2, n), path)
+    return OpenedProgram(
+        forward=_forward(run, input_spec, layout, activation),
+        activated=activation != "logits",
+        n_outputs=n,
+        bands=input_spec.bands,
+        tile=input_spec.tile,
+        batch=input_spec.batch,
+        scaled=input_spec.kind is np.uint8,
+        names={} if own else _class_names(metadata, path) or {},
+        own=own,
+        parameters=sum(math.prod(tensor.dims) for tensor in content.graph.initializer),
+    )

@@ -15,16 +15,16 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
-from levelground.config import Recipe
+from levelground.config import Recipe, TileOptions
 from levelground.datasets.dataset import Dataset, read_dataset
-from levelground.errors import ModelError, RecordError, WeightsError, first_line
+from levelground.errors import ConfigError, ModelError, RecordError, WeightsError, first_line
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo
 from levelground.imagery.legend import Legend, default_legend
 from levelground.imagery.legend_schema import JsonLegend
 from levelground.reading import parse_json, read_bytes, read_text
 from levelground.records import atomic_path, plain, verify_file
 from levelground.runs import Run
-from levelground.tile_geometry import TileGeometry
+from levelground.tile_geometry import MULTIPLE, TileGeometry, choose_geometry
 
 SPEC_FILE = "levelground.json"
 """Name of the specification in a folder of weights."""
@@ -212,6 +212,28 @@ def replace_text(path: Path, text: str) -> None:
             temporary.write_bytes(text.encode())
 
 
+ONNX_FILE, SCRIPT_FILE = "model.onnx", "model.torchscript"
+"""Names of the whole network of an adopted run in its folder ``model/``, in place of weights."""
+
+
+def model_file(run: Run) -> Path:
+    """Return the file that holds a run's model: its weights, or the whole network that was adopted."""
+    programs = (run.model_folder / name for name in (ONNX_FILE, SCRIPT_FILE))
+    return next((path for path in programs if path.exists()), run.model_folder / "model.safetensors")
+
+
+def choose_run_geometry(run: Run, asked: TileOptions, device: str = "cpu") -> TileGeometry:
+    """Choose the tile geometry to run a run's model with: what is asked for, else the run's own.
+
+    Raises:
+        ConfigError: It cannot work, or the model takes tiles of one size only.
+    """
+    own, fixed = run_geometry(run), run.card.fixed_tile
+    if fixed and asked.tile not in (None, own.tile):
+        raise ConfigError(f"--tile {asked.tile}: {run.name} takes tiles of {own.tile} only. Leave --tile away.")
+    return choose_geometry(own, asked, device=device, multiple=1 if fixed else MULTIPLE)
+
+
 def run_geometry(run: Run) -> TileGeometry:
     """Return the tile and halo that a run was trained with; adopted runs take those of their last evaluation."""
     card, recipe = run.card, run.card.recipe or Recipe()
@@ -247,6 +269,7 @@ def read_model_spec(run: Run) -> ModelSpec:
         gsd_m=card.gsd_m,
         band_info=card.band_info,
         geometry=run_geometry(run),
+        fixed_tile=card.fixed_tile,
     )
 
 
