@@ -68,6 +68,7 @@ COMMANDS = {
     "report": Command("ReportConfig", "one offline HTML page and the figures of a comparison"),
     "predict": Command("PredictConfig", "predict class maps of images and rasters of any size", computes=True),
     "check": Command("CheckConfig", "verify every file of a study, and say what to redo"),
+    "serve": Command("ServeConfig", "a page for making maps and comparing them, on this machine", computes=True),
     "legends": Command("LegendsConfig", "list the shipped legends, or print one as a file to start from"),
     "export": Command(
         "ExportConfig", "a run's model as an ONNX file or SMP folder, checked against the run", computes=True

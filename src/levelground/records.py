@@ -74,6 +74,7 @@ SCHEMAS: dict[str, int] = {
     "counts": 1,
     "prediction": 1,
     "hashes": 1,
+    "map": 1,
 }
 """The schema number that this version writes and reads, by kind of record."""
 
@@ -100,6 +101,7 @@ _RENEWAL = {
     "study": "Remove it and run levelground study again",
     "prediction": "Remove it and run the command again",
     "hashes": "Run the command again that wrote the files beside it",
+    "map": "Remove its folder and ask for the map again",
 }
 """How to make a record of a kind anew; a run card holds what only its training knew."""
 

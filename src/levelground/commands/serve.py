@@ -1,0 +1,63 @@
+"""Serve a page on which maps by one to four models are made and compared; for this machine unless told otherwise."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ServeConfig:
+    """Options of ``serve``."""
+
+    models: tyro.conf.Positional[tuple[Path, ...]]
+    """Study folders, all of whose models are offered, run folders, folders with config.json, or .onnx files."""
+    rasters: Path | None = None
+    """Folder of rasters to choose from; without it, rasters are uploaded."""
+    out: Path = Path("served")
+    """Folder of the maps; unfinished ones that an earlier server left there are taken up again."""
+    host: str = "127.0.0.1"
+    """Address to listen on; one that other machines reach asks for --token."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8765
+    """Port to listen on; 0 takes a free one."""
+    token: str | None = None
+    """Secret that clients send, as a header 'Authorization: Bearer TOKEN' or once as ?token=TOKEN."""
+    max_upload_mb: Annotated[float, Field(gt=0)] = 2048.0
+    """Largest upload, MB."""
+    waiting: Annotated[int, Field(ge=1, le=1000)] = 8
+    """How many maps may wait; more are refused until one is finished."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of the CPU for the prediction."""
+
+
+def serve(config: ServeConfig) -> None:
+    """Serve the page and the HTTP API until the process is asked to end.
+
+    Args:
+        config: Which models, which rasters, where.
+    Returns:
+        Nothing.
+    Raises:
+        ConfigError: The extra is not installed, an address that others reach has no token, or the port is taken.
+        ModelError: A path holds no model.
+    """
+    from levelground.errors import ConfigError
+
+    try:
+        import fastapi  # noqa: F401 - whether it is there
+        import rio_tiler  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"serve: {error.name} is not installed. Install what the server needs: pip install 'levelground[serve]'"
+        ) from error
+    from levelground.serving.app import run_server
+    from levelground.serving.guard import Access
+    from levelground.serving.jobs import JobStore
+
+    access = Access(config.host, config.token, int(config.max_upload_mb * 1e6))
+    store = partial(JobStore, config.out, waiting=config.waiting, threads=config.threads)
+    run_server(config.models, config.rasters, store, access, config.port)
