@@ -669,6 +669,41 @@ def report(
         DiskError: The page or a picture cannot be written.
     """
 
+def serve(
+    models: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    rasters: str | PathLike[str] | None = None,
+    out: str | PathLike[str] = "served",
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    token: str | None = None,
+    max_upload_mb: float = 2048.0,
+    waiting: int = 8,
+    threads: int | None = None,
+) -> Path:
+    r"""Serve a page on which maps by one to four models are made and compared; for this machine unless told otherwise.
+
+    Args:
+        models (path | Sequence[path]): Study folders, all of whose models are offered, run
+            folders, folders with config.json, or .onnx files.
+        rasters (path | None): Folder of rasters to choose from; without it, rasters are
+            uploaded.
+        out (path): Folder of the maps; unfinished ones that an earlier server left there
+            are taken up again.
+        host (str): Address to listen on; one that other machines reach asks for ``token``.
+        port (int): Port to listen on; 0 takes a free one.
+        token (str | None): Secret that clients send, as a header 'Authorization: Bearer
+            TOKEN' or once as ?token=TOKEN.
+        max_upload_mb (float): Largest upload, MB.
+        waiting (int): How many maps may wait; more are refused until one is finished.
+        threads (int | None): Threads of the CPU for the prediction.
+    Returns:
+        The folder of the maps.
+    Raises:
+        ConfigError: The extra is not installed, an address that others reach has no token, or the port is taken.
+        ModelError: A path holds no model.
+    """
+
 def study(
     data: str | PathLike[str] | None = None,
     *,

@@ -33,13 +33,13 @@ class ServeConfig:
     """Threads of the CPU for the prediction."""
 
 
-def serve(config: ServeConfig) -> None:
+def serve(config: ServeConfig) -> Path:
     """Serve the page and the HTTP API until the process is asked to end.
 
     Args:
         config: Which models, which rasters, where.
     Returns:
-        Nothing.
+        The folder of the maps.
     Raises:
         ConfigError: The extra is not installed, an address that others reach has no token, or the port is taken.
         ModelError: A path holds no model.
@@ -61,3 +61,4 @@ def serve(config: ServeConfig) -> None:
     access = Access(config.host, config.token, int(config.max_upload_mb * 1e6))
     store = partial(JobStore, config.out, waiting=config.waiting, threads=config.threads)
     run_server(config.models, config.rasters, store, access, config.port)
+    return config.out
