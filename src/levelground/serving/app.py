@@ -1,13 +1,9 @@
 """The HTTP API and the page around it. The OpenAPI description at ``/openapi.json`` is the contract."""
 
-import functools
-import re
-import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import jinja2
 from fastapi import FastAPI, File, Form, Header, HTTPException, Request, Response, UploadFile
@@ -15,340 +11,25 @@ from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.routing import Match
 
 from levelground import __version__
 from levelground.config import DeviceOptions
 from levelground.console import say
-from levelground.errors import ConfigError, DiskError, LevelgroundError, ModelError, one_line
-from levelground.imagery.legend import Legend, hex_colour
-from levelground.models.loading import open_model
-from levelground.models.model import Model
-from levelground.models.spec import read_model_spec
-from levelground.prediction.inputs import IMAGES, RASTERS, find_inputs
-from levelground.prediction.plan import plan_predictions
-from levelground.runs import list_runs, read_run, runs_folder
+from levelground.errors import ConfigError, DiskError, one_line
 from levelground.runtime import Runtime, open_runtime
+from levelground.serving.contract import MOST_MODELS, REFUSALS, AreasOut, MapId, MapOut, ModelOut, RasterOut
 from levelground.serving.guard import Access, Guard
-from levelground.serving.jobs import (
-    DISAGREEMENT_FILE,
-    IMAGE_FILE,
-    OPTIONS,
-    Job,
-    JobModel,
-    JobStore,
-    QueueFullError,
-    Status,
-    input_of,
-    read_summary,
-)
-from levelground.serving.tiles import DIFFERS, Colours, Scheme, TileGrid, render_tile, tile_grid
+from levelground.serving.jobs import JobStore, QueueFullError, input_of, read_summary
+from levelground.serving.page_words import page_words
+from levelground.serving.service import MapService, ServedModel, describe_model, find_models, list_rasters
+from levelground.serving.tiles import render_tile
 from levelground.wording import SOURCE, languages
 
-if TYPE_CHECKING:
-    import torch
-
-MOST_MODELS = 4
-"""Models of one job."""
-
 _FOLDER = Path(__file__).parent / "static"
-_MOST_RASTERS = 5000  # listed of a folder
 _REPORT_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-
-
-class Problem(BaseModel):
-    """Why a request was refused, in one line."""
-
-    detail: str
-
-
-class ClassOut(BaseModel):
-    """A class of a model."""
-
-    name: str
-    colour: str
-
-
-class ModelOut(BaseModel):
-    """A model that maps can be made with."""
-
-    name: str
-    arch: str
-    bands: int
-    gsd_m: float | None
-    classes: list[ClassOut]
-
-
-class RasterOut(BaseModel):
-    """A raster of the server's folder."""
-
-    name: str
-    bytes: int
-
-
-class TilesOut(BaseModel):
-    """Where the tiles of a map are."""
-
-    scheme: Scheme
-    min_zoom: int
-    max_zoom: int
-    bounds: tuple[float, float, float, float] = Field(description="Left, top, right, bottom in pixels of max_zoom")
-
-
-class MapOut(BaseModel):
-    """A map that was asked for."""
-
-    id: str
-    raster: str
-    created: str
-    models: list[str]
-    width: int
-    height: int
-    status: Status
-    progress: float = Field(ge=0, le=1)
-    seconds_left: float | None
-    error: str | None
-    layers: list[str] = Field(description="Values of `layer` that tiles are there for")
-    tiles: TilesOut | None
-
-
-class ClassAreaOut(ClassOut):
-    """Area of a class by a model."""
-
-    pixels: int
-    share: float
-    hectares: float | None
-
-
-class ModelAreasOut(BaseModel):
-    """Areas by a model."""
-
-    name: str
-    nodata_pixels: int
-    classes: list[ClassAreaOut]
-
-
-class DisagreementOut(BaseModel):
-    """How much of the area not all models call the same class."""
-
-    pixels: int
-    share: float
-    hectares: float | None
-
-
-class AreasOut(BaseModel):
-    """Areas by model and class."""
-
-    basis: Literal["plane", "ellipsoid", "none"]
-    notes: list[str]
-    disagreement: DisagreementOut
-    models: list[ModelAreasOut]
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """A model on offer: its name, where it is, and itself for planning."""
-
-    name: str
-    path: Path
-    model: Model
-    arch: str
-
-
-def find_models(paths: Sequence[Path], runtime: Runtime) -> tuple[dict[str, ServedModel], list[Path]]:
-    """Find the models on offer, and the report pages of the studies among the paths.
-
-    Args:
-        paths: Study folders, run folders, folders with config.json, or ONNX files.
-        runtime: Where models would run.
-    Returns:
-        Models by name, and pages.
-    Raises:
-        ModelError: A path holds no model.
-    """
-    found: dict[str, ServedModel] = {}
-    pages = []
-    for path in paths:
-        study = runs_folder(path).is_dir()
-        folders = [run.folder for run in list_runs(path) if run.card.outputs] if study else [path]
-        if not folders:
-            raise ModelError(f"{path}: its runs hold no models. Train one, or give a run folder or model file.")
-        for folder in folders:
-            served = _served(folder, runtime)
-            name = served.name if served.name not in found else f"{path.resolve().name}-{served.name}"
-            if name in found:
-                raise ConfigError(f"{folder}: another model is called {name} too. Give one of the two.")
-            found[name] = ServedModel(name, folder.resolve(), served.model, served.arch)
-        if study and (path / "report.html").is_file():
-            pages.append(path / "report.html")
-    return found, pages
-
-
-def _served(path: Path, runtime: Runtime) -> ServedModel:
-    """Return a model on offer; of a run only its card is read, not its weights."""
-    if (path / "run.json").exists():
-        spec = read_model_spec(read_run(path))
-        return ServedModel(_safe_name(spec.name), path, Model(spec, _not_loaded), spec.arch)
-    model = open_model(path, runtime)
-    return ServedModel(_safe_name(path.stem if path.is_file() else path.name), path, model, model.spec.arch)
-
-
-def _not_loaded(_pixels: "torch.Tensor") -> "torch.Tensor":  # pragma: no cover - planning never runs a network
-    raise AssertionError("a model for planning has no weights")
-
-
-def _safe_name(name: str) -> str:
-    """Return a name that can be a folder's and part of an address.
-
-    Example:
-        >>> _safe_name("../a b?.tif"), _safe_name("лес.tif")
-        ('a_b_.tif', 'лес.tif')
-    """
-    return re.sub(r"[^\w.\-]+", "_", Path(name).name).strip("._ ")[-100:] or "raster"
-
-
-@dataclass(frozen=True)
-class _Server:
-    """What the routes work on."""
-
-    models: Mapping[str, ServedModel]
-    pages: Sequence[Path]
-    rasters: Path | None
-    store: JobStore
-    runtime: Runtime
-
-    def raster_path(self, name: str) -> Path:
-        """Return a raster of the folder that may be read: no link, and not outside of it."""
-        if self.rasters is None:
-            raise HTTPException(404, f"{name}: this server has no folder of rasters. Upload the file.")
-        root = self.rasters.resolve()
-        try:
-            path = root / name
-            inside = "\0" not in name and path.is_file() and path.resolve() == path and path.is_relative_to(root)
-        except (OSError, ValueError):
-            inside = False
-        if not inside or path.suffix.lower() not in IMAGES | RASTERS:
-            raise HTTPException(404, f"{one_line(name)}: no such raster in the server's folder.")
-        return path
-
-    def job(self, id_: str) -> Job:
-        job = self.store.get(id_)
-        if job is None:
-            raise HTTPException(404, f"{one_line(id_)}: no such map.")
-        return job
-
-    def chosen(self, names: Sequence[str]) -> list[ServedModel]:
-        """Return the models asked for, each once."""
-        for name in names:
-            if name not in self.models:
-                raise HTTPException(404, f"{one_line(name)}: no such model. Known: {', '.join(self.models)}.")
-        return [self.models[name] for name in dict.fromkeys(names)]
-
-    def order(self, file: UploadFile | None, raster: str | None, names: Sequence[str]) -> Job:
-        """Check a raster against the models as `predict` does, and put a job into the queue."""
-        chosen = self.chosen(names)
-        with self.store.new_folder() as (id_, folder):
-            if file is not None and file.filename:
-                name = _safe_name(file.filename)
-                source = folder / "input" / name
-                source.parent.mkdir()
-                with source.open("wb") as target:
-                    shutil.copyfileobj(file.file, target, 2**20)
-            elif raster:
-                name, source = raster, self.raster_path(raster)
-            else:
-                raise HTTPException(422, "No raster: upload a file, or name one of the server's folder.")
-            try:
-                jobs, size = self._plan(source, folder, chosen)
-            except DiskError:
-                raise
-            except LevelgroundError as error:
-                raise HTTPException(422, one_line(str(error)).replace(str(source), name)) from error
-            return self.store.add(id_, name, source, jobs, size)
-
-    def _plan(
-        self, source: Path, folder: Path, chosen: Sequence[ServedModel]
-    ) -> tuple[list[JobModel], tuple[int, int]]:
-        models, size = [], (0, 0)
-        for one in chosen:
-            inputs = find_inputs([str(source)], folder / "maps" / one.name, OPTIONS)
-            (plan,) = plan_predictions(one.model, inputs, OPTIONS, self.runtime)
-            size = plan.info.height, plan.info.width
-            models.append(JobModel(one.name, str(one.path), len(plan.rows.starts)))
-        return models, size
-
-    def map_out(self, job: Job) -> MapOut:
-        """Describe a job for clients."""
-        folder, progress = self.store.path(job.id), self.store.progress(job.id)
-        image = folder / IMAGE_FILE
-        grid = _grid(image) if image.exists() else None
-        done = progress.status == "done"
-        layers = [] if grid is None else ["image"]
-        layers += [one.name for one in job.models] + ["disagreement"] if done and layers else []
-        return MapOut(
-            id=job.id,
-            raster=job.raster,
-            created=job.created,
-            models=[one.name for one in job.models],
-            width=job.width,
-            height=job.height,
-            status=progress.status,
-            progress=progress.share,
-            seconds_left=progress.seconds_left,
-            error=progress.error,
-            layers=layers,
-            tiles=None if grid is None else TilesOut(**vars(grid)),
-        )
-
-    def layer(self, job: Job, name: str) -> tuple[Path, Colours | None]:
-        """Return the raster of a layer, and the colours of its values."""
-        folder = self.store.path(job.id)
-        if name == "image":
-            path, colours = folder / IMAGE_FILE, None
-        elif name == "disagreement":
-            path, colours = folder / DISAGREEMENT_FILE, {1: (*DIFFERS, 255)}
-        else:
-            model = next((one for one in job.models if one.name == name), None)
-            if model is None:
-                raise HTTPException(404, f"{one_line(name)}: no such layer.")
-            path, colours = input_of(folder, job, model).outputs.classes, _colours(self._legend(name))
-        if not path.exists():
-            raise HTTPException(404, f"{one_line(name)}: is not there yet.")
-        return path, colours
-
-    def _legend(self, name: str) -> Legend:
-        if name not in self.models:
-            raise HTTPException(404, f"{one_line(name)}: its model is no longer offered.")
-        return self.models[name].model.spec.legend
-
-
-@functools.lru_cache(maxsize=256)
-def _grid(path: Path) -> TileGrid:
-    return tile_grid(path)
-
-
-def _colours(legend: Legend) -> dict[int, tuple[int, int, int, int]]:
-    shown = {}
-    for entry in legend.classes:
-        red, green, blue = map(int, entry.colour)
-        shown[entry.index] = (red, green, blue, 255)
-    return shown
-
-
-_REFUSALS: dict[int | str, dict[str, object]] = {
-    400: {"model": Problem, "description": "The request cannot be read"},
-    401: {"model": Problem, "description": "A token is needed"},
-    403: {"model": Problem, "description": "Asked by another site"},
-    404: {"model": Problem, "description": "No such thing"},
-    413: {"model": Problem, "description": "The body is too large"},
-    422: {"model": Problem, "description": "A value is wrong, or the raster does not fit a model"},
-    429: {"model": Problem, "description": "The queue is full"},
-    507: {"model": Problem, "description": "The disk is full"},
-}
-
-MapId = Annotated[str, PathParameter(pattern="^[0-9a-f]{16}$")]
 
 
 def create_app(
@@ -369,12 +50,12 @@ def create_app(
         runtime: Where models would run, for planning.
         access: Who may ask.
     """
-    server = _Server(models, pages, rasters, store, runtime)
+    server = MapService(models, pages, rasters, store, runtime)
     app = FastAPI(
         title="levelground",
         version=__version__,
         description="Maps of rasters by one to four models, and where they differ.",
-        responses={code: answer for code, answer in _REFUSALS.items() if code in (400, 401, 403, 413, 422)},
+        responses={code: answer for code, answer in REFUSALS.items() if code in (400, 401, 403, 413, 422)},
         docs_url=None,
         redoc_url=None,
     )
@@ -382,29 +63,35 @@ def create_app(
     app.add_exception_handler(AnyHTTPException, _refuse)
     app.add_exception_handler(QueueFullError, _refuse_full)
     app.add_exception_handler(DiskError, _refuse_disk)
-    _add_api(app, server)
+    _add_offers(app, server)
+    _add_maps(app, server)
+    _add_results(app, server)
     _add_page(app, server)
     app.add_middleware(Guard, access=access)
     return app
 
 
-def _add_api(app: FastAPI, server: _Server) -> None:
-    """Add the routes of the API."""
-    gone, order = _answers(404), _answers(404, 429, 507)
+def _add_offers(app: FastAPI, server: MapService) -> None:
+    """Add the routes to what there is to choose from."""
 
     @app.get("/v1/models", summary="Models on offer")
     def models() -> list[ModelOut]:
-        return [_model_out(one) for one in server.models.values()]
+        return [describe_model(one) for one in server.models.values()]
 
     @app.get("/v1/rasters", summary="Rasters of the server's folder")
     def rasters() -> list[RasterOut]:
-        return _list_rasters(server.rasters)
+        return list_rasters(server.rasters)
+
+
+def _add_maps(app: FastAPI, server: MapService) -> None:
+    """Add the routes that make, show and remove maps."""
+    gone, refused = _answers(404), _answers(404, 429, 507)
 
     @app.get("/v1/maps", summary="Maps, the latest first")
     def maps() -> list[MapOut]:
         return [server.map_out(job) for job in server.store]
 
-    @app.post("/v1/maps", status_code=202, responses=order, summary="Ask for a map")
+    @app.post("/v1/maps", status_code=202, responses=refused, summary="Ask for a map")
     def create_map(
         response: Response,
         models: Annotated[
@@ -413,7 +100,7 @@ def _add_api(app: FastAPI, server: _Server) -> None:
         raster: Annotated[str | None, Form(description="Name of a raster of the server's folder")] = None,
         file: Annotated[UploadFile | None, BeforeValidator(_no_text), File(description="A raster to upload")] = None,
     ) -> MapOut:
-        job = server.order(file, raster, models)
+        job = server.create(file, raster, models)
         response.headers["Location"] = f"/v1/maps/{job.id}"
         return server.map_out(job)
 
@@ -424,6 +111,11 @@ def _add_api(app: FastAPI, server: _Server) -> None:
     @app.delete("/v1/maps/{id}", status_code=204, responses=gone, summary="Remove a map and its files")
     def delete_map(id: MapId) -> None:  # noqa: A002
         server.store.remove(server.job(id).id)
+
+
+def _add_results(app: FastAPI, server: MapService) -> None:
+    """Add the routes to tiles, areas and files."""
+    gone = _answers(404)
 
     @app.get("/v1/maps/{id}/areas", responses=gone, summary="Areas by model and class")
     def areas(id: MapId) -> AreasOut:  # noqa: A002
@@ -469,10 +161,8 @@ def _add_api(app: FastAPI, server: _Server) -> None:
         return FileResponse(path, media_type="application/octet-stream", filename=f"{model}-{path.name}")
 
 
-def _add_page(app: FastAPI, server: _Server) -> None:
+def _add_page(app: FastAPI, server: MapService) -> None:
     """Add the page, its files, and the reports of the studies."""
-    from levelground.serving.page_words import page_words
-
     template = jinja2.Environment(autoescape=True).from_string((_FOLDER / "page.html.j2").read_text(encoding="utf-8"))
     app.mount("/static", StaticFiles(directory=_FOLDER), name="static")
 
@@ -505,29 +195,7 @@ def _preferred(accept: str | None) -> str:
 
 
 def _answers(*codes: int) -> dict[int | str, dict[str, object]]:
-    return {code: _REFUSALS[code] for code in codes}
-
-
-def _model_out(one: ServedModel) -> ModelOut:
-    spec = one.model.spec
-    classes = [
-        ClassOut(name=spec.legend.names[index], colour=f"#{hex_colour(spec.legend.classes[index].colour)}")
-        for index in spec.outputs
-    ]
-    return ModelOut(name=one.name, arch=one.arch, bands=spec.bands, gsd_m=spec.gsd_m, classes=classes)
-
-
-def _list_rasters(folder: Path | None) -> list[RasterOut]:
-    """List the rasters of a folder and its subfolders; links are not followed."""
-    found: list[RasterOut] = []
-    for path in sorted(folder.rglob("*")) if folder is not None and folder.is_dir() else ():
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)  # type: ignore[arg-type]
-        if hidden or path.is_symlink() or path.suffix.lower() not in IMAGES | RASTERS or not path.is_file():
-            continue
-        found.append(RasterOut(name=path.relative_to(folder).as_posix(), bytes=path.stat().st_size))  # type: ignore[arg-type]
-        if len(found) == _MOST_RASTERS:
-            break
-    return found
+    return {code: REFUSALS[code] for code in codes}
 
 
 async def _refuse_request(_request: Request, error: Exception) -> Response:

@@ -17,10 +17,10 @@ from urllib.parse import parse_qs, urlsplit
 from fastapi import HTTPException
 from starlette.responses import JSONResponse
 
-Scope = MutableMapping[str, Any]
+AsgiScope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 COOKIE = "levelground_token"
 
@@ -75,7 +75,7 @@ class Guard:
         """Guard ``app``."""
         self._app, self._access = app, access
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -89,7 +89,7 @@ class Guard:
             return
         await self._app(scope, self._bounded(receive), self._with_headers(scope, send))
 
-    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+    def _refusal(self, scope: AsgiScope, headers: dict[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
         name = urlsplit(f"//{host}").hostname or ""
         if self._access.local and not is_loopback(name):
@@ -104,7 +104,7 @@ class Guard:
             return 413, self._too_large()
         return None
 
-    def _has_token(self, scope: Scope, headers: dict[str, str]) -> bool:
+    def _has_token(self, scope: AsgiScope, headers: dict[str, str]) -> bool:
         if self._access.token is None:
             return True
         asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
@@ -136,7 +136,7 @@ class Guard:
 
         return bounded
 
-    def _with_headers(self, scope: Scope, send: Send) -> Send:
+    def _with_headers(self, scope: AsgiScope, send: Send) -> Send:
         """Add security headers to every answer, and after a token in the address a cookie for the page's requests."""
         own = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
         asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token")
