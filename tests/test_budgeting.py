@@ -15,7 +15,7 @@ from levelground.recipe_files import load_recipe
 from levelground.runs import list_runs
 from levelground.training import prepare_run as budgeting
 from levelground.training.batches import Batch
-from levelground.training.prepare_run import estimate_times, fix_steps, make_job, sanity_check
+from levelground.training.prepare_run import estimate_times, fix_budget, make_job, sanity_check
 from levelground.training.run_spec import RunSpec, TrainingJob, fit_recipe
 from levelground.training.step import Stepper
 
@@ -37,7 +37,7 @@ def job(dataset: Dataset, tmp_path: Path) -> TrainingJob:
 )
 def test_steps_of_a_budget(job: TrainingJob, budget: Budget, expected: int) -> None:
     """Steps as they are, epochs by what an epoch sees, at least one step."""
-    planned = fix_steps(job, budget)
+    planned = fix_budget(job, budget)
     assert (planned.steps, planned.validations) == (expected, RECIPE.validations)
 
 
@@ -60,7 +60,7 @@ def test_a_budget_of_time_has_no_number_of_steps(
     """Its validations take a quarter of it at most."""
     monkeypatch.setattr(budgeting, "estimate_times", lambda _job: (0.5, validation_s))
     asked = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, validations=validations))
-    planned = fix_steps(asked, Budget(minutes=minutes))
+    planned = fix_budget(asked, Budget(minutes=minutes))
     assert (planned.steps, planned.total_s, planned.validations) == (None, 60 * minutes, expected)
 
 

@@ -31,7 +31,6 @@ def test_the_card_names_all_that_decides(dataset: Dataset, finished: Run) -> Non
         "arch": "linknet",
         "encoder_weights": "none",
         "seed": 0,
-        "budget": BudgetRecord(asked="6 steps", steps=6, validations=3),
         "steps_per_epoch": 4,
         "outputs": (0, 2, 3),
         "tile": 32,
@@ -50,6 +49,10 @@ def test_the_card_names_all_that_decides(dataset: Dataset, finished: Run) -> Non
     }
     assert {key: getattr(card, key) for key in expected} == expected
     assert card.recipe == RecipeRecord.of(RECIPE)
+    assert card.budget is not None
+    assert (card.budget.validation_s or 0) > 0
+    budget = dataclasses.replace(card.budget, validation_s=None)
+    assert budget == BudgetRecord(asked="6 steps", steps=6, validations=3)
     assert card.parameters.total == card.parameters.trainable
     assert (card.parameters.total or 0) > 300_000
     assert set(card.versions) >= {"levelground", "torch", "timm"}

@@ -56,6 +56,7 @@ OTHER_VALUES = {
     "select_groups": 5,
     "average": 0.25,
     "validations": 2,
+    "validation_share": 0.5,
     "sanity_check": True,
 }
 """For every field that decides something, a value other than that of the tests' recipe."""

@@ -2,25 +2,38 @@
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
-from builders.training import RUNTIME, small_spec
+from builders.training import RECIPE, RUNTIME, small_spec, train
 
 from levelground.config import Recipe
 from levelground.datasets.dataset import Dataset
 from levelground.datasets.splits import Split
 from levelground.errors import ModelError
 from levelground.models.loading import load_model
+from levelground.recipe_files import BudgetRecord
 from levelground.runs import Run
+from levelground.training import validation
 from levelground.training.prepare_run import make_job
-from levelground.training.validation import choose_rule, validate
+from levelground.training.run_spec import TrainingJob
+from levelground.training.validation import (
+    choose_rule,
+    choose_sample,
+    describe_sample,
+    open_windows,
+    shown_pixels,
+    validate,
+)
 
 
 def test_validation_is_the_counts_score(dataset: Dataset, undisturbed: Run) -> None:
     """Cross-entropy per counted pixel, and the metrics of the summed counts."""
     job = make_job(small_spec(dataset), dataset, undisturbed.folder, RUNTIME, undisturbed)
-    scored = validate(job, load_model(undisturbed), ["a/1", "a/2"])
-    assert scored.counts.scenes.tolist() == ["a/1", "a/2"]
+    scored = validate(job, load_model(undisturbed))
+    assert scored.counts.scenes.tolist() == ["b/1"]
     assert scored.smp_dice is None
     line = scored.line(dataset.legend.counted)
     assert line["val_loss"] == pytest.approx(scored.counts.loss_sum.sum() / scored.counts.loss_pixels.sum())
@@ -81,3 +94,109 @@ def _without_water(dataset: Dataset) -> Dataset:
         for scene in dataset.scenes
     ]
     return dataclasses.replace(dataset, scenes=tuple(scenes))
+
+
+def job_of(dataset: Dataset, folder: Path, *, arch: str = "linknet", seed: int = 0, **fields: object) -> TrainingJob:
+    """A job of six steps on crops of 16 px."""
+    recipe = dataclasses.replace(RECIPE, tile=32, halo=4, **fields)  # type: ignore[arg-type]
+    return make_job(small_spec(dataset, arch=arch, seed=seed, recipe=recipe), dataset, folder, RUNTIME, None)
+
+
+@pytest.fixture
+def wide(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """Three validation scenes of 14 windows, of which a sample may take five."""
+    monkeypatch.setattr(validation, "FEWEST_WINDOWS", 5)
+    return dataclasses.replace(dataset, split=Split(("a/1", "b/2"), ("a/2", "b/1", "c/1"), ("c/2",), "random", seed=0))
+
+
+def test_the_sample_is_the_same_for_every_run(wide: Dataset, tmp_path: Path) -> None:
+    """Scenes take turns; neither architecture, seed nor folder decides, but the budget does."""
+    job = job_of(wide, tmp_path / "a")
+    assert job.sample is not None
+    assert {name: len(corners) for name, corners in job.sample.items()}.keys() == {"a/2", "b/1", "c/1"}
+    assert sum(map(len, job.sample.values())) == 5
+    assert max(map(len, job.sample.values())) <= 2
+    assert job_of(wide, tmp_path / "b", arch="unet", seed=3).sample == job.sample
+    timed = [choose_sample(dataclasses.replace(job, steps=None, total_s=s)) for s in (1e-3, 1e-3, 0.06, 1e9)]
+    assert timed[0] == timed[1] == job.sample
+    assert timed[2] is not None
+    assert sum(map(len, timed[2].values())) > 5
+    assert timed[3] is None
+    assert job_of(wide, tmp_path / "c", validation_share=1.0).sample is None
+
+
+def test_windows_lie_apart_inside_their_scene(wide: Dataset, tmp_path: Path) -> None:
+    """They are pixels and labels of the scene, one tile below the other."""
+    sample = job_of(wide, tmp_path).sample
+    assert sample is not None
+    for name, corners in sample.items():
+        scene, opened = wide.open(name), open_windows(wide, name, corners, 32)
+        assert scene.labels is not None
+        assert opened.labels is not None
+        seen = np.zeros(scene.labels.shape, int)
+        for at, (row, col) in enumerate(corners):
+            np.testing.assert_array_equal(
+                opened.pixels[32 * at : 32 * at + 32], scene.pixels[row : row + 32, col : col + 32]
+            )
+            np.testing.assert_array_equal(
+                opened.labels[32 * at : 32 * at + 32], scene.labels[row : row + 32, col : col + 32]
+            )
+            seen[row : row + 32, col : col + 32] += 1
+        assert seen.sum() == len(corners) * 32 * 32
+        assert seen.max() == 1
+
+
+def test_small_and_whole_scenes_are_opened_whole(wide: Dataset, tmp_path: Path) -> None:
+    """Where a scene is smaller than a tile, and in recipes of whole scenes, of which some are left out."""
+    assert open_windows(wide, "a/1", ((0, 0),), 64).pixels.shape == wide.open("a/1").pixels.shape
+    job = job_of(wide, tmp_path, batch=1, validation_share=0.01)
+    whole = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, tile=0, halo=0))
+    sample = choose_sample(whole)
+    assert sample is not None
+    assert list(sample.values()) == [((0, 0),)]
+
+
+def test_a_sample_is_scored_and_stands_on_the_card(wide: Dataset, tmp_path: Path) -> None:
+    """Counts are those of the windows alone; the class rule looks at them; a run that goes on takes them again."""
+    asked = small_spec(wide)
+    run = train(asked, wide, tmp_path)
+    assert run.card.budget is not None
+    record = run.card.budget.validation_sample
+    assert record is not None
+    assert (record.windows, record.scenes, record.megapixels) == (5, 3, 5 * 32 * 32 / 1e6)
+    job = make_job(asked, wide, run.folder, RUNTIME, run)
+    assert describe_sample(job) == record
+    assert job.sample is not None
+    scored = validate(job, load_model(run))
+    assert scored.counts.scenes.tolist() == ["a/2", "b/1", "c/1"]
+    shown = shown_pixels(wide, job.sample, 32)
+    assert scored.counts.counts.sum(axis=(0, 2)).tolist() == shown.tolist()
+    assert 0 < shown.sum() < 5 * 32 * 32 + 1
+    whole = dataclasses.replace(
+        run, card=dataclasses.replace(run.card, budget=BudgetRecord(asked="6 steps", steps=6, validations=3))
+    )
+    assert make_job(asked, wide, run.folder, RUNTIME, whole).sample is None
+
+
+def test_a_class_that_the_sample_lacks_is_missing(wide: Dataset) -> None:
+    """Though the scenes hold it."""
+    recipe = dataclasses.replace(Recipe(), tile=4)
+    sample = dict.fromkeys(wide.ids("val"), ((20, 20),))
+    rule, reason = choose_rule(wide, recipe, sample)
+    assert rule == "last"
+    assert reason is not None
+    assert reason.startswith("validation lacks ")
+    assert choose_rule(wide, recipe) == ("val_miou", None)
+
+
+def test_the_price_is_said(wide: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """How often, on what, and how long; nothing where whole scenes take no time."""
+    job_of(wide, tmp_path / "a")
+    said = " ".join(capsys.readouterr().err.split())
+    text = (
+        r"a: validations: 3, about \d+\.\d s each, on 5 windows of 3 scenes "
+        r"\(0\.00512 of 0\.01384 megapixels\), the same"
+    )
+    assert re.search(text, said)
+    job_of(wide, tmp_path / "b", validation_share=1.0)
+    assert "validations" not in capsys.readouterr().err

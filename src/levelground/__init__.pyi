@@ -259,6 +259,7 @@ def demo(
     select_groups: int = 3,
     average: float = 0.0,
     validations: int = 3,
+    validation_share: float = 0.25,
     sanity_check: bool = False,
     steps: int | None = None,
     epochs: float | None = None,
@@ -332,6 +333,9 @@ def demo(
             steps.
         validations (int): How often the validation scenes are scored, evenly over the
             steps; 0 does it at the end of every epoch.
+        validation_share (float): Largest work of all validations as a share of the
+            training's: where the validation scenes hold more, a sample of their windows is
+            scored, the same for every model. 1 scores them whole.
         sanity_check (bool): Train one epoch on two scenes first, thrown away, to fail
             early.
         steps (int | None): Optimiser steps of each run.
@@ -769,6 +773,7 @@ def study(
     select_groups: int = 3,
     average: float = 0.0,
     validations: int = 5,
+    validation_share: float = 0.25,
     sanity_check: bool = False,
     steps: int | None = None,
     epochs: float | None = None,
@@ -913,6 +918,9 @@ def study(
             steps.
         validations (int): How often the validation scenes are scored, evenly over the
             steps; 0 does it at the end of every epoch.
+        validation_share (float): Largest work of all validations as a share of the
+            training's: where the validation scenes hold more, a sample of their windows is
+            scored, the same for every model. 1 scores them whole.
         sanity_check (bool): Train one epoch on two scenes first, thrown away, to fail
             early.
         steps (int | None): Optimiser steps of each run.
@@ -974,6 +982,7 @@ def train(
     select_groups: int = 3,
     average: float = 0.0,
     validations: int = 5,
+    validation_share: float = 0.25,
     sanity_check: bool = False,
     steps: int | None = None,
     epochs: float | None = None,
@@ -1054,6 +1063,9 @@ def train(
             steps.
         validations (int): How often the validation scenes are scored, evenly over the
             steps; 0 does it at the end of every epoch.
+        validation_share (float): Largest work of all validations as a share of the
+            training's: where the validation scenes hold more, a sample of their windows is
+            scored, the same for every model. 1 scores them whole.
         sanity_check (bool): Train one epoch on two scenes first, thrown away, to fail
             early.
         steps (int | None): Optimiser steps of each run.

@@ -82,6 +82,9 @@ class Recipe:
     the weights of single steps."""
     validations: Annotated[int, Field(ge=0, le=10_000)] = 5
     """How often the validation scenes are scored, evenly over the steps; 0 does it at the end of every epoch."""
+    validation_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Largest work of all validations as a share of the training's: where the validation scenes hold more, a sample of
+    their windows is scored, the same for every model. 1 scores them whole."""
     sanity_check: bool = False
     """Train one epoch on two scenes first, thrown away, to fail early."""
 

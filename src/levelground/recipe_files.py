@@ -126,6 +126,20 @@ class RecipeRecord(Recipe, OpenRecord):
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class ValidationSampleRecord(OpenRecord):
+    """Sample of the windows of validation scenes."""
+
+    windows: StrictInt
+    scenes: StrictInt
+    """Number of scenes that have a window in it."""
+    megapixels: StrictFloat
+    of_megapixels: StrictFloat
+    """Size of all validation scenes."""
+    sha256: StrictStr
+    """Hash of the windows' scenes and corners."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
 class BudgetRecord(OpenRecord):
     """Budget of a run, as it was asked for and in steps."""
 
@@ -136,4 +150,6 @@ class BudgetRecord(OpenRecord):
     validations: Annotated[StrictInt, Field(ge=0)] | None = None
     """How often validation scenes are scored, evenly over the run; 0 does it at the end of every epoch."""
     validation_s: StrictFloat | None = None
-    """Estimated time of a validation, seconds; under a budget of time."""
+    """Estimated time of a validation, seconds."""
+    validation_sample: ValidationSampleRecord | None = None
+    """The sample of windows that validations score; ``None`` where they score whole scenes."""

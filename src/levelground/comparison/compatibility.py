@@ -134,6 +134,10 @@ def protocol_of(item: Evaluated) -> dict[str, JsonValue]:
     fields: dict[str, JsonValue] = {f"recipe.{key}": value for key, value in recipe.items() if key not in _OF_THE_MODEL}
     fields["budget"] = describe_budget(card.budget, card.steps_done)
     started = card.initial_weights
+    if card.budget is not None and card.budget.validation_sample is not None:
+        one = card.budget.validation_sample
+        size = f"{one.megapixels:.3g} of {one.of_megapixels:.4g} megapixels"
+        fields["validation"] = f"{one.windows} windows of {one.scenes} scenes ({size}, {one.sha256[:8]})"
     fields["weights"] = (card.encoder_weights or UNKNOWN) if started is None else started.describe()
     fields["training scenes"] = training_scenes(card)
     elsewhere = card.transferred_from

@@ -23,6 +23,7 @@ from torch import nn
 from levelground.console import Bar
 from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.errors import ModelError, SceneError, SplitError
+from levelground.imagery.cache import CachedScene
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.inference.sliding_window import Block, sliding_window_inference
 from levelground.metrics.counts import (
@@ -100,6 +101,8 @@ class ScoringOptions:
     """Called with each scene's id and prediction, by another thread."""
     progress: Bar | None = None
     """A progress bar over scenes."""
+    open: Callable[[str], CachedScene] | None = None
+    """Opens a scene by its id, or the part of it that is scored; ``None`` opens whole scenes of the data set."""
 
 
 def score_scenes(
@@ -128,7 +131,7 @@ def score_scenes(
     """
     if not ids:
         raise SplitError("no scenes to score. Prepare the data with a split that has some.")
-    predict = partial(_predict_scene, model, dataset, geometry, runtime, smp_dice=options.smp_dice)
+    predict = partial(_predict_scene, model, dataset, geometry, runtime, options)
     count = partial(_count_prediction, dataset, options)
     with _evaluating(model):
         threads = 1 if runtime.device.type == "cpu" else min(8, os.cpu_count() or 1)
@@ -138,10 +141,10 @@ def score_scenes(
 
 
 def _predict_scene(
-    model: Model, dataset: Dataset, geometry: TileGeometry, runtime: "Runtime", name: str, *, smp_dice: bool
+    model: Model, dataset: Dataset, geometry: TileGeometry, runtime: "Runtime", options: ScoringOptions, name: str
 ) -> "Predicted":
     """Predict a scene, and return the prediction beside the scene's labels."""
-    scene = dataset.open(name)
+    scene = (options.open or dataset.open)(name)
     if scene.labels is None:
         raise SceneError(f"{name}: has no labels to score against. Leave it out of the split.")
     found = postprocess_scene(
@@ -150,7 +153,7 @@ def _predict_scene(
         outputs=model.spec.outputs,
         counted=dataset.legend.counted,
         device=runtime.device,
-        smp_dice=smp_dice,
+        smp_dice=options.smp_dice,
     )
     if not math.isfinite(found.loss_sum):
         raise ModelError(

@@ -38,10 +38,7 @@ from levelground.training.run_spec import (
     read_run_spec,
 )
 from levelground.training.sampling import make_sampler, process_slots, steps_per_epoch
-from levelground.training.validation import choose_rule, validate
-
-VALIDATION_SHARE = 0.25
-"""Largest share of ``--minutes`` that goes into validation; there are fewer rounds where they would take more."""
+from levelground.training.validation import STEP_COST, choose_rule, choose_sample, describe_sample, validate
 
 
 def train_run(
@@ -168,7 +165,7 @@ def make_job(
         return _as_begun(job, run, spec.budget)
     if spec.recipe.sanity_check:
         sanity_check(job)
-    return fix_steps(job, spec.budget)
+    return fix_budget(job, spec.budget)
 
 
 def _as_begun(job: TrainingJob, run: Run, budget: Budget) -> TrainingJob:
@@ -177,47 +174,77 @@ def _as_begun(job: TrainingJob, run: Run, budget: Budget) -> TrainingJob:
     assert fixed is not None
     assert fixed.validations is not None
     total_s = 0.0 if fixed.steps is not None else 60 * (budget.minutes or 0.0)
-    validation_s = fixed.validation_s or 0.0
-    return dataclasses.replace(
-        job, steps=fixed.steps, total_s=total_s, validations=fixed.validations, validation_s=validation_s
-    )
+    job = dataclasses.replace(job, steps=fixed.steps, total_s=total_s, validation_s=fixed.validation_s or 0.0)
+    sample = choose_sample(job) if fixed.validation_sample is not None else None
+    return dataclasses.replace(job, validations=fixed.validations, sample=sample)
 
 
-def fix_steps(job: TrainingJob, budget: Budget) -> TrainingJob:
-    """Fix the number of steps, or the time, and the number of validations that a budget of time can afford."""
+def fix_budget(job: TrainingJob, budget: Budget) -> TrainingJob:
+    """Fix the number of steps, or the time, and what a validation scores; say what validations will take."""
     recipe = job.recipe
-    if budget.steps is not None:
-        return dataclasses.replace(job, steps=budget.steps)
-    if budget.minutes is None:
-        steps = round((budget.epochs or recipe.default_epochs) * job.steps_per_epoch)
-        return dataclasses.replace(job, steps=max(1, steps))
-    total_s, (step_s, validation_s) = 60 * budget.minutes, estimate_times(job)
-    rounds = min(recipe.validations, max(1, int(VALIDATION_SHARE * total_s / max(validation_s, 1e-9))))
-    often = f"{rounds} validations" if rounds else "a validation an epoch"
-    say(f"{job.folder.name}: {budget.minutes:g} minutes, {often} at about {validation_s:.1f} s among them.")
-    return dataclasses.replace(
-        job, steps=None, total_s=total_s, validations=rounds, step_s=step_s, validation_s=validation_s
-    )
+    if budget.minutes is not None:
+        job = dataclasses.replace(job, steps=None, total_s=60 * budget.minutes)
+    else:
+        epochs = budget.epochs or recipe.default_epochs
+        job = dataclasses.replace(job, steps=budget.steps or max(1, round(epochs * job.steps_per_epoch)))
+    job = dataclasses.replace(job, sample=choose_sample(job))
+    step_s, validation_s = estimate_times(job)
+    rounds = recipe.validations
+    if job.steps is None:
+        affordable = int(recipe.validation_share * job.total_s / max(validation_s, 1e-9))
+        rounds = min(rounds, max(1, affordable))
+    job = dataclasses.replace(job, validations=rounds, step_s=step_s, validation_s=validation_s)
+    _say_price(job)
+    return job
 
 
-STEP_COST = 3
-"""Time of a training step in forward passes over as many pixels."""
+def _say_price(job: TrainingJob) -> None:
+    """Say how often validation scenes are scored, on how much of them, and what that takes."""
+    sample, often = describe_sample(job), job.validations or "one an epoch"
+    if sample is None and job.validation_s < WORTH_SAYING_S:
+        return
+    size = "whole scenes"
+    if sample is not None:
+        share = f"{sample.megapixels:.3g} of {sample.of_megapixels:.4g} megapixels"
+        size = f"{sample.windows} windows of {sample.scenes} scenes ({share}), the same for every run"
+    say(f"{job.folder.name}: validations: {often}, about {job.validation_s:.1f} s each, on {size}.")
+
+
+WORTH_SAYING_S = 1.0
+"""Validations that take less are not spoken of."""
+
+PRICED_WINDOWS = 4
+"""Windows by which the time of a validation is estimated."""
 
 
 def estimate_times(job: TrainingJob) -> tuple[float, float]:
-    """Estimate the times of a training step and of a validation by the smallest validation scene.
+    """Estimate the times of a training step and of a validation by some windows of a validation scene.
 
     Returns:
-        Seconds of a step, and of a validation of all validation scenes.
+        Seconds of a step, and of a validation.
     """
-    areas = {i: job.dataset.scene(i).height * job.dataset.scene(i).width for i in job.dataset.ids("val")}
+    recipe, dataset = job.recipe, job.dataset
+    areas = {i: dataset.scene(i).height * dataset.scene(i).width for i in dataset.ids("val")}
     smallest = min(areas, key=areas.__getitem__)
+    whole = min(dataset.scene(smallest).height, dataset.scene(smallest).width) < recipe.tile or not recipe.tile
+    windows = 1 if whole else PRICED_WINDOWS
+    pixels = areas[smallest] if whole else windows * recipe.tile**2
     model = job.model.with_forward(job.runtime.place(job.model.network))
-    started = time.perf_counter()
-    validate(job, model, [smallest])
-    per_pixel = (time.perf_counter() - started) / areas[smallest]
-    pixels = sum(map(math.prod, job.source.sampler.sizes)) / job.steps_per_epoch
-    return STEP_COST * per_pixel * pixels, per_pixel * sum(areas.values())
+    times: list[float] = []
+    while len(times) < 2 and sum(times) < LONG_PROBE_S:  # the first one chooses kernels and makes buffers
+        started = time.perf_counter()
+        validate(job, model, {smallest: ((0, 0),) * windows})
+        times.append(time.perf_counter() - started)
+    per_pixel = times[-1] / pixels
+    sample = describe_sample(job)
+    overlap = (recipe.tile / (recipe.tile - 2 * recipe.halo)) ** 2 if recipe.tile else 1.0
+    validated = sample.megapixels * 1e6 if sample else overlap * sum(areas.values())
+    step_pixels = sum(map(math.prod, job.source.sampler.sizes)) / job.steps_per_epoch
+    return STEP_COST * per_pixel * step_pixels, per_pixel * validated
+
+
+LONG_PROBE_S = 5.0
+"""Timing ends once it has taken so long, as with whole scenes on a CPU."""
 
 
 def sanity_check(job: TrainingJob) -> None:
@@ -241,7 +268,7 @@ def _copy(job: TrainingJob) -> TrainingJob:
 
 def new_card(job: TrainingJob, spec: RunSpec) -> RunCard:
     """Make the card of a run that is about to start."""
-    rule, reason = choose_rule(job.dataset, spec.recipe)
+    rule, reason = choose_rule(job.dataset, spec.recipe, job.sample)
     dataset, model, size = job.dataset, job.model.spec, measure_size(job.model, side=spec.recipe.tile or 512)
     return RunCard(
         name=job.folder.name,
@@ -257,6 +284,7 @@ def new_card(job: TrainingJob, spec: RunSpec) -> RunCard:
             steps=job.steps,
             validations=job.validations,
             validation_s=job.validation_s or None,
+            validation_sample=describe_sample(job),
         ),
         steps_per_epoch=job.steps_per_epoch,
         outputs=model.outputs,

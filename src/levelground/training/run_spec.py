@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from levelground.training.sampling import process_slots
 from levelground.training.schedule import Course, TimeBudget, Times
 from levelground.training.step import Stepper
 
-LATER_FIELDS = ("select_groups", "average")
+LATER_FIELDS = ("select_groups", "average", "validation_share")
 """Fields of a recipe that 0.1.0 did not have."""
 
 
@@ -167,6 +168,10 @@ def read_run_spec(run: Run) -> RunSpec:
     return RunSpec(run.arch, run.seed, recipe, budget, twin=run.card.twin, init=started_from(run))
 
 
+Corners = tuple[tuple[int, int], ...]
+"""First row and column of windows of a scene; each is as large as a tile, or as a scene that is smaller."""
+
+
 @dataclass(frozen=True)
 class TrainingJob:
     """Run that is ready to start: network, batches, number of steps, and where to compute."""
@@ -193,6 +198,8 @@ class TrainingJob:
     """Estimated time of a step, seconds; 0 where it is not known."""
     validation_s: float = 0.0
     """Estimated time of a validation, seconds; 0 where it is not known."""
+    sample: Mapping[str, Corners] | None = None
+    """Windows of the validation scenes that are scored; ``None`` takes the whole scenes."""
     started: float = 0.0
     """When its preparation began, by :func:`time.monotonic`."""
     started_from: InitialWeightsRecord | None = None

@@ -1,20 +1,25 @@
 """Validation during training: the scores that a history keeps and that choose the weights."""
 
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from levelground.config import Recipe, Selection
-from levelground.datasets.dataset import Dataset
+from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.evaluation.score_scenes import ScenePrediction, ScoringOptions, score_scenes
+from levelground.imagery.cache import CachedScene
 from levelground.metrics.counts import SceneCounts
 from levelground.metrics.named import validation_scores
 from levelground.models.model import Model
+from levelground.recipe_files import ValidationSampleRecord
+from levelground.records import sha256_json
 from levelground.tile_geometry import TileGeometry
-from levelground.training.run_spec import TrainingJob
+from levelground.training.run_spec import Corners, TrainingJob
+from levelground.training.sampling import generator
 
 SHOWN_SHARE = 1e-3
 """Share of a class among the labelled pixels of validation from which its score says something; with fewer it lacks."""
@@ -41,17 +46,18 @@ class Validation:
         return line if self.smp_dice is None else line | {"val_dice_loss": self.smp_dice}
 
 
-def validate(job: TrainingJob, model: Model, ids: Sequence[str] | None = None) -> Validation:
-    """Score validation scenes with the weights as they are.
+def validate(job: TrainingJob, model: Model, sample: Mapping[str, Corners] | None = None) -> Validation:
+    """Score the validation scenes, or the job's sample of them, with the weights as they are.
 
     Args:
         job: Gives data, geometry and runtime.
         model: The model, on the device.
-        ids: Scenes; ``None`` takes the validation split.
+        sample: Windows to score in place of the job's.
     Returns:
         Counts by scene, and the Dice loss where the recipe trains by it.
     """
-    smp_dice = job.recipe.loss == "smp-dice"
+    smp_dice, recipe = job.recipe.loss == "smp-dice", job.recipe
+    sample = job.sample if sample is None else sample
     losses: dict[str, float] = {}
 
     def keep(scene: str, found: ScenePrediction) -> None:
@@ -60,15 +66,135 @@ def validate(job: TrainingJob, model: Model, ids: Sequence[str] | None = None) -
     counts = score_scenes(
         model,
         job.dataset,
-        job.dataset.ids("val") if ids is None else ids,
-        TileGeometry(job.recipe.tile, job.recipe.halo, job.recipe.batch),
+        job.dataset.ids("val") if sample is None else tuple(sample),
+        TileGeometry(recipe.tile, recipe.halo if sample is None else 0, recipe.batch),
         job.runtime,
-        ScoringOptions(smp_dice=smp_dice, keep=keep if smp_dice else None),
+        ScoringOptions(
+            smp_dice=smp_dice,
+            keep=keep if smp_dice else None,
+            open=None if sample is None else lambda name: open_windows(job.dataset, name, sample[name], recipe.tile),
+        ),
     )
     return Validation(counts, statistics.fmean(losses[i] for i in sorted(losses)) if smp_dice else None)
 
 
-def choose_rule(dataset: Dataset, recipe: Recipe) -> tuple[Selection, str | None]:
+FEWEST_WINDOWS = 16
+"""A sample has so many windows at least."""
+
+STEP_COST = 3
+"""Work of a training step in forward passes over as many pixels."""
+
+NOMINAL_PIXELS = 500_000
+"""Training pixels a second that a budget of time counts as, whatever the machine: a small network on two cores. So the
+sample of a budget is the same on every machine."""
+
+
+def training_pixels(job: TrainingJob) -> float:
+    """Return the pixels that a run trains on; of a budget of time those of :data:`NOMINAL_PIXELS` a second."""
+    if job.steps is None:
+        return NOMINAL_PIXELS * job.total_s
+    return job.steps * sum(map(math.prod, job.source.sampler.sizes)) / job.steps_per_epoch
+
+
+def choose_sample(job: TrainingJob) -> dict[str, Corners] | None:
+    """Choose the windows of the validation scenes that all validations of a run score.
+
+    Their number follows from the budget in pixels, the recipe and the sizes of the scenes, and the choice from the
+    split: nothing depends on the architecture, the seed or the machine, so all runs of a study score the same windows.
+    Scenes take turns, each with its windows in an order of its own.
+
+    Args:
+        job: Gives recipe, budget and scenes.
+    Returns:
+        Corners of windows by scene; ``None`` where validating whole scenes is within ``recipe.validation_share``.
+    """
+    recipe, dataset = job.recipe, job.dataset
+    scenes = [dataset.scene(name) for name in sorted(dataset.ids("val"))]
+    pixels = training_pixels(job)
+    per_epoch = sum(map(math.prod, job.source.sampler.sizes))
+    rounds = recipe.validations or max(1, round(pixels / per_epoch))
+    allowed = recipe.validation_share * STEP_COST * pixels / rounds
+    overlap = (recipe.tile / (recipe.tile - 2 * recipe.halo)) ** 2 if recipe.tile else 1.0
+    if recipe.validation_share == 1 or overlap * sum(one.height * one.width for one in scenes) <= allowed:
+        return None
+    seed = int(dataset.split_sha256[:15], 16)
+    turns: list[tuple[int, float, str, tuple[int, int]]] = []
+    for number, scene in enumerate(scenes):
+        corners = _corners(scene.height, scene.width, recipe.tile)
+        order = generator(seed, number).permutation(len(corners))
+        place = float(generator(seed, number, 1).random())
+        turns += [(turn, place, scene.id, corners[at]) for turn, at in enumerate(order)]
+    count = max(FEWEST_WINDOWS, int(allowed / recipe.tile**2)) if recipe.tile else _scenes_within(scenes, allowed)
+    if count >= len(turns):
+        return None
+    chosen: dict[str, Corners] = {}
+    for _, _, name, corner in sorted(turns)[:count]:
+        chosen[name] = (*chosen.get(name, ()), corner)
+    return {name: tuple(sorted(chosen[name])) for name in sorted(chosen)}
+
+
+def _scenes_within(scenes: Sequence[SceneRecord], allowed: float) -> int:
+    """Return how many scenes of mean size lie within a number of pixels, at least one."""
+    return max(1, int(allowed * len(scenes) / sum(one.height * one.width for one in scenes)))
+
+
+def _corners(height: int, width: int, tile: int) -> list[tuple[int, int]]:
+    """Return the corners of the windows of a scene, without overlap, in its middle; one where it is smaller."""
+    if not tile or height < tile or width < tile:
+        return [(0, 0)]
+    rows, cols = (range((side % tile) // 2, side - tile + 1, tile) for side in (height, width))
+    return [(row, col) for row in rows for col in cols]
+
+
+def open_windows(dataset: Dataset, name: str, corners: Corners, tile: int) -> CachedScene:
+    """Open windows of a scene, one below the other, so that each is a tile.
+
+    Args:
+        dataset: Gives the scene.
+        name: Its id.
+        corners: First row and column of each window.
+        tile: Side of a window, px; a scene that is smaller is opened whole, as under 0.
+    """
+    scene = dataset.open(name)
+    if not tile or min(scene.pixels.shape[:2]) < tile:
+        return scene
+    parts = [(slice(row, row + tile), slice(col, col + tile)) for row, col in corners]
+    labels = None if scene.labels is None else np.concatenate([scene.labels[part] for part in parts])
+    return CachedScene(np.concatenate([scene.pixels[part] for part in parts]), labels)
+
+
+def describe_sample(job: TrainingJob) -> ValidationSampleRecord | None:
+    """Return what the run card says of a job's sample."""
+    if job.sample is None:
+        return None
+    areas = {name: job.dataset.scene(name).height * job.dataset.scene(name).width for name in job.dataset.ids("val")}
+    pixels = sum(min(areas[name], job.recipe.tile**2 or areas[name]) * len(found) for name, found in job.sample.items())
+    return ValidationSampleRecord(
+        windows=sum(map(len, job.sample.values())),
+        scenes=len(job.sample),
+        megapixels=pixels / 1e6,
+        of_megapixels=sum(areas.values()) / 1e6,
+        sha256=sha256_json(job.sample),
+    )
+
+
+def shown_pixels(dataset: Dataset, sample: Mapping[str, Corners] | None, tile: int) -> NDArray[np.int64]:
+    """Count the labelled pixels of each class that validations score, ``(K,)``."""
+    n_classes, counts = dataset.legend.n_classes, np.zeros(256, np.int64)
+    if sample is None:
+        for name in dataset.ids("val"):
+            counts[:n_classes] += dataset.scene(name).class_pixels
+        return counts[:n_classes]
+    for name, corners in sample.items():
+        labels = open_windows(dataset, name, corners, tile).labels
+        if labels is not None:
+            counts += np.bincount(labels.ravel(), minlength=256)
+    return counts[:n_classes]
+
+
+def choose_rule(
+    dataset: Dataset, recipe: Recipe, sample: Mapping[str, Corners] | None = None
+) -> tuple[Selection, str | None]:
     """Choose which weights are kept: as the recipe says, where validation can tell which are best, else the last.
 
     Validation can tell where its scenes come from ``recipe.select_groups`` groups or more, and hold every counted class
@@ -77,6 +203,7 @@ def choose_rule(dataset: Dataset, recipe: Recipe) -> tuple[Selection, str | None
     Args:
         dataset: Its training and validation scenes.
         recipe: Gives the rule, and how many groups are enough.
+        sample: The windows of validation scenes that are scored; ``None`` means the whole scenes.
     Returns:
         The rule, and why it is not the recipe's; ``None`` where it is.
     Example:
@@ -84,8 +211,9 @@ def choose_rule(dataset: Dataset, recipe: Recipe) -> tuple[Selection, str | None
     """
     if recipe.select == "last" or not recipe.select_groups:
         return recipe.select, None
-    train, val = ([dataset.scene(name) for name in dataset.ids(split)] for split in ("train", "val"))
-    learnt, shown = (np.sum([scene.class_pixels for scene in scenes], axis=0) for scenes in (train, val))
+    val = [dataset.scene(name) for name in (dataset.ids("val") if sample is None else sample)]
+    learnt = np.sum([dataset.scene(name).class_pixels for name in dataset.ids("train")], axis=0)
+    shown = shown_pixels(dataset, sample, recipe.tile)
     asked = [entry for entry in dataset.legend.classes if entry.counted and learnt[entry.index]]
     fewest = max(1.0, SHOWN_SHARE * shown.sum())
     missing = [entry.name for entry in asked if shown[entry.index] < fewest]
