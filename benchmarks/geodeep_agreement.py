@@ -25,7 +25,7 @@ from scipy.ndimage import median_filter
 
 from levelground import Model
 from levelground.cli import main as levelground
-from levelground.inference.sliding_window import Normaliser
+from levelground.inference.tensors import Normaliser
 from levelground.models.loading import open_model
 from levelground.runtime import Runtime, make_runtime
 from levelground.synthetic.scenes import generate_scene, write_scenes

@@ -26,7 +26,8 @@ from torch import nn
 
 from levelground import Model
 from levelground.evaluation.score_scenes import postprocess_scene
-from levelground.inference.sliding_window import Normaliser, sliding_window_inference
+from levelground.inference.sliding_window import sliding_window_inference
+from levelground.inference.tensors import Normaliser
 from levelground.inference.tiling import cut, windows
 from levelground.models.spec import numbered_spec
 from levelground.runtime import Runtime, make_runtime

@@ -42,7 +42,7 @@ from torch import nn
 from levelground import Legend, LegendClass, Model, ModelSpec
 from levelground.config import PredictOptions
 from levelground.imagery.geotiff import read_info, read_window
-from levelground.inference.sliding_window import Normaliser
+from levelground.inference.tensors import Normaliser
 from levelground.inference.tiling import plan_axis
 from levelground.models.loading import open_model
 from levelground.models.model import Forward

@@ -4,7 +4,8 @@ import pytest
 import torch
 from builders.models import toy_model
 
-from levelground.inference.sliding_window import D4, with_tta
+from levelground.inference.sliding_window import with_tta
+from levelground.inference.tensors import D4
 
 
 def test_there_are_eight_and_each_has_its_inverse() -> None:

@@ -26,7 +26,7 @@ def runtime_with(other: "subprocess.Popen[bytes]") -> Runtime:
     """A runtime of two processes."""
     launcher = SimpleNamespace(procs=[other])
     fabric = SimpleNamespace(world_size=2, global_rank=0, strategy=SimpleNamespace(launcher=launcher))
-    return Runtime(fabric, "fp32", 1, True)  # type: ignore[arg-type]
+    return Runtime("cpu", "fp32", 1, True, fabric)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("a fault")])
@@ -46,6 +46,6 @@ def test_another_process_that_is_gone_is_one_line(other: "subprocess.Popen[bytes
 
 def test_one_process_leads_nobody() -> None:
     """Nothing is sent."""
-    alone = Runtime(SimpleNamespace(world_size=1, global_rank=0), "fp32", 1, True)  # type: ignore[arg-type]
+    alone = Runtime("cpu", "fp32", 1, True, SimpleNamespace(world_size=1, global_rank=0))  # type: ignore[arg-type]
     with main_process(alone, worker_job):
         broadcast_job(alone, "anything")

@@ -142,7 +142,7 @@ def test_it_gives_the_networks_probabilities_for_values_from_0_to_1(exported: Ru
     model, stored = load_model(exported), torch.randint(0, 256, (5, 3, 64, 64)).float()
     with torch.inference_mode():
         wanted = model.network((stored - 100) / 60).softmax(1)
-    torch.testing.assert_close(found.forward(stored / 255), wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(found.on_arrays((stored / 255).numpy())), wanted, rtol=0, atol=1e-5)
 
 
 def test_the_parity_report_speaks_of_the_file(exported: Run) -> None:

@@ -48,7 +48,7 @@ def test_a_model_is_like_itself(run: Run) -> None:
 def test_logits_and_probabilities_compare(run: Run) -> None:
     """What comes as probabilities is not put through a softmax again."""
     plain = open_model(run.folder, RUNTIME)
-    activated = dataclasses.replace(plain, forward=lambda x: plain.forward(x).softmax(1), activated=True)
+    activated = dataclasses.replace(plain, forward=lambda x: plain.on_tensors(x).softmax(1), activated=True)
     assert compare_models(load_model(run), activated, TILES, RUNTIME).max_difference < 1e-6
 
 
@@ -59,8 +59,8 @@ def test_another_model_does_not_pass(run: Run, change: str) -> None:
     other = {
         "weights": dataclasses.replace(plain, forward=small_model(seed=5).network.eval()),
         "mean": with_spec(plain, mean=(0.0, 0.0, 0.0)),
-        "order": dataclasses.replace(plain, forward=lambda x: plain.forward(x)[:, [1, 0, 2]]),
-        "nan": dataclasses.replace(plain, forward=lambda x: plain.forward(x) * torch.nan),
+        "order": dataclasses.replace(plain, forward=lambda x: plain.on_tensors(x)[:, [1, 0, 2]]),
+        "nan": dataclasses.replace(plain, forward=lambda x: plain.on_tensors(x) * torch.nan),
     }[change]
     assert not compare_models(load_model(run), other, TILES, RUNTIME).holds
 
@@ -68,7 +68,7 @@ def test_another_model_does_not_pass(run: Run, change: str) -> None:
 def test_other_outputs_are_an_error(run: Run) -> None:
     """A missing class cannot be compared."""
     plain = open_model(run.folder, RUNTIME)
-    other = dataclasses.replace(plain, forward=lambda x: plain.forward(x)[:, :2])
+    other = dataclasses.replace(plain, forward=lambda x: plain.on_tensors(x)[:, :2])
     with pytest.raises(ModelError, match=r"exported, it makes \(1, 2, 64, 64\), the network \(1, 3, 64, 64\)\. Report"):
         compare_models(load_model(run), other, TILES, RUNTIME)
 

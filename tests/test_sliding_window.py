@@ -10,7 +10,8 @@ from builders.models import toy_model
 from numpy.typing import NDArray
 
 from levelground.errors import DiskError, ShapeError
-from levelground.inference.sliding_window import Block, Normaliser, sliding_window_inference
+from levelground.inference.sliding_window import Block, sliding_window_inference
+from levelground.inference.tensors import Normaliser
 from levelground.inference.tiling import cut, stitch
 from levelground.models.model import Forward
 from levelground.runtime import make_runtime
@@ -194,7 +195,8 @@ def test_a_device_without_channels_last_gets_contiguous_images() -> None:
     """MPS offers no channels-last memory."""
 
     class Plain:
-        device, channels_last, autocast = torch.device("cpu"), False, staticmethod(RUNTIME.autocast)
+        device, device_kind, channels_last = torch.device("cpu"), "mps", False
+        autocast = staticmethod(RUNTIME.autocast)
 
     seen: list[bool] = []
 

@@ -20,7 +20,7 @@ from levelground.evaluation.transfer import match_outputs, transfer_run
 from levelground.imagery.class_maps import read_class_map
 from levelground.imagery.legend import DEEPGLOBE, Legend, LegendClass, default_legend
 from levelground.metrics.counts import read_counts
-from levelground.models.loading import SummedOutputs
+from levelground.models.own_networks import SummedOutputs
 from levelground.runs import Run, read_run
 
 FLAGS = ["--device", "cpu", "--precision", "fp32", "--threads", "1"]

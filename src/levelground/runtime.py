@@ -1,5 +1,10 @@
-"""Where and how tensors are computed: device, precision, memory format, threads, processes (Lightning Fabric)."""
+"""Where and how tensors are computed: device, precision, memory format, threads, processes (Lightning Fabric).
 
+Torch is imported by what needs it, and Lightning Fabric by training alone: a model that another engine runs needs
+neither (:func:`open_array_runtime`).
+"""
+
+import contextlib
 import ctypes
 import dataclasses
 import logging
@@ -9,18 +14,18 @@ import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypedDict
-
-import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
-from lightning_fabric.strategies.single_device import SingleDeviceStrategy
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from levelground.config import DeviceName, DeviceOptions, PrecisionName, RunOptions
 from levelground.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+
+DeviceKind = Literal["cpu", "cuda", "mps"]
 
 _FabricPrecision = Literal["32-true", "bf16-mixed"]
 _PRECISION: dict[str, _FabricPrecision] = {"fp32": "32-true", "bf16": "bf16-mixed"}
@@ -42,51 +47,80 @@ class RuntimeFacts(TypedDict):
 class Runtime:
     """A device and how to compute on it."""
 
-    fabric: Fabric
+    device_kind: DeviceKind
     precision: Literal["fp32", "bf16"]
     threads: int
-    """Threads of the CPU that torch computes with."""
+    """Threads of the CPU that are computed with."""
     deterministic: bool
     """Whether the same command gives the same bits every time: on a CPU, and on a GPU that was asked for it."""
+    launched: "Fabric | None" = None
+    """What started this process as one of several; ``None`` for a process alone."""
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> "torch.device":
         """The device that tensors go to."""
-        return self.fabric.device
+        import torch
+
+        if self.launched is not None:
+            return self.launched.device
+        return torch.device("cuda", 0) if self.device_kind == "cuda" else torch.device(self.device_kind)
+
+    @cached_property
+    def fabric(self) -> "Fabric":
+        """What sets up networks and optimisers for training, on this device alone or beside other processes."""
+        if self.launched is not None:
+            return self.launched
+        from lightning_fabric import Fabric
+        from lightning_fabric.strategies.single_device import SingleDeviceStrategy
+
+        _quiet_fabric()
+        strategy = SingleDeviceStrategy(self.device)
+        precision = _PRECISION[self.precision]
+        return Fabric(
+            accelerator=self.device_kind, devices=1, strategy=strategy, precision=precision, plugins=[_environment()]
+        )
 
     @property
     def channels_last(self) -> bool:
         """Whether images lie in memory pixel by pixel; faster on CPUs and tensor cores, not offered on MPS."""
-        return self.device.type != "mps"
+        return self.device_kind != "mps"
 
     @property
     def rank(self) -> int:
         """The number of this process among those of a run, from 0; the first alone writes."""
-        return int(self.fabric.global_rank)
+        return 0 if self.launched is None else int(self.launched.global_rank)
 
     @property
     def processes(self) -> int:
         """How many processes share each batch."""
-        return int(self.fabric.world_size)
+        return 1 if self.launched is None else int(self.launched.world_size)
 
     def single_process(self) -> "Runtime":
         """Return the same runtime without the other processes, for work that only this one does."""
         if self.processes == 1:
             return self
+        from lightning_fabric import Fabric
+        from lightning_fabric.strategies.single_device import SingleDeviceStrategy
+
         strategy = SingleDeviceStrategy(self.device)
         precision = _PRECISION[self.precision]
         fabric = Fabric(
-            accelerator=self.device.type, devices=1, strategy=strategy, precision=precision, plugins=[_environment()]
+            accelerator=self.device_kind, devices=1, strategy=strategy, precision=precision, plugins=[_environment()]
         )
-        return dataclasses.replace(self, fabric=fabric)
+        return dataclasses.replace(self, launched=fabric)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Compute in the chosen precision inside the block."""
-        context: AbstractContextManager[None] = self.fabric.autocast()
-        return context
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        import torch
 
-    def place(self, network: torch.nn.Module) -> torch.nn.Module:
+        return torch.autocast(self.device_kind, dtype=torch.bfloat16)
+
+    def place(self, network: "torch.nn.Module") -> "torch.nn.Module":
         """Move a network to the device in the memory format that suits it."""
+        import torch
+
         network = network.to(self.device)
         if self.channels_last:
             network = network.to(memory_format=torch.channels_last)
@@ -95,7 +129,7 @@ class Runtime:
     def describe(self) -> RuntimeFacts:
         """Return device, precision, threads and hardware, for the run card."""
         return {
-            "device": self.device.type,
+            "device": self.device_kind,
             "precision": self.precision,
             "threads": self.threads,
             "processes": self.processes,
@@ -139,6 +173,8 @@ def make_runtime(
     Raises:
         ConfigError: The device is not there, or there are fewer than processes.
     """
+    import torch
+
     name = _present_device(device)
     if name == "cpu":
         reuse_freed_memory()
@@ -148,15 +184,46 @@ def make_runtime(
         torch.backends.cudnn.benchmark = not deterministic
         if deterministic:
             require_determinism()
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it chose stands on the run card
     nodes, devices = _machines(processes, name)
-    if nodes * devices == 1:
-        fabric = Fabric(accelerator=name, devices=1, precision=_PRECISION[kind], plugins=[_environment()])
-    else:
-        fabric = _launch(name, nodes, devices, _PRECISION[kind])
+    launched = None if nodes * devices == 1 else _launch(name, nodes, devices, _PRECISION[kind])
     threads = threads or max(1, available_cores() // devices)
     torch.set_num_threads(threads)
-    return Runtime(fabric, kind, threads, deterministic or name == "cpu")
+    return Runtime(name, kind, threads, deterministic or name == "cpu", launched)
+
+
+def open_array_runtime(device: DeviceOptions) -> Runtime:
+    """Make the runtime of a model that another engine than torch runs, without importing torch.
+
+    Raises:
+        ConfigError: The device or precision is not one of the engine's; ONNX files run on CUDA where onnxruntime can.
+    """
+    threads, kind = device.threads or available_cores(), device.device
+    if kind == "mps":
+        raise ConfigError("--device mps: only networks of torch run there. Give --device cpu, or --engine torch.")
+    if kind != "cpu":
+        can = _onnxruntime_has_cuda()
+        if kind == "cuda" and not can:
+            raise ConfigError(
+                "--device cuda: the installed onnxruntime runs on the CPU only. Install onnxruntime-gpu, or give "
+                "--device cpu."
+            )
+        kind = "cuda" if can else "cpu"
+    precision: Literal["fp32", "bf16"] = "bf16" if device.precision == "bf16" else "fp32"
+    return Runtime(kind, precision, threads, deterministic=kind == "cpu")
+
+
+def _onnxruntime_has_cuda() -> bool:
+    """Tell whether onnxruntime is there and has a provider for CUDA."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return False
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def _quiet_fabric() -> None:
+    """Silence what Fabric tells of its choices, which stand on the run card."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
@@ -185,12 +252,16 @@ def reuse_freed_memory() -> bool:
 
 def require_determinism() -> None:
     """Let torch use only algorithms that give the same bits every time; an operation without one raises an error."""
+    import torch
+
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it when it is first used
     torch.use_deterministic_algorithms(True)
 
 
 def _machines(processes: int | None, device: str) -> tuple[int, int]:
     """Return the number of machines, and of processes on each."""
+    import torch
+
     if processes != 1 and torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
         world, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
         if processes not in (None, world):
@@ -203,14 +274,22 @@ def _machines(processes: int | None, device: str) -> tuple[int, int]:
     return 1, processes
 
 
-def _environment() -> ClusterEnvironment:
+def _environment() -> "ClusterEnvironment":
     """Return who starts the processes: torchrun or this one. Slurm never does, also where a job of it runs this."""
+    import torch
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
     launched = torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
     return TorchElasticEnvironment() if launched else LightningEnvironment()
 
 
-def _launch(device: str, nodes: int, devices: int, precision: _FabricPrecision) -> Fabric:
+def _launch(device: str, nodes: int, devices: int, precision: _FabricPrecision) -> "Fabric":
     """Start the other processes, or join those that torchrun started."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    _quiet_fabric()
     strategy = DDPStrategy(
         # The first process validates and evaluates while the others wait.
         timeout=timedelta(days=7),
@@ -230,10 +309,13 @@ def _launch(device: str, nodes: int, devices: int, precision: _FabricPrecision) 
     return fabric
 
 
-def _present_device(device: DeviceName) -> str:
+def _present_device(device: DeviceName) -> DeviceKind:
+    import torch
+
+    order: tuple[DeviceKind, ...] = ("cuda", "mps", "cpu")
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if present[name])
+        return next(name for name in order if present[name])
     if not present[device]:
         names = ", ".join(name for name, there in present.items() if there)
         raise ConfigError(f"--device {device}: torch {torch.__version__} sees none here. Give one of: {names}, auto.")
@@ -241,6 +323,8 @@ def _present_device(device: DeviceName) -> str:
 
 
 def _native_precision(device: str) -> Literal["fp32", "bf16"]:
+    import torch
+
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device == "cpu":
@@ -265,9 +349,15 @@ def available_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def hardware(device: torch.device) -> str:
-    """Return a name for the processor, such as ``AMD EPYC, 2 cores`` or ``NVIDIA H100 80GB HBM3``."""
-    if device.type == "cuda":
+def hardware(device: "torch.device | None" = None) -> str:
+    """Return a name for the processor, such as ``AMD EPYC, 2 cores`` or ``NVIDIA H100 80GB HBM3``.
+
+    Args:
+        device: The device; ``None`` names the CPU, without importing torch.
+    """
+    if device is not None and device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - a kernel file, not a user's path
@@ -282,6 +372,7 @@ def versions() -> dict[str, str]:
     import numpy
     import segmentation_models_pytorch
     import timm
+    import torch
 
     from levelground import __version__
 
@@ -295,12 +386,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def peak_memory_mib(device: torch.device) -> float | None:
+def peak_memory_mib(device: "torch.device") -> float | None:
     """Return the most memory that was in use so far, MiB: the device's where it has its own, else the process's.
 
     ``None`` where the system does not say, as on Windows.
     """
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:
         import resource

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from signal import SIG_DFL, SIGINT, SIGTERM, Signals, getsignal, signal
 from threading import current_thread, main_thread
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    import torch
 
 GRACE_S = 1.0
 """Longest time that a step may take after a signal; a longer one is left, and done again when the run is resumed."""
@@ -37,7 +38,7 @@ def stop_signals(on_stop: Callable[[], None]) -> Iterator[None]:
             signal(number, handler)
 
 
-def poll_between_layers(network: nn.Module, poll: Callable[[], None]) -> Callable[[], None]:
+def poll_between_layers(network: "torch.nn.Module", poll: Callable[[], None]) -> Callable[[], None]:
     """Call ``poll`` after the forward pass of each layer and before its backward pass; what it raises ends the pass.
 
     On the CPU the backward pass runs in the thread that started it, so signals are seen there too. Neither values
@@ -46,6 +47,8 @@ def poll_between_layers(network: nn.Module, poll: Callable[[], None]) -> Callabl
     Returns:
         A function that removes the hooks.
     """
+    import torch
+    from torch import nn
 
     def forward_hook(_layer: nn.Module, _inputs: object, output: object) -> None:
         poll()

@@ -12,8 +12,9 @@ from levelground.errors import ConfigError
 MULTIPLE = 32
 """Sides of a network's input are multiples of this: five halvings, the stride of the deepest encoder feature."""
 
-_BATCH_PIXELS = {"cpu": 2**20, "cuda": 2**23}
-"""Pixels run at a time: more gain nothing, and cost memory."""
+_BATCH_PIXELS = {"cpu": 2**20, "cuda": 2**23, "arrays": 2**18}
+"""Pixels run at a time: more gain nothing, and cost memory. Engines other than torch (``arrays``) take 300 CPU-ms for a
+tile of 512 px one at a time as four at a time, and 280 MiB against 890."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from builders.onnx_files import weights_of, write_onnx
 from builders.prediction import RUNTIME, draw_pixels, write_pixels
 from builders.scene_files import save
 from builders.study import add_run, build_study
@@ -20,10 +22,12 @@ from levelground.commands.predict import PredictConfig, predict
 from levelground.config import DeviceOptions, PredictOptions
 from levelground.errors import ModelError
 from levelground.imagery.geotiff import read_info, read_window
-from levelground.inference.sliding_window import sliding_window_inference
-from levelground.models.loading import load_model
+from levelground.inference.sliding_window import sliding_window_inference, with_tta
+from levelground.models.loading import load_model, open_model
+from levelground.models.model import Model
 from levelground.prediction.resume import STATE_FILE, UNFINISHED_FILE
 from levelground.runs import Run
+from levelground.runtime import open_array_runtime
 from levelground.tile_geometry import TileGeometry
 
 FLAGS = ["--device", "cpu", "--precision", "fp32", "--threads", "1"]
@@ -67,6 +71,36 @@ def test_the_command_is_a_function_too(run: Run, tmp_path: Path) -> None:
     assert predicted.megapixels == pytest.approx(0.0056)
     assert sum(predicted.shares) == pytest.approx(1)
     assert read_info(tmp_path / "out/a_probs.tif").bands == 3
+
+
+def test_an_onnx_file_needs_no_torch(tmp_path: Path) -> None:
+    """From the command line to the map, probabilities and symmetries included: torch takes seconds and a gigabyte."""
+    model = write_onnx(tmp_path / "m.onnx", sides=(64, 64))
+    write_pixels(tmp_path / "a.tif", draw_pixels(100, 140))
+    code = (
+        "import sys; from levelground.cli import main; status = main(sys.argv[1:]); "
+        "print(status, sorted({'torch', 'lightning_fabric', 'timm', 'matplotlib'} & {*sys.modules}))"
+    )
+    flags = ["--out", str(tmp_path / "out"), "--tta", "d4", "--probs", "uint8", "--polygons", "gpkg", "--overlay"]
+    command = [sys.executable, "-c", code, "predict", str(model), str(tmp_path / "a.tif"), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "0 []\n"
+    assert read_info(tmp_path / "out/a.tif").width == 140
+
+
+def test_engines_blend_and_average_alike(run: Run, tmp_path: Path) -> None:
+    """The same network on arrays and on tensors gives the same map, with and without symmetries, to rounding."""
+    path = write_onnx(tmp_path / "m.onnx", sides=(64, 64))
+    found, runtime = open_model(path, RUNTIME), open_array_runtime(DeviceOptions(device="cpu", threads=1))
+    kernel = torch.from_numpy(weights_of(4, 3))
+    same = Model(found.spec, lambda image: torch.einsum("kc,nchw->nkhw", kernel, image))
+    pixels, geometry = draw_pixels(100, 140), TileGeometry(64, 8, 3)
+    for one, other in ((found, same), (with_tta(found), with_tta(same))):
+        blocks = sliding_window_inference(one, pixels, geometry, runtime)
+        wanted = sliding_window_inference(other, pixels, geometry, RUNTIME)
+        for block, expected in zip(blocks, wanted, strict=True):
+            assert block.place == expected.place
+            np.testing.assert_allclose(block.probs, expected.probs, atol=1e-5)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ from levelground.history import append_history, truncate_history
 from levelground.imagery.class_maps import find_class
 from levelground.models.build import canonical_arch, create_network, measure_size
 from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, read_state
-from levelground.models.model import Model, TwoClasses
-from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, is_own, make_own, name_network
+from levelground.models.model import Model
+from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, TwoClasses, is_own, make_own, name_network
 from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, fit_state
 from levelground.models.smp_backend import CONFIG_FILE, SmpConfig, read_smp_config, save_model
 from levelground.models.spec import SPEC_FILE, ModelSpec, dataset_spec, full_scale, read_model_spec, read_spec

@@ -56,13 +56,14 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
             "model.safetensors, or an .onnx file."
         )
     find_inputs(config.inputs, config.out, config.prediction)  # torch, which the rest needs, takes seconds
-    from levelground.models.loading import open_model
-    from levelground.models.own_networks import name_network
+    from levelground.models.loading import needs_torch, open_model
     from levelground.prediction.predict import predict_maps
-    from levelground.runtime import open_runtime
+    from levelground.runtime import open_array_runtime, open_runtime
 
     if config.code is not None:
+        from levelground.models.own_networks import name_network
+
         name_network(config.code)
-    runtime = open_runtime(config.device_options)
+    runtime = (open_runtime if needs_torch(config.model) else open_array_runtime)(config.device_options)
     model = open_model(config.model, runtime, legend=config.legend, mean=config.mean, std=config.std)
     return predict_maps(model, config.inputs, config.out, config.prediction, runtime)

@@ -70,7 +70,7 @@ def evaluate_run(
         SceneError: A scene's labels are not those that the data set records.
         DiskError: Nothing can be written.
     """
-    geometry = choose_run_geometry(run, tiles, runtime.device.type)
+    geometry = choose_run_geometry(run, tiles, runtime.device_kind)
     check_evaluable(run, dataset, split)
     path, identity = run.counts_path(split), evaluation_identity(run, dataset, split, geometry, runtime.precision)
     if is_evaluated(run, split, identity):
@@ -90,7 +90,7 @@ def evaluate_run(
         halo=geometry.halo,
         batch=geometry.batch,
         precision=runtime.precision,
-        device=runtime.device.type,
+        device=runtime.device_kind,
         megapixels_per_s=speed,
         loss=float(counts.loss_sum.sum() / max(1, int(counts.loss_pixels.sum()))),
         dice_loss=dice,

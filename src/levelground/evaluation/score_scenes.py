@@ -134,7 +134,7 @@ def score_scenes(
     predict = partial(_predict_scene, model, dataset, geometry, runtime, options)
     count = partial(_count_prediction, dataset, options)
     with _evaluating(model):
-        threads = 1 if runtime.device.type == "cpu" else min(8, os.cpu_count() or 1)
+        threads = 1 if runtime.device_kind == "cpu" else min(8, os.cpu_count() or 1)
         predictions = (predict(name) for name in ids)
         scores = list(_count_beside(predictions, count, threads=threads, progress=options.progress))
     return gather_scores(scores, dataset, ids)
@@ -322,17 +322,18 @@ def postprocess_scene(
     confidence = torch.empty(labels.shape, dtype=torch.float32, device=device)
     losses, pixels, overlaps = [], [], []
     for block in blocks:
-        if block.probs.shape[0] != len(outputs):
+        probs = torch.as_tensor(block.probs)
+        if probs.shape[0] != len(outputs):
             raise ModelError(
-                f"the network has {block.probs.shape[0]} outputs, its card names {len(outputs)} classes. "
+                f"the network has {probs.shape[0]} outputs, its card names {len(outputs)} classes. "
                 "Train or adopt the run anew."
             )
-        confidence[block.place], preds[block.place] = most_probable(block.probs)
-        loss, n = _loss(block.probs, targets[block.place])
+        confidence[block.place], preds[block.place] = most_probable(probs)
+        loss, n = _loss(probs, targets[block.place])
         losses.append(loss)
         pixels.append(n)
         if every is not None:
-            overlaps.append(_overlaps(block.probs, every[block.place]))
+            overlaps.append(_overlaps(probs, every[block.place]))
     return ScenePrediction(
         preds=np.asarray(outputs, np.uint8)[preds.cpu().numpy()],
         confidence=confidence.cpu().numpy(),

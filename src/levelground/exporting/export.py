@@ -24,7 +24,7 @@ from levelground.exporting.model_card import card_text
 from levelground.exporting.onnx import UNKNOWN_RESOLUTION_CM, write_onnx
 from levelground.files import writing
 from levelground.imagery.image_headers import READ_AS
-from levelground.inference.sliding_window import Normaliser
+from levelground.inference.sliding_window import tile_arithmetic
 from levelground.inference.tiling import pad_tile, windows
 from levelground.models.loading import load_model, open_model
 from levelground.models.model import Model
@@ -149,14 +149,11 @@ def compare_models(model: Model, exported: Model, tiles: Tiles, runtime: Runtime
     Raises:
         ModelError: The exported model makes another number of classes or another size.
     """
-    ours = Normaliser(model.spec.mean, model.spec.std, runtime.device)
-    theirs = Normaliser(exported.spec.mean, exported.spec.std, runtime.device)
+    ours, theirs = tile_arithmetic(model, runtime), tile_arithmetic(exported, runtime)
     largest, total, equal, values = 0.0, 0.0, 0, 0
     for tile in tiles.stored:
-        stored = torch.from_numpy(np.ascontiguousarray(tile[None]))
-        expected = torch.softmax(model.forward(ours(stored)).float(), dim=1)
-        found = exported.forward(theirs(stored)).float()
-        found = found if exported.activated else torch.softmax(found, dim=1)
+        stored = np.ascontiguousarray(tile[None])
+        expected, found = torch.as_tensor(ours.probabilities(stored)), torch.as_tensor(theirs.probabilities(stored))
         if found.shape != expected.shape:
             raise ModelError(
                 f"{exported.spec.name}: exported, it makes {tuple(found.shape)}, the network {tuple(expected.shape)}. "

@@ -1,8 +1,9 @@
 """Sliding-window inference: a model over a scene of any size, tile by tile, blended where tiles overlap.
 
 Probabilities are blended, not logits. Blocks are given as they are finished, so memory does not grow with the scene's
-height; of its width only the lower overlap of one row of tiles is kept, in memory or in a file. Test-time augmentation
-wraps a model: a map from above has no up, so the mean over the eight symmetries of the square may be taken.
+height; of its width only the lower overlap of one row of tiles is kept, in memory or in a file. Tiles are tensors where
+torch runs the model (:mod:`levelground.inference.tensors`), and elsewhere NumPy arrays, which need no torch. Test-time
+augmentation wraps a model: a map from above has no up, so the mean over the eight symmetries of the square is taken.
 """
 
 import dataclasses
@@ -15,21 +16,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from levelground.errors import DiskError, ShapeError
 from levelground.files import read_at, write_at
-from levelground.inference.tiling import Axis, pad_tile, plan_axis
-from levelground.models.model import Model
+from levelground.inference.tiling import SYMMETRIES, Axis, pad_tile, plan_axis
+from levelground.models.model import ArrayForward, Forward, Model
 from levelground.tile_geometry import TileGeometry
 
 if TYPE_CHECKING:
+    import torch
+
     from levelground.runtime import Runtime
 
+Array = NDArray[np.float32]
+Probs: TypeAlias = "torch.Tensor | Array"
+A = TypeVar("A", "torch.Tensor", NDArray[np.float32])
 
 Place = tuple[int, int]  # row and column of a tile in the grid of tiles
 
@@ -54,44 +59,18 @@ class Block:
     Attributes:
         row: First row in the scene.
         col: First column in the scene.
-        probs: ``(K, rows, columns)`` float32 on the runtime's device; they add up to 1 over K.
+        probs: ``(K, rows, columns)`` float32, a tensor on the runtime's device or an array; they add up to 1 over K.
     """
 
     row: int
     col: int
-    probs: torch.Tensor
+    probs: Probs
 
     @property
     def place(self) -> tuple[slice, slice]:
         """Rows and columns of the scene that the block covers."""
         rows, cols = self.probs.shape[1:]
         return slice(self.row, self.row + rows), slice(self.col, self.col + cols)
-
-
-class Normaliser:
-    """Normalisation of stored pixels to a network's input: ``(value - mean) / std`` per band."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
-        """Keep mean and standard deviation of each band, in stored units, as scale and offset on ``device``."""
-        deviations = torch.tensor(list(std), dtype=torch.float64)
-        scale = 1 / deviations
-        self._scale = scale.to(device, torch.float32)
-        self._offset = (-torch.tensor(list(mean), dtype=torch.float64) * scale).to(device, torch.float32)
-
-    def __call__(self, stored: torch.Tensor) -> torch.Tensor:
-        """Normalise a batch.
-
-        Args:
-            stored: ``(N, H, W, C)`` of any number type, contiguous.
-        Returns:
-            ``(N, C, H, W)`` float32 in channels-last memory; a stored NaN becomes the mean, 0.
-        """
-        n, height, width, bands = stored.shape
-        lines = stored.view(n, height, width * bands).to(torch.float32)
-        torch.addcmul(self._offset.repeat(width), lines, self._scale.repeat(width), out=lines)
-        if stored.is_floating_point():
-            lines = lines.nan_to_num_(nan=0.0)
-        return lines.view(n, height, width, bands).permute(0, 3, 1, 2)
 
 
 def sliding_window_inference(
@@ -128,17 +107,22 @@ def sliding_window_inference(
     places = list(product(range(len(rows.starts)), range(len(cols.starts))))
     from_batch = needed * len(cols.starts) // batch * batch
     chunks = [places[first : first + batch] for first in range(from_batch, len(places), batch)]
-    normaliser = Normaliser(model.spec.mean, model.spec.std, runtime.device)
-    blender: OverlapBlender | None = None
+    tiles = tile_arithmetic(model, runtime)
+    blender: OverlapBlender[Any] | None = None
 
-    def load(chunk: list[Place]) -> torch.Tensor:
-        return _load_tiles(pixels, rows, cols, chunk, pin=runtime.device.type == "cuda")
+    def load(chunk: list[Place]) -> NDArray[np.generic]:
+        regions = [pad_tile(pixels[rows.extent(r), cols.extent(c)], rows.tile, cols.tile) for r, c in chunk]
+        return tiles.stack(regions)
 
     try:
         for chunk, stored in zip(chunks, _load_ahead(load, chunks), strict=True):
-            probs = _probabilities(model, normaliser, stored, runtime)
-            n_classes = probs.shape[1]
-            blender = blender or OverlapBlender(rows, cols, n_classes, runtime.device, overlap_folder)
+            probs = tiles.probabilities(stored)
+            if probs.shape[-2:] != stored.shape[1:3]:
+                raise ShapeError(
+                    f"the network made {tuple(probs.shape[-2:])} of tiles of {tuple(stored.shape[1:3])} with "
+                    f"{stored.shape[3]} bands. Expected an output of the input's height and width."
+                )
+            blender = blender or OverlapBlender(rows, cols, probs.shape[1], tiles, overlap_folder)
             for (r, c), one in zip(chunk, probs, strict=True):
                 if r >= needed:
                     block = blender.add(r, c, one)
@@ -149,34 +133,146 @@ def sliding_window_inference(
             blender.close()
 
 
-def _load_tiles(pixels: Pixels, rows: Axis, cols: Axis, chunk: list[Place], *, pin: bool) -> torch.Tensor:
-    """Read tiles into one tensor ``(N, tile, tile, C)``, in pinned memory where it goes to a GPU."""
-    regions = [pad_tile(pixels[rows.extent(r), cols.extent(c)], rows.tile, cols.tile) for r, c in chunk]
-    kind = torch.from_numpy(np.empty(0, regions[0].dtype)).dtype
-    stored = torch.empty((len(chunk), *regions[0].shape), dtype=kind, pin_memory=pin)
-    np.stack(regions, out=stored.numpy())
-    return stored
+class TileArithmetic(Protocol[A]):
+    """What is computed of tiles, on tensors or on arrays."""
+
+    def stack(self, regions: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+        """Bring regions ``(H, W, C)`` into one array ``(N, H, W, C)`` of the same type."""
+        ...
+
+    def probabilities(self, stored: NDArray[np.generic]) -> A:
+        """Run the model over stored tiles ``(N, H, W, C)``: ``(N, K, H, W)`` float32, which may be overwritten."""
+        ...
+
+    def weights(self, share: Array) -> A:
+        """Bring the weights of an overlap to where the probabilities lie."""
+        ...
+
+    def blend(self, old: A, new: A, share: A) -> None:
+        """Overwrite ``new`` by ``old + share * (new - old)``."""
+        ...
+
+    def copy(self, values: A) -> A:
+        """Copy values that are overwritten later."""
+        ...
+
+    def to_array(self, values: A) -> Array:
+        """Bring values into main memory, contiguous."""
+        ...
+
+    def from_array(self, values: Array) -> A:
+        """Bring values back to where the probabilities lie."""
+        ...
 
 
-@torch.inference_mode()
-def _probabilities(model: Model, normaliser: Normaliser, stored: torch.Tensor, runtime: "Runtime") -> torch.Tensor:
-    """Compute probabilities ``(N, K, H, W)`` float32 of a batch of stored tiles ``(N, H, W, C)``."""
-    image = normaliser(stored.to(runtime.device, non_blocking=True))
-    if not runtime.channels_last:
-        image = image.contiguous()
-    with runtime.autocast():
-        output = model.forward(image).contiguous().float()
-    if output.shape[-2:] != stored.shape[1:3]:
-        raise ShapeError(
-            f"the network made {tuple(output.shape[-2:])} of tiles of {tuple(stored.shape[1:3])} with "
-            f"{stored.shape[3]} bands. Expected an output of the input's height and width."
-        )
-    return output if model.activated else torch.softmax(output, dim=1)
+def tile_arithmetic(model: Model, runtime: "Runtime") -> TileArithmetic[Any]:
+    """Return how tiles are computed for a model: on tensors where torch runs it, else on arrays."""
+    if model.engine != "torch":
+        return ArrayTiles(model)
+    from levelground.inference.tensors import TensorTiles
+
+    return TensorTiles(model, runtime)
 
 
-def _load_ahead(load: Callable[[list[Place]], torch.Tensor], chunks: Iterable[list[Place]]) -> Iterator[torch.Tensor]:
+class ArrayTiles:
+    """Tiles as NumPy arrays, for models that another engine than torch runs."""
+
+    def __init__(self, model: Model) -> None:
+        """Keep the normalisation of each band as scale and offset."""
+        std, mean = np.array(model.spec.std, np.float64), np.array(model.spec.mean, np.float64)
+        self._scale = (1 / std).astype(np.float32)[:, None, None]
+        self._offset = (-mean / std).astype(np.float32)[:, None, None]
+        self._model = model
+
+    def stack(self, regions: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+        """Stack regions."""
+        return np.stack(regions)
+
+    def normalise(self, stored: NDArray[np.generic]) -> Array:
+        """Return ``(value - mean) / std`` of ``(N, H, W, C)`` as ``(N, C, H, W)``; a stored NaN becomes the mean, 0."""
+        n, height, width, bands = stored.shape
+        image = np.empty((n, bands, height, width), np.float32)
+        np.copyto(image, stored.transpose(0, 3, 1, 2), casting="unsafe")
+        image *= self._scale
+        if self._offset.any():
+            image += self._offset
+        return np.nan_to_num(image, copy=False, nan=0.0) if stored.dtype.kind == "f" else image
+
+    def probabilities(self, stored: NDArray[np.generic]) -> Array:
+        """Run the model over stored tiles."""
+        output = self._model.on_arrays(self.normalise(stored))
+        return output if self._model.activated else softmax(output)
+
+    def weights(self, share: Array) -> Array:
+        """Return the weights as they are."""
+        return share
+
+    def blend(self, old: Array, new: Array, share: Array) -> None:
+        """Overwrite ``new`` by the blend."""
+        new -= old
+        new *= share
+        new += old
+
+    def copy(self, values: Array) -> Array:
+        """Copy values."""
+        return values.copy()
+
+    def to_array(self, values: Array) -> Array:
+        """Return contiguous values."""
+        return np.ascontiguousarray(values)
+
+    def from_array(self, values: Array) -> Array:
+        """Return the values as they are."""
+        return values
+
+
+def softmax(logits: Array) -> Array:
+    """Return probabilities of logits ``(N, K, H, W)``, over K; the logits are overwritten."""
+    logits -= logits.max(axis=1, keepdims=True)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=1, keepdims=True)
+    return logits
+
+
+def with_tta(model: Model, *, channels_last: bool = True) -> Model:
+    """Return a model with test-time augmentation: the mean of its probabilities over the eight symmetries.
+
+    Args:
+        model: The model; square tiles, or one that takes any size.
+        channels_last: Whether images lie in memory pixel by pixel, where torch runs it.
+    Returns:
+        A model that gives probabilities, and takes eight times as long.
+    """
+    if model.engine == "torch":
+        from levelground.inference.tensors import averaged_over_symmetries
+
+        forward: Forward | ArrayForward = averaged_over_symmetries(model, channels_last=channels_last)
+    else:
+        forward = _averaged_over_symmetries(model)
+    return dataclasses.replace(model, forward=forward, activated=True)
+
+
+def _averaged_over_symmetries(model: Model) -> ArrayForward:
+    def averaged(image: Array) -> Array:
+        total: Array | None = None
+        for turns, mirrored in SYMMETRIES:
+            turned = np.rot90(image[..., ::-1] if mirrored else image, turns, (-2, -1))
+            output = model.on_arrays(np.ascontiguousarray(turned))
+            upright = np.rot90(output if model.activated else softmax(output), -turns, (-2, -1))
+            probs = upright[..., ::-1] if mirrored else upright
+            total = probs.copy() if total is None else np.add(total, probs, out=total)
+        assert total is not None
+        total /= len(SYMMETRIES)
+        return total
+
+    return averaged
+
+
+def _load_ahead(
+    load: Callable[[list[Place]], NDArray[np.generic]], chunks: Iterable[list[Place]]
+) -> Iterator[NDArray[np.generic]]:
     """Load chunks of tiles in order, one ahead of the one that is asked for, in a thread."""
-    waiting: deque[Future[torch.Tensor]] = deque()
+    waiting: deque[Future[NDArray[np.generic]]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="tiles") as pool:
         for chunk in chunks:
             waiting.append(pool.submit(load, chunk))
@@ -186,30 +282,30 @@ def _load_ahead(load: Callable[[list[Place]], torch.Tensor], chunks: Iterable[li
             yield waiting.popleft().result()
 
 
-class OverlapBlender:
+class OverlapBlender(Generic[A]):
     """Overlap buffer: holds the right overlap of one tile and the lower overlaps of one row while tiles come in."""
 
     def __init__(
-        self, rows: Axis, cols: Axis, n_classes: int, device: torch.device, folder: Path | None = None
+        self, rows: Axis, cols: Axis, n_classes: int, tiles: TileArithmetic[A], folder: Path | None = None
     ) -> None:
         """Make room for the lower overlaps of a row of tiles, in memory or in a file in ``folder``."""
         self._rows, self._cols = rows, cols
-        self._below: dict[int, torch.Tensor] | OverlapFile = {}
+        self._tiles: TileArithmetic[A] = tiles
+        self._below: dict[int, A] | OverlapFile[A] = {}
         if folder is not None:
             high = max(rows.overlap(r) for r in range(len(rows.starts)))
             wide = max(cols.finished(c) for c in range(len(cols.starts)))
-            self._below = OverlapFile(folder, device, slot=4 * n_classes * high * wide)
-        self._right = torch.empty((n_classes, rows.tile, 0), device=device)
-        self._row_shares = [torch.from_numpy(rows.share(r)).to(device)[:, None] for r in range(len(rows.starts))]
-        self._col_shares = [torch.from_numpy(cols.share(c)).to(device) for c in range(len(cols.starts))]
+            self._below = OverlapFile(folder, tiles, slot=4 * n_classes * high * wide)
+        self._right: A | None = None
+        self._row_shares: list[A] = [tiles.weights(rows.share(r)[:, None]) for r in range(len(rows.starts))]
+        self._col_shares: list[A] = [tiles.weights(cols.share(c)) for c in range(len(cols.starts))]
 
     def close(self) -> None:
         """Remove the file, where there is one."""
         if isinstance(self._below, OverlapFile):
             self._below.close()
 
-    @torch.inference_mode()
-    def add(self, r: int, c: int, probs: torch.Tensor) -> Block:
+    def add(self, r: int, c: int, probs: A) -> Block:
         """Blend in the tile at row ``r`` and column ``c`` of the grid and return what it finishes.
 
         Args:
@@ -217,31 +313,32 @@ class OverlapBlender:
             c: Column of the tile; tiles come row by row, without gaps.
             probs: ``(K, tile rows, tile columns)``; overwritten.
         """
-        rows, cols = self._rows, self._cols
+        rows, cols, tiles = self._rows, self._cols, self._tiles
         left, above = cols.overlap(c), rows.overlap(r)
-        if left:
-            probs[:, :, :left] = torch.lerp(self._right, probs[:, :, :left], self._col_shares[c])
+        if left and self._right is not None:
+            tiles.blend(self._right, probs[:, :, :left], self._col_shares[c])
         wide, high = cols.finished(c), rows.finished(r)
-        self._right = probs[:, :, wide:].clone() if c + 1 < len(cols.starts) else self._right[:, :, :0]
+        self._right = tiles.copy(probs[:, :, wide:]) if c + 1 < len(cols.starts) else None
         if above and c in self._below:
-            probs[:, :above, :wide] = torch.lerp(self._below[c], probs[:, :above, :wide], self._row_shares[r])
+            tiles.blend(self._below[c], probs[:, :above, :wide], self._row_shares[r])
         if r + 1 < len(rows.starts):
-            self._below[c] = probs[:, high:, :wide].clone()
+            self._below[c] = tiles.copy(probs[:, high:, :wide])
         return Block(rows.starts[r], cols.starts[c], probs[:, :high, :wide])
 
 
-class OverlapFile:
+class OverlapFile(Generic[A]):
     """Lower overlaps of a row of tiles in a file, by the column of their tile; each is written before it is read.
 
     The file has no name, so it vanishes with the process. Most of it is still in the system's cache when it is read.
     """
 
-    def __init__(self, folder: Path, device: torch.device, *, slot: int) -> None:
+    def __init__(self, folder: Path, tiles: TileArithmetic[A], *, slot: int) -> None:
         """Open the file in ``folder``; no overlap has more than ``slot`` bytes."""
         self._folder = folder
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - lives as long as the blend
-        self._device, self._slot = device, slot
-        self._shapes: dict[int, torch.Size] = {}
+        self._tiles: TileArithmetic[A] = tiles
+        self._slot = slot
+        self._shapes: dict[int, tuple[int, ...]] = {}
 
     def close(self) -> None:
         """Close the file, which removes it."""
@@ -250,8 +347,8 @@ class OverlapFile:
     def __contains__(self, column: int) -> bool:
         return column in self._shapes
 
-    def __setitem__(self, column: int, overlap: torch.Tensor) -> None:
-        values = overlap.contiguous().cpu().numpy()
+    def __setitem__(self, column: int, overlap: A) -> None:
+        values = self._tiles.to_array(overlap)
         try:
             if write_at(self._file.fileno(), values.data, column * self._slot) < values.nbytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -259,52 +356,10 @@ class OverlapFile:
             raise DiskError(
                 f"{self._folder}: cannot be written ({error.strerror}). Free space; the same command goes on."
             ) from error
-        self._shapes[column] = overlap.shape
+        self._shapes[column] = values.shape
 
-    def __getitem__(self, column: int) -> torch.Tensor:
+    def __getitem__(self, column: int) -> A:
         values = np.empty(self._shapes[column], np.float32)
         read_at(self._file.fileno(), values.data, column * self._slot)
-        return torch.from_numpy(values).to(self._device)
-
-
-Turn = Callable[[torch.Tensor], torch.Tensor]
-
-
-def _turned(turns: int, mirrored: bool) -> tuple[Turn, Turn]:
-    """Make a symmetry of the last two axes, and its inverse."""
-
-    def there(image: torch.Tensor) -> torch.Tensor:
-        return torch.rot90(image.flip(-1) if mirrored else image, turns, (-2, -1))
-
-    def back(image: torch.Tensor) -> torch.Tensor:
-        upright = torch.rot90(image, -turns, (-2, -1))
-        return upright.flip(-1) if mirrored else upright
-
-    return there, back
-
-
-D4: tuple[tuple[Turn, Turn], ...] = tuple(_turned(turns, mirrored) for mirrored in (False, True) for turns in range(4))
-"""The eight symmetries, each with its inverse; the identity first."""
-
-
-def with_tta(model: Model, *, channels_last: bool = True) -> Model:
-    """Return a model with test-time augmentation: the mean of its probabilities over the eight symmetries.
-
-    Args:
-        model: The model; square tiles, or one that takes any size.
-        channels_last: Whether images lie in memory pixel by pixel.
-    Returns:
-        A model that gives probabilities, and takes eight times as long.
-    """
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-
-    def averaged(image: torch.Tensor) -> torch.Tensor:
-        total: torch.Tensor | None = None
-        for there, back in D4:
-            output = model.forward(there(image).contiguous(memory_format=layout)).float()
-            probs = back(output if model.activated else torch.softmax(output, dim=1))
-            total = probs.contiguous() if total is None else total.add_(probs)
-        assert total is not None
-        return total.div_(len(D4))
-
-    return dataclasses.replace(model, forward=averaged, activated=True)
+        overlap: A = self._tiles.from_array(values)
+        return overlap

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from levelground.errors import ShapeError
 from levelground.tile_geometry import MULTIPLE, TileGeometry
 
+SYMMETRIES: tuple[tuple[int, bool], ...] = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
+"""The eight symmetries of the square, quarter turns after a mirroring or none; the identity first."""
+
 
 @dataclass(frozen=True)
 class Window:

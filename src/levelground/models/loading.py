@@ -4,23 +4,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
 from levelground.errors import ModelError, WeightsError
-from levelground.models.build import create_network
-from levelground.models.checkpoints import WEIGHTS_FILE, read_state
-from levelground.models.model import Model, Overrides, TwoClasses, described_model
+from levelground.models.model import Model, Overrides, described_model
 from levelground.models.onnx_backend import open_onnx
-from levelground.models.own_networks import is_own, load_own
-from levelground.models.pretrained import fit_state
-from levelground.models.smp_backend import open_smp, read_smp_config
 from levelground.models.spec import ModelSpec, model_file, read_model_spec
 from levelground.records import sha256_file
 from levelground.runs import Run, read_run
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from levelground.runtime import Runtime
+
+
+def needs_torch(path: Path) -> bool:
+    """Tell whether torch runs what lies at a path: all but an ONNX file."""
+    return not (path.is_file() and path.suffix.lower() == ".onnx")
 
 
 def open_model(
@@ -52,9 +51,11 @@ def open_model(
         return _open_run(path, runtime, overrides)
     if path.is_dir() and path.name == "model" and (path.parent / "run.json").exists():
         return _open_run(path.parent, runtime, overrides)
-    if path.is_file() and path.suffix.lower() == ".onnx":
+    if not needs_torch(path):
         return open_onnx(path, runtime, overrides)
     if (path / "config.json").exists():
+        from levelground.models.smp_backend import open_smp
+
         return open_smp(path, runtime, overrides)
     raise ModelError(
         f"{path}: no model. Give a run folder (run.json), a folder with config.json and model.safetensors, or an .onnx "
@@ -74,6 +75,8 @@ def open_run(run: Run, runtime: "Runtime") -> Model:
         ModelError: The run holds masks and no model, or its network cannot be run.
         WeightsError: There are none, they are damaged or not those that the card knows, or of another architecture.
     """
+    from levelground.models.checkpoints import WEIGHTS_FILE
+
     if model_file(run).name != WEIGHTS_FILE:
         from levelground.models.programs import open_program_run
 
@@ -89,6 +92,9 @@ def load_model(run: Run) -> Model:
         ModelError: The run holds masks and no model.
         WeightsError: There are none, they are damaged or not those that the card knows, or of another architecture.
     """
+    from levelground.models.checkpoints import WEIGHTS_FILE
+    from levelground.models.own_networks import SummedOutputs
+
     spec, folder = read_model_spec(run), run.model_folder
     if model_file(run).name != WEIGHTS_FILE:
         raise ModelError(
@@ -109,7 +115,7 @@ def load_model(run: Run) -> Model:
     return described_model(spec, network.eval(), digest)
 
 
-def load_network(spec: ModelSpec, folder: Path, outputs: Sequence[int], *, code_sha256: str | None) -> nn.Module:
+def load_network(spec: ModelSpec, folder: Path, outputs: Sequence[int], *, code_sha256: str | None) -> "nn.Module":
     """Build the network of saved weights and load them.
 
     Args:
@@ -121,6 +127,12 @@ def load_network(spec: ModelSpec, folder: Path, outputs: Sequence[int], *, code_
         ModelError: Its code was not named, or it cannot be built.
         WeightsError: The weights are damaged or of another network.
     """
+    from levelground.models.build import create_network
+    from levelground.models.checkpoints import read_state
+    from levelground.models.own_networks import TwoClasses, is_own, load_own
+    from levelground.models.pretrained import fit_state
+    from levelground.models.smp_backend import read_smp_config
+
     if is_own(spec.arch):
         own = load_own(spec.arch, folder, spec.bands, len(outputs), code_sha256=code_sha256)
         state = fit_state(read_state(folder), own.network.state_dict(), source=str(folder), part="network")
@@ -132,24 +144,3 @@ def load_network(spec: ModelSpec, folder: Path, outputs: Sequence[int], *, code_
     network = create_network(spec.arch, spec.encoder, spec.bands, 1 if single else len(outputs), options)
     network.load_state_dict(fit_state(read_state(folder), network.state_dict(), source=str(folder), part="network"))
     return TwoClasses(network) if single else network
-
-
-class SummedOutputs(nn.Module):
-    """A network whose outputs of one class are made one, so that the probabilities after a softmax are their sums.
-
-    Args:
-        network: The network, of logits.
-        outputs: The class of each of its outputs; classes keep the order in which they come first.
-    """
-
-    def __init__(self, network: nn.Module, outputs: Sequence[int]) -> None:
-        super().__init__()
-        self.network = network
-        self.members = tuple(
-            tuple(number for number, other in enumerate(outputs) if other == index) for index in dict.fromkeys(outputs)
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return ``(N, classes, H, W)``: the logarithm of the sum of each class's exponentials."""
-        logits = self.network(x)
-        return torch.stack([logits[:, list(members)].float().logsumexp(dim=1) for members in self.members], dim=1)

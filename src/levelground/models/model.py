@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
-import torch
-from torch import nn
+from numpy.typing import NDArray
 
 from levelground.config import TileOptions
 from levelground.console import say
@@ -18,9 +18,19 @@ from levelground.models.spec import ModelSpec
 from levelground.records import sha256_json
 from levelground.tile_geometry import MULTIPLE, TileGeometry, choose_geometry
 
-Forward = Callable[[torch.Tensor], torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Forward = Callable[["torch.Tensor"], "torch.Tensor"]
 """Normalised ``(N, C, H, W)`` to ``(N, K, H, W)``: logits, such as a network in evaluation mode gives, or
 probabilities, as :attr:`Model.activated` says."""
+
+ArrayForward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""The same over NumPy arrays, in main memory; the result may be overwritten."""
+
+Engine = Literal["torch", "onnx", "openvino"]
+"""What runs a network: torch, onnxruntime, or OpenVINO."""
 
 EXTERNAL_GEOMETRY = TileGeometry(512, 64)
 """Tile geometry of external models, which do not state theirs."""
@@ -31,8 +41,9 @@ class Model:
     """A model ready to run on stored pixels."""
 
     spec: ModelSpec
-    forward: Forward
-    """Normalised ``(N, C, H, W)`` float32 on the runtime's device -> ``(N, K, H, W)``."""
+    forward: Forward | ArrayForward
+    """Normalised ``(N, C, H, W)`` float32 -> ``(N, K, H, W)``: tensors on the runtime's device, arrays where another
+    engine than torch runs."""
     activated: bool = False
     """Whether ``forward`` gives probabilities, not logits."""
     digest: str | None = None
@@ -41,14 +52,30 @@ class Model:
     """Where the encoder's first weights came from, such as ``package NAME``; ``None`` unknown."""
     rescale: bool = False
     """Whether mean and std follow the type of the pixels, because they are not known (:func:`fit_pixels`)."""
+    engine: Engine = "torch"
+    """What runs ``forward``."""
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> "nn.Module":
         """The torch network; models of ONNX files have none."""
+        from torch import nn
+
         assert isinstance(self.forward, nn.Module), f"{self.spec.name} is not a torch network"
         return self.forward
 
-    def with_forward(self, forward: Forward) -> "Model":
+    @property
+    def on_tensors(self) -> Forward:
+        """``forward`` of a model that torch runs."""
+        assert self.engine == "torch", f"{self.spec.name} runs in {self.engine}"
+        return cast(Forward, self.forward)
+
+    @property
+    def on_arrays(self) -> ArrayForward:
+        """``forward`` of a model that another engine runs."""
+        assert self.engine != "torch", f"{self.spec.name} runs in torch"
+        return cast(ArrayForward, self.forward)
+
+    def with_forward(self, forward: Forward | ArrayForward) -> "Model":
         """Return the same model around another form of its network, such as one moved to a device."""
         return dataclasses.replace(self, forward=forward)
 
@@ -66,24 +93,19 @@ class Model:
             raise ConfigError(
                 f"--tile {asked.tile}: {self.spec.name} takes tiles of {own.tile} only. Leave --tile away."
             )
-        chosen = choose_geometry(own, asked, device=device, multiple=1 if self.spec.fixed_tile else MULTIPLE)
+        room = "arrays" if self.engine != "torch" and device == "cpu" else device
+        chosen = choose_geometry(own, asked, device=room, multiple=1 if self.spec.fixed_tile else MULTIPLE)
         return dataclasses.replace(chosen, batch=min(chosen.batch, self.spec.max_batch or chosen.batch))
 
 
-class TwoClasses(nn.Module):
-    """Network of one output as one of two classes: the rest, at 0, and the class."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """``(N, C, H, W)`` to logits ``(N, 2, H, W)``."""
-        logits = self.network(image)
-        return torch.cat([torch.zeros_like(logits), logits], dim=1)
-
-
-def described_model(spec: ModelSpec, forward: Forward, weights_sha256: str, *, activated: bool = False) -> Model:
+def described_model(
+    spec: ModelSpec,
+    forward: Forward | ArrayForward,
+    weights_sha256: str,
+    *,
+    activated: bool = False,
+    engine: Engine = "torch",
+) -> Model:
     """Return a model that brings its specification, with its digest.
 
     Args:
@@ -91,9 +113,10 @@ def described_model(spec: ModelSpec, forward: Forward, weights_sha256: str, *, a
         forward: The network.
         weights_sha256: Hash of the files of weights.
         activated: Whether ``forward`` gives probabilities.
+        engine: What runs ``forward``.
     """
     digest = sha256_json([weights_sha256, spec.arch, spec.encoder, spec.outputs, spec.mean, spec.std])
-    return Model(spec, forward, activated, digest)
+    return Model(spec, forward, activated, digest, engine=engine)
 
 
 def check_shape(spec: ModelSpec, bands: int, n_outputs: int, source: Path) -> None:

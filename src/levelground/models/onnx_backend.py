@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from levelground.console import say
 from levelground.errors import ModelError, WeightsError, first_line
 from levelground.models.model import (
     EXTERNAL_GEOMETRY,
+    ArrayForward,
+    Engine,
     Forward,
     Model,
     Overrides,
@@ -38,13 +39,8 @@ if TYPE_CHECKING:
     from levelground.runtime import Runtime
 
 Layout = Literal["NCHW", "NHWC"]
-
-
 RunBatch = Callable[[NDArray[np.generic]], NDArray[np.float32]]  # one batch in the file's layout -> its first output
-
-
 Dimension = int | str | None  # a dimension of an ONNX shape: a number, or a name where any will do
-
 
 Activation = Literal["probabilities", "shares", "logits"]
 """Kind of outputs: adding up to 1; each in 0 to 1 on its own, as after a sigmoid; any number."""
@@ -95,17 +91,28 @@ def open_onnx(path: Path, runtime: "Runtime", overrides: Overrides) -> Model:
     session = _session(path, runtime)
     input_spec = _read_input(path, session)
     run = _runner(path, session)
-    layout, activation, n = _probe(path, run, input_spec)
-    forward, n_outputs = _forward(run, input_spec, layout, activation), max(2, n)
     weights = sha256_json([sha256_file(file) for file in files])
     metadata = dict(session.get_modelmeta().custom_metadata_map)
     if SPEC_KEY in metadata:
         overrides.refuse(path)
         own = parse_spec(metadata[SPEC_KEY], source=str(path))
-        check_shape(own, input_spec.bands, n_outputs, path)
-        return described_model(exported_spec(own, input_spec.tile, input_spec.batch), forward, weights, activated=True)
-    spec, rescale = _external_spec(path, input_spec, n_outputs, metadata, overrides)
-    return Model(spec, forward, activation != "logits", external_digest(weights, spec), rescale=rescale)
+        layout, activation, n = _known_output(session) or _probe(path, run, input_spec)
+        check_shape(own, input_spec.bands, max(2, n), path)
+        forward = _forward(run, input_spec, layout, activation)
+        spec = exported_spec(own, input_spec.tile, input_spec.batch)
+        return described_model(spec, forward, weights, activated=True, engine="onnx")
+    layout, activation, n = _probe(path, run, input_spec)
+    spec, rescale = _external_spec(path, input_spec, max(2, n), metadata, overrides)
+    forward, digest = _forward(run, input_spec, layout, activation), external_digest(weights, spec)
+    return Model(spec, forward, activation != "logits", digest, rescale=rescale, engine="onnx")
+
+
+def _known_output(session: Any) -> "tuple[Layout, Activation, int] | None":
+    """Return what is known of the output of a file that we wrote; ``None`` where its shape does not say it."""
+    shape: list[Dimension] = list(session.get_outputs()[0].shape)
+    if len(shape) != 4 or not isinstance(shape[1], int) or shape[1] < 2:
+        return None
+    return "NCHW", "probabilities", shape[1]
 
 
 def exported_spec(spec: ModelSpec, tile: int | None, batch: int | None) -> ModelSpec:
@@ -260,10 +267,10 @@ def _session(path: Path, runtime: "Runtime") -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = runtime.threads, 1
     options.log_severity_level = 3
-    # Its threads would go on spinning while torch blends and others read and write.
+    # Its threads would go on spinning while others blend, read and write.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = ["CPUExecutionProvider"]
-    if runtime.device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+    if runtime.device_kind == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         providers.insert(0, "CUDAExecutionProvider")
     try:
         return onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers)
@@ -357,12 +364,11 @@ def output_kind(found: Sequence[NDArray[np.float32]], *, axis: int) -> Activatio
     return "probabilities" if whole else "shares"
 
 
-def _forward(run: RunBatch, input_spec: _InputSpec, layout: Layout, activation: Activation) -> Forward:
-    """Wrap a session as a function of tensors; one output becomes two classes, the first of them the rest."""
+def _forward(run: RunBatch, input_spec: _InputSpec, layout: Layout, activation: Activation) -> ArrayForward:
+    """Wrap a session as a function of arrays; one output becomes two classes, the first of them the rest."""
 
-    def batches(image: torch.Tensor) -> Iterator[NDArray[np.float32]]:
-        ordered = image.permute(0, 2, 3, 1) if input_spec.layout == "NHWC" else image
-        values = ordered.detach().to("cpu", torch.float32).contiguous().numpy()
+    def batches(image: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        values = np.ascontiguousarray(image.transpose(0, 2, 3, 1) if input_spec.layout == "NHWC" else image)
         whole = values.round().clip(0, 255) if input_spec.kind is np.uint8 else values
         step = input_spec.batch or len(values)
         for first in range(0, len(values), step):
@@ -370,13 +376,16 @@ def _forward(run: RunBatch, input_spec: _InputSpec, layout: Layout, activation: 
             padded = np.concatenate([part, np.repeat(part[-1:], step - len(part), axis=0)])
             yield run(padded if len(part) < step else part)[: len(part)]
 
-    def forward(image: torch.Tensor) -> torch.Tensor:
-        found = torch.from_numpy(np.concatenate(list(batches(image)))).to(image.device)
-        found = found.permute(0, 3, 1, 2) if layout == "NHWC" else found
+    def forward(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        parts = list(batches(image))
+        found = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        found = found.transpose(0, 3, 1, 2) if layout == "NHWC" else found
         if found.shape[1] == 1:
-            rest = torch.zeros_like(found) if activation == "logits" else 1 - found
-            return torch.cat([rest, found], dim=1)
-        return found / found.sum(1, keepdim=True).clamp_min(1e-12) if activation == "shares" else found
+            rest = np.zeros_like(found) if activation == "logits" else 1 - found
+            return np.concatenate([rest, found], axis=1)
+        if activation == "shares":
+            found /= np.maximum(found.sum(axis=1, keepdims=True), np.float32(1e-12))
+        return found
 
     return forward
 
@@ -385,7 +394,7 @@ def _forward(run: RunBatch, input_spec: _InputSpec, layout: Layout, activation: 
 class OpenedProgram:
     """A whole network in a file, ready to run, with what it says of itself."""
 
-    forward: Forward
+    forward: Forward | ArrayForward
     activated: bool
     """Whether it gives probabilities."""
     n_outputs: int
@@ -403,6 +412,8 @@ class OpenedProgram:
     """The specification that it brings, where levelground wrote it."""
     parameters: int | None = None
     """Number of its parameters."""
+    engine: Engine = "torch"
+    """What runs ``forward``."""
 
 
 def open_onnx_program(path: Path, runtime: "Runtime") -> OpenedProgram:
@@ -432,4 +443,5 @@ def open_onnx_program(path: Path, runtime: "Runtime") -> OpenedProgram:
         names={} if own else _class_names(metadata, path) or {},
         own=own,
         parameters=sum(math.prod(tensor.dims) for tensor in content.graph.initializer),
+        engine="onnx",
     )

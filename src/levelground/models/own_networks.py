@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -367,3 +367,37 @@ def _without_weights(folder: Path, arch: str, bands: int, n_outputs: int) -> nn.
     network = _model_class(config, str(folder))._from_config(config)
     assert isinstance(network, nn.Module)
     return network
+
+
+class TwoClasses(nn.Module):
+    """Network of one output as one of two classes: the rest, at 0, and the class."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """``(N, C, H, W)`` to logits ``(N, 2, H, W)``."""
+        logits = self.network(image)
+        return torch.cat([torch.zeros_like(logits), logits], dim=1)
+
+
+class SummedOutputs(nn.Module):
+    """A network whose outputs of one class are made one, so that the probabilities after a softmax are their sums.
+
+    Args:
+        network: The network, of logits.
+        outputs: The class of each of its outputs; classes keep the order in which they come first.
+    """
+
+    def __init__(self, network: nn.Module, outputs: Sequence[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.members = tuple(
+            tuple(number for number, other in enumerate(outputs) if other == index) for index in dict.fromkeys(outputs)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``(N, classes, H, W)``: the logarithm of the sum of each class's exponentials."""
+        logits = self.network(x)
+        return torch.stack([logits[:, list(members)].float().logsumexp(dim=1) for members in self.members], dim=1)

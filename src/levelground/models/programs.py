@@ -11,7 +11,7 @@ import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import nn
 
 from levelground.errors import ModelError, WeightsError, first_line
 from levelground.models.checkpoints import program_kind
-from levelground.models.model import Forward, Model
+from levelground.models.model import ArrayForward, Forward, Model
 from levelground.models.onnx_backend import (
     PROBE_TILE,
     Activation,
@@ -96,22 +96,25 @@ def open_program_run(run: Run, runtime: "Runtime") -> Model:
             "copy, or adopt it anew."
         )
     opened, outputs = open_program(path, runtime, spec.bands), run.card.outputs
-    forward = opened.forward if outputs == spec.outputs else _summed(opened.forward, outputs, opened.activated)
+    forward = opened.forward if outputs == spec.outputs else _summed(opened, outputs)
     digest = sha256_json([digest, spec.outputs, spec.mean, spec.std])
     made = dataclasses.replace(spec, max_batch=opened.batch)
-    return Model(made, forward, opened.activated, digest)
+    return Model(made, forward, opened.activated, digest, engine=opened.engine)
 
 
-def _summed(forward: Forward, outputs: Sequence[int], activated: bool) -> Forward:
+def _summed(opened: OpenedProgram, outputs: Sequence[int]) -> Forward | ArrayForward:
     """Make the outputs of one class one: probabilities are summed, of logits the exponentials."""
     members = [[n for n, other in enumerate(outputs) if other == index] for index in dict.fromkeys(outputs)]
 
-    def summed(image: "torch.Tensor") -> "torch.Tensor":
-        found = forward(image)
-        parts = [found[:, some].sum(1) if activated else found[:, some].logsumexp(1) for some in members]
+    def sum_outputs(found: torch.Tensor) -> torch.Tensor:
+        parts = [found[:, some].sum(1) if opened.activated else found[:, some].logsumexp(1) for some in members]
         return torch.stack(parts, dim=1)
 
-    return summed
+    if opened.engine == "torch":
+        run = cast(Forward, opened.forward)
+        return lambda image: sum_outputs(run(image))
+    run_arrays = cast(ArrayForward, opened.forward)
+    return lambda image: sum_outputs(torch.from_numpy(run_arrays(image))).numpy()
 
 
 def _open_script(path: Path, runtime: "Runtime", bands: int) -> OpenedProgram:

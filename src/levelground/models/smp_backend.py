@@ -21,12 +21,11 @@ from levelground.models.model import (
     EXTERNAL_GEOMETRY,
     Model,
     Overrides,
-    TwoClasses,
     check_shape,
     described_model,
     external_digest,
 )
-from levelground.models.own_networks import OwnNetwork
+from levelground.models.own_networks import OwnNetwork, TwoClasses
 from levelground.models.pretrained import fit_state, normalisation
 from levelground.models.spec import SPEC_FILE, ModelSpec, read_spec
 from levelground.reading import parse_json, read_text

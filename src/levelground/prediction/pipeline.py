@@ -3,20 +3,20 @@
 A thread reads the tiles ahead, the network runs, and a thread writes finished blocks to the checkpoint folder.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from levelground.config import ProbsFormat
 from levelground.console import progress_bar, say
 from levelground.errors import ModelError
-from levelground.evaluation.score_scenes import most_probable
 from levelground.imagery.legend import IGNORE
 from levelground.imagery.validity import NodataMask
 from levelground.inference.sliding_window import Block, sliding_window_inference, with_tta
@@ -24,6 +24,9 @@ from levelground.prediction.plan import PredictionPlan
 from levelground.prediction.readers import FilledPixels, PixelReader, ResampledPixels
 from levelground.prediction.resume import BlockFile, Checkpoint
 from levelground.signals import stop_signals
+
+if TYPE_CHECKING:
+    import torch
 
 PROBS_STEPS = 254
 """A probability of 1 as uint8; 255 is no data."""
@@ -115,7 +118,7 @@ def _sweep(plan: PredictionPlan, pixels: FilledPixels, checkpoint: Checkpoint) -
         plan.geometry,
         runtime,
         first_row=checkpoint.state.rows,
-        overlap_folder=checkpoint.folder if runtime.device.type == "cpu" and edge > _SPILL_BYTES else None,
+        overlap_folder=checkpoint.folder if runtime.device_kind == "cpu" and edge > _SPILL_BYTES else None,
     )
 
 
@@ -176,7 +179,7 @@ class _BlockWriter:
 
 @dataclass(frozen=True)
 class _ReducedBlock:
-    """The part of a block that is written, on the runtime's device.
+    """The part of a block that is written, as arrays or as tensors on the runtime's device.
 
     Attributes:
         best: The first most probable output, ``(rows, columns)``.
@@ -184,36 +187,70 @@ class _ReducedBlock:
         probs: Probabilities in the type that is stored.
     """
 
-    best: torch.Tensor
-    check: torch.Tensor
-    probs: torch.Tensor | None
+    best: "torch.Tensor | NDArray[np.uint8]"
+    check: "torch.Tensor | np.float32"
+    probs: "torch.Tensor | NDArray[np.generic] | None"
 
 
-@torch.inference_mode()
 def _reduce(block: Block, kind: ProbsFormat) -> _ReducedBlock:
-    """Reduce a block on the device where it lies."""
-    highest, best = most_probable(block.probs)
-    probs = None
+    """Reduce a block where it lies."""
+    found = block.probs
+    if not isinstance(found, np.ndarray):
+        return _reduce_tensor(found, kind)
+    highest, best = _most_probable(found)
+    probs: NDArray[np.generic] | None = found if kind == "float32" else None
     if kind == "uint8":
-        probs = block.probs.mul(PROBS_STEPS).round_().to(torch.uint8)
-    elif kind == "float32":
-        probs = block.probs
+        probs = np.rint(found * np.float32(PROBS_STEPS)).astype(np.uint8)
     return _ReducedBlock(best, highest.sum(), probs)
+
+
+def _most_probable(probs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return the largest probability of each pixel, and the first output that has it.
+
+    As many passes as there are classes, each vectorised, take a third of the time of ``argmax``.
+    """
+    highest = probs.max(axis=0)
+    first, before = np.zeros(highest.shape, np.uint8), np.ones(highest.shape, np.bool_)
+    for smaller in probs[:-1]:
+        before &= smaller < highest
+        first += before
+    return highest, first
+
+
+def _reduce_tensor(probs: "torch.Tensor", kind: ProbsFormat) -> _ReducedBlock:
+    """Reduce a block on the device where it lies."""
+    import torch
+
+    from levelground.evaluation.score_scenes import most_probable
+
+    with torch.inference_mode():
+        highest, best = most_probable(probs)
+        kept = None
+        if kind == "uint8":
+            kept = probs.mul(PROBS_STEPS).round_().to(torch.uint8)
+        elif kind == "float32":
+            kept = probs
+        return _ReducedBlock(best, highest.sum(), kept)
 
 
 def _to_arrays(
     reduced: _ReducedBlock, class_of: NDArray[np.uint8], mask: NodataMask | None, name: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.generic] | None]:
     """Bring a block into main memory: legend indices and probabilities, with no data under the mask."""
-    if not bool(torch.isfinite(reduced.check)):
+    if not math.isfinite(float(reduced.check)):
         raise ModelError(f"{name}: the network's output is not a number (NaN). Its weights are damaged: make it anew.")
-    classes = class_of[reduced.best.cpu().numpy()]
-    probs: NDArray[np.generic] | None = None if reduced.probs is None else reduced.probs.cpu().numpy()
+    classes = class_of[_in_memory(reduced.best)]
+    probs = None if reduced.probs is None else _in_memory(reduced.probs)
     if mask is not None:
         classes[mask] = IGNORE
         if probs is not None:
             probs = np.where(mask, np.float32(np.nan) if probs.dtype.kind == "f" else np.uint8(255), probs)
     return classes, probs
+
+
+def _in_memory(values: "torch.Tensor | NDArray[np.generic]") -> NDArray[np.generic]:
+    """Return values as an array in main memory."""
+    return values if isinstance(values, np.ndarray) else values.cpu().numpy()
 
 
 class _ThroughputBar:

@@ -99,8 +99,9 @@ class PredictionPlan:
                 "symmetries": self.options.tta == "d4",
                 "probs": self.options.probs,
                 **({"values": "stored"} if self.options.values == "stored" else {}),
-                "runtime": [self.runtime.device.type, self.runtime.precision],
+                "runtime": [self.runtime.device_kind, self.runtime.precision],
             }
+            | ({"engine": self.model.engine} if self.model.engine != "torch" else {})
             | ({"mask": file.mask_stamp} if file.mask_stamp else {})
             | ({"rescaling": self.rescaling} if self.rescaling else {})
         )
@@ -134,7 +135,7 @@ def plan_predictions(
         UnlikeError: An input's ground sample distance is far from the model's.
         ConfigError: Options that cannot work.
     """
-    geometry = model.choose_geometry(options, runtime.device.type)
+    geometry = model.choose_geometry(options, runtime.device_kind)
     fitted: dict[str, Model] = {}
     plans = []
     for file in inputs:

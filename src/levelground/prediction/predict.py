@@ -333,7 +333,7 @@ def _predict_input(plan: PredictionPlan) -> PredictedMap:
     """Predict one input and write its outputs; the class map comes last, so that where it exists all others do."""
     throughput = Throughput(0, 0.0)
     with (
-        bounded_cache(plan.cache_bytes, threads=plan.runtime.device.type != "cpu"),
+        bounded_cache(plan.cache_bytes, threads=plan.runtime.device_kind != "cpu"),
         Checkpoint(plan.input.checkpoint, plan.identity, plan.rows, plan.cols) as checkpoint,
     ):
         if checkpoint.damage:
