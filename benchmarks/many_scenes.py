@@ -1,0 +1,186 @@
+"""How `prepare` grows with the number of scenes: time, memory, a second call, and planted leaks that must be found.
+
+Run from the project's root: ``python benchmarks/many_scenes.py [--quick] [--scenes N …] [--real FOLDER]``. Each set
+holds chips of 64 px cut from generated ground, a chip's width apart, so that chips of one place resemble each other
+without touching. Among them lie 50 pairs that touch and 50 near duplicates (compressed anew, brightened, turned or
+mirrored). ``--real`` cuts the chips from the images of a folder in the DeepGlobe layout instead.
+
+Targets, on two cores: the largest set in under 6 minutes with memory that grows by less than 20 KB a scene, the second
+call in under 30 s, an exponent of the CPU time under 1.15, every leak found and none invented.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from levelground.imagery.legend import DEEPGLOBE, encode_colours
+from levelground.synthetic.scenes import generate_scene
+
+SIDE, PLACE, LEAKS = 64, 224, 50
+FAR = PLACE - SIDE  # where the second chip of a place begins: a planted neighbour of the first does not touch it
+SECONDS, SECOND_CALL, KILOBYTES, EXPONENT = 360.0, 30.0, 20.0, 1.15
+
+Picture = NDArray[np.uint8]
+Chip = tuple[Picture, Picture]  # image and colour mask
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One call: seconds by the clock, seconds of the processor, and the largest memory, KB."""
+
+    wall_s: float
+    cpu_s: float
+    memory_kb: float
+
+
+def place(number: int, files: tuple[Path, ...]) -> Chip:
+    """Return ground of 224 px with its mask: generated, or the part of that number of the images given."""
+    if not files:
+        image, labels = generate_scene(11, number, PLACE)
+        return image, encode_colours(labels, DEEPGLOBE)
+    file = files[number % len(files)]
+    image = simplejpeg.decode_jpeg(file.read_bytes())
+    mask = cv2.imread(str(file.with_name(file.name.replace("_sat.jpg", "_mask.png"))))
+    assert mask is not None
+    across = image.shape[1] // (PLACE + SIDE)
+    row, column = (PLACE + SIDE) * (number // len(files) // across), (PLACE + SIDE) * (number // len(files) % across)
+    if row + PLACE > len(image):
+        raise SystemExit(f"--real: {len(files)} images are not enough for so many chips")
+    part = np.s_[row : row + PLACE, column : column + PLACE]
+    return image[part], mask[part][..., ::-1]
+
+
+def chips(number: int, files: tuple[Path, ...]) -> Iterator[tuple[str, Chip]]:
+    """Cut a place: four chips a chip's width apart, of which the first has a leak where the number is small."""
+    image, mask = place(number, files)
+    for row in (0, FAR):
+        for column in (0, FAR):
+            part = np.s_[row : row + SIDE, column : column + SIDE]
+            yield f"{4 * number + 2 * (row > 0) + (column > 0):06d}", (image[part], mask[part])
+    if number < LEAKS:
+        part = np.s_[:SIDE, SIDE : 2 * SIDE] if number % 2 else np.s_[SIDE : 2 * SIDE, :SIDE]
+        yield f"{4 * number:06d}touch", (image[part], mask[part])
+    elif number < 2 * LEAKS:
+        yield f"{4 * number:06d}copy", copy(number, image[:SIDE, :SIDE], mask[:SIDE, :SIDE])
+
+
+def copy(number: int, image: Picture, mask: Picture) -> Chip:
+    """Return a near duplicate: as it is, compressed harder, brighter, turned or mirrored."""
+    brighter = (255 * (image / 255.0) ** 0.7).astype(np.uint8)
+    coded = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=70)
+    return (
+        (brighter, mask),
+        (np.rot90(image), np.rot90(mask)),
+        (image[:, ::-1], mask[:, ::-1]),
+        (simplejpeg.decode_jpeg(coded), mask),
+    )[number % 4]
+
+
+def write_places(folder: Path, numbers: range, files: tuple[Path, ...]) -> None:
+    """Write the chips of some places as ``NAME_sat.jpg`` and ``NAME_mask.png``."""
+    cv2.setNumThreads(1)
+    for number in numbers:
+        for name, (image, mask) in chips(number, files):
+            coded = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=92)
+            (folder / f"{name}_sat.jpg").write_bytes(coded)
+            cv2.imwrite(str(folder / f"{name}_mask.png"), np.ascontiguousarray(mask[..., ::-1]))
+
+
+def write_set(folder: Path, scenes: int, files: tuple[Path, ...]) -> int:
+    """Write a set of about that many scenes; return how many there are."""
+    folder.mkdir(parents=True)
+    places = (scenes - 2 * LEAKS) // 4
+    with ProcessPoolExecutor(2) as pool:
+        parts = [range(start, min(start + 100, places)) for start in range(0, places, 100)]
+        list(pool.map(write_places, [folder] * len(parts), parts, [files] * len(parts)))
+    return sum(path.name.endswith("_sat.jpg") for path in folder.iterdir())
+
+
+def prepare(data: Path, work: Path) -> Measured:
+    """Run ``levelground prepare`` in a process of its own."""
+    command = [sys.executable, "-m", "levelground", "prepare", "--data", data, "--out", work / "study"]
+    start = time.perf_counter()
+    with open(os.devnull, "w") as null:
+        child = subprocess.Popen([*command, "--cache", work / "cache"], stderr=null, stdout=null)
+        _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"prepare ended with status {child.returncode}")
+    return Measured(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss)
+
+
+def leaks(study: Path) -> tuple[int, int, list[str]]:
+    """Count the touching pairs and near duplicates that were found, and list the links that nobody planted."""
+    found = json.loads((study / "dataset.json").read_text())
+    groups: dict[str, list[str]] = {}
+    for scene in found["scenes"]:
+        groups.setdefault(scene["group"], []).append(scene["id"])
+    touching, copies, invented = 0, 0, []
+    for members in groups.values():
+        names = sorted(members)
+        for name in names[1:]:
+            planted = name[:6] == names[0] and len(name) > 6
+            touching += planted and name.endswith("touch")
+            copies += planted and name.endswith("copy")
+            if not planted:
+                invented.append(f"{names[0]} {name}")
+    return touching, copies, invented
+
+
+def main() -> int:
+    """Print the figures of each set and the verdict."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="500, 1 000 and 2 000 scenes in place of 5 000 to 20 000")
+    parser.add_argument("--scenes", type=int, nargs="+", help="sizes of the sets")
+    parser.add_argument("--real", type=Path, help="folder with NAME_sat.jpg and NAME_mask.png to cut chips from")
+    parser.add_argument("--keep", type=Path, help="folder that keeps the sets for another run")
+    options = parser.parse_args()
+    sizes = options.scenes or ([500, 1000, 2000] if options.quick else [5000, 10_000, 20_000])
+    files = tuple(sorted(options.real.glob("*_sat.jpg"))) if options.real else ()
+    measured: dict[int, Measured] = {}
+    holds = True
+    with tempfile.TemporaryDirectory() as temporary:
+        for size in sizes:
+            data = (options.keep or Path(temporary)) / f"data{'-real' if files else ''}-{size}"
+            work = Path(temporary) / f"work-{size}"
+            n = sum(path.name.endswith("_sat.jpg") for path in data.iterdir()) if data.exists() else 0
+            n = n or write_set(data, size, files)
+            measured[n] = first = prepare(data, work)
+            second = prepare(data, work)
+            touching, copies, invented = leaks(work / "study")
+            print(
+                f"{n:6d} scenes: {first.wall_s:6.1f} s, {first.cpu_s:6.1f} s of CPU, {first.memory_kb / 1024:6.0f} MB; "
+                f"second call {second.wall_s:5.1f} s, {second.cpu_s:5.1f} s of CPU, {second.memory_kb / 1024:5.0f} MB; "
+                f"touching {touching} of {LEAKS}, copies {copies} of {LEAKS}, invented {len(invented)}",
+                *invented[:5],
+                flush=True,
+            )
+            holds &= (touching, copies, invented) == (LEAKS, LEAKS, [])
+            holds &= first.wall_s < SECONDS and second.wall_s < SECOND_CALL
+    if len(measured) > 1:
+        n = np.array(sorted(measured))
+        seconds, memory = (np.array([getattr(measured[k], name) for k in n]) for name in ("cpu_s", "memory_kb"))
+        exponent = float(np.polyfit(np.log(n), np.log(seconds), 1)[0])
+        kilobytes = float(np.polyfit(n, memory, 1)[0])
+        print(f"exponent of the CPU time {exponent:.2f}    target < {EXPONENT}")
+        print(f"memory a scene {kilobytes:.1f} KB    target < {KILOBYTES:.0f}")
+        holds &= exponent < EXPONENT and kilobytes < KILOBYTES
+    print("holds" if holds else "FALLS SHORT")
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
