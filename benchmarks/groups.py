@@ -18,8 +18,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np
 
+from levelground.datasets.fingerprints import THUMB, Fingerprint
 from levelground.datasets.groups import pixel_links
-from levelground.datasets.near_duplicates import THUMB, Fingerprint
 from levelground.datasets.prepare import decode_all
 from levelground.imagery.cache import Cache
 from levelground.imagery.data_folder import find_scenes

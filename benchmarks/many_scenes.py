@@ -113,7 +113,7 @@ def prepare(data: Path, work: Path) -> Measured:
     """Run ``levelground prepare`` in a process of its own."""
     command = [sys.executable, "-m", "levelground", "prepare", "--data", data, "--out", work / "study"]
     start = time.perf_counter()
-    with open(os.devnull, "w") as null:
+    with Path(os.devnull).open("w") as null:
         child = subprocess.Popen([*command, "--cache", work / "cache"], stderr=null, stdout=null)
         _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)

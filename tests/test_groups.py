@@ -1,5 +1,6 @@
 """Groups: scenes that touch, overlap or repeat, from pixels, bounds, folders and files."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from rasterio.warp import transform
 
+from levelground.datasets.fingerprints import Fingerprint, cached_fingerprint, fingerprint_scene, mean_and_std
 from levelground.datasets.groups import (
     Footprint,
     NamedLink,
@@ -18,14 +20,7 @@ from levelground.datasets.groups import (
     pixel_links,
     read_groups,
 )
-from levelground.datasets.near_duplicates import (
-    TOUCH,
-    Fingerprint,
-    cached_fingerprint,
-    find_touching,
-    fingerprint_scene,
-    mean_and_std,
-)
+from levelground.datasets.near_duplicates import TOUCH, find_touching
 from levelground.errors import DataError
 
 Image = NDArray[np.uint8]
@@ -165,6 +160,58 @@ def test_furrows_that_repeat_do_not_overlap() -> None:
     assert pairs(fields) == {}
 
 
+def chips(mosaics: range, *, side: int = 64, per_side: int = 3) -> tuple[dict[str, Image], set[tuple[str, str]]]:
+    """Chips of many mosaics, each compressed by itself, and the pairs of neighbours among them."""
+    images, near = {}, set()
+    for seed in mosaics:
+        images |= tiles(ground(seed, side * per_side), side, f"{seed:03d}-")
+        names = [[f"{seed:03d}-{row}{column}" for column in range(per_side)] for row in range(per_side)]
+        near |= {pair for row in names for pair in itertools.pairwise(row)}
+        near |= {pair for row, below in itertools.pairwise(names) for pair in zip(row, below, strict=True)}
+    return images, near
+
+
+def test_neighbouring_chips_are_found_and_no_others() -> None:
+    """Of 360 chips of 64 px from 40 mosaics, nearly all 480 borders are found, and nothing across mosaics."""
+    images, near = chips(range(40))
+    found = {pair for pair, kind in pairs(images).items() if kind == "touches"}
+    assert found <= near
+    assert len(found) >= 0.97 * len(near)
+
+
+def test_neighbours_of_copies_are_found() -> None:
+    """A copy of a chip fits its neighbour as well as the chip does, which hides neither."""
+    images, _ = chips(range(20), per_side=2)
+    images["copy"] = jpeg(images["007-00"], 80)
+    found = pairs(images)
+    assert found["007-00", "copy"] == "repeats"
+    assert found["007-00", "007-01"] == "touches"
+
+
+@pytest.mark.parametrize(("side", "cells", "n"), [(32, 8, 400), (64, 8, 400), (64, 16, 400), (128, 16, 60)])
+def test_smooth_textures_are_not_related(side: int, cells: int, n: int) -> None:
+    """Pictures of random blobs have few independent pixels, so that some borders and thumbnails agree by chance."""
+    rng = np.random.default_rng(1)
+    blobs = (rng.integers(0, 255, (cells, cells, 3)).astype(np.uint8) for _ in range(n))
+    images = {
+        str(i): jpeg(cv2.resize(one, (side, side), interpolation=cv2.INTER_CUBIC), 75) for i, one in enumerate(blobs)
+    }
+    assert pairs(images) == {}
+
+
+def test_dark_and_saturated_chips_touch_nothing() -> None:
+    """Chips of no data, cloud and open water fit each other perfectly, and many others too."""
+    images, near = chips(range(30), per_side=2)
+    for number, value in enumerate((0, 0, 255, 255, 60, 61)):
+        images[f"even {number}"] = np.full((64, 64, 3), value, np.uint8)
+        half = images[f"{number:03d}-00"].copy()
+        half[:, 32:] = value
+        images[f"half {number}"] = half
+    found = {pair for pair, kind in pairs(images).items() if kind == "touches"}
+    assert {pair for pair in found if not any(name.startswith("half") for name in pair)} <= near
+    assert not [pair for pair in found if any(name.startswith("even") for name in pair)]
+
+
 def test_traits_hold_borders_and_moments() -> None:
     """Sums count labelled pixels only; borders are extrapolated half a pixel outwards; floats may be missing."""
     pixels = np.arange(12, dtype=np.float32).reshape(3, 4, 1)
@@ -243,6 +290,31 @@ def test_bounds_touch_and_overlap_to_half_a_pixel() -> None:
         ("a", "right of a", "a and right of a touch on the map"),
     ]
     assert footprint_links({}) == []
+
+
+@pytest.mark.parametrize("tall", [False, True])
+def test_boxes_are_linked_as_a_comparison_of_all_pairs_links_them(tall: bool) -> None:
+    """Boxes of unlike sizes and pixels, strewn over wide and tall ground, in two systems."""
+    rng = np.random.default_rng(int(tall))
+    places = {}
+    for number in range(150):
+        x, y = rng.integers(0, 40, 2) * 10.0 * ((1, 9) if tall else (9, 1))
+        width, height, pixel = [*rng.integers(1, 12, 2).tolist(), float(rng.choice([1.0, 5.0]))]
+        places[f"{number:03d}"] = Footprint(
+            f"EPSG:{number % 2}", x, y, x + 10 * width, y + 10 * height + rng.choice([0, 0.4, 2]), pixel
+        )
+    expected = []
+    for a, own in places.items():
+        for b, other in places.items():
+            slack = 0.5 * min(own.pixel, other.pixel)
+            shared = min(
+                min(own.right, other.right) - max(own.left, other.left),
+                min(own.top, other.top) - max(own.bottom, other.bottom),
+            )
+            if a < b and own.crs == other.crs and shared >= -slack:
+                expected.append((a, b, "overlaps" if shared > slack else "touches"))
+    assert len(expected) > 50
+    assert [(one.a, one.b, one.kind) for one in footprint_links(places)] == expected
 
 
 def box_at(crs: str, longitude: float, latitude: float, side: float, pixel: float = 10) -> Footprint:

@@ -17,7 +17,7 @@ from levelground.comparison.record import FILE as COMPARISON_FILE
 from levelground.comparison.record import read_comparison
 from levelground.console import progress_bar
 from levelground.datasets.dataset import DATASET_FILE, Dataset, read_dataset
-from levelground.datasets.near_duplicates import fingerprint_path
+from levelground.datasets.fingerprints import fingerprint_path
 from levelground.errors import LevelgroundError, RecordError, first_line
 from levelground.files import LOCK_FILE
 from levelground.history import HISTORY_FILE, read_history

@@ -23,8 +23,8 @@ from levelground.commands.compare import CompareConfig, compare
 from levelground.commands.report import ReportConfig, report
 from levelground.comparison.compare import compare_runs
 from levelground.datasets.dataset import read_dataset
+from levelground.datasets.fingerprints import cached_fingerprint, fingerprint_scene
 from levelground.datasets.groups import read_groups
-from levelground.datasets.near_duplicates import cached_fingerprint, fingerprint_scene
 from levelground.datasets.splits import lists_split
 from levelground.errors import LevelgroundError
 from levelground.history import read_history

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from levelground.config import PrepareOptions
 from levelground.console import say
 from levelground.datasets.dataset import SceneRecord
+from levelground.datasets.fingerprints import Fingerprint
 from levelground.datasets.groups import (
     Grouping,
     NamedLink,
@@ -28,7 +29,6 @@ from levelground.datasets.groups import (
     join_groups,
     pixel_links,
 )
-from levelground.datasets.near_duplicates import Fingerprint
 from levelground.datasets.splits import SPLIT_NAMES, Split
 from levelground.errors import ConfigError, SplitError
 from levelground.imagery.data_folder import FoundScenes, labelled_blocks

@@ -16,14 +16,8 @@ from scipy.spatial import cKDTree
 
 from levelground.config import GroupsFrom, Layout, group_distance_m
 from levelground.datasets.dataset import SceneRecord
-from levelground.datasets.near_duplicates import (
-    Fingerprint,
-    Kind,
-    find_overlaps,
-    find_repeats,
-    find_touching,
-    thumbnail_details,
-)
+from levelground.datasets.fingerprints import Fingerprint, thumbnail_details
+from levelground.datasets.near_duplicates import Kind, find_overlaps, find_repeats, find_touching
 from levelground.errors import DataError
 from levelground.imagery.grids import in_degrees, is_on_earth, moved
 from levelground.imagery.image_headers import read_header
@@ -277,7 +271,9 @@ def pixel_links(fingerprints: Mapping[str, Fingerprint]) -> list[NamedLink]:
     shapes = [one.size for one in ordered]
     detail = thumbnail_details(ordered)
     links: dict[tuple[str, str], NamedLink] = {}
-    for link in (*find_repeats(detail, shapes), *find_overlaps(detail, shapes), *find_touching(ordered)):
+    repeats = list(find_repeats(detail, shapes))
+    copies = {max(link.a, link.b) for link in repeats}
+    for link in (*repeats, *find_overlaps(detail, shapes), *find_touching(ordered, copies)):
         a, b = ids[link.a], ids[link.b]
         text = {
             "repeats": f"{a} and {b} show the same scene, {link.where} (correlation {link.score:.2f})",
@@ -300,21 +296,38 @@ def footprint_links(footprints: Mapping[str, Footprint]) -> list[NamedLink]:
     if len(ids) < 2:
         return []
     box = np.array([[p.left, p.bottom, p.right, p.top, p.pixel] for p in (footprints[scene] for scene in ids)])
-    system = np.array([footprints[scene].crs for scene in ids])
+    _, system = np.unique([footprints[scene].crs for scene in ids], return_inverse=True)
+    found = [pair for crs in range(system.max() + 1) for pair in _near_boxes(box, np.flatnonzero(system == crs))]
     links = []
-    for i in range(len(ids) - 1):
-        rest, own = box[i + 1 :], box[i]
-        slack = 0.5 * np.minimum(rest[:, 4], own[4])
-        across = np.minimum(rest[:, 2], own[2]) - np.maximum(rest[:, 0], own[0])
-        along = np.minimum(rest[:, 3], own[3]) - np.maximum(rest[:, 1], own[1])
-        shared = np.minimum(across, along)
-        for offset in np.flatnonzero((shared >= -slack) & (system[i + 1 :] == system[i])):
-            a, b = ids[i], ids[i + 1 + int(offset)]
-            kind: Kind = "overlaps" if shared[offset] > slack[offset] else "touches"
-            links.append(
-                NamedLink(a, b, kind, f"{a} and {b} {'overlap' if kind == 'overlaps' else 'touch'} on the map")
-            )
+    for i, j, shared, slack in sorted(found):
+        kind: Kind = "overlaps" if shared > slack else "touches"
+        verb = "overlap" if kind == "overlaps" else "touch"
+        links.append(NamedLink(ids[i], ids[j], kind, f"{ids[i]} and {ids[j]} {verb} on the map"))
     return links + _links_across_systems(footprints, ids)
+
+
+def _near_boxes(box: NDArray[np.float64], members: NDArray[np.int64]) -> Iterator[tuple[int, int, float, float]]:
+    """Find boxes of one system that overlap or touch, by a sweep along the longer side of the ground they cover.
+
+    Args:
+        box: Left, bottom, right, top and size of a pixel, ``(n, 5)``.
+        members: The boxes in question.
+    Yields:
+        Positions, the smaller first, the smaller of the shared widths, and half the smaller pixel.
+    """
+    along = int(np.ptp(box[members, 1]) > np.ptp(box[members, 0]))
+    members = members[np.argsort(box[members, along], kind="stable")]
+    start, end = box[members, along], box[members, along + 2]
+    last = np.searchsorted(start, end + 0.5 * box[members, 4], side="right")
+    for place, own in enumerate(members.tolist()):
+        others = members[place + 1 : last[place]]
+        rest = box[others]
+        slack = 0.5 * np.minimum(rest[:, 4], box[own, 4])
+        across = np.minimum(rest[:, 2], box[own, 2]) - np.maximum(rest[:, 0], box[own, 0])
+        up = np.minimum(rest[:, 3], box[own, 3]) - np.maximum(rest[:, 1], box[own, 1])
+        shared = np.minimum(across, up)
+        for one in np.flatnonzero(shared >= -slack).tolist():
+            yield *sorted((own, int(others[one]))), float(shared[one]), float(slack[one])
 
 
 def _links_across_systems(footprints: Mapping[str, Footprint], ids: Sequence[str]) -> list[NamedLink]:

@@ -22,14 +22,9 @@ from levelground.datasets.blocks import (
 )
 from levelground.datasets.data_source import data_folder
 from levelground.datasets.dataset import DATASET_FILE, Dataset, SceneRecord, read_dataset, write_dataset
+from levelground.datasets.fingerprints import Fingerprint, cached_fingerprint, fingerprint_scene, mean_and_std
 from levelground.datasets.folds import choose_folds, fold_folder, joined_split
 from levelground.datasets.groups import GROUPS_FILE, Grouping, find_groups, read_groups
-from levelground.datasets.near_duplicates import (
-    Fingerprint,
-    cached_fingerprint,
-    fingerprint_scene,
-    mean_and_std,
-)
 from levelground.datasets.quality_checks import (
     FEW_GROUPS,
     check_classes_occur,
