@@ -1,5 +1,6 @@
 """Runs are gathered under names of their own; legend, data set and evaluation log are those of the counts."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from levelground.comparison.inputs import (
 )
 from levelground.errors import ConfigError, RecordError
 from levelground.records import write_json
+from levelground.runs import read_run
 
 COUNTS = noisy_counts(3, 0.2, seed=1)
 
@@ -36,8 +38,21 @@ def test_scenes_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
 def test_runs_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
     """The same run name in two studies of the same name."""
     runs = [build_run(tmp_path / place / "study", "unet-s0", COUNTS) for place in ("here", "there")]
-    with pytest.raises(ConfigError, match=r"^two runs are called study/unet-s0\. Rename one of the folders\.$"):
+    with pytest.raises(
+        ConfigError, match=r"^two runs are called study/unet-s0\. Rename the study's folder \S+here/study or"
+    ) as refused:
         gather(runs, "test")
+    renamed = Path(str(refused.value).split("folder ")[1].split(" or")[0])
+    renamed.rename(renamed.with_name("other"))
+    runs = [read_run(tmp_path / "here" / "other" / "runs" / "unet-s0"), runs[1]]
+    assert [one.name for one in gather(runs, "test")] == ["other/unet-s0", "study/unet-s0"]
+
+
+def test_a_copy_of_a_run_has_the_name_of_its_folder(tmp_path: Path) -> None:
+    """Its card still has the other's."""
+    run = build_run(tmp_path / "study", "unet-s0", COUNTS)
+    copy = Path(shutil.copytree(run.folder, run.folder.with_name("unet-copy")))
+    assert [one.name for one in gather([run, read_run(copy)], "test")] == ["study/unet-s0", "study/unet-copy"]
 
 
 def test_counts_without_scenes_are_refused(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import tyro
 from pydantic import ValidationError
 
-from levelground.cli import COMMANDS, fault_of, full_disk, initial_recipe
+from levelground.cli import COMMANDS, fault_of, initial_recipe, named_limits
 from levelground.config import Recipe
 from levelground.errors import ConfigError
 
@@ -92,7 +92,7 @@ def make_function(command: str) -> Callable[..., Any]:
         options = make_options(command, given)
         _refuse_processes(given.get("processes"))
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch is loaded: its advice is for programmers
-        with full_disk():
+        with named_limits():
             return command_function(command)(options)
 
     function.__name__ = function.__qualname__ = command

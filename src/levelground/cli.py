@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from levelground import __version__
-from levelground.errors import ConfigError, DiskError, LevelgroundError, one_line
+from levelground.errors import ConfigError, DiskError, LevelgroundError, OutOfMemoryError, first_line, one_line
 from levelground.files import is_full
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 for our fault, 2 for the user's, 130 after Ctrl-C.
     """
+    _open_streams()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch is loaded: its advice is for programmers
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -113,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(f"levelground {__version__}\n")
         return 0
     try:
-        with full_disk():
+        with named_limits():
             return _run_command(arguments[0], arguments[1:])
     except LevelgroundError as error:
         return _fail(error, USER_FAULT, debug, str(error))
@@ -131,18 +133,45 @@ def main(argv: list[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def full_disk() -> Iterator[None]:
-    """Turn any error of a full disk into a DiskError, those of other libraries' temporary files too.
+def named_limits() -> Iterator[None]:
+    """Turn any error of a full disk or a limit on memory into one of ours, those of other libraries too.
 
     Raises:
         DiskError: The disk is full.
+        OutOfMemoryError: The process may not take more memory.
     """
     try:
         yield
-    except OSError as error:
-        if not is_full(error):
-            raise
-        raise DiskError(f"{error}. Free space and run the same command again: what is finished stays.") from error
+    except LevelgroundError:
+        raise
+    except Exception as error:
+        if is_full(error):
+            raise DiskError(f"{error}. Free space and run the same command again: what is finished stays.") from error
+        if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+            raise OutOfMemoryError(
+                f"no more memory may be taken ({first_line(error)}). Close other programs, raise the limit (ulimit -v) "
+                "or give a smaller --batch or --tile, and run the same command again: what is finished stays."
+            ) from error
+        raise
+
+
+_OUT_OF_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|bad_alloc|out of memory|cannot allocate memory|failed to map segment|"
+    r"insufficient memory|OutOfMemory|unable to allocate|can't start new thread",
+    re.IGNORECASE,
+)
+"""What torch, NumPy, OpenCV, GDAL and the loader of libraries say where memory ends."""
+
+
+def _open_streams() -> None:
+    """Give a process with closed standard streams ones that lead nowhere, before a file takes their place."""
+    if any(stream is None for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        handle = os.open(os.devnull, os.O_RDWR)
+        while handle < 2:
+            handle = os.open(os.devnull, os.O_RDWR)
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+            if getattr(sys, name) is None:
+                setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the process ends
 
 
 def initial_recipe(name: str | None, resumed: Path | None) -> "Recipe | None":

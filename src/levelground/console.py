@@ -1,6 +1,9 @@
 """Print lines, tables and progress bars for a person, on stderr."""
 
+import contextlib
+import io
 import math
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,7 +28,35 @@ from levelground.escaping import visible
 
 T = TypeVar("T")
 
-_console = Console(stderr=True, soft_wrap=True, highlight=False)
+
+class _Stderr(io.TextIOBase):
+    """The standard error stream, whichever it is at the time; a closed terminal or pipe takes nothing, harmlessly."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            if sys.stderr is not None:
+                sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if sys.stderr is not None:
+                sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return sys.stderr is not None and sys.stderr.isatty()
+        return False
+
+    def fileno(self) -> int:
+        return -1 if sys.stderr is None else sys.stderr.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(sys.stderr, "encoding", None) or "utf-8"
+
+
+_console = Console(file=_Stderr(), soft_wrap=True, highlight=False)  # type: ignore[arg-type]
 
 
 def say(text: str) -> None:

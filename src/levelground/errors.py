@@ -14,6 +14,8 @@
     ├── ModelError                  architecture, encoder or their combination
     │   └── WeightsError            weights: not there, do not fit, unsafe
     ├── TrainingError               a loss that is not a number
+    │   └── LoaderError             a process that loads scenes was killed
+    ├── OutOfMemoryError            no more memory may be taken
     ├── UnlikeError                 runs that must not be compared
     ├── DiskError                   no room, no permission
     ├── ShapeError                  arrays whose shapes do not fit
@@ -69,6 +71,14 @@ class WeightsError(ModelError):
 
 class TrainingError(LevelgroundError):
     """Training that cannot go on, such as a loss that is not a number."""
+
+
+class LoaderError(TrainingError):
+    """A process that loads scenes was killed."""
+
+
+class OutOfMemoryError(LevelgroundError):
+    """No more memory may be taken."""
 
 
 class UnlikeError(LevelgroundError):

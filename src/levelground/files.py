@@ -199,6 +199,11 @@ def write_at(handle: int, data: memoryview, offset: int) -> int:
         return os.write(handle, data)
 
 
+def folders_without(folder: Path, name: str) -> list[Path]:
+    """List the folders in a folder that lack a file, such as those of runs without a card; hidden ones are left out."""
+    return [one for one in sorted(folder.glob("[!.]*")) if one.is_dir() and not (one / name).exists()]
+
+
 def open_for_blocks(path: Path) -> int:
     """Open a file for :func:`read_at` and :func:`write_at`, made where it is missing; ``os.close`` closes it."""
     return os.open(path, os.O_RDWR | os.O_CREAT | _BINARY | _NO_LINK, 0o644)

@@ -96,7 +96,8 @@ def check_folder(folder: Path) -> CheckedFolder:
     named = dict(_named_hashes(found))
     scenes = {path: dataset for dataset in _datasets(found) for path in _cached_files(dataset)}
     labels = {path: digest for dataset in dict.fromkeys(scenes.values()) for path, digest in _labels(dataset)}
-    paths = sorted({*found, *named, *scenes})
+    runs = (run for run in folder.rglob("runs/[!.]*") if run.is_dir())
+    paths = sorted({*found, *named, *scenes, *(run / RUN_FILE for run in runs)})
     if not any(_checker(path) or path in named for path in paths):
         raise RecordError(f"{folder}: holds nothing that levelground wrote. Give the folder of a study.")
     checked = []

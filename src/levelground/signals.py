@@ -1,4 +1,4 @@
-"""Interrupts: Ctrl-C and SIGTERM ask a loop to stop, so that work is saved before the process ends.
+"""Interrupts: Ctrl-C, SIGTERM and SIGHUP ask a loop to stop, so that work is saved before the process ends.
 
 Python looks at signals between its own instructions. The backward pass of a large image is one call of C++ that takes
 half a minute on few cores, so :func:`poll_between_layers` puts an instruction of ours between its layers.
@@ -6,12 +6,15 @@ half a minute on few cores, so :func:`poll_between_layers` puts an instruction o
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from signal import SIG_DFL, SIGINT, SIGTERM, Signals, getsignal, signal
+from signal import SIG_DFL, SIG_IGN, SIGINT, SIGTERM, Signals, getsignal, signal
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+_STOPPING = tuple(Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in Signals.__members__)
+"""Signals that ask to stop; Windows has no SIGHUP."""
 
 GRACE_S = 1.0
 """Longest time that a step may take after a signal; a longer one is left, and done again when the run is resumed."""
@@ -19,11 +22,17 @@ GRACE_S = 1.0
 
 @contextmanager
 def stop_signals(on_stop: Callable[[], None]) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a call of ``on_stop``; a second one of SIGINT ends at once."""
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a call of ``on_stop``; a second one of SIGINT ends at once.
+
+    A SIGHUP that is ignored, as under nohup, stays ignored.
+    """
     if current_thread() is not main_thread():
         yield  # only the main thread may handle signals
         return
-    before = {number: getsignal(number) or SIG_DFL for number in (SIGINT, SIGTERM)}
+    before = {number: getsignal(number) or SIG_DFL for number in _STOPPING}
+    before = {
+        number: handler for number, handler in before.items() if number in (SIGINT, SIGTERM) or handler != SIG_IGN
+    }
 
     def handle(number: int, _frame: object) -> None:
         on_stop()

@@ -83,11 +83,14 @@ def _runs_in(path: Path, split: str) -> list[Run]:
     """Read the run of a run folder, or the evaluated runs of a study folder."""
     from levelground.console import say
     from levelground.errors import RecordError
-    from levelground.runs import list_runs, read_run
+    from levelground.files import folders_without
+    from levelground.runs import RUN_FILE, list_runs, read_run, runs_folder
 
     if (path / "run.json").exists():
         return [read_run(path)]
-    found = list_runs(path)
+    found, cardless = list_runs(path), folders_without(runs_folder(path), RUN_FILE)
+    if cardless:
+        say(f"Warning: left out, without a card ({RUN_FILE}): {', '.join(map(str, cardless))}.")
     if not found:
         raise RecordError(f"{path}: no run.json and no runs/ in it. Give a run folder or a study folder.")
     ready = [run for run in found if run.counts_path(split).exists()]

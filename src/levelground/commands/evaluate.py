@@ -85,14 +85,19 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
 
 def _named_runs(config: EvaluateConfig) -> tuple[Path, list["Run"]]:
     """Return the study and the runs in it that are asked for."""
+    from levelground.console import say
     from levelground.datasets.dataset import read_dataset
     from levelground.errors import ConfigError
-    from levelground.runs import list_runs, read_run, runs_folder
+    from levelground.files import folders_without
+    from levelground.runs import RUN_FILE, list_runs, read_run, runs_folder
 
     if (config.study / "run.json").exists():
         if config.runs:
             raise ConfigError(f"{config.study}: is one run, so --runs names none in it. Leave --runs away.")
         return config.study.resolve().parent.parent, [read_run(config.study)]
+    cardless = [] if config.runs else folders_without(runs_folder(config.study), RUN_FILE)
+    if cardless:
+        say(f"Warning: left out, without a card ({RUN_FILE}): {', '.join(map(str, cardless))}.")
     named = [read_run(runs_folder(config.study) / name) for name in config.runs]
     found = named or list_runs(config.study)
     folds = next((len(run.card.folds) for run in found if run.card.folds), 0)

@@ -160,8 +160,12 @@ def gather(runs: Sequence[Run], split: str) -> list[Evaluated]:
     names = [run.name for run in once]
     if len(set(names)) < len(names):
         names = [f"{run.study.name}/{run.name}" for run in once]
+    if len(set(names)) < len(names):  # a copy of a run's folder keeps the name on its card
+        names = [f"{run.study.name}/{run.folder.resolve().name}" for run in once]
     if len(set(names)) < len(names):
-        raise ConfigError(f"two runs are called {max(names, key=names.count)}. Rename one of the folders.")
+        twice = max(names, key=names.count)
+        folders = [str(run.study) for run, name in zip(once, names, strict=True) if name == twice]
+        raise ConfigError(f"two runs are called {twice}. Rename the study's folder {folders[0]} or {folders[1]}.")
     found = [_sorted(_own_counts(run, split)) for run in once]
     for name, counts in zip(names, found, strict=True):
         if not len(counts.scenes):

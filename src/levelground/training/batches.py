@@ -1,9 +1,12 @@
 """Batches of crops, cut from the cache, resized and turned; loaded by processes beside the network."""
 
 import contextlib
+import functools
+import signal
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import current_thread, main_thread
 from typing import Any
 
 import cv2
@@ -12,8 +15,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from levelground.console import say
 from levelground.datasets.dataset import Dataset
-from levelground.errors import LevelgroundError
+from levelground.errors import LevelgroundError, LoaderError, first_line
 from levelground.imagery.legend import IGNORE
 from levelground.training.sampling import MAX_TRIES, Draw, Sampler
 
@@ -153,6 +157,7 @@ def load_batches(source: BatchSource, steps: range, *, workers: int, pin: bool =
 
     Raises:
         RecordError: A cached scene is missing or damaged.
+        LoaderError: A loader process was killed.
     """
     # Closed before an error is raised: loaders that are left to the garbage collector end seconds late.
     with contextlib.closing(_load(source, steps, workers, pin)) as batches:
@@ -168,18 +173,28 @@ def _load(
     options: Mapping[str, Any] = {"prefetch_factor": 4, "persistent_workers": False} if workers else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice about the number of cores; the user chose
-        batches = iter(
-            DataLoader(
-                _CaughtErrors(source),
-                batch_size=None,
-                sampler=steps,
-                num_workers=workers,
-                pin_memory=pin,
-                collate_fn=_as_is,
-                **options,
-            )
+        loader = functools.partial(
+            DataLoader, _CaughtErrors(source), batch_size=None, sampler=steps, pin_memory=pin, collate_fn=_as_is
         )
-    yield from batches
+        try:
+            batches = iter(loader(num_workers=workers, **options))
+        except OSError as error:  # its locks live in /dev/shm
+            if not workers:
+                raise
+            say(f"Loader processes cannot be started ({first_line(error)}); this process loads the scenes itself.")
+            batches = iter(loader())
+    if workers and current_thread() is main_thread() and hasattr(signal, "SIGCHLD"):
+        # The library's own handler would raise wherever the program is, between two halves of a step too.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise LoaderError(
+            f"a loader process was killed, most often by the system for want of memory ({first_line(error)}). Give "
+            "fewer --workers, or a smaller --batch, if it comes again."
+        ) from error
 
 
 class _CaughtErrors(TorchDataset[Batch | LevelgroundError]):

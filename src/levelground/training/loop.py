@@ -5,12 +5,13 @@ import dataclasses
 import math
 import statistics
 import time
+from collections.abc import Iterator
 from typing import Never
 
 import torch
 
 from levelground.console import Bar, progress_bar, say
-from levelground.errors import TrainingError
+from levelground.errors import LoaderError, TrainingError
 from levelground.history import HistoryLine, append_history, history_line, read_history, truncate_history
 from levelground.models.smp_backend import save_model
 from levelground.records import sha256_file
@@ -96,7 +97,7 @@ class _Loop:
         with contextlib.closing(batches):
             while (stretch := course.advance(progress.step, self._progress())) is not None:
                 for step in range(progress.step, stretch.last):
-                    batch = next(batches)
+                    batch = self._next(batches, bar)
                     loss = self._step(step, batch, bar)
                     progress.step = step + 1
                     progress.megapixels += batch.targets.size * job.runtime.processes / 1e6
@@ -111,6 +112,19 @@ class _Loop:
                         self._stop()
                     if time.monotonic() - self.saved_at > job.save_every_s:
                         self._save()
+
+    def _next(self, batches: Iterator[Batch], bar: Bar) -> Batch:
+        """Return the next batch; where its loader was killed, save what is done and say so."""
+        try:
+            return next(batches)
+        except LoaderError as error:
+            self._flush(bar)
+            if self.stopping:  # the signal was for the loaders too
+                self._stop()
+            self._save()
+            self._write_card("stopped")
+            where = f"{self.job.folder.name}: stopped at {self._where()}; all is saved, the same command goes on"
+            raise LoaderError(f"{where}: {error}") from error
 
     def _tick(self) -> None:
         """Count the time since the last call."""
