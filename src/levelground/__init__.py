@@ -24,6 +24,7 @@ _COMMANDS = (
     "demo",
     "evaluate",
     "export",
+    "jobs",
     "legends",
     "predict",
     "prepare",

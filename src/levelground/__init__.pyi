@@ -30,6 +30,7 @@ from levelground.recipe_files import load_recipe as load_recipe
 from levelground.runs import Run as Run
 from levelground.runs import list_runs as list_runs
 from levelground.runs import read_run as read_run
+from levelground.scaling.jobs import RunRow
 
 __version__: str
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "errors",
     "evaluate",
     "export",
+    "jobs",
     "legends",
     "list_runs",
     "load_model",
@@ -437,6 +439,20 @@ def export(
         LevelgroundError: It cannot be exported; formats before it are done.
     """
 
+def jobs(
+    study: str | PathLike[str],
+) -> list[RunRow]:
+    r"""List what runs where in a study, how far it is, and how long it will take.
+
+    Args:
+        study (path): Study folder, of a study that runs, was stopped, or is finished; on a
+            cluster or not.
+    Returns:
+        One row a run.
+    Raises:
+        RecordError: There is no study in the folder.
+    """
+
 def legends(
     name: str | None = None,
     *,
@@ -785,6 +801,9 @@ def study(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     threads: int | None = None,
+    cluster: str | None = None,
+    cpus_per_run: int | None = None,
+    gpus_per_run: float | None = None,
 ) -> Comparison:
     r"""Prepare, train every architecture and seed, evaluate, compare and report; finished parts are not repeated.
 
@@ -942,6 +961,15 @@ def study(
             takes bf16 where the hardware has it.
         threads (int | None): CPU threads; None takes all cores. Other numbers of threads
             give other last bits of the weights.
+        cluster (str | None): Where each run is a job of its own: local:N (processes of this
+            machine), ray or ray:HOST:PORT (a running Ray cluster, extra 'cluster'), slurm
+            or slurm:partition=gpu,time=4:00:00 (Slurm with sbatch's options, extra
+            'cluster'); None runs them here, one after the other.
+        cpus_per_run (int | None): CPUs, and so threads, of each job; None takes
+            ``threads``, else the cores shared out under local:N, else 1, or 4 for each GPU.
+        gpus_per_run (float | None): GPUs of each job; .5 puts two on one GPU (Ray and
+            local:N). None takes none under Ray and Slurm, and under local:N leaves all jobs
+            all GPUs.
     Returns:
         The comparison, on disk in the study's folder beside its tables, figures and ``report.html``.
     Raises:

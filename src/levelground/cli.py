@@ -67,6 +67,7 @@ COMMANDS = {
     "compare": Command("CompareConfig", "scores, intervals and verdicts from the counts of two or more runs"),
     "benchmark": Command("BenchmarkConfig", "models x data sets on one page, from the comparisons of several studies"),
     "report": Command("ReportConfig", "one offline HTML page and the figures of a comparison"),
+    "jobs": Command("JobsConfig", "what runs where in a study, with the time left"),
     "predict": Command("PredictConfig", "predict class maps of images and rasters of any size", computes=True),
     "check": Command("CheckConfig", "verify every file of a study, and say what to redo"),
     "serve": Command("ServeConfig", "a page for making maps and comparing them, on this machine", computes=True),
@@ -118,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         with named_limits():
             return _run_command(arguments[0], arguments[1:])
     except LevelgroundError as error:
-        return _fail(error, USER_FAULT, debug, str(error))
+        return _fail(error, error.exit_status, debug, str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as stop:  # the flag parser's own: 0 after help, 2 after a wrong flag

@@ -16,6 +16,7 @@
     ├── TrainingError               a loss that is not a number
     │   └── LoaderError             a process that loads scenes was killed
     ├── OutOfMemoryError            no more memory may be taken
+    ├── UnfinishedError             some of several jobs failed, the others are done; exit status 1
     ├── UnlikeError                 runs that must not be compared
     ├── DiskError                   no room, no permission
     ├── ShapeError                  arrays whose shapes do not fit
@@ -27,6 +28,9 @@ A message says what is wrong with the value, where, what was expected and what t
 
 class LevelgroundError(Exception):
     """The root: catch this to catch all of ours."""
+
+    exit_status = 2
+    """What the command line ends with."""
 
 
 class ConfigError(LevelgroundError):
@@ -79,6 +83,12 @@ class LoaderError(TrainingError):
 
 class OutOfMemoryError(LevelgroundError):
     """No more memory may be taken."""
+
+
+class UnfinishedError(LevelgroundError):
+    """Some of several jobs failed; the others are done and kept."""
+
+    exit_status = 1
 
 
 class UnlikeError(LevelgroundError):

@@ -286,6 +286,42 @@ def _lock(handle: int, folder: Path, after: contextlib.ExitStack) -> None:
         write_at(handle, memoryview(text.encode("utf-8", "replace")), _SIGN_AT)
 
 
+def folder_holder(folder: Path) -> str:
+    """Return who holds a folder, in the words of its lock; empty where nobody does or this system does not tell."""
+    try:
+        handle = os.open(folder / LOCK_FILE, os.O_RDWR | _BINARY | _NO_LINK)
+    except OSError:
+        return ""
+    try:
+        if not _kernel_locks() or _try_lock(handle):
+            return ""
+        known = bytearray(1000)
+        length = read_at(handle, memoryview(known), _SIGN_AT)
+        return known[:length].decode("utf-8", "replace").strip() or "another process"
+    except OSError:
+        return ""
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Hold a lock file while the block runs, after those who have it; nothing is held where the disk knows no locks.
+
+    Args:
+        path: The lock file; made where it is missing.
+    """
+    with contextlib.ExitStack() as after:
+        with contextlib.suppress(OSError):
+            handle = open_for_blocks(path)
+            after.callback(os.close, handle)
+            import filelock
+
+            if _kernel_locks():
+                filelock.lock_descriptor(handle, blocking=True)
+        yield
+
+
 def _kernel_locks() -> bool:
     """Tell whether this Python can lock an open file."""
     import filelock  # a tenth of a second, which --help need not wait for

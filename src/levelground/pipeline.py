@@ -1,8 +1,9 @@
 """Study of a prepared data set: train, evaluate, compare and report; finished parts are not repeated."""
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from levelground.comparison.compare import compare_runs, log_exploratory, write_comparison
@@ -12,7 +13,7 @@ from levelground.config import RunOptions, StudyOptions
 from levelground.console import duration, part_of, say, say_table
 from levelground.datasets.dataset import Dataset, write_dataset
 from levelground.datasets.folds import fold_folder, read_folds
-from levelground.errors import ConfigError
+from levelground.errors import ConfigError, UnfinishedError
 from levelground.evaluation.evaluate import evaluate_run, join_folds
 from levelground.exporting.model_card import write_model_card
 from levelground.models.build import build_model, canonical_arch
@@ -36,7 +37,10 @@ from levelground.runs import (
 from levelground.runtime import Runtime
 from levelground.training.initial_weights import InitialWeights, find_initial, fit_to_initial
 from levelground.training.prepare_run import train_run
-from levelground.training.run_spec import RunSpec, check_run_spec, fit_recipe, output_classes
+from levelground.training.run_spec import RunSpec, check_run_spec, find_run, fit_recipe, output_classes
+
+Elsewhere = Callable[[Sequence[tuple[RunSpec, Dataset]]], Mapping[str, str]]
+"""Trains and evaluates runs in other processes; returns why runs failed, by their folder below the study."""
 
 TWIN_SEEDS = 1000
 """What is added to the seeds of a twin, so that it shares none with its architecture."""
@@ -108,16 +112,20 @@ def starting_networks(options: StudyOptions) -> dict[str, InitialWeights]:
     return found
 
 
-def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Comparison:
+def run_study(
+    dataset: Dataset, options: StudyOptions, runtime: Runtime, elsewhere: Elsewhere | None = None
+) -> Comparison:
     """Train, evaluate, compare and report in the folder of a prepared data set.
 
     Args:
         dataset: The prepared data; its folder is the study's.
         options: Which models to train, and the question asked of them.
         runtime: Where to compute.
+        elsewhere: Trains and evaluates the runs in place of this process.
     Returns:
         The comparison, already on disk beside its tables, figures and page.
     Raises:
+        UnfinishedError: Some runs failed elsewhere; the others are compared and reported, the page names both.
         LevelgroundError: Something cannot be done; what is finished stays.
         KeyboardInterrupt: It was stopped; the same call resumes it.
     """
@@ -128,23 +136,52 @@ def run_study(dataset: Dataset, options: StudyOptions, runtime: Runtime) -> Comp
     with one_writer(folder):
         asked = as_named(options, folder)
         write_study(folder, study_record(asked, ()))  # before anything is scored, also where the study is interrupted
-        for share in shorter_budgets(options):
-            budget = options.budget.scaled(share, fitted.recipe)
-            say(f"Budget {share:g} of the whole: {budget.describe(fitted.recipe)}")
-            with one_writer(budget_folder(folder, share)):
-                specs = run_specs(dataclasses.replace(fitted, budget=budget))
-                _train_all(specs, _budget_dataset(dataset, share), runtime, options.run_options)
-        runs = _train_all(run_specs(fitted), dataset, runtime, options.run_options)
+        stages = [*_shorter_stages(dataset, fitted), _Stage(dataset, run_specs(fitted))]
+        failed = {} if elsewhere is None else _train_elsewhere(stages, elsewhere)
+        for stage in stages:
+            with one_writer(stage.dataset.folder) if stage.title else contextlib.nullcontext():
+                if elsewhere is None:
+                    runs = _train_all(stage, runtime, options.run_options)
+                else:
+                    runs = _collect(stage, folder, failed)
         runs += adopted_runs(folder, dataset)
-        write_study(folder, study_record(asked, runs))
+        write_study(folder, study_record(asked, runs, failed))
+        if not runs:
+            raise UnfinishedError(_failures(failed))
         comparison = compare_and_report(runs, folder, metric=options.metric, delta=options.delta)
     say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Open {folder / 'report.html'}")
+    if failed:
+        raise UnfinishedError(_failures(failed))
     return comparison
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stage:
+    """Runs that lie in one folder: those of the study, or of a share of its budget.
+
+    Attributes:
+        dataset: The data set; its folder is where the runs lie, in ``runs/`` or in those of its folds.
+        specs: The runs.
+        title: What to say before they are trained; empty for the whole budget.
+    """
+
+    dataset: Dataset
+    specs: Sequence[RunSpec]
+    title: str = ""
 
 
 def shorter_budgets(options: StudyOptions) -> tuple[float, ...]:
     """Return the shares of the budget that are asked for beside the whole one, shortest first."""
     return tuple(sorted({share for share in options.budgets if share < 1}))
+
+
+def _shorter_stages(dataset: Dataset, options: StudyOptions) -> Iterator[_Stage]:
+    """Yield the runs at shares of the budget, shortest first."""
+    for share in shorter_budgets(options):
+        budget = options.budget.scaled(share, options.recipe)
+        specs = run_specs(dataclasses.replace(options, budget=budget))
+        title = f"Budget {share:g} of the whole: {budget.describe(options.recipe)}"
+        yield _Stage(_budget_dataset(dataset, share), specs, title)
 
 
 def _budget_dataset(dataset: Dataset, share: float) -> Dataset:
@@ -156,8 +193,11 @@ def _budget_dataset(dataset: Dataset, share: float) -> Dataset:
     return dataclasses.replace(dataset, folder=folder)
 
 
-def _train_all(specs: Sequence[RunSpec], dataset: Dataset, runtime: Runtime, options: RunOptions) -> list[Run]:
+def _train_all(stage: _Stage, runtime: Runtime, options: RunOptions) -> list[Run]:
     """Train and evaluate all runs in the folder of a data set, in all of its folds where it has some."""
+    dataset, specs = stage.dataset, stage.specs
+    if stage.title:
+        say(stage.title)
     folds, runs, longest = read_folds(dataset), [], 0.0
     for number, spec in enumerate(specs, start=1):
         title = f"Run {number} of {len(specs)}: {spec.arch}{' (twin)' if spec.twin else ''}, seed {spec.seed}"
@@ -168,15 +208,66 @@ def _train_all(specs: Sequence[RunSpec], dataset: Dataset, runtime: Runtime, opt
             if folds:
                 run = _train_folds(spec, dataset, folds, runtime, options)
             else:
-                run = _train_and_evaluate(spec, dataset, runtime, options)
+                run = train_and_evaluate(spec, dataset, runtime, options)
         longest = max(longest, time.monotonic() - began)
         runs.append(run)
     return runs
 
 
-def _train_and_evaluate(spec: RunSpec, dataset: Dataset, runtime: Runtime, options: RunOptions) -> Run:
-    """Train a run in the folder of its data set, and evaluate it on the test scenes."""
+def _train_elsewhere(stages: Sequence[_Stage], elsewhere: Elsewhere) -> Mapping[str, str]:
+    """Train and evaluate all runs of all folds and budgets elsewhere; their folders are held meanwhile."""
+    study = stages[-1].dataset.folder
+    pairs = [(spec, part) for stage in stages for spec in stage.specs for part in _parts(stage.dataset)]
+    with contextlib.ExitStack() as held:
+        for folder in {part.folder: None for _, part in pairs} | {stage.dataset.folder: None for stage in stages}:
+            if folder != study:
+                held.enter_context(one_writer(folder))
+        return elsewhere(pairs)
+
+
+def _parts(dataset: Dataset) -> Sequence[Dataset]:
+    """Return the data sets that runs are trained on: the folds, or the data set itself."""
+    return read_folds(dataset) or (dataset,)
+
+
+def _collect(stage: _Stage, study: Path, failed: Mapping[str, str]) -> list[Run]:
+    """Return the runs that were trained and evaluated elsewhere, joined where they are in folds; none that failed."""
+    unusable, runs = {study / folder for folder in failed}, []
+    for spec in stage.specs:
+        found = [find_run(spec, part, part.folder) for part in _parts(stage.dataset)]
+        if not unusable & {folder for folder, _ in found}:
+            done = [run for _, run in found if run is not None]
+            runs.append(join_folds(done, stage.dataset) if stage.dataset.split.folds else done[0])
+    return runs
+
+
+def _failures(failed: Mapping[str, str]) -> str:
+    """Describe failed runs in one line."""
+    folder, reason = next(iter(failed.items()))
+    more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+    return f"{folder}{more} failed; the first {reason} Mend it and give the same command: the rest is kept."
+
+
+def train_and_evaluate(
+    spec: RunSpec,
+    dataset: Dataset,
+    runtime: Runtime,
+    options: RunOptions,
+    on_trained: Callable[[], None] = lambda: None,
+) -> Run:
+    """Train a run in the folder of its data set, and evaluate it on the test scenes; what is finished is reused.
+
+    Args:
+        spec: What to train.
+        dataset: The scenes.
+        runtime: Where to compute.
+        options: How the run is computed and saved.
+        on_trained: Called between training and evaluation.
+    Returns:
+        The run.
+    """
     run = train_run(spec, dataset, dataset.folder, runtime, options)
+    on_trained()
     run = evaluate_run(run, dataset, "test", runtime=runtime)
     write_model_card(run)
     return run
@@ -190,7 +281,7 @@ def _train_folds(
     for number, fold in enumerate(folds, start=1):
         say(f"Fold {number} of {len(folds)}: {len(fold.ids('train'))} training, {len(fold.ids('test'))} test scenes")
         with one_writer(fold.folder):
-            runs.append(_train_and_evaluate(spec, fold, runtime, options))
+            runs.append(train_and_evaluate(spec, fold, runtime, options))
     return join_folds(runs, dataset)
 
 
@@ -217,8 +308,8 @@ def as_named(options: StudyOptions, folder: Path) -> StudyOptions:
     return dataclasses.replace(options, metric=named.metric, delta=named.delta)
 
 
-def study_record(options: StudyOptions, runs: Sequence[Run]) -> StudyRecord:
-    """Return what ``study.json`` holds: what was asked, and which runs it compares."""
+def study_record(options: StudyOptions, runs: Sequence[Run], failed: Mapping[str, str] | None = None) -> StudyRecord:
+    """Return what ``study.json`` holds: what was asked, which runs it compares, and which failed."""
     asked = StudyOptionsRecord(
         archs=options.archs,
         seeds=options.seeds,
@@ -232,7 +323,7 @@ def study_record(options: StudyOptions, runs: Sequence[Run]) -> StudyRecord:
         workers=options.run_options.workers,
         save_every_s=options.run_options.save_every,
     )
-    return StudyRecord(options=asked, runs=tuple(run.name for run in runs))
+    return StudyRecord(options=asked, runs=tuple(run.name for run in runs), failed=failed or {})
 
 
 def compare_and_report(runs: Sequence[Run], folder: Path, *, metric: str, delta: float) -> Comparison:

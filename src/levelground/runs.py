@@ -279,6 +279,8 @@ class StudyRecord(OpenRecord):
     options: StudyOptionsRecord
     runs: tuple[StrictStr, ...]
     """Names of the runs."""
+    failed: Mapping[str, StrictStr] = dataclasses.field(default_factory=dict)
+    """Where and why runs failed on a cluster, by folder."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -442,8 +444,5 @@ def write_study(folder: Path, study: StudyRecord) -> None:
 
 def schemas() -> Mapping[str, Mapping[str, JsonValue]]:
     """Return the JSON Schemas of a run's and a study's records by the name of their file."""
-    return {
-        RUN_FILE: json_schema(RunCard),
-        STUDY_FILE: json_schema(StudyRecord),
-        HISTORY_FILE: json_schema(HistoryLine),
-    }
+    records = {RUN_FILE: RunCard, STUDY_FILE: StudyRecord, HISTORY_FILE: HistoryLine}
+    return {name: json_schema(record) for name, record in records.items()}

@@ -122,6 +122,8 @@ CAVEATS: tuple[Fact, ...] = (
     caveats.UnlikeProtocol(tuple(caveats.FieldValues(f"recipe.field{n}", {"1": ["a"], "2": ["b"]}) for n in range(6))),
     caveats.UnknownProtocol(("theirs",)),
     caveats.UnknownProtocol(("theirs", "others")),
+    caveats.FailedRuns({"unet-s0": "DiskError: disk full."}),
+    caveats.FailedRuns({"unet-s0": "DiskError: disk full.", "folds/1/fpn-s0": "was lost 3 times"}),
     caveats.SeparatedGroups((LEAK,), "test"),
     caveats.SeparatedGroups((LEAK, LEAK), "test"),
     caveats.OneRaster(),

@@ -7,7 +7,9 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from levelground.config import DeviceGroup, DeviceOptions, PrepareOptions, StudyOptions
+from levelground.errors import ConfigError
 from levelground.records import one_writer
+from levelground.scaling.executors import ClusterGroup, ClusterOptions
 
 if TYPE_CHECKING:
     from levelground.comparison.record import Comparison
@@ -20,6 +22,13 @@ class StudyConfig:
     scenes: tyro.conf.OmitArgPrefixes[PrepareOptions] = PrepareOptions()
     study: Annotated[tyro.conf.OmitArgPrefixes[StudyOptions], tyro.conf.arg(name="")] = StudyOptions()
     device_options: DeviceGroup = DeviceOptions()
+    cluster_options: ClusterGroup = ClusterOptions()
+
+    def __post_init__(self) -> None:
+        """Refuse several processes for each run of a cluster."""
+        processes = self.study.run_options.processes
+        if self.cluster_options.cluster is not None and processes not in (None, 1):
+            raise ConfigError(f"--processes {processes}: a run of --cluster is one process. Drop one of the two.")
 
 
 def study(config: StudyConfig) -> "Comparison":
@@ -41,8 +50,20 @@ def study(config: StudyConfig) -> "Comparison":
     from levelground.training.distributed import main_process
     from levelground.training.prepare_run import worker_job
 
-    options = config.study
+    options, cluster = config.study, config.cluster_options
     check_study(options, processes=options.run_options.processes or 1)
+    if cluster.cluster is not None:
+        from levelground.scaling.cluster import train_elsewhere
+
+        with one_writer(config.scenes.out):
+            dataset = prepare_dataset(config.scenes)
+        runtime = open_runtime(DeviceOptions(device="cpu"))
+        return run_study(
+            dataset,
+            options,
+            runtime,
+            lambda runs: train_elsewhere(runs, dataset.folder, cluster, config.device_options, options.run_options),
+        )
     runtime = open_runtime(config.device_options, options.run_options)
     with main_process(runtime, worker_job):
         with one_writer(config.scenes.out):

@@ -21,6 +21,16 @@ from levelground.statistics.pairs import ALPHA
 from levelground.wording import decimal, gettext, ngettext, npgettext, pgettext, whole
 
 
+def _failed_runs(fact: caveats.FailedRuns) -> str:
+    runs = [f"{name} ({reason.rstrip('.')})" for name, reason in fact.runs.items()]
+    return ngettext(
+        "%(n)s run of this study failed and is not compared: %(runs)s. The same command trains it again.",
+        "%(n)s runs of this study failed and are not compared: %(runs)s. The same command trains them again.",
+        len(runs),
+        runs=listing(runs),
+    )
+
+
 def _cannot_show(fact: caveats.CannotShow) -> str:
     shown = gettext(
         "No difference could have been shown with %(groups)s and %(pairs)s: the smallest Holm-adjusted p that can be "
@@ -312,6 +322,7 @@ def _repeated_evaluations(fact: caveats.RepeatedEvaluationsOnTest) -> str:
 
 WRITERS: dict[type[Fact], Callable[[Any], str]] = {
     caveats.Exploratory: _exploratory,
+    caveats.FailedRuns: _failed_runs,
     caveats.CannotShow: _cannot_show,
     caveats.FewGroups: _few_groups,
     caveats.OneGroup: _one_group,

@@ -257,10 +257,21 @@ class RepeatedEvaluationsOnTest(EvaluationsOnTest):
     severity = "warning"
 
 
+@dataclass(frozen=True)
+class FailedRuns(Fact):
+    """Runs of the study that failed on a cluster, with the reason of each."""
+
+    code = "failed_runs"
+    severity = "warning"
+    kept = ("runs",)
+    runs: Mapping[str, str]
+
+
 def find_caveats(comparison: Comparison) -> list[Fact]:
     """Return all findings about what the answer rests on, in reading order."""
     return [
         *exploratory(comparison),
+        *failed_runs(comparison),
         *cannot_show(comparison),
         *few_groups(comparison),
         *rare_classes(comparison),
@@ -392,6 +403,12 @@ def unknown_places(comparison: Comparison) -> list[Fact]:
 def one_raster(comparison: Comparison) -> list[Fact]:
     """Find out whether all scenes are blocks of one raster."""
     return [OneRaster()] if comparison.dataset.layout == "raster" else []
+
+
+def failed_runs(comparison: Comparison) -> list[Fact]:
+    """Find the runs that are not compared because they failed on a cluster."""
+    failed = {run.name: run.reason for run in comparison.failed_runs}
+    return [FailedRuns(failed)] if failed else []
 
 
 def exploratory(comparison: Comparison) -> list[Fact]:

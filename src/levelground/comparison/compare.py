@@ -31,6 +31,7 @@ from levelground.comparison.inputs import (
     run_labels,
     scene_rows,
     separated_groups,
+    unfinished_runs,
 )
 from levelground.comparison.record import FILE, Comparison, write_record
 from levelground.comparison.results import (
@@ -163,6 +164,7 @@ def compare_runs(
     inputs = _Inputs(tuple(evaluated), tuple(archs), twin_of, legend, primary, margin, stacked)
     answer = replace(_answer(inputs, split, protocol, unlike), named=named)
     own = [item.run for item in evaluated]
+    answer = replace(answer, failed_runs=unfinished_runs(own))
     rungs = _shorter_budgets(own, split, primary.name, margin, allow_unlike=allow_unlike)
     return _with_findings(replace(answer, budgets=with_whole_budget(answer, rungs)))
 

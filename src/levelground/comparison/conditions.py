@@ -33,6 +33,16 @@ class NamedQuestion:
 
 
 @dataclass(frozen=True, config=BLOCK)
+class UnfinishedRun:
+    """Run of the study that failed on a cluster."""
+
+    name: str
+    """Its folder below the study, without ``runs/``."""
+    reason: str
+    """Where and why it failed, in one line."""
+
+
+@dataclass(frozen=True, config=BLOCK)
 class SplitRule:
     """How the split came about."""
 

@@ -32,6 +32,7 @@ from levelground.comparison.conditions import (
     SceneRow,
     SeparatedGroup,
     SplitRule,
+    UnfinishedRun,
 )
 from levelground.comparison.results import (
     BLOCK,
@@ -138,6 +139,8 @@ class Comparison:
     """The same models at shares of the budget, the whole one last; empty where there was one budget."""
     named: Annotated[NamedQuestion | None, Field(exclude_if=absent)] = None
     """Metric and δ that the study named; ``None`` where no ``study.json`` tells."""
+    failed_runs: Annotated[tuple[UnfinishedRun, ...], Field(alias="failed", exclude_if=_none_tried)] = ()
+    """Runs of the study that failed on a cluster, and so are not compared."""
 
     @model_validator(mode="after")
     def _check(self) -> "Comparison":

@@ -19,7 +19,7 @@ from levelground.datasets.dataset import DATASET_FILE, Dataset
 from levelground.datasets.splits import SplitName
 from levelground.errors import ModelError, RecordError, UnlikeError, WeightsError, first_line
 from levelground.evaluation.score_scenes import BOUNDARY_PX, ScenePrediction, ScoringOptions, score_scenes
-from levelground.files import append_text, command_line, copy_or_link
+from levelground.files import append_text, command_line, copy_or_link, in_turn
 from levelground.imagery.legend import LabelMap, Legend
 from levelground.metrics.counts import SceneCounts, join_counts, read_counts, write_counts
 from levelground.metrics.scores import miou
@@ -309,11 +309,12 @@ def log_test_evaluation(run: Run, dataset: Dataset) -> None:
     It is called again where an evaluation is reused: a kill between card and log leaves the line to the next command.
     """
     path, counts = dataset.folder / EVALUATION_LOG, run.card.evaluations["test"].counts_sha256
-    if path.exists() and f'"counts_sha256": "{counts}"' in _log_text(path):
-        return
-    time = datetime.now(UTC).isoformat(timespec="seconds")
-    line = {"time": time, "run": run.name, "command": command_line(), "counts_sha256": counts}
-    append_text(path, seal(json.dumps(line), "line") + "\n", durable=True)
+    with in_turn(path.with_name(f".{path.name}.lock")):  # jobs of one study evaluate at the same time
+        if path.exists() and f'"counts_sha256": "{counts}"' in _log_text(path):
+            return
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        line = {"time": time, "run": run.name, "command": command_line(), "counts_sha256": counts}
+        append_text(path, seal(json.dumps(line), "line") + "\n", durable=True)
 
 
 def _log_text(path: Path) -> str:

@@ -1,0 +1,56 @@
+"""List what runs where in a study, how far it is, and how long it will take."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from levelground.errors import RecordError
+
+if TYPE_CHECKING:
+    from levelground.scaling.jobs import RunRow
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class JobsConfig:
+    """Options of ``jobs``."""
+
+    study: tyro.conf.Positional[Path]
+    """Study folder, of a study that runs, was stopped, or is finished; on a cluster or not."""
+
+
+def jobs(config: JobsConfig) -> "list[RunRow]":
+    """List the runs of a study, from their histories and the status files of their jobs; nothing is changed.
+
+    Args:
+        config: Which study.
+    Returns:
+        One row a run.
+    Raises:
+        RecordError: There is no study in the folder.
+    """
+    from levelground.console import duration, say, say_table
+    from levelground.scaling.jobs import study_rows
+
+    if not (config.study / "dataset.json").exists():
+        raise RecordError(
+            f"{config.study}: is not a study folder (it has no dataset.json). Give the --out of the study."
+        )
+    rows = study_rows(config.study)
+    if not rows:
+        say(f"{config.study}: no run has started yet.")
+        return rows
+    table = []
+    for row in rows:
+        progress = row.progress
+        step = f"{progress.step} of {progress.steps}" if progress.steps else str(progress.step or "")
+        left = "" if not progress.left_s or row.state in ("finished", "failed") else duration(progress.left_s)
+        heard = "" if row.silent_s is None else f"{duration(row.silent_s)} ago" if row.silent_s < 1e9 else "never"
+        table.append((row.name, row.state, row.where, step, left, heard))
+    say_table(f"Runs of {config.study}", ("run", "state", "where", "step", "left", "heard of"), table)
+    for row in rows:
+        if row.error:
+            say(f"{row.name}: {row.error}")
+    return rows

@@ -1,0 +1,172 @@
+"""Process of one job: train and evaluate one run, or predict one raster, and note in its folder how far it is."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from levelground.console import say
+from levelground.errors import BusyError, LevelgroundError, one_line
+from levelground.records import one_writer
+from levelground.scaling.jobs import (
+    BEAT_S,
+    SILENT_S,
+    STATUS_FILE,
+    Job,
+    JobStatus,
+    MapTask,
+    RunTask,
+    State,
+    read_job,
+    silent_s,
+    touch_status,
+    write_status,
+)
+
+ABANDONED_S = 120.0
+"""How long a process goes on after the one that started it is gone, if saving its state takes so long, seconds."""
+USER_FAULT, OUR_FAULT, INTERRUPTED = 2, 1, 130
+
+
+def main(folder: Path) -> int:
+    """Do the job of a folder.
+
+    Args:
+        folder: The job's folder.
+    Returns:
+        The exit status: 0, 2 where it cannot be done, 1 for our fault, 130 where it was stopped.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # jobs share their machine
+    report = _Report(folder)
+    try:
+        job = read_job(folder)
+        sys.argv = ["levelground", *job.command]  # for locks and for the log of test evaluations
+        _end_with_starter()
+        with report.alone(), report.beating():
+            _do(job, report)
+        report.say("finished")
+    except KeyboardInterrupt:
+        report.say("stopped")
+        return INTERRUPTED
+    except LevelgroundError as error:
+        report.fail(f"{type(error).__name__}: {one_line(str(error))}")
+        return USER_FAULT
+    except Exception as error:
+        traceback.print_exc()
+        text = one_line(str(error).strip().splitlines()[0] if str(error).strip() else "")
+        report.fail(f"{type(error).__name__}: {text} (a fault of levelground: its log.txt has the rest)")
+        return OUR_FAULT
+    return 0
+
+
+class _Report:
+    """Status file of a job, as its process writes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.status = JobStatus("starting", socket.gethostname(), os.getpid(), time.time())
+
+    def say(self, state: State) -> None:
+        """Write what the process is doing now."""
+        self.status = replace(self.status, state=state)
+        write_status(self.folder, self.status)
+
+    def fail(self, error: str) -> None:
+        """Write why the job failed; on a full disk the head reads it in the log."""
+        say(error)
+        self.status = replace(self.status, state="failed", error=error)
+        with contextlib.suppress(LevelgroundError):
+            write_status(self.folder, self.status)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the job's folder; wait for a process that holds it and is alive, such as one cut off from its head."""
+        with contextlib.ExitStack() as held:
+            while True:
+                try:
+                    held.enter_context(one_writer(self.folder))
+                    break
+                except BusyError:
+                    if (self.folder / STATUS_FILE).exists() and silent_s(self.folder) > 2 * SILENT_S:
+                        raise
+                    say("waiting for the process that has this job")
+                    time.sleep(BEAT_S / 2)
+            self.say("starting")
+            yield
+
+    @contextlib.contextmanager
+    def beating(self) -> Iterator[None]:
+        """Touch the status every few seconds."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(BEAT_S):
+                touch_status(self.folder)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def _end_with_starter() -> None:
+    """Stop, as after Ctrl-C, when the process that started this one is gone: the job is then given to another."""
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            os.read(0, 1)  # returns at its end; a reader of sys.stdin would still hold it when Python ends
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ABANDONED_S)
+        os._exit(INTERRUPTED)
+
+    threading.Thread(target=watch, daemon=True).start()
+    for name in ("SIGUSR1", "SIGUSR2"):  # Slurm's word that the time is nearly over
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def _do(job: Job, report: _Report) -> None:
+    if isinstance(job.task, RunTask):
+        _train(job, job.task, report)
+    else:
+        _predict(job, job.task, report)
+
+
+def _train(job: Job, task: RunTask, report: _Report) -> None:
+    """Train and evaluate a run."""
+    from levelground.datasets.dataset import read_dataset
+    from levelground.models.own_networks import is_own, name_network
+    from levelground.pipeline import train_and_evaluate
+    from levelground.runtime import open_runtime
+    from levelground.training.initial_weights import find_initial
+    from levelground.training.run_spec import RunSpec
+
+    if is_own(task.arch):
+        name_network(task.arch)
+    runtime = open_runtime(job.device_options, task.run_options)
+    spec = RunSpec(task.arch, task.seed, task.recipe, task.budget, task.twin)
+    if task.init is not None:
+        spec = replace(spec, init=find_initial(task.init, task.init_arch, task.recipe))
+    report.say("training")
+    train_and_evaluate(
+        spec, read_dataset(task.study), runtime, task.run_options, on_trained=lambda: report.say("evaluating")
+    )
+
+
+def _predict(job: Job, task: MapTask, report: _Report) -> None:
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,238 @@
+"""Studies as jobs: the bits of one process, failures that leave the others, lost processes, refusals, two heads."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders.study import ENCODER
+
+from levelground.cli import main
+from levelground.errors import ConfigError
+from levelground.files import folder_holder, one_writer
+from levelground.metrics.counts import read_counts
+from levelground.records import read_json, sha256_file
+from levelground.runs import list_runs, read_study
+from levelground.scaling.executors import ClusterOptions, Ended, end_of, own_versions, remote_call, sbatch_options
+from levelground.scaling.jobs import read_status, run_progress, study_rows
+from levelground.synthetic.scenes import write_scenes
+
+pytestmark = pytest.mark.timeout(900)  # each job imports torch, which takes a minute on a machine that others use
+
+FLAGS = (
+    f"--encoder {ENCODER} --encoder-weights none --tile 64 --halo 8 --batch 2 --validations 2 --device cpu "
+    "--precision fp32 --threads 1"
+).split()
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight generated scenes, and the cache of all studies of this file."""
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder, n=8, size=128, seed=0)
+    return folder
+
+
+def arguments(scenes: Path, out: Path, *more: str, steps: int = 4) -> list[str]:
+    """Return the arguments of a study of these scenes."""
+    cache = str(scenes.parent / "cache")
+    data = ["study", "--data", str(scenes), "--out", str(out), "--cache", cache, "--steps", str(steps)]
+    return [*data, *FLAGS, *more]
+
+
+def start(scenes: Path, out: Path, *more: str, steps: int = 4) -> "subprocess.Popen[str]":
+    """Start a study as a process in a group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "levelground", *arguments(scenes, out, *more, steps=steps)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def plain(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study without a cluster."""
+    out = tmp_path_factory.mktemp("plain")
+    assert main(arguments(scenes, out, "--archs", "pspnet", "fpn", "--save-every", "0.1", steps=60)) == 0
+    return out
+
+
+def assert_same_bits(study: Path, plain: Path) -> None:
+    """Weights and counts of all runs are equal."""
+    runs = list_runs(plain)
+    assert [run.name for run in list_runs(study)] == [run.name for run in runs]
+    for run in runs:
+        other = study / "runs" / run.name
+        assert sha256_file(other / "model" / "model.safetensors") == sha256_file(run.model_folder / "model.safetensors")
+        counts = [read_counts(folder / "counts-test.npz").counts for folder in (run.folder, other)]
+        assert np.array_equal(*counts)
+
+
+def wait_for(found: Path, process: "subprocess.Popen[str]") -> None:
+    """Wait until a file is there; the process must not end before."""
+    deadline = time.monotonic() + 600
+    while not found.exists():
+        assert time.monotonic() < deadline, found
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+
+
+def test_a_study_of_jobs_has_the_bits_of_one_process_though_one_was_killed(
+    scenes: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two at a time; one is killed in the middle and goes on from its state. A second head names the first."""
+    more = ("--archs", "pspnet", "fpn", "--save-every", "0.1", "--cluster", "local:2")
+    head = start(scenes, tmp_path, *more, steps=60)
+    name = f"fpn-{ENCODER.removeprefix('tu-')}-s0"
+    wait_for(tmp_path / "runs" / name / "state.ckpt", head)
+    rows = {row.name: row for row in study_rows(tmp_path)}
+    assert rows[name].state == "training" and rows[name].progress.step > 0 and rows[name].progress.steps == 60
+    killed = read_status(tmp_path / "cluster" / name)
+    assert killed is not None and str(killed.process) in rows[name].where
+    os.kill(killed.process, signal.SIGKILL)
+    assert main(arguments(scenes, tmp_path, *more, steps=60)) == 2
+    assert f"held by process {head.pid}" in capsys.readouterr().err
+    said = head.communicate(timeout=600)[1]
+    assert head.returncode == 0, said
+    assert f"{name}: lost on {killed.host} (killed by signal 9); queued again" in said
+    assert f"{name}: goes on at step" in (tmp_path / "cluster" / name / "log.txt").read_text(encoding="utf-8")
+    assert_same_bits(tmp_path, plain)
+    commands = [json.loads(line)["command"] for line in (tmp_path / "test_looks.jsonl").read_text().splitlines()]
+    assert len(commands) == 2 and all(command.startswith("levelground study --data") for command in commands)
+    capsys.readouterr()
+    assert main(["jobs", str(tmp_path)]) == 0
+    assert capsys.readouterr().err.count("finished") == 2
+
+
+def test_a_failed_run_leaves_the_others_and_is_named_on_the_page(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One run's folder is a file, as on a damaged disk: exit status 1, a page of the others that names it."""
+    blocked = tmp_path / "runs" / f"fpn-{ENCODER.removeprefix('tu-')}-s0"
+    blocked.parent.mkdir()
+    blocked.write_text("in the way")
+    assert main(arguments(scenes, tmp_path, "--archs", "pspnet", "fpn", "--cluster", "local:2")) == 1
+    said = capsys.readouterr().err
+    assert f"UnfinishedError: runs/{blocked.name} failed; the first on {socket.gethostname()}: DiskError" in said
+    assert list(read_study(tmp_path).failed) == [f"runs/{blocked.name}"]
+    record = read_json(tmp_path / "comparison.json", kind="comparison")
+    finding = next(one for one in record["findings"] if one["code"] == "failed_runs")
+    assert finding["text"].startswith(f"1 run of this study failed and is not compared: {blocked.name} (on ")
+    assert "is not compared" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert [run["name"] for run in record["runs"]] == [f"pspnet-{ENCODER.removeprefix('tu-')}-s0"]
+    blocked.unlink()
+    assert main(arguments(scenes, tmp_path, "--archs", "pspnet", "fpn", "--cluster", "local:2")) == 0
+    assert "1 of 2 runs are done already" in capsys.readouterr().err
+    assert "failed_runs" not in (tmp_path / "comparison.json").read_text(encoding="utf-8")
+
+
+def test_a_stopped_head_cancels_its_jobs_and_loses_nothing(scenes: Path, tmp_path: Path) -> None:
+    """SIGTERM to the head: the job saves its state and ends with it; no process is left."""
+    head = start(scenes, tmp_path, "--archs", "pspnet", "--save-every", "0.1", "--cluster", "local:1", steps=5000)
+    name = f"pspnet-{ENCODER.removeprefix('tu-')}-s0"
+    wait_for(tmp_path / "runs" / name / "state.ckpt", head)
+    job = read_status(tmp_path / "cluster" / name)
+    head.send_signal(signal.SIGTERM)
+    said = head.communicate(timeout=300)[1]
+    assert head.returncode == 130 and "nothing is lost: the same command goes on" in said
+    assert job is not None and not Path(f"/proc/{job.process}").exists()
+    (run,) = list_runs(tmp_path)
+    assert run.card.status == "stopped" and (run.card.steps_done or 0) > 0
+    assert run_progress(run.folder).step == run.card.steps_done
+    assert [row.state for row in study_rows(tmp_path)] == ["stopped"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".proof")]
+
+
+@pytest.fixture
+def request_of(tmp_path: Path) -> Iterator[dict[str, object]]:
+    """What a worker is asked, without a job."""
+    proof = tmp_path / "study" / ".proof"
+    proof.parent.mkdir()
+    proof.write_text("text")
+    yield {"proofs": {str(proof): "text"}, "versions": own_versions(), "job": ""}
+
+
+def test_workers_are_refused_by_name(request_of: dict[str, object], tmp_path: Path) -> None:
+    """One that sees another folder of the same name, one with another torch, and one without levelground."""
+    found, host = remote_call()(request_of), socket.gethostname()
+    assert end_of(found, own_versions()) == Ended(host, None)
+    older = end_of(found, own_versions() | {"torch": "2.0.0"}).refusal
+    assert f"has torch {own_versions()['torch']}, this machine torch 2.0.0. Install the same version" in older
+    none = end_of(found | {"versions": {"levelground": "", "torch": "2.0"}}, own_versions()).refusal
+    assert f"worker {host} has no levelground, this machine levelground" in none
+    (tmp_path / "study" / ".proof").write_text("another machine's")
+    unseen = end_of(remote_call()(request_of), own_versions()).refusal
+    assert unseen.startswith(f"worker {host} cannot see {tmp_path / 'study'}. Put it on storage")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--cluster", "local"], "--cluster local: expected local:N"),
+        (["--cluster", "local:0"], "--cluster local:0: expected local:N"),
+        (["--cluster", "kubernetes"], "--cluster kubernetes: expected local:N"),
+        (["--cluster", "ray:nowhere"], "--cluster ray:nowhere: expected local:N"),
+        (["--cpus-per-run", "2"], "--cpus-per-run 2: is about jobs. Give --cluster with it."),
+        (["--cluster", "slurm", "--gpus-per-run", "0.5"], "expected a whole number under Slurm"),
+        (["--cluster", "ray", "--gpus-per-run", "1.5"], "--gpus-per-run 1.5: expected a whole number"),
+        (["--cluster", "local:2", "--processes", "2"], "--processes 2: a run of --cluster is one process"),
+    ],
+)
+def test_wrong_flags_are_one_line(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], expected: str
+) -> None:
+    """Refused before anything is read."""
+    assert main(arguments(scenes, tmp_path / "out", *flags)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_cpus_of_a_job() -> None:
+    """The flag, else --threads, else the cores shared out, else one, or four for each GPU."""
+    assert ClusterOptions("local:2").cpus(None, 8) == 4 and ClusterOptions("local:16").cpus(None, 8) == 1
+    assert ClusterOptions("local:2", cpus_per_run=3).cpus(1, 8) == 3 and ClusterOptions("ray").cpus(2, 8) == 2
+    assert ClusterOptions("ray").cpus(None, 8) == 1 and ClusterOptions("slurm", gpus_per_run=2).cpus(None, 8) == 8
+
+
+def test_options_of_sbatch() -> None:
+    """With values and without."""
+    assert sbatch_options("partition=gpu,time=1:00:00,exclusive") == {
+        "partition": "gpu", "time": "1:00:00", "exclusive": True,
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="is about jobs"):
+        ClusterOptions(None, gpus_per_run=1)
+
+
+def test_who_holds_a_folder(tmp_path: Path) -> None:
+    """Named while somebody does; reading takes nothing away."""
+    assert folder_holder(tmp_path) == ""
+    with one_writer(tmp_path):
+        assert folder_holder(tmp_path).startswith(f"process {os.getpid()} on ")
+    assert folder_holder(tmp_path) == ""
+
+
+def test_jobs_of_no_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line that says what was expected."""
+    assert main(["jobs", str(tmp_path)]) == 2
+    assert "is not a study folder (it has no dataset.json)" in capsys.readouterr().err
+
+
+def test_engines_are_loaded_only_when_they_are_asked_for() -> None:
+    """The study's command, jobs and the head of ``local:N`` load neither Ray nor submitit."""
+    code = (
+        "import sys\n"
+        "import levelground.commands.study, levelground.commands.jobs, levelground.commands.predict\n"
+        "import levelground.scaling.cluster\n"
+        "print([name for name in ('ray', 'submitit', 'torch', 'optuna', 'mlflow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
