@@ -245,7 +245,7 @@ def reuse_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if mallopt is None or platform.libc_ver()[0] != "glibc":
         return False
-    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 16 << 20))
+    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, 16 << 20))  # -1: never give back
     done: list[int] = [mallopt(parameter, value) for parameter, value in settings]
     return 0 not in done
 
