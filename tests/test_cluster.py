@@ -1,11 +1,14 @@
 """Studies as jobs: the bits of one process, failures that leave the others, lost processes, refusals, two heads."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -236,3 +239,104 @@ def test_engines_are_loaded_only_when_they_are_asked_for() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def family(process: int) -> list[int]:
+    """Return a process and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            children.setdefault(int(path.read_text().rpartition(")")[2].split()[1]), []).append(int(path.parent.name))
+    found = [process]
+    for one in found:
+        found += children.get(one, [])
+    return found
+
+
+def end(started: "subprocess.Popen[bytes]") -> None:
+    """Kill a process that this test started, and all that descend from it."""
+    for one in family(started.pid):
+        with contextlib.suppress(OSError):
+            os.kill(one, signal.SIGKILL)
+    started.wait()
+
+
+@pytest.fixture
+def ray_cluster() -> "Iterator[tuple[str, list[subprocess.Popen[bytes]]]]":
+    """A Ray cluster on loopback: a head without CPUs and two workers with one each; its address and its workers."""
+    pytest.importorskip("ray", reason="Ray, of the extra cluster, is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    program = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--object-store-memory=100000000"]
+    program += ["--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+    quick = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "5"}
+    temporary = tempfile.mkdtemp(prefix="lg-ray-", dir="/tmp")  # a short path: sockets lie in it
+    started = []
+
+    def launch(*more: str) -> "subprocess.Popen[bytes]":
+        process = subprocess.Popen(
+            [*program, *more],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env=os.environ | quick,
+        )
+        started.append(process)
+        return process
+
+    try:
+        launch(
+            "--head",
+            "--include-dashboard=false",
+            f"--port={address.rpartition(':')[2]}",
+            "--num-cpus=0",
+            f"--temp-dir={temporary}",
+        )
+        deadline = time.monotonic() + 300
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 1).close()
+                break
+            assert time.monotonic() < deadline and started[0].poll() is None
+            time.sleep(0.2)
+        yield address, [launch(f"--address={address}", "--num-cpus=1") for _ in range(2)]
+    finally:
+        for process in reversed(started):
+            end(process)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def test_ray_gives_the_bits_of_one_process_though_a_worker_is_killed(
+    scenes: Path, plain: Path, tmp_path: Path, ray_cluster: "tuple[str, list[subprocess.Popen[bytes]]]"
+) -> None:
+    """The worker that trains one of the runs is killed with all its processes: the run goes on at the other one."""
+    address, workers = ray_cluster
+    more = ("--archs", "pspnet", "fpn", "--save-every", "0.1", "--cluster", f"ray:{address}")
+    for _ in range(10):  # a worker takes a while to join
+        head = start(scenes, tmp_path, *more, steps=60)
+        said = ""
+        name = f"fpn-{ENCODER.removeprefix('tu-')}-s0"
+        while not (tmp_path / "runs" / name / "state.ckpt").exists() and head.poll() is None:
+            time.sleep(0.02)
+        if head.poll() is None:
+            break
+        said = head.communicate()[1]
+        assert "none of the" in said or "cannot join" in said, said
+    job = read_status(tmp_path / "cluster" / name)
+    assert job is not None
+    killed = [worker for worker in workers if job.process in family(worker.pid)]
+    assert len(killed) == 1
+    end(killed[0])
+    said = head.communicate(timeout=600)[1]
+    assert head.returncode == 0, said
+    assert f"{name}: lost on" in said and "queued again, it goes on from its state" in said
+    assert f"{name}: goes on at step" in (tmp_path / "cluster" / name / "log.txt").read_text(encoding="utf-8")
+    assert_same_bits(tmp_path, plain)
+
+
+def test_no_ray_at_an_address_is_one_line(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Said within seconds; what was prepared stays."""
+    pytest.importorskip("ray", reason="Ray, of the extra cluster, is not installed")
+    assert main(arguments(scenes, tmp_path, "--archs", "pspnet", "--cluster", "ray:127.0.0.1:9")) == 2
+    assert "--cluster ray:127.0.0.1:9: nobody answers there (Connection refused)" in capsys.readouterr().err

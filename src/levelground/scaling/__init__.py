@@ -1,1 +1,1 @@
-"""Runs of a study and maps of a prediction as jobs: of this machine, of a Ray cluster, or of Slurm."""
+"""Runs of a study as jobs: of this machine, of a Ray cluster, or of Slurm."""

@@ -108,7 +108,6 @@ def train_elsewhere(
 
 def _below(study: Path, job: Job) -> str:
     """Return the folder of a job's run below the study."""
-    assert isinstance(job.task, RunTask)
     return (job.task.study / "runs" / job.task.run).relative_to(study).as_posix()
 
 
@@ -304,7 +303,7 @@ class _Head:
         self.executor.submit(job.folder)
 
     def _progress(self, job: Job) -> Progress:
-        return run_progress(job.task.study / "runs" / job.task.run) if isinstance(job.task, RunTask) else Progress()
+        return run_progress(job.task.study / "runs" / job.task.run)
 
     def _say_progress(self) -> None:
         """Say what runs where, with the time left of each and of all."""

@@ -41,7 +41,7 @@ def _check_cluster(asked: str) -> str:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ClusterOptions:
-    """Where the runs of a study or the maps of a prediction are computed, if not in this process."""
+    """Where the runs of a study are computed, if not in this process."""
 
     cluster: Annotated[str, AfterValidator(_check_cluster)] | None = None
     """Where each run is a job of its own: local:N (processes of this machine), ray or ray:HOST:PORT (a running Ray

@@ -7,12 +7,12 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from levelground.config import Budget, DeviceOptions, PredictOptions, Recipe, RunOptions
+from levelground.config import Budget, DeviceOptions, Recipe, RunOptions
 from levelground.errors import LevelgroundError, RecordError
 from levelground.files import LOCK_FILE, atomic_path
 from levelground.history import HistoryLine, read_history
@@ -30,7 +30,7 @@ SILENT_S = 60.0
 
 _PLAIN = ConfigDict(extra="forbid")
 
-State = Literal["starting", "waiting", "training", "evaluating", "predicting", "finished", "failed", "stopped"]
+State = Literal["starting", "waiting", "training", "evaluating", "finished", "failed", "stopped"]
 ENDED = ("finished", "failed", "stopped")
 
 
@@ -51,25 +51,6 @@ class RunTask:
     init: str | None = None
     """Whole network that it starts from, ``PATH`` or ``PATH::PART``."""
     init_arch: str | None = None
-    kind: Literal["run"] = "run"
-
-
-@dataclass(frozen=True, config=_PLAIN)
-class MapTask:
-    """Prediction of one raster of a call that has several."""
-
-    model: Path
-    inputs: tuple[str, ...]
-    """All inputs of the call, as they were given."""
-    path: Path
-    """The one of them that this job predicts."""
-    out: Path
-    options: PredictOptions
-    legend: Path | None
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
-    code: str | None
-    kind: Literal["map"] = "map"
 
 
 @dataclass(frozen=True, config=_PLAIN)
@@ -78,7 +59,7 @@ class Job:
 
     name: str
     """How lines name it."""
-    task: Annotated[RunTask | MapTask, Field(discriminator="kind")]
+    task: RunTask
     device_options: DeviceOptions
     command: tuple[str, ...]
     """Arguments of the process that asked for it, for the log of test evaluations."""
@@ -252,7 +233,7 @@ class RunRow:
 
 def study_rows(study: Path) -> list[RunRow]:
     """List all runs of a study, those of its folds and shorter budgets too: what runs where, and how far it is."""
-    jobs = {job.task.study / "runs" / job.task.run: job for job in study_jobs(study)}  # type: ignore[union-attr]
+    jobs = {job.task.study / "runs" / job.task.run: job for job in study_jobs(study)}
     holder = lock_holder(study)
     rows = []
     for folder in data_folders(study):
@@ -265,7 +246,7 @@ def study_rows(study: Path) -> list[RunRow]:
 
 def study_jobs(study: Path) -> list[Job]:
     """List the jobs of a study's runs."""
-    return [job for job in list_jobs(study / CLUSTER_FOLDER) if isinstance(job.task, RunTask)]
+    return list_jobs(study / CLUSTER_FOLDER)
 
 
 def data_folders(study: Path) -> list[Path]:
@@ -286,7 +267,6 @@ def run_title(study: Path, folder: Path, run: str) -> str:
 
 
 def _job_row(name: str, job: Job) -> RunRow:
-    assert isinstance(job.task, RunTask)
     status, progress = read_status(job.folder), run_progress(job.task.study / "runs" / job.task.run)
     if status is None:
         return RunRow(name, "waiting", "", progress)

@@ -1,4 +1,4 @@
-"""Process of one job: train and evaluate one run, or predict one raster, and note in its folder how far it is."""
+"""Process of one job: train and evaluate one run, and note in its folder how far it is."""
 
 import contextlib
 import os
@@ -21,7 +21,6 @@ from levelground.scaling.jobs import (
     STATUS_FILE,
     Job,
     JobStatus,
-    MapTask,
     RunTask,
     State,
     read_job,
@@ -51,7 +50,7 @@ def main(folder: Path) -> int:
         sys.argv = ["levelground", *job.command]  # for locks and for the log of test evaluations
         _end_with_starter()
         with report.alone(), report.beating():
-            _do(job, report)
+            _train(job, job.task, report)
         report.say("finished")
     except KeyboardInterrupt:
         report.say("stopped")
@@ -136,13 +135,6 @@ def _end_with_starter() -> None:
             signal.signal(getattr(signal, name), lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
-def _do(job: Job, report: _Report) -> None:
-    if isinstance(job.task, RunTask):
-        _train(job, job.task, report)
-    else:
-        _predict(job, job.task, report)
-
-
 def _train(job: Job, task: RunTask, report: _Report) -> None:
     """Train and evaluate a run."""
     from levelground.datasets.dataset import read_dataset
@@ -162,10 +154,6 @@ def _train(job: Job, task: RunTask, report: _Report) -> None:
     train_and_evaluate(
         spec, read_dataset(task.study), runtime, task.run_options, on_trained=lambda: report.say("evaluating")
     )
-
-
-def _predict(job: Job, task: MapTask, report: _Report) -> None:
-    raise NotImplementedError
 
 
 if __name__ == "__main__":
