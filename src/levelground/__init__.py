@@ -29,6 +29,7 @@ _COMMANDS = (
     "predict",
     "prepare",
     "report",
+    "serve",
     "study",
     "train",
 )

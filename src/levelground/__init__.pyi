@@ -68,6 +68,7 @@ __all__ = [
     "read_legend",
     "read_run",
     "report",
+    "serve",
     "statistics",
     "study",
     "train",
