@@ -102,11 +102,17 @@ def recipe_flags(recipe: Recipe) -> list[str]:
     return flags
 
 
+LATER_FIELDS = frozenset({"select_groups", "average", "validation_share"})
+"""Fields that recipes of 0.1.0 do not have; they are written only where they do not hold their default."""
+
+
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
 class RecipeRecord(Recipe, OpenRecord):
     """Recipe that a run was started with."""
 
-    ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset(field.name for field in dataclasses.fields(Recipe))
+    ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset(
+        field.name for field in dataclasses.fields(Recipe) if field.name not in LATER_FIELDS
+    )
 
     @classmethod
     def of(cls, recipe: Recipe) -> "RecipeRecord":
