@@ -17,6 +17,7 @@ from levelground.comparison.sentences import WRITERS, write, write_pair
 from levelground.comparison.text import per_cent, score
 from levelground.errors import ConfigError
 from levelground.metrics.named import METRICS
+from levelground.serving.page_words import page_words
 
 GOLD = Path(__file__).parent / "gold" / "messages.en.txt"
 
@@ -28,6 +29,7 @@ def every_sentence() -> Iterator[str]:
     for fact in (*HEADLINES, *CAVEATS, *DESCRIPTIONS):
         yield f"{fact.code}: {fact.severity}\n{write(fact)}\n"
     yield from benchmark_sentences()
+    yield "page of the server\n" + "\n".join(page_words().values()) + "\n"
 
 
 def test_messages_are_those_seen_and_approved(renew_gold: bool) -> None:

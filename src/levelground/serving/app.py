@@ -26,7 +26,7 @@ from levelground.serving.jobs import JobStore, QueueFullError, input_of, read_su
 from levelground.serving.page_words import page_words
 from levelground.serving.service import MapService, ServedModel, describe_model, find_models, list_rasters
 from levelground.serving.tiles import render_tile
-from levelground.wording import SOURCE, languages
+from levelground.wording import SOURCE, language, languages
 
 _FOLDER = Path(__file__).parent / "static"
 _REPORT_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -172,7 +172,8 @@ def _add_page(app: FastAPI, server: MapService) -> None:
     ) -> HTMLResponse:
         code = lang if lang in languages() else _preferred(accept_language)
         pages = [(f"/report/{n}", path.parent.resolve().name) for n, path in enumerate(server.pages)]
-        words = page_words(code)
+        with language(code):
+            words = page_words()
         return HTMLResponse(template.render(words=words, lang=code, languages=languages(), pages=pages))
 
     @app.get("/report/{number}", include_in_schema=False)
