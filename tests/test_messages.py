@@ -29,12 +29,17 @@ def every_sentence() -> Iterator[str]:
     for fact in (*HEADLINES, *CAVEATS, *DESCRIPTIONS):
         yield f"{fact.code}: {fact.severity}\n{write(fact)}\n"
     yield from benchmark_sentences()
+
+
+def every_message() -> Iterator[str]:
+    """The sentences, and the labels of the server's page."""
+    yield from every_sentence()
     yield "page of the server\n" + "\n".join(page_words().values()) + "\n"
 
 
 def test_messages_are_those_seen_and_approved(renew_gold: bool) -> None:
     """After a change that is meant: ``make gold``, then read the difference before committing it."""
-    text = "\n".join(every_sentence())
+    text = "\n".join(every_message())
     if renew_gold:
         GOLD.write_text(text, encoding="utf-8")
     assert text == GOLD.read_text(encoding="utf-8")
@@ -93,7 +98,7 @@ def test_examples_use_every_message_in_every_form() -> None:
     """No message of the template is left over, and each plural form is in the golden file."""
     recorder = Recorder()
     with wording.catalogue(recorder):
-        list(every_sentence())
+        list(every_message())
     with (wording.FOLDER / "levelground.pot").open("rb") as file:
         template = read_po(file)
     metrics = {kind.words for kind in METRICS.values()}
