@@ -26,6 +26,7 @@ from levelground.models import own_networks
 from levelground.models.build import create_network
 from levelground.pipeline import run_study, starting_networks
 from levelground.runs import Run, list_runs, read_run, read_study
+from levelground.runtime import make_runtime
 from levelground.training import loop
 from levelground.training.initial_weights import INITIAL_FOLDER, find_initial, fit_to_initial
 from levelground.training.run_spec import RunSpec, build_initial_model
@@ -160,6 +161,7 @@ def test_a_stop_anywhere_changes_nothing_even_where_the_source_is_gone(
     source: Run, south: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run keeps its start until it has finished; then it is removed."""
+    make_runtime("cpu", "fp32", threads=1)  # commands of other tests leave other numbers of threads
     spec = spec_from(source.folder, south)
     whole = train(spec, south, tmp_path / "whole")
     assert not (whole.folder / INITIAL_FOLDER).exists()

@@ -224,6 +224,18 @@ def test_the_run_is_mapped_moved_and_kept(dataset: Dataset, tmp_path: Path, caps
         load_model(run)
 
 
+@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
+def test_adoption_leaves_the_threads_as_they_are(dataset: Dataset, tmp_path: Path, kind: str) -> None:
+    """Their number decides the last bits of what the same process trains afterwards."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        adopt(write_onnx(tmp_path / "a.onnx") if kind == "onnx" else script(tmp_path / "b.pt", 3), dataset)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_smaller_outputs_are_resized(dataset: Dataset, tmp_path: Path) -> None:
     """As in training: bilinear."""
     run = adopt(script(tmp_path / "net.pt", 3, half=True), dataset)

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from levelground.adoption.adopted_runs import TrainingName, adopted_card, clean_name, find_adopted, warn_of_same_seed
 from levelground.adoption.histories import read_history_file
 from levelground.adoption.weights import match_outputs, normalise_inputs
@@ -20,7 +22,7 @@ from levelground.models.spec import ONNX_FILE, SCRIPT_FILE, ModelSpec, dataset_s
 from levelground.recipe_files import load_recipe
 from levelground.records import sha256_file, sha256_json
 from levelground.runs import AdoptionRecord, ParametersRecord, Run, RunCard, run_name, write_card
-from levelground.runtime import available_cores, make_runtime
+from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry
 
 
@@ -46,7 +48,8 @@ def adopt_program(path: Path, dataset: Dataset, options: WeightsOptions, trainin
         say(f"{source}: is a whole network in ONNX; onnxruntime runs it.")
     else:
         say(f"{source}: is a whole network in TorchScript; torch runs that program, and no Python code of its author.")
-    opened = open_program(path, make_runtime("cpu", "fp32", threads=available_cores()), dataset.bands)
+    # As many threads as there are: another number would change the last bits of what this process trains afterwards.
+    opened = open_program(path, make_runtime("cpu", "fp32", threads=torch.get_num_threads()), dataset.bands)
     if opened.bands != dataset.bands:
         raise WeightsError(
             f"{source}: reads {opened.bands} bands, the scenes of {dataset.folder} have {dataset.bands}. Adopt it into "
