@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch._C import _error_if_any_worker_fails  # what the library's own handler of dead processes calls
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
@@ -183,11 +184,14 @@ def _load(
                 raise
             say(f"Loader processes cannot be started ({first_line(error)}); this process loads the scenes itself.")
             batches = iter(loader())
-    if workers and current_thread() is main_thread() and hasattr(signal, "SIGCHLD"):
-        # The library's own handler would raise wherever the program is, between two halves of a step too.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    waiting = _watch_loaders() if workers else contextlib.nullcontext()
     try:
-        yield from batches
+        while True:
+            with waiting:
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -195,6 +199,41 @@ def _load(
             f"a loader process was killed, most often by the system for want of memory ({first_line(error)}). Give "
             "fewer --workers, or a smaller --batch, if it comes again."
         ) from error
+
+
+class _Waiting:
+    """The time in which a batch is waited for: there alone the death of a loader process is an error.
+
+    A process that is killed in the middle of a batch leaves half of it in a pipe, whose other half would be waited for
+    without end, unless its death interrupts the wait.
+    """
+
+    def __init__(self) -> None:
+        self._here = False
+
+    def handle(self, *_: object) -> None:
+        """Raise the library's error of a dead process, if a batch is waited for."""
+        if self._here:
+            _error_if_any_worker_fails()
+
+    def __enter__(self) -> None:
+        self._here = True
+        _error_if_any_worker_fails()  # of one that died since the batch before
+
+    def __exit__(self, *_: object) -> None:
+        self._here = False
+
+
+def _watch_loaders() -> contextlib.AbstractContextManager[None]:
+    """Let the death of a loader process interrupt waits, and nothing else, where this thread can see it.
+
+    The library's own handler would raise wherever the program is, between two halves of a step too.
+    """
+    if current_thread() is not main_thread() or not hasattr(signal, "SIGCHLD"):
+        return contextlib.nullcontext()
+    waiting = _Waiting()
+    signal.signal(signal.SIGCHLD, waiting.handle)
+    return waiting
 
 
 class _CaughtErrors(TorchDataset[Batch | LevelgroundError]):
