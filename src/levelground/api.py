@@ -127,7 +127,7 @@ def command_arguments(command: str) -> tuple[Argument, ...]:
         >>> [argument.name for argument in command_arguments("report")]
         ['study', 'out', 'figures']
         >>> [argument.flag for argument in command_arguments("train")][:5]
-        ['STUDY', '--arch', '--seed', '--resume', '--recipe']
+        ['STUDY', '--arch', '--seed', '--init', '--resume']
     """
     return tuple(_arguments(options_class(command), None, (), COMMANDS[command].first))
 

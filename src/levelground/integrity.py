@@ -19,7 +19,6 @@ from levelground.console import progress_bar
 from levelground.datasets.dataset import DATASET_FILE, Dataset, read_dataset
 from levelground.datasets.fingerprints import fingerprint_path
 from levelground.errors import LevelgroundError, RecordError, first_line
-from levelground.files import LOCK_FILE
 from levelground.history import HISTORY_FILE, read_history
 from levelground.imagery.cache import Cache, cache_fault
 from levelground.models.spec import model_file
@@ -112,7 +111,7 @@ def check_folder(folder: Path) -> CheckedFolder:
 
 def _is_passing(path: Path) -> bool:
     """Tell whether a file says nothing that lasts: a lock, or one that a killed process left half-written."""
-    return path.name in (LOCK_FILE, f"{LOCK_FILE}.pid") or re.match(r"\..*\.part", path.name) is not None
+    return re.fullmatch(r"\.(.*\.)?lock(\.pid)?|\..*\.part.*", path.name) is not None
 
 
 def _datasets(found: list[Path]) -> Iterator[Dataset]:
