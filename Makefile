@@ -6,10 +6,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 WORKERS ?= 2 # test processes, one thread each
+MINUTES ?= 30# of make fuzz
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint types test docs renew pictures bench gold check clean
+.PHONY: help setup demo lint types test docs renew pictures bench fuzz gold check clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -64,6 +65,9 @@ pictures: demo .venv/ready-dev
 
 bench: .venv/ready-dev
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --quick || true; done
+
+fuzz: .venv/ready-dev
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/builders/fuzz.py --minutes $(MINUTES)
 
 gold: .venv/ready-dev
 	$(BIN)/python -m pytest tests/test_page.py tests/test_messages.py --gold --no-cov
