@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from levelground import __version__
-from levelground.errors import ConfigError, DiskError, LevelgroundError, OutOfMemoryError, first_line, one_line
+from levelground.errors import (
+    INTERRUPTED,
+    OUR_FAULT,
+    USER_FAULT,
+    ConfigError,
+    DiskError,
+    LevelgroundError,
+    OutOfMemoryError,
+    first_line,
+    one_line,
+)
 from levelground.files import is_full
 
 if TYPE_CHECKING:
@@ -26,8 +36,6 @@ if TYPE_CHECKING:
 
 _SHARED_LOAD = 0.4
 """Load of the last minute, a core, from which on others are taken to use the machine."""
-
-USER_FAULT, OUR_FAULT, INTERRUPTED = 2, 1, 130
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@
 A message says what is wrong with the value, where, what was expected and what to do.
 """
 
+USER_FAULT, OUR_FAULT, INTERRUPTED = 2, 1, 130
+"""Exit statuses of a process that failed: by what the user gave, by us, or after Ctrl-C."""
+
 
 class LevelgroundError(Exception):
     """The root: catch this to catch all of ours."""
@@ -116,6 +119,17 @@ def first_line(error: BaseException, *, limit: int = 120) -> str:
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:limit].rstrip(".")
+
+
+def last_line(text: str, *, limit: int = 300) -> str:
+    r"""Return the last line of another program's output that is not empty; an empty text where there is none.
+
+    Example:
+        >>> last_line("Traceback\n  ...\nValueError: no such file\n\n"), last_line(" \n")
+        ('ValueError: no such file', '')
+    """
+    lines = text.strip().splitlines()
+    return lines[-1][:limit] if lines else ""
 
 
 def one_line(text: str) -> str:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -254,6 +254,30 @@ def one_writer(folder: Path) -> Iterator[None]:
             if made:
                 _remove_unused(folder)
             raise
+
+
+@contextlib.contextmanager
+def one_writer_after(folder: Path, waits: Callable[[], bool], *, poll_s: float) -> Iterator[None]:
+    """Hold a folder for this process as soon as the process that has it lets go.
+
+    Args:
+        folder: The folder to hold.
+        waits: Asked each time that another process has it; false gives up.
+        poll_s: Time between two tries, seconds.
+    Raises:
+        BusyError: Another process holds it, and nobody waits any longer.
+        DiskError: The folder cannot be made, written or locked.
+    """
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(one_writer(folder))
+                break
+            except BusyError:
+                if not waits():
+                    raise
+                time.sleep(poll_s)
+        yield
 
 
 def _remove_unused(folder: Path) -> None:

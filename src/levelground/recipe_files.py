@@ -103,7 +103,7 @@ def recipe_flags(recipe: Recipe) -> list[str]:
 
 
 LATER_FIELDS = frozenset({"select_groups", "average", "validation_share"})
-"""Fields that recipes of 0.1.0 do not have; they are written only where they do not hold their default."""
+"""Fields that recipes of 0.1.0 do not have: where they hold their default they are neither written nor hashed."""
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)

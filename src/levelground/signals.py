@@ -4,17 +4,24 @@ Python looks at signals between its own instructions. The backward pass of a lar
 half a minute on few cores, so :func:`poll_between_layers` puts an instruction of ours between its layers.
 """
 
+import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from signal import SIG_DFL, SIG_IGN, SIGINT, SIGTERM, Signals, getsignal, signal
-from threading import current_thread, main_thread
+from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING
+
+from levelground.errors import INTERRUPTED
 
 if TYPE_CHECKING:
     import torch
 
 _STOPPING = tuple(Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in Signals.__members__)
 """Signals that ask to stop; Windows has no SIGHUP."""
+
+ABANDONED_S = 120.0
+"""How long a process goes on after the one that started it is gone, if saving its state takes so long, seconds."""
 
 GRACE_S = 1.0
 """Longest time that a step may take after a signal; a longer one is left, and done again when the run is resumed."""
@@ -45,6 +52,20 @@ def stop_signals(on_stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal(number, handler)
+
+
+def stop_with_starter() -> None:
+    """Stop, as after SIGTERM, when the process that started this one is gone: its end of the standard input closes."""
+
+    def watch() -> None:
+        with suppress(OSError):
+            while os.read(0, 4096):  # a reader of sys.stdin would still hold it when Python ends
+                pass
+        os.kill(os.getpid(), SIGTERM)
+        time.sleep(ABANDONED_S)
+        os._exit(INTERRUPTED)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def poll_between_layers(network: "torch.nn.Module", poll: Callable[[], None]) -> Callable[[], None]:

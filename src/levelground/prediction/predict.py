@@ -126,11 +126,23 @@ def reduced_image(image: PixelReader, size: tuple[int, int]) -> Picture:
 def _stretched(values: NDArray[np.float64], valid: NDArray[np.bool_]) -> Picture:
     """Convert values ``(H, W, 1 or 3)`` to colours, each band from its 2nd to 98th percentile; grey without data."""
     if valid.any():
-        low, high = np.percentile(values[valid], (_LOW, _HIGH), axis=0)
-        values = 255 * (values - low) / np.maximum(high - low, 1e-9)
+        low, span = stretch_of(values[valid])
+        values = 255 * (values - low) / span
     picture = np.broadcast_to(values.clip(0, 255).astype(np.uint8), (*valid.shape, 3)).copy()
     picture[~valid] = _EMPTY
     return picture
+
+
+def stretch_of(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what becomes black, and how much more becomes white: each band from its 2nd to its 98th percentile.
+
+    Args:
+        values: Pixels with data, ``(N, C)``, at least one.
+    Returns:
+        Two arrays, ``(C,)``.
+    """
+    low, high = np.percentile(values, (_LOW, _HIGH), axis=0)
+    return low, np.maximum(high - low, 1e-9)
 
 
 def draw_overlay(image: Picture, labels: LabelMap, legend: Legend) -> Picture:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from levelground.config import DeviceOptions, RunOptions
 from levelground.console import LINE_EVERY_S, duration, say
-from levelground.errors import UnlikeError
+from levelground.errors import INTERRUPTED, UnlikeError, last_line
 from levelground.records import atomic_path
 from levelground.scaling.engines import open_executor
 from levelground.scaling.executors import ClusterOptions, Ended, Executor
@@ -27,9 +27,11 @@ from levelground.scaling.jobs import (
     read_status,
     run_progress,
     run_title,
+    unfinished,
     write_job,
     write_status,
 )
+from levelground.signals import stop_signals
 
 if TYPE_CHECKING:
     from levelground.datasets.dataset import Dataset
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 MAX_LOSSES = 3
 """How often in a row a job may be lost without having got further, before it counts as failed."""
 POLL_S = 0.2
-_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -213,8 +214,6 @@ class _Head:
         self.tries = {job.folder: _Tries() for job in self.jobs}
 
     def run(self) -> list[Failure]:
-        from levelground.signals import stop_signals  # torch, which the jobs' callers have loaded
-
         with stop_signals(self._ask_to_stop):
             for job in self.jobs:
                 write_job(job)
@@ -238,10 +237,8 @@ class _Head:
     def _cancel(self) -> None:
         say("Cancelling the jobs; those that run save their state.")
         self.executor.cancel()
-        for job in self.open.values():
-            status = read_status(job.folder)
-            if status is None or status.state not in ENDED:
-                write_status(job.folder, JobStatus("stopped"))
+        for job in unfinished(self.open.values()):
+            write_status(job.folder, JobStatus("stopped"))
         say("All jobs are cancelled and nothing is lost: the same command goes on from here.")
         raise KeyboardInterrupt
 
@@ -264,10 +261,10 @@ class _Head:
             self._finish(job, status)
         elif status.state == "failed" and end.code is not None and end.code > 0:
             self._fail(job, end.host or status.host, status.error)
-        elif end.code is None or end.code < 0 or end.code == _INTERRUPTED:
+        elif end.code is None or end.code < 0 or end.code == INTERRUPTED:
             self._lose(job, end, status)
         else:
-            self._fail(job, end.host, f"exit status {end.code}: {_last_line(job.folder / LOG_FILE)}")
+            self._fail(job, end.host, f"exit status {end.code}: {_last_words(job.folder / LOG_FILE)}")
 
     def _finish(self, job: Job, status: JobStatus) -> None:
         tries = self.tries[job.folder]
@@ -346,10 +343,10 @@ def progress_text(name: str, status: JobStatus, progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def _last_line(path: Path) -> str:
+def _last_words(path: Path) -> str:
     """Return the last line that a job's process wrote."""
     try:
-        lines = path.read_bytes()[-4000:].decode("utf-8", "replace").strip().splitlines()
+        text = path.read_bytes()[-4000:].decode("utf-8", "replace")
     except OSError:
-        lines = []
-    return lines[-1][:300] if lines else "it wrote nothing"
+        text = ""
+    return last_line(text) or "it wrote nothing"

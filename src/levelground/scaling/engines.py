@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from levelground.errors import ConfigError, UnlikeError, first_line
+from levelground.errors import ConfigError, UnlikeError, first_line, last_line
 from levelground.scaling.executors import (
     GRACE_S,
     ClusterOptions,
@@ -244,10 +244,8 @@ class SlurmExecutor:
         try:
             job = self._submitit.submit(remote_call(), dict(self._request, job=str(folder)))
         except Exception as error:  # submitit's own, with sbatch's words
-            words = str(error).strip().splitlines() or [type(error).__name__]
-            raise ConfigError(
-                f"--cluster slurm: sbatch refused the job ({words[-1][:200]}). Change its options."
-            ) from error
+            words = last_line(str(error), limit=200) or type(error).__name__
+            raise ConfigError(f"--cluster slurm: sbatch refused the job ({words}). Change its options.") from error
         self._running[job.job_id] = job, folder
         self._asked_at = time.monotonic()
 
@@ -317,7 +315,7 @@ def _queue() -> set[str] | None:
 def _last_words(job: Any) -> str:
     """Return the last line of a job's own log."""
     try:
-        lines = [line for line in (job.stderr() or "").splitlines() if line.strip()]
+        text = job.stderr() or ""
     except OSError:
-        lines = []
-    return lines[-1][:200] if lines else "Slurm ended it"
+        text = ""
+    return last_line(text, limit=200) or "Slurm ended it"

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from levelground.config import Budget, DeviceOptions, Recipe, RunOptions
 from levelground.errors import LevelgroundError, RecordError
-from levelground.files import LOCK_FILE, atomic_path
+from levelground.files import atomic_path, folder_holder
 from levelground.history import HistoryLine, read_history
 from levelground.reading import parse_json, read_text
 from levelground.runs import Run, budget_folder, list_runs, read_run
@@ -194,7 +194,7 @@ def run_progress(folder: Path) -> Progress:
 def _progress_of(run: Run, lines: Sequence[HistoryLine], steps: int | None) -> Progress:
     trained = [line for line in lines if line.kind == "step"]
     scored = [line for line in lines if line.kind == "val"]
-    step = max((line.step for line in lines), default=0)
+    step = max([run.card.steps_done or 0, *(line.step for line in lines)])
     recent = [line.images_per_s for line in trained[-20:] if line.images_per_s]
     rate = statistics.median(recent) if recent else None
     pace = scored[-1].time_s / scored[-1].step if scored and scored[-1].time_s and scored[-1].step else None
@@ -234,7 +234,7 @@ class RunRow:
 def study_rows(study: Path) -> list[RunRow]:
     """List all runs of a study, those of its folds and shorter budgets too: what runs where, and how far it is."""
     jobs = {job.task.study / "runs" / job.task.run: job for job in study_jobs(study)}
-    holder = lock_holder(study)
+    holder = folder_holder(study)
     rows = []
     for folder in data_folders(study):
         for run in list_runs(folder):
@@ -285,14 +285,7 @@ def _own_row(name: str, run: Run, holder: str) -> RunRow:
     return RunRow(name, "training" if holder else "killed", holder, progress)
 
 
-def lock_holder(folder: Path) -> str:
-    """Return who holds a folder, in the words of its lock; empty where nobody does."""
-    from levelground.files import folder_holder
-
-    return folder_holder(folder) if (folder / LOCK_FILE).exists() else ""
-
-
-def unfinished(jobs: Sequence[Job]) -> Iterator[Job]:
+def unfinished(jobs: Iterable[Job]) -> Iterator[Job]:
     """Yield the jobs that have not ended well or badly."""
     for job in jobs:
         status = read_status(job.folder)

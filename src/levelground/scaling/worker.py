@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from levelground.console import say
-from levelground.errors import BusyError, LevelgroundError, one_line
-from levelground.records import one_writer
+from levelground.errors import INTERRUPTED, OUR_FAULT, USER_FAULT, LevelgroundError, one_line
+from levelground.files import one_writer_after
 from levelground.scaling.jobs import (
     BEAT_S,
     SILENT_S,
@@ -28,10 +28,7 @@ from levelground.scaling.jobs import (
     touch_status,
     write_status,
 )
-
-ABANDONED_S = 120.0
-"""How long a process goes on after the one that started it is gone, if saving its state takes so long, seconds."""
-USER_FAULT, OUR_FAULT, INTERRUPTED = 2, 1, 130
+from levelground.signals import stop_with_starter
 
 
 def main(folder: Path) -> int:
@@ -48,7 +45,8 @@ def main(folder: Path) -> int:
     try:
         job = read_job(folder)
         sys.argv = ["levelground", *job.command]  # for locks and for the log of test evaluations
-        _end_with_starter()
+        stop_with_starter()
+        _stop_before_slurm()
         with report.alone(), report.beating():
             _train(job, job.task, report)
         report.say("finished")
@@ -88,16 +86,14 @@ class _Report:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the job's folder; wait for a process that holds it and is alive, such as one cut off from its head."""
-        with contextlib.ExitStack() as held:
-            while True:
-                try:
-                    held.enter_context(one_writer(self.folder))
-                    break
-                except BusyError:
-                    if (self.folder / STATUS_FILE).exists() and silent_s(self.folder) > 2 * SILENT_S:
-                        raise
-                    say("waiting for the process that has this job")
-                    time.sleep(BEAT_S / 2)
+
+        def waits() -> bool:
+            if (self.folder / STATUS_FILE).exists() and silent_s(self.folder) > 2 * SILENT_S:
+                return False
+            say("waiting for the process that has this job")
+            return True
+
+        with one_writer_after(self.folder, waits, poll_s=BEAT_S / 2):
             self.say("starting")
             yield
 
@@ -119,18 +115,9 @@ class _Report:
             thread.join()
 
 
-def _end_with_starter() -> None:
-    """Stop, as after Ctrl-C, when the process that started this one is gone: the job is then given to another."""
-
-    def watch() -> None:
-        with contextlib.suppress(OSError):
-            os.read(0, 1)  # returns at its end; a reader of sys.stdin would still hold it when Python ends
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(ABANDONED_S)
-        os._exit(INTERRUPTED)
-
-    threading.Thread(target=watch, daemon=True).start()
-    for name in ("SIGUSR1", "SIGUSR2"):  # Slurm's word that the time is nearly over
+def _stop_before_slurm() -> None:
+    """Stop, as after Ctrl-C, at Slurm's word that the time is nearly over: the job is then queued again."""
+    for name in ("SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 

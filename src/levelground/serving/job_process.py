@@ -4,13 +4,9 @@
 when the server dies, and leaves a checkpoint from which the next one goes on.
 """
 
-import contextlib
-import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,19 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.config import DeviceOptions
-from levelground.errors import BusyError, LevelgroundError, one_line
-from levelground.files import one_writer
-from levelground.imagery.geotiff import Pixels, RasterInfo, RasterMetadata, bounded_cache, copy_to_cog, raster_writer
+from levelground.errors import INTERRUPTED, USER_FAULT, LevelgroundError, one_line
+from levelground.files import one_writer_after
+from levelground.imagery.geotiff import RasterInfo, RasterMetadata, bounded_cache, copy_to_cog, raster_writer
 from levelground.imagery.legend import IGNORE, Legend, hex_colour
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.thumbnails import Picture
-from levelground.imagery.validity import NodataMask
 from levelground.models.loading import open_model
-from levelground.models.model import Model
 from levelground.prediction.areas import STRIP_ROWS, ClassAreas, cell_areas, class_areas
-from levelground.prediction.inputs import InputFile
 from levelground.prediction.plan import PredictionPlan, plan_predictions
-from levelground.prediction.predict import predict_maps
+from levelground.prediction.predict import predict_maps, stretch_of
+from levelground.prediction.readers import PixelReader
+from levelground.prediction.write_raster import BLOCK_PX, OutputGrid
 from levelground.runtime import Runtime, open_runtime
 from levelground.serving.jobs import (
     DISAGREEMENT_FILE,
@@ -41,10 +36,10 @@ from levelground.serving.jobs import (
     read_job,
     write_summary,
 )
+from levelground.signals import stop_with_starter
 
-_LOW, _HIGH = 2.0, 98.0  # percentiles that become black and white
 _WAIT_S = 60.0  # how long an earlier child may take to end
-_SAMPLE_ROWS = 64  # rows, spread over the image, that the percentiles are taken from
+_SAMPLE_ROWS = 64  # rows, spread over the image, that its stretch is taken from
 
 
 @dataclass(frozen=True)
@@ -67,30 +62,13 @@ def run_job(folder: Path, threads: int | None = None) -> None:
         LevelgroundError: The raster does not fit a model, or is damaged.
         KeyboardInterrupt: The process was asked to end; the next one goes on.
     """
-    with contextlib.ExitStack() as stack:
-        _wait_for(folder, stack)
+    give_up = time.monotonic() + _WAIT_S  # the child of a server that died may still hold the folder
+    with one_writer_after(folder, lambda: time.monotonic() < give_up, poll_s=0.2):
         job = read_job(folder)
         runtime = open_runtime(DeviceOptions(threads=threads))
         maps = [_predict(folder, job, number, runtime) for number in range(len(job.models))]
         differing = _write_disagreement(maps, folder / DISAGREEMENT_FILE)
         write_summary(folder, _summary(job.raster, maps, differing))
-
-
-def _wait_for(folder: Path, stack: contextlib.ExitStack) -> None:
-    """Take the folder for this process, once the child of a server that died has let go of it.
-
-    Raises:
-        BusyError: It did not.
-    """
-    give_up = time.monotonic() + _WAIT_S
-    while True:
-        try:
-            stack.enter_context(one_writer(folder))
-            return
-        except BusyError:
-            if time.monotonic() > give_up:
-                raise
-            time.sleep(0.2)
 
 
 def _predict(folder: Path, job: Job, number: int, runtime: Runtime) -> _Map:
@@ -99,15 +77,11 @@ def _predict(folder: Path, job: Job, number: int, runtime: Runtime) -> _Map:
     file = input_of(folder, job, chosen)
     model = open_model(Path(chosen.path), runtime)
     if not (folder / IMAGE_FILE).exists():
-        _write_image(_plan(model, file, runtime), folder / IMAGE_FILE)
+        _write_image(plan_predictions(model, [file], OPTIONS, runtime)[0], folder / IMAGE_FILE)
     if not file.outputs.classes.exists():
         predict_maps(model, [job.source], folder / "maps" / chosen.name, OPTIONS, runtime)
     legend = model.spec.legend
     return _Map(chosen.name, file.outputs.classes, legend, class_areas(file.outputs.classes, legend))
-
-
-def _plan(model: Model, file: InputFile, runtime: Runtime) -> PredictionPlan:
-    return plan_predictions(model, [file], OPTIONS, runtime)[0]
 
 
 def _write_image(plan: PredictionPlan, out: Path) -> None:
@@ -116,40 +90,31 @@ def _write_image(plan: PredictionPlan, out: Path) -> None:
     draft = out.with_name(f".{out.name}.draft")
     with bounded_cache(), plan.open_pixels() as reader:
         shown = [0, 1, 2] if reader.shape[2] >= 3 else [0, 0, 0]
-        low, high = _limits(reader.read, plan.info.height, plan.info.width, shown)
-        with raster_writer(draft, info, RasterMetadata(), tile=512, level=1) as writer:
-            for first in range(0, plan.info.height, 512):
-                for left in range(0, plan.info.width, 4096):
-                    rows = slice(first, min(first + 512, plan.info.height))
-                    cols = slice(left, min(left + 4096, plan.info.width))
-                    pixels, mask = reader.read(rows, cols)
-                    writer.write(first, left, _shown(pixels[..., shown].astype(np.float64), low, high, mask))
+        low, span = _stretch(reader, shown)
+        with raster_writer(draft, info, RasterMetadata(), tile=BLOCK_PX, level=1) as writer:
+            for rows, cols in OutputGrid(plan.info, plan.predicted_shape).windows():
+                pixels, mask = reader.read(rows, cols)
+                values = (pixels[..., shown].astype(np.float64) - low) / span
+                writer.write(rows.start, cols.start, _shown(values, mask))
     copy_to_cog(draft, out, overviews="average")
     draft.unlink()
 
 
-def _limits(
-    read: Callable[[slice, slice], tuple[Pixels, NodataMask | None]], height: int, width: int, shown: Sequence[int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the values that become black and white, from rows all over the image."""
-    values = []
+def _stretch(reader: PixelReader, shown: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the stretch of an image's values, from rows all over it."""
+    (height, width, _), values = reader.shape, []
     for row in np.unique(np.linspace(0, height - 1, _SAMPLE_ROWS).astype(int)):
-        pixels, mask = read(slice(int(row), int(row) + 1), slice(0, width))
+        pixels, mask = reader.read(slice(int(row), int(row) + 1), slice(0, width))
         known = pixels.reshape(-1, pixels.shape[-1]) if mask is None else pixels[~mask]
         values.append(known[:, shown].astype(np.float64))
     whole = np.concatenate(values)
-    if not len(whole):
-        return np.zeros(3), np.ones(3)
-    low, high = np.percentile(whole, (_LOW, _HIGH), axis=0)
-    return low, np.maximum(high, low + 1e-9)
+    return stretch_of(whole) if len(whole) else (np.zeros(3), np.ones(3))
 
 
-def _shown(
-    values: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64], mask: NDArray[np.bool_] | None
-) -> Picture:
-    """Return values as colours with a fourth band that is 0 where there are no data, ``(H, W, 4)``."""
+def _shown(values: NDArray[np.float64], mask: NDArray[np.bool_] | None) -> Picture:
+    """Return values of 0 to 1 as colours with a fourth band that is 0 where there are no data, ``(H, W, 4)``."""
     picture = np.full((*values.shape[:2], 4), 255, np.uint8)
-    picture[..., :3] = (255 * (np.nan_to_num(values) - low) / (high - low)).clip(0, 255)
+    picture[..., :3] = (255 * np.nan_to_num(values)).clip(0, 255)
     if mask is not None:
         picture[mask] = 0
     return picture
@@ -181,7 +146,7 @@ def _compare(readers: Sequence[RasterReader], tables: Sequence[NDArray[np.uint8]
     info = RasterInfo(first.height, first.width, 1, "uint8", nodata=float(IGNORE), crs=first.crs)
     info = replace(info, transform=first.transform)
     known, differing, area = 0, 0, 0.0
-    with raster_writer(draft, info, RasterMetadata(), tile=512, level=1) as writer:
+    with raster_writer(draft, info, RasterMetadata(), tile=BLOCK_PX, level=1) as writer:
         for top in range(0, first.height, STRIP_ROWS):
             rows = slice(top, min(first.height, top + STRIP_ROWS))
             strips = [
@@ -234,26 +199,16 @@ def _classes(one: _Map) -> list[dict[str, object]]:
     ]
 
 
-def _end_with_parent() -> None:
-    """Ask this process to stop once its standard input closes."""
-
-    def wait() -> None:
-        sys.stdin.buffer.read()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the job whose folder is named, and return the exit status."""
-    _end_with_parent()
+    stop_with_starter()
     try:
         run_job(Path(arguments[0]), int(arguments[1]) if len(arguments) > 1 else None)
     except LevelgroundError as error:
         sys.stderr.write(f"{type(error).__name__}: {one_line(str(error))}\n")
-        return 2
+        return USER_FAULT
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return 0
 
 

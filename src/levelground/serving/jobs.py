@@ -24,7 +24,7 @@ from pydantic import StrictStr
 from pydantic.dataclasses import dataclass as record_class
 
 from levelground.config import PredictOptions
-from levelground.errors import RecordError
+from levelground.errors import RecordError, last_line
 from levelground.prediction.inputs import InputFile, find_inputs
 from levelground.prediction.resume import STATE_FILE
 from levelground.reading import parse_json, read_text
@@ -263,7 +263,7 @@ class JobStore:
                 wanted = id_ in self._jobs
             self._pace.pop(id_, None)
             if wanted and not self._stopping.is_set() and not (self.folder / id_ / SUMMARY_FILE).exists():
-                reason = _last_line(stderr) or f"the process that predicted it ended with status {status}."
+                reason = _last_words(stderr) or f"the process that predicted it ended with status {status}."
                 (self.folder / id_ / ERROR_FILE).write_text(reason + "\n", encoding="utf-8")
 
     def _spawn(self, id_: str) -> "subprocess.Popen[bytes]":
@@ -304,7 +304,7 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
         child.wait()
 
 
-def _last_line(output: bytes) -> str:
+def _last_words(output: bytes) -> str:
     """Return the error that a child ended with: its last line, without the error's class."""
-    lines = [line for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1].partition(": ")[2] or lines[-1] if lines else ""
+    line = last_line(output.decode("utf-8", "replace"), limit=2000)
+    return line.partition(": ")[2] or line

@@ -17,6 +17,7 @@ from levelground.models.model import Model
 from levelground.models.own_networks import OWN_ENCODER, is_own, name_network, named_arch
 from levelground.models.pretrained import resolve_source, source_identity
 from levelground.models.spec import dataset_spec, numbered_spec
+from levelground.recipe_files import LATER_FIELDS
 from levelground.records import sha256_json
 from levelground.runs import InitialWeightsRecord, Run, read_recipe, read_run, run_name, runs_folder
 from levelground.runtime import Runtime, available_cores
@@ -26,9 +27,6 @@ from levelground.training.initial_weights import InitialWeights, build_from_init
 from levelground.training.sampling import process_slots
 from levelground.training.schedule import Course, TimeBudget, Times
 from levelground.training.step import Stepper
-
-LATER_FIELDS = ("select_groups", "average", "validation_share")
-"""Fields of a recipe that 0.1.0 did not have."""
 
 
 @dataclass(frozen=True)
