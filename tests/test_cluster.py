@@ -261,6 +261,14 @@ def end(started: "subprocess.Popen[bytes]") -> None:
     started.wait()
 
 
+def joined(address: str) -> int:
+    """How many nodes with a CPU a Ray cluster has."""
+    look = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR'); "
+    look += "print(sum(node['Alive'] and 'CPU' in node['Resources'] for node in ray.nodes()))"
+    done = subprocess.run([sys.executable, "-c", look, address], capture_output=True, text=True, check=False)
+    return int(done.stdout.split()[-1]) if done.returncode == 0 and done.stdout.split() else 0
+
+
 @pytest.fixture
 def ray_cluster() -> "Iterator[tuple[str, list[subprocess.Popen[bytes]]]]":
     """A Ray cluster on loopback: a head without CPUs and two workers with one each; its address and its workers."""
@@ -300,7 +308,15 @@ def ray_cluster() -> "Iterator[tuple[str, list[subprocess.Popen[bytes]]]]":
                 break
             assert time.monotonic() < deadline and started[0].poll() is None
             time.sleep(0.2)
-        yield address, [launch(f"--address={address}", "--num-cpus=1") for _ in range(2)]
+        workers = [launch(f"--address={address}", "--num-cpus=1") for _ in range(2)]
+        deadline = time.monotonic() + 300
+        while joined(address) < 2:
+            assert time.monotonic() < deadline, "the two workers did not join"
+            for place, worker in enumerate(workers):
+                if worker.poll() is not None:
+                    workers[place] = launch(f"--address={address}", "--num-cpus=1")
+            time.sleep(1)
+        yield address, workers
     finally:
         for process in reversed(started):
             end(process)
