@@ -43,7 +43,7 @@ types: .venv/ready-dev
 	$(BIN)/mypy
 
 test: .venv/ready-dev
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 docs: .venv/ready-dev
 	$(BIN)/python docs/flags.py --check
