@@ -21,13 +21,14 @@ from levelground.errors import (
     OUR_FAULT,
     USER_FAULT,
     ConfigError,
+    DataError,
     DiskError,
     LevelgroundError,
     OutOfMemoryError,
     first_line,
     one_line,
 )
-from levelground.files import is_full
+from levelground.files import is_full, reason
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -124,6 +125,9 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(f"levelground {__version__}\n")
         return 0
     try:
+        for argument in arguments:
+            if any("\ud800" <= character <= "\udfff" for character in argument):
+                raise ConfigError(f"{argument}: is not UTF-8, so no record can name it. Rename it.")
         with named_limits():
             return _run_command(arguments[0], arguments[1:])
     except LevelgroundError as error:
@@ -143,9 +147,10 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def named_limits() -> Iterator[None]:
-    """Turn any error of a full disk or a limit on memory into one of ours, those of other libraries too.
+    """Turn any error of a file, a full disk or a limit on memory into one of ours, those of other libraries too.
 
     Raises:
+        DataError: A file or folder cannot be read or written.
         DiskError: The disk is full.
         OutOfMemoryError: The process may not take more memory.
     """
@@ -160,6 +165,10 @@ def named_limits() -> Iterator[None]:
             raise OutOfMemoryError(
                 f"no more memory may be taken ({first_line(error)}). Close other programs, raise the limit (ulimit -v) "
                 "or give a smaller --batch or --tile, and run the same command again: what is finished stays."
+            ) from error
+        if isinstance(error, OSError) and error.filename is not None and not isinstance(error, BrokenPipeError):
+            raise DataError(
+                f"{error.filename}: cannot be read or written ({reason(error)}). Mend the file or its permissions."
             ) from error
         raise
 

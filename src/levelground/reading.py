@@ -5,9 +5,12 @@ carries a checksum, the seal, which is checked here: a record ends with the SHA-
 with its CRC-32. Files without a seal, as version 0.1.0 and other programs write them, are read without the check.
 """
 
+import csv
 import errno
 import hashlib
+import io
 import json
+import math
 import os
 import re
 import stat
@@ -15,7 +18,6 @@ import tomllib
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from xml.etree import ElementTree
@@ -62,7 +64,7 @@ _SEALS: dict[_Form, tuple[str, int, str]] = {
 """Text before the checksum, number of its digits, and text after it, by form."""
 
 
-def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a file for reading; a FIFO, device, socket or folder is refused at once, without waiting for a writer.
 
     Raises:
@@ -72,7 +74,8 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         folder = stat.S_ISDIR(os.fstat(handle).st_mode)
         os.close(handle)
-        raise OSError(errno.EISDIR, "Is a directory") if folder else OSError(errno.EINVAL, "is not a regular file")
+        number, reason = (errno.EISDIR, "Is a directory") if folder else (errno.EINVAL, "is not a regular file")
+        raise OSError(number, reason, os.fspath(path))
     return os.fdopen(handle, "rb")
 
 
@@ -101,6 +104,40 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
         ValueError: It is larger, or is not in the encoding (``UnicodeDecodeError``).
     """
     return read_bytes(path, MAX_TEXT_BYTES).decode(encoding)
+
+
+def read_loosely(path: Path) -> str:
+    """Read a text that may be anything, such as a file beside an image.
+
+    Returns:
+        The text, at most :data:`MAX_TEXT_BYTES` of it; bytes that are not UTF-8 are replaced, and a file that cannot be
+        read, or is not a regular one, is empty.
+    """
+    try:
+        with open_regular(path) as file:
+            return file.read(MAX_TEXT_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def parse_csv(text: str, delimiter: str = ",") -> list[list[str]]:
+    """Parse a table of values that a delimiter parts.
+
+    Raises:
+        ValueError: A value is longer than a table's may be, or a line is not one.
+    """
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise ValueError(f"not a table ({error})") from error
+
+
+def raster_errors() -> tuple[type[Exception], ...]:
+    """Return what rasterio raises over a raster; some calls let GDAL's own and the system's errors through."""
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import CRSError, RasterioError
+
+    return RasterioError, CRSError, CPLE_BaseError, UnicodeError, OSError
 
 
 def parse_json(text: str) -> Any:
@@ -200,7 +237,8 @@ def open_raster(path: Path) -> "DatasetReader":
     """Open a local raster with one of :data:`DRIVERS`.
 
     Raises:
-        SceneError: It, or a file that it names, would lead to the network or out of its folder.
+        SceneError: It, or a file that it names, would lead to the network or out of its folder, or its pixels have no
+            or an infinite size.
         rasterio.errors.RasterioIOError: It is not a raster that these drivers read.
     """
     import rasterio
@@ -214,7 +252,29 @@ def open_raster(path: Path) -> "DatasetReader":
     driver = next((name for begin, name in DRIVERS.items() if start.startswith(begin)), None)
     if driver is None:
         raise SceneError(f"{path}: is damaged or is not a raster that can be read. Replace the file.")
-    return rasterio.open(path, driver=driver)
+    raster = rasterio.open(path, driver=driver)
+    try:
+        _check_place(path, tuple(raster.transform)[:6])
+    except BaseException:
+        raster.close()
+        raise
+    return raster
+
+
+def _check_place(path: Path, transform: tuple[float, ...]) -> None:
+    """Refuse a place on the ground that nothing can be computed with: pixels of no or of infinite size.
+
+    Raises:
+        SceneError: It is one.
+    """
+    a, b, c, d, e, f = transform
+    sides = math.hypot(a, d), math.hypot(b, e)
+    far = not all(map(math.isfinite, transform)) or max(abs(c), abs(f)) > 1e12 or max(sides) > 1e9
+    if far or min(sides) < 1e-12 or abs(a * e - b * d) < 1e-9 * sides[0] * sides[1]:
+        raise SceneError(
+            f"{path}: places its pixels where nothing is (size {sides[0]:g} by {sides[1]:g}, corner {c:g}, {f:g}). "
+            "Mend its transform, such as with rio edit-info --transform."
+        )
 
 
 def check_raster(path: Path, root: Path | None = None) -> bytes:

@@ -141,7 +141,13 @@ def write_json(path: Path, record: Mapping[str, object], *, kind: str) -> None:
     content = {"schema": SCHEMAS[kind], "kind": kind} | plain(record)
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
-        temporary.write_text(seal(text + "\n", "record"), encoding="utf-8")
+        try:
+            temporary.write_text(seal(text + "\n", "record"), encoding="utf-8")
+        except UnicodeEncodeError as error:
+            text = one_line(error.object[max(0, error.start - 40) : error.end])
+            raise RecordError(
+                f"{path}: cannot hold {text!r}, which is not UTF-8. Rename that folder or file."
+            ) from error
 
 
 def read_json(path: Path, *, kind: str) -> Record:

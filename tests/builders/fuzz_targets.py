@@ -2,7 +2,6 @@
 
 # ruff: noqa: E501  # a target is one line
 
-import contextlib
 import hashlib
 import json
 import re
@@ -249,7 +248,7 @@ def _compared(folder: Path) -> None:
 def _own_counts(folder: Path) -> None:
     """Let the card know the counts as they are now, so that they are read."""
     run = folder / "study/runs/a-s0"
-    with contextlib.suppress(OSError):
+    if (run / "counts-test.npz").is_file():
         digest = hashlib.sha256((run / "counts-test.npz").read_bytes()).hexdigest()
         text = SEALS.sub("", (run / "run.json").read_text())
         (run / "run.json").write_text(re.sub(r'("counts_sha256": ")[0-9a-f]+', rf"\g<1>{digest}", text))

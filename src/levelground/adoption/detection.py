@@ -83,7 +83,7 @@ def count_outputs(state: StateDict, *, source: str) -> int:
         WeightsError: It has no segmentation head.
     """
     heads = [tensor for name, tensor in state.items() if re.fullmatch(_HEAD, name)]
-    if not heads:
+    if not heads or heads[-1].ndim == 0 or not heads[-1].shape[0]:
         raise WeightsError(
             f"{source}: no tensor segmentation_head.….weight, so this is not a network of segmentation_models_pytorch. "
             "Give the state dict of such a network, or its masks with --predictions."

@@ -1,6 +1,5 @@
 """Training histories of other tools, read whole or refused: the origin study's, and logs by epoch or step."""
 
-import csv
 import dataclasses
 import math
 import re
@@ -15,7 +14,7 @@ from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import DataError, first_line
 from levelground.history import HistoryLine, append_history, history_line, truncate_history
-from levelground.reading import parse_json, read_text
+from levelground.reading import parse_csv, parse_json, read_text
 from levelground.records import sha256_json
 from levelground.runs import AdoptionRecord, Run, write_card
 
@@ -112,7 +111,10 @@ def _content(path: Path) -> object:
             return parse_json(text)
         except ValueError:
             return [_json_line(line, number, path) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    table = list(csv.reader(text.splitlines(), delimiter="\t" if "\t" in text.split("\n", 1)[0] else ","))
+    try:
+        table = parse_csv(text, "\t" if "\t" in text.split("\n", 1)[0] else ",")
+    except ValueError as error:
+        raise DataError(f"{path}: unreadable history ({error}). Give the log that training wrote.") from error
     header = [word.strip() for word in table[0]] if table else []
     if len(header) < 2:
         raise DataError(
@@ -228,7 +230,7 @@ def _figure(value: object, where: str) -> float | None:
         return None
     try:
         number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
-    except ValueError:
+    except (ValueError, OverflowError):
         number = None
     if number is None:
         raise DataError(f"{where} is {str(value)[:40]!r}, expected a number. Give the log as training wrote it.")

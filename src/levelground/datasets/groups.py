@@ -4,7 +4,6 @@ A group is the unit of splitting and of resampling: scenes of one group must not
 and an interval over them counts groups, not scenes.
 """
 
-import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from levelground.errors import DataError
 from levelground.imagery.grids import in_degrees, is_on_earth, moved
 from levelground.imagery.image_headers import read_header
 from levelground.imagery.scene_pixels import SceneFile
+from levelground.reading import parse_csv, read_text
 
 GROUPS_FILE = "groups.csv"
 
@@ -222,20 +222,20 @@ def read_groups(path: Path, ids: Iterable[str]) -> dict[str, str]:
         DataError: The file is missing or unreadable, lacks a column, names a scene twice or lacks one.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-            named: dict[str, str] = {}
-            for row in rows:
-                scene, group = (row.get("id") or "").strip(), (row.get("group") or "").strip()
-                if not scene or not group:
-                    raise DataError(f"{path}: a line lacks id or group, expected the columns id,group. Complete it.")
-                if named.setdefault(scene, group) != group:
-                    raise DataError(f"{path}: scene {scene!r} is in two groups, expected one. Remove a line.")
+        header, *lines = parse_csv(read_text(path, "utf-8-sig")) or [[]]
+        named: dict[str, str] = {}
+        for line in filter(None, lines):
+            row = dict(zip(header, line, strict=False))
+            scene, group = row.get("id", "").strip(), row.get("group", "").strip()
+            if not scene or not group:
+                raise DataError(f"{path}: a line lacks id or group, expected the columns id,group. Complete it.")
+            if named.setdefault(scene, group) != group:
+                raise DataError(f"{path}: scene {scene!r} is in two groups, expected one. Remove a line.")
     except FileNotFoundError as error:
         raise DataError(
             f"{path}: does not exist, expected columns id,group. Write it or choose other groups."
         ) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{path}: unreadable table of groups ({error}). Expected UTF-8 with columns id,group."
         ) from error

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from levelground.errors import SplitError
 from levelground.imagery.geotiff import Window
 from levelground.imagery.layouts import SPLIT_FOLDERS, scenes_of_path
+from levelground.reading import read_text
 from levelground.records import sha256_json
 
 SplitName = Literal["train", "val", "test"]
@@ -182,8 +183,8 @@ def _by_name(ids: Iterable[str]) -> dict[str, list[str]]:
 def _listed(path: Path, by_name: Mapping[str, list[str]], gone: Mapping[str, list[str]]) -> list[str]:
     """Read the ids that one list file names."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path, "utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
         raise SplitError(f"{path}: unreadable split list ({error}). Expected UTF-8, one file name a line.") from error
     scenes: list[str] = []
     unknown: list[str] = []

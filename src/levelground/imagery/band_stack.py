@@ -29,7 +29,7 @@ from levelground.imagery.layouts import (
     list_files,
 )
 from levelground.imagery.name_patterns import files_by_pattern
-from levelground.reading import open_raster
+from levelground.reading import open_raster, raster_errors, read_loosely
 from levelground.records import sha256_json
 
 _RESOLUTION = re.compile(r"(^|[_.-])\d{2}m(?=$|[_.-])", re.IGNORECASE)
@@ -178,12 +178,10 @@ def _stack(
 
 def _read_band(path: Path, name: str) -> _Band:
     """Read what a stack needs of a file of one band."""
-    import rasterio
-
     try:
         with quietly():
             raster = open_raster(path)
-    except rasterio.errors.RasterioError as error:
+    except raster_errors() as error:
         raise SceneError(f"{path}: is damaged or is not a raster that can be read. Replace the file.") from error
     with raster:
         info = info_of(raster, path)
@@ -213,7 +211,7 @@ def _safe_offset(path: Path, name: str) -> float:
     if safe is None or name.upper() not in _SENTINEL:
         return 0.0
     for metadata in sorted(safe.glob("MTD_MSI*.xml")):
-        offsets = dict(_OFFSET.findall(metadata.read_text(encoding="utf-8", errors="replace")))
+        offsets = dict(_OFFSET.findall(read_loosely(metadata)))
         return float(offsets.get(str(_SENTINEL.index(name.upper())), 0))
     return 0.0
 
@@ -272,20 +270,26 @@ def _vrt_type(dtype: str) -> str:
     return "Byte" if dtype == "uint8" else dtype.title().replace("Ui", "UI")
 
 
-def source_files(path: Path) -> list[Path]:
+def source_files(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     """List the files that the pixels of a virtual raster come from; none of another file.
+
+    Args:
+        path: The file.
+        above: Virtual rasters that name it.
 
     Raises:
         SceneError: The file is damaged, or a source is not a file on this machine.
     """
     if path.suffix.lower() != ".vrt":
         return []
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_loosely(path)
     found = []
     for relative, name in re.findall(r'<SourceFilename[^>]*?(?:relativeToVRT="(\d)"[^>]*)?>([^<]+)<', text):
         plain = name.replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">").strip()
         source = path.parent / plain if relative == "1" else Path(plain)
+        if source in above or source == path:
+            raise SceneError(f"{path}: names {plain}, which names it in turn. Mend the path in the file.")
         if plain.startswith("/vsi") or not source.is_file():
             raise SceneError(f"{path}: its source {plain} is not a file on this machine. Mend the path in the file.")
-        found += [source, *source_files(source)]
+        found += [source, *source_files(source, (*above, path))]
     return found

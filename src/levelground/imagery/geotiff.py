@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import DiskError, SceneError, ShapeError, first_line
-from levelground.reading import open_raster
+from levelground.reading import open_raster, raster_errors
 from levelground.records import atomic_path
 
 if TYPE_CHECKING:
@@ -124,7 +124,6 @@ def bounded_cache(size: int = CACHE_BYTES, *, threads: bool = False, side_files:
 @contextmanager
 def _opened(source: Path | bytes, shown: Path) -> Iterator["DatasetReader"]:
     """Open a raster file, or one held in memory; library errors become one line."""
-    import rasterio
     from rasterio.io import MemoryFile
 
     memory, path = (MemoryFile(source), shown) if isinstance(source, bytes) else (None, source)
@@ -134,7 +133,7 @@ def _opened(source: Path | bytes, shown: Path) -> Iterator["DatasetReader"]:
             _ = raster.transform
         with raster:
             yield raster
-    except (rasterio.errors.RasterioError, rasterio.errors.CRSError) as error:
+    except raster_errors() as error:
         raise SceneError(f"{shown}: is damaged or is not a raster that can be read. Replace the file.") from error
     finally:
         if memory:
@@ -207,7 +206,6 @@ _MASK_SHARE = 0.99
 
 def _alpha_band(raster: "DatasetReader") -> int | None:
     """Return the last band that is tagged alpha, if nearly all of its values are 0 or the largest."""
-    import rasterio
     from rasterio.enums import ColorInterp
 
     tagged = [n for n, kind in enumerate(raster.colorinterp, start=1) if kind == ColorInterp.alpha]
@@ -215,7 +213,7 @@ def _alpha_band(raster: "DatasetReader") -> int | None:
         return None
     try:
         values = np.concatenate([raster.read(tagged[-1], window=window).ravel() for window in sample_windows(raster)])
-    except rasterio.errors.RasterioError:  # told when the pixels are read
+    except raster_errors():  # told when the pixels are read
         return None
     full = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1
     full = full if np.any(values == full) else values.max(initial=0)
@@ -389,7 +387,7 @@ def raster_writer(
             with raster:
                 metadata.write(raster)
                 yield RasterWriter(raster)
-        except rasterio.errors.RasterioError as error:
+        except raster_errors() as error:
             raise DiskError(f"{path}: cannot be written ({error}). Free space or choose another --out.") from error
         _check_written(temporary, path)
 
@@ -414,7 +412,6 @@ def copy_to_cog(source: Path, target: Path, *, overviews: Literal["mode", "avera
         DiskError: The disk is full or the folder cannot be written.
     """
     import rasterio.shutil
-    from rasterio._err import CPLE_BaseError  # the copy lets GDAL's own errors through
 
     kind = {1: "NO", 2: "STANDARD", 3: "FLOATING_POINT"}[predictor]
     options = {"compress": "DEFLATE", "predictor": kind, "blocksize": 512, "BIGTIFF": "IF_SAFER"}
@@ -422,7 +419,7 @@ def copy_to_cog(source: Path, target: Path, *, overviews: Literal["mode", "avera
         try:
             with quietly():
                 rasterio.shutil.copy(source, temporary, driver="COG", overview_resampling=overviews.upper(), **options)
-        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
+        except raster_errors() as error:  # the copy lets GDAL's own errors through
             reason = first_line(error)
             raise DiskError(f"{target}: cannot be written ({reason}). Free space or choose another --out.") from error
         _check_written(temporary, target)

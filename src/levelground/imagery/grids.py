@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.imagery.geotiff import Pixels, Window
+from levelground.reading import raster_errors
 
 Floats = NDArray[np.float64]
 Transform = Sequence[float]
@@ -123,8 +124,6 @@ def moved(own: str, other: str, places: tuple[tuple[float, float], ...]) -> tupl
     Returns:
         The places in the other system; infinite where they cannot be brought there.
     """
-    import rasterio
-    from rasterio._err import CPLE_BaseError  # a warp lets GDAL's own errors through
     from rasterio.crs import CRS
     from rasterio.warp import transform
 
@@ -133,7 +132,7 @@ def moved(own: str, other: str, places: tuple[tuple[float, float], ...]) -> tupl
         if first == second or not (is_on_earth(own) and is_on_earth(other)):
             return places
         x, y = transform(first, second, [place[0] for place in places], [place[1] for place in places])
-    except (rasterio.errors.RasterioError, rasterio.errors.CRSError, CPLE_BaseError):
+    except raster_errors():
         return ((math.inf, math.inf),) * len(places)
     return tuple(zip(x, y, strict=True))
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from levelground.errors import SceneError
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo, RasterInfo, read_info
-from levelground.reading import open_regular, read_bytes
+from levelground.reading import open_regular, read_bytes, read_loosely
 
 MAX_PIXELS = 89_478_485
 """The most pixels decoded at once (Pillow's limit too); larger rasters are read through windows."""
@@ -112,11 +112,11 @@ def _with_place(header: ImageHeader, path: Path) -> ImageHeader:
     metadata = _metadata_file(path)
     if header.orientation != 1 or not any(file.is_file() for file in (*worlds, metadata)):
         return header
-    about = metadata.read_text(encoding="utf-8", errors="replace") if metadata.is_file() else ""
+    about = read_loosely(metadata) if metadata.is_file() else ""
     transform = None
     for world in worlds:
         if world.is_file() and transform is None:
-            transform = _world_transform(world.read_text(encoding="utf-8", errors="replace"))
+            transform = _world_transform(read_loosely(world))
     if transform is None and (found := re.search(r"<GeoTransform>([^<]*)</GeoTransform>", about)):
         numbers = _numbers(found[1].replace(",", " "))
         transform = tuple(numbers[n] for n in (1, 2, 0, 4, 5, 3)) if len(numbers) == 6 else None
@@ -125,7 +125,7 @@ def _with_place(header: ImageHeader, path: Path) -> ImageHeader:
     srs = re.search(r"<SRS[^>]*>([^<]*)</SRS>", about)
     wkt = html.unescape(srs[1]) if srs else ""
     if system.is_file():
-        wkt = system.read_text(encoding="utf-8", errors="replace")
+        wkt = read_loosely(system)
     return _with_system(header, transform, wkt)
 
 

@@ -4,8 +4,6 @@ Other tools' tables are QGIS styles (``.qml``), colour files (``.clr``), value a
 and the categories and attribute table of GDAL's ``.aux.xml``.
 """
 
-import csv
-import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +16,7 @@ from levelground.errors import LegendError
 from levelground.imagery.class_maps import find_class_beginning
 from levelground.imagery.colours import RGB, distinct_colours
 from levelground.imagery.legend import MAX_CLASSES, Legend, LegendClass
-from levelground.reading import MAX_TEXT_BYTES, parse_toml, read_bytes, read_text
+from levelground.reading import MAX_TEXT_BYTES, parse_csv, parse_toml, read_bytes, read_text
 
 _NO_DATA = re.compile(r"(no|without)[ _-]?data|nodata|unlabell?ed|masked", re.IGNORECASE)
 _NAME_COLUMNS = (
@@ -263,7 +261,7 @@ def read_table(path: Path) -> ValueTable:
         return _READERS[path.suffix.lower()](path)
     except OSError as error:
         raise LegendError(f"{path}: cannot be read ({error.strerror}). Give another file.") from error
-    except (ElementTree.ParseError, UnicodeDecodeError, ValueError, IndexError, KeyError) as error:
+    except (ElementTree.ParseError, ValueError, OverflowError, IndexError, KeyError) as error:
         raise LegendError(f"{path}: is not a table of values and names ({error}). Give another file.") from error
 
 
@@ -303,7 +301,7 @@ def _read_csv(path: Path) -> ValueTable:
     """Read a value attribute table with a header."""
     text = read_text(path, "utf-8-sig")
     delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
-    rows = list(csv.reader(io.StringIO(text), delimiter=delimiter))
+    rows = parse_csv(text, delimiter)
     return _rows_table(rows[0], rows[1:])
 
 

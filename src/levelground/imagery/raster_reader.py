@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from levelground.errors import SceneError, first_line
 from levelground.imagery.geotiff import Pixels, RasterInfo, info_of, quietly, sample_windows
-from levelground.reading import open_raster
+from levelground.reading import open_raster, raster_errors
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -29,15 +29,13 @@ class RasterReader:
         Raises:
             SceneError: The file is damaged, or its bands have unlike types.
         """
-        import rasterio
-
         self.path = path
         self._lock = threading.Lock()
         try:
             with quietly():
                 self._raster: DatasetReader = open_raster(path)
             self.info: RasterInfo = info_of(self._raster, path)
-        except (rasterio.errors.RasterioError, rasterio.errors.CRSError) as error:
+        except raster_errors() as error:
             raise SceneError(f"{path}: is damaged or is not a raster that can be read. Replace the file.") from error
 
     def __enter__(self) -> "RasterReader":
@@ -85,7 +83,6 @@ class RasterReader:
         Raises:
             SceneError: The file breaks off there.
         """
-        import rasterio
         from rasterio.windows import Window
 
         height, width = rows.stop - rows.start, cols.stop - cols.start
@@ -94,7 +91,7 @@ class RasterReader:
             with self._lock, warnings.catch_warnings():
                 window = Window(cols.start, rows.start, width, height)
                 self._raster.read(list(bands), out=pixels.transpose(2, 0, 1), window=window)
-        except rasterio.errors.RasterioError as error:
+        except raster_errors() as error:
             raise SceneError(
                 f"{self.path}: breaks off in rows {rows.start} to {rows.stop} ({_innermost(error)}). "
                 "Copy the file again; rows finished before are kept."

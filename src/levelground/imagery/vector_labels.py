@@ -18,6 +18,7 @@ from levelground.imagery.image_headers import ImageHeader, read_header
 from levelground.imagery.layouts import VECTOR_SUFFIXES, Pairs
 from levelground.imagery.legend import Legend
 from levelground.imagery.legend_sources import ValueName, legend_of_values
+from levelground.reading import raster_errors
 from levelground.records import sha256_file, sha256_json
 
 FIELDS = (
@@ -222,10 +223,13 @@ def _pairs(features: Features) -> Iterator[tuple[Shape, object]]:
     return zip(features.shapes, features.values, strict=True)
 
 
+VECTOR_ERRORS = (RuntimeError, ValueError, NameError)
+"""What pyogrio raises over a file of vectors: its own errors, undecodable texts, a system without a text."""
+
+
 def _attributes(path: Path, field: str | None) -> tuple[str, Sequence[object]]:
     """Return the field that holds the class, and its values."""
     from pyogrio import read_info
-    from pyogrio.errors import DataLayerError, DataSourceError
     from pyogrio.raw import read
 
     try:
@@ -239,7 +243,7 @@ def _attributes(path: Path, field: str | None) -> tuple[str, Sequence[object]]:
         name = fields[lower.index(wanted[0])]
         with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # numbers that repeat
             values = read(path, layer=layer, columns=[name], read_geometry=False)[3][0]
-    except (DataSourceError, DataLayerError) as error:
+    except VECTOR_ERRORS as error:
         raise SceneError(f"{path}: is damaged or is not a vector file ({first_line(error)}). Replace it.") from error
     return name, list(values)
 
@@ -261,7 +265,6 @@ def _layer(path: Path) -> str:
 
 def read_features(path: Path, image: Path, header: ImageHeader, field: str | None) -> Features:
     """Read the geometries near an image, in its coordinate system."""
-    from pyogrio.errors import DataLayerError, DataSourceError
     from pyogrio.raw import read
 
     if header.transform is None:
@@ -271,7 +274,7 @@ def read_features(path: Path, image: Path, header: ImageHeader, field: str | Non
             meta, _, shapes, columns = read(
                 path, layer=_layer(path), columns=[] if field is None else [field], force_2d=True
             )
-    except (DataSourceError, DataLayerError) as error:
+    except VECTOR_ERRORS as error:
         raise SceneError(f"{path}: is damaged or is not a vector file ({first_line(error)}). Replace it.") from error
     own = meta["crs"]
     if own is None and header.crs is not None:
@@ -282,7 +285,13 @@ def read_features(path: Path, image: Path, header: ImageHeader, field: str | Non
     values = [None] * len(shapes) if field is None else [_plain(value) for value in columns[0]]
     known = [(wkb, value) for wkb, value in zip(shapes, values, strict=True) if wkb is not None]
     parsed = [(shape, value) for wkb, value in known for shape in _parse(wkb)]
-    placed = _to_system([shape for shape, _ in parsed], own, header.crs)
+    try:
+        placed = _to_system([shape for shape, _ in parsed], own, header.crs)
+    except raster_errors() as error:
+        raise SceneError(
+            f"{path}: its places do not lie in {header.crs}, its image's system ({first_line(error)}). Mend its "
+            "coordinates, or name its system."
+        ) from error
     bounds = _bounds(header)
     near = [(shape, value) for shape, (_, value) in zip(placed, parsed, strict=True) if _touches(shape, bounds)]
     return Features(tuple(shape for shape, _ in near), tuple(value for _, value in near))
@@ -416,4 +425,7 @@ def grid_of(header: ImageHeader) -> list[object]:
 def file_sums(path: Path) -> list[str]:
     """Hash a file, and of a shapefile those that belong to it."""
     parts = [path.with_suffix(suffix) for suffix in (".shp", ".shx", ".dbf", ".prj", ".cpg")]
-    return [sha256_file(part) for part in (parts if path.suffix.lower() == ".shp" else [path]) if part.exists()]
+    try:
+        return [sha256_file(part) for part in (parts if path.suffix.lower() == ".shp" else [path]) if part.exists()]
+    except OSError as error:
+        raise SceneError(f"{path}: it or a file beside it cannot be read ({error.strerror}). Mend it.") from error

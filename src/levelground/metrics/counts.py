@@ -388,6 +388,10 @@ def _check_header(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> No
         raise ValueError(f"{name}: shape {shape} of {dtype}")
 
 
+_MOST = 1e15
+"""The largest number in a record: more pixels than any scene has; sums of larger ones would overflow."""
+
+
 def _check_arrays(record: SceneCounts) -> None:
     """Refuse a record whose arrays do not fit together."""
     if record.counts.ndim != 3 or record.conf_n.ndim != 3:
@@ -410,5 +414,7 @@ def _check_arrays(record: SceneCounts) -> None:
             raise RecordError(f"{name} have type {array.dtype}, expected {expected}. Evaluate the run again.")
         if kind != "U" and not (array >= 0).all():
             raise RecordError(f"{name} hold a negative number or none at all. Evaluate the run again.")
+        if kind != "U" and name != "loss_sum" and not (array <= _MOST).all():  # a loss may be infinite
+            raise RecordError(f"{name} hold a number above {_MOST:g}. Evaluate the run again.")
     if len(set(record.scenes.tolist())) != n_scenes:
         raise RecordError("a scene is listed twice. Evaluate the run again.")

@@ -92,7 +92,10 @@ def open_onnx(path: Path, runtime: "Runtime", overrides: Overrides) -> Model:
     input_spec = _read_input(path, session)
     run = _runner(path, session)
     weights = sha256_json([sha256_file(file) for file in files])
-    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    try:
+        metadata = dict(session.get_modelmeta().custom_metadata_map)
+    except ValueError as error:
+        raise WeightsError(f"{path}: damaged metadata ({first_line(error)}). Export the model anew.") from error
     if SPEC_KEY in metadata:
         overrides.refuse(path)
         own = parse_spec(metadata[SPEC_KEY], source=str(path))

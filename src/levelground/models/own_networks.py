@@ -21,6 +21,7 @@ from levelground.console import say
 from levelground.errors import ModelError, first_line
 from levelground.models.checkpoints import WEIGHTS_FILE
 from levelground.models.pretrained import check_hub_reachable
+from levelground.reading import read_loosely
 from levelground.records import sha256_file
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _from_file(arch: str) -> OwnArch:
     if not callable(found):
         names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         raise ModelError(f"{arch}: {path.name} has no function {function!r}. It has {', '.join(names) or 'none'}.")
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_loosely(path)
     return OwnArch(f"{path.name}:{function}", arch, _caller(found, arch), sha256_file(path), text)
 
 

@@ -6,7 +6,6 @@ weights for other numbers of bands are made from these.
 
 import http.client
 import importlib.util
-import json
 import os
 import re
 import ssl
@@ -21,6 +20,7 @@ import torch
 
 from levelground.errors import WeightsError, first_line
 from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, find_networks, read_state
+from levelground.reading import parse_json, read_text
 from levelground.records import sha256_file
 
 Bands = tuple[float, float, float]
@@ -121,7 +121,7 @@ def normalisation(encoder: str, config: Path | None = None) -> tuple[Bands, Band
     if known is not None:
         return _triple(known.mean), _triple(known.std)
     try:
-        published = json.loads(config.read_text(encoding="utf-8")) if config is not None else {}
+        published = parse_json(read_text(config)) if config is not None else {}
         return _triple(published["mean"]), _triple(published["std"])
     except (OSError, ValueError, KeyError, TypeError):
         return IMAGENET_MEAN, IMAGENET_STD

@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.errors import ClassIndexError
+from levelground.errors import ClassIndexError, RecordError, first_line
 from levelground.escaping import csv_cell
 from levelground.imagery.geotiff import RasterInfo
 from levelground.imagery.legend import IGNORE, Legend
 from levelground.imagery.raster_reader import RasterReader
+from levelground.reading import parse_csv, raster_errors, read_text
 from levelground.records import atomic_path
 
 Floats = NDArray[np.float64]
@@ -94,13 +95,19 @@ def zone_area(latitudes: Floats) -> Floats:
 def area_scale_factor(info: RasterInfo) -> float:
     """Compute area in the projection divided by area on the ground, at the raster's middle; 1 without a projection.
 
-    In Web Mercator it is 1 / cos² of the latitude; in UTM it lies between 0.999 and 1.002.
+    It is not a number where the projection does not reach the raster's middle. In Web Mercator it is
+    1 / cos² of the latitude; in UTM it lies between 0.999 and 1.002.
     """
     if cell_areas(info).basis != "plane" or info.transform is None or info.crs is None:
         return 1.0
     row, col, step = info.height / 2, info.width / 2, float(_STEP_PX)
     rows, cols = np.array([row, row, row - step, row + step]), np.array([col - step, col + step, col, col])
-    lon, lat = (np.radians(values) for values in to_degrees(info.crs, *to_map(info, rows, cols)))
+    try:
+        lon, lat = (np.radians(values) for values in to_degrees(info.crs, *to_map(info, rows, cols)))
+    except raster_errors():
+        return math.nan
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        return math.nan
     turn = (lon[1] - lon[0]) * (lat[3] - lat[2]) - (lon[3] - lon[2]) * (lat[1] - lat[0])
     middle = lat.mean()
     # Radii of curvature along the meridian and across it: Snyder 1987, equations 4-18 and 4-20.
@@ -248,8 +255,10 @@ def join_areas(path: Path, tables: Sequence[tuple[str, Path]]) -> None:
 
 def _read(path: Path) -> list[list[str]]:
     """Read the lines below the header."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file))[1:]
+    try:
+        return parse_csv(read_text(path))[1:]
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: cannot be read ({first_line(error)}). Remove it; it is written anew.") from error
 
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

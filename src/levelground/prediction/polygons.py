@@ -28,6 +28,7 @@ from levelground.imagery.raster_reader import RasterReader
 from levelground.prediction.areas import STRIP_ROWS, CellAreas, cell_areas, to_degrees, to_map
 from levelground.prediction.styles import add_style, polygon_style, write_style
 from levelground.prediction.vectorize import Components, Ring, Rings, cut_at_antimeridian, find_components
+from levelground.reading import raster_errors
 from levelground.records import atomic_path
 
 Ints = NDArray[np.int64]
@@ -169,7 +170,7 @@ def _merge_small(classes: Path, folder: Path, *, smallest_px: int, tick: Callabl
         with source, known:
             size = min(smallest_px, info.height * info.width)  # rasterio refuses more
             features.sieve(rasterio.band(source, 1), size, out=result, mask=rasterio.band(known, 1), connectivity=4)
-    except (OSError, rasterio.errors.RasterioError) as error:
+    except raster_errors() as error:
         raise DiskError(f"{merged}: cannot be written ({first_line(error)}). Free space there.") from error
     return result
 
