@@ -6,8 +6,14 @@ from builders.counts import COUNTED, NAMES, made_up_counts, slow_miou
 from scipy import stats
 
 from levelground.metrics.named import parse_metric
-from levelground.statistics.architectures import compare_architectures
+from levelground.statistics.architectures import (
+    architecture_pair_estimates,
+    compare_architectures,
+    pairs_without_a_group,
+)
+from levelground.statistics.pairs import pair_estimates
 from levelground.statistics.permutation import holm
+from levelground.statistics.resampling import group_sums
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 GROUPS = [f"{number // 2:02d}" for number in range(24)]
@@ -96,3 +102,28 @@ def test_the_design_speaks_of_the_same_pair() -> None:
     design = pair.design()
     assert design is not None
     assert (design.se(), design.df()) == (pair.se, pair.df)
+
+
+@pytest.mark.parametrize("archs", [None, ["a", "a", "b", "b"]])
+def test_a_group_that_decides_is_found(archs: list[str] | None) -> None:
+    """Where it is named, leaving its scenes out changes the verdict; where all groups agree, none is named."""
+    groups, found = [f"{number:02d}" for number in range(9)], 0
+    for seed in range(60):
+        counts = made_up_counts(4 if archs else 2, 9, seed=seed)
+        gain = np.random.default_rng(seed).uniform(0.0, 0.25, 9)
+        for run in range(counts.shape[0] // 2):  # errors of the first half become hits
+            for scene in range(9):
+                moved = np.floor(counts[run, scene] * gain[scene] * (1 - np.eye(4))).astype(np.int64)
+                counts[run, scene] += np.diag(moved.sum(axis=1)) - moved
+        sums = group_sums(counts, groups, MIOU, COUNTED)
+        pairs = architecture_pair_estimates(sums, archs, delta=0.01) if archs else pair_estimates(sums, delta=0.01)
+        for one in pairs_without_a_group(sums, pairs, archs, delta=0.01):
+            rest = [number for number in range(9) if groups[number] != one.group]
+            left = group_sums(counts[:, rest], [groups[number] for number in rest], MIOU, COUNTED)
+            (now,) = architecture_pair_estimates(left, archs, delta=0.01) if archs else pair_estimates(left, delta=0.01)
+            assert now == one.pair and now.verdict.word != pairs[0].verdict.word
+            found += 1
+    assert 2 <= found <= 30
+    clear = np.array([[np.diag([90, 90, 90, 0])] * 9, [np.full((4, 4), 30)] * 9])
+    sums = group_sums(clear, groups, MIOU, COUNTED)
+    assert pairs_without_a_group(sums, pair_estimates(sums, delta=0.01), None, delta=0.01) == []

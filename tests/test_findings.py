@@ -9,8 +9,9 @@ import pytest
 from builders.runs import build_run, noisy_counts
 
 from levelground.comparison.compare import compare_runs
-from levelground.comparison.facts import Headline, NoRanking, Opponent, Scope, pair_verdict
-from levelground.comparison.findings import find, headline
+from levelground.comparison.conditions import WithoutGroup
+from levelground.comparison.facts import Headline, NoRanking, OneGroupDecides, Opponent, Scope, pair_verdict
+from levelground.comparison.findings import find, headline, one_group_decides
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import RunPairResult
 from levelground.comparison.sentences import write, write_pair
@@ -52,6 +53,23 @@ def test_a_pair_is_said_by_labels_and_seen_from_the_winner(comparison: Compariso
     assert (verdict.delta, verdict.interval, verdict.p_holm) == (pair.delta, pair.interval, pair.p_holm)
     assert pair_verdict(pair.flipped(), comparison, {}).delta == -pair.delta
     assert write_pair(pair_verdict(pair.flipped(), comparison, comparison.labels)) == write_pair(verdict) == pair.text
+
+
+def test_a_verdict_that_one_group_decides_is_said(comparison: Comparison) -> None:
+    """The group, and what is left of each verdict on the leader without it; pairs of others are not spoken of."""
+    best, second, last = (entry.name for entry in comparison.ranking)
+    assert one_group_decides(comparison) == []
+    without = WithoutGroup("g7", best, last, 0.002, (-0.01, 0.014), "undecided")
+    (fact,) = one_group_decides(replace(comparison, carried=(without,)))
+    pair = comparison.oriented_pair(best, last)
+    assert isinstance(fact, OneGroupDecides)
+    assert (fact.group, names(fact.others), fact.without) == (
+        "g7",
+        [comparison.labels[last]],
+        ((0.002, (-0.01, 0.014), "undecided"),),
+    )
+    assert fact.others[0].delta == pair.delta and fact.was == (pair.verdict,)
+    assert one_group_decides(replace(comparison, carried=(replace(without, a=second),))) == []
 
 
 def test_the_headline_names_who_is_not_beaten_and_who_is(comparison: Comparison) -> None:

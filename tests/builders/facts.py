@@ -76,6 +76,14 @@ BUDGETS: tuple[Fact, ...] = (
 
 CAVEATS: tuple[Fact, ...] = (
     *BUDGETS,
+    facts.OneGroupDecides("7", "unet s0", (CLEAR, NEAR), ((0.004, (-0.01, 0.02), "undecided"),) * 2, ("better",) * 2),
+    facts.OneGroupDecides(
+        "north/7",
+        "unet s0",
+        (CLEAR, NEAR, CLEAR),
+        ((-0.004, (-0.01, 0.002), "undecided"), (0.004, (-0.01, 0.02), "undecided"), (0.004, (0.001, 0.007), "equal")),
+        ("better", "equal", "better"),
+    ),
     facts.RankedFirst({"fpn": 0.15, "unet": 0.8497, "pspnet": 0.0002, "pan": 0.0001}),
     facts.RankedFirst({"fpn": 0.0, "unet": 1.0}),
     facts.RankedFirst({"fpn": 0.002, "unet": 0.998}),

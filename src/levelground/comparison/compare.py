@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from levelground import __version__
 from levelground.comparison.budgets import rung_of, with_whole_budget
 from levelground.comparison.compatibility import Evaluated, check_alike, compare_protocols, refuse_unlike
-from levelground.comparison.conditions import BudgetRung, NamedQuestion, ProtocolDifference
+from levelground.comparison.conditions import BudgetRung, NamedQuestion, ProtocolDifference, WithoutGroup
 from levelground.comparison.facts import pair_verdict
 from levelground.comparison.findings import find
 from levelground.comparison.inputs import (
@@ -35,11 +35,13 @@ from levelground.comparison.inputs import (
 )
 from levelground.comparison.record import FILE, Comparison, write_record
 from levelground.comparison.results import (
+    OPPOSITE,
     ArchitecturePairResult,
     ArchitectureResult,
     PairResult,
     RunPairResult,
     RunResult,
+    negated,
 )
 from levelground.comparison.sentences import as_findings, write_pair
 from levelground.comparison.summaries import (
@@ -162,9 +164,10 @@ def compare_runs(
     archs, twin_of = name_architectures(evaluated, unlike)
     margin = asked.delta if delta is None else delta
     inputs = _Inputs(tuple(evaluated), tuple(archs), twin_of, legend, primary, margin, stacked)
-    answer = replace(_answer(inputs, split, protocol, unlike), named=named)
+    statistics = _statistics(inputs)
+    answer = replace(_answer(inputs, statistics, split, protocol, unlike), named=named)
     own = [item.run for item in evaluated]
-    answer = replace(answer, failed_runs=unfinished_runs(own))
+    answer = replace(answer, failed_runs=unfinished_runs(own), carried=_carried(inputs, statistics, answer))
     rungs = _shorter_budgets(own, split, primary.name, margin, allow_unlike=allow_unlike)
     return _with_findings(replace(answer, budgets=with_whole_budget(answer, rungs)))
 
@@ -185,12 +188,42 @@ def _shorter_budgets(
     return rungs
 
 
+def _carried(inputs: _Inputs, statistics: Statistics, answer: Comparison) -> tuple[WithoutGroup, ...]:
+    """Name the pairs of the leader whose verdict is another one without one group."""
+    family, found = inputs.families()[0], statistics.families[0]
+    names = [inputs.evaluated[number].name for number in family.runs]
+    leader = answer.ranking[0].name
+    carried = []
+    for one in found.carried:
+        pair = one.pair
+        a, b = (side if isinstance(side, str) else names[side] for side in (pair.a, pair.b))
+        turned, words = b == leader, OPPOSITE
+        if leader in (a, b) and answer.decisive_pairs:
+            word = words[pair.verdict.word] if turned else pair.verdict.word
+            interval = negated(pair.interval) if turned else pair.interval
+            delta = -pair.delta if turned else pair.delta
+            carried.append(
+                WithoutGroup(
+                    one.group,
+                    leader,
+                    a if turned else b,
+                    delta,
+                    interval,
+                    word,
+                )
+            )
+    return tuple(carried)
+
+
 def _answer(
-    inputs: _Inputs, split: str, protocol: Mapping[str, JsonValue], unlike: Sequence[ProtocolDifference]
+    inputs: _Inputs,
+    statistics: Statistics,
+    split: str,
+    protocol: Mapping[str, JsonValue],
+    unlike: Sequence[ProtocolDifference],
 ) -> Comparison:
     """Compute the comparison but for what is said of it."""
     dataset, counts = find_dataset(inputs.evaluated), inputs.evaluated[0].counts
-    statistics = _statistics(inputs)
     runs = _run_results(inputs, statistics)
     pairs, architectures, architecture_pairs = _family_results(inputs, statistics)
     return Comparison(

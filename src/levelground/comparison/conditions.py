@@ -191,6 +191,24 @@ class ProtocolDifference:
 
 
 @dataclass(frozen=True, config=BLOCK)
+class WithoutGroup:
+    """A pair of the leader whose verdict is another one without one group."""
+
+    group: str
+    """The group."""
+    a: str
+    """The leader."""
+    b: str
+    """The other."""
+    delta: float
+    """Metric of a minus metric of b, without the group."""
+    interval: Interval
+    """Its 95 % interval."""
+    verdict: VerdictWord
+    """What may be said of a then."""
+
+
+@dataclass(frozen=True, config=BLOCK)
 class BudgetScore:
     """The score of one architecture at one budget."""
 

@@ -235,6 +235,32 @@ class NoRanking(_Headline):
 
 
 @dataclass(frozen=True)
+class OneGroupDecides(Fact):
+    """Without one group, verdicts of the leader are others.
+
+    Attributes:
+        group: The group.
+        leader: What the leader is called.
+        others: Those whose verdict changes, with the difference to the leader as it is now.
+        without: The difference to each without the group, its interval, and the verdict then.
+        was: The verdict on each now.
+    """
+
+    code = "one_group_decides"
+    severity = "warning"
+    group: str
+    leader: str
+    others: tuple[Opponent, ...]
+    without: tuple[tuple[float, Interval, VerdictWord], ...]
+    was: tuple[VerdictWord, ...]
+
+    @property
+    def figures(self) -> dict[str, object]:
+        """The group, the names of the others, and each one's difference, interval and verdict without the group."""
+        return {"group": self.group, "pairs": [entry.name for entry in self.others], "without": self.without}
+
+
+@dataclass(frozen=True)
 class RankedFirst(Fact):
     """The share of resamples in which each architecture comes first."""
 

@@ -14,6 +14,7 @@ from levelground.comparison.facts import (
     Headline,
     LoneHeadline,
     NoRanking,
+    OneGroupDecides,
     Opponent,
     RankedFirst,
     Scope,
@@ -37,6 +38,7 @@ def find(comparison: Comparison) -> list[Fact]:
     """
     return [
         headline(comparison),
+        *one_group_decides(comparison),
         *ranked_first(comparison),
         *equal_pairs(comparison),
         *what_would_decide(comparison),
@@ -72,6 +74,25 @@ def headline(comparison: Comparison) -> Headline | LoneHeadline | NoRanking:
         steps=trained_steps(comparison),
         still_rising=bool(rising(comparison)),
     )
+
+
+def one_group_decides(comparison: Comparison) -> list[Fact]:
+    """Find out whether leaving out one group changes a verdict on the leader."""
+    best, *rest = comparison.ranking
+    entries = {entry.name: entry for entry in rest}
+    found = [one for one in comparison.carried if one.a == best.name and one.b in entries]
+    pairs = [comparison.oriented_pair(best.name, one.b) for one in found]
+    if not found:
+        return []
+    return [
+        OneGroupDecides(
+            found[0].group,
+            best.label,
+            tuple(_opponent(entries[one.b], pair) for one, pair in zip(found, pairs, strict=True)),
+            tuple((one.delta, one.interval, one.verdict) for one in found),
+            tuple(pair.verdict for pair in pairs),
+        )
+    ]
 
 
 def _opponent(entry: RankedEntry, pair: PairResult) -> Opponent:

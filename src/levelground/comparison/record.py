@@ -33,6 +33,7 @@ from levelground.comparison.conditions import (
     SeparatedGroup,
     SplitRule,
     UnfinishedRun,
+    WithoutGroup,
 )
 from levelground.comparison.results import (
     BLOCK,
@@ -64,7 +65,7 @@ _FOLDER = "_folder"
 
 
 def _none_tried(value: object) -> bool:
-    """Whether the list of budgets is left out of the file."""
+    """Whether a list that most comparisons lack is left out of the file."""
     return value == ()
 
 
@@ -137,6 +138,8 @@ class Comparison:
     """What to say of all this, the headline first."""
     budgets: Annotated[tuple[BudgetRung, ...], Field(exclude_if=_none_tried)] = ()
     """The same models at shares of the budget, the whole one last; empty where there was one budget."""
+    carried: Annotated[tuple[WithoutGroup, ...], Field(exclude_if=_none_tried)] = ()
+    """Verdicts of the leader that are others without one group; empty where no single group decides any."""
     named: Annotated[NamedQuestion | None, Field(exclude_if=absent)] = None
     """Metric and δ that the study named; ``None`` where no ``study.json`` tells."""
     failed_runs: Annotated[tuple[UnfinishedRun, ...], Field(alias="failed", exclude_if=_none_tried)] = ()

@@ -277,6 +277,35 @@ def _no_ranking(fact: facts.NoRanking) -> str:
     )
 
 
+def _one_group_decides(fact: facts.OneGroupDecides) -> str:
+    texts = []
+    for other, (delta, interval, verdict), was in zip(fact.others, fact.without, fact.was, strict=True):
+        values = {
+            "group": fact.group,
+            "best": fact.leader,
+            "name": other.label,
+            "difference": signed(delta),
+            "interval": between(interval, sign=True),
+            "now": signed(other.delta),
+        }
+        if delta < 0:
+            lead = gettext("Without group %(group)s, %(name)s is ahead of %(best)s", **values)
+        elif was == "equal":
+            lead = gettext("Without group %(group)s, %(best)s and %(name)s are not shown to be equal", **values)
+        elif verdict == "equal":
+            lead = gettext("Without group %(group)s, %(best)s and %(name)s are equal", **values)
+        else:
+            lead = gettext("Without group %(group)s, %(best)s is not shown to be better than %(name)s", **values)
+        texts.append(
+            gettext(
+                "%(lead)s (difference %(difference)s, 95 %% interval %(interval)s; with it %(now)s).",
+                lead=lead,
+                **values,
+            )
+        )
+    return " ".join([gettext("One group of scenes decides the verdict."), *texts[:3]])
+
+
 def _ranked_first(fact: facts.RankedFirst) -> str:
     best, *others = sorted(fact.shares, key=lambda name: (-fact.shares[name], name))
     shares = [
@@ -403,6 +432,7 @@ WRITERS: dict[type[Fact], Callable[[Any], str]] = {
     facts.Headline: _headline,
     facts.LoneHeadline: _lone_headline,
     facts.NoRanking: _no_ranking,
+    facts.OneGroupDecides: _one_group_decides,
     facts.RankedFirst: _ranked_first,
     facts.EqualPairs: _equal_pairs,
     facts.WhatWouldDecide: _what_would_decide,

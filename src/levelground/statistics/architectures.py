@@ -12,10 +12,20 @@ from numpy.typing import NDArray
 
 from levelground.errors import ShapeError
 from levelground.metrics.named import Metric
-from levelground.metrics.scores import AnyCounts, Counted, Scores
+from levelground.metrics.scores import AnyCounts, Counted, Margins, Scores
 from levelground.statistics.intervals import ends, jackknife, known, t_interval, t_test
-from levelground.statistics.pairs import RESAMPLES, Ends, Groups, Verdict, all_pairs, decide
-from levelground.statistics.permutation import holm
+from levelground.statistics.pairs import (
+    ALPHA,
+    RESAMPLES,
+    Ends,
+    Groups,
+    PairEstimate,
+    Verdict,
+    all_pairs,
+    decide,
+    pair_estimates,
+)
+from levelground.statistics.permutation import holm, smallest_p
 from levelground.statistics.power_analysis import Design
 from levelground.statistics.resampling import CountsMetric, GroupSums, bootstrap_values, group_sums
 
@@ -368,3 +378,72 @@ def _compare(means: SeedMeans, a: int, b: int, sums: GroupSums) -> ArchitectureP
     se, df = design.se(), design.df()
     interval = ends(t_interval(np.array(delta), np.array(se), df))
     return replace(pair, se=se, df=df, interval=interval, p=t_test(delta, se, df))
+
+
+GROUPS_TRIED = 3
+"""Groups that are left out one by one: those that take most of a difference of the leader with them."""
+
+
+@dataclass(frozen=True)
+class PairWithoutGroup:
+    """A pair of which one group decides the verdict: what is found without that group."""
+
+    group: str
+    pair: PairEstimate | ArchitecturePair
+
+
+def pairs_without_a_group(
+    sums: GroupSums,
+    pairs: Sequence[PairEstimate | ArchitecturePair],
+    archs: Sequence[str] | None,
+    *,
+    delta: float,
+) -> list[PairWithoutGroup]:
+    """Find pairs of the leader whose verdict is another one without one group.
+
+    Args:
+        sums: Sums by run and group.
+        pairs: All pairs that are tested together, of architectures or of runs.
+        archs: The architecture of each run where the pairs are of architectures.
+        delta: Differences below this do not matter.
+    Returns:
+        The pairs of the first group that changes a verdict; none where too few groups would be left to show anything.
+    """
+    sides = [str(number) for number in range(sums.n_runs)] if archs is None else archs
+    means = seed_means(sums, sides)
+    few = archs is None and smallest_p(sums.n_groups - 1, RESAMPLES, len(pairs)) > ALPHA if sums.n_groups > 2 else True
+    if few or not pairs or not np.isfinite(means.values).any():
+        return []
+    leader = means.names[int(np.nanargmax(means.values))]
+    told = {number: pair for number, pair in enumerate(pairs) if leader in (str(pair.a), str(pair.b))}
+    told = {number: pair for number, pair in told.items() if pair.verdict.word != "undecided"}
+    pulls: dict[int, float] = {}
+    for pair in told.values():
+        a, b = (means.names.index(str(side)) for side in (pair.a, pair.b))
+        without = np.sign(pair.delta) * (means.left_out[a] - means.left_out[b])
+        group = int(np.argmax(without) if pair.verdict.word == "equal" else np.argmin(without))
+        pulls[group] = max(pulls.get(group, 0.0), abs(float(without[group]) - abs(pair.delta)))
+    for group in sorted(pulls, key=lambda one: -pulls[one])[:GROUPS_TRIED]:
+        again = _again(sums, group, pairs, archs, delta=delta)
+        changed = [again[number] for number, pair in told.items() if again[number].verdict.word != pair.verdict.word]
+        if changed:
+            return [PairWithoutGroup(sums.groups[group], pair) for pair in changed]
+    return []
+
+
+def _again(
+    sums: GroupSums,
+    group: int,
+    pairs: Sequence[PairEstimate | ArchitecturePair],
+    archs: Sequence[str] | None,
+    *,
+    delta: float,
+) -> Sequence[PairEstimate | ArchitecturePair]:
+    """Compare the same pairs without a group."""
+    names = tuple(name for number, name in enumerate(sums.groups) if number != group)
+    rest = replace(sums, sums=np.delete(sums.sums, group, axis=-1), groups=names)
+    if sums.holders is not None:
+        rest = replace(rest, holders=int(np.count_nonzero(Margins(*rest.sums).true[0, 0])))
+    if archs is not None:
+        return architecture_pair_estimates(rest, archs, delta=delta)
+    return pair_estimates(rest, delta=delta, pairs=[(int(pair.a), int(pair.b)) for pair in pairs])

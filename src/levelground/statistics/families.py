@@ -27,8 +27,10 @@ from levelground.metrics.scores import AnyCounts, Counted, Scores
 from levelground.statistics.architectures import (
     ArchitecturePair,
     ArchitectureScore,
+    PairWithoutGroup,
     architecture_estimates,
     architecture_pair_estimates,
+    pairs_without_a_group,
 )
 from levelground.statistics.intervals import ends, folds_variance, jackknife_se, t_interval
 from levelground.statistics.pairs import (
@@ -117,6 +119,8 @@ class FamilyStatistics:
     architectures: Sequence[ArchitectureScore]
     architecture_pairs: Sequence[ArchitecturePair]
     architecture_class_differences: Mapping[int, Sequence[ArchitecturePair]]
+    carried: Sequence[PairWithoutGroup] = ()
+    """Pairs of the leader whose verdict is another one without one group."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,7 @@ def _family_statistics(
     resampled = bootstrap_values(own, RESAMPLES, seed=0)
     pairs = family.pairs()
     several = len(set(seeds.archs)) > 1
-    return FamilyStatistics(
+    found = FamilyStatistics(
         pairs=pair_estimates(own, delta=delta, pairs=pairs),
         class_differences={k: difference_estimates(one.of_runs(family.runs), pairs) for k, one in by_class.items()},
         architectures=architecture_estimates(own, family.archs, resampled),
@@ -194,6 +198,11 @@ def _family_statistics(
             if several
         },
     )
+    if several:
+        carried = pairs_without_a_group(sums.of_runs(seeds.runs), found.architecture_pairs, seeds.archs, delta=delta)
+    else:
+        carried = pairs_without_a_group(own, found.pairs, None, delta=delta)
+    return replace(found, carried=carried)
 
 
 TIE = 1e-12
