@@ -8,8 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from levelground.api import command_arguments
-from levelground.cli import COMMANDS
+from levelground.arguments import COMMANDS, command_arguments
 
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- flags: made by docs/flags.py -->", "<!-- end of flags -->"

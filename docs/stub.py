@@ -20,7 +20,7 @@ from levelground.api import (
     docstring_of,
     parameters_of,
 )
-from levelground.cli import COMMANDS
+from levelground.arguments import COMMANDS
 
 STUB = Path(__file__).parent.parent / "src" / "levelground" / "__init__.pyi"
 

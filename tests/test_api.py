@@ -19,7 +19,7 @@ import pytest
 
 import levelground as lg
 from levelground import api
-from levelground.cli import COMMANDS
+from levelground.arguments import COMMANDS
 from levelground.commands.compare import CompareConfig
 from levelground.commands.study import StudyConfig
 from levelground.commands.train import TrainConfig
@@ -209,7 +209,9 @@ def test_the_words_are_those_of_the_command_line(capsys: pytest.CaptureFixture[s
     with pytest.raises(ConfigError) as caught:
         lg.demo(seeds=[0, -1])
     spoken = (
-        str(caught.value).replace("seeds", "--seeds", 1).replace("help(levelground.demo)", "levelground demo --help")
+        str(caught.value)
+        .replace("seeds", "--seeds", 1)
+        .replace("help(levelground.demo)", "levelground demo --help-all")
     )
     assert line == f"ConfigError: {spoken}\n"
 

@@ -18,7 +18,7 @@ import yaml
 
 import levelground as lg
 from levelground import __version__
-from levelground.cli import COMMANDS
+from levelground.arguments import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

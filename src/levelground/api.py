@@ -5,61 +5,40 @@ it, ``docs/flags.py`` the table on the command's page and the type stub, and thi
 docstring. ``import levelground as lg`` gives the functions: ``lg.study("scenes", out="study", archs=["unet", "fpn"])``.
 """
 
-import ast
 import dataclasses
 import difflib
-import functools
-import importlib
 import inspect
-import itertools
-import keyword
 import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING
 from pathlib import Path
-from types import ModuleType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
-import tyro
 from pydantic import ValidationError
 
-from levelground.cli import COMMANDS, fault_of, initial_recipe, named_limits
+from levelground.arguments import (
+    COMMANDS,
+    PATH_TYPE,
+    Argument,
+    accepted_type,
+    bare_type,
+    command_arguments,
+    command_function,
+    command_module,
+    default_of,
+    options_class,
+)
+from levelground.cli import fault_of, initial_recipe, named_limits
 from levelground.config import Recipe
 from levelground.errors import ConfigError
 
 LINE = 88
 """Longest signature that is shown on one line, and widest line of a docstring."""
 
-_PATH = "str | PathLike[str]"
-_POSITIONAL = get_args(tyro.conf.Positional[int])[1:]  # how the parser marks what is given without a flag
-
 _WRAPPER = textwrap.TextWrapper(LINE, initial_indent="    ", subsequent_indent="        ", break_on_hyphens=False)
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One option of a command: a flag, and an argument of the command's function.
-
-    Attributes:
-        name: The argument's name.
-        flag: The flag, such as ``--save-every``; of a positional one the name in capitals.
-        hint: Its type as declared.
-        default: Its default; ``dataclasses.MISSING`` where it must be given.
-        text: What it means.
-        place: Where it is in the options: the names of the groups that hold it, then its field's.
-        first: Whether it may be given without its name.
-    """
-
-    name: str
-    flag: str
-    hint: Any
-    default: object
-    text: str
-    place: tuple[str, ...]
-    first: bool
 
 
 class WrappedSignature(inspect.Signature):
@@ -102,103 +81,6 @@ def make_function(command: str) -> Callable[..., Any]:
     return function
 
 
-def command_module(command: str) -> ModuleType:
-    """Import the module of a command."""
-    return importlib.import_module(f"levelground.commands.{command}")
-
-
-def command_function(command: str) -> Callable[[Any], Any]:
-    """Return the function that a command calls with its options."""
-    found: Callable[[Any], Any] = getattr(command_module(command), command)
-    return found
-
-
-def options_class(command: str) -> type[Any]:
-    """Return the dataclass of a command's options."""
-    found: type[Any] = getattr(command_module(command), COMMANDS[command].config)
-    return found
-
-
-@functools.cache
-def command_arguments(command: str) -> tuple[Argument, ...]:
-    """List the options of a command in the order of its help, those of nested groups among them.
-
-    Example:
-        >>> [argument.name for argument in command_arguments("report")]
-        ['study', 'out', 'figures']
-        >>> [argument.flag for argument in command_arguments("train")][:5]
-        ['STUDY', '--arch', '--seed', '--init', '--resume']
-    """
-    return tuple(_arguments(options_class(command), None, (), COMMANDS[command].first))
-
-
-def _arguments(cls: type[Any], defaults: object, place: tuple[str, ...], first: str | None) -> Iterator[Argument]:
-    hints, texts = get_type_hints(cls, include_extras=True), field_texts(cls)
-    for field in dataclasses.fields(cls):
-        hint, inner = hints[field.name], bare_type(hints[field.name])
-        default = _default_of(field) if defaults is None else getattr(defaults, field.name)
-        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
-            yield from _arguments(inner, None if default is MISSING else default, (*place, field.name), first)
-            continue
-        marks = getattr(hint, "__metadata__", ())
-        flag = next((mark.name for mark in marks if isinstance(getattr(mark, "name", None), str)), None) or field.name
-        positional = any(mark in marks for mark in _POSITIONAL)
-        computed = next((mark.help for mark in marks if isinstance(getattr(mark, "help", None), str)), "")
-        yield Argument(
-            name=flag + "_" * keyword.iskeyword(flag),  # as PEP 8 has it
-            flag=flag.upper() if positional else "--" + flag.replace("_", "-"),
-            hint=hint,
-            default=default,
-            text=texts.get(field.name) or computed,
-            place=(*place, field.name),
-            first=positional or flag == first,
-        )
-
-
-def _default_of(field: "dataclasses.Field[Any]") -> object:
-    return field.default if field.default_factory is MISSING else field.default_factory()
-
-
-def field_texts(cls: type[Any]) -> dict[str, str]:
-    """Return the text under each field of an options class, inherited fields included, by field and on one line."""
-    texts = {}
-    for owner in (owner for owner in reversed(cls.__mro__) if dataclasses.is_dataclass(owner)):
-        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
-        for field, following in itertools.pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(following, ast.Expr):
-                value = following.value
-                if isinstance(value, ast.Constant) and isinstance(field.target, ast.Name):
-                    texts[field.target.id] = " ".join(str(value.value).split())
-    return texts
-
-
-def bare_type(hint: Any) -> Any:
-    """Return a type without its annotations."""
-    return bare_type(get_args(hint)[0]) if get_origin(hint) is Annotated else hint
-
-
-def accepted_type(argument: Argument) -> str:
-    """Return what an argument takes in Python, as source text: any path for a path, any sequence for several values.
-
-    Example:
-        >>> [accepted_type(one) for one in command_arguments("train") if one.name in ("study", "recipe", "tile")]
-        ['str | PathLike[str] | None', 'str | PathLike[str] | Recipe', 'int']
-    """
-    return f"{_PATH} | Recipe" if argument.name == "recipe" else _accepted(argument.hint)
-
-
-def _accepted(hint: Any) -> str:
-    hint = bare_type(hint)
-    if get_origin(hint) in (Union, UnionType):
-        return " | ".join(dict.fromkeys(_accepted(part) for part in get_args(hint)))
-    if get_origin(hint) is tuple:
-        each = _accepted(get_args(hint)[0])
-        return f"{each} | Sequence[{each}]"
-    if get_origin(hint) is Literal:
-        return f"Literal[{', '.join(map(repr, get_args(hint)))}]"
-    return {"Path": _PATH, "NoneType": "None"}.get(hint.__name__, str(hint.__name__))
-
-
 def parameters_of(command: str) -> list[Argument]:
     """List a command's arguments as its function takes them: those that need no name first."""
     return sorted(command_arguments(command), key=lambda argument: not argument.first)
@@ -239,7 +121,7 @@ def docstring_of(command: str) -> str:
     lines = [summary, "", "Args:"]
     for argument in parameters_of(command):
         text = re.sub(r"--[a-z][a-z-]*", lambda flag: f"``{flags.get(flag[0], flag[0])}``", argument.text)
-        head = f"{argument.name} ({accepted_type(argument).replace(_PATH, 'path')}):"
+        head = f"{argument.name} ({accepted_type(argument).replace(PATH_TYPE, 'path')}):"
         unbroken = head.replace(" ", "\xa0")  # a reader of docstrings takes name and type from one line
         lines += [line.replace("\xa0", " ") for line in _WRAPPER.wrap(f"{unbroken} {text}")]
     return "\n".join([*lines, *own.splitlines()[own.splitlines().index("Returns:") :]])
@@ -291,7 +173,7 @@ def _make(
     """Make an options class of the values given and the defaults of the group that holds it."""
     hints, fields = get_type_hints(cls), {}
     for field in dataclasses.fields(cls):
-        default = _default_of(field) if defaults is None else getattr(defaults, field.name)
+        default = default_of(field) if defaults is None else getattr(defaults, field.name)
         inner, own = hints[field.name], (*place, field.name)
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
             held = recipe if inner is Recipe and recipe is not None else None if default is MISSING else default

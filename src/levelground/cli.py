@@ -1,21 +1,22 @@
-"""The command line: the table of commands, flags to options, exit statuses.
+"""The command line: help, flags to options, exit statuses.
 
 Only the module of the chosen command is imported, and for ``levelground --help`` none.
 """
 
 import contextlib
-import importlib
 import io
 import os
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import MISSING
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_origin
 
 from levelground import __version__
+from levelground.arguments import COMMANDS, Argument, bare_type, command_arguments, command_module
 from levelground.errors import (
     INTERRUPTED,
     OUR_FAULT,
@@ -38,53 +39,7 @@ if TYPE_CHECKING:
 _SHARED_LOAD = 0.4
 """Load of the last minute, a core, from which on others are taken to use the machine."""
 
-
-@dataclass(frozen=True)
-class Command:
-    """A command, whose options class and function are in the module of its name in ``levelground.commands``.
-
-    Attributes:
-        config: Name of its options class.
-        summary: What it does, in one line.
-        takes_recipe: Whether it has the flags of a recipe.
-        computes: Whether it runs a network, with threads.
-        first: The flag that in Python is the first argument, where the command line takes it by name only.
-    """
-
-    config: str
-    summary: str
-    takes_recipe: bool = False
-    computes: bool = False
-    first: str | None = None
-
-
-COMMANDS = {
-    "demo": Command(
-        "DemoConfig", "generate scenes and run a whole study on them; needs no data", takes_recipe=True, computes=True
-    ),
-    "study": Command(
-        "StudyConfig",
-        "prepare, train every arch x seed, evaluate, compare, report",
-        takes_recipe=True,
-        computes=True,
-        first="data",
-    ),
-    "prepare": Command("PrepareConfig", "find and verify scenes, split them, decode them once", first="data"),
-    "train": Command("TrainConfig", "train one architecture on a prepared study", takes_recipe=True, computes=True),
-    "adopt": Command("AdoptConfig", "make a run of another tool's weights or predicted masks"),
-    "evaluate": Command("EvaluateConfig", "count what runs get right and wrong, scene by scene", computes=True),
-    "compare": Command("CompareConfig", "scores, intervals and verdicts from the counts of two or more runs"),
-    "benchmark": Command("BenchmarkConfig", "models x data sets on one page, from the comparisons of several studies"),
-    "report": Command("ReportConfig", "one offline HTML page and the figures of a comparison"),
-    "jobs": Command("JobsConfig", "what runs where in a study, with the time left"),
-    "predict": Command("PredictConfig", "predict class maps of images and rasters of any size", computes=True),
-    "check": Command("CheckConfig", "verify every file of a study, and say what to redo"),
-    "serve": Command("ServeConfig", "a page for making maps and comparing them, on this machine", computes=True),
-    "legends": Command("LegendsConfig", "list the shipped legends, or print one as a file to start from"),
-    "export": Command(
-        "ExportConfig", "a run's model as an ONNX file or SMP folder, checked against the run", computes=True
-    ),
-}
+_HELP_WIDTH, _FLAG_WIDTH = 96, 16  # columns of a command's help, and of its flags
 
 
 def help_text() -> str:
@@ -99,10 +54,50 @@ def help_text() -> str:
             "",
             *lines,
             "",
-            "levelground COMMAND --help explains its flags. --debug shows tracebacks, --version the version.",
+            "levelground COMMAND --help shows an example and the flags needed most, --help-all every flag.",
+            "--debug shows tracebacks, --version the version.",
             "Start with: levelground demo --out demo",
         ]
     )
+
+
+def short_help(name: str) -> str:
+    """Return what ``levelground COMMAND --help`` prints: an example, what must be given, and a few flags.
+
+    Args:
+        name: The command.
+    """
+    command, arguments = COMMANDS[name], command_arguments(name)
+    given = [one for one in arguments if not one.flag.startswith("--")]
+    wanted = [one for one in arguments if one.flag.removeprefix("--") in command.often.split()]
+    needed = [one for one in arguments if one.default is MISSING and one not in wanted and one not in given]
+    flags = sorted(wanted, key=lambda one: command.often.split().index(one.flag.removeprefix("--")))
+    summary = (command_module(name).__doc__ or "").strip()
+    usage = " ".join(["usage: levelground", name, *map(_placeholder, given), "[FLAGS]"])
+    lines = [usage, "", *textwrap.wrap(summary, _HELP_WIDTH), "", f"Example: levelground {command.example}", ""]
+    for title, ones in (("What it takes:", given), ("Flags that most people need first:", [*needed, *flags])):
+        if ones:
+            lines += [title, *(line for one in ones for line in _explained(one)), ""]
+    if len(arguments) > len(given) + len(needed) + len(flags):
+        lines.append(f"levelground {name} --help-all explains every flag.")
+    return "\n".join(lines).rstrip()
+
+
+def _placeholder(argument: Argument) -> str:
+    """Return how a usage line shows an argument that has no flag."""
+    text = argument.flag + " ..." * (get_origin(bare_type(argument.hint)) is tuple)
+    return text if argument.default is MISSING else f"[{text}]"
+
+
+def _explained(argument: Argument) -> list[str]:
+    """Return the lines of a help that explain an argument."""
+    default = argument.default
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    plain = default in (MISSING, None, (), "") or isinstance(default, bool)
+    text = argument.text if plain else f"{argument.text} [{shown}]"
+    width = max(_FLAG_WIDTH, len(argument.flag) + 2)
+    wrapped = textwrap.wrap(text, _HELP_WIDTH - _FLAG_WIDTH - 2)
+    return [f"  {argument.flag:<{width}}{wrapped[0]}", *(" " * (_FLAG_WIDTH + 2) + line for line in wrapped[1:])]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -235,7 +230,11 @@ def _run_command(name: str, arguments: list[str]) -> int:
     command = COMMANDS.get(name)
     if command is None:
         raise ConfigError(f"{name}: no such command. Commands: {', '.join(COMMANDS)}.")
-    module = importlib.import_module(f"levelground.commands.{name}")
+    if {"-h", "--help"} & {*arguments}:
+        sys.stdout.write(short_help(name) + "\n")
+        return 0
+    arguments = ["--help" if argument == "--help-all" else argument for argument in arguments]
+    module = command_module(name)
     if command.computes:
         wait_passively_if_shared()
     if command.takes_recipe:
@@ -281,12 +280,13 @@ def _parse(name: str, config: type[object], arguments: list[str], description: s
         while error is not None and not isinstance(error, ValidationError):
             error = error.__context__  # the parser draws a box around the error of a nested configuration and exits
         if error is None:
-            sys.stderr.write(shown.getvalue())
+            box = re.sub(r"│ ─+ │\n│ For full helptext.*?(?=╰)", "", shown.getvalue(), flags=re.DOTALL)
+            sys.stderr.write(f"{box}levelground {name} --help shows an example, --help-all every flag.\n")
             raise
         flags = {
             str(e["loc"][0]): f"--{str(e['loc'][0]).rstrip('_').replace('_', '-')}" for e in error.errors() if e["loc"]
         }
-        raise ConfigError(f"{fault_of(error, flags, name)}. See levelground {name} --help.") from error
+        raise ConfigError(f"{fault_of(error, flags, name)}. See levelground {name} --help-all.") from error
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:

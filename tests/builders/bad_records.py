@@ -326,7 +326,7 @@ FLAGS = {
     "--steps 0": Case(
         study,
         None,
-        r"ConfigError: --steps 0: should be greater than or equal to 1\. See levelground train --help\.",
+        r"ConfigError: --steps 0: should be greater than or equal to 1\. See levelground train --help-all\.",
         TRAIN + " --steps 0",
     ),
     "two budgets": Case(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class AdoptConfig:
     """Options of ``adopt``."""
 
-    weights: tyro.conf.Positional[Path | None] = None
+    weights: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="WEIGHTS")] = None
     """File of weights (.pth, .ckpt, .safetensors) of a network of segmentation_models_pytorch, or a folder with them
     and config.json; or a whole network in ONNX or TorchScript; left out with --predictions."""
     study: Path = Path()

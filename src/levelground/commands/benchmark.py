@@ -1,7 +1,7 @@
 """Put models and data sets on one page: verdicts within each set, and what holds across sets."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import ConfigDict
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class BenchmarkConfig:
     """Options of ``benchmark``."""
 
-    studies: tyro.conf.Positional[tuple[Path, ...]]
+    studies: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="STUDIES ...")]
     """Study folders with comparison.json, one a data set, two or more."""
     out: Path
     """Folder for report.html and benchmark.json, .csv, .md and .tex."""

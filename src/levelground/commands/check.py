@@ -1,7 +1,7 @@
 """Verify every file of a study against its checksum, and say file by file what is damaged and what to redo."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import ConfigDict
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class CheckConfig:
     """Options of ``check``."""
 
-    study: tyro.conf.Positional[Path]
+    study: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="STUDY")]
     """Study folder, or a run, export, report or folder of maps; decoded scenes of a data set are checked with it."""
 
 

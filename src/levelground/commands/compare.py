@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class CompareConfig:
     """Options of ``compare``."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUNS ...")]
     """Run folders, or study folders, whose evaluated runs are all taken; one run alone gets its own scores."""
     out: Path | None = None
     """Folder for comparison.json, .csv, .md and .tex; None takes the study that all runs belong to."""

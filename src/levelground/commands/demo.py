@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class DemoBudget(Budget):
+    """How long each run trains; the recipe's own number of epochs is not used."""
+
+    steps: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    """Optimiser steps of each run; 48 where neither these nor --epochs nor --minutes are given."""
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class DemoConfig:
     """Options of ``demo``; by default small enough for two cores and five minutes."""
 
@@ -39,7 +47,7 @@ class DemoConfig:
     budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...] = LADDER
     """Shares of the budget: every run is also trained at these, each with a full schedule of its own."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe(tile=256, halo=32, validations=3)
-    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
+    budget: tyro.conf.OmitArgPrefixes[DemoBudget] = DemoBudget()
     device_options: DeviceGroup = DeviceOptions()
 
 
@@ -59,7 +67,9 @@ def demo(config: DemoConfig) -> "Comparison":
     from levelground.runtime import open_runtime
     from levelground.synthetic.scenes import write_scenes
 
-    budget = Budget(steps=STEPS) if config.budget == Budget() else config.budget
+    asked = config.budget
+    budget = Budget(asked.steps, asked.epochs, asked.minutes)
+    budget = Budget(steps=STEPS) if budget == Budget() else budget
     options = StudyOptions(
         archs=config.archs, seeds=config.seeds, recipe=config.recipe, budget=budget, budgets=config.budgets
     )

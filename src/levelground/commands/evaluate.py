@@ -1,7 +1,7 @@
 """Count the right and wrong pixels of runs in each scene of a split; counts that are there already are reused."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from pydantic import ConfigDict
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class EvaluateConfig:
     """Options of ``evaluate``."""
 
-    study: tyro.conf.Positional[Path]
+    study: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="STUDY")]
     """Study folder with dataset.json and runs/, or the folder of one run in it."""
     runs: tuple[str, ...] = ()
     """Names of runs in the study; none takes every run that has a model."""

@@ -14,7 +14,7 @@ from levelground.config import ExportFormat, ExportOptions
 class ExportConfig:
     """Options of ``export``."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Folder of a finished or adopted run."""
     to: Annotated[tuple[ExportFormat, ...], Field(min_length=1)] = ("onnx",)
     """Formats: onnx (one file, for QGIS, geodeep and onnxruntime), smp (a folder for smp.from_pretrained)."""

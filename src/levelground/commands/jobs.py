@@ -1,7 +1,7 @@
 """List what runs where in a study, how far it is, and how long it will take."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import ConfigDict
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class JobsConfig:
     """Options of ``jobs``."""
 
-    study: tyro.conf.Positional[Path]
+    study: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="STUDY")]
     """Study folder, of a study that runs, was stopped, or is finished; on a cluster or not."""
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from pydantic import ConfigDict
@@ -12,7 +13,7 @@ from pydantic.dataclasses import dataclass
 class LegendsConfig:
     """Options of ``legends``."""
 
-    name: tyro.conf.Positional[str | None] = None
+    name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NAME")] = None
     """Legend to print as TOML; none lists them all."""
 
     out: Path | None = None

@@ -1,7 +1,7 @@
 """Predict class maps of images and rasters of any size; a job that was stopped is resumed by the same command."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import ConfigDict
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class PredictConfig:
     """Options of ``predict``."""
 
-    model: tyro.conf.Positional[Path]
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
     """Run folder, folder with config.json and model.safetensors, or .onnx file."""
-    inputs: tyro.conf.Positional[tuple[str, ...]]
+    inputs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="INPUTS ...")]
     """Images, rasters, folders (with all their subfolders) and patterns such as 'scenes/*.tif'."""
     out: Path = Path("maps")
     """Folder of the maps; subfolders of a folder that was given are kept in it."""

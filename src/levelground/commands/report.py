@@ -1,6 +1,7 @@
 """Draw a comparison as one offline page and as PNG pictures."""
 
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from pydantic import ConfigDict
@@ -11,7 +12,7 @@ from pydantic.dataclasses import dataclass
 class ReportConfig:
     """Options of ``report``."""
 
-    study: tyro.conf.Positional[Path]
+    study: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="STUDY")]
     """Study folder with comparison.json, or the file itself; runs and data set are looked for beside it."""
     out: Path | None = None
     """Folder for report.html and figures/; None takes the folder of the comparison."""

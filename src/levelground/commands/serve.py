@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 class ServeConfig:
     """Options of ``serve``."""
 
-    models: tyro.conf.Positional[tuple[Path, ...]]
+    models: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="MODELS ...")]
     """Study folders, all of whose models are offered, run folders, folders with config.json, or .onnx files."""
     rasters: Path | None = None
     """Folder of rasters to choose from; without it, rasters are uploaded."""

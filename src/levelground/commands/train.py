@@ -16,7 +16,7 @@ from levelground.runs import Run
 class TrainConfig:
     """Options of ``train``."""
 
-    study: tyro.conf.Positional[Path | None] = None
+    study: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="STUDY")] = None
     """Study folder that levelground prepare made; not needed with --resume."""
     arch: str | None = None
     """Architecture: unet unetplusplus fpn pspnet deeplabv3 deeplabv3plus linknet manet pan upernet segformer dpt;

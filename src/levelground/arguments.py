@@ -1,0 +1,275 @@
+"""The commands and their arguments: one table, and what each command's options class says of its flags.
+
+A command's options dataclass (:mod:`levelground.commands`) is the one declaration: the parser makes flags of it,
+:mod:`levelground.api` a function, ``docs/flags.py`` the table on its page. Importing this module loads no command.
+"""
+
+import ast
+import dataclasses
+import functools
+import importlib
+import inspect
+import itertools
+import keyword
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass
+from types import ModuleType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+PATH_TYPE = "str | PathLike[str]"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, whose options class and function are in the module of its name in ``levelground.commands``.
+
+    Attributes:
+        config: Name of its options class.
+        summary: What it does, in one line.
+        takes_recipe: Whether it has the flags of a recipe.
+        computes: Whether it runs a network, with threads.
+        first: The flag that in Python is the first argument, where the command line takes it by name only.
+        example: A command line that works, after the program's name.
+        often: Names of the flags that most people need first, apart by spaces.
+    """
+
+    config: str
+    summary: str
+    example: str
+    often: str = ""
+    takes_recipe: bool = False
+    computes: bool = False
+    first: str | None = None
+
+
+COMMANDS = {
+    "demo": Command(
+        "DemoConfig",
+        "generate scenes and run a whole study on them; needs no data",
+        "demo --out demo",
+        often="out archs seeds steps minutes",
+        takes_recipe=True,
+        computes=True,
+    ),
+    "study": Command(
+        "StudyConfig",
+        "prepare, train every arch x seed, evaluate, compare, report",
+        "study --data scenes --archs unet fpn --seeds 0 1 --minutes 30",
+        often="data archs seeds minutes out",
+        takes_recipe=True,
+        computes=True,
+        first="data",
+    ),
+    "prepare": Command(
+        "PrepareConfig",
+        "find and verify scenes, split them, decode them once",
+        "prepare --data scenes --out study",
+        often="data out layout legend split",
+        first="data",
+    ),
+    "train": Command(
+        "TrainConfig",
+        "train one architecture on a prepared study",
+        "train study --arch unet --seed 0 --minutes 30",
+        often="arch seed minutes resume encoder",
+        takes_recipe=True,
+        computes=True,
+    ),
+    "adopt": Command(
+        "AdoptConfig",
+        "make a run of another tool's weights or predicted masks",
+        "adopt weights.pth --study study --arch unet --encoder resnet34",
+        often="study arch encoder predictions name",
+    ),
+    "evaluate": Command(
+        "EvaluateConfig",
+        "count what runs get right and wrong, scene by scene",
+        "evaluate study",
+        often="runs split on tile device",
+        computes=True,
+    ),
+    "compare": Command(
+        "CompareConfig",
+        "scores, intervals and verdicts from the counts of two or more runs",
+        "compare study",
+        often="metric delta split out allow-unlike",
+    ),
+    "benchmark": Command(
+        "BenchmarkConfig",
+        "models x data sets on one page, from the comparisons of several studies",
+        "benchmark study-a study-b study-c --out benchmark",
+        often="out",
+    ),
+    "report": Command(
+        "ReportConfig",
+        "one offline HTML page and the figures of a comparison",
+        "report study",
+        often="out figures",
+    ),
+    "jobs": Command("JobsConfig", "what runs where in a study, with the time left", "jobs study"),
+    "predict": Command(
+        "PredictConfig",
+        "predict class maps of images and rasters of any size",
+        "predict study/runs/unet-resnet18-s0 ortho.tif --out maps --polygons gpkg",
+        often="out polygons bands overlay tile",
+        computes=True,
+    ),
+    "check": Command("CheckConfig", "verify every file of a study, and say what to redo", "check study"),
+    "serve": Command(
+        "ServeConfig",
+        "a page for making maps and comparing them, on this machine",
+        "serve study --rasters rasters",
+        often="rasters out port host token",
+        computes=True,
+    ),
+    "doctor": Command(
+        "DoctorConfig", "say what this installation can do, and how to get what is missing", "doctor", often="cache"
+    ),
+    "completion": Command(
+        "CompletionConfig", "print the script that lets a shell complete commands and flags", "completion bash"
+    ),
+    "legends": Command(
+        "LegendsConfig",
+        "list the shipped legends, or print one as a file to start from",
+        "legends worldcover --out legend.toml",
+        often="out",
+    ),
+    "export": Command(
+        "ExportConfig",
+        "a run's model as an ONNX file or SMP folder, checked against the run",
+        "export study/runs/unet-resnet18-s0 --to onnx",
+        often="to tile gsd overwrite",
+        computes=True,
+    ),
+}
+"""The commands by name, in the order of the help."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One option of a command: a flag, and an argument of the command's function.
+
+    Attributes:
+        name: The argument's name.
+        flag: The flag, such as ``--save-every``; of a positional one the name in capitals.
+        hint: Its type as declared.
+        default: Its default; ``dataclasses.MISSING`` where it must be given.
+        text: What it means.
+        place: Where it is in the options: the names of the groups that hold it, then its field's.
+        first: Whether it may be given without its name.
+    """
+
+    name: str
+    flag: str
+    hint: Any
+    default: object
+    text: str
+    place: tuple[str, ...]
+    first: bool
+
+
+def command_module(command: str) -> ModuleType:
+    """Import the module of a command."""
+    return importlib.import_module(f"levelground.commands.{command}")
+
+
+def command_function(command: str) -> Callable[[Any], Any]:
+    """Return the function that a command calls with its options."""
+    found: Callable[[Any], Any] = getattr(command_module(command), command)
+    return found
+
+
+def options_class(command: str) -> type[Any]:
+    """Return the dataclass of a command's options."""
+    found: type[Any] = getattr(command_module(command), COMMANDS[command].config)
+    return found
+
+
+@functools.cache
+def command_arguments(command: str) -> tuple[Argument, ...]:
+    """List the options of a command in the order of its help, those of nested groups among them.
+
+    Example:
+        >>> [argument.name for argument in command_arguments("report")]
+        ['study', 'out', 'figures']
+        >>> [argument.flag for argument in command_arguments("train")][:5]
+        ['STUDY', '--arch', '--seed', '--init', '--resume']
+    """
+    return tuple(_arguments(options_class(command), None, (), COMMANDS[command].first))
+
+
+def _arguments(cls: type[Any], defaults: object, place: tuple[str, ...], first: str | None) -> Iterator[Argument]:
+    hints, texts = get_type_hints(cls, include_extras=True), field_texts(cls)
+    for field in dataclasses.fields(cls):
+        hint, inner = hints[field.name], bare_type(hints[field.name])
+        default = default_of(field) if defaults is None else getattr(defaults, field.name)
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            yield from _arguments(inner, None if default is MISSING else default, (*place, field.name), first)
+            continue
+        marks = getattr(hint, "__metadata__", ())
+        flag = next((mark.name for mark in marks if isinstance(getattr(mark, "name", None), str)), None) or field.name
+        positional = any(mark in marks for mark in _positional_marks())
+        computed = next((mark.help for mark in marks if isinstance(getattr(mark, "help", None), str)), "")
+        yield Argument(
+            name=flag + "_" * keyword.iskeyword(flag),  # as PEP 8 has it
+            flag=flag.upper() if positional else "--" + flag.replace("_", "-"),
+            hint=hint,
+            default=default,
+            text=texts.get(field.name) or computed,
+            place=(*place, field.name),
+            first=positional or flag == first,
+        )
+
+
+@functools.cache
+def _positional_marks() -> tuple[Any, ...]:
+    """Return how the parser marks what is given without a flag."""
+    import tyro
+
+    return get_args(tyro.conf.Positional[int])[1:]
+
+
+def default_of(field: "dataclasses.Field[Any]") -> object:
+    """Return the default of a field of an options class; ``dataclasses.MISSING`` where it must be given."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def field_texts(cls: type[Any]) -> dict[str, str]:
+    """Return the text under each field of an options class, inherited fields included, by field and on one line."""
+    texts = {}
+    for owner in (owner for owner in reversed(cls.__mro__) if dataclasses.is_dataclass(owner)):
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
+        for field, following in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(following, ast.Expr):
+                value = following.value
+                if isinstance(value, ast.Constant) and isinstance(field.target, ast.Name):
+                    texts[field.target.id] = " ".join(str(value.value).split())
+    return texts
+
+
+def bare_type(hint: Any) -> Any:
+    """Return a type without its annotations."""
+    return bare_type(get_args(hint)[0]) if get_origin(hint) is Annotated else hint
+
+
+def accepted_type(argument: Argument) -> str:
+    """Return what an argument takes in Python, as source text: any path for a path, any sequence for several values.
+
+    Example:
+        >>> [accepted_type(one) for one in command_arguments("train") if one.name in ("study", "recipe", "tile")]
+        ['str | PathLike[str] | None', 'str | PathLike[str] | Recipe', 'int']
+    """
+    return f"{PATH_TYPE} | Recipe" if argument.name == "recipe" else _accepted(argument.hint)
+
+
+def _accepted(hint: Any) -> str:
+    hint = bare_type(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return " | ".join(dict.fromkeys(_accepted(part) for part in get_args(hint)))
+    if get_origin(hint) is tuple:
+        each = _accepted(get_args(hint)[0])
+        return f"{each} | Sequence[{each}]"
+    if get_origin(hint) is Literal:
+        return f"Literal[{', '.join(map(repr, get_args(hint)))}]"
+    return {"Path": PATH_TYPE, "NoneType": "None"}.get(hint.__name__, str(hint.__name__))
