@@ -19,7 +19,8 @@ def bash_script() -> str:
 def completed(script: str, *words: str) -> list[str]:
     """What bash offers for the last of the words."""
     line = " ".join(f"'{word}'" for word in words)
-    code = f"{script}\nCOMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _levelground; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    place = f"COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}"
+    code = f"{script}\n{place}; _levelground; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.split()
 

@@ -45,9 +45,8 @@ def _bash() -> str:
     names, cases = " ".join(COMMANDS), []
     for name in COMMANDS:
         arguments = command_arguments(name)
-        for one in arguments:
-            if _choices(one):
-                cases.append(f'    {name}:{one.flag}) words="{" ".join(_choices(one))}" ;;')
+        valued = [(one.flag, " ".join(_choices(one))) for one in arguments if _choices(one)]
+        cases += [f'    {name}:{flag}) words="{values}" ;;' for flag, values in valued]
         flags = " ".join(one.flag for one in arguments if one.flag.startswith("--"))
         cases.append(f'    {name}:*) words="{flags} --help --help-all" ;;')
     return "\n".join(

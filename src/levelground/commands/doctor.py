@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 _LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "timm", "rasterio", "numpy", "scipy")
 _INNER = ("dev", "docs")  # extras of those who work on levelground
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108  where Linux keeps what processes share
 _LOW_GIB = 5.0  # free room below which large data sets do not fit
 
 
@@ -57,7 +58,7 @@ def _devices() -> Iterator[str]:
         yield "  Install the pair: pip install --force-reinstall torch torchvision"
         return
     facts = runtime.describe()
-    yield f"Networks run on {facts['device']} ({facts['hardware']}) in {facts['precision']}, {facts['threads']} threads."
+    yield f"Networks run on {facts['device']} ({facts['hardware']}), {facts['precision']}, {facts['threads']} threads."
     if facts["device"] == "cpu":
         yield "  No GPU is used. On a machine without one, a smaller torch: README, section Install."
     policy = os.environ.get("OMP_WAIT_POLICY", "not set (threads wait passively where others use the machine)")
@@ -96,9 +97,8 @@ def _room(cache: Path | None) -> Iterator[str]:
     yield f"cache {folder}: {size / 2**30:.2f} GiB, {free:.1f} GiB free there"
     if free < _LOW_GIB:
         yield "  Little room: give another folder with --cache, or remove what is in this one."
-    shared = Path("/dev/shm")
-    if sys.platform == "linux" and not shared.is_dir():
-        yield "/dev/shm is not there: loaders cannot share memory. In a container, start it with --shm-size 2g."
+    if sys.platform == "linux" and not Path(_SHARED_MEMORY).is_dir():
+        yield f"{_SHARED_MEMORY} is missing: loaders cannot share memory. In a container, start it with --shm-size 2g."
 
 
 def _version(name: str) -> str:
