@@ -49,7 +49,9 @@ __all__ = [
     "benchmark",
     "check",
     "compare",
+    "completion",
     "demo",
+    "doctor",
     "errors",
     "evaluate",
     "export",
@@ -226,6 +228,20 @@ def compare(
         LevelgroundError: A folder holds no run, or a run was not evaluated on the split.
     """
 
+def completion(
+    shell: Literal["bash", "zsh", "fish"],
+) -> str:
+    r"""Print the script that lets a shell complete commands, flags and their values.
+
+    Args:
+        shell (Literal['bash', 'zsh', 'fish']): The shell; for bash add the line 'source
+            <(levelground completion bash)' to ~/.bashrc.
+    Returns:
+        The script.
+    Raises:
+        ConfigError: There is no such shell.
+    """
+
 def demo(
     *,
     out: str | PathLike[str] = "demo",
@@ -341,7 +357,8 @@ def demo(
             scored, the same for every model. 1 scores them whole.
         sanity_check (bool): Train one epoch on two scenes first, thrown away, to fail
             early.
-        steps (int | None): Optimiser steps of each run.
+        steps (int | None): Optimiser steps of each run; 48 where neither these nor
+            ``epochs`` nor ``minutes`` are given.
         epochs (float | None): Epochs of each run; one sees as many pixels as the training
             scenes hold.
         minutes (float | None): Minutes of each run, validations and saved states included:
@@ -357,6 +374,21 @@ def demo(
         The comparison, on disk beside its tables, figures and ``report.html``.
     Raises:
         LevelgroundError: Something cannot be done; what is finished stays.
+    """
+
+def doctor(
+    *,
+    cache: str | PathLike[str] | None = None,
+) -> list[str]:
+    r"""Say what this installation can do: versions, device, threads, extras, cache, and how to get what is missing.
+
+    Args:
+        cache (path | None): Folder of decoded scenes to look at; None takes the default
+            one.
+    Returns:
+        The lines.
+    Raises:
+        LevelgroundError: Never; what cannot be found out is said.
     """
 
 def evaluate(

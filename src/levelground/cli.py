@@ -280,13 +280,22 @@ def _parse(name: str, config: type[object], arguments: list[str], description: s
         while error is not None and not isinstance(error, ValidationError):
             error = error.__context__  # the parser draws a box around the error of a nested configuration and exits
         if error is None:
-            box = re.sub(r"│ ─+ │\n│ For full helptext.*?(?=╰)", "", shown.getvalue(), flags=re.DOTALL)
-            sys.stderr.write(f"{box}levelground {name} --help shows an example, --help-all every flag.\n")
+            sys.stderr.write(_without_pointer(shown.getvalue(), name))
+            sys.stderr.write(f"levelground {name} --help shows an example, --help-all every flag.\n")
             raise
         flags = {
             str(e["loc"][0]): f"--{str(e['loc'][0]).rstrip('_').replace('_', '-')}" for e in error.errors() if e["loc"]
         }
         raise ConfigError(f"{fault_of(error, flags, name)}. See levelground {name} --help-all.") from error
+
+
+def _without_pointer(box: str, name: str) -> str:
+    """Take the parser's own pointer to the help out of its message, with the rule above it."""
+    pointer = re.compile(rf"For full helptext|levelground {name} --help\b")
+    lines = box.splitlines(keepends=True)
+    last = next((number for number, line in enumerate(lines) if "For full helptext" in line), 0) - 1
+    ruled = {last} if last >= 0 and not re.search(r"\w", lines[last]) else set()
+    return "".join(line for number, line in enumerate(lines) if number not in ruled and not pointer.search(line))
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:

@@ -45,10 +45,15 @@ def _bash() -> str:
     names, cases = " ".join(COMMANDS), []
     for name in COMMANDS:
         arguments = command_arguments(name)
-        valued = [(one.flag, " ".join(_choices(one))) for one in arguments if _choices(one)]
+        # A value without a flag follows the command's own name.
+        valued = [
+            (one.flag if one.flag.startswith("--") else name, " ".join(_choices(one)))
+            for one in arguments
+            if _choices(one)
+        ]
         cases += [f'    {name}:{flag}) words="{values}" ;;' for flag, values in valued]
         flags = " ".join(one.flag for one in arguments if one.flag.startswith("--"))
-        cases.append(f'    {name}:*) words="{flags} --help --help-all" ;;')
+        cases.append(f'    {name}:*) words="{f"{flags} --help --help-all".strip()}" ;;')
     return "\n".join(
         [
             "_levelground() {",
