@@ -64,7 +64,7 @@ class Request:
             r"Give a larger --tile, such as --tile 256\.$",
         ),
         (
-            Request("dpt", "tu-vit_tiny_patch16_224", 3, 6, 2, 256),
+            Request("fpn", "tu-swin_s3_tiny_224", 3, 6, 2, 256),
             r"cannot run on tiles of 256 px \(Input height \(256\) doesn't match model \(224\)\)\. Give --tile 224\.$",
         ),
         *(
@@ -92,7 +92,7 @@ def test_impossible_requests_are_refused(request_: Request, message: str) -> Non
         Request("unet", "mit_b0", 4, 6, 2, 64),
         Request("fpn", "mobileone_s0", 12, 6, 2, 64),
         Request("pan", "resnet18", 1, 6, 2, 128),
-        Request("dpt", "tu-vit_tiny_patch16_224", 3, 6, 2, 224),
+        *(Request("dpt", "tu-vit_tiny_patch16_224", 3, 6, 2, side) for side in (224, 256)),
         Request("unet", "resnet18", 3, 1, 64, 8192),
     ],
     ids=lambda request_: f"{request_.arch}-{request_.encoder}",

@@ -1,25 +1,42 @@
 """Networks of the user's own, of torchvision and of transformers: trained, loaded and compared like any other."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
+from builders.arrays import array_dataset
+from builders.onnx_files import write_onnx
+from builders.study import ENCODER
 from torch import nn
 
+from levelground.adoption.adopted_runs import TrainingName
+from levelground.adoption.program_files import adopt_program
 from levelground.adoption.weights import adopt_weights
-from levelground.config import Budget, Recipe, StudyOptions, WeightsOptions
+from levelground.config import Budget, Recipe, StudyOptions, TileOptions, WeightsOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError, WeightsError
+from levelground.evaluation.evaluate import evaluate_run
 from levelground.models import own_networks
-from levelground.models.build import check_trainable
-from levelground.models.loading import load_model
+from levelground.models.build import check_trainable, create_network
+from levelground.models.loading import load_model, open_model
 from levelground.models.own_networks import card_name, main_output, make_own, name_network
+from levelground.models.pretrained import fit_state
 from levelground.models.spec import numbered_spec
 from levelground.pipeline import run_study
 from levelground.runs import list_runs
 from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry
+from levelground.training.prepare_run import train_run
+from levelground.training.run_spec import RunSpec
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+RUNTIME = make_runtime("cpu", "fp32", threads=1)
 
 CODE = """
 from torch import nn
@@ -70,6 +87,80 @@ def segformer(tmp_path: Path) -> Path:
     return tmp_path / "segformer"
 
 
+def upernet_config() -> "PretrainedConfig":
+    """UperNet over a ConvNeXt of a few channels."""
+    from transformers import ConvNextConfig, UperNetConfig
+
+    stages = ["stage1", "stage2", "stage3", "stage4"]
+    backbone = ConvNextConfig(depths=[1] * 4, hidden_sizes=[8, 16, 24, 32], out_features=stages)
+    return UperNetConfig(backbone_config=backbone, hidden_size=16, pool_scales=[1, 2], use_auxiliary_head=False)
+
+
+def mask2former_config() -> "PretrainedConfig":
+    """Mask2Former over a Swin of a few channels, with five queries."""
+    from transformers import Mask2FormerConfig, SwinConfig
+
+    stages = ["stage1", "stage2", "stage3", "stage4"]
+    backbone = SwinConfig(
+        image_size=64, embed_dim=8, depths=[1] * 4, num_heads=[1, 2, 2, 2], window_size=4, out_features=stages
+    )
+    return Mask2FormerConfig(
+        backbone_config=backbone, feature_size=32, mask_feature_size=32, hidden_dim=32, encoder_feedforward_dim=32,
+        dim_feedforward=32, encoder_layers=1, decoder_layers=2, num_attention_heads=2, num_queries=5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [upernet_config, mask2former_config])
+@pytest.mark.parametrize("bands", [3, 4])
+def test_kinds_of_transformers_are_trained(
+    make: "Callable[[], PretrainedConfig]", bands: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a configuration that save_pretrained wrote: two steps, evaluated, loaded again without naming it."""
+    pytest.importorskip("transformers", reason="the extra is not installed")
+    monkeypatch.setattr(own_networks, "_NAMED", {})
+    make().save_pretrained(tmp_path / "tiny")
+    rng = np.random.default_rng(0)
+    scenes = {
+        name: (rng.integers(0, 255, (64, 64, bands), np.uint8), rng.integers(0, 3, (64, 64), np.uint8))
+        for name in "abcd"
+    }
+    dataset = array_dataset(tmp_path, scenes, n_classes=3)
+    arch = f"hf:{tmp_path / 'tiny'}"
+    name_network(arch)
+    recipe = Recipe(encoder_weights="none", tile=64, halo=8, batch=2, validations=1)
+    run = train_run(RunSpec(arch, 0, recipe, Budget(steps=2)), dataset, tmp_path / "study", RUNTIME)
+    assert run.card.status == "finished"
+    own_networks._NAMED.clear()
+    network = load_model(run).network
+    with torch.no_grad():
+        assert network(torch.zeros(1, bands, 64, 96)).shape == (1, 3, 64, 96)
+
+
+@pytest.mark.parametrize("encoder", ["tu-vit_small_patch14_dinov2", "tu-vit_small_patch16_dinov3", "tu-test_vit"])
+def test_vits_of_timm_are_trained_under_dpt(encoder: str, dataset: Dataset) -> None:
+    """At tiles that are no multiple of their patch or of the size of their published weights."""
+    recipe = Recipe(encoder=encoder, encoder_weights="none", tile=96, halo=8, batch=1, validations=1)
+    run = train_run(RunSpec("dpt", 0, recipe, Budget(steps=2)), dataset, dataset.folder, RUNTIME)
+    assert run.card.status == "finished"
+    with torch.no_grad():
+        assert load_model(run).network(torch.zeros(1, 3, 32, 64)).shape == (1, 3, 32, 64)
+        assert open_model(run.model_folder, RUNTIME).network(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+
+
+def test_plain_vits_do_not_go_with_upernet() -> None:
+    """The line says which architecture takes them."""
+    with pytest.raises(ModelError, match=r"one scale only; upernet needs several: .+ or --arch dpt for a ViT\.$"):
+        create_network("upernet", "tu-test_vit", 3, 2)
+
+
+def test_kernels_of_other_patches_are_resampled() -> None:
+    """Published weights of 14 px patches, for 16 px: a constant image gives the same response."""
+    old = torch.rand(4, 3, 14, 14)
+    name = "model.patch_embed.proj.weight"
+    fitted = fit_state({name: old}, {name: torch.zeros(4, 3, 16, 16)}, source="x")
+    assert torch.allclose(fitted[name].sum((1, 2, 3)), old.sum((1, 2, 3)), rtol=1e-3)
+
+
 def check(arch: str) -> None:
     """Check as before data are read."""
     name_network(arch)
@@ -77,21 +168,28 @@ def check(arch: str) -> None:
     check_trainable(dataclasses.replace(spec, geometry=TileGeometry(32, 0)), batch=2)
 
 
-def test_own_networks_are_trained_and_compared_with_smps(dataset: Dataset, code: Path, segformer: Path) -> None:
-    """Two seeds each of own code, of torchvision and of transformers beside Linknet: architectures have verdicts."""
-    archs = ("linknet", f"{code}:Tiny", f"{code}:deeplab", f"hf:{segformer}")
-    recipe = Recipe(encoder="resnet18", encoder_weights="none", tile=32, halo=8, batch=2, validations=1)
+def test_own_networks_are_trained_and_compared_with_smps(
+    dataset: Dataset, code: Path, segformer: Path, tmp_path: Path
+) -> None:
+    """Two seeds each of own code, torchvision, transformers and an ONNX file beside U-Net: all have verdicts."""
+    for seed in (0, 1):  # another tool's network, twice
+        path = write_onnx(tmp_path / f"point{seed}.onnx", n_outputs=3, activation="softmax" if seed else "none")
+        run = adopt_program(path, dataset, WeightsOptions(), TrainingName(None, "Point", seed))
+        evaluate_run(run, dataset, "test", runtime=RUNTIME, tiles=TileOptions(tile=32, halo=8))
+    archs = ("unet", f"{code}:Tiny", f"{code}:deeplab", f"hf:{segformer}")
+    recipe = Recipe(encoder=ENCODER, encoder_weights="none", tile=32, halo=8, batch=2, validations=1)
     options = StudyOptions(archs=archs, seeds=(0, 1), recipe=recipe, budget=Budget(steps=2))
-    comparison = run_study(dataset, options, make_runtime("cpu", "fp32", threads=1))
-    assert (dataset.folder / "report.html").exists()
-    found = {result.arch for result in comparison.architectures}
-    assert found == {"linknet", "nets.py:Tiny", "nets.py:deeplab", "hf:segformer"}
-    assert len(comparison.architecture_pairs) == 6
+    comparison = run_study(dataset, options, RUNTIME)
+    page = (dataset.folder / "report.html").read_text()
+    found = {result.name.partition(" ")[0] for result in comparison.architectures}
+    assert found == {"unet", "nets.py:Tiny", "nets.py:deeplab", "hf:segformer", "Point"}
+    assert all(name in page for name in found)
+    assert len(comparison.architecture_pairs) == 10
     assert all(pair.verdict for pair in comparison.architecture_pairs)
     runs = {run.name: run for run in list_runs(dataset.folder)}
     assert sorted(runs) == sorted(
         f"{arch}-s{seed}"
-        for arch in ("linknet-resnet18", "nets.py-Tiny", "nets.py-deeplab", "hf-segformer")
+        for arch in ("unet-mobilenetv3_small_050", "nets.py-Tiny", "nets.py-deeplab", "hf-segformer", "Point")
         for seed in (0, 1)
     )
     card = runs["nets.py-Tiny-s0"].card

@@ -19,7 +19,7 @@ from levelground.console import say
 from levelground.errors import ModelError, first_line
 from levelground.models.model import Model
 from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, card_name, is_own, make_own
-from levelground.models.pretrained import adapt_bands, load_encoder_weights, resolve_source
+from levelground.models.pretrained import adapt_bands, encoder_options, load_encoder_weights, resolve_source
 from levelground.models.spec import ModelSpec, full_scale
 from levelground.records import sha256_json
 from levelground.tile_geometry import MULTIPLE
@@ -66,6 +66,7 @@ def create_network(
     """
     if is_own(arch):
         return make_own(arch, bands, n_outputs)
+    given = encoder_options(arch, encoder) | dict(options or {})
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the libraries' advice to their own users
@@ -75,7 +76,7 @@ def create_network(
                 encoder_weights=None,
                 in_channels=bands,
                 classes=n_outputs,
-                **options or {},
+                **given,
             )
     except Exception as error:
         # SMP and timm raise KeyError, ValueError, RuntimeError or NotImplementedError for pairs that do not exist.
@@ -83,6 +84,8 @@ def create_network(
         remedy = "Choose another --encoder, such as tu-tf_efficientnet_lite0 or resnet34"
         if reason.startswith(("Wrong encoder name", "Unknown model")):
             reason, remedy = "no such encoder", _near_encoders(encoder)
+        elif "downsampling pattern" in reason:
+            remedy = f"It has one scale only; {arch} needs several: --encoder tu-convnext_atto, or --arch dpt for a ViT"
         elif arch == "dpt" and not encoder.startswith("tu-"):
             remedy = "Give one of timm's: --encoder tu-tf_efficientnet_lite0"
         raise ModelError(f"{arch} with encoder {encoder}: cannot be built ({reason}). {remedy}.") from error

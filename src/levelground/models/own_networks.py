@@ -211,8 +211,9 @@ def _transformers(source: str, bands: int, classes: int) -> nn.Module:
         check_hub_reachable(source, cause=error)
         config = _read_config(source, local_only=False)
     config.num_labels = classes
-    if hasattr(config, "num_channels"):
-        config.num_channels = bands
+    holder = _bands_holder(config)
+    if holder is not None:
+        holder.num_channels = bands
     elif bands != 3:
         raise ModelError(f"hf:{source}: reads 3 bands, the scenes have {bands}. Choose another --arch.")
     kind = _model_class(config, source)
@@ -235,6 +236,12 @@ def _read_config(source: str, *, local_only: bool) -> "PretrainedConfig":
 
     config: PretrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=local_only)
     return config
+
+
+def _bands_holder(config: "PretrainedConfig") -> "PretrainedConfig | None":
+    """Return the part of a configuration that holds the number of bands: itself or its backbone's."""
+    inner = getattr(config, "backbone_config", None)
+    return next((one for one in (inner, config) if one is not None and hasattr(one, "num_channels")), None)
 
 
 def _model_class(config: "PretrainedConfig", source: str) -> Any:
@@ -363,7 +370,7 @@ def _without_weights(folder: Path, arch: str, bands: int, n_outputs: int) -> nn.
         raise ModelError(f"{arch}: transformers is not installed. pip install 'levelground[transformers]'") from error
     except Exception as error:  # damaged or of another library
         raise ModelError(f"{folder}: unreadable configuration ({first_line(error)}).") from error
-    if (config.num_labels, getattr(config, "num_channels", bands)) != (n_outputs, bands):
+    if (config.num_labels, getattr(_bands_holder(config), "num_channels", bands)) != (n_outputs, bands):
         raise ModelError(f"{folder}: is a network of {config.num_labels} classes, expected {n_outputs}.")
     network = _model_class(config, str(folder))._from_config(config)
     assert isinstance(network, nn.Module)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import JsonValue
 
 from levelground.errors import WeightsError, first_line
 from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, find_networks, read_state
@@ -149,7 +150,7 @@ def fit_state(state: StateDict, expected: StateDict, *, source: str, part: str =
         WeightsError: A tensor is missing, has another shape or holds values that are not numbers; the message names the
             first.
     """
-    state = renamed_state(state, expected)
+    state = _resampled(renamed_state(state, expected), expected)
     for name, tensor in expected.items():
         if name not in state and not name.endswith("num_batches_tracked"):
             raise WeightsError(f"{source}: lacks {name}, which the {part} needs. Give weights of this very {part}.")
@@ -161,6 +162,18 @@ def fit_state(state: StateDict, expected: StateDict, *, source: str, part: str =
     fitted = {name: state.get(name, tensor) for name, tensor in expected.items()}
     check_finite(fitted, source)
     return fitted
+
+
+def _resampled(state: StateDict, expected: StateDict) -> StateDict:
+    """Resample the kernels of a ViT's patches to the patches that are expected (Beyer et al. 2023, FlexiViT)."""
+    from timm.layers.patch_embed import resample_patch_embed
+
+    found = dict(state)
+    for name, tensor in expected.items():
+        old = state.get(name) if name.endswith("patch_embed.proj.weight") else None
+        if old is not None and old.shape != tensor.shape and old.shape[:2] == tensor.shape[:2]:
+            found[name] = resample_patch_embed(old, list(tensor.shape[2:]))
+    return found
 
 
 def renamed_state(state: StateDict, expected: StateDict) -> StateDict:
@@ -197,6 +210,33 @@ def adapt_bands(state: StateDict, expected: StateDict) -> StateDict:
             tensor = tensor.sum(1, keepdim=True) if bands == 1 else repeated
         adapted[name] = tensor
     return adapted
+
+
+VIT_PATCH = 16
+"""Side of the patches of a ViT under DPT, px: tiles are multiples of 32, its decoder takes powers of two."""
+
+
+def encoder_options(arch: str, encoder: str) -> dict[str, JsonValue]:
+    """Return the options by which timm's ViTs take tiles of any size, not that of their published weights alone.
+
+    Position embeddings are interpolated. Patches of 14 px, as of DINOv2, are made 16 px, on as many positions.
+
+    Example:
+        >>> encoder_options("dpt", "tu-vit_small_patch14_dinov2")
+        {'dynamic_img_size': True, 'patch_size': 16, 'img_size': 592}
+        >>> encoder_options("unet", "resnet18")
+        {}
+    """
+    import timm
+
+    name = encoder.removeprefix("tu-")
+    if arch != "dpt" or name == encoder or not timm.models.is_model_in_modules(name, ("vision_transformer", "eva")):
+        return {}
+    found: dict[str, JsonValue] = {"dynamic_img_size": True}
+    patch, known = re.search(r"patch(\d+)", name), timm.get_pretrained_cfg(name)
+    if patch is not None and int(patch[1]) == 14 and known is not None:
+        found |= {"patch_size": VIT_PATCH, "img_size": int(known.input_size[-1]) // 14 * VIT_PATCH}
+    return found
 
 
 def _from_package(encoder: str, expected: StateDict) -> EncoderWeights:

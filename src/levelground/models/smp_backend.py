@@ -26,7 +26,7 @@ from levelground.models.model import (
     external_digest,
 )
 from levelground.models.own_networks import OwnNetwork, TwoClasses
-from levelground.models.pretrained import fit_state, normalisation
+from levelground.models.pretrained import encoder_options, fit_state, normalisation
 from levelground.models.spec import SPEC_FILE, ModelSpec, read_spec
 from levelground.reading import parse_json, read_text
 from levelground.records import HASHES_FILE, keep_hashes, sha256_file, sha256_json, verify_file
@@ -247,7 +247,8 @@ def _build(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the library's advice to its own users
-            network: nn.Module = maker(**{key: value for key, value in config.items() if key in known})
+            given = {key: value for key, value in config.items() if key in known}
+            network: nn.Module = maker(**encoder_options(_MAKERS[name][0], str(config["encoder_name"])), **given)
     except Exception as error:
         # The library raises KeyError, ValueError, TypeError or RuntimeError for values that do not go together.
         raise ModelError(f"{folder}: its network cannot be built ({first_line(error)}). Save it anew.") from error
