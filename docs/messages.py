@@ -17,18 +17,27 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 from levelground.metrics.named import METRICS
+from levelground.reporting.learning_curves import AXES, CURVES
 from levelground.wording import DOMAIN, FOLDER
 
 PACKAGE = FOLDER.parent
 TEMPLATE = FOLDER / f"{DOMAIN}.pot"
 KEYWORDS = {"gettext": None, "ngettext": (1, 2), "pgettext": ((1, "c"), 2), "npgettext": ((1, "c"), 2, 3)}
+IN_TEMPLATES = KEYWORDS | {"_": None, "markup": None}
 HEAD = f"# Messages of {DOMAIN}; made by docs/messages.py, not to be edited.\n#"
 
 
 def template() -> Catalog:
-    """Return all messages of the package, and the words of its metrics."""
+    """Return all messages of the package and its templates, the words of its metrics and the titles of its charts."""
     found = Catalog(project=DOMAIN, header_comment=HEAD, charset="utf-8")
-    messages = extract_from_dir(PACKAGE, [("**.py", "python")], keywords=KEYWORDS, comment_tags=["Translators:"])
+    in_code = extract_from_dir(PACKAGE, [("**.py", "python")], keywords=KEYWORDS, comment_tags=["Translators:"])
+    in_templates = extract_from_dir(
+        PACKAGE / "reporting" / "templates",
+        [("**.html", "jinja2"), ("**.j2", "jinja2")],
+        {"**.html": {"silent": "false"}, "**.j2": {"silent": "false"}},
+        keywords=IN_TEMPLATES,
+    )
+    messages = [*in_code, *((f"reporting/templates/{path}", *rest) for path, *rest in in_templates)]
     for path, line, message, comments, context in sorted(messages, key=lambda item: (item[0], item[1])):
         plural = isinstance(message, tuple)
         text = message[0] if plural else message
@@ -37,6 +46,8 @@ def template() -> Catalog:
         found.add(message, None, [(path, 0)], auto_comments=comments, context=context)
     for kind in METRICS.values():
         found.add(kind.words, None, [("metrics/named.py", 0)])
+    for title in dict.fromkeys([*(curve.title for curve in CURVES), *AXES.values()]):
+        found.add(title, None, [("reporting/learning_curves.py", 0)])
     return found
 
 

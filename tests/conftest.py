@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 pytest.register_assert_rewrite("builders")
+os.environ["LEVELGROUND_LANG"] = "en"  # whatever the locale of the machine
 
 if TYPE_CHECKING:
     from levelground.datasets.dataset import Dataset

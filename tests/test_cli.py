@@ -1,5 +1,6 @@
 """The command line: help without heavy imports, exit statuses, one line for each error."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from levelground import __version__, cli
+from levelground import __version__, cli, wording
 from levelground.arguments import COMMANDS, command_arguments
 from levelground.cli import main
 from levelground.errors import SceneError
@@ -205,3 +206,35 @@ def test_a_wrong_path_is_refused_before_torch_is_loaded(tmp_path: Path) -> None:
         assert line.startswith(text.replace("FOLDER", str(tmp_path.resolve()))), command
     assert int(done.stdout) < 200, "torch or MiB"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_language_is_that_of_the_flag_the_variable_or_the_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flag wins over LEVELGROUND_LANG, that over the locale; a locale without messages gives English."""
+    seen: list[str] = []
+    monkeypatch.setattr(cli, "_run_command", lambda *_: seen.append(wording.current_language()) or 0)
+    monkeypatch.setenv("LEVELGROUND_LANG", "ru")
+    assert main(["legends"]) == main(["legends", "--lang", "en"]) == main(["legends", "--lang=en"]) == 0
+    monkeypatch.delenv("LEVELGROUND_LANG")
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for value in ("ru_RU.UTF-8", "ru", "fi_FI.UTF-8", "C"):
+        monkeypatch.setenv("LANG", value)
+        main(["legends"])
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("LANG", "ru_RU.UTF-8")
+    main(["legends"])
+    assert seen == ["ru", "en", "en", "ru", "ru", "en", "en", "en"]
+    assert "LEVELGROUND_LANG" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--lang", "xx"], "ConfigError: language 'xx': there are no messages in it. Expected one of en, ru.\n"),
+        (["--lang"], "ConfigError: --lang: expected a language. Give --lang en or --lang ru.\n"),
+    ],
+)
+def test_an_unknown_language_is_one_line(capsys: pytest.CaptureFixture[str], flags: list[str], line: str) -> None:
+    """The known ones are named."""
+    assert main(["legends", *flags]) == 2
+    assert capsys.readouterr().err == line

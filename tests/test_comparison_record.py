@@ -1,6 +1,7 @@
 """``comparison.json`` as typed objects: read, written, refused, and what is said of order and sign."""
 
 import json
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from levelground.comparison import record, results
+from levelground.comparison.compare import in_current_language
 from levelground.comparison.record import (
     Comparison,
     comparison_json,
@@ -18,6 +20,7 @@ from levelground.comparison.record import (
 )
 from levelground.comparison.results import Finding, RunPairResult, ScoreSet
 from levelground.errors import RecordError
+from levelground.wording import language
 
 DATA = Path(__file__).parent / "data"
 STORED = (DATA / "comparison.json", DATA / "study-0.1.0" / "comparison.json")
@@ -174,3 +177,16 @@ def test_schema_describes_every_key() -> None:
     assert {"RunResult", "PowerAnalysis", "RunPairResult", "SceneRow"} <= set(blocks)
     bare = [(name, key) for name, block in blocks.items() for key, value in block.items() if "description" not in value]
     assert bare == []
+
+
+@pytest.mark.parametrize("path", STORED, ids=["now", "0.1.0"])
+def test_a_stored_comparison_is_said_in_another_language(path: Path) -> None:
+    """Sentences are written anew from the figures, those of a record of 0.1.0 too; figures stay."""
+    stored = read_comparison(path)
+    assert in_current_language(stored) is stored
+    with language("ru"):
+        shown = in_current_language(stored)
+    assert shown.findings[0].code == "headline"
+    assert all(re.search("[а-я]", item.text) for item in (*shown.findings, *shown.pairs, *shown.architecture_pairs))
+    assert [pair.delta for pair in shown.pairs] == [pair.delta for pair in stored.pairs]
+    assert shown.legend.names == tuple(entry.name_ru for entry in stored.legend.classes)

@@ -1,5 +1,6 @@
 """Legends: what they refuse, how files are read, and how colours become classes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -284,3 +285,16 @@ def test_encoding_gives_ignore_the_first_ignored_colour_or_black() -> None:
 def test_impure_pixels_are_those_without_an_exact_colour() -> None:
     """Ignored colours are pure."""
     assert count_impure(np.uint8([[[10, 20, 30], [10, 20, 31], [0, 0, 0]]]), TWO) == 1
+
+
+def test_a_legend_in_russian_has_its_russian_names() -> None:
+    """Names and Russian names change places; a legend without one for each class, or with one twice, stays."""
+    russian = DEEPGLOBE.in_language("ru")
+    assert russian.names == tuple(entry.name_ru for entry in DEEPGLOBE.classes)
+    assert [entry.name_ru for entry in russian.classes] == list(DEEPGLOBE.names)
+    assert russian.in_language("ru") == DEEPGLOBE
+    assert DEEPGLOBE.in_language("en") is DEEPGLOBE
+    first, *others = DEEPGLOBE.classes
+    for name_ru in (None, "Пашня"):
+        mixed = replace(DEEPGLOBE, classes=(replace(first, name_ru=name_ru), *others))
+        assert mixed.in_language("ru") is mixed

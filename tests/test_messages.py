@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from babel.messages import Catalog, Message
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from builders.benchmarks import benchmark_sentences
@@ -14,9 +15,10 @@ from builders.facts import CAVEATS, DESCRIPTIONS, HEADLINES, LEADER, PAIRS
 from levelground import wording
 from levelground.comparison.facts import Fact
 from levelground.comparison.sentences import WRITERS, write, write_pair
-from levelground.comparison.text import per_cent, score
+from levelground.comparison.text import per_cent, recorded, score, split_words, verdict_word, weights_kept
 from levelground.errors import ConfigError
 from levelground.metrics.named import METRICS
+from levelground.runs import SelectionRecord
 from levelground.serving.page_words import page_words
 
 GOLD = Path(__file__).parent / "gold" / "messages.en.txt"
@@ -31,9 +33,26 @@ def every_sentence() -> Iterator[str]:
     yield from benchmark_sentences()
 
 
+RECORDED = (
+    "48 steps", "1 steps", "3 epochs", "2.5 epochs", "2 minutes", "1 epochs", "1 minutes", "none",
+    "scenes drawn at random, seed 1, by class shares",
+    "blocks of 1000 m, buffer 125.5 m drawn at random, seed 1, by class shares",
+    "5 folds, every scene a test scene once; groups of scenes drawn at random, seed 0, by class shares",
+    "21 folds, every scene a test scene once; lists in splits", "1 folds, every scene a test scene once; scenes",
+    "the data's own folders", "the origin study's split", "lists in splits",
+    "validation has 1 scene", "validation has 6 scenes in 2 groups and lacks 2 of 6 classes (Water, Barren land)",
+    "validation lacks 2 of 6 classes",
+)  # fmt: skip
+"""Texts as records hold them: budgets, rules of splits, reasons of a choice of weights."""
+
+
 def every_message() -> Iterator[str]:
-    """The sentences, and the labels of the server's page."""
+    """The sentences, words of tables and records, and the labels of the server's page."""
     yield from every_sentence()
+    yield "texts of records\n" + "\n".join(recorded(text) for text in RECORDED) + "\n"
+    words = [verdict_word(word) for word in ("better", "worse", "equal", "undecided")]
+    words += [weights_kept(SelectionRecord(rule="last", step=120, averaged=n, reason="none")) for n in (1, 24)]
+    yield "words\n" + "\n".join([*words, *(split_words(split) for split in ("train", "val", "test"))]) + "\n"
     yield "page of the server\n" + "\n".join(page_words().values()) + "\n"
 
 
@@ -73,6 +92,10 @@ class Recorder(catalogues.NullTranslations):
         super().__init__()
         self.asked: set[tuple[str | None, str]] = set()
 
+    def info(self) -> dict[str, str]:
+        """Be another language than English."""
+        return {"language": "recorded"}
+
     def _note(self, context: str | None, text: str) -> str:
         self.asked.add((context, text))
         return text
@@ -102,14 +125,91 @@ def test_examples_use_every_message_in_every_form() -> None:
     with (wording.FOLDER / "levelground.pot").open("rb") as file:
         template = read_po(file)
     metrics = {kind.words for kind in METRICS.values()}
-    written = {
-        (message.context, text)
-        for message in template
-        for text in ([message.id] if isinstance(message.id, str) else message.id)
-        if text and text not in metrics
-    }
-    assert written - recorder.asked == set()
-    assert {one for one in recorder.asked if one[1] not in metrics} - written == set()
+    known = {(message.context, text): message for message in template for text in _forms(message) if text}
+    sentences = {one for one, message in known.items() if any(place in SENTENCES for place, _ in message.locations)}
+    assert {one for one in sentences - recorder.asked if one[1] not in metrics} == set()
+    assert recorder.asked - set(known) == set()
+
+
+SENTENCES = {
+    *(f"comparison/{name}.py" for name in ("benchmark", "budgets", "sentences", "caveat_sentences")),
+    *(f"comparison/{name}.py" for name in ("description_sentences", "text")),
+    "serving/page_words.py",
+}
+"""Modules whose every message is in the golden file; those of the page are in the golden page."""
+
+
+def _forms(message: Message) -> tuple[str, ...]:
+    """The singular, and the plural where a message has one."""
+    return (message.id,) if isinstance(message.id, str) else tuple(message.id)
+
+
+@pytest.fixture(scope="module")
+def russian() -> Catalog:
+    """The Russian catalogue as its translators see it."""
+    with (wording.FOLDER / "ru" / "LC_MESSAGES" / "levelground.po").open("rb") as file:
+        return read_po(file, locale="ru")
+
+
+def test_russian_has_every_message_in_every_form(russian: Catalog) -> None:
+    """Each message of the template is translated, none is uncertain, and plurals have all three forms."""
+    with (wording.FOLDER / "levelground.pot").open("rb") as file:
+        template = read_po(file)
+    assert russian.num_plurals == 3
+    for message in template:
+        if message.id:
+            own = russian.get(message.id, message.context)
+            assert own is not None, message.id
+            forms = (own.string,) if isinstance(own.string, str) else own.string
+            assert len(forms) == (1 if isinstance(message.id, str) else 3), message.id
+            assert all(form.strip() or message.id == " " for form in forms), message.id
+            assert not own.fuzzy, message.id
+
+
+def test_russian_fills_in_what_english_fills_in(russian: Catalog) -> None:
+    """Every form has the placeholders of its English one, the tags of its markup, and no other per cent sign."""
+    for message in russian:
+        if not message.id:
+            continue
+        english = _forms(message)[-1]
+        forms = (message.string,) if isinstance(message.string, str) else message.string
+        singular = set(_placeholders(_forms(message)[0]))
+        for number, form in enumerate(forms):
+            allowed = [set(_placeholders(english)), *([singular] if number == 0 else [])]
+            assert set(_placeholders(form)) in allowed, form
+            assert re.findall(r"</?\w+", form) == re.findall(r"</?\w+", english), form
+            if "%%" in english or "%(" in english:
+                assert not re.search(r"%(?![%(])", form.replace("%%", "")), form
+
+
+def _placeholders(text: str) -> list[str]:
+    return re.findall(r"%\(\w+\)s|\{\w+\}", text)
+
+
+def test_russian_says_numbers_with_the_right_noun() -> None:
+    """The forms are those of 1, 2 and 5, also for 11 and 21; thousands and decimals have Russian marks."""
+    with wording.language("ru"):
+        scenes = [wording.ngettext("%(n)s scene", "%(n)s scenes", n) for n in (1, 2, 5, 11, 21, 112, 1234)]
+        assert score(0.474) == "0,474"
+        assert [recorded(text) for text in RECORDED[:5]] == ["48 шагов", "1 шаг", "3 эпохи", "2,5 эпохи", "2 минуты"]
+    assert scenes == ["1 сцена", "2 сцены", "5 сцен", "11 сцен", "21 сцена", "112 сцен", "1\u202f234 сцены"]
+
+
+NAMES = re.compile(
+    r"unet|fpn|pspnet|pan|twin|theirs|others|scene\d|north|south|east|coast|other\d|[abc]\b|s\d|metric\d|folds"
+    r"|recipe\.\w+|DiskError: disk full|was lost 3 times|official(?:\.miou)?|boundary\.miou|kept|all|grouped"
+    r"|groups\.csv|[FmI]*IoU|F1|p\b|field\d|Rangeland|Water|Barren land|rangeland|water|unknown|agriculture land"
+    r"|splits|m\b|last\b|budget\b"
+)
+"""Names, units and codes of the examples, which Russian keeps."""
+
+
+def test_russian_sentences_hold_no_english() -> None:
+    """Every example is said in Russian; only names, units and codes have Latin letters."""
+    with wording.language("ru"):
+        texts = [text.partition("\n")[2] for text in every_message()]
+    left = {text: re.findall(r"[A-Za-z]+", NAMES.sub("", re.sub(r"\{\w+\}", "", text))) for text in texts}
+    assert {text: words for text, words in left.items() if words} == {}
 
 
 LANGUAGE = """

@@ -13,8 +13,10 @@ from builders.fake_study import FakeStudy, build_fake_study, with_classes
 from data.make_comparison import make_study
 from markupsafe import escape
 
+from levelground import wording
 from levelground.comparison.record import Comparison, read_comparison
 from levelground.imagery.legend import Legend, default_legend
+from levelground.reporting import page as page_module
 from levelground.reporting.page import content_policy, render_report, report_html, safe_json
 from levelground.runs import RunCard
 
@@ -354,21 +356,101 @@ def test_page_is_the_same_every_time(study: FakeStudy, html: str) -> None:
     assert str(study.folder) not in html
 
 
-GOLD = Path(__file__).parent / "gold" / "report.html"
+GOLD = Path(__file__).parent / "gold"
 RECORD = Path(__file__).parent / "data" / "comparison.json"
 
 
-def test_page_is_the_one_seen_and_approved(tmp_path: Path, renew_gold: bool) -> None:
+@pytest.fixture(scope="module")
+def recorded_study(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
+    """The study of ``tests/data/comparison.json``."""
+    return make_study(tmp_path_factory.mktemp("recorded"))
+
+
+@pytest.mark.parametrize(("language", "name"), [("en", "report.html"), ("ru", "report.ru.html")])
+def test_page_is_the_one_seen_and_approved(
+    recorded_study: FakeStudy, renew_gold: bool, language: str, name: str
+) -> None:
     """The page of ``tests/data/comparison.json`` equals ``tests/gold/report.html``, but for pictures, style and script.
 
     After a change that is meant: ``make gold``, then read the difference before committing it. The record is made by
     ``tests/data/make_comparison.py`` and needs no renewal when only numbers or sentences of other parts change.
     """
-    study = make_study(tmp_path)
-    page = report_html(read_comparison(RECORD), tmp_path, scenes=study)
+    with wording.language(language):
+        page = report_html(read_comparison(RECORD), recorded_study.folder, scenes=recorded_study)
     page = re.sub(r"data:image/(\w+);base64,[A-Za-z0-9+/=]+", r"data:image/\1", page)
     page = re.sub(r"(<style>|<script>).*?(</style>|</script>)", r"\1…\2", page, flags=re.DOTALL)
     page = re.sub(r"sha256-[A-Za-z0-9+/=]+", "sha256-…", page)
     if renew_gold:
-        GOLD.write_text(page, encoding="utf-8")
-    assert page == GOLD.read_text(encoding="utf-8")
+        (GOLD / name).write_text(page, encoding="utf-8")
+    assert page == (GOLD / name).read_text(encoding="utf-8")
+
+
+class _Texts(HTMLParser):
+    """The texts that a reader or a screen reader meets, but for those marked as English."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[tuple[str, bool]] = []
+        self.texts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        hidden = (bool(self.open) and self.open[-1][1]) or values.get("lang") == "en" or tag in ("style", "script")
+        if not hidden:
+            self.texts += [values[name] or "" for name in ("aria-label", "title", "alt") if name in values]
+        if tag not in _Outline.VOID:
+            self.open.append((tag, hidden))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open.pop()
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Hold no text."""
+
+    def handle_data(self, data: str) -> None:
+        if not (self.open and self.open[-1][1]):
+            self.texts.append(data)
+
+
+UNITS = (
+    "levelground", "IoU", "mIoU", "FWIoU", "F1", "MAC", "Dice", "p", "P", "t", "k", "M", "G", "px", "Cheng et al",
+    "auto", "official", "kept", "all", "official.miou", "imagenet", "groups.csv", "cpu", "cuda", "fp32", "bf16",
+    "val_miou", "val_loss", "last", "--steps 240", "bf16-mixed", "seed",
+)  # fmt: skip
+"""Units, codes and names that a Russian page has in Latin letters."""
+
+
+def test_a_russian_page_says_nothing_in_english(html: str, study: FakeStudy) -> None:
+    """Every text on it is Russian, but for names, units and codes; class names and numbers are Russian too."""
+    comparison = study.comparison
+    with wording.language("ru"):
+        page = report_html(comparison, study.folder, scenes=study)
+    names = [*comparison.labels.values(), *comparison.labels, *(run.arch for run in comparison.runs)]
+    names += [run.card.recipe.name for run in comparison.runs if run.card.recipe]
+    names += [str(value) for run in comparison.runs for value in (run.card.device, run.card.hardware)]
+    names += comparison.legend.names  # beside the Russian ones, for those who have the English
+    known = sorted({*names, *UNITS}, key=len, reverse=True)
+    pattern = re.compile("|".join(rf"(?<![\w.]){re.escape(name)}(?![\w])" for name in known))
+    texts = [text for text in _Texts(page).texts if text.strip()]
+    assert len(texts) > 500
+    left = {text.strip(): re.findall(r"[A-Za-z]{2,}", pattern.sub("", text)) for text in texts}
+    assert {text: words for text, words in left.items() if words} == {}
+    marks = [text for text in texts if re.search(r"\d\.\d", text) and comparison.version not in text]
+    assert marks == []
+    assert '<html lang="ru">' in page
+    for entry in comparison.legend.classes:
+        assert f">{entry.name_ru}<" in page
+    assert report_html(comparison, study.folder, scenes=study) == html  # English again
+
+
+def test_templates_hold_no_text_outside_the_catalogue() -> None:
+    """Each text of a template is a message, so that no language misses it."""
+    folder = Path(page_module.__file__).parent / "templates"
+    found = {}
+    for path in folder.glob("*.html*"):
+        text = re.sub(r"{{.*?}}|{%.*?%}|{#.*?#}", "\0", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        bare = re.findall(r">([^<>]*)<", text) + re.findall(r'(?:aria-label|title|alt)="([^"]*)"', text)
+        words = [one.strip() for one in bare if re.search(r"[A-Za-z]{2,}", one)]
+        found[path.name] = [one for one in words if one not in ("levelground", "\0 – levelground", "mIoU\0")]
+    assert {name: words for name, words in found.items() if words} == {}

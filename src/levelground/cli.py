@@ -30,6 +30,7 @@ from levelground.errors import (
     one_line,
 )
 from levelground.files import is_full, reason
+from levelground.wording import process_language
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -55,7 +56,7 @@ def help_text() -> str:
             *lines,
             "",
             "levelground COMMAND --help shows an example and the flags needed most, --help-all every flag.",
-            "--debug shows tracebacks, --version the version.",
+            "--debug shows tracebacks, --version the version, --lang ru writes in Russian.",
             "Start with: levelground demo --out demo",
         ]
     )
@@ -113,6 +114,38 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        lang, arguments = language_flag(arguments)
+        with process_language(lang):
+            return _main(arguments, debug)
+    except ConfigError as error:  # there are no messages in the language
+        return _fail(error, error.exit_status, debug, str(error))
+
+
+def language_flag(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Take ``--lang CODE``, which every command has, out of the arguments.
+
+    Example:
+        >>> language_flag(["report", "study", "--lang", "ru"]), language_flag(["report", "--lang=en", "study"])
+        (('ru', ['report', 'study']), ('en', ['report', 'study']))
+
+    Raises:
+        ConfigError: No language follows the flag.
+    """
+    left, code = [], None
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--lang" or argument.startswith("--lang="):
+            code = argument.partition("=")[2] or next(rest, "")
+            if not code:
+                raise ConfigError("--lang: expected a language. Give --lang en or --lang ru.")
+        else:
+            left.append(argument)
+    return code, left
+
+
+def _main(arguments: list[str], debug: bool) -> int:
+    """Run a command in the language that is set, and return the exit status."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(help_text() + "\n")
         return 0 if arguments else USER_FAULT

@@ -5,9 +5,14 @@ Message ids are the English sentences, so English needs no catalogue. A language
 ``docs/messages.py`` compiles from it. A message is a whole sentence; names and numbers stand in it as ``%(name)s``::
 
     ngettext("%(runs)s was adopted.", "%(runs)s were adopted.", len(runs), runs=listing(runs))
+
+The language of a process is :data:`VARIABLE`, which the flag ``--lang`` sets for a command and the processes that it
+starts. Files for programs (JSON, CSV) are written in English whatever the language.
 """
 
+import functools
 import gettext as catalogues
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,6 +28,9 @@ FOLDER = Path(__file__).parent / "locale"
 
 SOURCE = "en"
 """The language of the message ids."""
+
+VARIABLE = "LEVELGROUND_LANG"
+"""Environment variable with the language of a process; English without it."""
 
 _current: ContextVar[catalogues.NullTranslations] = ContextVar("translations")
 
@@ -42,12 +50,51 @@ def language(code: str) -> Iterator[None]:
     Raises:
         ConfigError: There is no catalogue of it.
     """
-    known = languages()
-    if code not in known:
-        raise ConfigError(f"language {code!r}: there are no messages in it. Expected one of {', '.join(known)}.")
-    source = catalogues.NullTranslations()
-    with catalogue(source if code == SOURCE else catalogues.translation(DOMAIN, FOLDER, [code])):
+    with catalogue(_translations_of(known(code), FOLDER)):
         yield
+
+
+def known(code: str) -> str:
+    """Return a language there are messages in.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    if code not in languages():
+        raise ConfigError(f"language {code!r}: there are no messages in it. Expected one of {', '.join(languages())}.")
+    return code
+
+
+@contextmanager
+def process_language(asked: str | None) -> Iterator[None]:
+    """Write the messages of this process, its threads and child processes in a language inside the ``with`` block.
+
+    Args:
+        asked: The language; ``None`` takes that of :data:`VARIABLE`, else that of the locale.
+    Raises:
+        ConfigError: There is no catalogue of it.
+    """
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = known(asked or before or locale_language())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+def locale_language() -> str:
+    """Return the language of the locale's messages, English where there are none in it."""
+    values = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    code = next((value for value in values if value), SOURCE)[:2].lower()
+    return code if code in languages() else SOURCE
+
+
+def current_language() -> str:
+    """Return the code of the language that messages are written in here."""
+    return _translations().info().get("language", SOURCE)
 
 
 @contextmanager
@@ -61,7 +108,12 @@ def catalogue(translations: catalogues.NullTranslations) -> Iterator[None]:
 
 
 def _translations() -> catalogues.NullTranslations:
-    return _current.get(None) or catalogues.NullTranslations()
+    return _current.get(None) or _translations_of(known(os.environ.get(VARIABLE) or SOURCE), FOLDER)
+
+
+@functools.cache
+def _translations_of(code: str, folder: Path) -> catalogues.NullTranslations:
+    return catalogues.NullTranslations() if code == SOURCE else catalogues.translation(DOMAIN, folder, [code])
 
 
 def gettext(message: str, /, **values: str) -> str:

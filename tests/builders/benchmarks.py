@@ -38,4 +38,4 @@ def benchmark_sentences() -> Iterator[str]:
             yield f"{finding.code}: {finding.severity}\n{finding.text}\n"
     yield f"shared_scenes: warning\n{shared_text('north', 'south', 1)}\n"
     yield f"shared_scenes: warning\n{shared_text('north', 'south', 7)}\n"
-    yield f"unlike_sets: warning\n{unlike_text(['budget 2 minutes (north) and 3 minutes (south)'])}\n"
+    yield f"unlike_sets: warning\n{unlike_text({'budget': {'north': '2 minutes', 'south': '3 minutes'}})}\n"

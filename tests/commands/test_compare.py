@@ -1,5 +1,6 @@
 """``levelground compare`` from the command line: what is written, what is said, what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,24 @@ def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "--help"]) == 0
     said = capsys.readouterr().out
     assert all(flag in said for flag in ("--out", "--split", "--metric", "--delta", "--allow-unlike", "official.miou"))
+
+
+def test_a_language_changes_what_people_read_and_no_record(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In Russian, lines, Markdown and LaTeX are Russian; CSV and JSON have the same bytes but for the time."""
+    metric = ["--metric", "official.iou:Rangeland"]
+    assert main(["compare", str(study), *metric]) == 0
+    english = {suffix: (study / f"comparison.{suffix}").read_text("utf-8") for suffix in ("csv", "json")}
+    capsys.readouterr()
+    assert main(["compare", str(study), *metric, "--lang", "ru"]) == 0
+    said = capsys.readouterr().err
+    assert "IoU класса «rangeland»" in said
+    assert "Предупреждение: Здесь только 12 групп (12 сцен тестовой выборки)." in said
+    assert (study / "comparison.csv").read_text("utf-8") == english["csv"]
+    records = [
+        re.sub(r'"created":.*', "", text) for text in ((study / "comparison.json").read_text("utf-8"), english["json"])
+    ]
+    assert records[0] == records[1]
+    markdown = (study / "comparison.md").read_text("utf-8")
+    assert "## Пары запусков: эти веса на этих сценах" in markdown
+    assert "| запуск | Agriculture land | Rangeland |" in markdown, "this legend has no Russian names"
+    assert not re.search(r"\d\.\d", markdown)

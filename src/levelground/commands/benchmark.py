@@ -34,12 +34,13 @@ def benchmark(config: BenchmarkConfig) -> "Benchmark":
         UnlikeError: The studies were compared by unlike metrics.
         DiskError: A file cannot be written.
     """
-    from levelground.comparison.benchmark import make_benchmark
+    from levelground.comparison.benchmark import in_current_language, make_benchmark
     from levelground.comparison.benchmark_record import benchmark_tables, write_benchmark
     from levelground.comparison.record import FILE, Comparison, read_comparison
     from levelground.console import say, say_table
     from levelground.errors import ConfigError, RecordError
     from levelground.reporting.page import render_benchmark
+    from levelground.wording import gettext
 
     found: dict[Path, Comparison] = {}
     for study in config.studies:
@@ -53,11 +54,13 @@ def benchmark(config: BenchmarkConfig) -> "Benchmark":
                 f"--out {config.out}: is a study, whose report.html would be replaced. Give a new folder."
             )
     result = make_benchmark(found, config.out)
-    write_benchmark(result, config.out)
-    page = render_benchmark(result, config.out)
-    for table in benchmark_tables(result)[:2]:
+    shown = in_current_language(result)
+    write_benchmark(result, config.out, shown=shown)
+    page = render_benchmark(shown, config.out)
+    for table in benchmark_tables(shown)[:2]:
         say_table(table.title, table.header, table.rows)
-    for finding in result.findings:
-        say(f"{'Warning: ' if finding.severity == 'warning' else ''}{finding.text}")
+    for finding in shown.findings:
+        warns = finding.severity == "warning"
+        say(gettext("Warning: %(text)s", text=finding.text) if warns else finding.text)
     say(f"Written: {page}, {config.out / 'benchmark.json'}, .csv, .md, .tex")
     return result

@@ -53,9 +53,10 @@ def compare(config: CompareConfig) -> "Comparison":
         UnlikeError: The runs must not be compared; the message names what differs.
         LevelgroundError: A folder holds no run, or a run was not evaluated on the split.
     """
-    from levelground.comparison.compare import compare_runs, log_exploratory, write_comparison
+    from levelground.comparison.compare import compare_runs, in_current_language, log_exploratory, write_comparison
     from levelground.comparison.tables import scores_table
     from levelground.console import say, say_table
+    from levelground.wording import gettext
 
     runs = [run for path in config.runs for run in _runs_in(path, config.split)]
     out = config.out or _common_study(runs)
@@ -70,11 +71,13 @@ def compare(config: CompareConfig) -> "Comparison":
     comparison = replace(comparison, runs=placed)
     write_comparison(comparison, out)
     log_exploratory(comparison, runs)
-    table = scores_table(comparison)
+    shown = in_current_language(comparison)
+    table = scores_table(shown)
     say_table(table.title, table.header, table.rows)
-    for finding in comparison.findings:
+    for finding in shown.findings:
         if finding.severity != "finding" or finding.code == "what_would_decide":
-            say(f"{'Warning: ' if finding.severity == 'warning' else ''}{finding.text}")
+            warns = finding.severity == "warning"
+            say(gettext("Warning: %(text)s", text=finding.text) if warns else finding.text)
     say(f"Written: {out / 'comparison.json'}, .csv, .md, .tex")
     return comparison
 

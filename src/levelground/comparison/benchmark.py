@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,13 +25,13 @@ from levelground.comparison.benchmark_record import (
 )
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import OPPOSITE, ArchitectureResult, Finding, PairResult, negated
-from levelground.comparison.text import listing, p_number, score
+from levelground.comparison.text import listing, p_number, recorded, score
 from levelground.errors import ConfigError, UnlikeError
 from levelground.metrics.scores import Scores
 from levelground.statistics.across_sets import Friedman, friedman, mean_difference, mean_ranks, set_ranks
 from levelground.statistics.pairs import FEWEST_GROUPS, decide
 from levelground.statistics.permutation import holm
-from levelground.wording import gettext, ngettext
+from levelground.wording import SOURCE, current_language, decimal, gettext, language, ngettext
 
 
 def make_benchmark(comparisons: Mapping[Path, Comparison], out: Path) -> Benchmark:
@@ -72,7 +73,23 @@ def make_benchmark(comparisons: Mapping[Path, Comparison], out: Path) -> Benchma
         sets_needed=None if tests is None else tests.sets_needed,
         findings=(),
     )
-    return replace(benchmark, findings=_findings(benchmark, found))
+    with language(SOURCE):  # the record is English
+        return replace(benchmark, findings=_findings(benchmark, found))
+
+
+def in_current_language(benchmark: Benchmark) -> Benchmark:
+    """Return a benchmark with its findings written in the current language; in English as it is."""
+    if current_language() == SOURCE:
+        return benchmark
+    findings = describe_benchmark(benchmark)
+    for finding in benchmark.findings:
+        figures: Any = finding.figures
+        if finding.code == "unlike_sets":
+            findings.append(replace(finding, text=unlike_text(figures["fields"])))
+        elif finding.code == "shared_scenes":
+            first, second = figures["sets"]
+            findings.append(replace(finding, text=shared_text(first, second, figures["scenes"])))
+    return replace(benchmark, findings=tuple(findings))
 
 
 def _check_comparable(comparisons: Mapping[Path, Comparison]) -> None:
@@ -290,7 +307,12 @@ def _ranks_power(benchmark: Benchmark) -> list[Finding]:
     if critical is None or needed is None:
         return []
     most, n = len(benchmark.models) - 1, len(benchmark.sets)
-    values = {"p": p_number(benchmark.friedman_p), "cd": f"{critical:.2f}", "most": str(most), "needed": str(needed)}
+    values = {
+        "p": p_number(benchmark.friedman_p),
+        "cd": decimal(f"{critical:.2f}"),
+        "most": str(most),
+        "needed": str(needed),
+    }
     if critical > most:
         text = gettext(
             "Friedman's test of mean ranks has p %(p)s. Nemenyi's critical difference is %(cd)s ranks, and no two of "
@@ -314,21 +336,23 @@ _OF_A_SET = frozenset({"training scenes", "split"})
 def _unlike_protocols(comparisons: Mapping[str, Comparison]) -> list[Finding]:
     """Name the fields of the training protocol that differ between sets."""
     fields = {field for one in comparisons.values() for field in one.protocol} - _OF_A_SET
-    texts, unlike = [], {}
+    unlike = {}
     for field in sorted(fields):
         values = {name: one.protocol.get(field) for name, one in comparisons.items()}
         if len({repr(value) for value in values.values()}) > 1:
             unlike[field] = values
-            shown = [f"{'unlike' if value is None else value} ({name})" for name, value in values.items()]
-            texts.append(f"{field} {listing(shown)}")
     if not unlike:
         return []
-    return [Finding("unlike_sets", "warning", unlike_text(texts), {"fields": unlike})]
+    return [Finding("unlike_sets", "warning", unlike_text(unlike), {"fields": unlike})]
 
 
-def unlike_text(fields: Sequence[str]) -> str:
-    """Say that training differed between sets, in which fields."""
-    return gettext("The data sets were not trained on alike: %(fields)s.", fields=listing(fields, most=3))
+def unlike_text(fields: Mapping[str, Mapping[str, object]]) -> str:
+    """Say that training differed between sets: each field's value in every set, ``None`` where its runs differ."""
+    texts, unlike = [], gettext("unlike")
+    for field, values in fields.items():
+        shown = [f"{unlike if value is None else recorded(str(value))} ({name})" for name, value in values.items()]
+        texts.append(f"{field} {listing(shown)}")
+    return gettext("The data sets were not trained on alike: %(fields)s.", fields=listing(texts, most=3))
 
 
 def _shared_scenes(comparisons: Mapping[str, Comparison]) -> list[Finding]:

@@ -8,9 +8,10 @@ from pydantic.dataclasses import dataclass
 
 from levelground.comparison.results import BLOCK, Count, Finding, Interval, Value, block_json
 from levelground.comparison.tables import TextTable, csv_text, latex_text, markdown_text
-from levelground.comparison.text import between, metric_words, p_number, score, signed
+from levelground.comparison.text import MISSING, between, metric_words, p_number, score, signed, verdict_word
 from levelground.records import atomic_path, write_hashes, write_json
 from levelground.statistics.pairs import VerdictWord
+from levelground.wording import decimal, gettext, pgettext
 
 FILE = "benchmark.json"
 """The record's name in the folder of a benchmark."""
@@ -150,10 +151,10 @@ def benchmark_tables(benchmark: Benchmark) -> tuple[TextTable, ...]:
     scores = tuple(
         (
             model.name,
-            *(f"{score(model.scores[name].value)} ({model.scores[name].rank:g})" for name in sets),
+            *(f"{score(model.scores[name].value)} ({decimal(f'{model.scores[name].rank:g}')})" for name in sets),
             score(model.mean),
-            f"{model.mean_rank:.2f}",
-            "–" if model.rank_interval is None else f"{model.rank_interval[0]:.1f} to {model.rank_interval[1]:.1f}",
+            decimal(f"{model.mean_rank:.2f}"),
+            ranks_between(model.rank_interval),
         )
         for model in benchmark.models
     )
@@ -164,21 +165,48 @@ def benchmark_tables(benchmark: Benchmark) -> tuple[TextTable, ...]:
             signed(pair.delta),
             between(pair.interval, sign=True),
             p_number(pair.p_holm),
-            pair.verdict,
+            verdict_word(pair.verdict),
             p_number(pair.nemenyi_p),
         )
         for pair in benchmark.pairs
     )
     within = tuple(
-        (pair.a, pair.b, *(f"{signed(pair.within[name].delta)} {pair.within[name].verdict}" for name in sets))
+        (
+            pair.a,
+            pair.b,
+            *(f"{signed(pair.within[name].delta)} {verdict_word(pair.within[name].verdict)}" for name in sets),
+        )
         for pair in benchmark.pairs
     )
-    header = ("a", "b", f"mean Δ {benchmark.metric}", "95 % interval over sets", "p (Holm)", "a is", "p (Nemenyi)")
-    return (
-        TextTable(f"{words} by data set, with ranks", ("model", *sets, "mean", "mean rank", "95 % interval"), scores),
-        TextTable("Pairs of models across data sets", header, pairs),
-        TextTable("Pairs of models within each data set", ("a", "b", *sets), within),
+    by_set = gettext("%(metric)s by data set, with ranks", metric=words)
+    mean = (gettext("mean"), gettext("mean rank"), gettext("95 %% interval"))
+    header = (
+        "a",
+        "b",
+        gettext("mean Δ %(metric)s", metric=benchmark.metric),
+        gettext("95 %% interval over sets"),
+        gettext("p (Holm)"),
+        gettext("a is"),
+        gettext("p (Nemenyi)"),
     )
+    return (
+        TextTable(by_set, (gettext("model"), *sets, *mean), scores),
+        TextTable(gettext("Pairs of models across data sets"), header, pairs),
+        TextTable(gettext("Pairs of models within each data set"), ("a", "b", *sets), within),
+    )
+
+
+def ranks_between(ends: tuple[float, float] | None) -> str:
+    """An interval of mean ranks in a table.
+
+    Example:
+        >>> ranks_between((1, 2.25)), ranks_between(None)
+        ('1.0 to 2.2', '–')
+    """
+    if ends is None:
+        return MISSING
+    low, high = (decimal(f"{end:.1f}") for end in ends)
+    return pgettext("range", "%(low)s to %(high)s", low=low, high=high)
 
 
 CSV_HEADER = ("kind", "subject", "against", "set", "value", "low", "high", "p", "p_holm", "verdict")
@@ -211,16 +239,21 @@ def _csv_rows(benchmark: Benchmark) -> list[tuple[object, ...]]:
     return rows
 
 
-def write_benchmark(benchmark: Benchmark, folder: Path) -> None:
+def write_benchmark(benchmark: Benchmark, folder: Path, *, shown: Benchmark | None = None) -> None:
     """Write ``benchmark.csv``, ``.md``, ``.tex`` and, last, ``.json``, each atomically.
 
+    Args:
+        benchmark: The benchmark.
+        folder: Where to; made where it is missing.
+        shown: The benchmark in the language of the Markdown and LaTeX; ``None`` takes it as it is.
     Raises:
         DiskError: A file cannot be written.
     """
-    tables = benchmark_tables(benchmark)
+    shown = shown or benchmark
+    tables = benchmark_tables(shown)
     texts = {
         "csv": csv_text(CSV_HEADER, _csv_rows(benchmark)),
-        "md": markdown_text("Benchmark", benchmark.findings, tables),
+        "md": markdown_text(gettext("Benchmark"), shown.findings, tables),
         "tex": latex_text(tables),
     }
     for suffix, text in texts.items():

@@ -7,7 +7,7 @@ from typing import Any
 from levelground.comparison.conditions import BudgetRung, BudgetScore
 from levelground.comparison.facts import Fact
 from levelground.comparison.record import Comparison
-from levelground.comparison.text import listing
+from levelground.comparison.text import listing, recorded
 from levelground.wording import gettext, ngettext
 
 
@@ -127,8 +127,8 @@ def _write_order(fact: OrderOverBudget) -> str:
     if fact.always:
         return gettext(
             "The order is the same at every budget from %(since)s to %(whole)s: %(order)s.",
-            since=fact.since,
-            whole=fact.whole,
+            since=recorded(fact.since),
+            whole=recorded(fact.whole),
             order=order,
         )
     first, second = fact.changed[0]
@@ -140,19 +140,23 @@ def _write_order(fact: OrderOverBudget) -> str:
         a=first,
         b=second,
         pairs="; ".join(pairs),
-        before=fact.before,
-        since=fact.since,
+        before=recorded(fact.before),
+        since=recorded(fact.since),
     )
     if fact.since == fact.whole:
         return changed
     return " ".join(
-        [changed, gettext("From %(since)s on the order is the same: %(order)s.", since=fact.since, order=order)]
+        [
+            changed,
+            gettext("From %(since)s on the order is the same: %(order)s.", since=recorded(fact.since), order=order),
+        ]
     )
 
 
 def _write_leader(fact: LeaderChanges) -> str:
     low, high = fact.last
-    values = {"before": fact.leaders[low], "low": low, "after": fact.leaders[high], "high": high}
+    values = {"before": fact.leaders[low], "low": recorded(low), "after": fact.leaders[high]}
+    values["high"] = recorded(high)
     if fact.shown:
         return gettext(
             "The leader depends on the budget: %(before)s leads after %(low)s, %(after)s after %(high)s.", **values

@@ -14,8 +14,10 @@ from levelground.comparison.text import (
     p_number,
     p_value,
     per_cent,
+    recorded,
     score,
     signed,
+    split_words,
 )
 from levelground.statistics.pairs import ALPHA
 from levelground.wording import decimal, gettext, ngettext, npgettext, pgettext, whole
@@ -57,7 +59,9 @@ def _few_groups(fact: caveats.FewGroups) -> str:
 
 
 def _scenes(fact: caveats.FewGroups) -> str:
-    return npgettext("apposition", "%(n)s %(split)s scene", "%(n)s %(split)s scenes", fact.scenes, split=fact.split)
+    return npgettext(
+        "apposition", "%(n)s %(split)s scene", "%(n)s %(split)s scenes", fact.scenes, split=split_words(fact.split)
+    )
 
 
 def _one_group(fact: caveats.OneGroup) -> str:
@@ -67,7 +71,7 @@ def _one_group(fact: caveats.OneGroup) -> str:
         "There is no interval and no test, because all %(n)s %(split)s scenes are one group, and one group cannot show "
         "how much others would differ. The scores describe these scenes only.",
         fact.scenes,
-        split=fact.split,
+        split=split_words(fact.split),
     )
 
 
@@ -178,7 +182,7 @@ def _unlike_protocol(fact: caveats.UnlikeProtocol) -> str:
 
 def _field(entry: caveats.FieldValues) -> str:
     values = [
-        pgettext("field of the protocol", "%(value)s for %(runs)s", value=value, runs=listing(runs))
+        pgettext("field of the protocol", "%(value)s for %(runs)s", value=recorded(value), runs=listing(runs))
         for value, runs in entry.runs.items()
     ]
     return f"{entry.field} ({'; '.join(values)})"
@@ -204,9 +208,9 @@ def _separated_groups(fact: caveats.SeparatedGroups) -> str:
         "(%(other_split)s): %(split)s scores may be too good. The split “grouped” keeps groups together.",
         len(fact.groups),
         scored=first.scored[0],
-        split=fact.split,
+        split=split_words(fact.split),
         other=first.other[0],
-        other_split=first.other_split,
+        other_split=split_words(first.other_split),
     )
 
 
@@ -229,7 +233,9 @@ def _heavy_group(fact: caveats.HeavyGroup) -> str:
 
 
 def _unknown_places(fact: caveats.UnknownPlaces) -> str:
-    scenes = npgettext("apposition", "%(n)s %(split)s scene", "%(n)s %(split)s scenes", fact.scenes, split=fact.split)
+    scenes = npgettext(
+        "apposition", "%(n)s %(split)s scene", "%(n)s %(split)s scenes", fact.scenes, split=split_words(fact.split)
+    )
     return gettext(
         "The verdicts speak of places like those of these %(scenes)s. Each is a group of its own, because nothing says "
         "which of them lie together: if they come from a few regions, intervals are too narrow for other regions. Name "
@@ -294,7 +300,7 @@ def _scored(n: int, labels: Sequence[str]) -> str:
             len(labels),
             runs=runs,
         )
-    times = gettext("%(n)s times", n=whole(n))
+    times = npgettext("evaluated", "%(n)s time", "%(n)s times", n)
     return ngettext(
         "%(runs)s was scored %(times)s on the test scenes.",
         "%(runs)s were scored %(times)s each on the test scenes.",

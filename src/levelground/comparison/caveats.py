@@ -308,6 +308,8 @@ def few_groups(comparison: Comparison) -> list[Fact]:
 
 def rare_classes(comparison: Comparison) -> list[Fact]:
     """Find counted classes that lie in so few groups that another draw of test scenes might have missed them."""
+    if not comparison.truth.groups:  # a record of 0.1.0
+        return []
     present = zip(comparison.legend.classes, comparison.truth.groups, strict=True)
     rare = {entry.name: n for entry, n in present if entry.counted and 0 < n < RARE_GROUPS}
     return [RareClasses(rare, comparison.n_groups)] if rare and comparison.n_groups >= FEW_GROUPS else []

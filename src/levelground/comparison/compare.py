@@ -76,6 +76,7 @@ from levelground.statistics.families import (
     Statistics,
     comparison_statistics,
 )
+from levelground.wording import SOURCE, current_language, language
 
 P = TypeVar("P", bound=PairResult)
 
@@ -334,7 +335,13 @@ def _pairs_of(inputs: _Inputs, family: Family, found: FamilyStatistics, *, contr
 
 
 def _with_findings(comparison: Comparison) -> Comparison:
-    """Add what is said of the figures: the sentences of pairs, what would decide, and the findings."""
+    """Add what is said of the figures, in English: the sentences of pairs, what would decide, and the findings."""
+    with language(SOURCE):
+        return _written(replace(comparison, power=open_pair_power(comparison)))
+
+
+def _written(comparison: Comparison) -> Comparison:
+    """Write the sentences of pairs and the findings in the current language."""
 
     def with_text(pair: P, labels: Mapping[str, str]) -> P:
         return replace(pair, text=write_pair(pair_verdict(pair, comparison, labels)))
@@ -343,13 +350,48 @@ def _with_findings(comparison: Comparison) -> Comparison:
         comparison,
         pairs=tuple(with_text(pair, comparison.labels) for pair in comparison.pairs),
         architecture_pairs=tuple(with_text(pair, {}) for pair in comparison.architecture_pairs),
-        power=open_pair_power(comparison),
     )
     return replace(said, findings=as_findings(find(said)))
 
 
+def in_current_language(comparison: Comparison) -> Comparison:
+    """Return a comparison as it is shown to people: sentences and class names in the current language.
+
+    ``comparison.json`` is English, whatever the language; in English it is returned as it is.
+
+    Args:
+        comparison: A comparison as it was made or read.
+    """
+    if current_language() == SOURCE:
+        return comparison
+    names, legend = comparison.legend.names, comparison.legend.in_language(current_language())
+    shown = dict(zip(names, legend.names, strict=True))
+
+    def metric(name: str) -> str:
+        kind, mark, class_name = name.partition(":")
+        return f"{kind}{mark}{shown.get(class_name, class_name)}"
+
+    def pairs(found: tuple[P, ...]) -> tuple[P, ...]:
+        return tuple(replace(pair, metric=metric(pair.metric)) for pair in found)
+
+    named = comparison.named
+    return _written(
+        replace(
+            comparison,
+            legend=legend,
+            metric=metric(comparison.metric),
+            named=None if named is None else replace(named, metric=metric(named.metric)),
+            pairs=pairs(comparison.pairs),
+            architecture_pairs=pairs(comparison.architecture_pairs),
+            metric_sensitivity=tuple(replace(row, metric=metric(row.metric)) for row in comparison.metric_sensitivity),
+        )
+    )
+
+
 def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Write ``comparison.csv``, ``.md``, ``.tex`` and, last, ``.json``, each atomically.
+
+    Markdown and LaTeX are in the current language, CSV and JSON in English.
 
     Args:
         comparison: What :func:`compare_runs` gave.
@@ -357,7 +399,8 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     Raises:
         DiskError: A file cannot be written.
     """
-    for suffix, text in (("csv", to_csv(comparison)), ("md", to_markdown(comparison)), ("tex", to_latex(comparison))):
+    shown = in_current_language(comparison)
+    for suffix, text in (("csv", to_csv(comparison)), ("md", to_markdown(shown)), ("tex", to_latex(shown))):
         with atomic_path(folder / f"comparison.{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")
     write_hashes(

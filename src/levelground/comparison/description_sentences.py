@@ -15,8 +15,10 @@ from levelground.comparison.text import (
     per_cent,
     rate,
     ratio,
+    recorded,
     score,
     signed,
+    split_words,
 )
 from levelground.wording import decimal, gettext, ngettext, npgettext, pgettext
 
@@ -119,7 +121,7 @@ def _unlike_steps(fact: descriptions.UnlikeSteps) -> str:
         ngettext("%(name)s took %(n)s step", "%(name)s took %(n)s steps", n, name=name)
         for name, n in sorted(fact.steps.items(), key=lambda item: -item[1])
     ]
-    return gettext("In the same budget (%(budget)s), %(steps)s.", budget=fact.budget, steps=listing(steps))
+    return gettext("In the same budget (%(budget)s), %(steps)s.", budget=recorded(fact.budget), steps=listing(steps))
 
 
 def _unlike_trainable(fact: descriptions.UnlikeTrainable) -> str:
@@ -174,7 +176,7 @@ def _absent_classes(fact: descriptions.AbsentClasses) -> str:
         "predicted as these classes count as misses of the true classes. Verdicts do not speak of them: scenes that "
         "hold them may give another order, and no interval allows for that.",
         len(fact.classes),
-        split=fact.split,
+        split=split_words(fact.split),
         classes=listing([class_word(name) for name in fact.classes.values()]),
     )
 

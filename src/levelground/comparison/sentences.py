@@ -23,6 +23,7 @@ from levelground.comparison.text import (
     rounded_up,
     score,
     signed,
+    split_words,
 )
 from levelground.wording import gettext, ngettext, npgettext, pgettext, whole
 
@@ -203,7 +204,7 @@ def _better(fact: facts.Headline, items: Sequence[Opponent]) -> str:
 
 
 def _applies_to(scope: facts.Scope) -> str:
-    values = {"groups": npgettext("on", "%(n)s group", "%(n)s groups", scope.groups), "split": scope.split}
+    values = {"groups": npgettext("on", "%(n)s group", "%(n)s groups", scope.groups), "split": split_words(scope.split)}
     if scope.folds:
         return _applies_to_folds(scope, values)
     if scope.seeds is None:
@@ -252,7 +253,9 @@ def _lone_headline(fact: facts.LoneHeadline) -> str:
         "metric": metric_words(fact.measure.name, fact.measure.scorings),
         "interval": between(fact.interval),
         "seeds": whole(fact.seeds),
-        "scenes": npgettext("on", "%(n)s %(split)s scene", "%(n)s %(split)s scenes", fact.scenes, split=fact.split),
+        "scenes": npgettext(
+            "on", "%(n)s %(split)s scene", "%(n)s %(split)s scenes", fact.scenes, split=split_words(fact.split)
+        ),
     }
     if fact.seeds > 1 and fact.interval is not None:
         text = gettext(

@@ -11,10 +11,11 @@ from functools import partial
 
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import Finding, Interval, MetricRow, PairResult, RunResult
-from levelground.comparison.text import between, count_of, metric_words, p_number, score, signed
+from levelground.comparison.text import between, metric_words, p_number, score, signed, split_words, verdict_word
 from levelground.escaping import csv_cell, escape_latex, escape_markdown
 from levelground.metrics.named import METRICS, class_kinds, overall_metrics
 from levelground.metrics.scores import Scoring
+from levelground.wording import gettext, ngettext
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,17 @@ def text_tables(comparison: Comparison) -> tuple[TextTable, ...]:
         scores_table(comparison),
         classes_table(comparison),
         metrics_table(comparison),
-        _pairs_table(comparison, comparison.pairs, "Pairs of runs: these weights on these scenes"),
+        _pairs_table(comparison, comparison.pairs, gettext("Pairs of runs: these weights on these scenes")),
         _architectures_table(comparison),
-        _pairs_table(comparison, comparison.architecture_pairs, "Pairs of architectures: means over seeds"),
+        _pairs_table(comparison, comparison.architecture_pairs, gettext("Pairs of architectures: means over seeds")),
     )
     return tuple(replace(table, title=_titled(comparison, table.title)) for table in tables if table.rows)
 
 
 def _titled(comparison: Comparison, title: str) -> str:
     """Mark the title of a table of a view that was not named in advance."""
-    return f"Exploratory: {title}" if comparison.exploratory and not title.startswith("Exploratory") else title
+    mark = gettext("Exploratory: %(text)s", text="")
+    return f"{mark}{title}" if comparison.exploratory and not title.startswith(mark) else title
 
 
 def scores_table(comparison: Comparison) -> TextTable:
@@ -62,21 +64,25 @@ def scores_table(comparison: Comparison) -> TextTable:
     scoring = comparison.primary_scoring
     words = metric_words(comparison.metric, comparison.scorings[:1])
     columns: dict[str, Callable[[RunResult], str]] = {
-        "run": lambda run: run.label,
+        gettext("run"): lambda run: run.label,
         words: lambda run: score(run.value),
-        "95 % interval": lambda run: between(run.interval),
+        gettext("95 %% interval"): lambda run: between(run.interval),
     }
     for metric in overall_metrics(scoring, columns=True):
         if metric.name != comparison.metric:
-            columns[METRICS[metric.kind].words] = partial(_score_cell, scoring=scoring, kind=metric.kind)
-    columns["loss"] = lambda run: score(run.loss)
+            columns[gettext(METRICS[metric.kind].words)] = partial(_score_cell, scoring=scoring, kind=metric.kind)
+    columns[gettext("loss")] = lambda run: score(run.loss)
     if any(run.dice_loss(comparison.split) is not None for run in comparison.runs):
-        columns["Dice loss"] = lambda run: score(run.dice_loss(comparison.split))
+        columns[gettext("Dice loss")] = lambda run: score(run.dice_loss(comparison.split))
     rows = tuple(tuple(cell(run) for cell in columns.values()) for run in comparison.ranked_runs)
-    scenes = count_of(len(comparison.scenes), "scene")
-    groups = count_of(comparison.n_groups, "group")
-    title = _titled(comparison, f"Scores on {comparison.split} ({scenes}, {groups}, {scoring} scoring)")
-    return TextTable(title, tuple(columns), rows)
+    title = gettext(
+        "Scores on %(split)s (%(scenes)s, %(groups)s, %(scoring)s scoring)",
+        split=split_words(comparison.split),
+        scenes=ngettext("%(n)s scene", "%(n)s scenes", len(comparison.scenes)),
+        groups=ngettext("%(n)s group", "%(n)s groups", comparison.n_groups),
+        scoring=scoring,
+    )
+    return TextTable(_titled(comparison, title), tuple(columns), rows)
 
 
 def _score_cell(run: RunResult, *, scoring: Scoring, kind: str) -> str:
@@ -89,7 +95,8 @@ def classes_table(comparison: Comparison) -> TextTable:
     names = tuple(entry.name for entry in comparison.legend.classes)
     ious = {run.label: run.scores[scoring].iou for run in comparison.ranked_runs}
     rows = tuple((label, *(score(value) for value in values)) for label, values in ious.items())
-    return TextTable(f"IoU by class ({scoring} scoring)", ("run", *names), rows)
+    title = gettext("IoU by class (%(scoring)s scoring)", scoring=scoring)
+    return TextTable(title, (gettext("run"), *names), rows)
 
 
 def metrics_table(comparison: Comparison) -> TextTable:
@@ -99,8 +106,8 @@ def metrics_table(comparison: Comparison) -> TextTable:
     for run in comparison.ranked_runs:
         cells = [_ranked_cell(entry, run.name) for entry in sensitivity]
         rows.append((run.label, *cells))
-    header = ("run", *(entry.metric for entry in sensitivity))
-    return TextTable("Every metric, with ranks", header, tuple(rows) if sensitivity else ())
+    header = (gettext("run"), *(entry.metric for entry in sensitivity))
+    return TextTable(gettext("Every metric, with ranks"), header, tuple(rows) if sensitivity else ())
 
 
 def _ranked_cell(entry: MetricRow, run: str) -> str:
@@ -119,11 +126,19 @@ def _pairs_table(comparison: Comparison, pairs: Sequence[PairResult], title: str
             between(pair.interval, sign=True),
             p_number(pair.p),
             p_number(pair.p_holm),
-            pair.verdict,
+            verdict_word(pair.verdict),
         )
         for pair in pairs
     )
-    header = ("a", "b", f"Δ {comparison.metric}, a − b", "95 % interval", "p", "p (Holm)", "a is")
+    header = (
+        "a",
+        "b",
+        f"Δ {comparison.metric}, a − b",
+        gettext("95 %% interval"),
+        "p",
+        gettext("p (Holm)"),
+        gettext("a is"),
+    )
     return TextTable(title, header, rows)
 
 
@@ -142,8 +157,16 @@ def _architectures_table(comparison: Comparison) -> TextTable:
         if entry.seeds > 1
     )
     words = metric_words(comparison.metric, comparison.scorings)
-    header = ("architecture", "seeds", words, "95 % interval", "SE of groups", "SE of seeds", "ranked first")
-    return TextTable("Architectures: means over seeds", header, rows)
+    header = (
+        gettext("architecture"),
+        gettext("seeds"),
+        words,
+        gettext("95 %% interval"),
+        gettext("SE of groups"),
+        gettext("SE of seeds"),
+        gettext("ranked first"),
+    )
+    return TextTable(gettext("Architectures: means over seeds"), header, rows)
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -212,7 +235,7 @@ def _ends(interval: Interval) -> tuple[float | None, float | None]:
 
 def to_markdown(comparison: Comparison) -> str:
     """Write a comparison as Markdown: the findings, then every table."""
-    return markdown_text(_titled(comparison, "Comparison"), comparison.findings, text_tables(comparison))
+    return markdown_text(_titled(comparison, gettext("Comparison")), comparison.findings, text_tables(comparison))
 
 
 def markdown_text(title: str, findings: Sequence[Finding], tables: Sequence[TextTable]) -> str:
@@ -220,8 +243,8 @@ def markdown_text(title: str, findings: Sequence[Finding], tables: Sequence[Text
     lines = [f"# {title}", ""]
     for finding in findings:
         mark = {"headline": "**", "warning": ""}.get(finding.severity, "")
-        prefix = "Warning: " if finding.severity == "warning" else ""
-        lines.append(f"- {mark}{prefix}{escape_markdown(finding.text)}{mark}")
+        text = gettext("Warning: %(text)s", text=finding.text) if finding.severity == "warning" else finding.text
+        lines.append(f"- {mark}{escape_markdown(text)}{mark}")
     for table in tables:
         lines += ["", f"## {escape_markdown(table.title)}", ""]
         lines += [_pipe_row(table.header, escape_markdown), _pipe_row(("---",) * len(table.header), str)]

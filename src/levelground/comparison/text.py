@@ -6,15 +6,19 @@ exist is an en dash.
 """
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from levelground.metrics.named import METRICS
 from levelground.runs import SelectionRecord
-from levelground.wording import decimal, gettext, ngettext, pgettext, whole
+from levelground.wording import SOURCE, current_language, decimal, gettext, ngettext, npgettext, pgettext, whole
 
 MISSING = "–"
 """What stands where there is no value."""
+
+Parts = Mapping[str, str]
+"""The named parts of a text, empty where it has none."""
 
 
 def score(value: float | None, *, decimals: int = 3) -> str:
@@ -135,6 +139,119 @@ def ratio(value: float) -> str:
     return decimal(f"{value:.1f}" if value < 9.95 else f"{value:.0f}")
 
 
+def verdict_word(verdict: str) -> str:
+    """A verdict in a table, about the first of two.
+
+    Example:
+        >>> verdict_word("better"), verdict_word("undecided")
+        ('better', 'undecided')
+    """
+    words = {
+        "better": gettext("better"),
+        "worse": gettext("worse"),
+        "equal": gettext("equal"),
+        "undecided": gettext("undecided"),
+    }
+    return words[verdict]
+
+
+def split_words(split: str) -> str:
+    """The name of a split inside a message, as in "30 test scenes".
+
+    Example:
+        >>> split_words("test"), split_words("val")
+        ('test', 'val')
+    """
+    words = {
+        "train": pgettext("scenes of", "train"),
+        "val": pgettext("scenes of", "val"),
+        "test": pgettext("scenes of", "test"),
+    }
+    return words.get(split, split)
+
+
+def recorded(text: str) -> str:
+    """A text that a record holds in English (a budget, the rule of a split), in the current language.
+
+    One of another kind stays as it is.
+
+    Example:
+        >>> recorded("48 steps"), recorded("5 folds, every scene a test scene once; scenes in an order of mine")
+        ('48 steps', '5 folds, every scene a test scene once; scenes in an order of mine')
+    """
+    if current_language() == SOURCE:
+        return text
+    for pattern, write in _RECORDED.items():
+        found = re.fullmatch(pattern, text)
+        if found is not None:
+            return write(found.groupdict(""))
+    return text
+
+
+def _budget(found: Parts) -> str:
+    """Write a budget; a fraction takes the form that a language has for it."""
+    n, unit = found["n"], found["unit"]
+    form, values = int(n) if n.isdigit() else 2, {"n": decimal(n)}
+    if unit == "step":
+        return npgettext("budget", "%(n)s step", "%(n)s steps", form, **values)
+    if unit == "epoch":
+        return npgettext("budget", "%(n)s epoch", "%(n)s epochs", form, **values)
+    return npgettext("budget", "%(n)s minute", "%(n)s minutes", form, **values)
+
+
+def _blocks(found: Parts) -> str:
+    return gettext(
+        "blocks of %(side)s, buffer %(buffer)s", side=decimal(found["side"]), buffer=decimal(found["buffer"])
+    )
+
+
+def _drawn(found: Parts) -> str:
+    return gettext(
+        "%(what)s drawn at random, seed %(seed)s, by class shares", what=recorded(found["what"]), seed=found["seed"]
+    )
+
+
+def _folds(found: Parts) -> str:
+    return ngettext(
+        "%(n)s fold, every scene a test scene once; %(rest)s",
+        "%(n)s folds, every scene a test scene once; %(rest)s",
+        int(found["n"]),
+        rest=recorded(found["rest"]),
+    )
+
+
+def _poor_validation(found: Parts) -> str:
+    """Write why the weights of the last step were kept: few scenes, missing classes or both."""
+    scenes, groups, missing = found["scenes"], found["groups"], found["missing"]
+    texts = []
+    if scenes and groups:
+        texts.append(gettext("validation scenes: %(scenes)s, groups: %(groups)s", scenes=scenes, groups=groups))
+    elif scenes:
+        texts.append(gettext("validation scenes: %(scenes)s", scenes=scenes))
+    if missing:
+        names = found["names"] or MISSING
+        classes = {"missing": missing, "asked": found["asked"], "names": names}
+        texts.append(gettext("classes missing there: %(missing)s of %(asked)s (%(names)s)", **classes))
+    return "; ".join(texts)
+
+
+_RECORDED: dict[str, Callable[[Parts], str]] = {
+    r"(?P<n>\d+|\d*\.\d+) (?P<unit>step|epoch|minute)s": _budget,
+    r"none": lambda _: pgettext("weights", "none"),
+    r"scenes": lambda _: pgettext("a split", "scenes"),
+    r"groups of scenes": lambda _: pgettext("a split", "groups of scenes"),
+    r"blocks of (?P<side>[\d.]+ \w+), buffer (?P<buffer>[\d.]+ \w+)": _blocks,
+    r"(?P<what>.+) drawn at random, seed (?P<seed>\d+), by class shares": _drawn,
+    r"(?P<n>\d+) folds, every scene a test scene once; (?P<rest>.*)": _folds,
+    r"the data's own folders": lambda _: pgettext("a split", "the data's own folders"),
+    r"the origin study's split": lambda _: pgettext("a split", "the origin study's split"),
+    r"lists in (?P<folder>.+)": lambda found: pgettext("a split", "lists in %(folder)s", folder=found["folder"]),
+    r"validation (?:has (?P<scenes>\d+) scenes?(?: in (?P<groups>\d+) groups?)?)?(?: and )?"
+    r"(?:lacks (?P<missing>\d+) of (?P<asked>\d+) classes(?: \((?P<names>.*)\))?)?": _poor_validation,
+}
+"""What writes each kind of text; the English ones are made by ``Budget.describe``, the splits and ``choose_rule``."""
+
+
 def count_of(n: int, one: str, many: str | None = None) -> str:
     """A number with its noun.
 
@@ -211,6 +328,8 @@ def metric_words(metric: str, scorings: Sequence[str]) -> str:
         >>> metric_words("loss", ["official"])
         'loss'
     """
+    if metric == "loss":
+        return gettext("loss")
     if "." not in metric:
         return metric
     scoring, _, rest = metric.partition(".")
@@ -238,9 +357,9 @@ def weights_kept(selection: SelectionRecord) -> str:
         return MISSING
     parts = [selection.rule]
     if selection.step is not None:
-        parts.append(f"step {whole(selection.step)}")
+        parts.append(gettext("step %(n)s", n=whole(selection.step)))
     if selection.averaged:
-        parts.append(f"mean of {whole(selection.averaged)} steps")
+        parts.append(ngettext("mean of %(n)s step", "mean of %(n)s steps", selection.averaged))
     if selection.reason:
-        parts.append(f"because {selection.reason}")
+        parts.append(gettext("because %(reason)s", reason=recorded(selection.reason)))
     return ", ".join(parts)

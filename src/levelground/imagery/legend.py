@@ -5,7 +5,7 @@ key.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeVar
 
@@ -90,6 +90,19 @@ class Legend:
     def names(self) -> tuple[str, ...]:
         """The English names by index."""
         return tuple(entry.name for entry in self.classes)
+
+    def in_language(self, code: str) -> "Legend":
+        """Return the legend with its names in a language as names, and the English ones as ``name_ru``.
+
+        Args:
+            code: The language; only Russian has names of its own. Without one for each class, or with one twice, the
+                legend stays as it is.
+        """
+        shown = [entry.name_ru for entry in self.classes]
+        if code != "ru" or None in shown or len(set(shown)) < len(shown):
+            return self
+        classes = [replace(entry, name=entry.name_ru or "", name_ru=entry.name) for entry in self.classes]
+        return replace(self, classes=tuple(classes))
 
     @property
     def counted(self) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ from levelground.reporting.run_styles import StyledRun, metric_title
 from levelground.reporting.summary import millions, rate
 from levelground.reporting.svg_charts import DataPoint, Series, reliability_chart, scatter_chart
 from levelground.runs import RunCard
+from levelground.wording import gettext, whole
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,16 @@ def speed_chart(comparison: Comparison, runs: Sequence[StyledRun]) -> SpeedChart
         speed, value = run.result.throughput, run.result.value
         x = speed.predict_megapixels_per_s
         if x is not None and value is not None:
-            text = f"{run.label}: {score(value)} at {rate(x)} Mpx/s"
+            text = gettext("%(run)s: %(score)s at %(rate)s Mpx/s", run=run.label, score=score(value), rate=rate(x))
             points.append(DataPoint(run.label, run.style, x, value, speed.interval, run.result.interval, text))
             shown.append(run)
     if not points:
         return None
     places = {run.name: (point.x, point.y) for run, point in zip(shown, points, strict=True)}
     front = sorted(places[name] for name in comparison.pareto_front)
-    text = f"{metric_title(comparison)} over inference speed. {'. '.join(point.text for point in points)}."
-    chart = scatter_chart(points, text=text, x_title="inference, megapixels per second", front=front)
+    title = gettext("%(metric)s over inference speed.", metric=metric_title(comparison))
+    text = f"{title} {'. '.join(point.text for point in points)}."
+    chart = scatter_chart(points, text=text, x_title=gettext("inference, megapixels per second"), front=front)
     return SpeedChart(chart, tuple(shown), bool(front))
 
 
@@ -103,8 +105,13 @@ def calibration_charts(runs: Sequence[StyledRun]) -> list[CalibrationChart]:
         bins = [(x.confidence, x.accuracy, x.n) for x in found.bins if x.n]
         points = tuple((x, y) for x, y, _ in bins if x is not None and y is not None)
         total = sum(n for *_, n in bins)
-        error = f"{score(found.ece)} ({between(found.interval)}), uncorrected {score(found.uncorrected)}"
-        text = f"Reliability of {run.label}; calibration error {error}."
+        error = gettext(
+            "%(value)s (%(interval)s), uncorrected %(uncorrected)s",
+            value=score(found.ece),
+            interval=between(found.interval),
+            uncorrected=score(found.uncorrected),
+        )
+        text = gettext("Reliability of %(run)s; calibration error %(error)s.", run=run.label, error=error)
         line = Series(run.label, run.style, points)
         drawn.append(CalibrationChart(run, reliability_chart(line, [n / total for *_, n in bins], text=text), error))
     return drawn
@@ -150,7 +157,7 @@ def plain_text(value: object) -> str:
     if value is None or value == "" or value == {} or value == []:
         return MISSING
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return gettext("yes") if value else gettext("no")
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {plain_text(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
@@ -160,4 +167,4 @@ def plain_text(value: object) -> str:
 
 def _whole(value: float | None) -> str:
     """Format a number without decimals, with spaces between thousands."""
-    return MISSING if value is None else f"{value:,.0f}".replace(",", " ")
+    return MISSING if value is None else whole(round(value))

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from levelground.comparison.compare import in_current_language
 from levelground.comparison.record import Comparison
 from levelground.comparison.text import score
 from levelground.errors import ConfigError
 from levelground.imagery.legend import LegendClass
 from levelground.reporting.cost_table import card_rows
-from levelground.reporting.learning_curves import AXES, CURVES, Curve, read_curves
+from levelground.reporting.learning_curves import CURVES, Curve, axis_title, curve_title, read_curves
 from levelground.reporting.page import render_template
 from levelground.reporting.pairwise import oriented_pairs
 from levelground.reporting.per_class import shown_classes
@@ -32,6 +33,7 @@ from levelground.reporting.run_styles import (
 from levelground.reporting.summary import headline_texts, ranking, texts_of
 from levelground.reporting.svg_charts import Point
 from levelground.runs import Run
+from levelground.wording import decimal, gettext, pgettext
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,7 +140,7 @@ def forest_chart(comparison: Comparison) -> Chart:
                 ax.plot([run.result.value], [row], color=run.style.light, marker=run.style.marker, markersize=7)
         ax.set_yticks(range(len(runs)), [plain_label(run.label) for run in runs])
         ax.set_ylim(len(runs) - 0.5, -0.5)
-        ax.set_xlabel(f"{metric_title(comparison)}, 95 % interval")
+        ax.set_xlabel(gettext("%(metric)s, 95 %% interval", metric=metric_title(comparison)))
         ax.grid(axis="x", alpha=0.3)
 
     return Chart((7.5, 1.2 + 0.34 * len(runs)), draw)
@@ -161,7 +163,7 @@ def per_class_chart(comparison: Comparison) -> Chart:
         ax.set_yticks(range(len(classes)), [plain_label(entry.name) for entry in classes])
         ax.set_ylim(len(classes) - 0.5, -0.5)
         ax.set_xlim(left=0)
-        ax.set_xlabel(f"IoU, {scoring} scoring")
+        ax.set_xlabel(gettext("IoU, %(scoring)s scoring", scoring=scoring))
         ax.grid(axis="x", alpha=0.3)
         ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
@@ -187,7 +189,7 @@ def pareto_chart(comparison: Comparison) -> Chart | None:
             label = plain_label(run.label)
             ax.plot([speed], [value], color=run.style.light, marker=run.style.marker, linestyle="none", label=label)
         ax.set_xlim(left=0)
-        ax.set_xlabel("inference, megapixels per second")
+        ax.set_xlabel(gettext("inference, megapixels per second"))
         ax.set_ylabel(metric_title(comparison))
         ax.grid(alpha=0.3)
         ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -207,11 +209,11 @@ def confusion_chart(run: StyledRun, classes: Sequence[LegendClass]) -> Chart:
         for true, row in enumerate(shares):
             for pred, share in enumerate(row):
                 colour = "w" if share > 0.55 else "k"
-                ax.text(pred, true, f"{share:.2f}", ha="center", va="center", color=colour, fontsize=8)
+                ax.text(pred, true, decimal(f"{share:.2f}"), ha="center", va="center", color=colour, fontsize=8)
         ax.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
         ax.set_yticks(range(len(names)), names, fontsize=8)
-        ax.set_xlabel("predicted class")
-        ax.set_ylabel("true class, each row sums to 1")
+        ax.set_xlabel(gettext("predicted class"))
+        ax.set_ylabel(gettext("true class, each row sums to 1"))
         ax.set_title(plain_label(run.label))
 
     side = 1.8 + 0.62 * len(names)
@@ -241,8 +243,8 @@ def _curve_chart(curve: Curve, lines: Sequence[tuple[str, RunStyle, Sequence[Poi
                 x, y, color=style.light, linestyle=(0, style.dash) if style.dash else "-", marker=style.marker,
                 markersize=5, markevery=max(1, len(x) // 8), label=plain_label(label),
             )  # fmt: skip
-        ax.set_xlabel(AXES[curve.x])
-        ax.set_ylabel(curve.title)
+        ax.set_xlabel(axis_title(curve))
+        ax.set_ylabel(curve_title(curve))
         ax.grid(alpha=0.3)
         ax.legend(frameon=False, fontsize=8, ncols=1 + len(lines) // 8)
 
@@ -251,6 +253,7 @@ def _curve_chart(curve: Curve, lines: Sequence[tuple[str, RunStyle, Sequence[Poi
 
 def comparison_html(comparison: Comparison) -> str:
     """Return a comparison as HTML for a notebook: headline, ranking, verdicts, warnings, two charts."""
+    comparison = in_current_language(comparison)
     runs = styled_runs(comparison)
     title, lead = headline_texts(comparison)
     ranked = comparison.ranking if comparison.about_architectures else comparison.ranked_runs
@@ -265,8 +268,8 @@ def comparison_html(comparison: Comparison) -> str:
         verdicts=[pair.text for pair in oriented_pairs(comparison.decisive_pairs, names)],
         warnings=texts_of(comparison, "warning"),
         pictures=[
-            ("Scores with 95 % intervals", chart_uri(forest_chart(comparison))),
-            ("IoU of each class", chart_uri(per_class_chart(comparison))),
+            (gettext("Scores with 95 %% intervals"), chart_uri(forest_chart(comparison))),
+            (gettext("IoU of each class"), chart_uri(per_class_chart(comparison))),
         ],
     )
 
@@ -279,7 +282,13 @@ def run_html(run: Run) -> str:
         "run.html.j2",
         name=run.name,
         rows=card_rows(run.card),
-        pictures=[(f"{curve.title} by {curve.x}", chart_uri(charts[curve.code])) for curve in shown],
+        pictures=[
+            (
+                pgettext("a chart", "%(what)s by %(axis)s", what=curve_title(curve), axis=axis_title(curve)),
+                chart_uri(charts[curve.code]),
+            )
+            for curve in shown
+        ],
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from levelground.comparison.compare import in_current_language
 from levelground.comparison.record import Comparison
 from levelground.console import track
 from levelground.imagery.legend import Legend
@@ -36,6 +37,7 @@ from levelground.reporting.displays import (
 from levelground.reporting.gallery import SceneSource, open_scene, read_preds, study_scenes
 from levelground.reporting.per_class import shown_classes
 from levelground.reporting.run_styles import StyledRun, styled_runs
+from levelground.wording import gettext
 
 DPI = 120
 SIDE_PX, GAP_PX, TITLE_PX = 400, 12, 28
@@ -60,6 +62,7 @@ def draw_figures(
     Raises:
         DiskError: A file cannot be written.
     """
+    comparison = in_current_language(comparison)
     written = []
     for name, figure in _all_figures(comparison, study_folder, scenes):
         if figure is not None:
@@ -135,13 +138,13 @@ def _comparison(
     if scene is None or scene.labels is None:
         return None
     image, truth = reduced_scene(scene.pixels, scene.labels, SIDE_PX)
-    rows = [[(f"{scene_id}: image", image), ("truth", coloured(truth, legend))]]
+    rows = [[(gettext("%(scene)s: image", scene=scene_id), image), (gettext("truth"), coloured(truth, legend))]]
     for run, folder in zip(runs, folders, strict=True):
         preds = read_preds(folder, scene_id, (scene.labels.shape[0], scene.labels.shape[1]))
         if preds is not None:
             small = reduce_labels(preds, (truth.shape[0], truth.shape[1]))
             wrong = np.array(ERROR_COLOURS, np.uint8)[error_map(small, truth, legend.counted.tolist())]
-            rows.append([(run.label, coloured(small, legend)), ("its errors, dark", wrong)])
+            rows.append([(run.label, coloured(small, legend)), (gettext("its errors, dark"), wrong)])
     return _picture_grid(rows, legend)
 
 

@@ -32,6 +32,7 @@ from levelground.imagery.thumbnails import (
 from levelground.records import HASHES_FILE, verify_file
 from levelground.reporting.run_styles import StyledRun
 from levelground.reporting.svg_charts import element, line, percent, scale_over, tick_text
+from levelground.wording import gettext, ngettext
 
 SIDES = (1024, 768, 640, 512, 448, 384, 320, 256, 192, 128)
 """Longer side of a picture in px, from the largest."""
@@ -304,11 +305,18 @@ def _difference_chart(
         parts.append(line(scale.at(tick), "0", scale.at(tick), "100%", "zero" if tick == 0 else "grid"))
         parts.append(element("text", tick_text(tick, ticks), x=scale.at(tick), y=str(height + 16), class_="tick mid"))
     for row, (difference, pixels, scene) in enumerate(found):
-        title = element("title", f"{scene}: {signed(difference)}, {pixels:,} pixels".replace(",", "\u202f"))
+        size = ngettext("%(n)s pixel", "%(n)s pixels", pixels)
+        title = element("title", f"{scene}: {signed(difference)}, {size}")
         radius = round(2 + 5 * (pixels / largest) ** 0.5, 1)
         dot = element("circle", title, cx=scale.at(difference), cy=f"{6 + spacing * (row + 0.5):.1f}", r=radius)
         parts.append(element("a", dot, href=links[scene]) if scene in links else dot)
-    text = f"Differences of {names[0]} and {names[1]} in {len(found)} scenes"
+    text = ngettext(
+        "Differences of %(a)s and %(b)s in %(n)s scene",
+        "Differences of %(a)s and %(b)s in %(n)s scenes",
+        len(found),
+        a=names[0],
+        b=names[1],
+    )
     return element("svg", *parts, class_="area dots", height=str(height), role="img", aria_label=text)
 
 
@@ -354,4 +362,6 @@ def _heat_strip(
             fill_opacity=round(shade, 2),
         )
         cells.append(element("a", cell, href=links[scene]) if scene in links else cell)
-    return element("svg", *cells, class_="strip heat", role="img", aria_label=f"Scores of {run.label} by scene")
+    return element(
+        "svg", *cells, class_="strip heat", role="img", aria_label=gettext("Scores of %(run)s by scene", run=run.label)
+    )

@@ -7,11 +7,12 @@ from pathlib import Path
 from markupsafe import Markup
 
 from levelground.comparison.record import Comparison
-from levelground.comparison.text import between, score
+from levelground.comparison.text import between, recorded, score
 from levelground.errors import RecordError
 from levelground.history import HistoryLine, read_history
 from levelground.reporting.run_styles import StyledRun
 from levelground.reporting.svg_charts import Point, Series, line_chart
+from levelground.wording import gettext, pgettext
 
 MOST_POINTS = 200
 """Points of a line; a longer history is drawn as means over stretches of equal length."""
@@ -53,6 +54,16 @@ AXES = {"step": "training step", "epoch": "epoch", "image": "validation batch"}
 """Titles of the horizontal axes."""
 
 
+def curve_title(curve: Curve) -> str:
+    """Return the title of a chart in the current language."""
+    return gettext(curve.title)
+
+
+def axis_title(curve: Curve) -> str:
+    """Return the title of a chart's horizontal axis in the current language."""
+    return gettext(AXES[curve.x])
+
+
 @dataclass(frozen=True)
 class CurveChart:
     """A chart of learning curves and the number of runs in it."""
@@ -67,9 +78,11 @@ def curve_charts(runs: Sequence[StyledRun], folders: Sequence[Path]) -> list[Cur
     charts = []
     for curve, lines in read_curves(folders):
         series = [Series(runs[number].label, runs[number].style, points) for number, points in lines.items()]
-        title = f"{curve.title} by {AXES[curve.x]}"
-        ends = ", ".join(f"{line.name} ends at {line.points[-1][1]:.3f}" for line in series)
-        chart = line_chart(series, text=f"{title}: {ends}.", x_title=AXES[curve.x])
+        title = pgettext("a chart", "%(what)s by %(axis)s", what=curve_title(curve), axis=axis_title(curve))
+        ends = ", ".join(
+            gettext("%(run)s ends at %(value)s", run=line.name, value=score(line.points[-1][1])) for line in series
+        )
+        chart = line_chart(series, text=f"{title}: {ends}.", x_title=axis_title(curve))
         charts.append(CurveChart(title, chart, len(series)))
     return charts
 
@@ -84,20 +97,18 @@ class BudgetRow:
     verdict: str
 
 
-_VERDICTS = {
-    "better": "the first is better than the second",
-    "equal": "the first two are equal",
-    "undecided": "undecided between the first two",
-}
-
-
 def budget_rows(comparison: Comparison) -> list[BudgetRow]:
     """Return the scores at every budget, shortest first; empty where there was one budget."""
+    verdicts = {
+        "better": gettext("the first is better than the second"),
+        "equal": gettext("the first two are equal"),
+        "undecided": gettext("undecided between the first two"),
+    }
     return [
         BudgetRow(
-            rung.asked,
+            recorded(rung.asked),
             tuple((one.name, score(one.value), between(one.interval)) for one in rung.scores),
-            _VERDICTS.get(rung.verdict or "", ""),
+            verdicts.get(rung.verdict or "", ""),
         )
         for rung in comparison.budgets
     ]
@@ -118,8 +129,9 @@ def budget_chart(comparison: Comparison, runs: Sequence[StyledRun]) -> Markup | 
         )
         if points:
             series.append(Series(name, style, points))
-    ends = "; ".join(f"{line.name} {', '.join(f'{y:.3f}' for _, y in line.points)}" for line in series)
-    return line_chart(series, text=f"Score over the budget: {ends}.", x_title="share of the budget")
+    ends = "; ".join(f"{line.name} {', '.join(score(y) for _, y in line.points)}" for line in series)
+    text = gettext("Score over the budget: %(scores)s.", scores=ends)
+    return line_chart(series, text=text, x_title=gettext("share of the budget"))
 
 
 def read_curves(folders: Sequence[Path]) -> list[tuple[Curve, dict[int, tuple[Point, ...]]]]:

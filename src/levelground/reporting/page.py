@@ -9,17 +9,18 @@ import base64
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from levelground.comparison.benchmark_record import Benchmark, benchmark_tables, metric_of
+from levelground.comparison.benchmark_record import Benchmark, benchmark_tables, metric_of, ranks_between
+from levelground.comparison.compare import in_current_language
 from levelground.comparison.record import Comparison
-from levelground.comparison.text import between, p_number, score, signed
+from levelground.comparison.text import between, p_number, score, signed, verdict_word
 from levelground.imagery.legend import Legend
 from levelground.records import HASHES_FILE, atomic_path, write_hashes
 from levelground.reporting import cost_table, pairwise, per_class, summary
@@ -36,6 +37,7 @@ from levelground.reporting.gallery import (
 from levelground.reporting.learning_curves import BudgetRow, CurveChart, budget_chart, budget_rows, curve_charts
 from levelground.reporting.run_styles import StyledRun, metric_title, styled_runs
 from levelground.reporting.svg_charts import axis_strip, interval_strip, key_symbol, scale_over
+from levelground.wording import current_language, decimal, gettext, ngettext, pgettext, whole
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def render_report(comparison: Comparison, study_folder: Path, out: Path, *, scen
 
 
 def report_html(comparison: Comparison, study_folder: Path, *, scenes: SceneSource | None = None) -> str:
-    """Return the report page as text; see :func:`render_report`."""
+    """Return the report page as text, in the current language; see :func:`render_report`."""
+    comparison = in_current_language(comparison)
     view = page_view(comparison, study_folder, scenes)
     style = _template_text("report.css") + run_style(view.runs) + class_style(comparison.legend)
     script = _template_text("report.js")
@@ -181,12 +184,15 @@ def _model_rows(benchmark: Benchmark) -> tuple[Markup, list[ModelRow]]:
     rows = []
     for model in benchmark.models:
         ends = model.rank_interval
-        shown = "–" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}"
-        text = f"{model.name}: mean rank {model.mean_rank:.2f}, 95 % interval {shown}"
+        mean = decimal(f"{model.mean_rank:.2f}")
+        shown = ranks_between(ends)
+        text = gettext(
+            "%(name)s: mean rank %(rank)s, 95 %% interval %(interval)s", name=model.name, rank=mean, interval=shown
+        )
         scores = [model.scores[one.name] for one in benchmark.sets]
-        cells = tuple((score(one.value), between(one.interval), f"{one.rank:g}") for one in scores)
+        cells = tuple((score(one.value), between(one.interval), decimal(f"{one.rank:g}")) for one in scores)
         strip = interval_strip(scale, model.mean_rank, ends, ticks=ticks, text=text)
-        rows.append(ModelRow(model.name, cells, score(model.mean), f"{model.mean_rank:.2f}", shown, strip))
+        rows.append(ModelRow(model.name, cells, score(model.mean), mean, shown, strip))
     return axis_strip(scale, ticks), rows
 
 
@@ -198,7 +204,14 @@ def _benchmark_forest(benchmark: Benchmark) -> pairwise.PairForest:
     ticks, rows = scale.ticks(4), []
     for pair in benchmark.pairs:
         value, interval = signed(pair.delta), between(pair.interval, sign=True)
-        text = f"{pair.a} − {pair.b}: {value}, 95 % interval {interval} over sets, {pair.verdict}"
+        text = gettext(
+            "%(a)s − %(b)s: %(value)s, 95 %% interval %(interval)s over sets, %(verdict)s",
+            a=pair.a,
+            b=pair.b,
+            value=value,
+            interval=interval,
+            verdict=verdict_word(pair.verdict),
+        )
         strip = interval_strip(scale, pair.delta, pair.interval, ticks=ticks, text=text, zone=(-delta, delta))
         sign, p = pairwise.SIGNS[pair.verdict], p_number(pair.p_holm)
         rows.append(pairwise.PairRow((pair.a, pair.b), value, interval, p, pair.verdict, sign, False, strip))
@@ -288,7 +301,7 @@ def _gallery(comparison: Comparison, folders: Sequence[Path], source: SceneSourc
 
 def render_template(template: str, **values: object) -> str:
     """Fill a template of this package; all text in it is escaped."""
-    return _environment().get_template(template).render(values)
+    return _environment().get_template(template).render(values | {"lang": current_language()})
 
 
 @functools.cache
@@ -301,8 +314,38 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.globals["key"] = _key
+    environment.globals |= {
+        "key": _key,
+        "verdict_word": verdict_word,
+        "decimal": decimal,
+        "_": _message,
+        "markup": _markup,
+        "ngettext": _plural,
+        "pgettext": _message_in,
+    }
     return environment
+
+
+def _message(message: str, **values: object) -> str:
+    """Return a message of a template."""
+    return gettext(message, **_texts(values))
+
+
+def _message_in(context: str, message: str, **values: object) -> str:
+    return pgettext(context, message, **_texts(values))
+
+
+def _plural(one: str, many: str, n: int, **values: object) -> str:
+    return ngettext(one, many, n, **_texts(values))
+
+
+def _markup(message: str, **values: object) -> Markup:
+    """Return a message that holds markup of our own; what is filled in is escaped."""
+    return Markup(gettext(message, **{name: escape(text) for name, text in _texts(values).items()}))  # noqa: S704
+
+
+def _texts(values: Mapping[str, object]) -> dict[str, str]:
+    return {name: whole(value) if isinstance(value, int) else str(value) for name, value in values.items()}
 
 
 def _key(run: StyledRun, stroke: bool = False) -> Markup:
@@ -313,7 +356,14 @@ def _key(run: StyledRun, stroke: bool = False) -> Markup:
 def _viewer_data(legend: Legend, runs: Sequence[StyledRun]) -> Markup:
     """Return what the script reads besides the pictures."""
     classes = [{"name": entry.name, "colour": list(entry.colour), "counted": entry.counted} for entry in legend.classes]
-    return safe_json({"classes": classes, "runs": [run.label for run in runs]})
+    words = {
+        "place": gettext("row {row}, column {column}"),
+        "truth": gettext("truth"),
+        "wrong": gettext("wrong"),
+        "no_data": gettext("no data"),
+        "left": gettext("{share} %% left."),
+    }
+    return safe_json({"classes": classes, "runs": [run.label for run in runs], "words": words})
 
 
 def safe_json(value: object) -> Markup:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from levelground.comparison.results import PairResult
-from levelground.comparison.text import between, p_number, signed
+from levelground.comparison.text import between, p_number, signed, verdict_word
 from levelground.metrics.named import metric_range
 from levelground.reporting.svg_charts import axis_strip, interval_strip, scale_over
 from levelground.statistics.intervals import t_shares
 from levelground.statistics.pairs import VerdictWord
+from levelground.wording import gettext
 
 SIGNS: dict[VerdictWord, str] = {"better": "▲", "worse": "▼", "equal": "=", "undecided": "?"}
 """A sign beside each verdict's word."""
@@ -92,7 +93,14 @@ def pair_forest(pairs: Sequence[PairResult], labels: Mapping[str, str], delta: f
     rows = []
     for pair in pairs:
         names, value, interval = pair_labels(pair, labels), signed(pair.delta), between(pair.interval, sign=True)
-        text = f"{names[0]} − {names[1]}: {value}, 95 % interval {interval}, {pair.verdict}"
+        text = gettext(
+            "%(a)s − %(b)s: %(value)s, 95 %% interval %(interval)s, %(verdict)s",
+            a=names[0],
+            b=names[1],
+            value=value,
+            interval=interval,
+            verdict=verdict_word(pair.verdict),
+        )
         rows.append(
             PairRow(
                 names=names,

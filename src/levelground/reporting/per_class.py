@@ -12,6 +12,7 @@ from levelground.imagery.legend import Legend, LegendClass
 from levelground.reporting.pairwise import pair_labels
 from levelground.reporting.run_styles import StyledRun
 from levelground.reporting.svg_charts import DataPoint, Scale, axis_strip, interval_strip, lane_strip, scale_over
+from levelground.wording import decimal, gettext
 
 FULL_IOU = Scale(0.0, 1.0)
 
@@ -108,7 +109,9 @@ def class_chart(comparison: Comparison, runs: Sequence[StyledRun]) -> ClassChart
         if not points:
             absent.append(entry)
             continue
-        text = f"IoU of {entry.name}: {', '.join(point.text for point in points)}"
+        text = gettext(
+            "IoU of %(class_name)s: %(values)s", class_name=entry.name, values=", ".join(point.text for point in points)
+        )
         share = per_cent(comparison.truth.class_share[entry.index])
         strip = lane_strip(FULL_IOU, points, ticks, text=text)
         rows.append(ClassRow(entry, share, strip, tuple(map(score, values))))
@@ -140,7 +143,9 @@ def _class_strips(pair: PairResult, legend: Legend) -> tuple[tuple[ClassDifferen
         found = _of_class(pair, entry)
         if found is not None:
             value, interval = signed(found.delta), between(found.interval, sign=True)
-            text = f"{entry.name}: {value}, 95 % interval {interval}"
+            text = gettext(
+                "%(name)s: %(value)s, 95 %% interval %(interval)s", name=entry.name, value=value, interval=interval
+            )
             strip = interval_strip(scale, found.delta, found.interval, ticks=ticks, text=text)
             rows.append(ClassDifferenceRow(entry, value, interval, strip))
     return tuple(rows), axis_strip(scale, ticks)
@@ -204,7 +209,7 @@ def compact(value: float) -> str:
     """
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
-            return f"{value / size:.1f}{letter}" if value < 10 * size else f"{value / size:.0f}{letter}"
+            return decimal(f"{value / size:.1f}{letter}" if value < 10 * size else f"{value / size:.0f}{letter}")
     return f"{value:.0f}"
 
 

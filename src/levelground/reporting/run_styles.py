@@ -10,6 +10,7 @@ from levelground.comparison.record import Comparison
 from levelground.comparison.results import RunResult
 from levelground.comparison.text import metric_words
 from levelground.reporting.svg_charts import Style
+from levelground.wording import gettext
 
 _HUES: tuple[tuple[float, float, float, float], ...] = (
     (250, 0.14, 0.48, 0.67),  # blue
@@ -157,4 +158,4 @@ def styled_runs(comparison: Comparison) -> list[StyledRun]:
 def metric_title(comparison: Comparison) -> str:
     """Return the primary metric in words, marked where it was not named in advance."""
     words = metric_words(comparison.metric, comparison.scorings)
-    return f"{words}, exploratory" if comparison.exploratory else words
+    return gettext("%(metric)s, exploratory", metric=words) if comparison.exploratory else words

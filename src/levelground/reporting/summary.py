@@ -8,16 +8,14 @@ from markupsafe import Markup
 
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import ArchitectureResult, RunResult, Severity
-from levelground.comparison.text import MISSING, between, count_of, metric_words, per_cent, score
+from levelground.comparison.text import MISSING, between, metric_words, per_cent, recorded, score, split_words
 from levelground.metrics.named import METRICS, metric_range, overall_metrics
 from levelground.reporting.run_styles import StyledRun
 from levelground.reporting.svg_charts import Interval, axis_strip, interval_strip, scale_over
+from levelground.wording import decimal, gettext, ngettext, npgettext, whole
 
 DECIDES = "what_would_decide"
 """Code of the finding that the summary shows apart from the others."""
-
-_PROTOCOL = (("Budget", "budget"), ("Encoder weights", "weights"))
-# Fields of the protocol among the facts.
 
 
 @dataclass(frozen=True)
@@ -97,10 +95,10 @@ def headline_texts(comparison: Comparison) -> tuple[str, str]:
     """Return the first sentence of the headline, which is the page's title, and the other sentences."""
     texts = texts_of(comparison, "headline")
     if not texts:
-        return f"Comparison of {count_of(len(comparison.runs), 'run')}", ""
+        return ngettext("Comparison of %(n)s run", "Comparison of %(n)s runs", len(comparison.runs)), ""
     first, rest = first_sentence(texts[0])
     if comparison.exploratory:
-        first = f"Exploratory: {first}"
+        first = gettext("Exploratory: %(text)s", text=first)
     return first, " ".join([*([rest] if rest else []), *texts[1:]])
 
 
@@ -111,7 +109,7 @@ def first_sentence(text: str) -> tuple[str, str]:
         >>> first_sentence("No winner (0.47). It takes more.")
         ('No winner (0.47).', 'It takes more.')
     """
-    first, *rest = re.split(r"(?<=[.!?])\s+(?=[A-Z])", text, maxsplit=1)
+    first, *rest = re.split(r"(?<=[.!?])\s+(?=[A-ZА-ЯЁ])", text, maxsplit=1)
     return first, " ".join(rest)
 
 
@@ -128,25 +126,43 @@ def text_of(comparison: Comparison, code: str) -> str:
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
     """Return data, split, protocol and δ of the comparison as terms with a text."""
     data, split, protocol = comparison.dataset, comparison.split_rule, comparison.protocol
-    scenes = count_of(len(comparison.scenes), f"{comparison.split} scene")
-    found = [("Scored on", f"{scenes} in {count_of(comparison.n_groups, 'group')}")]
+    found = [(gettext("Scored on"), scored_on(comparison))]
     if data.train is not None:
-        found.append(("Trained on", f"{count_of(data.train, 'scene')}, {data.val or 0} for validation"))
+        trained = ngettext(
+            "%(n)s scene, %(val)s for validation",
+            "%(n)s scenes, %(val)s for validation",
+            data.train,
+            val=whole(data.val or 0),
+        )
+        found.append((gettext("Trained on"), trained))
     if split is not None:
-        found.append(("Split", split.text or split.kind))
-    found.append(("Recipe", ", ".join(sorted({_recipe_name(run) for run in comparison.runs}))))
-    found += [(name, str(protocol[key])) for name, key in _PROTOCOL if protocol.get(key) is not None]
-    found.append(("Equivalence margin", f"δ = {score(comparison.delta)}"))
+        found.append((gettext("Split"), recorded(split.text) or split.kind))
+    found.append((gettext("Recipe"), ", ".join(sorted({_recipe_name(run) for run in comparison.runs}))))
+    terms = {"budget": gettext("Budget"), "weights": gettext("Encoder weights")}
+    found += [(term, recorded(str(protocol[key]))) for key, term in terms.items() if protocol.get(key) is not None]
+    found.append((gettext("Equivalence margin"), f"δ = {score(comparison.delta)}"))
     if comparison.named is not None:
         named = f"{comparison.named.metric}, δ = {score(comparison.named.delta)}"
-        found.append(("Named in advance", f"{named}; this page is exploratory" if comparison.exploratory else named))
+        if comparison.exploratory:
+            named = gettext("%(question)s; this page is exploratory", question=named)
+        found.append((gettext("Named in advance"), named))
     if comparison.test_evaluations.total:
-        found.append(("Test evaluations", str(comparison.test_evaluations.total)))
+        found.append((gettext("Test evaluations"), whole(comparison.test_evaluations.total)))
     return found
 
 
+def scored_on(comparison: Comparison) -> str:
+    """Return how many scenes of which split were scored, in how many groups."""
+    n, split = len(comparison.scenes), split_words(comparison.split)
+    return gettext(
+        "%(scenes)s in %(groups)s",
+        scenes=npgettext("apposition", "%(n)s %(split)s scene", "%(n)s %(split)s scenes", n, split=split),
+        groups=npgettext("in", "%(n)s group", "%(n)s groups", comparison.n_groups),
+    )
+
+
 def _recipe_name(run: RunResult) -> str:
-    return run.card.recipe.name if run.card.recipe else "unknown"
+    return run.card.recipe.name if run.card.recipe else gettext("unknown")
 
 
 def ranking(comparison: Comparison, runs: Sequence[StyledRun]) -> Forest:
@@ -154,15 +170,17 @@ def ranking(comparison: Comparison, runs: Sequence[StyledRun]) -> Forest:
     if not comparison.about_architectures:
         return run_forest(comparison, runs)
     ranked = ranked_architectures(comparison)
-    entries = [_Entry(None, x.name, x.value, x.interval, count_of(x.seeds, "seed")) for x in ranked]
+    entries = [
+        _Entry(None, x.name, x.value, x.interval, ngettext("%(n)s seed", "%(n)s seeds", x.seeds)) for x in ranked
+    ]
     styled = [next(run for run in runs if run.name in entry.runs) for entry in ranked]
-    return _forest("architectures", entries, styled, metric_range(comparison.metric))
+    return _forest(gettext("architectures"), entries, styled, metric_range(comparison.metric))
 
 
 def run_forest(comparison: Comparison, runs: Sequence[StyledRun]) -> Forest:
     """Return each run with its interval."""
     entries = [_Entry(run, run.label, run.result.value, run.result.interval) for run in runs]
-    return _forest("runs", entries, runs, metric_range(comparison.metric))
+    return _forest(gettext("runs"), entries, runs, metric_range(comparison.metric))
 
 
 def ranked_architectures(comparison: Comparison) -> list[ArchitectureResult]:
@@ -214,7 +232,7 @@ def score_rows(comparison: Comparison, runs: Sequence[StyledRun]) -> list[ScoreR
 
 def other_columns(comparison: Comparison) -> list[str]:
     """Return the headings of the score table's metrics besides mIoU."""
-    return [METRICS[kind].words for kind in _other_kinds(comparison)]
+    return [gettext(METRICS[kind].words) for kind in _other_kinds(comparison)]
 
 
 def _other_kinds(comparison: Comparison) -> list[str]:
@@ -265,7 +283,7 @@ def rate(value: float | None) -> str:
     """
     if value is None:
         return MISSING
-    return f"{value:.0f}" if value >= 99.5 else f"{value:.1f}" if value >= 0.95 else f"{value:.2g}"
+    return decimal(f"{value:.0f}" if value >= 99.5 else f"{value:.1f}" if value >= 0.95 else f"{value:.2g}")
 
 
 def millions(value: float | None) -> str:
@@ -275,7 +293,7 @@ def millions(value: float | None) -> str:
         >>> millions(14_328_000), millions(None)
         ('14.3', '–')
     """
-    return MISSING if value is None else f"{value / 1e6:.1f}"
+    return MISSING if value is None else decimal(f"{value / 1e6:.1f}")
 
 
 def _forest(subject: str, entries: Sequence[_Entry], styled: Sequence[StyledRun], within: Interval) -> Forest:
@@ -286,7 +304,12 @@ def _forest(subject: str, entries: Sequence[_Entry], styled: Sequence[StyledRun]
     rows = []
     for entry, run in zip(entries, styled, strict=True):
         value, interval = score(entry.value), interval_text(entry.interval)
-        text = f"{entry.label}: {value}, 95 % interval {between(entry.interval)}"
+        text = gettext(
+            "%(name)s: %(value)s, 95 %% interval %(interval)s",
+            name=entry.label,
+            value=value,
+            interval=between(entry.interval),
+        )
         strip = interval_strip(scale, entry.value, entry.interval, ticks=ticks, text=text, style=run.style)
         rows.append(ForestRow(entry.run, entry.label, entry.note, value, interval, strip))
     return Forest(subject, tuple(rows), axis_strip(scale, ticks))

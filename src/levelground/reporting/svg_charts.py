@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from levelground.wording import decimal, gettext, whole
+
 Interval = tuple[float, float]
 Point = tuple[float, float]
 
@@ -173,7 +175,9 @@ def tick_text(value: float, ticks: Sequence[float]) -> str:
     """
     step = min((abs(b - a) for a, b in itertools.pairwise(ticks)), default=abs(value) or 1.0)
     decimals = next((n for n in range(10) if abs(round(step, n) - step) < 1e-9 * max(1.0, step)), 10)
-    return f"{value:,.{decimals}f}".replace(",", " ").replace("-", "−")
+    integer, point, fraction = f"{abs(value):.{decimals}f}".partition(".")
+    digits = whole(int(integer)) + (decimal(f"{point}{fraction}") if point else "")
+    return f"−{digits}" if value < 0 else digits
 
 
 def percent(share: float) -> str:
@@ -352,7 +356,7 @@ def reliability_chart(bins: Series, sizes: Sequence[float], *, text: str, height
         for (x, _), size in zip(bins.points, sizes, strict=True)
     ]
     diagonal = line("0%", "100%", "100%", "0%", "front")
-    parts = [*bars, *_frame(scale, scale, "confidence"), diagonal, *_curves([bins], scale, scale)]
+    parts = [*bars, *_frame(scale, scale, gettext("confidence")), diagonal, *_curves([bins], scale, scale)]
     return element("svg", *parts, class_="area", height=f"{height}", role="img", aria_label=text)
 
 
@@ -372,7 +376,13 @@ def _curves(series: Sequence[Series], x_scale: Scale, y_scale: Scale) -> list[Ma
     ]
     canvas = element("svg", *curves, viewBox="0 0 1000 1000", preserveAspectRatio="none", width="100%", height="100%")
     markers = [
-        marker(x_scale.at(x), y_scale.above(y), one.style.shape, _classes("mark", one.style), f"{one.name}: {y:.3g}")
+        marker(
+            x_scale.at(x),
+            y_scale.above(y),
+            one.style.shape,
+            _classes("mark", one.style),
+            f"{one.name}: {decimal(f'{y:.3g}')}",
+        )
         for one in series
         for x, y in _few(one.points)
     ]

@@ -149,16 +149,16 @@
     const column = Math.min(width - 1, Math.floor(point[0] * width));
     const row = Math.min(height - 1, Math.floor(point[1] * height));
     const j = row * width + column;
-    const say = (k) => (k === NONE ? "no data" : data.classes[k].name);
-    const items = [item(`row ${row}, column ${column}`), item(`truth: ${say(truth.classes[j])}`, truth.classes[j])];
+    const say = (k) => (k === NONE ? data.words.no_data : data.classes[k].name);
+    const items = [item(data.words.place.replace("{row}", row).replace("{column}", column)), item(`${data.words.truth}: ${say(truth.classes[j])}`, truth.classes[j])];
     for (const name of new Set([leftBox.value, rightBox.value])) {
       const layer = layers.get(name.startsWith("err") ? `run${name.slice(3)}` : name);
       if (!layer || !layer.classes || name === "truth") continue;
-      const verdict = isWrong(truth.classes, layer.classes, j) ? " ✗ wrong" : truth.classes[j] === layer.classes[j] ? " ✓" : "";
+      const verdict = isWrong(truth.classes, layer.classes, j) ? ` ✗ ${data.words.wrong}` : truth.classes[j] === layer.classes[j] ? " ✓" : "";
       items.push(item(`${data.runs[Number(name.slice(3))]}: ${say(layer.classes[j])}${verdict}`, layer.classes[j]));
     }
     reading.replaceChildren(...items);
-    sweep.setAttribute("aria-valuetext", `${Math.round(sweep.value / 10)} % left. ${items.map((li) => li.textContent).join("; ")}`);
+    sweep.setAttribute("aria-valuetext", `${data.words.left.replace("{share}", Math.round(sweep.value / 10))} ${items.map((li) => li.textContent).join("; ")}`);
     stage.style.setProperty("--px", `${100 * point[0]}%`);
     stage.style.setProperty("--py", `${100 * point[1]}%`);
   };
