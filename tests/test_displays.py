@@ -205,8 +205,10 @@ def test_run_html_has_card_and_curves(study: FakeStudy, tmp_path: Path) -> None:
     rows = dict(zip(cells[::2], cells[1::2], strict=True))
     assert (rows["name"], rows["budget.steps"], rows["recipe.lr"]) == ("unet-resnet18-s0", "240", "0.001")
     assert re.findall(r'alt="([^"]+)"', html) == [
-        "Training loss by step", "Validation mIoU by step", "Validation cross-entropy by step",
-    ]  # fmt: skip
+        "Training loss by training step",
+        "Validation mIoU by training step",
+        "Validation cross-entropy by training step",
+    ]
     counts = np.ones((1, 3, 3), np.int64)
     bare = build_run(tmp_path, "bare", scene_counts(counts))
     assert "<img" not in run_html(bare)
