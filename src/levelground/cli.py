@@ -136,7 +136,7 @@ def language_flag(arguments: list[str]) -> tuple[str | None, list[str]]:
     rest = iter(arguments)
     for argument in rest:
         if argument == "--lang" or argument.startswith("--lang="):
-            code = argument.partition("=")[2] or next(rest, "")
+            code = argument.partition("=")[2] if "=" in argument else next(rest, "")
             if not code:
                 raise ConfigError("--lang: expected a language. Give --lang en or --lang ru.")
         else:
