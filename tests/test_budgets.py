@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from levelground.comparison.budgets import LeaderChanges, OrderOverBudget, budget_facts, rung_of
 from levelground.comparison.conditions import BudgetRung, BudgetScore
+from levelground.comparison.findings import LeaderChanges, OrderOverBudget, budget_facts, rung_of
 from levelground.comparison.record import comparison_json, read_comparison, write_record
 from levelground.comparison.sentences import write
 from levelground.config import Budget, Recipe

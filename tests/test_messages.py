@@ -19,7 +19,7 @@ from levelground.comparison.text import per_cent, recorded, score, split_words, 
 from levelground.errors import ConfigError
 from levelground.metrics.named import METRICS
 from levelground.runs import SelectionRecord
-from levelground.serving.page_words import page_words
+from levelground.serving.service import page_words
 
 GOLD = Path(__file__).parent / "gold" / "messages.en.txt"
 

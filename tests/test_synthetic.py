@@ -16,7 +16,6 @@ from levelground.console import progress_bar
 from levelground.errors import ConfigError, SceneError
 from levelground.imagery.legend import DEEPGLOBE, LabelMap, decode_colours
 from levelground.synthetic.noise import fractal_noise, nearest_point, smooth_noise, smoothstep, stream
-from levelground.synthetic.parcels import boundary
 from levelground.synthetic.scenes import add_trees, cloud_cover, generate_scene, write_scenes
 from levelground.synthetic.terrain import (
     AGRICULTURE,
@@ -27,6 +26,7 @@ from levelground.synthetic.terrain import (
     UNKNOWN,
     URBAN,
     WATER,
+    boundary,
     draw_labels,
     lay_ground,
     scene_kind,

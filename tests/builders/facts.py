@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from levelground.comparison import budgets, caveats, descriptions, facts
+from levelground.comparison import caveats, descriptions, facts, findings
 from levelground.comparison.conditions import SeparatedGroup
 from levelground.comparison.facts import Fact, Measure, Opponent, PairVerdict, Scope
 from levelground.comparison.results import OpenPairPower
@@ -65,13 +65,13 @@ HEADLINES: tuple[Fact, ...] = (
     facts.NoRanking(MIOU),
 )
 
-ORDER = budgets.OrderOverBudget(("fpn", "unet", "pspnet"), "12 steps", "48 steps", always=True)
+ORDER = findings.OrderOverBudget(("fpn", "unet", "pspnet"), "12 steps", "48 steps", always=True)
 BUDGETS: tuple[Fact, ...] = (
     ORDER,
     replace(ORDER, since="24 steps", always=False, changed=(("fpn", "unet"),), before="12 steps"),
     replace(ORDER, since="48 steps", always=False, changed=(("fpn", "unet"), ("fpn", "pspnet")), before="24 steps"),
-    budgets.LeaderChanges({"12 steps": "unet", "48 steps": "fpn"}, ("12 steps", "48 steps"), shown=True),
-    budgets.LeaderChanges({"12 steps": "unet", "48 steps": "fpn"}, ("12 steps", "48 steps"), shown=False),
+    findings.LeaderChanges({"12 steps": "unet", "48 steps": "fpn"}, ("12 steps", "48 steps"), shown=True),
+    findings.LeaderChanges({"12 steps": "unet", "48 steps": "fpn"}, ("12 steps", "48 steps"), shown=False),
 )
 
 CAVEATS: tuple[Fact, ...] = (

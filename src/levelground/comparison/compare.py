@@ -13,11 +13,10 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from levelground import __version__
-from levelground.comparison.budgets import rung_of, with_whole_budget
 from levelground.comparison.compatibility import Evaluated, check_alike, compare_protocols, refuse_unlike
 from levelground.comparison.conditions import BudgetRung, NamedQuestion, ProtocolDifference, WithoutGroup
 from levelground.comparison.facts import pair_verdict
-from levelground.comparison.findings import find
+from levelground.comparison.findings import find, rung_of, with_whole_budget
 from levelground.comparison.inputs import (
     dataset_summary,
     find_dataset,

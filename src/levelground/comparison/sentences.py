@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from levelground.comparison import facts
-from levelground.comparison.budgets import WRITERS as BUDGETS
 from levelground.comparison.caveat_sentences import WRITERS as CAVEATS
 from levelground.comparison.description_sentences import WRITERS as DESCRIPTIONS
 from levelground.comparison.facts import Fact, Opponent, PairVerdict
+from levelground.comparison.findings import WRITERS as BUDGETS
 from levelground.comparison.results import Finding, Interval
 from levelground.comparison.text import (
     about,

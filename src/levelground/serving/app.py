@@ -23,8 +23,7 @@ from levelground.runtime import Runtime, open_runtime
 from levelground.serving.contract import MOST_MODELS, REFUSALS, AreasOut, MapId, MapOut, ModelOut, RasterOut
 from levelground.serving.guard import Access, Guard
 from levelground.serving.jobs import JobStore, QueueFullError, input_of, read_summary
-from levelground.serving.page_words import page_words
-from levelground.serving.service import MapService, ServedModel, describe_model, find_models, list_rasters
+from levelground.serving.service import MapService, ServedModel, describe_model, find_models, list_rasters, page_words
 from levelground.serving.tiles import render_tile
 from levelground.wording import SOURCE, language, languages
 

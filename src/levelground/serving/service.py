@@ -1,4 +1,4 @@
-"""Models and rasters on offer, maps asked for and what clients are told of them; knows nothing of routes."""
+"""Models and rasters on offer, maps asked for, what clients are told of them and the page's texts; knows no routes."""
 
 import functools
 import re
@@ -22,6 +22,7 @@ from levelground.runtime import Runtime
 from levelground.serving.contract import ClassOut, MapOut, ModelOut, RasterOut, TilesOut
 from levelground.serving.jobs import DISAGREEMENT_FILE, IMAGE_FILE, OPTIONS, Job, JobModel, JobStore, input_of
 from levelground.serving.tiles import DIFFERS, Colours, TileGrid, tile_grid
+from levelground.wording import gettext
 
 if TYPE_CHECKING:
     import torch
@@ -241,3 +242,59 @@ def list_rasters(folder: Path | None) -> list[RasterOut]:
         if len(found) == _MOST_RASTERS:
             break
     return found
+
+
+def page_words() -> dict[str, str]:
+    """Return the texts of the page by name, in the language of the ``with`` block around the call."""
+    return {
+        "title": gettext("Maps by several models, side by side"),
+        "make": gettext("New map"),
+        "raster": gettext("Raster"),
+        "upload": gettext("Upload a file"),
+        "choose": gettext("Choose from the server's folder"),
+        "models": gettext("Models, one to four"),
+        "start": gettext("Make the map"),
+        "maps": gettext("Maps"),
+        "none": gettext("No map has been made yet."),
+        "report": gettext("Report"),
+        "queued": gettext("Waiting"),
+        "running": gettext("In progress"),
+        "done": gettext("Finished"),
+        "failed": gettext("Failed"),
+        "left": gettext("Time left: {time}"),
+        "seconds": gettext("{n} s"),
+        "minutes": gettext("{n} min"),
+        "uploading": gettext("Upload: {share}"),
+        "left_side": gettext("Left of the line"),
+        "right_side": gettext("Right of the line"),
+        "line": gettext("Position of the line"),
+        "opacity": gettext("Opacity of the maps"),
+        "image": gettext("Image"),
+        "disagreement": gettext("Where the models disagree"),
+        "zoom_in": gettext("Zoom in"),
+        "zoom_out": gettext("Zoom out"),
+        "whole": gettext("Whole raster"),
+        "map_label": gettext("Map: drag or arrow keys to move, wheel or plus and minus to zoom"),
+        "areas": gettext("Areas by class"),
+        "class": gettext("Class"),
+        "hectares": gettext("ha"),
+        "share": gettext("share"),
+        "difference": gettext("difference to {model}, ha"),
+        "difference_share": gettext("difference to {model}, percentage points"),
+        "disagree_on": gettext("The models disagree on {share} of the area ({hectares} ha)."),
+        "disagree_share": gettext("The models disagree on {share} of the pixels."),
+        "files": gettext("Files"),
+        "map_file": gettext("Map"),
+        "polygons_file": gettext("Polygons"),
+        "areas_file": gettext("Areas"),
+        "remove": gettext("Remove"),
+        "remove_sure": gettext("Remove the map {raster} and its files?"),
+        "too_many": gettext("Choose one to four models."),
+        "no_raster": gettext("Choose a raster, or a file to upload."),
+        "unreachable": gettext("The server does not answer."),
+        "language": gettext("Language"),
+        "theme": gettext("Colours"),
+        "theme_auto": gettext("system"),
+        "theme_light": gettext("light"),
+        "theme_dark": gettext("dark"),
+    }

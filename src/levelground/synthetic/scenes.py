@@ -33,7 +33,6 @@ from levelground.synthetic.noise import (
     smoothstep,
     stream,
 )
-from levelground.synthetic.parcels import Parcels
 from levelground.synthetic.terrain import (
     AGRICULTURE,
     BARREN,
@@ -42,6 +41,7 @@ from levelground.synthetic.terrain import (
     URBAN,
     WATER,
     Ground,
+    Parcels,
     draw_labels,
     lay_ground,
 )
