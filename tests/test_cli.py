@@ -1,13 +1,19 @@
 """The command line: help without heavy imports, exit statuses, one line for each error."""
 
+import ast
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from builders.field_sets import write
 
+import levelground
 from levelground import __version__, cli, wording
 from levelground.arguments import COMMANDS, command_arguments
 from levelground.cli import main
@@ -238,3 +244,37 @@ def test_an_unknown_language_is_one_line(capsys: pytest.CaptureFixture[str], fla
     """The known ones are named."""
     assert main(["legends", *flags]) == 2
     assert capsys.readouterr().err == line
+
+
+_OTHERS = {"--bidx", "--like", "--dtype", "--nodata", "--resampling", "--src-nodata", "--dst-nodata", "--transform"}
+_OTHERS |= {"--head", "--address", "--num-cpus", "--force-reinstall", "--shm-size"}
+"""Flags of rio, ray, pip and containers in remedies."""
+
+
+def test_flags_that_messages_name_are_flags() -> None:
+    """A remedy that names a flag which no command has cannot be followed."""
+    known = {"--help", "--help-all", "--debug", "--version", "--lang", "--flag", *_OTHERS}
+    for name in COMMANDS:
+        for one in command_arguments(name):
+            known |= {one.flag, one.flag.replace("--", "--no-", 1)}
+    unknown = set()
+    for path in Path(levelground.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+                found = re.findall(r"(?<![\w(-])--[a-z][a-z0-9-]*[a-z0-9](?![\w{:-])", node.value)
+                unknown |= {f"{path.name}:{node.lineno} {flag}" for flag in found if flag not in known}
+    assert sorted(unknown) == []
+
+
+@pytest.mark.parametrize(("flag", "expected"), [("--zero-is-nodata", 12), ("--no-zero-is-nodata", 0), (None, 12)])
+def test_switches_that_files_decide_are_switches(tmp_path: Path, flag: str | None, expected: int) -> None:
+    """With --no- too; where neither is given, untagged zeros of rasters are no data."""
+    for number in range(3):
+        pixels = np.full((16, 16, 3), 90 + number, np.uint8)
+        pixels[:2, :2] = 0
+        write(tmp_path / f"data/images/{number}.tif", pixels, number)
+        write(tmp_path / f"data/labels/{number}.tif", np.arange(256, dtype=np.uint8).reshape(16, 16) % 2, number)
+    folders = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "study"), "--cache", str(tmp_path / "cache")]
+    assert main(["prepare", *folders, *([flag] if flag else [])]) == 0
+    record = json.loads((tmp_path / "study/dataset.json").read_text())
+    assert sum(scene["ignored_pixels"] for scene in record["scenes"]) == expected

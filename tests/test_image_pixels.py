@@ -202,7 +202,8 @@ def test_index_masks_are_no_jpeg_and_have_one_band(tmp_path: Path) -> None:
     ):
         read_indices(save(tmp_path / "m.jpg", noise(8, 8, 1)))
     text = (
-        r"m\.png: mask has 3 bands, expected one of class indices\. Convert it, or pass --layout folders where it holds"
+        r"m\.png: mask has three unlike bands, expected one of class indices\. .*: rio stack \S+ --bidx 1 -o MASK\.tif"
+        r", or pass --layout folders where the mask holds colours"
     )
     with pytest.raises(SceneError, match=text):
         read_indices(save(tmp_path / "m.png", noise(8, 8)))

@@ -118,7 +118,7 @@ BAD = {
 def test_a_bad_file_stops_or_is_left_out(data: Path, case: str) -> None:
     """By default one line names the file and the way on; with ``skip_bad`` the scene is a finding, nothing else."""
     BAD[case](data)
-    with pytest.raises(SceneError, match=r"(?s)1_(sat|mask).* --skip-bad leaves them out\.$") as raised:
+    with pytest.raises(SceneError, match=r"(?s)1_(sat|mask).*--skip-bad leaves it out\.\)$") as raised:
         prepare(data)
     assert "\n" not in str(raised.value)
     assert not (data.parent / "study").exists()
@@ -134,7 +134,7 @@ def test_several_bad_files_are_counted(data: Path) -> None:
     """The first is named, the others are counted."""
     (data / "1_mask.png").write_bytes(b"")
     (data / "4_mask.png").unlink()
-    with pytest.raises(SceneError, match=r"1_mask\.png.* 1 more files have problems\. --skip-bad leaves them out\.$"):
+    with pytest.raises(SceneError, match=r"1_mask\.png.* \(1 more file has problems; --skip-bad leaves them out\.\)$"):
         prepare(data)
 
 

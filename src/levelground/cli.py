@@ -43,6 +43,10 @@ _SHARED_LOAD = 0.4
 _HELP_WIDTH, _FLAG_WIDTH = 96, 16  # columns of a command's help, and of its flags
 
 
+UNDECIDED = ("--zero-is-nodata",)
+"""Switches that are on with ``--NAME``, off with ``--no-NAME``, and decided by the files where neither is given."""
+
+
 def help_text() -> str:
     """Return what ``levelground --help`` prints."""
     width = max(map(len, COMMANDS))
@@ -307,7 +311,8 @@ def _parse(name: str, config: type[object], arguments: list[str], description: s
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
-            return tyro.cli(config, prog=f"levelground {name}", args=arguments, description=description)
+            given = with_values(arguments)
+            return tyro.cli(config, prog=f"levelground {name}", args=given, description=description)
     except (SystemExit, ValidationError) as stop:
         error: BaseException | None = stop
         while error is not None and not isinstance(error, ValidationError):
@@ -329,6 +334,24 @@ def _without_pointer(box: str, name: str) -> str:
     last = next((number for number, line in enumerate(lines) if "For full helptext" in line), 0) - 1
     ruled = {last} if last >= 0 and not re.search(r"\w", lines[last]) else set()
     return "".join(line for number, line in enumerate(lines) if number not in ruled and not pointer.search(line))
+
+
+def with_values(arguments: list[str]) -> list[str]:
+    """Give switches that may be left undecided, which the parser reads with a value, the value that they stand for.
+
+    Example:
+        >>> with_values(["--no-zero-is-nodata", "--zero-is-nodata", "a.tif"])
+        ['--zero-is-nodata', 'False', '--zero-is-nodata', 'True', 'a.tif']
+    """
+    found: list[str] = []
+    for place, argument in enumerate(arguments):
+        name = argument.replace("_", "-")
+        following = arguments[place + 1] if place + 1 < len(arguments) else ""
+        if name.replace("--no-", "--", 1) not in UNDECIDED or following in ("None", "True", "False"):
+            found.append(argument)
+        else:
+            found += [name.replace("--no-", "--", 1), str(not name.startswith("--no-"))]
+    return found
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:

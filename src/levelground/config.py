@@ -18,6 +18,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """A run's seed: one word of the generators of NumPy and torch."""
 
 
+_UNDECIDED = tyro.conf.arg(metavar="| --no-zero-is-nodata")
+
+
 @dataclass(frozen=True, config=_STRICT)
 class Recipe:
     """How models are trained; see docs/recipes.md for the reasons behind the default values."""
@@ -291,8 +294,9 @@ class PrepareOptions:
     """Side of the blocks that one large raster is cut into, in pixels."""
     align: bool = False
     """Bring labels that lie on another grid onto their image's by nearest neighbour; without it they are refused."""
-    zero_is_nodata: bool | None = None
-    """Image pixels that are 0 in every band are no data; None: in rasters without nodata value, mask and alpha."""
+    zero_is_nodata: Annotated[bool | None, _UNDECIDED] = None
+    """Image pixels that are 0 in every band are no data, or with --no-zero-is-nodata dark ground; None: no data in
+    rasters without nodata value, mask and alpha."""
     cache: Path | None = None
     """Folder for decoded scenes; by default $LEVELGROUND_CACHE, else levelground in the user's cache folder."""
     download: Literal["kaggle"] | None = None
@@ -400,9 +404,9 @@ class ReadOptions:
     B02 B03 B04 B08."""
     alpha: bool = True
     """Zeros of an alpha band that the model does not read are no data."""
-    zero_is_nodata: bool | None = None
-    """Pixels that are 0 in every band are no data; None: in rasters without nodata value, mask and alpha, as in
-    training."""
+    zero_is_nodata: Annotated[bool | None, _UNDECIDED] = None
+    """Pixels that are 0 in every band are no data, or with --no-zero-is-nodata dark ground; None: no data in rasters
+    without nodata value, mask and alpha, as in training."""
     resample: bool = False
     """Bring pixels to the ground sample distance the model was trained at; the map stays on the input's grid."""
     any_gsd: bool = False

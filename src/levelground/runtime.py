@@ -199,7 +199,7 @@ def open_array_runtime(device: DeviceOptions) -> Runtime:
     """
     threads, kind = device.threads or available_cores(), device.device
     if kind == "mps":
-        raise ConfigError("--device mps: only networks of torch run there. Give --device cpu, or --engine torch.")
+        raise ConfigError("--device mps: only networks of torch run there. Give --device cpu.")
     if kind != "cpu":
         can = _onnxruntime_has_cuda()
         if kind == "cuda" and not can:

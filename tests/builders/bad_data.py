@@ -35,8 +35,8 @@ from builders.bad_files import (
 from builders.scene_files import kaggle_pair, noise, png_of_size, random_labels, save, save_palette
 from levelground.imagery.legend import DEEPGLOBE, encode_colours
 
-MORE = r"(?: \d more files have problems\.)?"
-SKIP = r" --skip-bad leaves them out\."
+MORE = r"(?: \(\d more files? ha(?:s|ve) problems(?:\.\))?)?"
+SKIP = r"(?: \(|; )--skip-bad leaves (?:them|it) out\.\)"
 
 
 def stripes(*colours: tuple[int, int, int]) -> np.ndarray:
@@ -103,8 +103,8 @@ FILES = {
     "mixed types": Case(
         rasters,
         raster("data/1.tif", noise(16, 16, dtype="uint16")),
-        r"SceneError: \S+/1\.tif: has 3 bands of uint16, most scenes have 3 of uint8\. Give all scenes the same bands and type\."
-        + SKIP,
+        r"SceneError: \S+/1\.tif: has 3 bands of uint16, most scenes have 3 of uint8\. Give all scenes the same bands and type, on one scale: "
+        r"rio convert \S+/1\.tif FLOAT\.tif --dtype float32\." + SKIP,
     ),
     "complex numbers for pixels": Case(
         rasters,

@@ -113,7 +113,7 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
         scenes = _records(decoded, data, grouping)
     impure = {one.scene.id: one.entry.impure_pixels for one in decoded}
     findings += check_dataset(scenes, split, found.legend, grouping, impure, n_rasters=n_rasters)
-    findings += [*_value_findings(decoded), *unlike_files([one.scene for one in decoded])]
+    findings += [*_value_findings(decoded, found.legend), *unlike_files([one.scene for one in decoded])]
     findings.sort(key=lambda one: _SEVERITIES.index(one.severity))
     mean, std = _mean_and_std(decoded, split.train or split.test)
     dataset = Dataset(
@@ -184,10 +184,10 @@ def _find(options: PrepareOptions, data: Path) -> FoundScenes:
     return replace(found, scenes=tuple(replace(one, zero=options.zero_is_nodata) for one in found.scenes))
 
 
-def _value_findings(decoded: Sequence[Decoded]) -> list[Finding]:
+def _value_findings(decoded: Sequence[Decoded], legend: Legend) -> list[Finding]:
     """List what values of masks and images were taken for that may mean something else."""
     return [
-        *dropped_values({one.scene.id: one.entry.dropped_pixels for one in decoded}),
+        *dropped_values({one.scene.id: one.entry.dropped_pixels for one in decoded}, legend),
         *far_values({one.scene.id: one.fingerprint.far for one in decoded}, decoded[0].scene.image),
         *zero_pixels({one.scene.id: _guessed_zeros(one) for one in decoded}),
     ]
@@ -300,9 +300,11 @@ def settle_problems(problems: Sequence[Problem], n_sound: int, *, skip_bad: bool
         DataError: There are problems and ``skip_bad`` is off, or no scene is sound.
     """
     if problems and not (skip_bad and n_sound):
-        more = f" {len(problems) - 1} more files have problems." if len(problems) > 1 else ""
-        hint = " --skip-bad leaves them out." if n_sound else ""
-        raise problems[0].kind(problems[0].finding.text + more + hint)
+        others = len(problems) - 1
+        more = f"{others} more file{'s have' if others > 1 else ' has'} problems" if others else ""
+        hint = f"--skip-bad leaves {'them' if others else 'it'} out" if n_sound else ""
+        told = "; ".join(filter(None, (more, hint)))
+        raise problems[0].kind(problems[0].finding.text + (f" ({told}.)" if told else ""))
     if problems:
         say(f"{len(problems)} scenes or files with problems are left out")
     return [one.finding for one in problems]

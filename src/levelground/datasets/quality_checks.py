@@ -12,6 +12,7 @@ from levelground.datasets.groups import Grouping, NamedLink
 from levelground.datasets.near_duplicates import MOST_OVERLAPS
 from levelground.datasets.splits import SPLIT_NAMES, Split, separated_groups
 from levelground.errors import DataError
+from levelground.imagery.colours import distinct_colours
 from levelground.imagery.geotiff import BandInfo
 from levelground.imagery.grids import ground_distance_m
 from levelground.imagery.image_headers import read_header
@@ -108,20 +109,38 @@ def odd_masks(scenes: Sequence[SceneRecord], impure: Mapping[str, int]) -> list[
     return found
 
 
-def dropped_values(dropped: Mapping[str, int]) -> list[Finding]:
+_EXAMPLES = 12  # classes of an example
+
+
+def dropped_values(dropped: Mapping[str, int], legend: Legend) -> list[Finding]:
     """Warn that 255 is read as no data where neither file nor legend says so.
 
     Args:
         dropped: Pixels of 255 in each mask, by id.
+        legend: The classes, for an example of a legend in which 255 is one.
     """
     scenes = sorted(scene for scene, pixels in dropped.items() if pixels)
     if not scenes:
         return []
     text = (
         f"{len(scenes)} masks hold 255 in {sum(dropped.values())} pixels in all, read as no data (first {scenes[0]}). "
-        "If 255 is a class, give each class of a legend its value; else nodata = [255] in the legend says so."
+        f"If 255 is a class, give each class of a legend its value{_example_legend(legend)}; else nodata = [255] in "
+        "the legend says so."
     )
     return [Finding("warning", "dropped-values", text, scenes[0])]
+
+
+def _example_legend(legend: Legend) -> str:
+    """Return the classes of a legend with 255 as one more, as a legend file has them; empty where they are many."""
+    if legend.n_classes > _EXAMPLES:
+        return ""
+    entries = [(one.name, (*one.values, one.index)[0], one.colour) for one in legend.classes]
+    entries.append(("class 255", 255, distinct_colours(legend.n_classes + 1)[-1]))
+    shown = (
+        '{{index = {}, name = "{}", value = {}, colour = "{:02X}{:02X}{:02X}"}}'.format(index, name, value, *colour)
+        for index, (name, value, colour) in enumerate(entries)
+    )
+    return f": class = [{', '.join(shown)}]"
 
 
 UNLIKE_GSD = 1.2

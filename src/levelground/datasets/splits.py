@@ -329,7 +329,9 @@ def strips_split(windows: Mapping[str, Window], class_pixels: Mapping[str, Seque
         text = f"strips of one raster {direction}: {names}; one line of blocks left out at each border"
         found.append((score, Split(train, val, test, "strips", left_out=left_out, text=text)))
     if not found:
-        raise SplitError("the raster has fewer than 5 lines of blocks each way, too few for 3 strips. Lower --block.")
+        most = max(max(w[axis] + w[axis + 2] for w in windows.values()) for axis in (0, 1)) // 5
+        text = "the raster has fewer than 5 lines of blocks each way, too few for 3 strips. Lower --block, such as"
+        raise SplitError(f"{text} --block {max(1, most)}.")
     return min(found, key=lambda pair: pair[0])[1]
 
 

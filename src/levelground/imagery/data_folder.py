@@ -14,11 +14,11 @@ import numpy as np
 
 from levelground.config import Layout, PrepareOptions
 from levelground.errors import ConfigError, SceneError
-from levelground.imagery.band_stack import find_stacks
+from levelground.imagery.band_stack import find_stacks, source_files
 from levelground.imagery.colours import pack_colour, pack_colours
 from levelground.imagery.exclusion import draw_exclusion, exclusion_layers
 from levelground.imagery.geotiff import Pixels, Window
-from levelground.imagery.image_headers import ImageHeader, kind_of_type, read_header
+from levelground.imagery.image_headers import ImageHeader, read_header
 from levelground.imagery.layouts import (
     NAMINGS,
     SUFFIXES,
@@ -31,11 +31,10 @@ from levelground.imagery.layouts import (
     list_files,
 )
 from levelground.imagery.legend import DEEPGLOBE, IGNORE, Legend
-from levelground.imagery.legend_sources import read_legend, with_nodata
-from levelground.imagery.name_patterns import describe_files, find_known_set, find_pairs_by_pattern
+from levelground.imagery.legend_sources import given_legend, read_legend, with_nodata
+from levelground.imagery.name_patterns import describe_files, find_known_set, find_pairs_by_pattern, list_kinds
 from levelground.imagery.scene_pixels import SceneFile, check_partners, needs_alignment, read_mask_values
 from levelground.imagery.stored_values import (
-    LEGEND_FILE,
     Coding,
     colours_without_legend,
     labels_of_values,
@@ -125,6 +124,8 @@ def find_scenes(
         f"{'colours' if coding == 'colour' else 'class indices'}",
         f"legend {classes.name}, {classes.n_classes} classes, {int(classes.counted.sum())} counted ({chosen.told})",
         *_told_alignment(scenes),
+        *_told_unplaced(sound, headers),
+        *_told_unused(data, pairs.pairs, options),
     )
     return FoundScenes(told_layout, scenes, classes, lines, findings + _notes(sound, headers), _gsd(sound, headers))
 
@@ -133,6 +134,23 @@ def _told_alignment(scenes: Iterable[SceneFile]) -> list[str]:
     """Say how many scenes have labels that are brought onto their image's grid."""
     moved = sum(needs_alignment(scene) for scene in scenes)
     return [f"labels of {moved} scenes lie on another grid: nearest neighbour on their image's"] if moved else []
+
+
+def _told_unplaced(pairs: Iterable[Pair], headers: Mapping[Path, ImageHeader]) -> list[str]:
+    """Say how many masks name no place where their images do."""
+    masks = [pair.mask for pair in pairs if pair.mask and headers[pair.image].transform]
+    bare = [mask.name for mask in masks if not headers[mask].transform]
+    return [f"{len(bare)} masks have no place on the ground (first {bare[0]}): row upon row"] if bare else []
+
+
+def _told_unused(data: Path, pairs: Iterable[Pair], options: PrepareOptions) -> list[str]:
+    """Say which image files are neither image nor mask."""
+    if options.bands or options.exclude or options.within or options.images:
+        return []
+    used = {path.resolve() for pair in pairs for path in (pair.image, pair.mask) if path}
+    used |= {source.resolve() for path in used for source in source_files(path)}
+    rest = [path for path in list_files(data)[0] if (data / path).resolve() not in used]
+    return [f"not used: {list_kinds(rest)}; --exclude leaves out what such files mark"] if rest else []
 
 
 def _labelled_pairs(
@@ -144,7 +162,7 @@ def _labelled_pairs(
     pairs, polygons, told = draw_vectors(pairs, options, given[0] if given else None, options.cache or data)
     findings += tuple(Finding("error" if bad else "warning", "polygons", text, scene) for scene, text, bad in told)
     if polygons and polygons.legend and not given:
-        given = polygons.legend, f"the names in field {polygons.field!r} of the polygons"
+        given = polygons.legend, f"the field {polygons.field!r} of the polygons"
     return pairs, given, findings
 
 
@@ -198,24 +216,20 @@ def _read_headers(pairs: Iterable[Pair], *, align: bool) -> tuple[dict[Path, Ima
             headers[pair.image] = image
         except SceneError as error:
             findings.append(Finding("error", "unreadable", str(error), pair.id))
-    kinds = Counter(_kind(headers[p.image]) for p in pairs if p.image in headers)
+    kinds = Counter(headers[p.image].kind for p in pairs if p.image in headers)
     if len(kinds) > 1:
         (bands, dtype), _ = kinds.most_common(1)[0]
         for pair in pairs:
             header = headers.get(pair.image)
-            if header and _kind(header) != (bands, dtype):
+            if header and header.kind != (bands, dtype):
                 del headers[pair.image]
+                convert = f", on one scale: rio convert {pair.image} FLOAT.tif --dtype float32"
                 text = (
                     f"{pair.image}: has {header.image_bands} bands of {header.dtype}, most scenes have {bands} of "
-                    f"{dtype}. Give all scenes the same bands and type."
+                    f"{dtype}. Give all scenes the same bands and type{convert * (header.image_bands == bands)}."
                 )
                 findings.append(Finding("error", "unlike-bands", text, pair.id))
     return headers, tuple(findings)
-
-
-def _kind(header: ImageHeader) -> tuple[int, str]:
-    """Return what all images must have alike: the number of bands and the kind of their type."""
-    return header.image_bands, kind_of_type(header.dtype)
 
 
 def _check_side(path: Path, header: ImageHeader) -> None:
@@ -248,7 +262,9 @@ def _choose_legend(
     """Take the legend given, that of the public data set, or one made from the masks' values."""
     masks = {pair.mask: headers[pair.mask] for pair in pairs.pairs if pair.mask}
     public = None if given or pairs.legend is None else read_legend(pairs.legend)
-    coding = tell_coding(masks, given[0] if given else public, layout)
+    colours = pairs.naming == "kaggle" and any(one.image_bands >= 3 and not one.palette for one in masks.values())
+    implied = DEEPGLOBE if colours else public
+    coding = tell_coding(masks, given[0] if given else implied, layout)
     if options.label_nodata and coding == "colour":
         raise ConfigError("--label-nodata: masks hold colours. Name colours without data as ignored in the legend.")
     if given:
@@ -381,18 +397,6 @@ def _no_scene(data: Path, findings: tuple[Finding, ...]) -> str:
         f"{data}: holds no scene with a mask. Expected <id>_sat.jpg with <id>_mask.png, folders images/ and masks/, or "
         "NAME.tif with NAME_label.tif; see docs/layouts.md."
     )
-
-
-def given_legend(data: Path, path: Path | None) -> tuple[Legend, str] | None:
-    """Read the legend that the user gave: the file named, or ``legend.toml`` in the data folder.
-
-    Raises:
-        LegendError: The file cannot be read or contradicts itself.
-    """
-    chosen = path or data / LEGEND_FILE
-    if path is None and not chosen.exists():
-        return None
-    return read_legend(chosen), str(chosen)
 
 
 Sides = Sequence[tuple[int, int]]

@@ -77,6 +77,11 @@ class ImageHeader:
         """Number of bands of the image as it is read: a palette becomes three, alpha is dropped."""
         return 3 if self.palette and self.format == "png" else self.bands - self.alpha
 
+    @property
+    def kind(self) -> tuple[int, str]:
+        """What all images of a data set must have alike: the number of bands and the kind of their type."""
+        return self.image_bands, kind_of_type(self.dtype)
+
 
 def read_header(path: Path) -> ImageHeader:
     """Read a file's header; one that was read before and has not changed since is not opened again.
@@ -204,8 +209,8 @@ def _read_header(path: Path, _stamps: tuple[tuple[int, int] | None, ...]) -> Ima
     raise SceneError(f"{path}: is not a JPEG, PNG or TIFF (begins with {start[:12]!r}). Replace or convert the file.")
 
 
-def check_size(path: Path, height: int, width: int, bands: int = 1) -> None:
-    """Refuse to decode nothing, or more than :data:`MAX_PIXELS`.
+def check_size(path: Path, height: int, width: int, bands: int = 1, *, windowed: bool = False) -> None:
+    """Refuse to decode nothing, or more than :data:`MAX_PIXELS`; ``windowed`` files can be read in parts.
 
     Raises:
         SceneError: The image is empty or too large.
@@ -215,7 +220,7 @@ def check_size(path: Path, height: int, width: int, bands: int = 1) -> None:
     if height * width > MAX_PIXELS or height * width * bands > MAX_VALUES:
         raise SceneError(
             f"{path}: has {width} × {height} pixels in {bands} bands; at most {MAX_PIXELS} pixels are decoded at once. "
-            "Cut it, or save it as GeoTIFF and pass --layout raster."
+            f"Cut it, or {'' if windowed else 'save it as GeoTIFF and '}pass --layout raster."
         )
 
 

@@ -123,23 +123,29 @@ def read_colours(path: Path, window: Window | None = None) -> NDArray[np.uint8]:
 
 
 def read_indices(path: Path, window: Window | None = None) -> Pixels:
-    """Read the one band of an index mask, ``(H, W)`` in the file's type, without its palette.
+    """Read the class indices of a mask, ``(H, W)`` in the file's type, without its palette.
 
     Args:
-        path: A PNG or TIFF of one band (a PNG's alpha is dropped).
+        path: A PNG or TIFF of one band, or of three equal ones (alpha is dropped).
         window: Row, column, height and width of a part.
     Raises:
-        SceneError: The file is damaged, a JPEG, or has several bands.
+        SceneError: The file is damaged, a JPEG, or has other bands.
     """
     header = read_header(path)
     if header.format == "jpeg":
         raise SceneError(f"{path}: JPEG blurs class indices. Save the mask as PNG or TIFF, without loss.")
-    if header.bands - header.alpha != 1:
+    n_bands = header.bands - header.alpha
+    pixels = None
+    if n_bands in (1, 3):
+        pixels = _read_tiff(path, header, window) if header.format == "tiff" else _part(_decode_png, path, window)[0]
+        pixels = np.delete(pixels, header.alpha_band - 1, axis=2) if header.alpha_band else pixels
+    if pixels is None or (n_bands == 3 and not (pixels[..., :1] == pixels[..., 1:3]).all()):
+        unlike = "three unlike bands" if n_bands == 3 else f"{n_bands} bands"
+        colours = ", or pass --layout folders where the mask holds colours" if n_bands == 3 else ""
         raise SceneError(
-            f"{path}: mask has {header.bands - header.alpha} bands, expected one of class indices. "
-            "Convert it, or pass --layout folders where it holds colours."
+            f"{path}: mask has {unlike}, expected one of class indices. Write the band that holds them as a file of "
+            f"its own: rio stack {path} --bidx 1 -o MASK.tif{colours}."
         )
-    pixels = _read_tiff(path, header, window) if header.format == "tiff" else _part(_decode_png, path, window)[0]
     return np.ascontiguousarray(pixels[..., 0])
 
 
@@ -186,7 +192,8 @@ def _read_tiff(path: Path, header: ImageHeader, window: Window | None) -> Pixels
 
 def _check_part(path: Path, header: ImageHeader, window: Window | None) -> None:
     """Refuse to read more than fits."""
-    check_size(path, window[2] if window else header.height, window[3] if window else header.width, header.bands)
+    height, width = window[2:] if window else (header.height, header.width)
+    check_size(path, height, width, header.bands, windowed=True)
 
 
 _Decoder = Callable[[Path], tuple[Pixels, NDArray[np.uint8]]]

@@ -18,6 +18,9 @@ from levelground.imagery.colours import RGB, distinct_colours
 from levelground.imagery.legend import MAX_CLASSES, Legend, LegendClass
 from levelground.reading import MAX_TEXT_BYTES, parse_csv, parse_toml, read_bytes, read_text
 
+LEGEND_FILE = "legend.toml"
+"""The legend of a data folder, where it has one."""
+
 _NO_DATA = re.compile(r"(no|without)[ _-]?data|nodata|unlabell?ed|masked", re.IGNORECASE)
 _NAME_COLUMNS = (
     "class_name",
@@ -207,6 +210,18 @@ def legend_of_values(
         for index, value in enumerate(ordered)
     )
     return Legend(name, tuple(classes), nodata=tuple(sorted(set(nodata))))
+
+
+def given_legend(data: Path, path: Path | None) -> tuple[Legend, str] | None:
+    """Read the legend that the user gave: the file named, or ``legend.toml`` in the data folder.
+
+    Raises:
+        LegendError: The file cannot be read or contradicts itself.
+    """
+    chosen = path or data / LEGEND_FILE
+    if path is None and not chosen.exists():
+        return None
+    return read_legend(chosen), str(chosen)
 
 
 def clear_colours(colours: Sequence[RGB | None]) -> tuple[RGB, ...] | None:

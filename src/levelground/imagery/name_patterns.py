@@ -11,6 +11,8 @@ from levelground.imagery.layouts import SUFFIXES, VECTOR_SUFFIXES, Keyed, Pairs,
 
 _KINDS = 8  # kinds of files in a message
 _LIKE_LABELS = re.compile(r"label|mask|msk|truth|[_./-](gt|lc|ref|annot)", re.IGNORECASE)
+_UNLIKE_IMAGES = re.compile(r"[_./-]n?(dem|dsm|dtm|dhm|elev|height|slope|scl|cloud|qa)", re.IGNORECASE)
+_BAND = re.compile(r"(?<![A-Za-z0-9])(SR_)?B\d{1,2}A?(?![A-Za-z0-9])")
 _LIKE_IMAGES = re.compile(r"ima?ge?|sat|rgb|ortho|naip|s2|l8|scene", re.IGNORECASE)
 
 
@@ -112,24 +114,49 @@ def find_known_set(data: Path, files: Iterable[PurePosixPath]) -> Pairs | None:
     return None
 
 
-def describe_files(data: Path, files: Iterable[PurePosixPath]) -> str:
-    """Say which image files lie below a folder, by folder and ending, with an example of patterns that name them."""
+def _kinds_of_files(files: Iterable[PurePosixPath]) -> dict[str, list[PurePosixPath]]:
+    """Sort files by folder and ending, as patterns name them."""
     kinds: dict[str, list[PurePosixPath]] = defaultdict(list)
     for path in files:
         ending = re.search(r"[._-][A-Za-z][A-Za-z0-9-]*$", path.stem)
         start = "" if ending else (re.match(r"[A-Za-z]+_", path.stem) or [""])[0]
         kinds[(path.parent / f"{start}*{ending[0] if ending else ''}{path.suffix}").as_posix()].append(path)
+    return kinds
+
+
+def list_kinds(files: Iterable[PurePosixPath]) -> str:
+    """List the kinds of some files, with their numbers.
+
+    Example:
+        >>> list_kinds([PurePosixPath("scl/a.tif"), PurePosixPath("scl/b.tif")])
+        'scl/*.tif (2)'
+    """
+    kinds = _kinds_of_files(files)
+    shown = ", ".join(f"{pattern} ({len(paths)})" for pattern, paths in sorted(kinds.items())[:_KINDS])
+    return shown + (f", and {len(kinds) - _KINDS} more kinds" if len(kinds) > _KINDS else "")
+
+
+def describe_files(data: Path, files: Iterable[PurePosixPath]) -> str:
+    """Say which image files lie below a folder, by folder and ending, with an example of patterns that name them."""
+    files = tuple(files)
+    kinds = _kinds_of_files(files)
     if not kinds:
         return f"{data} holds no image file ({' '.join(SUFFIXES)})."
-    shown = ", ".join(f"{pattern} ({len(paths)})" for pattern, paths in sorted(kinds.items())[:_KINDS])
-    more = f", and {len(kinds) - _KINDS} more kinds" if len(kinds) > _KINDS else ""
+    shown = list_kinds(files)
+    bands = sorted({match[0] for path in files if (match := _BAND.search(path.stem))})
+    if len(bands) > 1:
+        return (
+            f"Found: {shown}. If bands are files of their own, name those to be read: --bands "
+            f'"{" ".join(bands)}"; else name images and masks by patterns, --images and --labels.'
+        )
     common = sorted(kinds, key=lambda pattern: (-len(kinds[pattern]), pattern))
     label = next((one for one in common if _LIKE_LABELS.search(one)), common[-1] if len(common) > 1 else None)
     rest = [one for one in common if one != label and not _LIKE_LABELS.search(one)]
+    rest = [one for one in rest if not _UNLIKE_IMAGES.search(one)] or rest
     image = next((one for one in rest if _LIKE_IMAGES.search(one)), rest[0] if rest else None)
     images, labels = (image, label) if image and label else ("images/*.tif", "labels/*_label.tif")
     return (
-        f"Found: {shown}{more}. Name images and masks by patterns, such as --images '{images}' --labels '{labels}', or "
+        f"Found: {shown}. Name images and masks by patterns, such as --images '{images}' --labels '{labels}', or "
         "with {id} for what both share."
     )
 

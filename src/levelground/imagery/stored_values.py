@@ -16,6 +16,7 @@ from levelground.imagery.image_headers import ImageHeader
 from levelground.imagery.image_pixels import read_colours, read_indices, stored_palette, used_palette
 from levelground.imagery.legend import IGNORE, MAX_CLASSES, LabelMap, Legend, LegendClass, default_legend
 from levelground.imagery.legend_sources import (
+    LEGEND_FILE,
     ValueName,
     ValueTable,
     clear_colours,
@@ -33,9 +34,6 @@ _SPARSE, _SPARSE_TOP = 4, 16
 _STRIP_PIXELS = 1 << 24
 _SAMPLED = 8  # masks opened to tell palettes and colours
 _EXAMPLES = 12  # colours named in an example
-
-LEGEND_FILE = "legend.toml"
-"""The legend of a data folder, where it has one."""
 
 Coding = Literal["colour", "index"]
 """Whether a mask holds colours of the legend or class indices."""
@@ -126,7 +124,9 @@ def legend_of_masks(
     told = NUMBERED.get(legend.name, "no legend file: the classes are numbered, 255 = no data")
     if table:
         told += f"; names and colours from {source or 'their palette'}"
-    if legend.name == "default" and 0 in values and all(header.nodata is None for header in masks.values()):
+    if legend.name == "default" and 0 not in values:
+        told += "; no pixel is 0, --label-nodata 0 leaves that class out"
+    elif legend.name == "default" and all(header.nodata is None for header in masks.values()):
         told += "; if 0 is no data, pass --label-nodata 0"
     named = any(entry.name for entry in table.values())
     fits = [] if named or legend.name != "values" else _shipped_that_fit({*values} - {IGNORE, *nodata})
@@ -212,6 +212,20 @@ def _look_up_bytes(
     return lut[values], wrong, int(occurs[IGNORE]) if undeclared else 0
 
 
+def _grey_indices(masks: Mapping[Path, ImageHeader], legend: Legend | None) -> bool:
+    """Tell whether masks of three bands hold class indices, three times each, and not grey colours of a legend."""
+    found: set[int] = set()
+    for path, header in masks.items():
+        try:
+            found |= occurring_values(path, header)
+        except SceneError:  # unlike bands: colours
+            return False
+    if legend is None:
+        return True
+    greys = {colour[0] for colour, _ in legend.table if len({*colour}) == 1}
+    return found <= {value for value, _ in legend.stored} | {IGNORE} and not found <= greys
+
+
 def _grey_colours(masks: Mapping[Path, ImageHeader], legend: Legend) -> bool:
     """Tell whether grey masks hold 255 and otherwise only grey levels that are colours of a legend, over all masks."""
     levels = {colour[0] for colour, _ in legend.table if len({*colour}) == 1}
@@ -281,16 +295,16 @@ def tell_coding(masks: Mapping[Path, ImageHeader], legend: Legend | None, layout
         legend: The legend given, if any.
         layout: The layout that the user names; ``kaggle`` and ``folders`` have colours, ``index`` has indices.
     Returns:
-        Without such a layout: ``colour`` where a mask has three bands, or where all colours used by the palettes are in
-        the legend, or where grey masks hold 255 and only grey levels that are colours of the legend; ``index`` where
-        the legend names stored values, and where all masks have one band.
+        Without such a layout: ``colour`` where a mask has three unlike bands, or where all colours used by the palettes
+        are in the legend, or where grey masks hold 255 and only grey levels that are colours of the legend; ``index``
+        where the legend names stored values, and where all masks have one band or equal ones.
     """
     if layout == "index":
         return "index"
     if layout in ("kaggle", "folders"):
         return "colour"
     if any(header.image_bands >= 3 and not header.palette for header in masks.values()):
-        return "colour"
+        return "index" if _grey_indices(masks, legend) else "colour"
     if legend is not None and legend.classes[0].values:
         return "index"
     palettes = [path for path, header in masks.items() if header.palette]

@@ -76,7 +76,8 @@ def vector_classes(paths: Iterable[Path], options: PrepareOptions, legend: Legen
         options: The field, and the class outside the polygons.
         legend: The legend given, if any.
     Returns:
-        Numbers are drawn as they are; names as the legend's classes, or numbered in alphabetical order.
+        Numbers are drawn as they are, a class each where none is 0; names as the legend's classes, or numbered in
+        alphabetical order.
     Raises:
         SceneError: A file cannot be read.
         ConfigError: No field is named and none is like a class, or the class outside is unknown.
@@ -92,7 +93,10 @@ def vector_classes(paths: Iterable[Path], options: PrepareOptions, legend: Legen
     outside = options.label_outside
     if numbers:
         codes: dict[object, int] = {value: value for value in found if isinstance(value, int)}
-        return VectorClasses(field, codes, NO_LABEL if outside is None else _number(outside, legend), None)
+        around = NO_LABEL if outside is None else _number(outside, legend)
+        drawn = {*codes.values(), around} - {NO_LABEL}
+        own = legend_of_values(drawn, {}, name=field) if legend is None and drawn and 0 not in drawn else None
+        return VectorClasses(field, codes, around, own)
     names = sorted(str(value) for value in found)
     if legend is None:
         names = sorted({*names, *([outside] if outside is not None else [])})
