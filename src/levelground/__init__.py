@@ -33,6 +33,7 @@ _COMMANDS = (
     "report",
     "serve",
     "study",
+    "track",
     "train",
 )
 _MODULES = ("errors", "metrics", "statistics")

@@ -107,6 +107,12 @@ COMMANDS = {
         "report study",
         often="out figures",
     ),
+    "track": Command(
+        "TrackConfig",
+        "curves, scores and verdicts of a study to TensorBoard or MLflow",
+        "track study --to tensorboard",
+        often="to follow",
+    ),
     "jobs": Command("JobsConfig", "what runs where in a study, with the time left", "jobs study"),
     "predict": Command(
         "PredictConfig",

@@ -23,6 +23,9 @@ class StudyConfig:
     study: Annotated[tyro.conf.OmitArgPrefixes[StudyOptions], tyro.conf.arg(name="")] = StudyOptions()
     device_options: DeviceGroup = DeviceOptions()
     cluster_options: ClusterGroup = ClusterOptions()
+    track: str | None = None
+    """Send curves, scores and verdicts to a tracker while the study runs, from a process beside it: tensorboard,
+    tensorboard:FOLDER, mlflow:URI or mlflow, as levelground track --to takes them."""
 
     def __post_init__(self) -> None:
         """Refuse several processes for each run of a cluster."""
@@ -42,9 +45,19 @@ def study(config: StudyConfig) -> "Comparison":
         LevelgroundError: Something cannot be done; what is finished stays.
     """
     from levelground.datasets.data_source import check_data
-    from levelground.datasets.prepare import prepare_dataset
 
     check_data(config.scenes)  # torch, which the rest needs, takes seconds
+    if config.track is None:
+        return _study(config)
+    from levelground.scaling.tracking import tracked
+
+    with tracked(config.scenes.out, config.track):
+        return _study(config)
+
+
+def _study(config: StudyConfig) -> "Comparison":
+    """Prepare, train, evaluate, compare and report, here or on a cluster."""
+    from levelground.datasets.prepare import prepare_dataset
     from levelground.pipeline import check_study, run_study
     from levelground.runtime import open_runtime
     from levelground.training.distributed import main_process

@@ -1,5 +1,6 @@
 """Train one architecture on a prepared study, or resume a run that was stopped."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,9 @@ class TrainConfig:
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
     device_options: DeviceGroup = DeviceOptions()
     run_options: RunGroup = RunOptions()
+    track: str | None = None
+    """Send curves to a tracker while the run is trained, from a process beside it: tensorboard, tensorboard:FOLDER,
+    mlflow:URI or mlflow, as levelground track --to takes them."""
 
 
 def train(config: TrainConfig) -> Run:
@@ -45,6 +49,17 @@ def train(config: TrainConfig) -> Run:
     Raises:
         LevelgroundError: The study is not prepared, the architecture cannot be trained, or a flag contradicts the run.
     """
+    if config.track is None:
+        return _train(config)
+    from levelground.scaling.tracking import tracked
+
+    study = config.resume.resolve().parent.parent if config.resume is not None else config.study
+    with tracked(study, config.track) if study is not None else contextlib.nullcontext():
+        return _train(config)
+
+
+def _train(config: TrainConfig) -> Run:
+    """Train or resume the run, and write its model card."""
     if config.resume is not None:
         run = _resume(config, config.resume)
     elif config.study is None or (config.arch is None and config.init is None):
