@@ -73,6 +73,7 @@ __all__ = [
     "serve",
     "statistics",
     "study",
+    "track",
     "train",
 ]
 
@@ -839,6 +840,7 @@ def study(
     cluster: str | None = None,
     cpus_per_run: int | None = None,
     gpus_per_run: float | None = None,
+    track: str | None = None,
 ) -> Comparison:
     r"""Prepare, train every architecture and seed, evaluate, compare and report; finished parts are not repeated.
 
@@ -1006,10 +1008,36 @@ def study(
         gpus_per_run (float | None): GPUs of each job; .5 puts two on one GPU (Ray and
             local:N). None takes none under Ray and Slurm, and under local:N leaves all jobs
             all GPUs.
+        track (str | None): Send curves, scores and verdicts to a tracker while the study
+            runs, from a process beside it: tensorboard, tensorboard:FOLDER, mlflow:URI or
+            mlflow, as levelground track ``--to`` takes them.
     Returns:
         The comparison, on disk in the study's folder beside its tables, figures and ``report.html``.
     Raises:
         LevelgroundError: Something cannot be done; what is finished stays.
+    """
+
+def track(
+    study: str | PathLike[str],
+    *,
+    to: str | None = None,
+    follow: bool = False,
+) -> int:
+    r"""Send the curves, scores and verdicts of a study to TensorBoard or MLflow, every step once.
+
+    Args:
+        study (path): Study folder, of a study that runs, was stopped or is finished, on a
+            cluster or not.
+        to (str | None): Where to: tensorboard (event files in STUDY/tracking/tensorboard),
+            tensorboard:FOLDER, mlflow:URI (a server such as mlflow:http://127.0.0.1:5000),
+            or mlflow (the server that MLFLOW_TRACKING_URI names).
+        follow (bool): Go on until every run has ended and no command holds the study,
+            through stops and resumes.
+    Returns:
+        How many points of curves were sent.
+    Raises:
+        ConfigError: There is no such tracker, it is not installed, or it does not answer.
+        RecordError: There is no study in the folder.
     """
 
 def train(
@@ -1058,6 +1086,7 @@ def train(
     processes: int | None = None,
     deterministic: bool = False,
     save_every: float = 60.0,
+    track: str | None = None,
 ) -> Run:
     r"""Train one architecture on a prepared study, or resume a run that was stopped.
 
@@ -1151,6 +1180,9 @@ def train(
         deterministic (bool): On a GPU, only algorithms that give the same bits every time:
             slower. A CPU always does.
         save_every (float): Longest time between two saved states, seconds.
+        track (str | None): Send curves to a tracker while the run is trained, from a
+            process beside it: tensorboard, tensorboard:FOLDER, mlflow:URI or mlflow, as
+            levelground track ``--to`` takes them.
     Returns:
         The finished run.
     Raises:
