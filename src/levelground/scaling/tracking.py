@@ -190,7 +190,7 @@ def send_new(tracker: Tracker, entries: Sequence[Entry], known: dict[tuple[str, 
             Point(name, has.scores.get(name, (0, 0.0))[0], value, time.time()) for name, value in changed.items()
         ]
         points.sort(key=lambda point: (point.step, point.metric))
-        wanted = {f"parameter/{name}": text for name, text in entry.parameters.items()} | entry.notes
+        wanted = {f"parameter/{name}": text for name, text in entry.parameters.items()} | dict(entry.notes)
         texts = {name: text for name, text in (wanted | {"state": entry.state}).items() if has.texts.get(name) != text}
         hashes = {place: sha256_file(path) for place, path in entry.files.items() if path.is_file()}
         files = {place: digest for place, digest in hashes.items() if has.texts.get(f"file/{place}") != digest}
@@ -225,9 +225,10 @@ def track_study(study: Path, to: str, *, follow: bool = False, over: threading.E
         raise RecordError(f"{study}: is not a study folder (it has no dataset.json). Give the --out of the study.")
     count, known, tracker = 0, dict[tuple[str, str], Sent](), open_tracker(to, study)
     with _alone(study / TRACKING_FOLDER), contextlib.closing(tracker):
+        problem: Exception | None
         while True:
             last = not follow or _is_over(study) or (over is not None and over.is_set())
-            wait_s = POLL_S
+            wait_s, problem = POLL_S, None
             try:
                 count += send_new(tracker, read_entries(study), known)
             except (LevelgroundError, OSError) as error:
@@ -236,8 +237,6 @@ def track_study(study: Path, to: str, *, follow: bool = False, over: threading.E
                 if type(error).__module__.split(".")[0] not in ("mlflow", "requests", "urllib3"):
                     raise
                 problem = unreachable(to.partition(":")[2], first_line(error))
-            else:
-                problem = None
             if problem is not None and last:
                 raise problem
             if problem is not None:
