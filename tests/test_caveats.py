@@ -184,7 +184,7 @@ def test_evaluations_on_the_test_scenes_are_counted(tmp_path: Path) -> None:
     comparison = compare_runs(runs)
     times = {"unet-s0": 2, "fpn-s0": 0}
     assert comparison.test_evaluations == EvaluationLog(3, tuple(LoggedEvaluation(**look) for look in looks), times)
-    by_label = {"unet s0": 2, "fpn s0": 0}
+    by_label = {"unet": 2, "fpn": 0}
     assert evaluations_on_test(comparison) == [caveats.RepeatedEvaluationsOnTest(by_label, total=3, runs=2, views=0)]
     once = {"unet-s0": 1, "fpn-s0": 1}
     for log, kind in (
@@ -212,7 +212,7 @@ def test_one_set_of_predictions_under_two_names_is_named(tmp_path: Path) -> None
     runs = [build_run(tmp_path, f"{arch}-s0", counts, arch=arch) for arch in ("unet", "fpn")]
     other = build_run(tmp_path, "pan-s0", noisy_counts(8, 0.2, seed=2), arch="pan")
     comparison = compare_runs([*runs, other])
-    assert identical_counts(comparison) == [caveats.IdenticalCounts((("unet s0", "fpn s0"),))]
+    assert identical_counts(comparison) == [caveats.IdenticalCounts((("unet", "fpn"),))]
     assert "identical_counts" in {finding.code for finding in comparison.findings if finding.severity == "warning"}
     assert identical_counts(compare_runs([runs[0], other])) == []
 

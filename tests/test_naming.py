@@ -27,10 +27,10 @@ def names_of(study: Path, *runs: dict[str, Any]) -> tuple[list[str], list[str], 
 
 
 def test_seeds_of_one_architecture_share_its_name(tmp_path: Path) -> None:
-    """The encoder goes without saying where all have the same."""
+    """The encoder goes without saying where all have the same, and the seed of what was trained once."""
     archs, labels, twins = names_of(tmp_path, {}, {"seed": 1}, {"arch": "fpn"})
     assert archs == ["unet", "unet", "fpn"]
-    assert labels == ["unet s0", "unet s1", "fpn s0"]
+    assert labels == ["unet s0", "unet s1", "fpn"]
     assert twins == {}
 
 
@@ -58,19 +58,19 @@ def test_the_same_seed_again_is_no_second_seed(tmp_path: Path) -> None:
     """A repeated training stands for itself."""
     archs, labels, _ = names_of(tmp_path, {}, {}, {"seed": 1})
     assert archs == ["unet (no. 1)", "unet (no. 2)", "unet (no. 1)"]
-    assert labels == ["unet (no. 1) s0", "unet (no. 2) s0", "unet (no. 1) s1"]
+    assert labels == ["unet (no. 1) s0", "unet (no. 2)", "unet (no. 1) s1"]
 
 
 def test_adopted_runs_and_runs_without_a_seed_stand_alone(tmp_path: Path) -> None:
     """Nobody knows that they were made as the others were."""
     archs, labels, _ = names_of(tmp_path, {}, {"card": adopted_card() | {"seed": None}}, {"card": {"seed": None}})
     assert archs == ["unet", "run1", "run2"]
-    assert labels == ["unet s0", "run1", "run2"]
+    assert labels == ["unet", "run1", "run2"]
 
 
 def test_a_twin_has_a_name_of_its_own_and_knows_its_original(tmp_path: Path) -> None:
     """The control's second name."""
     archs, labels, twins = names_of(tmp_path, {}, {"seed": 1000, "card": {"twin": True}})
     assert archs == ["unet", "unet twin"]
-    assert labels == ["unet s0", "unet twin s1000"]
+    assert labels == ["unet", "unet twin"]
     assert twins == {"unet twin": "unet"}

@@ -17,7 +17,7 @@ from levelground import wording
 from levelground.comparison.record import Comparison, read_comparison
 from levelground.imagery.legend import Legend, default_legend
 from levelground.reporting import page as page_module
-from levelground.reporting.page import content_policy, render_report, report_html, safe_json
+from levelground.reporting.page import content_policy, explain_terms, render_report, report_html, safe_json
 from levelground.runs import RunCard
 
 HOSTILE = "a'\"><script>alert(1)</script>&amp; Поле\n\u2028{{ 7*7 }}"
@@ -115,20 +115,25 @@ def test_sections_stand_in_order(html: str) -> None:
     ]  # fmt: skip
 
 
+def _unmarked(html: str) -> str:
+    """A page's text without the marks of explained terms."""
+    return re.sub(r'<abbr tabindex="0" title="[^"]*">([^<]*)</abbr>', r"\1", html)
+
+
 def test_summary_opens_with_the_headline(html: str, study: FakeStudy) -> None:
     """The title is the headline's first sentence, and the rest of it follows."""
     headline = next(item.text for item in study.comparison.findings if item.severity == "headline")
     title = re.search(r"<h1>(.*?)</h1>", html)
     assert title is not None
     assert headline.startswith(title.group(1))
-    assert headline.endswith(re.findall(r'<p class="lead">(.*?)</p>', html)[0][-40:])
+    assert headline.endswith(re.findall(r'<p class="lead">(.*?)</p>', _unmarked(html))[0][-40:])
 
 
 def test_every_finding_is_said(html: str, study: FakeStudy) -> None:
     """Each finding stands on the page once or more; warnings in the summary and among the findings."""
     for item in study.comparison.findings:
         if item.severity != "headline":
-            assert escape(item.text) in html
+            assert escape(item.text) in _unmarked(html)
 
 
 def test_scores_are_those_of_the_record(html: str, study: FakeStudy) -> None:
@@ -454,3 +459,41 @@ def test_templates_hold_no_text_outside_the_catalogue() -> None:
         words = [one.strip() for one in bare if re.search(r"[A-Za-z]{2,}", one)]
         found[path.name] = [one for one in words if one not in ("levelground", "\0 – levelground", "mIoU\0")]
     assert {name: words for name, words in found.items() if words} == {}
+
+
+def test_terms_are_explained_where_they_first_stand(html: str) -> None:
+    """Each term of the glossary that the page uses is marked once, before any other use in running text."""
+    body = html.split("<main>", 1)[1].split('<section id="glossary">', 1)[0]
+    marked = re.findall(r'<abbr tabindex="0" title="([^"]+)">([^<]+)</abbr>', body)
+    terms = [term.lower() for _, term in marked]
+    assert {"miou", "95 % interval", "undecided", "p (holm)", "macs", "parameters"} <= set(terms)
+    assert len(terms) == len(set(terms))
+    assert {term: text for text, term in marked}["p (Holm)"].startswith("How often swapping the results")
+    assert not re.search(r"<(h1|h2|a|option|summary)\b[^>]*>[^<]*<abbr", body)
+
+
+def test_a_term_is_marked_once_and_outside_of_links() -> None:
+    """Longer terms win over those that they hold; plurals and capitals are the same term; markup stays as it was."""
+    page = (
+        '<main><h2>IoU</h2><p title="IoU">a <a href="#x">IoU</a>, Groups of mIoU &lt; IoU, IoU</p>'
+        '<section id="glossary"><dl><dt>IoU</dt><dd>a "share"</dd><dt>mIoU</dt><dd>its <em>mean</em></dd>'
+        "<dt>Group</dt><dd>scenes</dd></dl></section></main>"
+    )
+    text = explain_terms(page)
+    assert text.startswith(
+        '<main><h2>IoU</h2><p title="IoU">a <a href="#x">IoU</a>, <abbr tabindex="0" title="scenes">'
+    )
+    assert '<abbr tabindex="0" title="its mean">mIoU</abbr> &lt; ' in text
+    assert text.count("<abbr") == 3
+    assert '<abbr tabindex="0" title="a &quot;share&quot;">IoU</abbr>, IoU</p>' in text
+
+
+def test_the_script_knows_what_orders_the_scenes(study: FakeStudy, html: str) -> None:
+    """Scores by run, the disagreement of the runs, and the classes that a scene has, in the order of the pictures."""
+    data = json.loads(html.split('id="data">', 1)[1].split("</script>", 1)[0])
+    assert [scene["id"] for scene in data["scenes"]] == [scene.id for scene in study.comparison.scenes]
+    best = study.comparison.ranked_runs[0]
+    assert [scene["scores"][0] for scene in data["scenes"]] == [round(value, 4) for value in best.scene_miou if value]
+    assert all(0 < scene["unlike"] < 1 for scene in data["scenes"])
+    for scene, row in zip(data["scenes"], study.comparison.scenes, strict=True):
+        assert scene["classes"] == [k for k, pixels in enumerate(row.class_pixels) if pixels]

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,95 @@ def test_highlighting_a_class_fades_the_others(seen: Seen) -> None:
     assert button.get_attribute("aria-pressed") == "false"
 
 
+def test_scenes_are_sorted_and_filtered(seen: Seen) -> None:
+    """By score, disagreement or one run's lead, which each scene then shows; a class leaves out scenes without it."""
+    page = seen.page
+    page.select_option("#v-order", "worst")
+    values = [float(text) for text in page.locator("details.scene .sorted-by").all_text_contents()]
+    assert len(values) == 6 and values == sorted(values)
+    page.select_option("#v-order", "unlike")
+    shares = [float(text.split()[-2]) for text in page.locator("details.scene .sorted-by").all_text_contents()]
+    assert shares == sorted(shares, reverse=True)
+    page.select_option("#v-order", "ahead")
+    page.select_option("#v-behind", "3")
+    leads = [text.replace("−", "-") for text in page.locator("details.scene .sorted-by").all_text_contents()]
+    assert [float(lead) for lead in leads] == sorted(map(float, leads), reverse=True)
+    listed = page.locator("details.scene").evaluate_all("all => all.map((scene) => scene.dataset.index)")
+    options = page.locator("#v-scene option").evaluate_all("all => all.map((option) => option.value)")
+    assert options == listed and page.input_value("#v-scene") == listed[0]
+    page.click("#v-next")
+    assert page.input_value("#v-scene") == listed[1]
+    page.select_option("#v-order", "given")
+    assert page.locator("details.scene .sorted-by").first.text_content() == ""
+
+
+def test_a_class_filters_the_scenes(browser: Browser, tmp_path: Path) -> None:
+    """Scenes without it are left out and counted; a link from a chart to one of them shows all again."""
+    study = build_fake_study(tmp_path)
+    labels = [replace(scene, class_pixels=(9, 0 if n else 9, *scene.class_pixels[2:]))
+              for n, scene in enumerate(study.comparison.scenes)]  # fmt: skip
+    path = render_report(
+        replace(study.comparison, scenes=tuple(labels)), tmp_path, tmp_path / "report.html", scenes=study
+    )
+    context = browser.new_context(viewport=DESKTOP)
+    opened = Seen(context, path)
+    page = opened.page
+    page.locator("#v-reading li").first.wait_for()
+    page.select_option("#v-class", "1")
+    assert page.locator("details.scene:visible").count() == 1
+    assert page.locator("#v-count").inner_text() == f"Scenes: 1 of {len(labels)}"
+    page.click("#v-next")
+    assert page.input_value("#v-scene") == "0"
+    page.evaluate("location.hash = '#scene-2'")
+    page.wait_for_timeout(200)
+    assert page.locator("details.scene:visible").count() == len(labels)
+    assert page.input_value("#v-scene") == "2"
+    assert opened.faults == []
+    context.close()
+
+
+def test_wide_tables_say_that_they_scroll(browser: Browser, report: Path) -> None:
+    """On a phone, in words above the table; on a wide window, which holds them, nothing is said."""
+    shown = {}
+    for width in (390, 1920):
+        context = browser.new_context(viewport={"width": width, "height": 900})
+        page = Seen(context, report).page
+        page.locator("#v-reading li").first.wait_for()
+        page.wait_for_timeout(200)
+        shown[width] = page.evaluate(
+            """() => [...document.querySelectorAll(".wide")].filter((e) => e.checkVisibility()).map((e) => [
+              e.scrollWidth > e.clientWidth + 1, !!e.previousElementSibling?.matches(".scroll-note:not([hidden])"),
+            ])"""
+        )
+        context.close()
+    assert all(scrolls == said for rows in shown.values() for scrolls, said in rows)
+    assert any(scrolls for scrolls, _ in shown[390])
+    assert not any(scrolls for scrolls, _ in shown[1920])
+
+
+def test_contents_are_short_on_a_phone(browser: Browser, report: Path) -> None:
+    """Five links and the way to the others; on a desktop all of them."""
+    context = browser.new_context(viewport=PHONE)
+    page = Seen(context, report).page
+    assert page.locator("nav a:visible").count() == 5
+    page.locator('label[for="all-sections"]').click()
+    assert page.locator("nav a:visible").count() >= 13
+    page.set_viewport_size(DESKTOP)
+    assert page.locator("nav a:visible").count() >= 13
+    context.close()
+
+
+def test_a_term_explains_itself_to_keys_and_fingers(browser: Browser, report: Path) -> None:
+    """The explanation stands inside the window when the term has the focus."""
+    context = browser.new_context(viewport=PHONE)
+    page = Seen(context, report).page
+    term = page.locator("abbr").first
+    term.focus()
+    shown = page.evaluate("getComputedStyle(document.activeElement, '::after').content")
+    assert shown.strip('"') == term.get_attribute("title")
+    context.close()
+
+
 def test_click_on_a_picture_brings_it_to_the_slider(seen: Seen) -> None:
     """A prediction in the list of scenes becomes the left layer."""
     seen.page.locator("details.scene").nth(1).locator("summary").click()
@@ -302,7 +392,7 @@ def test_one_run_alone_has_a_working_page(browser: Browser, tmp_path: Path) -> N
     context = browser.new_context(viewport=PHONE)
     opened = Seen(context, path)
     opened.page.locator("#v-reading li").first.wait_for()
-    assert opened.page.locator("#v-left-name").inner_text() == "unet s0: prediction"
+    assert opened.page.locator("#v-left-name").inner_text() == "unet: prediction"
     assert opened.faults == []
     context.close()
 

@@ -12,7 +12,13 @@ from markupsafe import Markup
 from levelground.comparison.conditions import ProtocolDifference
 from levelground.comparison.record import Comparison, read_comparison
 from levelground.comparison.results import Finding, MetricRow, PairResult, RunResult
-from levelground.reporting.cost_table import calibration_charts, cost_rows, protocol_rows, speed_chart, unlike_rows
+from levelground.reporting.cost_table import (
+    calibration_charts,
+    make_cost_table,
+    protocol_rows,
+    speed_chart,
+    unlike_rows,
+)
 from levelground.reporting.gallery import Gallery, ScenePictures, scene_differences, scene_heat
 from levelground.reporting.pairwise import OPEN_PAIRS, oriented_pairs, pair_forest, verdict_matrix
 from levelground.reporting.per_class import class_chart, class_differences, compact, confusion_tables, scene_scores
@@ -272,12 +278,24 @@ def test_compact_counts_keep_to_a_few_characters(n: int) -> None:
     assert float(text.rstrip("kMG")) * factor == pytest.approx(n, rel=0.06)
 
 
-def test_cost_rows_have_what_the_card_knows(runs: list[StyledRun]) -> None:
-    """Parameters, operations, steps, time, memory and speed; then hardware in words."""
-    row = cost_rows(runs)[-1]
-    assert row.run.name == "unet-resnet18-s0"
-    assert row.numbers == ("14.3 / 14.0 / 13.9", "82", "240", "1 920", "126", "62", "–", "1 204", "31.0", "3.0")
-    assert row.words == ("cpu", "bf16-mixed", "2", "a processor, 2 cores", "val_miou, step 216")
+def test_costs_have_what_the_card_knows(runs: list[StyledRun]) -> None:
+    """Parameters, operations, time, memory and speed in columns; steps and hardware once, where all runs share them."""
+    table = make_cost_table(runs)
+    run, cells = table.rows[-1]
+    assert run.name == "unet-resnet18-s0"
+    assert [text for _, text in cells] == ["14.3 / 14.0 / 13.9", "82", "62", "–", "1 204", "31.0", "3.0"]
+    common = dict(table.common)
+    assert (common["steps"], common["images seen"], common["megapixels seen"]) == ("240", "1 920", "126")
+    assert (common["device"], common["precision"], common["threads"]) == ("cpu", "bf16-mixed", "2")
+
+
+def test_unlike_hardware_gets_a_column(runs: list[StyledRun]) -> None:
+    """What differs between runs is not said once for all of them."""
+    card = replace(runs[0].result.card, device="cuda")
+    other = StyledRun(runs[0].style, replace(runs[0].result, card=card))
+    table = make_cost_table([other, *runs[1:]])
+    assert [text for column, text in table.rows[0][1] if column.name == "device"] == ["cuda"]
+    assert "device" not in dict(table.common)
 
 
 def _timed(run: StyledRun, speed: float, value: float) -> StyledRun:

@@ -69,7 +69,7 @@ def test_another_primary_metric_has_a_column_and_ranks(tmp_path: Path) -> None:
     table = scores_table(compare_runs(runs, metric="kept.iou:Rangeland"))
     assert table.title.endswith("kept scoring)")
     assert table.header[:4] == ("run", "IoU of rangeland", "95 % interval", "mIoU")
-    assert [row[0] for row in table.rows] == ["fpn s0", "unet s0"]
+    assert [row[0] for row in table.rows] == ["fpn", "unet"]
 
 
 def test_all_tables_are_rectangular(comparison: Comparison) -> None:

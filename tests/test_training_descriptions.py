@@ -91,7 +91,7 @@ def test_a_lead_while_scores_still_rise_is_no_win(tmp_path: Path) -> None:
     ]
     found = headline(compare_runs(runs))
     assert (found.still_rising, found.rehearsal, found.steps) == (True, False, (100, 100))
-    assert write(found).startswith("unet s0 leads after 100 steps with ")
+    assert write(found).startswith("unet leads after 100 steps with ")
     assert "were still rising by 0.010 or more" in write(found)
     brief = [build_run(tmp_path, f"{n}", noisy_counts(20, n / 10, seed=n), card={"steps_done": 48}) for n in (1, 5)]
     short = headline(compare_runs(brief))
@@ -121,7 +121,7 @@ def test_the_fastest_and_by_how_much(tmp_path: Path) -> None:
 def test_unlike_machines_are_not_raced(tmp_path: Path) -> None:
     """Speeds from other hardware or precision do not compare; the warning names the runs."""
     comparison = compared(tmp_path, unet={}, pspnet={"card": {"precision": "bf16-mixed"}})
-    assert fastest(comparison) == [UnlikeMachines(("unet s0", "pspnet s0"))]
+    assert fastest(comparison) == [UnlikeMachines(("unet", "pspnet"))]
 
 
 def test_the_pareto_front_holds_what_nothing_beats(tmp_path: Path) -> None:

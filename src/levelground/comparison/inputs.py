@@ -80,9 +80,16 @@ def name_architectures(
 
 
 def run_labels(evaluated: Sequence[Evaluated], archs: Sequence[str]) -> list[str]:
-    """Label each run for tables and sentences: its architecture and seed, or the name of a lone run."""
+    """Label each run for tables and sentences.
+
+    An architecture that was trained once is its own label, one with several seeds has them behind it (``unet s0``), and
+    a lone run has its name.
+    """
+    lone = {item.name for item in evaluated if item.run.alone}
+    times = Counter(arch for item, arch in zip(evaluated, archs, strict=True) if not item.run.alone)
     return [
-        item.name if item.run.alone else f"{arch} s{item.run.seed}" for item, arch in zip(evaluated, archs, strict=True)
+        item.name if item.run.alone else arch if times[arch] == 1 and arch not in lone else f"{arch} s{item.run.seed}"
+        for item, arch in zip(evaluated, archs, strict=True)
     ]
 
 

@@ -12,16 +12,58 @@ from levelground.reporting.run_styles import StyledRun, metric_title
 from levelground.reporting.summary import millions, rate
 from levelground.reporting.svg_charts import DataPoint, Series, reliability_chart, scatter_chart
 from levelground.runs import RunCard
-from levelground.wording import gettext, whole
+from levelground.wording import gettext, pgettext, whole
 
 
 @dataclass(frozen=True)
-class CostRow:
-    """A run's row of the cost table: cells with numbers, then cells with words."""
+class CostColumn:
+    """A column of the cost table: its heading, the unit below it, and whether it holds numbers."""
 
-    run: StyledRun
-    numbers: tuple[str, ...]
-    words: tuple[str, ...]
+    name: str
+    unit: str = ""
+    number: bool = True
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Cost of the runs.
+
+    Attributes:
+        columns: The columns that differ between runs, or that every comparison of costs needs.
+        rows: Each run with its cells, each beside its column.
+        common: Name and text of what is the same for all runs.
+    """
+
+    columns: tuple[CostColumn, ...]
+    rows: tuple[tuple[StyledRun, tuple[tuple[CostColumn, str], ...]], ...]
+    common: tuple[tuple[str, str], ...]
+
+
+def _columns() -> tuple[CostColumn, ...]:
+    """Return the columns that every cost table has."""
+    return (
+        CostColumn(gettext("parameters, M"), gettext("total / used / trained")),
+        CostColumn(gettext("MACs, G"), gettext("per megapixel")),
+        CostColumn(gettext("wall time"), gettext("s")),
+        CostColumn(gettext("training time"), gettext("s")),
+        CostColumn(gettext("memory"), gettext("MiB")),
+        CostColumn(gettext("training"), gettext("images/s")),
+        CostColumn(gettext("inference"), gettext("Mpx/s")),
+    )
+
+
+def _often_common() -> tuple[CostColumn, ...]:
+    """Return what one protocol on one machine makes the same: said once, so that the table fits the page."""
+    return (
+        CostColumn(gettext("steps")),
+        CostColumn(gettext("images"), gettext("seen")),
+        CostColumn(gettext("megapixels"), gettext("seen")),
+        CostColumn(gettext("device"), number=False),
+        CostColumn(pgettext("of numbers", "precision"), number=False),
+        CostColumn(gettext("threads"), number=False),
+        CostColumn(gettext("hardware"), number=False),
+        CostColumn(gettext("selected by"), number=False),
+    )
 
 
 @dataclass(frozen=True)
@@ -50,29 +92,47 @@ class UnlikeRow:
     cells: tuple[str, ...]
 
 
-def cost_rows(runs: Sequence[StyledRun]) -> list[CostRow]:
-    """Return the cost of each run and the hardware it was trained on."""
-    rows = []
-    for run in runs:
-        card, speed = run.result.card, run.result.throughput
-        parameters, macs = card.parameters, card.macs_per_megapixel
-        whole = (card.steps_done, card.images_seen, card.megapixels_seen, card.wall_s, card.train_s)
-        numbers = (
-            " / ".join(map(millions, (parameters.total, parameters.used, parameters.trainable))),
-            MISSING if macs is None else f"{macs / 1e9:.0f}",
-            *map(_whole, (*whole, card.peak_memory_mib)),
-            rate(speed.train_images_per_s),
-            rate(speed.predict_megapixels_per_s),
-        )
-        words = (
-            plain_text(card.device),
-            plain_text(card.precision),
-            _whole(card.threads),
-            plain_text(card.hardware),
-            weights_kept(card.selection),
-        )
-        rows.append(CostRow(run, numbers, words))
-    return rows
+def make_cost_table(runs: Sequence[StyledRun]) -> CostTable:
+    """Return the cost of each run, and what all of them share: budget and hardware, where they are the same."""
+    fixed, often = _columns(), _often_common()
+    cells = [dict(zip((*fixed, *often), (*_figures(run), *_conditions(run)), strict=True)) for run in runs]
+    unlike = [column for column in often if len({row[column] for row in cells}) > 1]
+    columns = (*fixed, *unlike)
+    rows = tuple(
+        (run, tuple((column, row[column]) for column in columns)) for run, row in zip(runs, cells, strict=True)
+    )
+    common = tuple(
+        (f"{column.name} {column.unit}".rstrip(), cells[0][column])
+        for column in often
+        if column not in unlike and cells[0][column] != MISSING
+    )
+    return CostTable(columns, rows, common)
+
+
+def _figures(run: StyledRun) -> tuple[str, ...]:
+    """Return the cells of the columns that every run has."""
+    card, speed = run.result.card, run.result.throughput
+    parameters, macs = card.parameters, card.macs_per_megapixel
+    return (
+        " / ".join(map(millions, (parameters.total, parameters.used, parameters.trainable))),
+        MISSING if macs is None else f"{macs / 1e9:.0f}",
+        *map(_whole, (card.wall_s, card.train_s, card.peak_memory_mib)),
+        rate(speed.train_images_per_s),
+        rate(speed.predict_megapixels_per_s),
+    )
+
+
+def _conditions(run: StyledRun) -> tuple[str, ...]:
+    """Return the cells of what is the same in most studies: budget and hardware."""
+    card = run.result.card
+    return (
+        *map(_whole, (card.steps_done, card.images_seen, card.megapixels_seen)),
+        plain_text(card.device),
+        plain_text(card.precision),
+        _whole(card.threads),
+        plain_text(card.hardware),
+        weights_kept(card.selection),
+    )
 
 
 def speed_chart(comparison: Comparison, runs: Sequence[StyledRun]) -> SpeedChart | None:

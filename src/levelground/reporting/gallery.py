@@ -65,7 +65,11 @@ class SceneSource(Protocol):
 
 @dataclass(frozen=True)
 class ScenePictures:
-    """One scene's pictures as data URIs; a run without a prediction has none."""
+    """One scene's pictures as data URIs; a run without a prediction has none.
+
+    ``unlike`` is the share of the pixels with a true class on which the predictions are not all the same; ``None`` with
+    fewer than two.
+    """
 
     id: str
     height: int
@@ -74,6 +78,7 @@ class ScenePictures:
     truth: str
     preds: Mapping[int, str] = field(default_factory=dict)
     errors: Mapping[int, str] = field(default_factory=dict)
+    unlike: float | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -119,6 +124,47 @@ def make_gallery(
         else:
             scenes.append(made)
     return Gallery(tuple(scenes), side, tuple(missing))
+
+
+def viewer_data(comparison: Comparison, runs: Sequence[StyledRun], gallery: Gallery) -> dict[str, object]:
+    """Return what the page's script reads besides the pictures.
+
+    Classes, labels of the runs, the words that it writes, and of each scene what orders and filters the list: scores by
+    run, disagreement, true classes.
+    """
+    places = {scene.id: number for number, scene in enumerate(comparison.scenes)}
+    scenes = [
+        {
+            "id": scene.id,
+            "scores": [_rounded(run.result.scene_miou[places[scene.id]]) for run in runs],
+            "unlike": _rounded(scene.unlike),
+            "classes": [k for k, pixels in enumerate(comparison.scenes[places[scene.id]].class_pixels) if pixels],
+        }
+        for scene in gallery.scenes
+    ]
+    classes = [
+        {"name": entry.name, "colour": list(entry.colour), "counted": entry.counted}
+        for entry in comparison.legend.classes
+    ]
+    return {"classes": classes, "runs": [run.label for run in runs], "scenes": scenes, "words": _script_words()}
+
+
+def _script_words() -> dict[str, str]:
+    """Return the texts that the script writes; it fills in what stands in braces."""
+    return {
+        "place": gettext("row {row}, column {column}"),
+        "truth": gettext("truth"),
+        "wrong": gettext("wrong"),
+        "no_data": gettext("no data"),
+        "left": gettext("{share} %% left."),
+        "scroll": gettext("Wider than the page: scroll sideways for more columns."),
+        "count": gettext("Scenes: {shown} of {all}"),
+        "unlike_on": gettext("runs disagree on {share} %%"),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def study_scenes(study_folder: Path, run_folders: Sequence[Path]) -> SceneSource | None:
@@ -189,11 +235,12 @@ def _pictures(
     picture, truth = reduced_scene(opened.pixels, labels, side)
     size, thumb = (truth.shape[0], truth.shape[1]), reduced_size(*shape, min(side, THUMB))
     counted = legend.counted.tolist()
-    preds, errors = {}, {}
+    preds, errors, maps = {}, {}, []
     for number, folder in enumerate(folders):
         found = read_preds(folder, scene_id, shape)
         if found is not None:
-            preds[number] = labels_uri(reduce_labels(found, size), legend)
+            maps.append(reduce_labels(found, size))
+            preds[number] = labels_uri(maps[-1], legend)
             wrong = error_map(reduce_labels(found, thumb), reduce_labels(labels, thumb), counted)
             errors[number] = palette_uri(wrong, ERROR_COLOURS)
     return ScenePictures(
@@ -204,7 +251,16 @@ def _pictures(
         truth=labels_uri(truth, legend),
         preds=preds,
         errors=errors,
+        unlike=_unlike_share(maps, truth < legend.n_classes),
     )
+
+
+def _unlike_share(maps: Sequence[LabelMap], valid: NDArray[np.bool_]) -> float | None:
+    """Return the share of valid pixels on which class maps are not all the same; ``None`` with fewer than two."""
+    if len(maps) < 2 or not valid.any():
+        return None
+    unlike = np.any([one != maps[0] for one in maps[1:]], axis=0)
+    return float(unlike[valid].mean())
 
 
 DRAWN_PAIRS = 4

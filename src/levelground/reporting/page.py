@@ -9,6 +9,7 @@ import base64
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -33,6 +34,7 @@ from levelground.reporting.gallery import (
     scene_differences,
     scene_heat,
     study_scenes,
+    viewer_data,
 )
 from levelground.reporting.learning_curves import BudgetRow, CurveChart, budget_chart, budget_rows, curve_charts
 from levelground.reporting.run_styles import StyledRun, metric_title, styled_runs
@@ -85,7 +87,7 @@ class PageView:
     heat: SceneHeat | None
     speed: cost_table.SpeedChart | None
     metrics: list[summary.MetricTableRow]
-    costs: list[cost_table.CostRow]
+    costs: cost_table.CostTable
     calibrations: list[cost_table.CalibrationChart]
     protocol: list[tuple[str, str]]
     unlike: list[cost_table.UnlikeRow]
@@ -120,13 +122,58 @@ def report_html(comparison: Comparison, study_folder: Path, *, scenes: SceneSour
     view = page_view(comparison, study_folder, scenes)
     style = _template_text("report.css") + run_style(view.runs) + class_style(comparison.legend)
     script = _template_text("report.js")
-    return render_template(
+    html = render_template(
         "report.html.j2",
         **vars(view),
         style=Markup(style),  # noqa: S704  our own files and colours
         script=Markup(script),  # noqa: S704  our own file
         policy=content_policy(style, script),
     )
+    return explain_terms(html)
+
+
+def explain_terms(html: str) -> str:
+    """Mark the terms of a page's glossary as ``<abbr>`` where each first stands in running text or a table.
+
+    Headings, links, controls and charts are left as they are.
+
+    Args:
+        html: The page, whose ``<main>`` ends with the list ``<dl class="glossary">``.
+    Returns:
+        The page. A keyboard or a finger reaches the explanations too.
+    """
+    before, main, rest = html.partition("<main>")
+    body, heading, after = rest.partition('<section id="glossary">')
+    texts = {
+        term: re.sub("<[^>]*>", "", text).replace('"', "&quot;")
+        for terms, text in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", after, re.DOTALL)
+        for term in terms.split(", ")
+    }
+    texts = {term[:1].lower() + term[1:] if term[1:2].islower() else term: text for term, text in texts.items()}
+    parts, skipped = re.split(r"(<[^>]*>)", body), 0
+    for place, part in enumerate(parts):
+        tag = re.match(r"</?(\w+)", part)
+        if tag is not None:
+            skipped += (tag[1] in _UNMARKED) * (-1 if part.startswith("</") else 1)
+        elif not skipped and texts:
+            parts[place] = _marked(part, texts)
+    return before + main + "".join(parts) + heading + after
+
+
+_UNMARKED = {"a", "button", "h1", "h2", "h3", "label", "legend", "noscript", "option", "select", "summary", "svg"}
+"""Elements in which no term is marked."""
+
+
+def _marked(text: str, texts: dict[str, str]) -> str:
+    """Mark the terms in a text, longer ones before those that they hold, and take them out of ``texts``."""
+    terms = "|".join(re.escape(term) for term in sorted(texts, key=len, reverse=True))
+
+    def mark(found: re.Match[str]) -> str:
+        term = found[1] if found[1] in texts else found[1][:1].lower() + found[1][1:]
+        meaning = texts.pop(term, None)
+        return found[0] if meaning is None else f'<abbr tabindex="0" title="{meaning}">{found[0]}</abbr>'
+
+    return re.sub(rf"(?<![\w&-])((?i:{terms}))s?(?![\w-])", mark, text)
 
 
 @dataclass(frozen=True)
@@ -252,12 +299,12 @@ def page_view(comparison: Comparison, study_folder: Path, scenes: SceneSource | 
         heat=scene_heat(comparison, runs, gallery),
         speed=cost_table.speed_chart(comparison, runs),
         metrics=summary.metric_rows(comparison, runs),
-        costs=cost_table.cost_rows(runs),
+        costs=cost_table.make_cost_table(runs),
         calibrations=cost_table.calibration_charts(runs),
         protocol=cost_table.protocol_rows(comparison),
         unlike=cost_table.unlike_rows(comparison, runs),
         cards=[cost_table.card_rows(run.result.card) for run in runs],
-        viewer_data=_viewer_data(comparison.legend, runs),
+        viewer_data=safe_json(viewer_data(comparison, runs, gallery)),
     )
 
 
@@ -351,19 +398,6 @@ def _texts(values: Mapping[str, object]) -> dict[str, str]:
 def _key(run: StyledRun, stroke: bool = False) -> Markup:
     """Draw the symbol of a run, for the template."""
     return key_symbol(run.style, stroke=stroke)
-
-
-def _viewer_data(legend: Legend, runs: Sequence[StyledRun]) -> Markup:
-    """Return what the script reads besides the pictures."""
-    classes = [{"name": entry.name, "colour": list(entry.colour), "counted": entry.counted} for entry in legend.classes]
-    words = {
-        "place": gettext("row {row}, column {column}"),
-        "truth": gettext("truth"),
-        "wrong": gettext("wrong"),
-        "no_data": gettext("no data"),
-        "left": gettext("{share} %% left."),
-    }
-    return safe_json({"classes": classes, "runs": [run.label for run in runs], "words": words})
 
 
 def safe_json(value: object) -> Markup:

@@ -179,8 +179,19 @@ def ranking(comparison: Comparison, runs: Sequence[StyledRun]) -> Forest:
 
 def run_forest(comparison: Comparison, runs: Sequence[StyledRun]) -> Forest:
     """Return each run with its interval."""
-    entries = [_Entry(run, run.label, run.result.value, run.result.interval) for run in runs]
+    notes = _once_trained(comparison)
+    entries = [_Entry(run, run.label, run.result.value, run.result.interval, notes.get(run.name, "")) for run in runs]
     return _forest(gettext("runs"), entries, runs, metric_range(comparison.metric))
+
+
+def _once_trained(comparison: Comparison) -> dict[str, str]:
+    """Return a note for each run that is the only training of its architecture, by the run's name."""
+    single = {entry.name: entry.runs[0] for entry in comparison.architectures if entry.seeds == 1}
+    return {
+        run.name: gettext("trained once (seed %(seed)s)", seed=str(run.seed))
+        for run in comparison.runs
+        if run.seed is not None and single.get(run.label) == run.name
+    }
 
 
 def ranked_architectures(comparison: Comparison) -> list[ArchitectureResult]:

@@ -15,6 +15,10 @@
   const openLinked = () => {
     const scene = byId(location.hash.slice(1));
     if (!scene?.matches("details.scene")) return;
+    if (scene.hidden) { // left out by the filter
+      byId("v-class").value = "";
+      byId("v-class").dispatchEvent(new Event("change"));
+    }
     scene.open = true;
     const box = byId("v-scene");
     if (box) {
@@ -26,9 +30,23 @@
   addEventListener("hashchange", openLinked);
   openLinked();
 
+  const data = JSON.parse(byId("data").textContent);
+
+  // Tables that are wider than their frame say that they scroll.
+  const watch = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const scrolls = target.scrollWidth > target.clientWidth + 1;
+      const note = target.previousElementSibling;
+      if (note?.matches(".scroll-note")) note.hidden = !scrolls;
+      else if (scrolls) {
+        target.before(Object.assign(document.createElement("p"), { className: "scroll-note", textContent: data.words.scroll }));
+      }
+    }
+  });
+  for (const frame of document.querySelectorAll(".wide")) watch.observe(frame);
+
   const viewer = byId("viewer");
   if (!viewer) return;
-  const data = JSON.parse(byId("data").textContent);
   const scenes = [...document.querySelectorAll("details.scene")];
   const NONE = 255;
   const [stage, under, over, sweep] = ["v-stage", "v-under", "v-over", "v-sweep"].map(byId);
@@ -166,7 +184,7 @@
   const move = () => stage.style.setProperty("--x", `${sweep.value / 10}%`);
 
   const show = (index) => {
-    shown = (index + scenes.length) % scenes.length;
+    shown = index;
     layers = new Map();
     sceneBox.value = String(shown);
     for (const box of [leftBox, rightBox]) {
@@ -201,9 +219,56 @@
   stage.addEventListener("pointermove", follow);
   stage.addEventListener("pointerdown", follow);
 
+  // The order of scenes, and which of them are listed: those with a class.
+  const [orderBox, classBox, aheadBox, behindBox] = ["v-order", "v-class", "v-ahead", "v-behind"].map(byId);
+  const ENDS = { worst: 1, unlike: -1, ahead: -1 }; // smallest or largest first
+  let order = scenes.map((_, index) => index);
+
+  const number = (value, digits) =>
+    value.toLocaleString(document.documentElement.lang, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+
+  const valueOf = (scene) => {
+    const scores = scene.scores.filter((score) => score !== null);
+    if (orderBox.value === "worst") return scores.length ? scores.reduce((a, b) => a + b) / scores.length : null;
+    if (orderBox.value === "unlike") return scene.unlike;
+    const [a, b] = [scene.scores[aheadBox.value], scene.scores[behindBox.value]];
+    return a === null || b === null ? null : a - b;
+  };
+
+  const textOf = (value) => {
+    if (value === null) return "–";
+    if (orderBox.value === "unlike") return data.words.unlike_on.replace("{share}", number(100 * value, 1));
+    if (orderBox.value === "worst") return number(value, 3);
+    return `${value < 0 ? "−" : "+"}${number(Math.abs(value), 3)}`;
+  };
+
+  const arrange = () => {
+    const end = ENDS[orderBox.value];
+    const values = data.scenes.map((scene) => (end ? valueOf(scene) : 0));
+    order = data.scenes.map((_, index) => index)
+      .filter((index) => classBox.value === "" || data.scenes[index].classes.includes(Number(classBox.value)))
+      .sort((a, b) => (values[a] === null) - (values[b] === null) || (end ?? 0) * (values[a] - values[b]) || a - b);
+    for (const box of [aheadBox, behindBox]) if (box) box.parentElement.hidden = orderBox.value !== "ahead";
+    scenes.forEach((scene, index) => {
+      scene.hidden = !order.includes(index);
+      scene.querySelector(".sorted-by").textContent = end ? textOf(values[index]) : "";
+    });
+    scenes[0].parentElement.append(...order.map((index) => scenes[index]));
+    sceneBox.replaceChildren(...order.map((index) => new Option(data.scenes[index].id, index)));
+    const count = data.words.count.replace("{shown}", order.length).replace("{all}", scenes.length);
+    byId("v-count").textContent = order.length < scenes.length ? count : "";
+    show(order[0]);
+  };
+
+  for (const option of [...classBox.options].slice(1)) {
+    if (!data.scenes.some((scene) => scene.classes.includes(Number(option.value)))) option.remove();
+  }
+  for (const box of [orderBox, classBox, aheadBox, behindBox]) box?.addEventListener("change", arrange);
+
+  const step = (by) => show(order[(order.indexOf(shown) + by + order.length) % order.length]);
   sceneBox.addEventListener("change", () => show(Number(sceneBox.value)));
-  byId("v-back").addEventListener("click", () => show(shown - 1));
-  byId("v-next").addEventListener("click", () => show(shown + 1));
+  byId("v-back").addEventListener("click", () => step(-1));
+  byId("v-next").addEventListener("click", () => step(1));
   for (const box of [leftBox, rightBox, cover]) box.addEventListener("input", draw);
   byId("v-swap").addEventListener("click", () => {
     [leftBox.value, rightBox.value] = [rightBox.value, leftBox.value];
