@@ -115,6 +115,23 @@ def test_a_loss_that_disagrees_is_named(tmp_path: Path) -> None:
     ]
 
 
+def test_flips_are_of_means_over_seeds(tmp_path: Path) -> None:
+    """With seeds the architectures are ranked: single runs that change places are no news."""
+    unet = np.array([[95, 5, 0], [5, 95, 0], [30, 0, 0]], np.int64)
+    fpn = np.array([[90, 10, 0], [10, 90, 0], [0, 0, 30]], np.int64)
+    worse = np.array([[80, 20, 0], [20, 80, 0], [30, 0, 0]], np.int64)
+    better = np.array([[99, 1, 0], [1, 99, 0], [0, 0, 30]], np.int64)
+
+    def flips(name: str, *seeds: tuple[str, int, np.ndarray]) -> list[object]:
+        runs = [build_run(tmp_path / name, f"{a}-s{n}", np.stack([c, c]), arch=a, seed=n) for a, n, c in seeds]
+        return [fact.figures.get("flips") for fact in rank_flips(compare_runs(runs)) if isinstance(fact, RankFlips)]
+
+    of_both = [("unet", 0, unet), ("unet", 1, unet), ("fpn", 0, fpn), ("fpn", 1, fpn)]
+    assert flips("means", *of_both) == [{"kept.miou": [("unet", "fpn")], "all.miou": [("unet", "fpn")]}]
+    of_one = [("unet", 0, unet), ("unet", 1, worse), ("fpn", 0, fpn), ("fpn", 1, better)]
+    assert flips("runs", *of_one) == []
+
+
 def test_seeds_that_change_places_are_no_flip(tmp_path: Path) -> None:
     """Flips are between architectures."""
     first = np.array([[95, 5, 0], [5, 95, 0], [30, 0, 0]], np.int64)

@@ -8,6 +8,7 @@ from builders.counts import COUNTED, NAMES, made_up_counts, slow_miou
 from scipy import stats
 
 from levelground.metrics.named import parse_metric
+from levelground.statistics.architectures import architecture_scores, compare_architectures
 from levelground.statistics.families import Family, StackedCounts, comparison_statistics
 from levelground.statistics.intervals import (
     effective_df,
@@ -19,6 +20,7 @@ from levelground.statistics.intervals import (
     t_shares,
     t_test,
 )
+from levelground.statistics.pairs import differences, run_intervals
 from levelground.statistics.resampling import group_sums
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
@@ -120,3 +122,27 @@ def test_shares_of_the_t_distribution_are_scipys(delta: float, df: float) -> Non
     assert t_shares(delta, 0.01, df, 0.01) == pytest.approx(expected)
     assert sum(t_shares(delta, 0.01, df, 0.01)) == pytest.approx(1)
     assert t_shares(delta, 0.0, df, 0.01) == (float(delta > 0.01), float(abs(delta) <= 0.01), 0.0)
+
+
+def test_no_interval_leaves_the_range_of_its_score() -> None:
+    """Of runs, pairs and architectures, over all classes and of one; kappa goes from -1 to 1."""
+    rng = np.random.default_rng(3)
+    right = np.stack([rng.permutation([100, 0, 90, 2]) for _ in range(4)])  # four runs, four groups: all or nothing
+    counts = np.stack([np.stack([right, 100 - right], -1), np.stack([100 - right, right], -1)], -2).astype(np.int64)
+    both, groups, archs = np.array([True, True]), list("abcd"), ["u", "u", "f", "f"]
+    wide = 0
+    for name, low, high in (("official.miou", 0, 1), ("official.iou:a", 0, 1), ("official.kappa", -1, 1)):
+        metric = parse_metric(name, ("a", "b"), both)
+        free = differences(counts, groups, lambda c, m=metric: m.score(m.sums(c, both)), both)
+        of_runs = [
+            *run_intervals(counts, groups, metric, both),
+            *architecture_scores(counts, groups, archs, metric, both),
+        ]
+        of_pairs = [
+            *differences(counts, groups, metric, both),
+            *compare_architectures(counts, groups, archs, metric, both),
+        ]
+        assert all(low <= one.interval[0] <= one.interval[1] <= high for one in of_runs if one.interval)
+        assert all(low - high <= one.interval[0] <= one.interval[1] <= high - low for one in of_pairs if one.interval)
+        wide += any(max(map(abs, one.interval)) > high - low for one in free if one.interval)
+    assert wide  # without a range they do leave it

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,22 @@ def named_study(folder: Path, metric: str = "kept.miou", delta: float = 0.02) ->
         build_run(folder, f"{arch}-s0", noisy_counts(8, 0.1 + 0.3 * number, seed=number), arch=arch)
     write_study(folder, study_record(StudyOptions(metric=metric, delta=delta), ()))
     return folder
+
+
+def test_an_interrupted_study_names_the_runs_that_it_lacks(tmp_path: Path) -> None:
+    """Planned runs that are not begun, not trained to the end, or not scored; a finished study plans none."""
+    study = named_study(tmp_path)
+    for name, status, folder in (("dpt-s0", "stopped", study), ("pan-s0", "finished", study / "folds" / "1")):
+        build_run(folder, name, noisy_counts(8, 0.1, seed=5), arch=name[:3], card={"status": status})
+        (folder / "runs" / name / "counts-test.npz").unlink()
+    names = ("unet-s0", "fpn-s0", "dpt-s0", "pan-s0", "psp-s0")
+    write_study(study, replace(study_record(StudyOptions(), ()), planned=names))
+    found = compare(CompareConfig((study,)))
+    states = {"dpt-s0": "unfinished", "pan-s0": "unscored", "psp-s0": "not begun"}
+    assert [item.figures for item in found.findings if item.code == "unfinished_runs"] == [{"runs": states}]
+    assert "dpt-s0 (training not finished)" in report(ReportConfig(study, figures=False)).read_text(encoding="utf-8")
+    write_study(study, study_record(StudyOptions(), ()))
+    assert "unfinished_runs" not in {item.code for item in compare(CompareConfig((study,))).findings}
 
 
 def test_compare_asks_what_the_study_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """SVG charts: markers are where the numbers say, scales have margins, texts are escaped."""
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -85,6 +86,14 @@ def test_lines_have_the_dash_of_the_run_and_at_most_twelve_markers() -> None:
     assert (drawn.get("stroke-dasharray"), len(drawn.get("points", "").split())) == ("6 3", 100)
     marked = [part.get("x") for part in root.findall("svg") if part.find("path") is not None]
     assert (len(marked), marked[-1]) == (12, "100%")
+
+
+def test_lines_have_a_whisker_where_a_point_has_an_interval() -> None:
+    """Between both ends, which the scale holds; a point without an interval has none."""
+    series = Series("unet", Style("run-0"), ((0.25, 0.4), (1.0, 0.6)), ((0.1, 0.9), None))
+    drawn = line_chart([series], text="x", x_title="share")
+    assert drawn.count("whisker") == 1
+    assert "whisker" not in line_chart([replace(series, intervals=())], text="x", x_title="share")
 
 
 def test_one_point_is_still_a_chart() -> None:

@@ -11,6 +11,7 @@ from levelground.comparison.compare import compare_runs
 from levelground.comparison.record import Comparison
 from levelground.comparison.tables import (
     CSV_HEADER,
+    delta_shares,
     escape_latex,
     escape_markdown,
     metrics_table,
@@ -20,6 +21,7 @@ from levelground.comparison.tables import (
     to_latex,
     to_markdown,
 )
+from levelground.comparison.text import whole_per_cent
 from levelground.imagery.legend import Legend, LegendClass
 
 ODD = Legend(
@@ -105,8 +107,21 @@ def test_csv_holds_every_figure_in_full_precision(comparison: Comparison) -> Non
     assert absent["value"] == ""
     pair = next(row for row in rows if row["kind"] == "pair" and row["metric"] == "official.miou")
     assert (pair["against"], pair["verdict"]) == (comparison.pairs[0].b, comparison.pairs[0].verdict)
+    shares = [float(pair[name]) for name in ("above_delta", "within_delta", "below_delta")]
+    assert shares == list(delta_shares(comparison.pairs[0], comparison.delta) or ()) and sum(shares) == pytest.approx(1)
     assert {row["kind"] for row in rows} == {"run", "pair", "architecture", "architecture pair"}
     assert {row["class"] for row in rows} == {"", *ODD.names}
+
+
+def test_shares_stand_beside_each_pair_in_markdown_and_latex(comparison: Comparison) -> None:
+    """In whole per cent, with δ in the header."""
+    pairs = next(table for table in text_tables(comparison) if table.title.startswith("Pairs of architectures"))
+    cell = pairs.rows[0][pairs.header.index("P(Δ > 0.01) · P(|Δ| ≤ 0.01) · P(Δ < −0.01), %")]
+    shares = delta_shares(comparison.architecture_pairs[0], comparison.delta)
+    assert shares is not None
+    assert cell == " · ".join(map(whole_per_cent, shares))
+    assert escape_markdown(cell) in to_markdown(comparison)
+    assert escape_latex(cell) in to_latex(comparison)
 
 
 def test_csv_of_one_group_has_empty_intervals(tmp_path: Path) -> None:

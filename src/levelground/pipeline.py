@@ -135,8 +135,11 @@ def run_study(
     check_study(fitted, bands=dataset.bands, n_outputs=n_outputs, processes=runtime.processes)
     with one_writer(folder):
         asked = as_named(options, folder)
-        write_study(folder, study_record(asked, ()))  # before anything is scored, also where the study is interrupted
-        stages = [*_shorter_stages(dataset, fitted), _Stage(dataset, run_specs(fitted))]
+        specs, first = run_specs(fitted), _parts(dataset)[0]
+        planned = tuple(find_run(spec, first, first.folder)[0].name for spec in specs)
+        # Before anything is scored, and with the runs that a page of the interrupted study would lack.
+        write_study(folder, dataclasses.replace(study_record(asked, ()), planned=planned))
+        stages = [*_shorter_stages(dataset, fitted), _Stage(dataset, specs)]
         failed = {} if elsewhere is None else _train_elsewhere(stages, elsewhere)
         for stage in stages:
             with one_writer(stage.dataset.folder) if stage.title else contextlib.nullcontext():

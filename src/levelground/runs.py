@@ -281,6 +281,8 @@ class StudyRecord(OpenRecord):
     """Names of the runs."""
     failed: Mapping[str, StrictStr] = dataclasses.field(default_factory=dict)
     """Where and why runs failed on a cluster, by folder."""
+    planned: tuple[StrictStr, ...] = ()
+    """Names of the runs that were asked for, while the study is not finished."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

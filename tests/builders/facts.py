@@ -131,6 +131,8 @@ CAVEATS: tuple[Fact, ...] = (
     caveats.UnknownProtocol(("theirs",)),
     caveats.UnknownProtocol(("theirs", "others")),
     caveats.FailedRuns({"unet-s0": "DiskError: disk full."}),
+    caveats.UnfinishedRuns({"unet-s0": "not begun"}),
+    caveats.UnfinishedRuns({"unet-s0": "unfinished", "fpn-s0": "unscored"}),
     caveats.FailedRuns({"unet-s0": "DiskError: disk full.", "folds/1/fpn-s0": "was lost 3 times"}),
     caveats.SeparatedGroups((LEAK,), "test"),
     caveats.SeparatedGroups((LEAK, LEAK), "test"),

@@ -33,6 +33,23 @@ def _failed_runs(fact: caveats.FailedRuns) -> str:
     )
 
 
+def _unfinished_runs(fact: caveats.UnfinishedRuns) -> str:
+    words = {
+        "not begun": gettext("not begun"),
+        "unfinished": gettext("training not finished"),
+        "unscored": gettext("trained, not scored"),
+    }
+    runs = [f"{name} ({words.get(reason, reason)})" for name, reason in fact.runs.items()]
+    return ngettext(
+        "The study was interrupted: %(n)s run is not compared, %(runs)s. Verdicts may change with it; the same "
+        "command goes on.",
+        "The study was interrupted: %(n)s runs are not compared, %(runs)s. Verdicts may change with them; the same "
+        "command goes on.",
+        len(runs),
+        runs=listing(runs),
+    )
+
+
 def _cannot_show(fact: caveats.CannotShow) -> str:
     shown = gettext(
         "No difference could have been shown with %(groups)s and %(pairs)s: the smallest Holm-adjusted p that can be "
@@ -329,6 +346,7 @@ def _repeated_evaluations(fact: caveats.RepeatedEvaluationsOnTest) -> str:
 WRITERS: dict[type[Fact], Callable[[Any], str]] = {
     caveats.Exploratory: _exploratory,
     caveats.FailedRuns: _failed_runs,
+    caveats.UnfinishedRuns: _unfinished_runs,
     caveats.CannotShow: _cannot_show,
     caveats.FewGroups: _few_groups,
     caveats.OneGroup: _one_group,

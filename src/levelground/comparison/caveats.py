@@ -267,6 +267,12 @@ class FailedRuns(Fact):
     runs: Mapping[str, str]
 
 
+class UnfinishedRuns(FailedRuns):
+    """Runs of an interrupted study: ``not begun``, ``unfinished`` or ``unscored``."""
+
+    code = "unfinished_runs"
+
+
 def find_caveats(comparison: Comparison) -> list[Fact]:
     """Return all findings about what the answer rests on, in reading order."""
     return [
@@ -408,9 +414,9 @@ def one_raster(comparison: Comparison) -> list[Fact]:
 
 
 def failed_runs(comparison: Comparison) -> list[Fact]:
-    """Find the runs that are not compared because they failed on a cluster."""
-    failed = {run.name: run.reason for run in comparison.failed_runs}
-    return [FailedRuns(failed)] if failed else []
+    """Find the runs that are not compared because they failed on a cluster, or the study was interrupted."""
+    kinds = {FailedRuns: comparison.failed_runs, UnfinishedRuns: comparison.unfinished}
+    return [kind({run.name: run.reason for run in runs}) for kind, runs in kinds.items() if runs]
 
 
 def exploratory(comparison: Comparison) -> list[Fact]:

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from levelground import __version__
 from levelground.comparison.compatibility import Evaluated, check_alike, compare_protocols, refuse_unlike
-from levelground.comparison.conditions import BudgetRung, NamedQuestion, ProtocolDifference, WithoutGroup
+from levelground.comparison.conditions import BudgetRung, NamedQuestion, ProtocolDifference, UnfinishedRun, WithoutGroup
 from levelground.comparison.facts import pair_verdict
 from levelground.comparison.findings import find, rung_of, with_whole_budget
 from levelground.comparison.inputs import (
@@ -30,7 +30,6 @@ from levelground.comparison.inputs import (
     run_labels,
     scene_rows,
     separated_groups,
-    unfinished_runs,
 )
 from levelground.comparison.record import FILE, Comparison, write_record
 from levelground.comparison.results import (
@@ -67,7 +66,7 @@ from levelground.imagery.legend import Legend
 from levelground.metrics.named import Metric, parse_metric
 from levelground.metrics.scores import scorings
 from levelground.records import atomic_path, write_hashes
-from levelground.runs import Run, budget_folder, read_run, runs_folder, study_budgets
+from levelground.runs import RUN_FILE, STUDY_FILE, Run, budget_folder, read_run, read_study, runs_folder, study_budgets
 from levelground.statistics.families import (
     Family,
     FamilyStatistics,
@@ -167,7 +166,12 @@ def compare_runs(
     statistics = _statistics(inputs)
     answer = replace(_answer(inputs, statistics, split, protocol, unlike), named=named)
     own = [item.run for item in evaluated]
-    answer = replace(answer, failed_runs=unfinished_runs(own), carried=_carried(inputs, statistics, answer))
+    answer = replace(
+        answer,
+        failed_runs=_failed_runs(own),
+        unfinished=_unfinished_runs(own, split),
+        carried=_carried(inputs, statistics, answer),
+    )
     rungs = _shorter_budgets(own, split, primary.name, margin, allow_unlike=allow_unlike)
     return _with_findings(replace(answer, budgets=with_whole_budget(answer, rungs)))
 
@@ -186,6 +190,33 @@ def _shorter_budgets(
             found = compare_runs(same, split=split, metric=metric, delta=delta, allow_unlike=allow_unlike)
             rungs.append(rung_of(found, share))
     return rungs
+
+
+def _failed_runs(runs: Sequence[Run]) -> tuple[UnfinishedRun, ...]:
+    """List the runs that failed in the studies of the runs compared, by what their ``study.json`` says."""
+    failed = [one for study in _studies(runs) for one in read_study(study).failed.items()]
+    return tuple(UnfinishedRun(folder.replace("runs/", "", 1), reason) for folder, reason in failed)
+
+
+def _unfinished_runs(runs: Sequence[Run], split: str) -> tuple[UnfinishedRun, ...]:
+    """List the runs that the interrupted studies of these runs planned and that were not scored yet."""
+    found = []
+    for study in _studies(runs):
+        for name in read_study(study).planned:
+            places = [folder / name for folder in (runs_folder(study), *study.glob("folds/*/runs"))]
+            begun = [read_run(place) for place in places if (place / RUN_FILE).is_file()]
+            if not any(place.parent == runs_folder(study) and _scored(place, split) for place in places):
+                trained = begun and all(run.card.status == "finished" for run in begun)
+                found.append(UnfinishedRun(name, "unscored" if trained else "unfinished" if begun else "not begun"))
+    return tuple(found)
+
+
+def _scored(run: Path, split: str) -> bool:
+    return (run / f"counts-{split}.npz").is_file()
+
+
+def _studies(runs: Sequence[Run]) -> list[Path]:
+    return [study for study in dict.fromkeys(run.study for run in runs) if (study / STUDY_FILE).is_file()]
 
 
 def _carried(inputs: _Inputs, statistics: Statistics, answer: Comparison) -> tuple[WithoutGroup, ...]:

@@ -34,12 +34,12 @@ class NamedQuestion:
 
 @dataclass(frozen=True, config=BLOCK)
 class UnfinishedRun:
-    """Run of the study that failed on a cluster."""
+    """Run of the study that is not compared: it failed on a cluster, or the study was interrupted."""
 
     name: str
     """Its folder below the study, without ``runs/``."""
     reason: str
-    """Where and why it failed, in one line."""
+    """Where and why it failed, in one line; of an interrupted study ``not begun``, ``unfinished`` or ``unscored``."""
 
 
 @dataclass(frozen=True, config=BLOCK)

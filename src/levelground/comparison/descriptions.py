@@ -5,11 +5,13 @@ Each function takes a comparison and returns facts; nothing here is a verdict.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import ClassVar
 
 from levelground.comparison.facts import Fact, Measure, is_rehearsal, measure_of, rising
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import MetricRow, RunResult, Severity
+from levelground.statistics.families import TIE
 
 SAME_SPEED = 1.05
 """Throughputs within this ratio are called equal: repeated measurements differ by as much."""
@@ -226,14 +228,14 @@ class _RankFlips(Fact):
 
 
 class RankFlips(_RankFlips):
-    """Runs that other scorings rank in another order."""
+    """Architectures, or runs where each has one seed, that other scorings rank in another order."""
 
     code = "rank_flips"
     severity = "warning"
 
 
 class RankFlipsOfMetrics(_RankFlips):
-    """Runs that other metrics rank in another order."""
+    """The same of other metrics."""
 
     code = "rank_flips_metrics"
 
@@ -394,33 +396,42 @@ def absent_classes(comparison: Comparison) -> list[Fact]:
 
 
 def rank_flips(comparison: Comparison) -> list[Fact]:
-    """Find out whether another scoring, or another metric, would rank the runs otherwise."""
-    owner = {run.name: name for name, runs in comparison.candidate_runs.items() for run in runs}
-    if len(set(owner.values())) < 2:
+    """Find out whether another scoring, or another metric, would rank the candidates otherwise, by means over seeds."""
+    of_candidates = comparison.candidate_runs.items()
+    candidates = {runs[0].name if len(runs) == 1 else name: runs for name, runs in of_candidates}
+    if len(candidates) < 2:
         return []
     scorings = [f"{scoring}.miou" for scoring in comparison.scorings]
-    # Seeds of one architecture, or its twin, that change places say nothing about metrics; nor do equal scores.
+    rows = {row.metric: _candidate_means(row, candidates) for row in comparison.metric_sensitivity}
+    before = rows.get(comparison.metric, {})
     flips = {
-        entry.metric: [
+        metric: [
             (a, b)
-            for a, b in entry.flips
-            if a in owner and b in owner and owner[a] != owner[b] and _apart(entry, a, b, comparison.delta)
+            for a, b in permutations(candidates, 2)
+            if a in before and b in before and a in means and b in means
+            if before[a] > before[b] and means[b] - means[a] >= max(comparison.delta, TIE)  # less does not matter
         ]
-        for entry in comparison.metric_sensitivity
+        for metric, means in rows.items()
     }
     of_scorings = {metric: found for metric, found in flips.items() if metric in scorings and found}
     others = {metric: found for metric, found in flips.items() if metric not in scorings and found}
+    labels = {name: runs[0].label if len(runs) == 1 else name for name, runs in candidates.items()}
     facts: list[Fact] = []
     if len(scorings) > 1 and not of_scorings:
         facts.append(SameRanking(comparison.scorings))
     if of_scorings:
-        facts.append(RankFlips(measure_of(comparison), of_scorings, comparison.labels))
+        facts.append(RankFlips(measure_of(comparison), of_scorings, labels))
     if others:
-        facts.append(RankFlipsOfMetrics(measure_of(comparison), others, comparison.labels))
+        facts.append(RankFlipsOfMetrics(measure_of(comparison), others, labels))
     return facts
 
 
-def _apart(row: MetricRow, a: str, b: str, delta: float) -> bool:
-    """Whether two runs differ by δ or more under a metric; less of it does not matter."""
-    first, second = row.values.get(a), row.values.get(b)
-    return first is not None and second is not None and abs(first - second) >= delta
+def _candidate_means(row: MetricRow, candidates: Mapping[str, Sequence[RunResult]]) -> dict[str, float]:
+    """Return the mean of a metric over the runs of each candidate that has it, higher being better."""
+    sign = -1 if row.metric == "loss" else 1
+    means = {}
+    for name, runs in candidates.items():
+        values = [value for run in runs if (value := row.values.get(run.name)) is not None]
+        if runs and len(values) == len(runs):
+            means[name] = sign * sum(values) / len(values)
+    return means

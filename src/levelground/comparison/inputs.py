@@ -24,7 +24,6 @@ from levelground.comparison.conditions import (
     SceneRow,
     SeparatedGroup,
     SplitRule,
-    UnfinishedRun,
 )
 from levelground.comparison.record import Comparison
 from levelground.errors import ConfigError, RecordError, first_line, one_line
@@ -359,13 +358,6 @@ def named_question(evaluated: Sequence[Evaluated], legend: Legend) -> NamedQuest
     with suppress(ConfigError):  # of a class that this legend does not have: it stays as it was written
         metric = parse_metric(metric, legend.names, legend.counted).name
     return NamedQuestion(metric, delta)
-
-
-def unfinished_runs(runs: Sequence[Run]) -> tuple[UnfinishedRun, ...]:
-    """List the runs that failed in the studies of the runs compared, by what their ``study.json`` says."""
-    studies = [study for study in dict.fromkeys(run.study for run in runs) if (study / STUDY_FILE).is_file()]
-    failed = [one for study in studies for one in read_study(study).failed.items()]
-    return tuple(UnfinishedRun(folder.replace("runs/", "", 1), reason) for folder, reason in failed)
 
 
 def with_question(comparison: Comparison, folder: Path) -> Comparison:

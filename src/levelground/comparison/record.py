@@ -144,6 +144,8 @@ class Comparison:
     """Metric and δ that the study named; ``None`` where no ``study.json`` tells."""
     failed_runs: Annotated[tuple[UnfinishedRun, ...], Field(alias="failed", exclude_if=_none_tried)] = ()
     """Runs of the study that failed on a cluster, and so are not compared."""
+    unfinished: Annotated[tuple[UnfinishedRun, ...], Field(exclude_if=_none_tried)] = ()
+    """Runs of the study that are not compared because it was interrupted."""
 
     @model_validator(mode="after")
     def _check(self) -> "Comparison":

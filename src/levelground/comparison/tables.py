@@ -11,10 +11,21 @@ from functools import partial
 
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import Finding, Interval, MetricRow, PairResult, RunResult
-from levelground.comparison.text import between, metric_words, p_number, score, signed, split_words, verdict_word
+from levelground.comparison.text import (
+    MISSING,
+    between,
+    metric_words,
+    p_number,
+    score,
+    signed,
+    split_words,
+    verdict_word,
+    whole_per_cent,
+)
 from levelground.escaping import csv_cell, escape_latex, escape_markdown
 from levelground.metrics.named import METRICS, class_kinds, overall_metrics
 from levelground.metrics.scores import Scoring
+from levelground.statistics.intervals import t_shares
 from levelground.wording import gettext, ngettext
 
 
@@ -27,10 +38,13 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
 
 
-CSV_HEADER = ("kind", "subject", "against", "metric", "class", "value", "low", "high", "p", "p_holm", "verdict")
+CSV_HEADER = (
+    *("kind", "subject", "against", "metric", "class", "value", "low", "high", "p", "p_holm", "verdict"),
+    *("above_delta", "within_delta", "below_delta"),
+)
 """Columns of ``comparison.csv``: one figure a line, so that a spreadsheet's filter or a pivot finds any of them.
 
-An exploratory view has one more, ``exploratory``.
+The last three are P(Δ > δ), P(|Δ| ≤ δ) and P(Δ < −δ) of a pair. An exploratory view has one more, ``exploratory``.
 """
 
 
@@ -126,6 +140,7 @@ def _pairs_table(comparison: Comparison, pairs: Sequence[PairResult], title: str
             between(pair.interval, sign=True),
             p_number(pair.p),
             p_number(pair.p_holm),
+            _shares_cell(pair, comparison.delta),
             verdict_word(pair.verdict),
         )
         for pair in pairs
@@ -137,9 +152,29 @@ def _pairs_table(comparison: Comparison, pairs: Sequence[PairResult], title: str
         gettext("95 %% interval"),
         "p",
         gettext("p (Holm)"),
+        f"P(Δ > {comparison.delta:g}) · P(|Δ| ≤ {comparison.delta:g}) · P(Δ < −{comparison.delta:g}), %",
         gettext("a is"),
     )
     return TextTable(title, header, rows)
+
+
+def delta_shares(pair: PairResult, margin: float) -> tuple[float, float, float] | None:
+    """Return P(Δ > δ), P(|Δ| ≤ δ) and P(Δ < −δ) by the t distribution around a difference; they decide nothing.
+
+    Args:
+        pair: The pair.
+        margin: δ.
+    Returns:
+        The three shares (:func:`levelground.statistics.intervals.t_shares`); ``None`` without a standard error.
+    """
+    if pair.delta is None or pair.se is None or pair.df is None:
+        return None
+    return t_shares(pair.delta, pair.se, pair.df, margin)
+
+
+def _shares_cell(pair: PairResult, margin: float) -> str:
+    shares = delta_shares(pair, margin)
+    return MISSING if shares is None else " · ".join(map(whole_per_cent, shares))
 
 
 def _architectures_table(comparison: Comparison) -> TextTable:
@@ -186,7 +221,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return buffer.getvalue()
 
 
-_NO_TEST = (None,) * 3  # no p, no adjusted p, no verdict
+_NO_TEST = (None,) * 6  # no p, no adjusted p, no verdict, no shares
 
 
 def _csv_scores(comparison: Comparison) -> Iterator[tuple[object, ...]]:
@@ -221,7 +256,7 @@ def _csv_pairs(comparison: Comparison) -> Iterator[tuple[object, ...]]:
     for kind, pairs in kinds.items():
         for pair in pairs:
             sides = (kind, pair.a, pair.b)
-            tested = (pair.p, pair.p_holm, pair.verdict)
+            tested = (pair.p, pair.p_holm, pair.verdict, *(delta_shares(pair, comparison.delta) or (None,) * 3))
             yield (*sides, pair.metric, None, pair.delta, *_ends(pair.interval), *tested)
             iou = f"{pair.metric.split('.')[0]}.iou"
             for one in pair.per_class:

@@ -77,6 +77,18 @@ def per_cent(share: float) -> str:
     return gettext("%(share)s %%", share=decimal(f"{100 * share:.{decimals}f}"))
 
 
+def whole_per_cent(share: float) -> str:
+    """Format a share in a column of per cents: whole, never as a false 0 or 100.
+
+    Example:
+        >>> [whole_per_cent(share) for share in (0.0, 0.004, 0.34, 0.997, 1.0)]
+        ['0', '<1', '34', '>99', '100']
+    """
+    if 0 < share < 0.005:
+        return "<1"
+    return ">99" if 0.995 < share < 1 else f"{100 * share:.0f}"
+
+
 def p_number(p: float | None) -> str:
     """A p-value in a table.
 

@@ -114,21 +114,27 @@ def budget_rows(comparison: Comparison) -> list[BudgetRow]:
     ]
 
 
+_ASIDE = 0.008
+"""How far models lie beside each other at one budget, as a share of the whole one."""
+
+
 def budget_chart(comparison: Comparison, runs: Sequence[StyledRun]) -> Markup | None:
-    """Draw the score of each architecture over the budget; ``None`` where there was one budget."""
+    """Draw the score of each architecture over the budget, with intervals; ``None`` where there was one budget."""
     if not comparison.budgets:
         return None
     styles = {entry.name: next(run.style for run in runs if run.name in entry.runs) for entry in comparison.candidates}
     series = []
-    for name, style in styles.items():
-        points = tuple(
-            (rung.share, one.value)
+    for place, (name, style) in enumerate(styles.items()):
+        aside = _ASIDE * (place - (len(styles) - 1) / 2)  # or whiskers of one budget would hide each other
+        known = [
+            ((rung.share + aside, one.value), one.interval)
             for rung in comparison.budgets
             for one in rung.scores
             if one.name == name and one.value is not None
-        )
-        if points:
-            series.append(Series(name, style, points))
+        ]
+        if known:
+            points, intervals = zip(*known, strict=True)
+            series.append(Series(name, style, points, intervals))
     ends = "; ".join(f"{line.name} {', '.join(score(y) for _, y in line.points)}" for line in series)
     text = gettext("Score over the budget: %(scores)s.", scores=ends)
     return line_chart(series, text=text, x_title=gettext("share of the budget"))

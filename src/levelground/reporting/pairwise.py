@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from levelground.comparison.results import PairResult
-from levelground.comparison.text import between, p_number, signed, verdict_word
+from levelground.comparison.tables import delta_shares
+from levelground.comparison.text import between, p_number, signed, verdict_word, whole_per_cent
 from levelground.metrics.named import metric_range
 from levelground.reporting.svg_charts import axis_strip, interval_strip, scale_over
-from levelground.statistics.intervals import t_shares
 from levelground.statistics.pairs import VerdictWord
 from levelground.wording import gettext
 
@@ -119,22 +119,11 @@ def pair_forest(pairs: Sequence[PairResult], labels: Mapping[str, str], delta: f
 
 def _shares(pair: PairResult, delta: float) -> tuple[str, str, str] | None:
     """Return the shares of the difference's t distribution above δ, within ±δ and below −δ, in per cent."""
-    if pair.delta is None or pair.se is None or pair.df is None:
+    shares = delta_shares(pair, delta)
+    if shares is None:
         return None
-    above, within, below = (_whole_per_cent(share) for share in t_shares(pair.delta, pair.se, pair.df, delta))
+    above, within, below = map(whole_per_cent, shares)
     return above, within, below
-
-
-def _whole_per_cent(share: float) -> str:
-    """Format a share as whole per cent, never as a false 0 or 100.
-
-    Example:
-        >>> [_whole_per_cent(share) for share in (0.0, 0.004, 0.34, 0.997, 1.0)]
-        ['0', '<1', '34', '>99', '100']
-    """
-    if 0 < share < 0.005:
-        return "<1"
-    return ">99" if 0.995 < share < 1 else f"{100 * share:.0f}"
 
 
 def pair_labels(pair: PairResult, labels: Mapping[str, str]) -> tuple[str, str]:

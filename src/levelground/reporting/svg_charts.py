@@ -6,7 +6,7 @@ every chart has a text for screen readers.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -60,6 +60,8 @@ class Series:
     name: str
     style: Style
     points: tuple[Point, ...]
+    intervals: tuple[Interval | None, ...] = ()
+    """The interval of each point, drawn as a whisker; empty for lines without."""
 
 
 def element(name: str, *content: str | Markup, **attributes: AttributeValue) -> Markup:
@@ -305,7 +307,8 @@ def line_chart(
     """
     points = [point for one in series for point in one.points]
     x_scale = scale_over([x for x, _ in points], margin=0, least=1e-9)
-    y_scale = y_scale or scale_over([y for _, y in points])
+    held = [y for _, y in points] + [end for one in series for interval in one.intervals for end in interval or ()]
+    y_scale = y_scale or scale_over(held)
     parts = [*_frame(x_scale, y_scale, x_title), *_curves(series, x_scale, y_scale)]
     return element("svg", *parts, class_="area", height=f"{height}", role="img", aria_label=text)
 
@@ -386,7 +389,19 @@ def _curves(series: Sequence[Series], x_scale: Scale, y_scale: Scale) -> list[Ma
         for one in series
         for x, y in _few(one.points)
     ]
-    return [canvas, *markers]
+    whiskers = [
+        line(x_scale.at(x), y_scale.above(low), x_scale.at(x), y_scale.above(high), _classes("whisker run", one.style))
+        for one in series
+        for (x, _), (low, high) in _with_intervals(one)
+    ]
+    return [canvas, *whiskers, *markers]
+
+
+def _with_intervals(series: Series) -> Iterator[tuple[Point, Interval]]:
+    """Yield the points that have an interval, with it."""
+    for point, interval in zip(series.points, series.intervals, strict=False):
+        if interval is not None:
+            yield point, interval
 
 
 def _frame(x_scale: Scale, y_scale: Scale, x_title: str) -> list[Markup]:

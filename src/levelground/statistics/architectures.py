@@ -191,7 +191,7 @@ def architecture_estimates(
             dfs = float(df_groups[number]), moderated.df
             design = Design(v_groups, sums.n_groups, (v_seeds,), (n_seeds,), *dfs, moderated.n_archs)
             se, df = design.se(), design.df()
-            interval = ends(t_interval(np.array(value), np.array(se), df))
+            interval = ends(sums.cut(t_interval(np.array(value), np.array(se), df)))
         score = ArchitectureScore(
             name=name,
             runs=found.runs[number],
@@ -376,7 +376,7 @@ def _compare(means: SeedMeans, a: int, b: int, sums: GroupSums) -> ArchitectureP
     if design is None:
         return pair
     se, df = design.se(), design.df()
-    interval = ends(t_interval(np.array(delta), np.array(se), df))
+    interval = ends(sums.cut(t_interval(np.array(delta), np.array(se), df), of_differences=True))
     return replace(pair, se=se, df=df, interval=interval, p=t_test(delta, se, df))
 
 

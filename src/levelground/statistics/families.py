@@ -378,7 +378,7 @@ def _estimate(sums: Scores) -> CalibrationError:
     if np.isnan(se):
         return CalibrationError(ece=plain, plain=plain, se=None, interval=None)
     corrected = n_groups * plain - (n_groups - 1) * float(left_out.mean())
-    interval = ends(np.maximum(0.0, t_interval(np.array(corrected), np.array(se), n_groups - 1)))
+    interval = ends(np.clip(t_interval(np.array(corrected), np.array(se), n_groups - 1), 0, 1))
     return CalibrationError(ece=max(0.0, corrected), plain=plain, se=se, interval=interval)
 
 

@@ -160,7 +160,7 @@ def run_intervals(counts: AnyCounts, groups: Groups, metric: Metric | CountsMetr
 
 def run_estimates(sums: GroupSums) -> list[Estimate]:
     """Estimate the metric of each run with its interval, from sums by run and group."""
-    return _estimates(sums.values(), sums.left_out(), sums)
+    return _estimates(sums.values(), sums.left_out(), sums, of_differences=False)
 
 
 def differences(
@@ -319,10 +319,10 @@ def _t_p(found: Estimate) -> float:
     return np.nan if found.se is None or found.df is None else t_test(found.value, found.se, found.df)
 
 
-def _estimates(values: Scores, left_out: Scores, sums: GroupSums) -> list[Estimate]:
+def _estimates(values: Scores, left_out: Scores, sums: GroupSums, *, of_differences: bool = True) -> list[Estimate]:
     """Make estimates of values ``(P,)`` and their values without each group ``(P, G)``."""
     errors, dfs = jackknife(left_out, holders=sums.holders, variance_factor=sums.variance_factor)
-    intervals = t_interval(values, errors, dfs)
+    intervals = sums.cut(t_interval(values, errors, dfs), of_differences=of_differences)
     return [
         Estimate(float(value), known(se), float(df) if known(se) is not None else None, ends(interval))
         for value, se, df, interval in zip(values, errors, dfs, intervals, strict=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import ShapeError
-from levelground.metrics.named import Metric
+from levelground.metrics.named import Metric, metric_range
 from levelground.metrics.scores import AnyCounts, Counted, Margins, Scores
 
 CountsMetric = Callable[[Scores], Scores]  # any vectorised (..., K, K) -> (...)
@@ -32,6 +32,7 @@ class GroupSums:
         holders: For a metric of one class the number of groups that hold true pixels of it; ``None`` for others.
         variance_factor: What a variance over groups is multiplied by: more than 1 where the counts are of folds
             (:func:`levelground.statistics.intervals.folds_variance`).
+        bounds: The least and the greatest value of the metric; infinite for one without a name.
     """
 
     sums: Scores
@@ -39,6 +40,7 @@ class GroupSums:
     score: CountsMetric
     holders: int | None = None
     variance_factor: float = 1.0
+    bounds: tuple[float, float] = (-np.inf, np.inf)
 
     @property
     def n_runs(self) -> int:
@@ -70,6 +72,17 @@ class GroupSums:
     def of_runs(self, runs: Sequence[int]) -> "GroupSums":
         """The sums of some of the runs, in the order given."""
         return replace(self, sums=np.ascontiguousarray(self.sums[..., list(runs), :]))
+
+    def cut(self, intervals: Scores, *, of_differences: bool = False) -> Scores:
+        """Cut intervals ``(..., 2)`` of scores, or of differences of two scores, where no score can be.
+
+        Example:
+            >>> sums = GroupSums(np.ones((1, 1, 1)), ("a",), lambda sums: sums[0], bounds=(0, 1))
+            >>> sums.cut(np.array([-0.2, 0.3])).tolist(), sums.cut(np.array([-0.2, 1.3]), of_differences=True).tolist()
+            ([0.0, 0.3], [-0.2, 1.0])
+        """
+        low, high = self.bounds
+        return np.clip(intervals, low - high, high - low) if of_differences else np.clip(intervals, low, high)
 
     def chunk(self) -> int:
         """Return how many resamples are held in memory at a time."""
@@ -106,10 +119,10 @@ def group_sums(
     names, membership = group_membership(groups)
     flat = per_scene.reshape(-1, len(groups)) @ membership
     sums = flat.reshape(*per_scene.shape[:-1], len(names))
-    holders = None
+    holders, bounds = None, metric_range(metric.name) if isinstance(metric, Metric) else (-np.inf, np.inf)
     if isinstance(metric, Metric) and metric.class_index is not None:
         holders = int(np.count_nonzero(Margins(*sums).true[0, 0]))
-    return GroupSums(sums, names, score, holders)
+    return GroupSums(sums, names, score, holders, bounds=bounds)
 
 
 def group_membership(groups: Sequence[str] | NDArray[np.str_]) -> tuple[tuple[str, ...], Scores]:
