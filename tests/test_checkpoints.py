@@ -1,6 +1,7 @@
 """Files of weights: tensors are found wherever they lie, nothing is run, and what is not weights is named."""
 
 import argparse
+import json
 import re
 import zipfile
 from collections import OrderedDict
@@ -11,16 +12,18 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 from builders.study import add_run, small_model
+from safetensors.torch import save_file
 from torch import nn
 
 from levelground.adoption.adopted_runs import TrainingName
-from levelground.adoption.weights import adopt_weights
+from levelground.adoption.detection import extract_network
+from levelground.adoption.weights import adopt_weights, weights_file
 from levelground.config import WeightsOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, ModelError, WeightsError
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.metrics.counts import read_counts
-from levelground.models.checkpoints import StateDict, program_kind, read_state
+from levelground.models.checkpoints import StateDict, program_kind, read_state, weights_sha256
 from levelground.models.loading import load_model
 from levelground.models.pretrained import fit_state
 from levelground.runs import Run
@@ -134,6 +137,9 @@ def zipped(path: Path) -> None:
             b"\x08\x08\x12\x07pytorch",
             "is an ONNX network, not weights. It is run as it is: levelground adopt best.pth.",
         ),
+        (bytes(5000), "is a file of zeros, not weights. Its download or copy was not finished: fetch it again."),
+        (b"<?xml version='1.0'?>\n<net name='g'>", "is the graph of an OpenVINO network, not weights. Give its ONNX"),
+        (b"\x1c\0\0\0TFL3", "is a TensorFlow Lite network, not weights. "),
         (zipped, "is a ZIP archive, not weights. Save its tensors: torch.save(model.state_dict()"),
     ],
 )
@@ -144,6 +150,100 @@ def test_what_is_not_weights_is_named_for_what_it_is(tmp_path: Path, content: ob
     with pytest.raises(WeightsError, match=re.escape(f"best.pth: {text}")) as raised:
         read_state(path)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["best.pth", "best.safetensors", "best.pth.part"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_downloads_that_are_not_finished_say_so(tmp_path: Path, name: str, legacy: bool) -> None:
+    """The first half of a file, in each of the forms, and a page or pointer under a name of safetensors."""
+    path, state = tmp_path / name, {"w": torch.ones(3000)}
+    if name.endswith(".safetensors"):
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(WeightsError, match=r"cut short.+[fF]etch or copy it again\.$"):
+        read_state(path)
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid")
+    with pytest.raises(WeightsError, match=r"is a Git LFS pointer"):
+        read_state(path)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+def test_weights_in_several_files_are_read_as_one(tmp_path: Path, form: str) -> None:
+    """By the folder, by the index, or by any of them; each decides the hash; one that is missing is named."""
+    files = [tmp_path / f"model-0000{n}-of-00002.{form}" for n in (1, 2)]
+    write = save_file if form == "safetensors" else torch.save
+    for number, file in enumerate(files):
+        write({f"w{number}": torch.full((2,), number)}, file)
+    index = tmp_path / f"model.{form}.index.json"
+    index.write_text(json.dumps({"weight_map": {f"w{n}": file.name for n, file in enumerate(files)}}))
+    torch.save({"step": torch.ones(1)}, tmp_path / "optimizer.bin")
+    for given in (index, *files, weights_file(tmp_path)):
+        assert sorted(read_state(given)) == ["w0", "w1"]
+    before = weights_sha256(index)
+    write({"w1": torch.full((2,), 7)}, files[1])
+    assert weights_sha256(files[0]) == weights_sha256(index) != before
+    files[1].unlink()
+    text = r"is of weights in 2 files, and model-00002-of-00002\.\w+ is not beside it\. Fetch or copy all of them\.$"
+    with pytest.raises(WeightsError, match=text):
+        read_state(index)
+    index.write_text('{"weight_map": {"w": "../secret.bin"}}')
+    with pytest.raises(WeightsError, match=r"lists no files beside it"):
+        read_state(index)
+    index.write_text("[]")
+    with pytest.raises(WeightsError, match=r"is not an index of weights"):
+        read_state(index)
+
+
+def test_folders_without_weights_say_what_they_hold(tmp_path: Path) -> None:
+    """Checkpoints in a folder below, and those of several processes."""
+    (tmp_path / "version_0" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "version_0" / "checkpoints" / "last.ckpt").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"Give one of those below it: version_0/checkpoints/last\.ckpt\.$"):
+        weights_file(tmp_path)
+    (tmp_path / "__0_0.distcp").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"is a distributed checkpoint of torch\..+ dcp_to_torch \S+ weights\.pth$"):
+        weights_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("encoder.", "encoder._orig_mod."),
+        ("encoder.", "encoder.module."),
+        ("segmentation_head.", "model.module.segmentation_head.module."),
+        ("encoder.layer1.", "encoder.layer1._checkpoint_wrapped_module."),
+        ("", "_fsdp_wrapped_module."),
+        ("", "net._forward_module.x.y."),
+    ],
+)
+def test_wrapped_parts_have_the_names_of_the_network(before: str, after: str) -> None:
+    """Wherever in a name a wrapper stands."""
+    names = ["encoder.layer1.0.conv1.weight", "decoder.blocks.0.weight", "segmentation_head.0.weight"]
+    prefix = after.partition("segmentation_head")[0] if "segmentation_head" in after else ""
+    wrapped = [after + name.removeprefix(before) if name.startswith(before) else prefix + name for name in names]
+    found = extract_network(dict.fromkeys(wrapped, torch.ones(1)), None, source="x")
+    assert list(found) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("state_dict.decode_head.conv_seg.weight", "is a network of mmsegmentation, .+ Export it as ONNX"),
+        ("segformer.encoder.layer_norm.0.weight", r"is a network of transformers, .+ Give --arch hf:FOLDER"),
+        ("model.model.0.conv.weight", "is a network of ultralytics, .+ Export it as ONNX"),
+        ("network_weights.decoder.seg_layers.0.weight", "is a network of nnU-Net, "),
+        ("model.classifier.4.weight", r"is a network of torchvision, .+--arch FILE\.py:FUNCTION\.$"),
+        ("layer1.0.conv1.weight", r"holds an encoder alone, without a decoder\. .+--encoder-weights FILE\.$"),
+        ("encoder.blocks.0.0.conv.weight", "holds an encoder alone, "),
+        ("inc.double_conv.0.weight", "no tensor segmentation_head"),
+    ],
+)
+def test_networks_of_other_libraries_are_named(name: str, text: str) -> None:
+    """With what to do."""
+    with pytest.raises(WeightsError, match=f"^x: {text}"):
+        extract_network({"epoch": torch.ones(1), name: torch.ones(1)}, None, source="x")
 
 
 def test_programs_are_told_by_content(tmp_path: Path) -> None:

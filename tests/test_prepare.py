@@ -156,6 +156,29 @@ def test_colours_that_are_no_class_stop_unless_snapped(tmp_path: Path) -> None:
     ):
         prepare(data)
     assert prepare(data, snap_colours=2).legend.name == "two"
+    with pytest.raises(ValidationError, match="snap_colours\n  Input should be less than or equal to 127"):
+        prepare(data, snap_colours=255)
+
+
+@pytest.mark.parametrize("rule", ["exact", "threshold"])
+def test_a_tolerant_rule_that_accepts_everything_is_an_error(tmp_path: Path, rule: str) -> None:
+    """Labels in another coding are refused with the commonest of their colours, under a wide snap and the threshold."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "legend.toml").write_text(
+        f'name = "two"\nrule = "{rule}"\n[[class]]\nindex = 0\nname = "a"\ncolour = "000000"\n'
+        '[[class]]\nindex = 1\nname = "b"\ncolour = "FFFFFF"\n'
+    )
+    for number in range(4):
+        save(data / "images" / f"{number}.png", noise(16, 16, seed=number))
+        mask = np.repeat(80 + 95 * random_labels(16, 16, n_classes=2, seed=number)[..., None], 3, axis=2)
+        mask[:10] = 0
+        save(data / "masks" / f"{number}.png", mask.astype(np.uint8))
+    text = (
+        r"0\.png: 38% of the pixels are more than 32 levels from every colour of 'two', the commonest \(\d+, .+guessed"
+    )
+    with pytest.raises(LabelColourError, match=text):
+        prepare(data, snap_colours=100 if rule == "exact" else 0)
 
 
 def test_images_in_folders_without_any_mask_are_passed_over(data: Path) -> None:

@@ -685,7 +685,8 @@ def prepare(
             else folders and pixels), pixels, folders, file (groups.csv), none, or a
             distance: km:20 joins georeferenced scenes that lie less than 20 km apart.
         snap_colours (int): Mask colours that are not a class become the nearest class up to
-            this difference in each channel, grey levels.
+            this difference in each channel, grey levels; from 128 on every colour would be
+            accepted.
         skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
             default the first one stops.
         block (int): Side of the blocks that one large raster is cut into, in pixels.
@@ -893,7 +894,8 @@ def study(
             else folders and pixels), pixels, folders, file (groups.csv), none, or a
             distance: km:20 joins georeferenced scenes that lie less than 20 km apart.
         snap_colours (int): Mask colours that are not a class become the nearest class up to
-            this difference in each channel, grey levels.
+            this difference in each channel, grey levels; from 128 on every colour would be
+            accepted.
         skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
             default the first one stops.
         block (int): Side of the blocks that one large raster is cut into, in pixels.

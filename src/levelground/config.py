@@ -286,8 +286,9 @@ class PrepareOptions:
     groups: GroupsFrom = "auto"
     """Which scenes belong together: auto (groups.csv in the data folder, else folders and pixels), pixels, folders,
     file (groups.csv), none, or a distance: km:20 joins georeferenced scenes that lie less than 20 km apart."""
-    snap_colours: Annotated[int, Field(ge=0, le=255)] = 0
-    """Mask colours that are not a class become the nearest class up to this difference in each channel, grey levels."""
+    snap_colours: Annotated[int, Field(ge=0, le=127)] = 0
+    """Mask colours that are not a class become the nearest class up to this difference in each channel, grey levels;
+    from 128 on every colour would be accepted."""
     skip_bad: bool = False
     """Leave out scenes with errors and list them in dataset.json; by default the first one stops."""
     block: Annotated[int, Field(ge=1)] = 256
@@ -351,7 +352,7 @@ class PredictionOptions:
     """What numbers, colours or classes of the predictions mean: FROM=CLASS each, such as 1=Water 3+4=0 #FF0000=Water
     Rangeland=Barren; numbers are those of index masks or channels. All others keep their meaning, but where a number
     of the legend is given another one all have to be named."""
-    snap_colours: Annotated[int, Field(ge=0, le=255)] = 0
+    snap_colours: Annotated[int, Field(ge=0, le=127)] = 0
     """Colours of predicted masks that are not a class become the nearest class up to this difference, grey levels."""
     blue_first: bool = False
     """Colours of predicted masks are stored with blue first, as OpenCV writes an RGB array."""

@@ -114,7 +114,7 @@ RUNS = {
     "weights cut short": Case(
         with_run,
         cut(f"{RUN}/model/model.safetensors"),
-        r"WeightsError: \S+model\.safetensors: unreadable weights \(.+\)\. Give a \.safetensors or a \.pth file\.",
+        r"WeightsError: \S+model\.safetensors: unreadable weights \(.+\)\. It is cut short: fetch or copy it again\.",
         EVALUATE,
     ),
     "weights of another arch, adopted": Case(

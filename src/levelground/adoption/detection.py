@@ -45,17 +45,87 @@ def extract_network(tensors: StateDict, part: str | None, *, source: str) -> Sta
     Raises:
         WeightsError: There is no such network, or several and none is chosen.
     """
+    tensors = {_unwrapped(name): tensor for name, tensor in tensors.items()}
     found = [one for one in find_networks(tensors, _HEAD) if any(name.startswith("encoder.") for name in one.state)]
     if not found:
-        first = next(iter(tensors), "nothing")
-        raise WeightsError(
-            f"{source}: no tensor segmentation_head.….weight, so this is not a network of segmentation_models_pytorch "
-            f"(it holds {len(tensors)} tensors, the first {first}). Give the state dict of such a network, its own "
-            "code with --arch FILE.py:FUNCTION, or its masks with --predictions."
-        )
+        raise WeightsError(f"{source}: {_describe_foreign(tensors)}")
     taken = choose_network(_complete(found), part, source=source)
     say_left_out(tensors, taken, source=source)
     return _without_extras(taken, source)
+
+
+_WRAPPERS = re.compile(r"(?:(?<=\.)|^)_(?:orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module|forward_module)\.")
+"""Parts of names that torch.compile, sharding and checkpointing put before a part of a network."""
+
+_INNER = re.compile(r"((?:^|\.)(?:encoder|decoder|segmentation_head))\.module\.")
+"""The same of a part in a DataParallel."""
+
+
+def _unwrapped(name: str) -> str:
+    """Return a tensor's name without what wraps parts of a network.
+
+    Example:
+        >>> _unwrapped("model.encoder._orig_mod.conv1.weight"), _unwrapped("segmentation_head.module.0.weight")
+        ('model.encoder.conv1.weight', 'segmentation_head.0.weight')
+    """
+    return _INNER.sub(r"\1.", _WRAPPERS.sub("", name))
+
+
+_EXPORT = "Export it as ONNX and adopt that file, or adopt its masks with --predictions."
+
+_FOREIGN = (
+    (
+        r"(.*\.)?decode_head\.conv_seg\.weight",
+        "is a network of mmsegmentation, not of segmentation_models_pytorch",
+        _EXPORT,
+    ),
+    (
+        r"(.*\.)?(decode_head\.classifier\.weight|pixel_level_module\..*|segformer\.encoder\..*)",
+        "is a network of transformers, not of segmentation_models_pytorch",
+        "Give --arch hf:FOLDER, the folder with its config.json.",
+    ),
+    (
+        r"(.*\.)?model\.\d+\.(cv1\.)?conv\.weight",
+        "is a network of ultralytics, not of segmentation_models_pytorch",
+        _EXPORT,
+    ),
+    (
+        r"(.*\.)?decoder\.seg_layers\.\d+\.weight",
+        "is a network of nnU-Net, not of segmentation_models_pytorch",
+        _EXPORT,
+    ),
+    (
+        r"(.*\.)?classifier\.(\d+\.)?(weight|low_classifier\.weight|high_classifier\.weight)",
+        "is a network of torchvision, not of segmentation_models_pytorch",
+        "Give the code that makes it: --arch FILE.py:FUNCTION.",
+    ),
+    (
+        r"(encoder\.|model\.)?(layer1\.0\.conv1|blocks\.0\..*|features\.0\..*|stages?_?0\..*)\.?weight",
+        "holds an encoder alone, without a decoder",
+        "Train from it: levelground train STUDY --arch unet --encoder NAME --encoder-weights FILE.",
+    ),
+)
+"""Name of a tensor -> whose network it is of, and what to do; the first that fits."""
+
+
+def _describe_foreign(tensors: StateDict) -> str:
+    """Say what tensors are of that are not a network of segmentation_models_pytorch, and what to do."""
+    for pattern, what, remedy in _FOREIGN:
+        if any(re.fullmatch(pattern, name) for name in tensors):
+            return f"{what}. {remedy}"
+    first = next(iter(tensors), "nothing")
+    return (
+        "no tensor segmentation_head.….weight, so this is not a network of segmentation_models_pytorch "
+        f"(it holds {len(tensors)} tensors, the first {first}). Give the state dict of such a network, its own "
+        "code with --arch FILE.py:FUNCTION, or its masks with --predictions."
+    )
+
+
+def _without_buffers(state: StateDict) -> str:
+    """Say that a network's tensors may be its parameters alone; nothing where they hold buffers."""
+    if any(name.endswith("running_mean") for name in state):
+        return ""
+    return " It holds no running_mean: if it was saved from model.parameters(), save model.state_dict() instead."
 
 
 def _complete(found: Sequence[FoundNetwork]) -> list[FoundNetwork]:
@@ -226,7 +296,7 @@ def detect_arch(state: StateDict, *, source: str) -> str:
     if best < _ENOUGH:
         raise ModelError(
             f"{source}: its decoder is none of {', '.join(arch_names())}. Pass --arch if it is one, or adopt the "
-            "network's masks with --predictions."
+            f"network's masks with --predictions.{_without_buffers(state)}"
         )
     return (named or fitting)[0]
 
@@ -254,6 +324,7 @@ def detect_encoder(state: StateDict, arch: str, options: DecoderOptions | None =
             return encoder
     raise ModelError(
         f"{source}: no encoder of segmentation_models_pytorch fits {arch}. Pass --encoder, such as tu-NAME."
+        f"{_without_buffers(state)}"
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from levelground.datasets.dataset import Dataset
 from levelground.errors import LabelColourError, SceneError
 from levelground.imagery.class_maps import ClassMap
-from levelground.imagery.colours import NO_MATCH, look_up, nearest_colours
+from levelground.imagery.colours import FAR, NO_MATCH, look_up
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader, read_header
 from levelground.imagery.image_pixels import (
@@ -24,16 +24,10 @@ from levelground.imagery.image_pixels import (
     read_indices,
     used_palette,
 )
-from levelground.imagery.legend import IGNORE, LabelMap, Legend, decode_colours, hex_colour
+from levelground.imagery.legend import IGNORE, LabelMap, Legend, decode_colours, hex_colour, refuse_guesses
 from levelground.imagery.scene_pixels import MaskReader, on_scene
 from levelground.imagery.stored_values import Coding, strips
 from levelground.imagery.validity import NodataMask
-
-FAR = 32
-"""Grey levels between a colour and the class it is read as, beyond which a tolerant rule guesses."""
-
-MAX_FAR = 0.1
-"""The largest share of such pixels in a mask: blurred borders are some per cent, another coding nearly all."""
 
 SUM_ERROR = 0.02
 """How far the sum of a pixel's probabilities may be from 1: what float16 and eight bits round."""
@@ -341,19 +335,7 @@ def _decode_by_rule(
         preds = decode_colours(rgb, legend, snap=rules.snap, source=str(path))
     except LabelColourError as error:
         raise LabelColourError(_advise_on_colours(str(error), rgb, header, known, rules)) from error
-    if legend.rule == "exact" and rules.snap <= FAR:
-        return preds
-    found, sizes = np.unique(rgb[look_up(rgb, known) == NO_MATCH], axis=0, return_counts=True)
-    if not len(found):
-        return preds
-    far = nearest_colours(found, legend.table)[1] > FAR
-    share = float(sizes[far].sum()) / preds.size
-    if share > MAX_FAR:
-        colour = tuple(found[far][sizes[far].argmax()].tolist())
-        raise LabelColourError(
-            f"{path}: {share:.0%} of the pixels are more than {FAR} levels from every colour of {legend.name!r}, the "
-            f"commonest {colour}, and would be guessed. Save the classes' own colours as PNG, or class indices."
-        )
+    refuse_guesses(rgb, legend, snap=rules.snap, source=str(path))
     return preds
 
 

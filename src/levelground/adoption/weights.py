@@ -1,8 +1,10 @@
 """Adoption of weights that another tool trained: architecture detection, normalisation, outputs, run card."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,14 @@ from levelground.errors import ConfigError, ModelError, WeightsError
 from levelground.history import append_history, truncate_history
 from levelground.imagery.class_maps import find_class
 from levelground.models.build import canonical_arch, create_network, measure_size
-from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, read_state
+from levelground.models.checkpoints import (
+    WEIGHTS_FILE,
+    StateDict,
+    check_finite,
+    read_state,
+    weight_parts,
+    weights_sha256,
+)
 from levelground.models.model import Model
 from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, TwoClasses, is_own, make_own, name_network
 from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, fit_state
@@ -60,7 +69,7 @@ def adopt_weights(weights: Path, dataset: Dataset, options: WeightsOptions, trai
     model = _load(weights, dataset, options)
     spec, chosen = model.spec, [*options.decoder, *([options.part] if options.part else [])]
     identity = sha256_json(
-        [sha256_file(weights_file(weights)), spec.arch, spec.encoder, spec.outputs, spec.mean, spec.std, *chosen]
+        [weights_sha256(weights_file(weights)), spec.arch, spec.encoder, spec.outputs, spec.mean, spec.std, *chosen]
     )
     label = training.folder_name(run_name(spec.arch, spec.encoder, 0).removesuffix("-s0") + "-adopted")
     folder, found = find_adopted(dataset, label, identity)
@@ -188,13 +197,30 @@ def weights_file(weights: Path) -> Path:
     if (folder / WEIGHTS_FILE).exists():
         return folder / WEIGHTS_FILE
     suffixes = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".onnx", ".torchscript")
-    found = sorted(path for path in folder.iterdir() if path.suffix in suffixes) if folder.is_dir() else []
-    if len(found) == 1:
-        return found[0]
+    found = [path for path in sorted(folder.iterdir()) if path.suffix in suffixes] if folder.is_dir() else []
+    found = [path for path in found if not _BESIDE_WEIGHTS.match(path.name)]
+    one = found[:1] if found and set(found) == set(weight_parts(found[0])) else found
+    if len(one) == 1:
+        return one[0]
     names = ", ".join(path.name for path in found[:5])
-    problem = f"holds {len(found)} files of weights ({names}). Give one of them" if found else "holds no weights"
-    remedy = "" if found else f". Give a file, or a folder with {WEIGHTS_FILE}"
-    raise WeightsError(f"{weights}: {problem}{remedy}.")
+    if found:
+        raise WeightsError(f"{weights}: holds {len(found)} files of weights ({names}). Give one of them.")
+    if next(folder.glob("*.distcp"), None) is not None:
+        raise WeightsError(
+            f"{weights}: is a distributed checkpoint of torch. Make one file of it, and adopt that: python -m "
+            f"torch.distributed.checkpoint.format_utils dcp_to_torch {weights} weights.pth"
+        )
+    below = islice(chain(folder.glob("*/*"), folder.glob("*/*/*")), 10_000)
+    inside = sorted(path.relative_to(folder).as_posix() for path in below if path.suffix in suffixes)
+    if inside:
+        raise WeightsError(f"{weights}: holds no weights itself. Give one of those below it: {', '.join(inside[:5])}.")
+    raise WeightsError(f"{weights}: holds no weights. Give a file, or a folder with {WEIGHTS_FILE}.")
+
+
+_BESIDE_WEIGHTS = re.compile(
+    r"(optimizer|optim|scheduler|scaler|sampler|rng_state|random_states|training_args)\b|.*optim\b"
+)
+"""Names of files that trainers write beside weights."""
 
 
 def own_spec(weights: Path) -> ModelSpec | None:

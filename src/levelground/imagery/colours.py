@@ -115,6 +115,35 @@ def nearest_colours(colours: NDArray[np.uint8], table: Table) -> tuple[Codes, ND
     return values, distances
 
 
+FAR = 32
+"""Grey levels between a colour and the class it is read as, beyond which a tolerant rule guesses."""
+
+MAX_FAR = 0.1
+"""The largest share of such pixels in a mask: blurred borders are some per cent, another coding nearly all."""
+
+
+def share_far(rgb: NDArray[np.uint8], table: Table) -> tuple[float, RGB]:
+    """Return the share of the pixels that are more than :data:`FAR` from every colour, and their commonest colour.
+
+    Args:
+        rgb: Colours, ``(H, W, 3)``.
+        table: Pairs of colour and value, at least one.
+
+    Example:
+        >>> share_far(np.uint8([[[90, 90, 90], [3, 0, 0]]]), (((0, 0, 0), 0),))
+        (0.5, (90, 90, 90))
+    """
+    strange = rgb[look_up(np.ascontiguousarray(rgb), tuple((colour, 0) for colour, _ in table)) == NO_MATCH]
+    if not len(strange):
+        return 0.0, (0, 0, 0)
+    found, sizes = np.unique(strange, axis=0, return_counts=True)
+    far = nearest_colours(found, table)[1] > FAR
+    if not far.any():
+        return 0.0, (0, 0, 0)
+    red, green, blue = found[far][sizes[far].argmax()].tolist()
+    return float(sizes[far].sum()) / rgb[..., 0].size, (red, green, blue)
+
+
 _SAFE: tuple[RGB, ...] = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66),
     (0, 114, 178), (213, 94, 0), (204, 121, 167), (127, 127, 127),

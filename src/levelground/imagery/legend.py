@@ -15,6 +15,8 @@ from pydantic import JsonValue
 
 from levelground.errors import ClassIndexError, LabelColourError, LegendError, ShapeError
 from levelground.imagery.colours import (
+    FAR,
+    MAX_FAR,
     NO_MATCH,
     RGB,
     Table,
@@ -22,6 +24,7 @@ from levelground.imagery.colours import (
     look_up,
     nearest_colours,
     pack_colours,
+    share_far,
     threshold_code,
     threshold_codes,
     unpack_colours,
@@ -336,6 +339,27 @@ def decode_colours(rgb: NDArray[np.uint8], legend: Legend, *, snap: int = 0, sou
     if len(rows):
         _settle_unmatched(rgb, labels, np.asarray(rows), np.asarray(columns), legend, snap, source)
     return labels
+
+
+def refuse_guesses(rgb: NDArray[np.uint8], legend: Legend, *, snap: int = 0, source: str) -> None:
+    """Refuse a colour mask that a tolerant rule, threshold or snap, accepts although it holds something else.
+
+    Args:
+        rgb: The mask, ``(H, W, 3)``, red first.
+        legend: Its colours and the rule to read them by.
+        snap: As in :func:`decode_colours`.
+        source: The file's name, for the error.
+    Raises:
+        LabelColourError: More than a tenth of its pixels are more than 32 levels from every colour.
+    """
+    if legend.rule == "exact" and snap <= FAR:
+        return
+    share, colour = share_far(rgb, legend.table)
+    if share > MAX_FAR:
+        raise LabelColourError(
+            f"{source}: {share:.0%} of the pixels are more than {FAR} levels from every colour of {legend.name!r}, the "
+            f"commonest {colour}, and would be guessed. Save the classes' own colours as PNG, or class indices."
+        )
 
 
 def count_impure(rgb: NDArray[np.uint8], legend: Legend) -> int:

@@ -17,7 +17,7 @@ from levelground.imagery.image_pixels import (
     read_image_with_nodata,
     read_indices,
 )
-from levelground.imagery.legend import IGNORE, LabelMap, Legend, count_impure, decode_colours
+from levelground.imagery.legend import IGNORE, LabelMap, Legend, count_impure, decode_colours, refuse_guesses
 from levelground.imagery.stored_values import Coding, labels_of_values
 from levelground.imagery.validity import NodataMask
 
@@ -163,6 +163,7 @@ def _decode_labels(scene: SceneFile, legend: Legend, snap: int, nodata: NodataMa
         labels = decode_colours(rgb, legend, snap=snap, source=str(scene.labels))
         if legend.rule == "threshold" or snap:  # else every colour was exact
             impure = count_impure(rgb, legend)
+            refuse_guesses(rgb, legend, snap=snap, source=str(scene.labels))
     excluded = None if scene.exclude is None else np.asarray(read_indices(scene.exclude, scene.window) != 0)
     near = pixels_near(scene.apart, scene.buffer_px, scene.window, labels.shape) if scene.apart else None
     for missing in (nodata, outside, mask_nodata_on_image(scene), excluded, near):

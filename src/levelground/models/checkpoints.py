@@ -16,6 +16,8 @@ import torch
 
 from levelground.console import say
 from levelground.errors import WeightsError, first_line
+from levelground.reading import parse_json, read_text
+from levelground.records import sha256_file, sha256_json
 
 StateDict = dict[str, torch.Tensor]
 
@@ -24,6 +26,12 @@ WEIGHTS_FILE = "model.safetensors"
 
 SAVE_LINE = 'torch.save(model.state_dict(), "weights.pth")'
 """The line of Python that saves plain tensors."""
+
+INDEX_SUFFIX = ".index.json"
+"""How the name of a file ends that lists the parts of weights in several files."""
+
+_PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.\w+)")
+"""Name of one of several files of weights."""
 
 ProgramKind = Literal["onnx", "torchscript"]
 """Files that hold a whole network, not only its tensors."""
@@ -76,12 +84,21 @@ def _not_weights(head: bytes, size: int) -> tuple[str, str] | None:
         return "an empty file", "Its download or copy failed: fetch it again"
     if text.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer to the weights", "Fetch them with git lfs pull"
+    if text.startswith(b"<?xml") and b"<net " in head:
+        return (
+            "the graph of an OpenVINO network",
+            "Give its ONNX file, or adopt that network's masks with --predictions",
+        )
     if re.match(rb"<(!doctype|html|head|body|\?xml|!--)", text[:20].lower()):
         title = re.search(rb"<title[^>]*>\s*(.*?)\s*</title>", head, re.IGNORECASE | re.DOTALL)
         named = f" ({' '.join(title[1].decode(errors='replace').split())[:80]!r})" if title else ""
         return f"an HTML page{named}", "Download the file itself: its link opened a page"
     if text[:1] in b"{[" and text[:1] and b"\0" not in head:
         return "a JSON text", "Give the file of weights that it belongs to"
+    if not head.strip(b"\0"):
+        return "a file of zeros", "Its download or copy was not finished: fetch it again"
+    if head[4:8] == b"TFL3":
+        return "a TensorFlow Lite network", "Adopt that network's masks with --predictions"
     return next(((what, remedy) for magic, what, remedy in _HEADS if head.startswith(magic)), None)
 
 
@@ -117,21 +134,64 @@ def _archive_kind(path: Path) -> str | None:
     return "a NumPy archive" if names and all(name.endswith(".npy") for name in names) else "a ZIP archive"
 
 
+def weight_parts(file: Path) -> list[Path]:
+    """Return the files that weights are in: the file, or all parts where it is one of several, or their index.
+
+    Raises:
+        WeightsError: A part is missing, or the index is damaged.
+    """
+    if file.name.endswith(INDEX_SUFFIX):
+        names = _listed_parts(file)
+    elif (match := _PART.fullmatch(file.name)) is not None:
+        names = [f"{match[1]}-{number:05d}-of-{match[3]}{match[4]}" for number in range(1, int(match[3]) + 1)]
+    else:
+        return [file]
+    parts = [file.with_name(name) for name in names]
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing:
+        raise WeightsError(
+            f"{file}: is of weights in {len(parts)} files, and {missing[0]} is not beside it. Fetch or copy all of "
+            "them."
+        )
+    return parts
+
+
+def _listed_parts(index: Path) -> list[str]:
+    """Read the names of the parts from their index."""
+    try:
+        places = parse_json(read_text(index))["weight_map"].values()
+        names = sorted({str(name) for name in places})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WeightsError(
+            f"{index}: is not an index of weights ({first_line(error)}). Give the file of weights itself."
+        ) from error
+    if not names or any(Path(name).name != name for name in names):
+        raise WeightsError(f"{index}: lists no files beside it. Give the file of weights itself.")
+    return names
+
+
+def weights_sha256(file: Path) -> str:
+    """Hash weights: their file, or all of several."""
+    digests = [sha256_file(part) for part in weight_parts(file)]
+    return digests[0] if len(digests) == 1 else sha256_json(digests)
+
+
 def read_state(path: Path) -> StateDict:
     """Read a file or folder of weights without running code from it.
 
     Args:
-        path: A ``.safetensors`` or torch file, or a folder with ``model.safetensors``.
+        path: A ``.safetensors`` or torch file, one of several or their index, or a folder with ``model.safetensors``.
     Returns:
         All tensors by their place in the file, such as ``state_dict.module.encoder.conv1.weight``; those of a plain
         state dict under its own names.
     Raises:
         WeightsError: Unreadable, without tensors, of another kind, or a pickle that calls functions.
     """
+    state: StateDict = {}
     file = path / WEIGHTS_FILE if path.is_dir() else path
-    if file.suffix != ".safetensors" or not file.exists() or file.stat().st_size == 0:
-        check_weights_file(file)
-    state = _read_safetensors(file) if _is_safetensors(file) else _read_torch(file)
+    for part in weight_parts(file):
+        check_weights_file(part)
+        state |= _read_safetensors(part) if _is_safetensors(part) else _read_torch(part)
     if not state:
         raise WeightsError(f"{file}: holds no state dict of tensors. Save model.state_dict().")
     return state
@@ -150,7 +210,9 @@ def _read_safetensors(file: Path) -> StateDict:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{file}: unreadable weights ({error}). Give a .safetensors or a .pth file.") from error
+        short = "incomplete" in str(error).lower()
+        remedy = "It is cut short: fetch or copy it again" if short else "Give a .safetensors or a .pth file"
+        raise WeightsError(f"{file}: unreadable weights ({error}). {remedy}.") from error
 
 
 class _Placeholder:
@@ -230,12 +292,15 @@ def _foreign_name(error: BaseException, file: Path) -> str | None:
 
 def _unreadable(file: Path, error: BaseException, known: Mapping[str, type]) -> WeightsError:
     """Make the error of a file that cannot be read, which names the classes in it."""
-    reason = first_line(error)
-    held = next((name for name in known if name in str(error)), next(iter(known), None))
+    text = str(error)
+    reason = text.partition("WeightsUnpickler error:")[2].strip().partition("\n")[0] or first_line(error)
+    held = next((name for name in known if name in text), next(iter(known), None))
     if held is not None:
         reason = f"it holds an object of class {held}"
-    elif "failed finding central directory" in str(error) or "PytorchStreamReader" in str(error):
-        reason = f"the file is damaged or cut short: {reason}"
+    elif "PytorchStreamReader" in text or "unexpected EOF" in text or isinstance(error, OSError | EOFError):
+        return WeightsError(f"{file}: no plain weights (damaged or cut short). Fetch or copy it again.")
+    elif "Unsupported operand" in text or "legacy .tar format" in text:
+        reason = "it is not a file that torch.save wrote"
     return WeightsError(
         f"{file}: no plain weights ({reason}). Save the state_dict alone, or as .safetensors: {SAVE_LINE}"
     )

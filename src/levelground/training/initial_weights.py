@@ -23,14 +23,14 @@ from levelground.errors import ConfigError, ModelError, UnlikeError, WeightsErro
 from levelground.evaluation.transfer import learnt_scenes
 from levelground.imagery.class_maps import find_class
 from levelground.models.build import canonical_arch, create_network, create_on_meta, freeze_encoder
-from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, read_state
+from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, read_state, weights_sha256
 from levelground.models.loading import load_network
 from levelground.models.model import Model
 from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, is_own, name_network, name_saved, named_arch
 from levelground.models.pretrained import adapt_bands, renamed_state
 from levelground.models.smp_backend import save_model
 from levelground.models.spec import ModelSpec, full_scale, read_model_spec
-from levelground.records import sha256_file, sha256_json
+from levelground.records import sha256_json
 from levelground.runs import InitialWeightsRecord, Run, read_run
 
 INITIAL_FOLDER = "initial"
@@ -80,8 +80,8 @@ def find_initial(given: str, arch: str | None, recipe: Recipe) -> InitialWeights
     spec = own_spec(path)
     if is_own(arch or (spec.arch if spec else "")):
         owned = _name_own(path, arch, spec)
-        return InitialWeights(path, part or None, sha256_file(file), name, owned, OWN_ENCODER, {})
-    sha256, key = sha256_file(file), part or None
+        return InitialWeights(path, part or None, weights_sha256(file), name, owned, OWN_ENCODER, {})
+    sha256, key = weights_sha256(file), part or None
     if (sha256, key) not in _READ:
         _READ[sha256, key] = _detected(path, key, arch, recipe)
     found = _READ[sha256, key]
