@@ -20,10 +20,11 @@ from levelground.comparison.caveats import (
     twins,
     unknown_places,
     unknown_protocol,
+    unlike_scenes,
 )
 from levelground.comparison.compare import compare_runs
-from levelground.comparison.conditions import EvaluationLog, LoggedEvaluation, LoggedView
-from levelground.comparison.facts import WhatWouldDecide
+from levelground.comparison.conditions import DatasetFinding, EvaluationLog, LoggedEvaluation, LoggedView
+from levelground.comparison.facts import UnlikeBands, UnlikeGroundDistances, WhatWouldDecide
 from levelground.comparison.findings import what_would_decide
 from levelground.comparison.record import Comparison
 from levelground.errors import RecordError
@@ -246,6 +247,16 @@ def test_blocks_of_one_raster_speak_of_it_only(tmp_path: Path) -> None:
     assert one_raster(comparison) == []
     raster = replace(comparison, dataset=replace(comparison.dataset, layout="raster"))
     assert one_raster(raster) == [caveats.OneRaster()]
+
+
+def test_unlike_scenes_are_said(tmp_path: Path) -> None:
+    """What `prepare` warned of is a warning of the answer: ground sample distances, and one for bands and scales."""
+    comparison = study(tmp_path, {"unet": 0.2})
+    assert unlike_scenes(comparison) == []
+    codes = ("unlike-band-names", "unlike-scales", "unlike-gsd", "duplicate")
+    seen = tuple(DatasetFinding("warning", code, "", f"s{n}") for n, code in enumerate(codes))
+    unlike = replace(comparison, dataset=replace(comparison.dataset, findings=seen))
+    assert unlike_scenes(unlike) == [UnlikeGroundDistances("s2"), UnlikeBands("s0")]
 
 
 def test_a_clean_split_and_known_runs_raise_no_warning(tmp_path: Path) -> None:

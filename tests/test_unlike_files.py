@@ -8,9 +8,11 @@ import rasterio
 from affine import Affine
 from builders.scene_files import noise
 
+from levelground.commands.adopt import AdoptConfig, adopt
 from levelground.config import PrepareOptions
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.datasets.prepare import prepare_dataset
+from levelground.errors import LevelgroundError
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo
 from levelground.imagery.grids import ground_distance_m
 from levelground.imagery.image_headers import read_header
@@ -62,13 +64,21 @@ def test_what_files_say_of_their_bands_is_kept(tmp_path: Path) -> None:
         ("unlike-gsd", "from 0.5 m a pixel (5) to 10 m", {"gsd": {5: 0.5}}),
     ],
 )
-def test_files_that_say_something_else_are_named(tmp_path: Path, code: str, text: str, case: dict[str, object]) -> None:
-    """One finding for each kind, with the first scene that differs."""
+def test_files_that_say_something_else_are_named(
+    tmp_path: Path, code: str, text: str, case: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One finding for each kind, with the first scene that differs; said again where a model is adopted."""
     plain: dict[str, object] = {"names": {}, "offsets": {}, "gsd": {}}
     dataset = prepare(tmp_path, **(plain | case))  # type: ignore[arg-type]
     (finding,) = [one for one in dataset.findings if one.code == code]
     assert text in finding.text
     assert finding.severity == "warning"
+    capsys.readouterr()
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"none")
+    with pytest.raises(LevelgroundError, match=r"weights\.pth"):
+        adopt(AdoptConfig(weights, tmp_path / "study"))
+    assert f"Warning: {finding.text}" in capsys.readouterr().err
 
 
 def test_ground_distances_are_those_on_the_ground(tmp_path: Path) -> None:

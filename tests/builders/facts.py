@@ -137,6 +137,8 @@ CAVEATS: tuple[Fact, ...] = (
     caveats.SeparatedGroups((LEAK,), "test"),
     caveats.SeparatedGroups((LEAK, LEAK), "test"),
     caveats.OneRaster(),
+    facts.UnlikeGroundDistances("s3"),
+    facts.UnlikeBands("s3"),
     caveats.IdenticalCounts((("unet s0", "fpn s0"),)),
     caveats.IdenticalCounts((("unet s0", "fpn s0"), ("a", "b", "c"))),
     caveats.HeavyGroup("north", 0.62),

@@ -51,7 +51,7 @@ def adopt(config: AdoptConfig) -> Run:
     """
     from levelground.adoption.adopted_runs import TrainingName
     from levelground.console import say
-    from levelground.datasets.dataset import read_dataset
+    from levelground.datasets.dataset import read_dataset, warn_of_unlike
     from levelground.errors import ConfigError
     from levelground.records import one_writer
 
@@ -61,6 +61,7 @@ def adopt(config: AdoptConfig) -> Run:
     if config.weights is None and config.predictions is None and history is None:
         raise ConfigError("nothing to adopt. Give a file of weights, --predictions FOLDER or --history FILE.")
     dataset, training = read_dataset(config.study), TrainingName(config.name, config.as_, config.seed)
+    warn_of_unlike(dataset)
     if config.weights is None:
         _refuse_flags_of_weights(config)
         with one_writer(dataset.folder):

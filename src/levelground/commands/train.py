@@ -75,7 +75,7 @@ def _train(config: TrainConfig) -> Run:
 
 def _start(config: TrainConfig, study: Path, arch: str | None) -> Run:
     """Train the run that the flags ask for, from its start or from where it was stopped."""
-    from levelground.datasets.dataset import read_dataset
+    from levelground.datasets.dataset import read_dataset, warn_of_unlike
 
     dataset = read_dataset(study)  # torch, which the rest needs, takes seconds
     from levelground.records import one_writer
@@ -100,6 +100,7 @@ def _start(config: TrainConfig, study: Path, arch: str | None) -> Run:
         spec = RunSpec(arch, config.seed or 0, fit_recipe(recipe, dataset), config.budget, init=start)
         n_outputs = len(output_classes(spec.recipe, dataset))
         check_run_spec(spec, bands=dataset.bands, n_outputs=n_outputs, processes=runtime.processes)
+        warn_of_unlike(dataset)
         return train_run(spec, dataset, study, runtime, config.run_options)
 
 

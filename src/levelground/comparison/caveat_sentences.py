@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from levelground.comparison import caveats
-from levelground.comparison.facts import Fact
+from levelground.comparison.facts import Fact, UnlikeBands, UnlikeGroundDistances
 from levelground.comparison.text import (
     between,
     listing,
@@ -267,6 +267,22 @@ def _one_raster(fact: caveats.OneRaster) -> str:
     )
 
 
+def _unlike_ground_distances(fact: UnlikeGroundDistances) -> str:
+    return gettext(
+        "The scenes have unlike ground sample distances (%(scene)s lies at one end): networks see the same objects at "
+        "unlike sizes, and the scores mix them. Resample the scenes to one distance, or compare at each apart.",
+        scene=fact.scene,
+    )
+
+
+def _unlike_bands(fact: UnlikeBands) -> str:
+    return gettext(
+        "Some files name other bands, scales or offsets than most (%(scene)s does), and pixels are read as they are "
+        "stored: equal numbers may mean unlike things. Write all files alike.",
+        scene=fact.scene,
+    )
+
+
 def _exploratory(fact: caveats.Exploratory) -> str:
     return gettext(
         "This view is exploratory: the study named %(named)s and δ = %(named_delta)s before its results were seen, and "
@@ -360,6 +376,8 @@ WRITERS: dict[type[Fact], Callable[[Any], str]] = {
     caveats.UnknownProtocol: _unknown_protocol,
     caveats.SeparatedGroups: _separated_groups,
     caveats.OneRaster: _one_raster,
+    UnlikeGroundDistances: _unlike_ground_distances,
+    UnlikeBands: _unlike_bands,
     caveats.IdenticalCounts: _identical_counts,
     caveats.HeavyGroup: _heavy_group,
     caveats.UnknownPlaces: _unknown_places,

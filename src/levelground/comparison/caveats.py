@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from levelground.comparison.conditions import SeparatedGroup
-from levelground.comparison.facts import Fact
+from levelground.comparison.facts import Fact, UnlikeBands, UnlikeGroundDistances
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import Interval, block_json
 from levelground.statistics.pairs import ALPHA, VerdictWord
@@ -289,6 +289,7 @@ def find_caveats(comparison: Comparison) -> list[Fact]:
         *unknown_protocol(comparison),
         *separated_groups(comparison),
         *one_raster(comparison),
+        *unlike_scenes(comparison),
         *unknown_places(comparison),
         *evaluations_on_test(comparison),
     ]
@@ -411,6 +412,14 @@ def unknown_places(comparison: Comparison) -> list[Fact]:
 def one_raster(comparison: Comparison) -> list[Fact]:
     """Find out whether all scenes are blocks of one raster."""
     return [OneRaster()] if comparison.dataset.layout == "raster" else []
+
+
+def unlike_scenes(comparison: Comparison) -> list[Fact]:
+    """Find out whether `prepare` saw unlike ground sample distances, or files that say unlike things of their bands."""
+    seen = {one.code: one.scene or "" for one in reversed(comparison.dataset.findings)}
+    bands = [seen[code] for code in ("unlike-band-names", "unlike-scales") if code in seen]
+    distances = [UnlikeGroundDistances(seen["unlike-gsd"])] if "unlike-gsd" in seen else []
+    return [*distances, *(UnlikeBands(scene) for scene in bands[:1])]
 
 
 def failed_runs(comparison: Comparison) -> list[Fact]:

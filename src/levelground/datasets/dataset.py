@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from levelground.config import Layout
+from levelground.console import say
 from levelground.datasets.splits import SPLIT_NAMES, Split, SplitName
 from levelground.errors import RecordError, SplitError, one_line
 from levelground.imagery.cache import Cache, CachedScene
@@ -216,6 +217,13 @@ class Dataset:
     def split_sha256(self) -> str:
         """Hash of the split, by ids alone."""
         return self.split.digest()
+
+
+def warn_of_unlike(dataset: Dataset) -> None:
+    """Repeat what `prepare` found that makes scenes unlike for a network, where one is trained or adopted."""
+    for finding in dataset.findings:
+        if finding.code in ("unlike-gsd", "unlike-band-names", "unlike-scales"):
+            say(f"Warning: {finding.text}")
 
 
 def write_dataset(dataset: Dataset, folder: Path) -> Path:
