@@ -20,7 +20,7 @@ from levelground.evaluation.evaluate import evaluate_run, remove_other_masks, wr
 from levelground.imagery.legend import IGNORE, default_legend
 from levelground.metrics.counts import read_counts
 from levelground.models.smp_backend import save_model
-from levelground.models.spec import run_geometry
+from levelground.models.spec import choose_run_geometry, run_geometry
 from levelground.runs import EVALUATION_LOG, Run, SpeedRecord, read_run
 from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry, choose_geometry
@@ -246,6 +246,13 @@ def test_the_runs_own_geometry_is_the_default(run: Run) -> None:
     assert choose_geometry(own, TileOptions(tile=2048)) == TileGeometry(2048, 256, 1)
     assert choose_geometry(own, TileOptions(tile=512), device="cuda").batch == 32
     assert choose_geometry(own, TileOptions(halo=4, batch=2)) == TileGeometry(64, 4, 2)
+    fitted = TileOptions(fit_tile=True)
+    assert choose_geometry(unknown, fitted, shape=(2448, 2448)) == TileGeometry(896, 56, 1)
+    assert choose_geometry(TileGeometry(0, 0), fitted, shape=(2448, 2448)) == TileGeometry(0, 0, 1)
+    with pytest.raises(ConfigError, match=r"^--fit-tile chooses the tile\. Leave --tile 64 away\.$"):
+        choose_run_geometry(run, TileOptions(tile=64, fit_tile=True))
+    with pytest.raises(ConfigError, match=r"^--fit-tile: .+ takes tiles of 64 only\. Leave --fit-tile away\.$"):
+        choose_run_geometry(edit_card(run, fixed_tile=True, recipe=None, tile=64, halo=8), fitted)
 
 
 def test_an_impossible_geometry_is_refused_before_anything_is_read(dataset: Dataset, run: Run) -> None:

@@ -403,6 +403,8 @@ def evaluate(
     tile: int | None = None,
     halo: int | None = None,
     batch: int | None = None,
+    fit_tile: bool = False,
+    engine: Literal["auto", "torch", "openvino", "onnx"] = "auto",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     threads: int | None = None,
@@ -428,6 +430,12 @@ def evaluate(
             model's, or an eighth of another tile.
         batch (int | None): Tiles run at a time; None fills about one megapixel on a CPU,
             eight on a GPU.
+        fit_tile (bool): Take the tile that covers a scene with the fewest pixels, from the
+            model's own to a megapixel (GPU: eight).
+        engine (Literal['auto', 'torch', 'openvino', 'onnx']): What runs the network; auto
+            takes torch for runs and folders, OpenVINO for ONNX files where it is installed,
+            else onnxruntime. OpenVINO is used on CPUs, once its classes were seen to equal
+            the other engine's on the first tiles.
         device (Literal['auto', 'cpu', 'cuda', 'mps']): Where to compute; auto takes CUDA,
             then MPS, then the CPU.
         precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
@@ -519,6 +527,8 @@ def predict(
     tile: int | None = None,
     halo: int | None = None,
     batch: int | None = None,
+    fit_tile: bool = False,
+    engine: Literal["auto", "torch", "openvino", "onnx"] = "auto",
     tta: Literal["none", "d4"] = "none",
     probs: Literal["none", "uint8", "float32"] = "none",
     polygons: Literal["none", "gpkg", "geojson"] = "none",
@@ -540,8 +550,8 @@ def predict(
     r"""Predict class maps of images and rasters of any size; a job that was stopped is resumed by the same command.
 
     Args:
-        model (path): Run folder, folder with config.json and model.safetensors, or .onnx
-            file.
+        model (path): Run folder, folder with config.json and model.safetensors, .onnx file,
+            or OpenVINO's .xml file.
         inputs (str | Sequence[str]): Images, rasters, folders (with all their subfolders)
             and patterns such as 'scenes/*.tif'.
         out (path): Folder of the maps; subfolders of a folder that was given are kept in
@@ -549,7 +559,7 @@ def predict(
         bands (int | Sequence[int]): Bands to read, from 1, in the model's order; none takes
             them all where the raster has as many.
         stack (str | Sequence[str]): Bands that are files of their own in the folders given,
-            in the model's order, as ``bands`` of prepare, such as B02 B03 B04 B08.
+            in the model's order: B02 B03, as ``bands`` of prepare.
         alpha (bool): Zeros of an alpha band that the model does not read are no data.
         zero_is_nodata (bool | None): Pixels that are 0 in every band are no data, or with
             ``--no-zero-is-nodata`` dark ground; None: no data in rasters without nodata
@@ -564,6 +574,12 @@ def predict(
             model's, or an eighth of another tile.
         batch (int | None): Tiles run at a time; None fills about one megapixel on a CPU,
             eight on a GPU.
+        fit_tile (bool): Take the tile that covers a scene with the fewest pixels, from the
+            model's own to a megapixel (GPU: eight).
+        engine (Literal['auto', 'torch', 'openvino', 'onnx']): What runs the network; auto
+            takes torch for runs and folders, OpenVINO for ONNX files where it is installed,
+            else onnxruntime. OpenVINO is used on CPUs, once its classes were seen to equal
+            the other engine's on the first tiles.
         tta (Literal['none', 'd4']): Test-time augmentation; d4 takes the mean over the
             eight symmetries of the square, in eight times the time.
         probs (Literal['none', 'uint8', 'float32']): Write probabilities, a band for each
@@ -653,8 +669,8 @@ def prepare(
             those that the legend and the files name, such as 0 or -1.
         bands (str | Sequence[str]): Bands that are files of their own, by the part of the
             file name that tells them, such as B02 B03 B04 B08.
-        label_field (str | None): Field of the polygons that holds the class, for labels in
-            GeoPackage, GeoJSON or shapefile; None takes one whose name is like a class.
+        label_field (str | None): Field of the polygons of a GeoPackage, GeoJSON or
+            shapefile that holds the class; None finds it by its name.
         label_outside (str | None): Class of the pixels outside all polygons, a name or
             value of the legend; None makes them no data.
         all_touched (bool): Draw every pixel that a polygon touches, not only those whose
@@ -677,16 +693,15 @@ def prepare(
             left out; None, without ``buffer_px`` too, takes an eighth of the side.
         buffer_px (int | None): The same distance in pixels.
         split_seed (int): Seed of the random and grouped splits, of blocks and of folds.
-        folds (int | None): Number of folds: every scene is a test scene once, and every
-            model is trained anew for each fold; None splits the scenes once.
+        folds (int | None): Number of folds: every scene is a test scene once, all models
+            are trained for each fold; None splits once.
         lists (path | None): Folder with train.txt, val.txt (or crossvali.txt) and test.txt,
             one file name a line; for ``split`` lists.
         groups (str): Which scenes belong together: auto (groups.csv in the data folder,
             else folders and pixels), pixels, folders, file (groups.csv), none, or a
             distance: km:20 joins georeferenced scenes that lie less than 20 km apart.
         snap_colours (int): Mask colours that are not a class become the nearest class up to
-            this difference in each channel, grey levels; from 128 on every colour would be
-            accepted.
+            this difference in each channel, grey levels.
         skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
             default the first one stops.
         block (int): Side of the blocks that one large raster is cut into, in pixels.
@@ -862,8 +877,8 @@ def study(
             those that the legend and the files name, such as 0 or -1.
         bands (str | Sequence[str]): Bands that are files of their own, by the part of the
             file name that tells them, such as B02 B03 B04 B08.
-        label_field (str | None): Field of the polygons that holds the class, for labels in
-            GeoPackage, GeoJSON or shapefile; None takes one whose name is like a class.
+        label_field (str | None): Field of the polygons of a GeoPackage, GeoJSON or
+            shapefile that holds the class; None finds it by its name.
         label_outside (str | None): Class of the pixels outside all polygons, a name or
             value of the legend; None makes them no data.
         all_touched (bool): Draw every pixel that a polygon touches, not only those whose
@@ -886,16 +901,15 @@ def study(
             left out; None, without ``buffer_px`` too, takes an eighth of the side.
         buffer_px (int | None): The same distance in pixels.
         split_seed (int): Seed of the random and grouped splits, of blocks and of folds.
-        folds (int | None): Number of folds: every scene is a test scene once, and every
-            model is trained anew for each fold; None splits the scenes once.
+        folds (int | None): Number of folds: every scene is a test scene once, all models
+            are trained for each fold; None splits once.
         lists (path | None): Folder with train.txt, val.txt (or crossvali.txt) and test.txt,
             one file name a line; for ``split`` lists.
         groups (str): Which scenes belong together: auto (groups.csv in the data folder,
             else folders and pixels), pixels, folders, file (groups.csv), none, or a
             distance: km:20 joins georeferenced scenes that lie less than 20 km apart.
         snap_colours (int): Mask colours that are not a class become the nearest class up to
-            this difference in each channel, grey levels; from 128 on every colour would be
-            accepted.
+            this difference in each channel, grey levels.
         skip_bad (bool): Leave out scenes with errors and list them in dataset.json; by
             default the first one stops.
         block (int): Side of the blocks that one large raster is cut into, in pixels.

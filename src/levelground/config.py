@@ -253,8 +253,7 @@ class PrepareOptions:
     bands: tuple[str, ...] = ()
     """Bands that are files of their own, by the part of the file name that tells them, such as B02 B03 B04 B08."""
     label_field: str | None = None
-    """Field of the polygons that holds the class, for labels in GeoPackage, GeoJSON or shapefile; None takes one whose
-    name is like a class."""
+    """Field of the polygons of a GeoPackage, GeoJSON or shapefile that holds the class; None finds it by its name."""
     label_outside: str | None = None
     """Class of the pixels outside all polygons, a name or value of the legend; None makes them no data."""
     all_touched: bool = False
@@ -279,16 +278,14 @@ class PrepareOptions:
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of the random and grouped splits, of blocks and of folds."""
     folds: Annotated[int, Field(ge=2, le=100)] | None = None
-    """Number of folds: every scene is a test scene once, and every model is trained anew for each fold; None splits
-    the scenes once."""
+    """Number of folds: every scene is a test scene once, all models are trained for each fold; None splits once."""
     lists: Path | None = None
     """Folder with train.txt, val.txt (or crossvali.txt) and test.txt, one file name a line; for --split lists."""
     groups: GroupsFrom = "auto"
     """Which scenes belong together: auto (groups.csv in the data folder, else folders and pixels), pixels, folders,
     file (groups.csv), none, or a distance: km:20 joins georeferenced scenes that lie less than 20 km apart."""
     snap_colours: Annotated[int, Field(ge=0, le=127)] = 0
-    """Mask colours that are not a class become the nearest class up to this difference in each channel, grey levels;
-    from 128 on every colour would be accepted."""
+    """Mask colours that are not a class become the nearest class up to this difference in each channel, grey levels."""
     skip_bad: bool = False
     """Leave out scenes with errors and list them in dataset.json; by default the first one stops."""
     block: Annotated[int, Field(ge=1)] = 256
@@ -380,11 +377,12 @@ class ExportOptions:
 
 ProbsFormat = Literal["none", "uint8", "float32"]
 PolygonFormat = Literal["none", "gpkg", "geojson"]
+EngineName = Literal["auto", "torch", "openvino", "onnx"]
 
 
 @dataclass(frozen=True, config=_NO_EXTRAS)
 class TileOptions:
-    """Tile geometry to run a model with instead of its own; see :func:`levelground.tile_geometry.choose_geometry`."""
+    """Tiles to run a model on instead of its own (:func:`levelground.tile_geometry.choose_geometry`); its engine."""
 
     tile: Annotated[int, Field(ge=0, le=16384)] | None = None
     """Side of a tile, px, a multiple of 32; 0 takes whole scenes; None takes the model's."""
@@ -392,6 +390,11 @@ class TileOptions:
     """Half of the overlap of neighbouring tiles, px; None takes the model's, or an eighth of another tile."""
     batch: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Tiles run at a time; None fills about one megapixel on a CPU, eight on a GPU."""
+    fit_tile: bool = False
+    """Take the tile that covers a scene with the fewest pixels, from the model's own to a megapixel (GPU: eight)."""
+    engine: EngineName = "auto"
+    """What runs the network; auto takes torch for runs and folders, OpenVINO for ONNX files where it is installed, else
+    onnxruntime. OpenVINO is used on CPUs, once its classes were seen to equal the other engine's on the first tiles."""
 
 
 @dataclass(frozen=True, config=_NO_EXTRAS)
@@ -401,8 +404,7 @@ class ReadOptions:
     bands: tuple[int, ...] = ()
     """Bands to read, from 1, in the model's order; none takes them all where the raster has as many."""
     stack: tuple[str, ...] = ()
-    """Bands that are files of their own in the folders given, in the model's order, as --bands of prepare, such as
-    B02 B03 B04 B08."""
+    """Bands that are files of their own in the folders given, in the model's order: B02 B03, as --bands of prepare."""
     alpha: bool = True
     """Zeros of an alpha band that the model does not read are no data."""
     zero_is_nodata: Annotated[bool | None, _UNDECIDED] = None
@@ -442,7 +444,5 @@ class PredictOptions(TileOptions, ReadOptions):
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
         if self.smallest_area and self.polygons == "none":
-            raise ConfigError(
-                f"--smallest-area {self.smallest_area:g}: no polygons are asked for. Pass --polygons gpkg, or leave it "
-                "away."
-            )
+            given = f"--smallest-area {self.smallest_area:g}"
+            raise ConfigError(f"{given}: no polygons are asked for. Pass --polygons gpkg, or leave it away.")

@@ -80,6 +80,7 @@ class EvaluationRecord(OpenRecord):
     batch: StrictInt | None = None
     precision: StrictStr | None = None
     device: StrictStr | None = None
+    engine: StrictStr | None = None
     megapixels_per_s: StrictFloat | None = None
     loss: StrictFloat | None = None
     """Cross-entropy per counted pixel."""
@@ -425,9 +426,8 @@ def read_study(folder: Path) -> StudyRecord:
     Raises:
         RecordError: There is no ``study.json``, it is damaged, of an unknown schema, or a key is missing or wrong.
     """
-    path = folder / STUDY_FILE
-    record = read_json(path, kind="study")
-    return check_record(record, StudyRecord, source=str(path), remedy="Run levelground study again.")
+    record, source = read_json(folder / STUDY_FILE, kind="study"), str(folder / STUDY_FILE)
+    return check_record(record, StudyRecord, source=source, remedy="Run levelground study again.")
 
 
 def study_budgets(folder: Path) -> tuple[float, ...]:

@@ -191,7 +191,7 @@ def make_runtime(
     return Runtime(name, kind, threads, deterministic or name == "cpu", launched)
 
 
-def open_array_runtime(device: DeviceOptions) -> Runtime:
+def open_array_runtime(device: DeviceOptions, *, engine: Literal["onnx", "openvino"] = "onnx") -> Runtime:
     """Make the runtime of a model that another engine than torch runs, without importing torch.
 
     Raises:
@@ -199,20 +199,35 @@ def open_array_runtime(device: DeviceOptions) -> Runtime:
     """
     threads, kind = device.threads or available_cores(), device.device
     if kind == "mps":
-        raise ConfigError("--device mps: only networks of torch run there. Give --device cpu.")
-    if kind != "cpu":
-        can = _onnxruntime_has_cuda()
+        raise ConfigError("--device mps: only networks of torch run there. Give --device cpu, or --engine torch.")
+    if engine == "openvino":
+        kind = refuse_other_device(kind)
+    elif kind != "cpu":
+        can = onnxruntime_has_cuda()
         if kind == "cuda" and not can:
             raise ConfigError(
                 "--device cuda: the installed onnxruntime runs on the CPU only. Install onnxruntime-gpu, or give "
                 "--device cpu."
             )
         kind = "cuda" if can else "cpu"
-    precision: Literal["fp32", "bf16"] = "bf16" if device.precision == "bf16" else "fp32"
-    return Runtime(kind, precision, threads, deterministic=kind == "cpu")
+    fast = device.precision == "bf16" or (
+        engine == "openvino" and device.precision == "auto" and bool(_BF16_FLAGS & _cpu_flags())
+    )
+    return Runtime(kind, "bf16" if fast else "fp32", threads, deterministic=kind == "cpu")
 
 
-def _onnxruntime_has_cuda() -> bool:
+def refuse_other_device(device: DeviceName) -> Literal["cpu"]:
+    """Refuse devices that OpenVINO does not run on here.
+
+    Raises:
+        ConfigError: It is not the CPU.
+    """
+    if device not in ("auto", "cpu"):
+        raise ConfigError(f"--device {device}: OpenVINO runs on the CPU here. Give --device cpu, or another --engine.")
+    return "cpu"
+
+
+def onnxruntime_has_cuda() -> bool:
     """Tell whether onnxruntime is there and has a provider for CUDA."""
     try:
         import onnxruntime
@@ -225,6 +240,9 @@ def _quiet_fabric() -> None:
     """Silence what Fabric tells of its choices, which stand on the run card."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
+
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+"""What Linux calls the multiplication of bfloat16 in hardware."""
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 """Parameters of glibc's ``mallopt``, by their numbers in ``malloc.h``."""
@@ -330,7 +348,7 @@ def _native_precision(device: str) -> Literal["fp32", "bf16"]:
     if device == "cpu":
         # AVX512_BF16 or AMX; without them bf16 is emulated and slower than fp32.
         flags = torch.backends.cpu.get_cpu_capability(), _cpu_flags()
-        return "bf16" if flags[0].startswith("AVX512") and {"avx512_bf16", "amx_bf16"} & flags[1] else "fp32"
+        return "bf16" if flags[0].startswith("AVX512") and _BF16_FLAGS & flags[1] else "fp32"
     return "fp32"
 
 

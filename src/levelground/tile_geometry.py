@@ -4,6 +4,7 @@ A model has a geometry of its own, the one it was trained on. A user may ask for
 (:class:`~levelground.config.TileOptions`); :func:`choose_geometry` decides what holds then, for every command.
 """
 
+import math
 from dataclasses import dataclass
 
 from levelground.config import TileOptions
@@ -65,7 +66,12 @@ OWN_TILES = TileOptions()
 
 
 def choose_geometry(
-    own: TileGeometry, asked: TileOptions = OWN_TILES, *, device: str = "cpu", multiple: int = MULTIPLE
+    own: TileGeometry,
+    asked: TileOptions = OWN_TILES,
+    *,
+    device: str = "cpu",
+    multiple: int = MULTIPLE,
+    shape: tuple[int, int] | None = None,
 ) -> TileGeometry:
     """Choose the geometry to run a model with: what is asked for, else the model's own.
 
@@ -74,6 +80,7 @@ def choose_geometry(
         asked: What the user asks for.
         device: Kind of device, for the batch.
         multiple: What the network needs the tile to be a multiple of.
+        shape: Rows and columns of the scene that the tile may be fitted to.
     Returns:
         The geometry; whole scenes have no halo.
     Raises:
@@ -83,10 +90,36 @@ def choose_geometry(
         TileGeometry(tile=256, halo=32, batch=16)
     """
     tile = own.tile if asked.tile is None else asked.tile
+    if asked.fit_tile and shape is not None and tile:
+        halo = own.halo if asked.halo is None else asked.halo
+        tile = fitted_tile(shape, TileGeometry(tile, halo), most_pixels=_BATCH_PIXELS.get(device, 0))
+        return TileGeometry(tile, halo, asked.batch or tiles_at_once(tile, device))
     halo = own.resized(tile).halo if asked.halo is None else asked.halo
     geometry = TileGeometry(tile, halo if tile else 0, asked.batch or tiles_at_once(tile, device))
     geometry.check(multiple=multiple)
     return geometry
+
+
+def fitted_tile(shape: tuple[int, int], own: TileGeometry, *, most_pixels: int) -> int:
+    """Return the side of the tiles that cover a scene with the fewest pixels, the smallest of equals.
+
+    Args:
+        shape: Rows and columns of the scene.
+        own: The model's tile, the smallest one considered but for a smaller scene's own size, and the halo.
+        most_pixels: Pixels of the largest tile considered; at least a megapixel is.
+    Example:
+        >>> [fitted_tile((side, side), TileGeometry(512, 56), most_pixels=0) for side in (2448, 1024, 600, 300)]
+        [896, 1024, 608, 320]
+    """
+    largest = math.isqrt(max(most_pixels, _BATCH_PIXELS["cpu"])) // MULTIPLE * MULTIPLE
+    whole = -(-max(shape) // MULTIPLE) * MULTIPLE
+    sides = [min(own.tile, whole), *range(own.tile + MULTIPLE, max(own.tile, largest) + 1, MULTIPLE)]
+
+    def work(side: int) -> int:
+        steps = [-(-max(0, length - side) // (side - 2 * own.halo)) + 1 for length in shape]
+        return steps[0] * steps[1] * side * side
+
+    return min((side for side in sides if side > 2 * own.halo), key=work, default=own.tile)
 
 
 def tiles_at_once(side: int, device: str) -> int:

@@ -16,8 +16,8 @@ from levelground.errors import ConfigError, WeightsError
 from levelground.history import append_history, truncate_history
 from levelground.imagery.legend import Legend, default_legend
 from levelground.models.checkpoints import program_kind
-from levelground.models.onnx_backend import OpenedProgram, exported_spec
-from levelground.models.programs import copy_program, open_program
+from levelground.models.onnx_backend import exported_spec
+from levelground.models.programs import OpenedProgram, copy_program, open_program
 from levelground.models.spec import ONNX_FILE, SCRIPT_FILE, ModelSpec, dataset_spec, full_scale
 from levelground.recipe_files import load_recipe
 from levelground.records import sha256_file, sha256_json

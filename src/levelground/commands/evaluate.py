@@ -1,5 +1,6 @@
 """Count the right and wrong pixels of runs in each scene of a split; counts that are there already are reused."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -60,7 +61,7 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     from levelground.models.own_networks import name_network
     from levelground.models.spec import choose_run_geometry
     from levelground.records import one_writer
-    from levelground.runtime import open_runtime
+    from levelground.runtime import open_runtime, refuse_other_device
 
     for source in config.code:
         name_network(source)
@@ -73,7 +74,10 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
             runs = [transfer_run(run, dataset, config.split, class_map=config.class_map) for run in runs]
         for run in runs:
             check_evaluable(run, dataset, config.split)
-        runtime = open_runtime(config.device_options)
+        device = config.device_options
+        if config.tiles.engine == "openvino":
+            device = dataclasses.replace(device, device=refuse_other_device(device.device))
+        runtime = open_runtime(device)
         paths = []
         for run in runs:
             evaluated = evaluate_run(run, dataset, config.split, runtime=runtime, tiles=config.tiles)

@@ -1,5 +1,6 @@
 """Predict class maps of images and rasters of any size; a job that was stopped is resumed by the same command."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,7 @@ class PredictConfig:
     """Options of ``predict``."""
 
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
-    """Run folder, folder with config.json and model.safetensors, or .onnx file."""
+    """Run folder, folder with config.json and model.safetensors, .onnx file, or OpenVINO's .xml file."""
     inputs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="INPUTS ...")]
     """Images, rasters, folders (with all their subfolders) and patterns such as 'scenes/*.tif'."""
     out: Path = Path("maps")
@@ -53,17 +54,26 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
     if not config.model.exists():
         raise ModelError(
             f"{config.model}: no such file or folder. Give a run folder, a folder with config.json and "
-            "model.safetensors, or an .onnx file."
+            "model.safetensors, an .onnx or an .xml file."
         )
     find_inputs(config.inputs, config.out, config.prediction)  # torch, which the rest needs, takes seconds
-    from levelground.models.loading import needs_torch, open_model
+    from levelground.models.loading import choose_engine, open_model, program_of
     from levelground.prediction.predict import predict_maps
-    from levelground.runtime import open_array_runtime, open_runtime
+    from levelground.runtime import open_array_runtime, open_runtime, refuse_other_device
 
     if config.code is not None:
         from levelground.models.own_networks import name_network
 
         name_network(config.code)
-    runtime = (open_runtime if needs_torch(config.model) else open_array_runtime)(config.device_options)
-    model = open_model(config.model, runtime, legend=config.legend, mean=config.mean, std=config.std)
+    options, device = config.prediction, config.device_options
+    engine = choose_engine(config.model, options.engine, options, device.device)
+    if engine == "openvino":
+        device = dataclasses.replace(device, device=refuse_other_device(device.device))
+    if engine != "torch" and program_of(config.model, engine, options) is not None:
+        runtime = open_array_runtime(device, engine=engine)
+    else:
+        runtime = open_runtime(device)
+    model = open_model(
+        config.model, runtime, legend=config.legend, mean=config.mean, std=config.std, engine=engine, tiles=options
+    )
     return predict_maps(model, config.inputs, config.out, config.prediction, runtime)

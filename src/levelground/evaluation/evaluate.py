@@ -9,6 +9,7 @@ import json
 import statistics
 from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -21,9 +22,11 @@ from levelground.errors import ModelError, RecordError, UnlikeError, WeightsErro
 from levelground.evaluation.score_scenes import BOUNDARY_PX, ScenePrediction, ScoringOptions, score_scenes
 from levelground.files import append_text, command_line, copy_or_link, in_turn
 from levelground.imagery.legend import LabelMap, Legend
+from levelground.inference.parity import first_tiles, proved
 from levelground.metrics.counts import SceneCounts, join_counts, read_counts, write_counts
 from levelground.metrics.scores import miou
-from levelground.models.loading import open_run
+from levelground.models.loading import choose_engine, open_model, open_run
+from levelground.models.model import Engine, Model
 from levelground.models.spec import choose_run_geometry, model_file
 from levelground.reading import read_text, seal
 from levelground.records import HASHES_FILE, atomic_path, read_hashes, sha256_file, sha256_json, write_hashes
@@ -61,7 +64,7 @@ def evaluate_run(
         dataset: The scenes; its folder is the study's.
         split: ``val`` or ``test``.
         runtime: Device and precision.
-        tiles: Tile geometry that is asked for; by default the run's own.
+        tiles: Tile geometry and engine that are asked for; by default the run's own tiles, and torch.
     Returns:
         The run, with the evaluation's settings and speed on its card; counts and predicted masks lie in its folder.
     Raises:
@@ -70,27 +73,34 @@ def evaluate_run(
         SceneError: A scene's labels are not those that the data set records.
         DiskError: Nothing can be written.
     """
-    geometry = choose_run_geometry(run, tiles, runtime.device_kind)
+    geometry = choose_run_geometry(run, tiles, runtime.device_kind, shape=_largest_scene(dataset, split))
     check_evaluable(run, dataset, split)
-    path, identity = run.counts_path(split), evaluation_identity(run, dataset, split, geometry, runtime.precision)
-    if is_evaluated(run, split, identity):
+    engine = choose_engine(run.folder, tiles.engine, tiles, runtime.device_kind)
+    identity = partial(evaluation_identity, run, dataset, split, geometry, runtime.precision)
+    model: Model | None = None
+    if engine != "torch" and not is_evaluated(run, split, identity(engine)):
+        model = _open_in(engine, run, dataset, split, geometry, runtime)
+        engine = engine if model.engine == engine else "torch"
+    path, made = run.counts_path(split), identity(engine)
+    if is_evaluated(run, split, made):
         if split == "test":
             log_test_evaluation(run, dataset)
         say(f"{run.name}: {split} is evaluated already; reused.")
         return run
     _warn_of_newer_labels(dataset, split)
     run = remove_evaluation(run, split)
-    counts, dice = _count(run, dataset, split, geometry, runtime)
+    counts, dice = _count(model or open_run(run, runtime), run, dataset, split, geometry, runtime)
     write_counts(path, counts)
     speed = float(counts.megapixels.sum() / max(1e-9, float(counts.forward_s.sum())))
     entry = EvaluationRecord(
-        identity=identity,
+        identity=made,
         counts_sha256=sha256_file(path),
         tile=geometry.tile,
         halo=geometry.halo,
         batch=geometry.batch,
         precision=runtime.precision,
         device=runtime.device_kind,
+        engine=None if engine == "torch" else engine,
         megapixels_per_s=speed,
         loss=float(counts.loss_sum.sum() / max(1, int(counts.loss_pixels.sum()))),
         dice_loss=dice,
@@ -212,8 +222,25 @@ def check_evaluable(run: Run, dataset: Dataset, split: SplitName) -> None:
         )
 
 
-def evaluation_identity(run: Run, dataset: Dataset, split: SplitName, geometry: TileGeometry, precision: str) -> str:
-    """Hash everything that decides an evaluation's counts: weights, scenes, labels, geometry and precision.
+def _largest_scene(dataset: Dataset, split: SplitName) -> tuple[int, int] | None:
+    """Return rows and columns of the largest scene, which the tile may be fitted to for all of them."""
+    shapes = [(scene.height, scene.width) for scene in map(dataset.scene, dataset.ids(split))]
+    return max(shapes, key=lambda shape: shape[0] * shape[1], default=None)
+
+
+def _open_in(
+    engine: Engine, run: Run, dataset: Dataset, split: SplitName, geometry: TileGeometry, runtime: Runtime
+) -> Model:
+    """Open a run's model in another engine than torch, or in torch where the first scene's tiles come out otherwise."""
+    scene = dataset.open(dataset.ids(split)[0])
+    model = open_model(run.folder, runtime, engine=engine, tiles=TileOptions(geometry.tile))
+    return proved(model, lambda: first_tiles(scene.pixels, geometry), runtime)
+
+
+def evaluation_identity(
+    run: Run, dataset: Dataset, split: SplitName, geometry: TileGeometry, precision: str, engine: Engine = "torch"
+) -> str:
+    """Hash everything that decides an evaluation's counts: weights, scenes, labels, geometry, precision, engine.
 
     Raises:
         WeightsError: The run has no weights.
@@ -234,14 +261,15 @@ def evaluation_identity(run: Run, dataset: Dataset, split: SplitName, geometry: 
             "precision": precision,
             "boundary_px": BOUNDARY_PX,
         }
+        | ({"engine": engine} if engine != "torch" else {})
     )
 
 
 def _count(
-    run: Run, dataset: Dataset, split: SplitName, geometry: TileGeometry, runtime: Runtime
+    model: Model, run: Run, dataset: Dataset, split: SplitName, geometry: TileGeometry, runtime: Runtime
 ) -> tuple[SceneCounts, float | None]:
     """Score the scenes and write their masks; also the mean Dice loss where it may be what was trained by."""
-    ids, model = dataset.ids(split), open_run(run, runtime)
+    ids = dataset.ids(split)
     by_dice = run.adopted if run.card.recipe is None else run.card.recipe.loss == "smp-dice"
     losses: dict[str, float] = {}
 

@@ -7,13 +7,10 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import segmentation_models_pytorch as smp
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from levelground.config import ExportFormat, ExportOptions, TileOptions
@@ -24,12 +21,12 @@ from levelground.exporting.model_card import card_text
 from levelground.exporting.onnx import UNKNOWN_RESOLUTION_CM, write_onnx
 from levelground.files import writing
 from levelground.imagery.image_headers import READ_AS
-from levelground.inference.sliding_window import tile_arithmetic
+from levelground.inference.parity import EQUAL_CLASSES, MAX_DIFFERENCE, Parity, Tiles, compare_models
 from levelground.inference.tiling import pad_tile, windows
-from levelground.models.loading import load_model, open_model
+from levelground.models.loading import load_model, open_model, parity_path
 from levelground.models.model import Model
 from levelground.models.smp_backend import save_model
-from levelground.models.spec import SPEC_FILE, ModelSpec, full_scale, read_model_spec, write_spec
+from levelground.models.spec import SPEC_FILE, ModelSpec, full_scale, model_file, read_model_spec, write_spec
 from levelground.reading import parse_json, read_text
 from levelground.records import HASHES_FILE, Record, atomic_path, one_writer, sha256_file, write_hashes
 from levelground.runs import Run
@@ -37,51 +34,8 @@ from levelground.runtime import Runtime, make_runtime, versions
 from levelground.synthetic.scenes import SMALLEST, generate_scene
 from levelground.tile_geometry import TileGeometry, choose_geometry
 
-MAX_DIFFERENCE = 1e-3
-"""Largest difference of a probability that is accepted. Rounding of float32 gives 1e-7 to 1e-4."""
-
-EQUAL_CLASSES = 0.999
-"""Smallest share of pixels with the same class that is accepted; equally probable classes differ by rounding."""
-
 N_TILES = 8
 """Tiles compared: two to a scene where there are few scenes."""
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """Tiles that both models are run over."""
-
-    stored: NDArray[np.generic]
-    """``(N, H, W, C)``, in stored units."""
-    source: str
-    """Origin of the tiles, for the report."""
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Differences of an exported model from the network it was made of."""
-
-    max_difference: float
-    """Largest difference of a probability, over all pixels and classes."""
-    mean_difference: float
-    equal_classes: float
-    """Share of pixels with the same most probable class."""
-    tiles: int
-    pixels: int
-    source: str
-
-    @property
-    def holds(self) -> bool:
-        """Tell whether the exported model may be used in place of the network."""
-        return self.max_difference <= MAX_DIFFERENCE and self.equal_classes >= EQUAL_CLASSES
-
-    def text(self) -> str:
-        """Return the report in one line."""
-        gap = f"{self.max_difference:.1e}" if self.max_difference else "0"
-        return (
-            f"probabilities differ by {gap} at most, {100 * self.equal_classes:.3f} % of pixels "
-            f"have the same class ({self.tiles} tiles of {self.source})"
-        )
 
 
 def gather_tiles(run: Run, spec: ModelSpec, *, n: int = N_TILES) -> Tiles:
@@ -137,49 +91,12 @@ def _generated_tiles(spec: ModelSpec, n: int) -> Tiles:
     return Tiles(stored, "generated scenes")
 
 
-@torch.inference_mode()
-def compare_models(model: Model, exported: Model, tiles: Tiles, runtime: Runtime) -> Parity:
-    """Run a network and its exported form over the same tiles.
-
-    Args:
-        model: The network on the CPU, in evaluation mode.
-        exported: The exported model.
-        tiles: What to run them over.
-        runtime: CPU, float32.
-    Raises:
-        ModelError: The exported model makes another number of classes or another size.
-    """
-    ours, theirs = tile_arithmetic(model, runtime), tile_arithmetic(exported, runtime)
-    largest, total, equal, values = 0.0, 0.0, 0, 0
-    for tile in tiles.stored:
-        stored = np.ascontiguousarray(tile[None])
-        expected, found = torch.as_tensor(ours.probabilities(stored)), torch.as_tensor(theirs.probabilities(stored))
-        if found.shape != expected.shape:
-            raise ModelError(
-                f"{exported.spec.name}: exported, it makes {tuple(found.shape)}, the network {tuple(expected.shape)}. "
-                "Report this with the run's card."
-            )
-        difference = (found - expected).abs().double()
-        # A NaN compares as larger than any limit.
-        largest = max(largest, float(difference.max().nan_to_num(nan=torch.inf)))
-        total += float(difference.sum())
-        values += difference.numel()
-        equal += int((found.argmax(1) == expected.argmax(1)).sum())
-    pixels = int(np.prod(tiles.stored.shape[:3]))
-    return Parity(largest, total / values, equal / pixels, len(tiles.stored), pixels, tiles.source)
-
-
 _NAMES: dict[ExportFormat, str] = {"onnx": "model.onnx", "smp": "smp"}
 
 
 def export_path(run: Run, to: ExportFormat) -> Path:
     """Return the file or folder that holds a run's model in a format."""
     return run.folder / "export" / _NAMES[to]
-
-
-def parity_path(run: Run) -> Path:
-    """Return the path of the report on a run's exports: their differences from its network."""
-    return run.folder / "export" / "parity.json"
 
 
 def refuse_existing(run: Run, formats: Iterable[ExportFormat]) -> None:
@@ -241,7 +158,7 @@ def export_run(run: Run, to: ExportFormat, options: ExportOptions = NO_OPTIONS) 
                     f"and {100 * EQUAL_CLASSES:g} % at least are allowed. Nothing was exported; try another --tile, or "
                     f"--to {'smp' if to == 'onnx' else 'onnx'}."
                 )
-            _write_parity(parity_path(run), to, made, spec, parity)
+            _write_parity(run, to, made, spec, parity)
             _move(made, target)
             _hash_exports(target.parent)
     say(f"Exported {target}: {parity.text()}.")
@@ -296,12 +213,14 @@ def _smp(run: Run, model: Model, folder: Path) -> None:
 _WRITERS: dict[ExportFormat, Callable[[Run, Model, Path], None]] = {"onnx": _onnx, "smp": _smp}
 
 
-def _write_parity(path: Path, to: ExportFormat, made: Path, spec: ModelSpec, parity: Parity) -> None:
-    """Write the report beside those of other formats, with the hash of the exported weights."""
+def _write_parity(run: Run, to: ExportFormat, made: Path, spec: ModelSpec, parity: Parity) -> None:
+    """Write the report beside those of other formats, with the hashes of the exported weights and the run's own."""
+    path = parity_path(run)
     weights = made if to == "onnx" else made / "model.safetensors"
     limits = {"max_difference": MAX_DIFFERENCE, "equal_classes": EQUAL_CLASSES}
     entry = dataclasses.asdict(parity) | {"holds": parity.holds, "limits": limits}
-    entry |= {"tile": spec.geometry.tile, "sha256": sha256_file(weights), "versions": _versions()}
+    entry |= {"tile": spec.geometry.tile, "gsd_m": spec.gsd_m, "sha256": sha256_file(weights)}
+    entry |= {"weights_sha256": sha256_file(model_file(run)), "versions": _versions()}
     try:
         record: Record = parse_json(read_text(path))
     except (OSError, ValueError):

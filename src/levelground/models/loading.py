@@ -1,15 +1,22 @@
 """Models from disk: a run, a folder in segmentation_models_pytorch's layout, or an ONNX file, opened as one thing."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from levelground.errors import ModelError, WeightsError
-from levelground.models.model import Model, Overrides, described_model
+from levelground.config import DeviceName, EngineName, TileOptions
+from levelground.console import say
+from levelground.errors import ConfigError, ModelError, WeightsError
+from levelground.models.model import Engine, Model, Overrides, described_model
 from levelground.models.onnx_backend import open_onnx
-from levelground.models.spec import ModelSpec, model_file, read_model_spec
+from levelground.models.openvino_backend import has_openvino, in_openvino, missing_openvino, open_openvino
+from levelground.models.spec import ONNX_FILE, ModelSpec, model_file, read_model_spec, run_geometry
+from levelground.reading import parse_json, read_text
 from levelground.records import sha256_file
 from levelground.runs import Run, read_run
+from levelground.runtime import onnxruntime_has_cuda
+from levelground.tile_geometry import OWN_TILES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,9 +24,95 @@ if TYPE_CHECKING:
     from levelground.runtime import Runtime
 
 
-def needs_torch(path: Path) -> bool:
-    """Tell whether torch runs what lies at a path: all but an ONNX file."""
-    return not (path.is_file() and path.suffix.lower() == ".onnx")
+def choose_engine(path: Path, asked: EngineName, tiles: TileOptions, device: DeviceName) -> Engine:
+    """Choose what runs the model at a path.
+
+    Args:
+        path: A run folder, a folder in segmentation_models_pytorch's layout, or a file.
+        asked: What the user asks for; ``auto`` leaves runs and folders to torch, as they were evaluated.
+        tiles: The tiles that are asked for.
+        device: The device that is asked for.
+    Raises:
+        ConfigError: The engine cannot run it.
+        ModelError: OpenVINO is missing.
+    """
+    suffix = path.suffix.lower() if path.is_file() else ""
+    if suffix == ".xml" or (asked == "openvino" and not has_openvino()):
+        if asked not in ("auto", "openvino"):
+            raise ConfigError(f"--engine {asked}: {path} is a file of OpenVINO. Leave --engine away.")
+        if not has_openvino():
+            raise missing_openvino(str(path) if suffix == ".xml" else "--engine openvino")
+        return "openvino"
+    if suffix == ".onnx":
+        if asked == "torch":
+            raise ConfigError(f"--engine torch: {path} is an ONNX file. Give --engine onnx or openvino.")
+        on_gpu = device == "cuda" or (device == "auto" and asked == "auto" and onnxruntime_has_cuda())
+        preferred: Engine = "openvino" if has_openvino() and not on_gpu else "onnx"
+        return preferred if asked == "auto" else asked
+    if asked == "onnx" and program_of(path, "onnx", tiles) is None:
+        raise ConfigError(
+            f"--engine onnx: {path} has no current ONNX file for these tiles. Write it with levelground export."
+        )
+    return "torch" if asked == "auto" else asked
+
+
+def program_of(path: Path, engine: Engine, tiles: TileOptions) -> Path | None:
+    """Return the file that an engine runs without torch: the path itself, or the current export of a run.
+
+    An export is current where it was made of the run's weights, for the run's own tiles, and has not changed since.
+
+    Args:
+        path: What the user names.
+        engine: What runs it.
+        tiles: The tiles that are asked for.
+    """
+    if path.is_file():
+        return path if path.suffix.lower() in (".onnx", ".xml") else None
+    if engine == "torch" or not (path / "run.json").exists():
+        return None
+    run = read_run(path)
+    own = model_file(run)
+    if own.name == ONNX_FILE:
+        return own
+    if tiles.tile is not None or tiles.fit_tile:
+        return None
+    for form in ("openvino", "onnx") if engine == "openvino" else ("onnx",):
+        file = export_file(run, form)
+        if file.is_file() and _is_current(file, run, form):
+            return file
+    return None
+
+
+EXPORT_FILES = {
+    "onnx": "model.onnx",
+    "openvino": "openvino/model.xml",
+    "onnx-int8": "model-int8.onnx",
+    "openvino-int8": "openvino-int8/model.xml",
+}
+"""Files of a run's exports that an engine runs as they are."""
+
+
+def export_file(run: Run, form: str) -> Path:
+    """Return the file of an export of a run."""
+    return run.folder / "export" / EXPORT_FILES[form]
+
+
+def parity_path(run: Run) -> Path:
+    """Return the path of the report on a run's exports: their differences from its network."""
+    return run.folder / "export" / "parity.json"
+
+
+def _is_current(file: Path, run: Run, form: str) -> bool:
+    """Tell whether an export is of a run's weights and tiles, by the report that was written beside it."""
+    try:
+        report = parse_json(read_text(parity_path(run)))
+    except (OSError, ValueError):
+        return False
+    entry = report.get(form) if isinstance(report, dict) else None
+    if not isinstance(entry, dict) or not entry.get("weights_sha256") or entry.get("gsd_m") != run.card.gsd_m:
+        return False
+    made_of = (entry["weights_sha256"], entry.get("tile"), entry.get("sha256"))
+    return made_of == (sha256_file(model_file(run)), run_geometry(run).tile, sha256_file(file))
 
 
 def open_model(
@@ -29,15 +122,19 @@ def open_model(
     legend: Path | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    engine: Engine | None = None,
+    tiles: TileOptions = OWN_TILES,
 ) -> Model:
     """Load a model with all that it needs.
 
     Args:
-        path: A run folder, a folder in segmentation_models_pytorch's layout, or an ``.onnx`` file.
+        path: A run folder, a folder in segmentation_models_pytorch's layout, an ``.onnx`` or an ``.xml`` file.
         runtime: Where it will run.
         legend: Names and colours of an external model's outputs, a TOML file; ours bring their own.
         mean: Band means of an external model's inputs, in stored units.
         std: Band deviations likewise.
+        engine: What runs it, of :func:`choose_engine`; ``None`` takes torch, for an ONNX file onnxruntime.
+        tiles: The tiles that it will be run on.
     Returns:
         The model; its network is in evaluation mode on the runtime's device.
     Raises:
@@ -47,12 +144,26 @@ def open_model(
         LegendError: The legend file contradicts itself.
     """
     overrides = Overrides(legend, None if mean is None else tuple(mean), None if std is None else tuple(std))
-    if (path / "run.json").exists():
-        return _open_run(path, runtime, overrides)
     if path.is_dir() and path.name == "model" and (path.parent / "run.json").exists():
-        return _open_run(path.parent, runtime, overrides)
-    if not needs_torch(path):
-        return open_onnx(path, runtime, overrides)
+        path = path.parent
+    program = program_of(path, engine or "torch", tiles)
+    if program is not None and program == path:
+        ours = engine == "openvino" or path.suffix.lower() == ".xml"
+        return (open_openvino if ours else open_onnx)(path, runtime, overrides)
+    model = _open_folder(path, runtime, overrides, engine or "torch", program)
+    return model if engine != "openvino" or model.engine == "openvino" else in_openvino(model, runtime)
+
+
+def _open_folder(path: Path, runtime: "Runtime", overrides: Overrides, engine: Engine, program: Path | None) -> Model:
+    """Open the model of a folder; of a run the current export, where an engine is to run that."""
+    if (path / "run.json").exists():
+        overrides.refuse(path)
+        run = read_run(path)
+        if program is None or program == model_file(run):
+            return open_run(run, runtime, engine=engine)
+        say(f"{run.name}: its export {program.relative_to(path)} is run, which was compared with its network.")
+        opened = (open_openvino if engine == "openvino" else open_onnx)(program, runtime, overrides)
+        return dataclasses.replace(opened, spec=dataclasses.replace(opened.spec, name=run.name))
     if (path / "config.json").exists():
         from levelground.models.smp_backend import open_smp
 
@@ -63,13 +174,13 @@ def open_model(
     )
 
 
-def _open_run(folder: Path, runtime: "Runtime", overrides: Overrides) -> Model:
-    overrides.refuse(folder)
-    return open_run(read_run(folder), runtime)
-
-
-def open_run(run: Run, runtime: "Runtime") -> Model:
+def open_run(run: Run, runtime: "Runtime", *, engine: Engine = "torch") -> Model:
     """Load the model of a run, ready to run: its selected weights, or the whole network that was adopted.
+
+    Args:
+        run: The run.
+        runtime: Where it will run.
+        engine: What runs it; an adopted ONNX file is run by onnxruntime where torch is named.
 
     Raises:
         ModelError: The run holds masks and no model, or its network cannot be run.
@@ -80,9 +191,10 @@ def open_run(run: Run, runtime: "Runtime") -> Model:
     if model_file(run).name != WEIGHTS_FILE:
         from levelground.models.programs import open_program_run
 
-        return open_program_run(run, runtime)
+        return open_program_run(run, runtime, engine=engine)
     model = load_model(run)
-    return model.with_forward(runtime.place(model.network))
+    model = model.with_forward(runtime.place(model.network))
+    return in_openvino(model, runtime) if engine == "openvino" else model
 
 
 def load_model(run: Run) -> Model:

@@ -14,7 +14,7 @@ from levelground.console import say
 from levelground.errors import ConfigError, LegendError, ModelError
 from levelground.imagery.legend import Legend, default_legend
 from levelground.imagery.legend_sources import read_legend
-from levelground.models.spec import ModelSpec
+from levelground.models.spec import ModelSpec, refuse_other_tile
 from levelground.records import sha256_json
 from levelground.tile_geometry import MULTIPLE, TileGeometry, choose_geometry
 
@@ -54,6 +54,8 @@ class Model:
     """Whether mean and std follow the type of the pixels, because they are not known (:func:`fit_pixels`)."""
     engine: Engine = "torch"
     """What runs ``forward``."""
+    reference: "Callable[[], Model] | None" = None
+    """Opens the same model in the engine that it has to agree with before it is used; ``None`` where it need not."""
 
     @property
     def network(self) -> "nn.Module":
@@ -75,26 +77,36 @@ class Model:
         assert self.engine != "torch", f"{self.spec.name} runs in torch"
         return cast(ArrayForward, self.forward)
 
+    def run_as(self, other: "Model") -> "Model":
+        """Return the same model as another form of it runs it."""
+        return dataclasses.replace(
+            self,
+            forward=other.forward,
+            engine=other.engine,
+            activated=other.activated,
+            digest=other.digest,
+            reference=other.reference,
+        )
+
     def with_forward(self, forward: Forward | ArrayForward) -> "Model":
         """Return the same model around another form of its network, such as one moved to a device."""
         return dataclasses.replace(self, forward=forward)
 
-    def choose_geometry(self, asked: TileOptions, device: str) -> TileGeometry:
+    def choose_geometry(self, asked: TileOptions, device: str, shape: tuple[int, int] | None = None) -> TileGeometry:
         """Choose the tile geometry to run with: what is asked for, else the model's own.
 
         Args:
             asked: What the user asks for.
             device: Kind of device, for the batch.
+            shape: Rows and columns of the scene that the tile may be fitted to.
         Raises:
             ConfigError: It cannot work, or the model takes tiles of one size only.
         """
         own = self.spec.geometry
-        if self.spec.fixed_tile and asked.tile not in (None, own.tile):
-            raise ConfigError(
-                f"--tile {asked.tile}: {self.spec.name} takes tiles of {own.tile} only. Leave --tile away."
-            )
+        refuse_other_tile(self.spec.name, own.tile, asked, fixed=self.spec.fixed_tile)
         room = "arrays" if self.engine != "torch" and device == "cpu" else device
-        chosen = choose_geometry(own, asked, device=room, multiple=1 if self.spec.fixed_tile else MULTIPLE)
+        multiple = 1 if self.spec.fixed_tile else MULTIPLE
+        chosen = choose_geometry(own, asked, device=room, multiple=multiple, shape=shape)
         return dataclasses.replace(chosen, batch=min(chosen.batch, self.spec.max_batch or chosen.batch))
 
 

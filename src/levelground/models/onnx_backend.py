@@ -6,10 +6,9 @@ tiles of one size or of any, probabilities or logits.
 
 import ast
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +21,6 @@ from levelground.models.model import (
     EXTERNAL_GEOMETRY,
     ArrayForward,
     Engine,
-    Forward,
     Model,
     Overrides,
     check_shape,
@@ -64,8 +62,8 @@ PROBE_TILE = 256
 
 
 @dataclass(frozen=True)
-class _InputSpec:
-    """Input of a file: layout, type and sizes."""
+class InputSpec:
+    """Input of a file: layout, type and sizes; ``None`` takes any."""
 
     layout: Layout
     kind: type[np.generic]
@@ -87,32 +85,71 @@ def open_onnx(path: Path, runtime: "Runtime", overrides: Overrides) -> Model:
         ConfigError: The overrides do not fit.
     """
     verify_file(path, "Export the model anew.")
-    files = [path, *external_files(parse_onnx(path), path)]
+    weights = weights_digest(path, parse_onnx(path))
+    return program_model(path, onnx_program(path, runtime), weights, overrides, engine="onnx")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network in a file, opened by some engine: how to run a batch, and what its header says."""
+
+    run: RunBatch
+    input_spec: InputSpec
+    output_shape: list[Dimension]
+    metadata: Mapping[str, str]
+
+
+def onnx_program(path: Path, runtime: "Runtime") -> Program:
+    """Open a file with onnxruntime.
+
+    Raises:
+        ModelError: onnxruntime is missing, or the file does not take one image.
+        WeightsError: onnxruntime cannot load it.
+    """
     session = _session(path, runtime)
-    input_spec = _read_input(path, session)
-    run = _runner(path, session)
-    weights = sha256_json([sha256_file(file) for file in files])
-    try:
-        metadata = dict(session.get_modelmeta().custom_metadata_map)
-    except ValueError as error:
-        raise WeightsError(f"{path}: damaged metadata ({first_line(error)}). Export the model anew.") from error
+    return Program(
+        run=_runner(path, session),
+        input_spec=_read_input(path, session),
+        output_shape=list(session.get_outputs()[0].shape),
+        metadata=dict(session.get_modelmeta().custom_metadata_map),
+    )
+
+
+def weights_digest(path: Path, content: "onnx.ModelProto") -> str:
+    """Hash a file with the weights that lie beside it."""
+    return sha256_json([sha256_file(file) for file in (path, *external_files(content, path))])
+
+
+def program_model(path: Path, program: Program, weights: str, overrides: Overrides, *, engine: Engine) -> Model:
+    """Make a model of an opened file, with its own specification or with one made of its shapes and a run over noise.
+
+    Args:
+        path: The file, for messages.
+        program: The opened file.
+        weights: Hash of the file with its weights.
+        overrides: What the user gives for a file without a specification.
+        engine: What runs it.
+    Raises:
+        ModelError: It is not a segmentation network of one image.
+        ConfigError: The overrides do not fit.
+    """
+    input_spec, metadata = program.input_spec, program.metadata
     if SPEC_KEY in metadata:
         overrides.refuse(path)
         own = parse_spec(metadata[SPEC_KEY], source=str(path))
-        layout, activation, n = _known_output(session) or _probe(path, run, input_spec)
+        layout, activation, n = _known_output(program.output_shape) or probe(path, program.run, input_spec)
         check_shape(own, input_spec.bands, max(2, n), path)
-        forward = _forward(run, input_spec, layout, activation)
+        forward = array_forward(program.run, input_spec, layout, activation)
         spec = exported_spec(own, input_spec.tile, input_spec.batch)
-        return described_model(spec, forward, weights, activated=True, engine="onnx")
-    layout, activation, n = _probe(path, run, input_spec)
+        return described_model(spec, forward, weights, activated=True, engine=engine)
+    layout, activation, n = probe(path, program.run, input_spec)
     spec, rescale = _external_spec(path, input_spec, max(2, n), metadata, overrides)
-    forward, digest = _forward(run, input_spec, layout, activation), external_digest(weights, spec)
-    return Model(spec, forward, activation != "logits", digest, rescale=rescale, engine="onnx")
+    forward, digest = array_forward(program.run, input_spec, layout, activation), external_digest(weights, spec)
+    return Model(spec, forward, activation != "logits", digest, rescale=rescale, engine=engine)
 
 
-def _known_output(session: Any) -> "tuple[Layout, Activation, int] | None":
+def _known_output(shape: Sequence[Dimension]) -> "tuple[Layout, Activation, int] | None":
     """Return what is known of the output of a file that we wrote; ``None`` where its shape does not say it."""
-    shape: list[Dimension] = list(session.get_outputs()[0].shape)
     if len(shape) != 4 or not isinstance(shape[1], int) or shape[1] < 2:
         return None
     return "NCHW", "probabilities", shape[1]
@@ -137,10 +174,10 @@ def exported_spec(spec: ModelSpec, tile: int | None, batch: int | None) -> Model
 
 
 def _external_spec(
-    path: Path, input_spec: "_InputSpec", n_outputs: int, metadata: Mapping[str, str], overrides: Overrides
+    path: Path, input_spec: InputSpec, n_outputs: int, metadata: Mapping[str, str], overrides: Overrides
 ) -> tuple[ModelSpec, bool]:
     """Make the specification of a file without one, and tell whether its normalisation is a guess."""
-    legend, outputs = overrides.classes(n_outputs, _class_names(metadata, path), path)
+    legend, outputs = overrides.classes(n_outputs, class_names(metadata, path), path)
     given = overrides.normalisation(input_spec.bands, path)
     full = 1.0 if input_spec.kind is np.uint8 else 255.0  # one that takes bytes scales them itself
     mean, std = given or ((0.0,) * input_spec.bands, (full,) * input_spec.bands)
@@ -161,7 +198,7 @@ def _external_spec(
     return spec, given is None and input_spec.kind is not np.uint8
 
 
-def _class_names(metadata: Mapping[str, str], source: Path) -> dict[int, str] | None:
+def class_names(metadata: Mapping[str, str], source: Path) -> dict[int, str] | None:
     """Read class names as Deepness and others write them: JSON, or a Python dictionary in text."""
     text = metadata.get("class_names") or metadata.get("names")
     if not text:
@@ -310,13 +347,24 @@ def _runner(path: Path, session: Any) -> RunBatch:
     return run
 
 
-def _read_input(path: Path, session: Any) -> _InputSpec:
-    """Read layout, bands, tile and batch of the input from its shape."""
+def _read_input(path: Path, session: Any) -> InputSpec:
+    """Read the one input of a session."""
     inputs = session.get_inputs()
+    return read_input(path, [(str(one.type), list(one.shape)) for one in inputs])
+
+
+def read_input(path: Path, inputs: Sequence[tuple[str, list[Dimension]]]) -> InputSpec:
+    """Read layout, bands, tile and batch of a file's input from its shape.
+
+    Args:
+        path: The file, for messages.
+        inputs: Type, by onnxruntime's names, and shape of each input.
+    Raises:
+        ModelError: It is not one image.
+    """
     if len(inputs) != 1:
         raise ModelError(f"{path}: has {len(inputs)} inputs, expected one image. Export it with one.")
-    shape: list[Dimension] = list(inputs[0].shape)
-    kind: str = inputs[0].type
+    kind, shape = inputs[0]
     if kind not in INPUT_TYPES or len(shape) != 4:
         raise ModelError(f"{path}: takes {kind} {shape}, expected float (N, C, H, W). Export it for images.")
     batch, first, middle, last = (side if isinstance(side, int) and side > 0 else None for side in shape)
@@ -328,10 +376,10 @@ def _read_input(path: Path, session: Any) -> _InputSpec:
     if len(known) > 1:
         raise ModelError(f"{path}: takes tiles of {sides[0]} × {sides[1]} px, expected squares. Export it for squares.")
     tile = known.pop() if known else None
-    return _InputSpec("NHWC" if bands_last else "NCHW", INPUT_TYPES[kind], bands, tile, batch)
+    return InputSpec("NHWC" if bands_last else "NCHW", INPUT_TYPES[kind], bands, tile, batch)
 
 
-def _probe(path: Path, run: RunBatch, input_spec: _InputSpec) -> tuple[Layout, Activation, int]:
+def probe(path: Path, run: RunBatch, input_spec: InputSpec) -> tuple[Layout, Activation, int]:
     """RunBatch noise through a model to detect layout, kind and number of its outputs."""
     side, rng = input_spec.tile or PROBE_TILE, np.random.default_rng(0)
     shape = (
@@ -367,7 +415,7 @@ def output_kind(found: Sequence[NDArray[np.float32]], *, axis: int) -> Activatio
     return "probabilities" if whole else "shares"
 
 
-def _forward(run: RunBatch, input_spec: _InputSpec, layout: Layout, activation: Activation) -> ArrayForward:
+def array_forward(run: RunBatch, input_spec: InputSpec, layout: Layout, activation: Activation) -> ArrayForward:
     """Wrap a session as a function of arrays; one output becomes two classes, the first of them the rest."""
 
     def batches(image: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
@@ -391,60 +439,3 @@ def _forward(run: RunBatch, input_spec: _InputSpec, layout: Layout, activation: 
         return found
 
     return forward
-
-
-@dataclass(frozen=True)
-class OpenedProgram:
-    """A whole network in a file, ready to run, with what it says of itself."""
-
-    forward: Forward | ArrayForward
-    activated: bool
-    """Whether it gives probabilities."""
-    n_outputs: int
-    """Its own number of outputs; ``forward`` gives two for one."""
-    bands: int
-    tile: int | None = None
-    """The one size of tiles that it takes; ``None`` any."""
-    batch: int | None = None
-    """The one number of tiles that it takes at a time; ``None`` any."""
-    scaled: bool = False
-    """Whether it takes stored bytes, and scales them itself."""
-    names: Mapping[int, str] = field(default_factory=dict)
-    """Names of its classes by output, where it has some."""
-    own: ModelSpec | None = None
-    """The specification that it brings, where levelground wrote it."""
-    parameters: int | None = None
-    """Number of its parameters."""
-    engine: Engine = "torch"
-    """What runs ``forward``."""
-
-
-def open_onnx_program(path: Path, runtime: "Runtime") -> OpenedProgram:
-    """Open an ONNX file with what it says of itself, and nothing that it does not.
-
-    Raises:
-        ModelError: onnxruntime is missing, or the file is not a segmentation network of one image.
-        WeightsError: The file is damaged, or names weights outside its folder.
-    """
-    content = parse_onnx(path)
-    external_files(content, path)
-    session = _session(path, runtime)
-    input_spec, run = _read_input(path, session), _runner(path, session)
-    layout, activation, n = _probe(path, run, input_spec)
-    metadata = dict(session.get_modelmeta().custom_metadata_map)
-    own = parse_spec(metadata[SPEC_KEY], source=str(path)) if SPEC_KEY in metadata else None
-    if own is not None:
-        check_shape(own, input_spec.bands, max(2, n), path)
-    return OpenedProgram(
-        forward=_forward(run, input_spec, layout, activation),
-        activated=activation != "logits",
-        n_outputs=n,
-        bands=input_spec.bands,
-        tile=input_spec.tile,
-        batch=input_spec.batch,
-        scaled=input_spec.kind is np.uint8,
-        names={} if own else _class_names(metadata, path) or {},
-        own=own,
-        parameters=sum(math.prod(tensor.dims) for tensor in content.graph.initializer),
-        engine="onnx",
-    )

@@ -6,10 +6,12 @@ or that reach for files, are refused.
 """
 
 import dataclasses
+import math
 import re
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -19,18 +21,21 @@ from torch import nn
 
 from levelground.errors import ModelError, WeightsError, first_line
 from levelground.models.checkpoints import program_kind
-from levelground.models.model import ArrayForward, Forward, Model
+from levelground.models.model import ArrayForward, Engine, Forward, Model, check_shape
 from levelground.models.onnx_backend import (
     PROBE_TILE,
     Activation,
-    OpenedProgram,
+    array_forward,
+    class_names,
     external_files,
-    open_onnx_program,
+    onnx_program,
     output_kind,
     parse_onnx,
+    probe,
 )
+from levelground.models.openvino_backend import openvino_program
 from levelground.models.own_networks import main_output
-from levelground.models.spec import ONNX_FILE, model_file, read_model_spec
+from levelground.models.spec import ONNX_FILE, SPEC_KEY, ModelSpec, model_file, parse_spec, read_model_spec
 from levelground.records import atomic_path, sha256_file, sha256_json
 from levelground.runs import Run
 
@@ -50,19 +55,76 @@ _FILES = re.compile(r"\btorch\.(from_file|save|load)\(")
 """Operators that read or write files."""
 
 
-def open_program(path: Path, runtime: "Runtime", bands: int) -> OpenedProgram:
+@dataclass(frozen=True)
+class OpenedProgram:
+    """A whole network in a file, ready to run, with what it says of itself."""
+
+    forward: Forward | ArrayForward
+    activated: bool
+    """Whether it gives probabilities."""
+    n_outputs: int
+    """Its own number of outputs; ``forward`` gives two for one."""
+    bands: int
+    tile: int | None = None
+    """The one size of tiles that it takes; ``None`` any."""
+    batch: int | None = None
+    """The one number of tiles that it takes at a time; ``None`` any."""
+    scaled: bool = False
+    """Whether it takes stored bytes, and scales them itself."""
+    names: Mapping[int, str] = field(default_factory=dict)
+    """Names of its classes by output, where it has some."""
+    own: ModelSpec | None = None
+    """The specification that it brings, where levelground wrote it."""
+    parameters: int | None = None
+    """Number of its parameters."""
+    engine: Engine = "torch"
+    """What runs ``forward``."""
+
+
+def open_onnx_program(path: Path, runtime: "Runtime", *, engine: Engine = "torch") -> OpenedProgram:
+    """Open an ONNX file with what it says of itself, and nothing that it does not.
+
+    Raises:
+        ModelError: onnxruntime is missing, or the file is not a segmentation network of one image.
+        WeightsError: The file is damaged, or names weights outside its folder.
+    """
+    content = parse_onnx(path)
+    external_files(content, path)
+    program = openvino_program(path, runtime) if engine == "openvino" else onnx_program(path, runtime)
+    input_spec, metadata = program.input_spec, program.metadata
+    layout, activation, n = probe(path, program.run, input_spec)
+    own = parse_spec(metadata[SPEC_KEY], source=str(path)) if SPEC_KEY in metadata else None
+    if own is not None:
+        check_shape(own, input_spec.bands, max(2, n), path)
+    return OpenedProgram(
+        forward=array_forward(program.run, input_spec, layout, activation),
+        activated=activation != "logits",
+        n_outputs=n,
+        bands=input_spec.bands,
+        tile=input_spec.tile,
+        batch=input_spec.batch,
+        scaled=input_spec.kind is np.uint8,
+        names={} if own else class_names(metadata, path) or {},
+        own=own,
+        parameters=sum(math.prod(tensor.dims) for tensor in content.graph.initializer),
+        engine="openvino" if engine == "openvino" else "onnx",
+    )
+
+
+def open_program(path: Path, runtime: "Runtime", bands: int, *, engine: Engine = "torch") -> OpenedProgram:
     """Open an ONNX file or a TorchScript program, with what a run over noise tells of its outputs.
 
     Args:
         path: The file.
         runtime: Where it will run.
         bands: Number of bands to give a program that does not say how many it reads.
+        engine: ``openvino`` lets it run an ONNX file, in place of onnxruntime.
     Raises:
         ModelError: It is not a segmentation network of one image, or needs operators that are not at hand.
         WeightsError: It is damaged.
     """
     if program_kind(path) == "onnx":
-        return open_onnx_program(path, runtime)
+        return open_onnx_program(path, runtime, engine=engine)
     return _open_script(path, runtime, bands)
 
 
@@ -82,8 +144,13 @@ def copy_program(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
-def open_program_run(run: Run, runtime: "Runtime") -> Model:
+def open_program_run(run: Run, runtime: "Runtime", *, engine: Engine = "torch") -> Model:
     """Open the program of an adopted run, with the specification that its card has.
+
+    Args:
+        run: The run.
+        runtime: Where it will run.
+        engine: ``openvino`` runs an ONNX file, onnxruntime is its reference then; a TorchScript program is torch's.
 
     Raises:
         WeightsError: It is not the file that was adopted.
@@ -95,11 +162,12 @@ def open_program_run(run: Run, runtime: "Runtime") -> Model:
             f"{path}: is not the file that was adopted as {run.name}: it was changed or exchanged. Restore it from a "
             "copy, or adopt it anew."
         )
-    opened, outputs = open_program(path, runtime, spec.bands), run.card.outputs
+    opened, outputs = open_program(path, runtime, spec.bands, engine=engine), run.card.outputs
     forward = opened.forward if outputs == spec.outputs else _summed(opened, outputs)
     digest = sha256_json([digest, spec.outputs, spec.mean, spec.std])
     made = dataclasses.replace(spec, max_batch=opened.batch)
-    return Model(made, forward, opened.activated, digest, engine=opened.engine)
+    reference = (lambda: open_program_run(run, runtime)) if opened.engine == "openvino" else None
+    return Model(made, forward, opened.activated, digest, engine=opened.engine, reference=reference)
 
 
 def _summed(opened: OpenedProgram, outputs: Sequence[int]) -> Forward | ArrayForward:

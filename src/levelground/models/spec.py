@@ -222,16 +222,35 @@ def model_file(run: Run) -> Path:
     return next((path for path in programs if path.exists()), run.model_folder / "model.safetensors")
 
 
-def choose_run_geometry(run: Run, asked: TileOptions, device: str = "cpu") -> TileGeometry:
+def refuse_other_tile(name: str, side: int, asked: TileOptions, *, fixed: bool) -> None:
+    """Refuse two answers to what the tile is, and other tiles for a model that takes tiles of one size.
+
+    Raises:
+        ConfigError: Two are given, or the model takes one size only and another is asked for.
+    """
+    if asked.fit_tile and asked.tile is not None:
+        raise ConfigError(f"--fit-tile chooses the tile. Leave --tile {asked.tile} away.")
+    flag = "--fit-tile" if asked.fit_tile else f"--tile {asked.tile}"
+    if fixed and (asked.fit_tile or asked.tile not in (None, side)):
+        raise ConfigError(f"{flag}: {name} takes tiles of {side} only. Leave {flag.split()[0]} away.")
+
+
+def choose_run_geometry(
+    run: Run, asked: TileOptions, device: str = "cpu", *, shape: tuple[int, int] | None = None
+) -> TileGeometry:
     """Choose the tile geometry to run a run's model with: what is asked for, else the run's own.
 
+    Args:
+        run: The run.
+        asked: What the user asks for.
+        device: Kind of device, for the batch.
+        shape: Rows and columns of the scene that the tile may be fitted to.
     Raises:
         ConfigError: It cannot work, or the model takes tiles of one size only.
     """
     own, fixed = run_geometry(run), run.card.fixed_tile
-    if fixed and asked.tile not in (None, own.tile):
-        raise ConfigError(f"--tile {asked.tile}: {run.name} takes tiles of {own.tile} only. Leave --tile away.")
-    return choose_geometry(own, asked, device=device, multiple=1 if fixed else MULTIPLE)
+    refuse_other_tile(run.name, own.tile, asked, fixed=fixed)
+    return choose_geometry(own, asked, device=device, multiple=1 if fixed else MULTIPLE, shape=shape)
 
 
 def run_geometry(run: Run) -> TileGeometry:

@@ -68,7 +68,7 @@ class PredictionPlan:
     @property
     def predicted_shape(self) -> tuple[int, int]:
         """Rows and columns that are predicted: the input's, or those at the model's ground sample distance."""
-        return max(1, round(self.info.height / self.scale)), max(1, round(self.info.width / self.scale))
+        return _predicted_shape(self.info, self.scale)
 
     @cached_property
     def rows(self) -> Axis:
@@ -112,6 +112,10 @@ class PredictionPlan:
         return open_pixels(self.input.path, self.bands, self.nodata, image=image, rescaling=self.rescaling)
 
 
+def _predicted_shape(info: RasterInfo, scale: float) -> tuple[int, int]:
+    return max(1, round(info.height / scale)), max(1, round(info.width / scale))
+
+
 def _told(info: RasterInfo) -> dict[str, object]:
     """Return what a header says; what only some rasters have is left out where there is none."""
     plain = {field.name: field.default for field in dataclasses.fields(RasterInfo)}
@@ -135,11 +139,11 @@ def plan_predictions(
         UnlikeError: An input's ground sample distance is far from the model's.
         ConfigError: Options that cannot work.
     """
-    geometry = model.choose_geometry(options, runtime.device_kind)
+    model.choose_geometry(options, runtime.device_kind)  # what cannot work is refused before a header is read
     fitted: dict[str, Model] = {}
     plans = []
     for file in inputs:
-        plan = _plan_input(file, model, options, geometry, runtime)
+        plan = _plan_input(file, model, options, runtime)
         dtype = plan.info.dtype
         if dtype not in fitted:
             fitted[dtype] = fit_pixels(model, dtype)
@@ -147,9 +151,7 @@ def plan_predictions(
     return plans
 
 
-def _plan_input(
-    file: InputFile, model: Model, options: PredictOptions, geometry: TileGeometry, runtime: Runtime
-) -> PredictionPlan:
+def _plan_input(file: InputFile, model: Model, options: PredictOptions, runtime: Runtime) -> PredictionPlan:
     cache_bytes, rule = CACHE_BYTES, NodataRule((), every_band=True, zero=bool(options.zero_is_nodata))
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(RasterReader(file.path)) if file.kind == "raster" else None
@@ -160,6 +162,7 @@ def _plan_input(
         rescaling = _choose_rescaling(file.path, info.band_info.of(bands), model)
         _check_dtype(file.path, info.dtype, model)
         scale = _choose_scale(file.path, info.gsd_m, model, options)
+        geometry = model.choose_geometry(options, runtime.device_kind, _predicted_shape(info, scale))
         if reader is not None:
             _report_missing_georeference(file.path, info)
             info = dataclasses.replace(info, crs=reader.wkt)

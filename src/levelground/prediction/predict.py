@@ -5,6 +5,8 @@ outputs, and last the map under its name. A job that was stopped is resumed by t
 of outputs says which inputs are finished, a checkpoint folder which rows of the unfinished one are.
 """
 
+import dataclasses
+import functools
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,13 +24,14 @@ from levelground.imagery.geotiff import bounded_cache
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, hex_colour
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.thumbnails import Picture, reduced_size
+from levelground.inference.parity import first_tiles, proved
 from levelground.models.model import Model
 from levelground.prediction.areas import STRIP_ROWS, ClassAreas, class_areas, join_areas, write_areas
 from levelground.prediction.inputs import find_inputs
 from levelground.prediction.pipeline import Throughput, open_block_files, predict_missing_rows
 from levelground.prediction.plan import PredictionPlan, bytes_needed, check_free_space, plan_predictions
 from levelground.prediction.polygons import write_polygons
-from levelground.prediction.readers import PixelReader
+from levelground.prediction.readers import FilledPixels, PixelReader, ResampledPixels
 from levelground.prediction.resume import Checkpoint, FinishedInputs
 from levelground.prediction.write_raster import publish_map, write_draft_map, write_probs
 from levelground.records import atomic_path, one_writer
@@ -267,7 +270,7 @@ def predict_maps(
         DiskError: The disk is too small or full.
         KeyboardInterrupt: The job was stopped; the same call resumes it.
     """
-    plans = plan_predictions(model, find_inputs(inputs, out, options), options, runtime)
+    plans = _with_proved_engine(plan_predictions(model, find_inputs(inputs, out, options), options, runtime))
     with one_writer(out):
         finished = FinishedInputs(out)
         todo = [plan for plan in plans if not finished.holds(plan.input, plan.identity)]
@@ -280,6 +283,23 @@ def predict_maps(
             join_areas(out / JOINT_AREAS_FILE, [(plan.input.name, plan.input.outputs.areas) for plan in plans])
         finished.remove()
     return maps
+
+
+def _with_proved_engine(plans: list[PredictionPlan]) -> list[PredictionPlan]:
+    """Decide on the first tiles of the first input that can be read which engine runs the model, for all inputs."""
+    for plan in plans if plans[0].model.reference else ():
+        try:
+            chosen = proved(plan.model, functools.partial(_first_tiles, plan), plan.runtime)
+        except SceneError:  # it is named when its turn comes
+            continue
+        return [dataclasses.replace(one, model=one.model.run_as(chosen)) for one in plans]
+    return plans
+
+
+def _first_tiles(plan: PredictionPlan) -> NDArray[np.generic]:
+    with bounded_cache(plan.cache_bytes), plan.open_pixels() as reader:
+        scaled = reader if plan.scale == 1 else ResampledPixels(reader, plan.scale)
+        return first_tiles(FilledPixels(scaled, plan.model.spec.mean), plan.geometry)
 
 
 def _predict_all(plans: Sequence[PredictionPlan], finished: FinishedInputs, *, total: int) -> list[PredictedMap]:

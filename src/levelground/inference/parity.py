@@ -1,0 +1,141 @@
+"""Parity of two forms of a network: the same tiles through both, and whether one may be used in place of the other."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelground.console import say
+from levelground.errors import LevelgroundError, ModelError, one_line
+from levelground.inference.sliding_window import Pixels, tile_arithmetic
+from levelground.inference.tiling import pad_tile, plan_axis
+from levelground.models.model import Model
+from levelground.runtime import Runtime
+from levelground.tile_geometry import TileGeometry
+
+MAX_DIFFERENCE = 1e-3
+"""Largest difference of a probability that is accepted. Rounding of float32 gives 1e-7 to 1e-4."""
+
+EQUAL_CLASSES = 0.999
+"""Smallest share of pixels with the same class that is accepted; equally probable classes differ by rounding."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Tiles that both models are run over."""
+
+    stored: NDArray[np.generic]
+    """``(N, H, W, C)``, in stored units."""
+    source: str
+    """Origin of the tiles, for the report."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Differences of an exported model from the network it was made of."""
+
+    max_difference: float
+    """Largest difference of a probability, over all pixels and classes."""
+    mean_difference: float
+    equal_classes: float
+    """Share of pixels with the same most probable class."""
+    tiles: int
+    pixels: int
+    source: str
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether the exported model may be used in place of the network."""
+        return self.max_difference <= MAX_DIFFERENCE and self.equal_classes >= EQUAL_CLASSES
+
+    def text(self) -> str:
+        """Return the report in one line."""
+        gap = f"{self.max_difference:.1e}" if self.max_difference else "0"
+        return (
+            f"probabilities differ by {gap} at most, {100 * self.equal_classes:.3f} % of pixels "
+            f"have the same class ({self.tiles} tiles of {self.source})"
+        )
+
+
+EQUAL_ENOUGH = 0.995
+"""Smallest share of pixels with the same class that lets another engine run a network: in bfloat16 torch itself is that
+far from float32."""
+
+N_PROOF = 2
+"""Tiles that engines are compared on before one is used."""
+
+
+def compare_models(model: Model, other: Model, tiles: Tiles, runtime: Runtime) -> Parity:
+    """Run two forms of a network over the same tiles.
+
+    Args:
+        model: The network, in evaluation mode.
+        other: The other form.
+        tiles: What to run them over.
+        runtime: Device and precision of what torch runs.
+    Raises:
+        ModelError: The other form makes another number of classes or another size.
+    """
+    ours, theirs = tile_arithmetic(model, runtime), tile_arithmetic(other, runtime)
+    largest, total, equal, values = 0.0, 0.0, 0, 0
+    for tile in tiles.stored:
+        stored = np.ascontiguousarray(tile[None])
+        expected, found = ours.to_array(ours.probabilities(stored)), theirs.to_array(theirs.probabilities(stored))
+        if found.shape != expected.shape:
+            raise ModelError(
+                f"{other.spec.name}: exported, it makes {found.shape}, the network {expected.shape}. "
+                "Report this with the run's card."
+            )
+        difference = np.abs(found - expected)
+        # A NaN compares as larger than any limit.
+        largest = max(largest, float(np.nan_to_num(difference.max(), nan=np.inf)))
+        total += float(difference.sum(dtype=np.float64))
+        values += difference.size
+        equal += int((found.argmax(1) == expected.argmax(1)).sum())
+    pixels = int(np.prod(tiles.stored.shape[:3]))
+    return Parity(largest, total / values, equal / pixels, len(tiles.stored), pixels, tiles.source)
+
+
+def proved(model: Model, first: Callable[[], NDArray[np.generic]], runtime: Runtime) -> Model:
+    """Return a model as it may be used: by its own engine where that agrees with its reference, else its reference.
+
+    Args:
+        model: The model; without a reference it is returned as it is.
+        first: Gives tiles of what is to be predicted, ``(N, H, W, C)``, in stored units.
+        runtime: Device and precision.
+    """
+    if model.reference is None:
+        return model
+    tiles, reference = Tiles(first(), "the first scene"), model.run_as(model.reference())
+    try:
+        parity = compare_models(reference, model, tiles, runtime)
+    except LevelgroundError as error:
+        reason = one_line(str(error)).rstrip(".")
+        say(f"{model.spec.name}: {model.engine} cannot run it ({reason}); {reference.engine} does.")
+        return reference
+    percent = f"{100 * parity.equal_classes:.2f} % of the pixels of its first {parity.tiles} tiles"
+    if parity.equal_classes < EQUAL_ENOUGH:
+        say(
+            f"{model.spec.name}: {model.engine} gives {percent} the class that {reference.engine} gives, fewer than "
+            f"{100 * EQUAL_ENOUGH:g} %; {reference.engine} runs it."
+        )
+        return reference
+    say(f"{model.spec.name}: {model.engine} runs it; {percent} have the class that {reference.engine} gives.")
+    return dataclasses.replace(model, reference=None)
+
+
+def first_tiles(pixels: Pixels, geometry: TileGeometry) -> NDArray[np.generic]:
+    """Cut the first tiles of a scene, in reading order, as the sliding window cuts them.
+
+    Args:
+        pixels: The scene, ``(H, W, C)``.
+        geometry: Tile and halo.
+    Returns:
+        ``(N, tile, tile, C)``, N up to :data:`N_PROOF`.
+    """
+    height, width, _ = pixels.shape
+    rows, cols = plan_axis(height, geometry), plan_axis(width, geometry)
+    places = [(r, c) for r in range(len(rows.starts)) for c in range(len(cols.starts))][:N_PROOF]
+    return np.stack([pad_tile(pixels[rows.extent(r), cols.extent(c)], rows.tile, cols.tile) for r, c in places])

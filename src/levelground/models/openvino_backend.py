@@ -1,0 +1,234 @@
+"""Networks in OpenVINO, on the CPU: ONNX files, files of its own form (IR, ``.xml``), and torch networks.
+
+In bfloat16 where the processor multiplies it, it takes half of torch's or onnxruntime's time. Whether it says the same
+as they do is measured on tiles of the input before it is used (:mod:`levelground.inference.parity`).
+"""
+
+import dataclasses
+import importlib.util
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelground.errors import ModelError, WeightsError, first_line
+from levelground.models.model import Model, Overrides
+from levelground.models.onnx_backend import (
+    Dimension,
+    Program,
+    RunBatch,
+    open_onnx,
+    parse_onnx,
+    program_model,
+    read_input,
+    weights_digest,
+)
+from levelground.models.spec import SPEC_KEY
+from levelground.records import sha256_file, sha256_json, verify_file
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from levelground.runtime import Runtime
+
+_TYPES = {"f32": "tensor(float)", "f16": "tensor(float16)", "f64": "tensor(double)", "u8": "tensor(uint8)"}
+"""OpenVINO's names of types of input, in onnxruntime's."""
+
+_MOST_SHAPES = 4
+"""Shapes of tiles that a torch network is converted for; each takes seconds."""
+
+
+def has_openvino() -> bool:
+    """Tell whether OpenVINO is installed, without loading it."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def missing_openvino(what: str) -> ModelError:
+    """Make the error that names the missing library and the extra that brings it."""
+    return ModelError(f"{what}: OpenVINO, which runs it, is not installed. pip install 'levelground[deploy]'")
+
+
+def open_openvino(path: Path, runtime: "Runtime", overrides: Overrides) -> Model:
+    """Load an ONNX file or a file of OpenVINO's own form.
+
+    Args:
+        path: ``.onnx``, or ``.xml`` with its ``.bin`` beside it.
+        runtime: Threads and precision.
+        overrides: What the user gives for a file without a specification.
+    Returns:
+        The model, with the same in onnxruntime, or else in float32, as its reference; without one in float32.
+    Raises:
+        ModelError: OpenVINO is missing, or the file is not a segmentation network of one image.
+        WeightsError: The file is damaged, or names weights outside its folder.
+        ConfigError: The overrides do not fit.
+    """
+    verify_file(path, "Export the model anew.")
+    if path.suffix.lower() == ".onnx":
+        weights = weights_digest(path, parse_onnx(path))
+    else:
+        verify_file(path.with_suffix(".bin"), "Export the model anew.")
+        weights = _ir_digest(path)
+    model = program_model(path, openvino_program(path, runtime), weights, overrides, engine="openvino")
+    return dataclasses.replace(model, reference=_reference_of(path, runtime, overrides))
+
+
+def _ir_digest(path: Path) -> str:
+    """Hash a file of OpenVINO's own form with its weights.
+
+    Raises:
+        WeightsError: One of the two is not there.
+    """
+    for file in (path, path.with_suffix(".bin")):
+        if not file.is_file():
+            raise WeightsError(f"{file}: is missing; a network of OpenVINO is two files, .xml and .bin. Copy both.")
+    return sha256_json([sha256_file(path), sha256_file(path.with_suffix(".bin"))])
+
+
+def _reference_of(path: Path, runtime: "Runtime", overrides: Overrides) -> Callable[[], Model] | None:
+    """Return what opens the same file where its outputs are taken as right."""
+    if path.suffix.lower() == ".onnx" and importlib.util.find_spec("onnxruntime") is not None:
+        return lambda: open_onnx(path, runtime, overrides)
+    if runtime.precision == "fp32":
+        return None
+    single = dataclasses.replace(runtime, precision="fp32")
+    return lambda: open_openvino(path, single, overrides)
+
+
+def in_openvino(model: Model, runtime: "Runtime") -> Model:
+    """Return a model whose torch network is run by OpenVINO; the network itself is its reference.
+
+    Raises:
+        ModelError: OpenVINO is missing.
+    """
+    if not has_openvino():
+        raise missing_openvino("--engine openvino")
+    forward = ConvertedNetwork(model.network, runtime)
+    return dataclasses.replace(model, forward=forward, engine="openvino", reference=lambda: model)
+
+
+class ConvertedNetwork:
+    """A torch network that is converted to OpenVINO for each shape of tiles that comes.
+
+    Sizes that a network computes while it is traced are constants afterwards, so no other shape is run through them.
+    """
+
+    def __init__(self, network: "nn.Module", runtime: "Runtime") -> None:
+        """Keep the network; it is converted when the first tiles come."""
+        self._network, self._runtime = network, runtime
+        self._compiled: dict[tuple[int, ...], RunBatch] = {}
+
+    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``(N, C, H, W)`` to ``(N, K, H, W)``.
+
+        Raises:
+            ModelError: OpenVINO cannot convert the network, or cannot run it.
+        """
+        shape = image.shape[1:]
+        if shape not in self._compiled:
+            if len(self._compiled) == _MOST_SHAPES:
+                self._compiled.clear()
+            graph = convert_network(self._network, shape)
+            self._compiled[shape] = compiled(graph, self._runtime, self._network.__class__.__name__)
+        return self._compiled[shape](np.ascontiguousarray(image))
+
+
+def convert_network(network: "nn.Module", shape: tuple[int, ...]) -> Any:
+    """Convert a torch network in evaluation mode to a graph of OpenVINO for any number of tiles of one shape.
+
+    Raises:
+        ModelError: OpenVINO cannot follow its code.
+    """
+    import openvino
+    import torch
+
+    example = torch.zeros(2, *shape)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's tracer names each size that becomes a constant
+            graph = openvino.convert_model(network, example_input=example)
+        graph.reshape([-1, *shape])
+    except Exception as error:  # its errors share no class; networks whose code it cannot follow are many
+        raise ModelError(f"OpenVINO cannot convert the network ({first_line(error)}).") from error
+    return graph
+
+
+def openvino_program(path: Path, runtime: "Runtime") -> Program:
+    """Open an ONNX file or one of OpenVINO's own form.
+
+    Raises:
+        ModelError: OpenVINO is missing, or the file does not take one image.
+        WeightsError: OpenVINO cannot load it.
+    """
+    if not has_openvino():
+        raise missing_openvino(str(path))
+    import openvino
+
+    try:
+        graph = openvino.Core().read_model(str(path))
+    except Exception as error:  # a damaged file, an unknown operator, a newer format
+        raise WeightsError(f"{path}: OpenVINO cannot load it ({first_line(error)}). Export it anew.") from error
+    if path.suffix.lower() == ".onnx":
+        metadata = {one.key: one.value for one in parse_onnx(path).metadata_props}
+    else:
+        known = graph.has_rt_info([SPEC_KEY])
+        metadata = {SPEC_KEY: str(graph.get_rt_info([SPEC_KEY]).value)} if known else {}
+    inputs = [(_TYPES.get(_type_of(one), _type_of(one)), _sides(one)) for one in graph.inputs]
+    return Program(
+        run=compiled(graph, runtime, str(path)),
+        input_spec=read_input(path, inputs),
+        output_shape=_sides(graph.outputs[0]),
+        metadata=metadata,
+    )
+
+
+def _type_of(port: Any) -> str:
+    return str(port.get_element_type().get_type_name())
+
+
+def _sides(port: Any) -> list[Dimension]:
+    """Return the shape of an input or output, ``None`` where any size will do."""
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return []
+    return [side.get_length() if side.is_static else None for side in shape]
+
+
+def compiled(graph: Any, runtime: "Runtime", source: str) -> RunBatch:
+    """Compile a graph for this processor, and return a function that runs one batch through it.
+
+    Args:
+        graph: The graph.
+        runtime: Threads and precision.
+        source: What to name in errors.
+    Raises:
+        ModelError: Its first output holds no real numbers, or a tile cannot be run.
+        WeightsError: It cannot be compiled.
+    """
+    import openvino
+
+    kind = _type_of(graph.outputs[0])
+    if kind not in ("f32", "f16", "bf16", "f64"):
+        raise ModelError(f"{source}: gives {kind}, expected probabilities or logits. Export it without the argmax.")
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if runtime.precision == "bf16" else "f32",
+        "INFERENCE_NUM_THREADS": runtime.threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    try:
+        network = openvino.Core().compile_model(graph, "CPU", settings)
+    except Exception as error:  # its errors share no class
+        raise WeightsError(f"{source}: OpenVINO cannot compile it ({first_line(error)}). Export it anew.") from error
+
+    def run(batch: NDArray[np.generic]) -> NDArray[np.float32]:
+        try:
+            found = network([batch])[0]
+        except Exception as error:  # as above: whatever it says, this network cannot run this tile
+            raise ModelError(
+                f"{source}: cannot run a tile of {batch.shape} ({first_line(error)}). Give another --tile."
+            ) from error
+        return np.asarray(found, np.float32)
+
+    return run

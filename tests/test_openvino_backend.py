@@ -1,0 +1,160 @@
+"""Networks in OpenVINO: the same classes as onnxruntime and torch, or another engine."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders.onnx_files import write_onnx
+from builders.prediction import draw_pixels, write_pixels
+from builders.study import add_run
+
+from levelground.cli import main
+from levelground.config import TileOptions
+from levelground.datasets.dataset import Dataset
+from levelground.errors import ConfigError, ModelError, WeightsError
+from levelground.imagery.geotiff import read_window
+from levelground.inference.parity import proved
+from levelground.models.loading import choose_engine, open_model
+from levelground.models.model import Model, Overrides
+from levelground.models.onnx_backend import open_onnx
+from levelground.models.openvino_backend import open_openvino
+from levelground.runs import Run, read_run
+from levelground.runtime import make_runtime
+from levelground.tile_geometry import OWN_TILES
+
+RUNTIME = make_runtime("cpu", "fp32", threads=1)
+
+
+@pytest.mark.parametrize("kind", ["float", "uint8", "float16"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_any_form_of_file_gives_what_onnxruntime_gives(tmp_path: Path, layout: str, kind: str) -> None:
+    """Layout, type, activation and tile are read from the file by both; the digest is the same."""
+    path = write_onnx(tmp_path / "m.onnx", layout=layout, kind=kind, sides=(48, 48), activation="sigmoid")  # type: ignore[arg-type]
+    ours, theirs = open_openvino(path, RUNTIME, Overrides()), open_onnx(path, RUNTIME, Overrides())
+    assert (ours.engine, ours.spec, ours.digest, ours.activated) == (
+        "openvino",
+        theirs.spec,
+        theirs.digest,
+        theirs.activated,
+    )
+    image = np.random.default_rng(0).random((3, 3, 48, 48), np.float32) * (255 if kind == "uint8" else 1)
+    np.testing.assert_allclose(ours.on_arrays(image.copy()), theirs.on_arrays(image.copy()), atol=2e-3)
+
+
+def test_damaged_and_incomplete_files_are_one_line(tmp_path: Path) -> None:
+    """A file that is not ONNX, and one of OpenVINO's without its weights."""
+    path = tmp_path / "m.xml"
+    path.write_text("<net/>")
+    with pytest.raises(WeightsError, match=r"m\.bin: is missing; a network of OpenVINO is two files"):
+        open_openvino(path, RUNTIME, Overrides())
+    path.with_suffix(".bin").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"m\.xml: OpenVINO cannot load it \(.+\)\. Export it anew\."):
+        open_openvino(path, RUNTIME, Overrides())
+
+
+def test_an_engine_that_gives_other_classes_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fewer than 99.5 % equal classes, an error, or agreement: a line says which engine runs the network, and why."""
+    path = write_onnx(tmp_path / "m.onnx")
+    good = open_openvino(path, RUNTIME, Overrides())
+    tiles = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+
+    def fail(image: object) -> None:
+        raise ModelError("no such operator. Give another.")
+
+    engines = {
+        "openvino": proved(good, lambda: tiles, RUNTIME),
+        "onnx": proved(dataclasses.replace(good, forward=lambda image: -good.on_arrays(image)), lambda: tiles, RUNTIME),
+        "failed": proved(dataclasses.replace(good, forward=fail), lambda: tiles, RUNTIME),  # type: ignore[arg-type]
+    }
+    assert [model.engine for model in engines.values()] == ["openvino", "onnx", "onnx"]
+    assert all(model.reference is None for model in engines.values())
+    used, other, failed = (line for line in capsys.readouterr().err.splitlines() if "openvino" in line)
+    assert "openvino runs it; 100.00 % of the pixels of its first 2 tiles have the class that onnx gives." in used
+    assert other.endswith("fewer than 99.5 %; onnx runs it.")
+    assert "openvino cannot run it (no such operator. Give another); onnx does." in failed
+
+
+def test_an_onnx_file_is_run_without_torch_by_either_engine(tmp_path: Path) -> None:
+    """OpenVINO runs it where it is installed; the maps of both are alike."""
+    model = write_onnx(tmp_path / "m.onnx", sides=(64, 64))
+    write_pixels(tmp_path / "a.tif", draw_pixels(100, 140))
+    code = (
+        "import sys; from levelground.cli import main; status = main(sys.argv[1:]); "
+        "print(status, sorted({'torch', 'openvino'} & {*sys.modules}))"
+    )
+    found = {}
+    for engine, loaded in (("auto", "0 ['openvino']\n"), ("onnx", "0 []\n")):
+        flags = ["--out", str(tmp_path / engine), "--engine", engine, "--device", "cpu"]
+        command = [sys.executable, "-c", code, "predict", str(model), str(tmp_path / "a.tif"), *flags]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == loaded
+        found[engine] = read_window(tmp_path / engine / "a.tif")
+    assert (found["auto"] == found["onnx"]).mean() > 0.995
+
+
+def test_a_run_is_predicted_and_evaluated_by_openvino(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another engine is another evaluation, named on the card; the default stays torch with the identity it had."""
+    flags, finished = (
+        ["--device", "cpu", "--precision", "fp32", "--threads", "1"],
+        add_run(dataset, "one", dtype="uint8"),
+    )
+    assert main(["evaluate", str(finished.folder), *flags]) == 0
+    before = read_run(finished.folder).card.evaluations["test"]
+    assert main(["evaluate", str(finished.folder), "--engine", "openvino", *flags]) == 0
+    after = read_run(finished.folder).card.evaluations["test"]
+    assert (before.engine, after.engine) == (None, "openvino")
+    assert before.identity != after.identity
+    assert after.loss == pytest.approx(before.loss, rel=1e-3)
+    capsys.readouterr()
+    assert main(["evaluate", str(finished.folder), "--engine", "openvino", *flags]) == 0
+    assert "test is evaluated already; reused." in capsys.readouterr().err
+    source = write_pixels(tmp_path / "a.tif", draw_pixels(70, 80))
+    for engine in ("torch", "openvino"):
+        out = ["--out", str(tmp_path / engine), "--engine", engine, *flags]
+        assert main(["predict", str(finished.folder), str(source), *out]) == 0
+    assert "openvino runs it; 100.00 % of the pixels" in capsys.readouterr().err
+    maps = [read_window(tmp_path / engine / "a.tif") for engine in ("torch", "openvino")]
+    assert (maps[0] == maps[1]).mean() > 0.995
+
+
+def test_a_current_export_is_run_in_place_of_the_network(exported: Run, tmp_path: Path) -> None:
+    """Without torch; an export of other weights, tiles or ground sample distance is not taken."""
+    shutil.copytree(exported.folder.parent.parent, tmp_path / "study")
+    run = read_run(tmp_path / "study" / "runs" / exported.name)
+    report = run.folder / "export" / "parity.json"
+    content = json.loads(report.read_text())
+
+    def engine_of(engine: str, **changes: object) -> tuple[str, bool]:
+        report.write_text(json.dumps(content | {"onnx": content["onnx"] | {"gsd_m": run.card.gsd_m} | changes}))
+        (report.parent / "hashes.json").unlink(missing_ok=True)
+        model: Model = open_model(run.folder, RUNTIME, engine=engine)  # type: ignore[arg-type]
+        return model.engine, model.activated
+
+    assert engine_of("openvino") == ("openvino", True)
+    assert engine_of("onnx") == ("onnx", True)
+    assert engine_of("openvino", weights_sha256="0" * 64) == ("openvino", False)  # the run's network, converted
+    with pytest.raises(ConfigError, match=r"--engine onnx: .+ has no current ONNX file for these tiles\. Write it"):
+        choose_engine(run.folder, "onnx", OWN_TILES, "cpu")
+
+
+def test_engines_that_cannot_run_a_model_are_refused(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A torch engine for an ONNX file, another for OpenVINO's own, a GPU for OpenVINO, a missing library, two tiles."""
+    onnx, own = write_onnx(tmp_path / "m.onnx"), tmp_path / "m.xml"
+    own.touch()
+    cases = [(onnx, "torch", "is an ONNX file"), (own, "onnx", "is a file of OpenVINO")]
+    for path, engine, message in cases:
+        with pytest.raises(ConfigError, match=message):
+            choose_engine(path, engine, OWN_TILES, "cpu")  # type: ignore[arg-type]
+    assert choose_engine(onnx, "auto", OWN_TILES, "cuda") == "onnx"
+    monkeypatch.setattr("levelground.models.loading.has_openvino", lambda: False)
+    assert choose_engine(onnx, "auto", OWN_TILES, "cpu") == "onnx"
+    with pytest.raises(ModelError, match=r"--engine openvino: OpenVINO, .* pip install 'levelground\[deploy\]'"):
+        choose_engine(dataset.folder, "openvino", TileOptions(), "cpu")
