@@ -35,6 +35,7 @@ _COMMANDS = (
     "study",
     "track",
     "train",
+    "tune",
 )
 _MODULES = ("errors", "metrics", "statistics")
 _PLACES = {

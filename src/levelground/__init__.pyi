@@ -75,6 +75,7 @@ __all__ = [
     "study",
     "track",
     "train",
+    "tune",
 ]
 
 def adopt(
@@ -814,6 +815,7 @@ def study(
     delta: float = 0.01,
     budgets: float | Sequence[float] = (1.0,),
     init: str | Sequence[str] = (),
+    recipe_for: str | Sequence[str] = (),
     recipe: str | PathLike[str] | Recipe = "default",
     encoder: str = "tu-tf_efficientnet_lite0",
     encoder_weights: str = "auto",
@@ -938,6 +940,9 @@ def study(
             budget, is always among them.
         init (str | Sequence[str]): Whole networks to start from, one for each architecture:
             runs, folders or weights, as train ``init`` takes them.
+        recipe_for (str | Sequence[str]): Recipe fields of single architectures, ARCH=FILE
+            each, such as unet=study/tune/unet.toml that levelground tune wrote; all other
+            fields are the recipe's.
         recipe (path | Recipe): Shipped recipe (default, origin) or the path of a TOML file;
             flags given beside it override its fields.
         encoder (str): Encoder, by the name that segmentation_models_pytorch gives it
@@ -1203,6 +1208,159 @@ def train(
         The finished run.
     Raises:
         LevelgroundError: The study is not prepared, the architecture cannot be trained, or a flag contradicts the run.
+    """
+
+def tune(
+    study: str | PathLike[str],
+    *,
+    space: str | PathLike[str] | None = None,
+    archs: str | Sequence[str] = ("pspnet", "unet", "fpn"),
+    trials: int = 30,
+    steps: int = 200,
+    seed: int = 0,
+    reruns: int = 2,
+    out: str | PathLike[str] | None = None,
+    recipe: str | PathLike[str] | Recipe = "default",
+    encoder: str = "tu-tf_efficientnet_lite0",
+    encoder_weights: str = "auto",
+    outputs: Literal["counted", "all"] = "counted",
+    tile: int = 512,
+    halo: int = 56,
+    batch: int = 8,
+    default_epochs: float = 5.0,
+    optimiser: Literal["adamw", "adam"] = "adamw",
+    lr: float = 0.001,
+    encoder_lr_factor: float = 0.3,
+    weight_decay: float = 0.01,
+    schedule: Literal["cosine", "constant"] = "cosine",
+    warmup: float = 0.05,
+    clip: float = 1.0,
+    loss: Literal["ce", "dice", "focal", "ce+dice", "focal+dice", "smp-dice"] = "ce+dice",
+    class_weights: Literal["none", "sqrt", "inverse"] = "none",
+    scale_min: float = 0.5,
+    scale_max: float = 1.5,
+    d4: bool = True,
+    colour: float = 0.2,
+    normalise: Literal["weights", "data", "none"] = "weights",
+    freeze_encoder_children: int = 0,
+    select: Literal["val_miou", "val_loss", "last"] = "val_miou",
+    select_groups: int = 3,
+    average: float = 0.0,
+    validations: int = 5,
+    validation_share: float = 0.25,
+    sanity_check: bool = False,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    threads: int | None = None,
+    workers: int | None = None,
+    processes: int | None = None,
+    deterministic: bool = False,
+    save_every: float = 60.0,
+    cluster: str | None = None,
+    cpus_per_run: int | None = None,
+    gpus_per_run: float | None = None,
+) -> list[Path]:
+    r"""Tune the recipe of each architecture: equal space, trials and budget, on validation scenes only.
+
+    Args:
+        study (path): Study folder that levelground prepare made.
+        space (path | None): What trials may choose: a TOML file with a list of values or
+            {low, high, log} for each recipe field that is free.
+        archs (str | Sequence[str]): Architectures, as study ``archs`` takes them.
+        trials (int): Trials of each architecture.
+        steps (int): Training steps of each trial.
+        seed (int): Seed of the proposals and of the trials' training.
+        reruns (int): How often the chosen trial is trained again, each time with another
+            seed: by as much lower as those score, the best of many trials is optimistic.
+        out (path | None): Folder of the journal and of the recipe files; None takes
+            STUDY/tune.
+        recipe (path | Recipe): Shipped recipe (default, origin) or the path of a TOML file;
+            flags given beside it override its fields.
+        encoder (str): Encoder, by the name that segmentation_models_pytorch gives it
+            (tu-NAME for timm's).
+        encoder_weights (str): Where encoder weights come from: none, package (carried by an
+            installed package), imagenet (the hub, or its local cache), the path of a file
+            or folder, or auto (package where there is one, else imagenet).
+        outputs (Literal['counted', 'all']): Classes that get an output of the network: the
+            counted ones, or all of the legend.
+        tile (int): Side of the training crop and of the inference tile, px, a multiple of
+            32; 0 takes whole scenes.
+        halo (int): Half of the overlap of neighbouring inference tiles, px.
+        batch (int): Crops in a training step.
+        default_epochs (float): Budget in epochs where ``steps``, ``--epochs`` and
+            ``--minutes`` are not given; one epoch sees as many pixels as the training
+            scenes hold.
+        optimiser (Literal['adamw', 'adam']): Optimiser.
+        lr (float): Highest learning rate of the decoder, and of an encoder without weights.
+        encoder_lr_factor (float): Learning rate of an encoder with weights, as a factor of
+            lr.
+        weight_decay (float): Weight decay of matrices and kernels; biases and normalisation
+            layers have none.
+        schedule (Literal['cosine', 'constant']): Course of the learning rate after the
+            warm-up.
+        warmup (float): Share of the steps in which the learning rate rises from zero.
+        clip (float): Largest norm of the gradient; 0 leaves it as it is.
+        loss (Literal['ce', 'dice', 'focal', 'ce+dice', 'focal+dice', 'smp-dice']): Loss;
+            smp-dice is segmentation_models_pytorch's own, which gives 0 to classes absent
+            from the batch.
+        class_weights (Literal['none', 'sqrt', 'inverse']): Weights of classes in
+            cross-entropy and focal loss, from their measured shares.
+        scale_min (float): Smallest side of a random crop before it is resized to the tile,
+            as a factor of the tile.
+        scale_max (float): Largest side of a random crop before it is resized to the tile,
+            as a factor of the tile.
+        d4 (bool): Turn and flip crops at random (the eight symmetries of the square).
+        colour (float): Strength of random brightness, contrast and band gains; 0 leaves
+            colours as they are.
+        normalise (Literal['weights', 'data', 'none']): Band means and deviations that
+            inputs are normalised by: those that the encoder weights were trained with,
+            those of the training scenes, or none (values 0 to 1). Encoders without weights
+            and imagery other than uint8 take the scenes'.
+        freeze_encoder_children (int): Freeze encoder children [:n] as Python slices; -2
+            freezes all but the last two, 0 none.
+        select (Literal['val_miou', 'val_loss', 'last']): Which weights are kept: best on
+            validation by mIoU or by loss, or the last.
+        select_groups (int): Fewest groups of validation scenes that can tell which weights
+            are best; with fewer, or where validation lacks a class of the training scenes,
+            the last weights are kept. 0 lets any validation choose.
+        average (float): Share of the run, at its end, over whose steps weights are
+            averaged; the averages are validated and kept. 0 keeps the weights of single
+            steps.
+        validations (int): How often the validation scenes are scored, evenly over the
+            steps; 0 does it at the end of every epoch.
+        validation_share (float): Largest work of all validations as a share of the
+            training's: where the validation scenes hold more, a sample of their windows is
+            scored, the same for every model. 1 scores them whole.
+        sanity_check (bool): Train one epoch on two scenes first, thrown away, to fail
+            early.
+        device (Literal['auto', 'cpu', 'cuda', 'mps']): Where to compute; auto takes CUDA,
+            then MPS, then the CPU.
+        precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
+            takes bf16 where the hardware has it.
+        threads (int | None): CPU threads; None takes all cores. Other numbers of threads
+            give other last bits of the weights.
+        workers (int | None): Loader processes; None takes none on a CPU and up to 8 beside
+            a GPU. They change no sample.
+        processes (int | None): Processes that share each batch, one device each; None takes
+            one, or as many as torchrun started.
+        deterministic (bool): On a GPU, only algorithms that give the same bits every time:
+            slower. A CPU always does.
+        save_every (float): Longest time between two saved states, seconds.
+        cluster (str | None): Where each run is a job of its own: local:N (processes of this
+            machine), ray or ray:HOST:PORT (a running Ray cluster, extra 'cluster'), slurm
+            or slurm:partition=gpu,time=4:00:00 (Slurm with sbatch's options, extra
+            'cluster'); None runs them here, one after the other.
+        cpus_per_run (int | None): CPUs, and so threads, of each job; None takes
+            ``threads``, else the cores shared out under local:N, else 1, or 4 for each GPU.
+        gpus_per_run (float | None): GPUs of each job; .5 puts two on one GPU (Ray and
+            local:N). None takes none under Ray and Slurm, and under local:N leaves all jobs
+            all GPUs.
+    Returns:
+        The recipe file of each architecture, for ``study --recipe-for``.
+    Raises:
+        ConfigError: The space cannot be searched, or Optuna is not installed.
+        UnfinishedError: All trials of an architecture failed, or a job of a cluster; what is done stays.
+        LevelgroundError: The study is not prepared, or an architecture cannot be trained.
     """
 
 def _drawn_by(name: str) -> Callable[..., Any]: ...

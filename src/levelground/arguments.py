@@ -107,6 +107,14 @@ COMMANDS = {
         "report study",
         often="out figures",
     ),
+    "tune": Command(
+        "TuneConfig",
+        "tune the recipe of each architecture: equal space, trials and budget, never the test scenes",
+        "tune study --archs unet fpn --space space.toml --trials 30 --steps 200",
+        often="space archs trials steps cluster",
+        takes_recipe=True,
+        computes=True,
+    ),
     "track": Command(
         "TrackConfig",
         "curves, scores and verdicts of a study to TensorBoard or MLflow",

@@ -202,6 +202,9 @@ class StudyOptions:
     1, the whole budget, is always among them."""
     init: tuple[str, ...] = ()
     """Whole networks to start from, one for each architecture: runs, folders or weights, as train --init takes them."""
+    recipe_for: tuple[str, ...] = ()
+    """Recipe fields of single architectures, ARCH=FILE each, such as unet=study/tune/unet.toml that levelground tune
+    wrote; all other fields are the recipe's."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
     run_options: RunGroup = RunOptions()

@@ -19,7 +19,7 @@ from levelground.exporting.model_card import write_model_card
 from levelground.models.build import build_model, canonical_arch
 from levelground.models.own_networks import is_own, name_network
 from levelground.models.spec import numbered_spec
-from levelground.recipe_files import RecipeRecord
+from levelground.recipe_files import RecipeChanges, RecipeRecord, load_changes
 from levelground.records import one_writer
 from levelground.reporting.figures import draw_figures
 from levelground.reporting.page import render_report
@@ -69,8 +69,9 @@ def run_specs(options: StudyOptions) -> list[RunSpec]:
     sides = [(arch, False) for arch in dict.fromkeys(options.archs)]
     if options.twins:
         sides += [(arch, True) for arch in dict.fromkeys(options.archs)]
-    starts = starting_networks(options)
-    recipes = {arch: fit_to_initial(options.recipe, start) for arch, start in starts.items()}
+    starts, changes = starting_networks(options), recipe_changes(options)
+    recipes = {arch: changes[arch].apply(options.recipe, f"--recipe-for {arch}") for arch in changes}
+    recipes |= {arch: fit_to_initial(recipes.get(arch, options.recipe), start) for arch, start in starts.items()}
     return [
         RunSpec(
             arch,
@@ -79,10 +80,52 @@ def run_specs(options: StudyOptions) -> list[RunSpec]:
             options.budget,
             twin,
             starts.get(arch),
+            changes[arch].tuning if arch in changes else None,
         )
         for seed in dict.fromkeys(options.seeds)
         for arch, twin in sides
     ]
+
+
+def recipe_changes(options: StudyOptions) -> dict[str, RecipeChanges]:
+    """Return the recipe fields that single architectures have for themselves; empty where ``--recipe-for`` names none.
+
+    Raises:
+        ConfigError: A file cannot be used, an architecture is not one of the study's, or they were not tuned alike.
+    """
+    names = {canonical_arch(arch): arch for arch in options.archs}
+    found: dict[str, RecipeChanges] = {}
+    for given in options.recipe_for:
+        arch, _, path = given.partition("=")
+        name = names.get(canonical_arch(arch))
+        if not path or name is None or name in found:
+            why = "expected ARCH=FILE" if not path else "is given twice" if name else f"--archs has no {arch}"
+            raise ConfigError(f"--recipe-for {given}: {why}. Give one file for each of {', '.join(names.values())}.")
+        found[name] = load_changes(path, f"--recipe-for {given}")
+        found[name].apply(options.recipe, path)
+    ways = {arch: _way(found.get(arch)) for arch in names.values()}
+    first = options.archs[0]
+    other = next((arch for arch in ways if ways[arch] != ways[first]), None)
+    if other is not None:
+        raise ConfigError(
+            f"--recipe-for: {first} ({ways[first]}) and {other} ({ways[other]}) were not tuned alike. Give recipes of "
+            "one levelground tune for all architectures; levelground compare --allow-unlike compares others."
+        )
+    return found
+
+
+def _way(changes: RecipeChanges | None) -> str:
+    """Return how an architecture was tuned, in words."""
+    return changes.tuning.describe() if changes is not None and changes.tuning is not None else "not tuned"
+
+
+def _say_other_base(options: StudyOptions) -> None:
+    """Say which recipe fields are not what they were when others were tuned beside them."""
+    for arch, changes in recipe_changes(options).items():
+        now = dataclasses.asdict(options.recipe)
+        other = [f"{name} {now[name]} (then {value})" for name, value in changes.base.items() if now.get(name) != value]
+        if other:
+            say(f"{arch} was tuned beside another recipe: {', '.join(other)}.")
 
 
 def starting_networks(options: StudyOptions) -> dict[str, InitialWeights]:
@@ -135,6 +178,7 @@ def run_study(
     check_study(fitted, bands=dataset.bands, n_outputs=n_outputs, processes=runtime.processes)
     with one_writer(folder):
         asked = as_named(options, folder)
+        _say_other_base(fitted)
         specs, first = run_specs(fitted), _parts(dataset)[0]
         planned = tuple(find_run(spec, first, first.folder)[0].name for spec in specs)
         # Before anything is scored, and with the runs that a page of the interrupted study would lack.
@@ -322,6 +366,7 @@ def study_record(options: StudyOptions, runs: Sequence[Run], failed: Mapping[str
         delta=options.delta,
         twins=options.twins,
         init=tuple(Path(given.partition("::")[0]).name for given in options.init),
+        recipe_for=tuple(Path(given).name for given in options.recipe_for),
         budgets=(*shorter_budgets(options), 1.0) if shorter_budgets(options) else (),
         workers=options.run_options.workers,
         save_every_s=options.run_options.save_every,

@@ -16,6 +16,10 @@ from levelground.config import Recipe
 from levelground.errors import ConfigError
 from levelground.reading import parse_toml, read_text
 from levelground.records import RECORD_CONFIG, OpenRecord
+from levelground.wording import gettext, whole
+
+TUNING_TABLE, BASE_TABLE = "tuning", "tuned_from"
+"""Tables of a recipe file that tune wrote: how its fields were chosen, and what the other fields were."""
 
 
 def shipped_recipes() -> tuple[str, ...]:
@@ -49,6 +53,7 @@ def load_recipe(name: str = "default") -> Recipe:
         fields = parse_toml(text)
     except ValueError as error:
         raise ConfigError(f"{name}: no TOML ({error}). Mend the file.") from error
+    fields = {key: value for key, value in fields.items() if key not in (TUNING_TABLE, BASE_TABLE)}
     return check_recipe(fields | {"name": name}, source=name)
 
 
@@ -159,3 +164,106 @@ class BudgetRecord(OpenRecord):
     """Estimated time of a validation, seconds."""
     validation_sample: ValidationSampleRecord | None = None
     """The sample of windows that validations score; ``None`` where they score whole scenes."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
+class TuningRecord(OpenRecord):
+    """Tuning that chose fields of a recipe, on validation scenes."""
+
+    fields: tuple[StrictStr, ...]
+    """Fields that were chosen."""
+    space: StrictStr
+    """Hash of what they were chosen from."""
+    trials: StrictInt
+    steps: StrictInt
+    """Training steps of each trial."""
+    seed: StrictInt
+    """Seed of the proposals and of the trials' training."""
+    minutes: StrictFloat
+    """Time of all trials."""
+    trial: StrictInt
+    """The chosen trial, from 1."""
+    value: StrictFloat
+    """Its validation mIoU."""
+    reruns: tuple[StrictFloat, ...] = ()
+    """Validation mIoU of the chosen trial with new seeds."""
+
+    def describe(self) -> str:
+        """Return what models that were tuned alike have in common."""
+        fields = ", ".join(self.fields)
+        return f"{self.trials} trials of {self.steps} steps, seed {self.seed}, {fields} (space {self.space[:8]})"
+
+    @property
+    def optimism(self) -> float | None:
+        """By how much the chosen trial scored above the mean of its re-runs; ``None`` without any."""
+        return self.value - sum(self.reruns) / len(self.reruns) if self.reruns else None
+
+    def sentence(self) -> str:
+        """Say which trial was chosen, what it scores with new seeds, and how optimistic its score is."""
+        words = {
+            "trial": whole(self.trial),
+            "trials": whole(self.trials),
+            "value": f"{self.value:.3f}",
+            "reruns": ", ".join(f"{value:.3f}" for value in self.reruns),
+            "more": f"{abs(self.optimism or 0.0):.3f}",
+        }
+        if self.optimism is None:
+            return gettext(
+                "Of %(trials)s trials number %(trial)s was chosen, with a validation mIoU of %(value)s. It was not "
+                "trained again with new seeds, so nobody knows how optimistic that is.",
+                **words,
+            )
+        if self.optimism < 0:
+            return gettext(
+                "Of %(trials)s trials number %(trial)s was chosen, with a validation mIoU of %(value)s. With new seeds "
+                "it reaches %(reruns)s, %(more)s more in the mean.",
+                **words,
+            )
+        return gettext(
+            "Of %(trials)s trials number %(trial)s was chosen, with a validation mIoU of %(value)s. With new seeds it "
+            "reaches %(reruns)s: as the best of many, its score is optimistic by %(more)s.",
+            **words,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RecipeChanges:
+    """Fields that a file changes of a study's recipe, for one architecture.
+
+    Attributes:
+        fields: Values by recipe field.
+        tuning: How they were chosen, if tune did.
+        base: What the other fields were then.
+    """
+
+    fields: dict[str, object]
+    tuning: TuningRecord | None
+    base: dict[str, object]
+
+    def apply(self, recipe: Recipe, source: str) -> Recipe:
+        """Return a recipe with the fields changed.
+
+        Raises:
+            ConfigError: A field is unknown or a value out of range.
+        """
+        return check_recipe(dataclasses.asdict(recipe) | self.fields, source=source)
+
+
+def load_changes(path: str, flag: str) -> RecipeChanges:
+    """Read a recipe file as changes of another recipe.
+
+    Args:
+        path: The file.
+        flag: How it was asked for, for the error.
+    Raises:
+        ConfigError: It cannot be read, is not TOML, or its table of the tuning is not one.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"{flag}: no such file. Give a recipe file, such as one that levelground tune wrote.")
+    try:
+        content = parse_toml(_read_text(Path(path)))
+        told, base = content.pop(TUNING_TABLE, None), content.pop(BASE_TABLE, {})
+        tuning: TuningRecord | None = None if told is None else TypeAdapter(TuningRecord).validate_python(told)
+    except (ValueError, ValidationError) as error:
+        raise ConfigError(f"{flag}: is not a recipe file ({str(error).splitlines()[0]}). Mend the file.") from error
+    return RecipeChanges(content, tuning, base if isinstance(base, dict) else {})

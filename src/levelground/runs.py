@@ -1,5 +1,6 @@
 """Run and study folders on disk: run card, history, options of the study, and paths."""
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from levelground.config import Budget, Recipe
 from levelground.errors import RecordError
 from levelground.history import HISTORY_FILE, HistoryLine
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo
-from levelground.recipe_files import BudgetRecord, RecipeRecord
+from levelground.recipe_files import BudgetRecord, RecipeRecord, TuningRecord
 from levelground.records import RECORD_CONFIG, OpenRecord, check_record, json_schema, read_json, to_json, write_json
 
 RUN_FILE, STUDY_FILE = "run.json", "study.json"
@@ -179,8 +180,7 @@ class RunCard(OpenRecord):
     budget: BudgetRecord | None = None
     steps_per_epoch: StrictInt | None = None
     outputs: tuple[ClassIndex, ...] = ()
-    """Legend index of each output of the network; the probabilities of outputs with one index are summed. Empty for
-    adopted predictions."""
+    """Legend index of each output; outputs with one index are summed. Empty for adopted predictions."""
     tile: Pixels | None = None
     """Side of the inference tile, px; 0 takes whole scenes."""
     halo: Pixels | None = None
@@ -223,6 +223,8 @@ class RunCard(OpenRecord):
     adopted_from: AdoptionRecord | None = None
     initial_weights: InitialWeightsRecord | None = None
     """Whole network that it started from, if any."""
+    tuning: TuningRecord | None = None
+    """How fields of its recipe were chosen, if ``levelground tune`` did."""
     transferred_from: TransferRecord | None = None
     """Where it was trained, if on another data set."""
     code_sha256: StrictStr | None = None
@@ -261,6 +263,8 @@ class StudyOptionsRecord(OpenRecord):
     """Differences smaller than this do not matter."""
     init: tuple[StrictStr, ...] = ()
     """Names of the networks that runs started from."""
+    recipe_for: tuple[StrictStr, ...] = ()
+    """Recipe files of single architectures."""
     twins: StrictBool = False
     """Whether each architecture was trained under a second name too."""
     budgets: tuple[StrictFloat, ...] = ()
@@ -432,11 +436,9 @@ def read_study(folder: Path) -> StudyRecord:
 
 def study_budgets(folder: Path) -> tuple[float, ...]:
     """Return the shares of the budget that a study was trained at beside the whole one; none where nothing tells."""
-    try:
-        asked = read_study(folder).options.budgets
-    except RecordError:  # the runs are compared without it
-        return ()
-    return tuple(sorted(share for share in asked if share < 1))
+    with contextlib.suppress(RecordError):  # the runs are compared without it
+        return tuple(sorted(share for share in read_study(folder).options.budgets if share < 1))
+    return ()
 
 
 def write_study(folder: Path, study: StudyRecord) -> None:

@@ -132,6 +132,9 @@ def protocol_of(item: Evaluated) -> dict[str, JsonValue]:
     card = item.run.card
     recipe = to_json(card.recipe) if card.recipe else {}
     fields: dict[str, JsonValue] = {f"recipe.{key}": value for key, value in recipe.items() if key not in _OF_THE_MODEL}
+    if card.tuning is not None:  # chosen in the same way, values may differ
+        fields |= {f"recipe.{name}": "tuned" for name in card.tuning.fields}
+        fields["tuning"] = card.tuning.describe()
     fields["budget"] = describe_budget(card.budget, card.steps_done)
     started = card.initial_weights
     if card.budget is not None and card.budget.validation_sample is not None:
@@ -179,6 +182,9 @@ def compare_protocols(evaluated: Sequence[Evaluated]) -> tuple[dict[str, JsonVal
     """
     protocols = {item.name: protocol_of(item) for item in evaluated}
     fields = list(dict.fromkeys(field for protocol in protocols.values() for field in protocol))
+    if "tuning" in fields:
+        for item in evaluated:
+            protocols[item.name].setdefault("tuning", UNKNOWN if item.run.adopted else "none")
     common: dict[str, JsonValue] = {}
     unlike = []
     for field in fields:

@@ -63,6 +63,7 @@ def _often_common() -> tuple[CostColumn, ...]:
         CostColumn(gettext("threads"), number=False),
         CostColumn(gettext("hardware"), number=False),
         CostColumn(gettext("selected by"), number=False),
+        CostColumn(gettext("tuning"), gettext("trials / minutes")),
     )
 
 
@@ -90,6 +91,12 @@ class UnlikeRow:
 
     field: str
     cells: tuple[str, ...]
+
+
+def tunings(runs: Sequence[StyledRun]) -> list[tuple[str, str]]:
+    """Return what was tuned, once for each architecture: its name, and a sentence on the chosen trial."""
+    found = {run.result.card.known_as or run.result.card.arch: run.result.card.tuning for run in runs}
+    return [(arch, tuning.sentence()) for arch, tuning in found.items() if tuning is not None]
 
 
 def make_cost_table(runs: Sequence[StyledRun]) -> CostTable:
@@ -132,6 +139,7 @@ def _conditions(run: StyledRun) -> tuple[str, ...]:
         _whole(card.threads),
         plain_text(card.hardware),
         weights_kept(card.selection),
+        MISSING if card.tuning is None else f"{card.tuning.trials} / {card.tuning.minutes:.1f}",
     )
 
 

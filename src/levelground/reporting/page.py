@@ -88,6 +88,7 @@ class PageView:
     speed: cost_table.SpeedChart | None
     metrics: list[summary.MetricTableRow]
     costs: cost_table.CostTable
+    tunings: list[tuple[str, str]]
     calibrations: list[cost_table.CalibrationChart]
     protocol: list[tuple[str, str]]
     unlike: list[cost_table.UnlikeRow]
@@ -300,6 +301,7 @@ def page_view(comparison: Comparison, study_folder: Path, scenes: SceneSource | 
         speed=cost_table.speed_chart(comparison, runs),
         metrics=summary.metric_rows(comparison, runs),
         costs=cost_table.make_cost_table(runs),
+        tunings=cost_table.tunings(runs),
         calibrations=cost_table.calibration_charts(runs),
         protocol=cost_table.protocol_rows(comparison),
         unlike=cost_table.unlike_rows(comparison, runs),

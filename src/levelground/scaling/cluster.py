@@ -131,6 +131,7 @@ def _run_job(
         budget=spec.budget,
         run_options=run_options,
         init=init,
+        tuning=spec.tuning,
         init_arch=None if spec.init is None else spec.init.arch,
     )
     name = run_title(study, place, run)

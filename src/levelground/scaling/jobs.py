@@ -17,6 +17,7 @@ from levelground.errors import LevelgroundError, RecordError
 from levelground.files import atomic_path, folder_holder
 from levelground.history import HistoryLine, read_history
 from levelground.reading import parse_json, read_text
+from levelground.recipe_files import TuningRecord
 from levelground.runs import Run, budget_folder, list_runs, read_run
 
 CLUSTER_FOLDER = "cluster"
@@ -51,6 +52,11 @@ class RunTask:
     init: str | None = None
     """Whole network that it starts from, ``PATH`` or ``PATH::PART``."""
     init_arch: str | None = None
+    tuning: TuningRecord | None = None
+    limits: tuple[float, ...] = ()
+    """Least best validation mIoU so far at each validation, below which it ends."""
+    evaluate: bool = True
+    """Whether it is evaluated on the test scenes; a trial of a tuning is not."""
 
 
 @dataclass(frozen=True, config=_PLAIN)

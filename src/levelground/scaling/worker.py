@@ -129,18 +129,21 @@ def _train(job: Job, task: RunTask, report: _Report) -> None:
     from levelground.pipeline import train_and_evaluate
     from levelground.runtime import open_runtime
     from levelground.training.initial_weights import find_initial
+    from levelground.training.prepare_run import train_run
     from levelground.training.run_spec import RunSpec
 
     if is_own(task.arch):
         name_network(task.arch)
     runtime = open_runtime(job.device_options, task.run_options)
-    spec = RunSpec(task.arch, task.seed, task.recipe, task.budget, task.twin)
+    spec = RunSpec(task.arch, task.seed, task.recipe, task.budget, task.twin, None, task.tuning, task.limits)
     if task.init is not None:
         spec = replace(spec, init=find_initial(task.init, task.init_arch, task.recipe))
     report.say("training")
-    train_and_evaluate(
-        spec, read_dataset(task.study), runtime, task.run_options, on_trained=lambda: report.say("evaluating")
-    )
+    dataset = read_dataset(task.study)
+    if not task.evaluate:
+        train_run(spec, dataset, task.study, runtime, task.run_options)
+        return
+    train_and_evaluate(spec, dataset, runtime, task.run_options, on_trained=lambda: report.say("evaluating"))
 
 
 if __name__ == "__main__":

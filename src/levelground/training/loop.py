@@ -108,10 +108,20 @@ class _Loop:
                         self._flush(bar)
                     if due and not self.stopping:
                         self._validate(bar)
+                        if self._is_hopeless():
+                            say(f"{job.folder.name}: ended early at {self._where()}; earlier trials were better there.")
+                            return
                     if self.stopping:
                         self._stop()
                     if time.monotonic() - self.saved_at > job.save_every_s:
                         self._save()
+
+    def _is_hopeless(self) -> bool:
+        """Tell whether the best validation so far is below the job's limit for it."""
+        if not self.job.limits:
+            return False
+        scored = [line.val_miou or 0.0 for line in read_history(self.job.folder) if line.kind == "val"]
+        return 0 < len(scored) <= len(self.job.limits) and max(scored) < self.job.limits[len(scored) - 1]
 
     def _next(self, batches: Iterator[Batch], bar: Bar) -> Batch:
         """Return the next batch; where its loader was killed, save what is done and say so."""

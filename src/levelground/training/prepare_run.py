@@ -160,6 +160,7 @@ def make_job(
         workers=default_workers(runtime) if options.workers is None else options.workers,
         save_every_s=options.save_every,
         started=started,
+        limits=spec.limits,
     )
     if run is not None:
         return _as_begun(job, run, spec.budget)
@@ -307,6 +308,7 @@ def new_card(job: TrainingJob, spec: RunSpec) -> RunCard:
         selection=SelectionRecord(rule=rule, reason=reason),
         identity=identity(spec, dataset),
         initial_weights=job.started_from,
+        tuning=spec.tuning,
         code_sha256=code_sha256(spec),
     )
 

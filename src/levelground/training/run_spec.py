@@ -17,7 +17,7 @@ from levelground.models.model import Model
 from levelground.models.own_networks import OWN_ENCODER, is_own, name_network, named_arch
 from levelground.models.pretrained import resolve_source, source_identity
 from levelground.models.spec import dataset_spec, numbered_spec
-from levelground.recipe_files import LATER_FIELDS
+from levelground.recipe_files import LATER_FIELDS, TuningRecord
 from levelground.records import sha256_json
 from levelground.runs import InitialWeightsRecord, Run, read_recipe, read_run, run_name, runs_folder
 from levelground.runtime import Runtime, available_cores
@@ -41,6 +41,10 @@ class RunSpec:
     """Whether this is the architecture under a second name, a negative control."""
     init: InitialWeights | None = None
     """Whole network that it starts from, if any."""
+    tuning: TuningRecord | None = None
+    """How fields of its recipe were chosen, if they were tuned; no part of its identity."""
+    limits: tuple[float, ...] = ()
+    """Least best validation mIoU so far at each validation, below which the run ends; no part of its identity."""
 
 
 def fit_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
@@ -202,6 +206,8 @@ class TrainingJob:
     """When its preparation began, by :func:`time.monotonic`."""
     started_from: InitialWeightsRecord | None = None
     """Whole network that it starts from, if any."""
+    limits: tuple[float, ...] = ()
+    """Least best validation mIoU so far at each validation, below which the run ends."""
 
 
 def make_stepper(job: TrainingJob) -> Stepper:
