@@ -253,7 +253,7 @@ _OTHERS |= {"--head", "--address", "--num-cpus", "--force-reinstall", "--shm-siz
 
 def test_flags_that_messages_name_are_flags() -> None:
     """A remedy that names a flag which no command has cannot be followed."""
-    known = {"--help", "--help-all", "--debug", "--version", "--lang", "--flag", *_OTHERS}
+    known = {"--help", "--help-all", "--debug", "--version", "--lang", "--json-lines", "--flag", *_OTHERS}
     for name in COMMANDS:
         for one in command_arguments(name):
             known |= {one.flag, one.flag.replace("--", "--no-", 1)}
@@ -278,3 +278,13 @@ def test_switches_that_files_decide_are_switches(tmp_path: Path, flag: str | Non
     assert main(["prepare", *folders, *([flag] if flag else [])]) == 0
     record = json.loads((tmp_path / "study/dataset.json").read_text())
     assert sum(scene["ignored_pixels"] for scene in record["scenes"]) == expected
+
+
+def test_json_lines_end_with_error_and_status(capsys: pytest.CaptureFixture[str]) -> None:
+    """The flag may stand anywhere; what failed and the exit status are objects, too; the line on stderr stays."""
+    assert main(["--json-lines", "jobs", "nowhere"]) == main(["jobs", "nowhere", "--json-lines"]) == 2
+    captured = capsys.readouterr()
+    events = [json.loads(line) for line in captured.out.splitlines()]
+    assert [event["event"] for event in events] == ["error", "end"] * 2
+    assert events[0]["type"] == "RecordError" and events[0]["text"].startswith("nowhere: ") and events[1]["status"] == 2
+    assert captured.err.count("RecordError: nowhere: ") == 2

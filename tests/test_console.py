@@ -1,9 +1,12 @@
 """The console: lines, tables and bars for a person, on stderr, never taken for markup."""
 
+import json
+import math
+
 import pytest
 
 from levelground import console
-from levelground.console import duration, part_of, progress_bar, say, say_table, track
+from levelground.console import duration, json_lines, part_of, progress_bar, say, say_table, track
 
 
 def test_say_writes_one_line_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,6 +69,48 @@ def test_without_a_terminal_a_line_is_printed_each_minute(
         "train unet-s0 (run 2 of 6): 55 of 100, loss 0.512 · 3.1 images/s, 4 min left",
         "train unet-s0 (run 2 of 6): 70 of 100, loss 0.512 · 3.1 images/s, 3 min left",
     ]
+
+
+def test_the_time_left_of_all_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts to come take as long as this one or as the longest; with the last step of this one it is still said."""
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with part_of("run 2 of 4", after=2, longest_s=300), progress_bar("train", 10) as bar:
+        now[0] = 100
+        bar.advance(5)
+        bar.say_progress("validation mIoU 0.412, 3.1 images/s")
+        now[0] = 400
+        bar.advance(5)
+        bar.say_progress("validation mIoU 0.500")
+    assert capsys.readouterr().err.splitlines() == [
+        "train (run 2 of 4): 5 of 10, validation mIoU 0.412, 3.1 images/s, 2 min left, 12 min left of all",
+        "train (run 2 of 4): 10 of 10, validation mIoU 0.500, 14 min left of all",
+    ]
+
+
+def test_json_lines_are_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each line, table and progress is an object on stdout; stderr stays for people; only where it is asked for."""
+    say("before")
+    with json_lines():
+        say("scene Лес\x07")
+        say_table("Scores", ["run", "mIoU"], [["unet", ".474"]])
+        with part_of("run 1 of 2", after=1), progress_bar("train unet", 8) as bar:
+            bar.advance(4, note="loss 0.5", figures={"loss": 0.5, "images_per_s": 3.0, "lr": math.nan})
+            bar.say_progress("validation mIoU 0.412", figures={"val_miou": 0.412})
+    say("after")
+    captured = capsys.readouterr()
+    events = [json.loads(line) for line in captured.out.splitlines()]
+    assert [event.pop("event") for event in events] == ["line", "table", "progress"]
+    assert all(event.pop("time") > 1e9 for event in events)
+    line, table, progress = events
+    assert line == {"text": "scene Лес\x07"}
+    assert table == {"title": "Scores", "header": ["run", "mIoU"], "rows": [["unet", ".474"]]}
+    assert progress.pop("left_s") >= 0 and progress.pop("all_left_s") >= 0
+    assert progress == {
+        "task": "train unet", "part": "run 1 of 2", "done": 4, "total": 8,
+        "loss": 0.5, "images_per_s": 3.0, "val_miou": 0.412,
+    }  # fmt: skip
+    assert "before" in captured.err and "validation mIoU 0.412" in captured.err and "after" in captured.err
 
 
 def test_a_milestone_is_printed_at_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,8 @@ def help_text() -> str:
             *lines,
             "",
             "levelground COMMAND --help shows an example and the flags needed most, --help-all every flag.",
-            "--debug shows tracebacks, --version the version, --lang ru writes in Russian.",
+            "--debug shows tracebacks, --version the version, --lang ru writes in Russian,",
+            "--json-lines prints lines and progress as JSON objects on stdout, too, for machines.",
             "Start with: levelground demo --out demo",
         ]
     )
@@ -116,12 +117,12 @@ def main(argv: list[str] | None = None) -> int:
     _open_streams()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch is loaded: its advice is for programmers
     arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    debug, machine = "--debug" in arguments, "--json-lines" in arguments
+    arguments = [argument for argument in arguments if argument not in ("--debug", "--json-lines")]
     try:
         lang, arguments = language_flag(arguments)
         with process_language(lang):
-            return _main(arguments, debug)
+            return _with_events(arguments, debug) if machine else _main(arguments, debug)
     except ConfigError as error:  # there are no messages in the language
         return _fail(error, error.exit_status, debug, str(error))
 
@@ -146,6 +147,16 @@ def language_flag(arguments: list[str]) -> tuple[str | None, list[str]]:
         else:
             left.append(argument)
     return code, left
+
+
+def _with_events(arguments: list[str], debug: bool) -> int:
+    """Run a command that prints JSON objects on stdout, too; the last one has the exit status."""
+    from levelground.console import json_lines, say_event
+
+    with json_lines():
+        status = _main(arguments, debug)
+        say_event("end", status=status)
+    return status
 
 
 def _main(arguments: list[str], debug: bool) -> int:
@@ -369,4 +380,6 @@ def _fail(error: BaseException, status: int, debug: bool, text: str) -> int:
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     sys.stderr.write(f"{type(error).__name__}: {one_line(text)}\n")
+    if "levelground.console" in sys.modules:
+        sys.modules["levelground.console"].say_event("error", type=type(error).__name__, text=one_line(text))
     return status

@@ -2,12 +2,14 @@
 
 import contextlib
 import io
+import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rich.console import Console
@@ -59,13 +61,48 @@ class _Stderr(io.TextIOBase):
 _console = Console(file=_Stderr(), soft_wrap=True, highlight=False)  # type: ignore[arg-type]
 
 
+_events: ContextVar[bool] = ContextVar("events", default=False)
+
+
+@contextmanager
+def json_lines() -> Iterator[None]:
+    """Print a JSON object on stdout, too, for each line, table and progress of the block: one a line, for machines."""
+    token = _events.set(True)
+    try:
+        yield
+    finally:
+        _events.reset(token)
+
+
+def say_event(event: str, **content: object) -> None:
+    """Print a JSON object with its time on stdout, where somebody asked for :func:`json_lines`.
+
+    Args:
+        event: What kind it is: ``line``, ``table``, ``progress``, ``error`` or ``end``.
+        content: Its other keys; those without a value are left out.
+    """
+    if not _events.get() or sys.stdout is None:
+        return
+    known = {
+        key: value
+        for key, value in content.items()
+        if value is not None and not (isinstance(value, float) and not math.isfinite(value))
+    }
+    line = json.dumps({"event": event, "time": round(time.time(), 3)} | known, ensure_ascii=False)
+    sys.stdout.write(line.encode("utf-8", "replace").decode() + "\n")
+    sys.stdout.flush()
+
+
 def say(text: str) -> None:
     """Print one line for a person, on stderr, where progress bars live too; nothing in it is taken for markup."""
+    say_event("line", text=text)
     _console.print(Text(visible(text)))
 
 
 def say_table(title: str, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """Print a table for a person, on stderr; the first column is left aligned, the others right."""
+    header, rows = list(header), [list(row) for row in rows]
+    say_event("table", title=title, header=header, rows=rows)
     table = Table(title=Text(visible(title)), title_justify="left", show_edge=False, pad_edge=False)
     for number, name in enumerate(header):
         table.add_column(Text(visible(name)), justify="left" if number == 0 else "right", overflow="fold")
@@ -84,13 +121,33 @@ class _Note(ProgressColumn):
 LINE_EVERY_S = 60.0
 """How often work in progress prints a line where no terminal shows a bar, seconds."""
 
-_part: ContextVar[str] = ContextVar("part", default="")
+EVENT_EVERY_S = 5.0
+"""How often work in progress prints a JSON object where it is asked for, seconds."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Larger work that a bar belongs to."""
+
+    whole: str = ""
+    after: float | None = None
+    longest_s: float = 0.0
+
+
+_ALONE = _Part()
+_part: ContextVar[_Part] = ContextVar("part", default=_ALONE)
 
 
 @contextmanager
-def part_of(whole: str) -> Iterator[None]:
-    """Name the larger work that bars inside the block belong to, such as ``run 2 of 6``, behind their titles."""
-    token = _part.set(whole)
+def part_of(whole: str, *, after: float | None = None, longest_s: float = 0.0) -> Iterator[None]:
+    """Name the larger work that bars inside the block belong to, such as ``run 2 of 6``, behind their titles.
+
+    Args:
+        whole: Its name, and which part this one is.
+        after: How many parts like this one come after it; ``None`` where nobody knows.
+        longest_s: How long the longest part so far took, seconds.
+    """
+    token = _part.set(_Part(whole, after, longest_s))
     try:
         yield
     finally:
@@ -102,36 +159,65 @@ class Bar:
 
     def __init__(self, progress: Progress, title: str, total: int | None) -> None:
         self._progress = progress
-        progress.add_task(visible(f"{title} ({_part.get()})" if _part.get() else title), total=total, note="")
+        self._title, self._part = title, _part.get()
+        named = f"{title} ({self._part.whole})" if self._part.whole else title
+        progress.add_task(visible(named), total=total, note="")
         (self._task,) = progress.tasks
         self._first = 0
-        self._started = self._said = time.monotonic()
+        self._figures: dict[str, float] = {}
+        self._started = self._said = self._told = time.monotonic()
 
     @property
     def shown(self) -> bool:
         """True where the bar is visible."""
         return not self._progress.disable
 
-    def advance(self, n: int = 1, *, note: str | None = None) -> None:
-        """Move on by ``n`` and show ``note`` at the right."""
+    def advance(self, n: int = 1, *, note: str | None = None, figures: Mapping[str, float] | None = None) -> None:
+        """Move on by ``n`` and show ``note`` at the right; ``figures`` are for machines."""
+        self._figures |= figures or {}
         if note is None:
             self._progress.advance(self._task.id, n)
         else:
-            self._progress.update(self._task.id, advance=n, note=note)
+            self._progress.update(self._task.id, advance=n, note=self._with_rest(note) if self.shown else note)
         if not self.shown and time.monotonic() - self._said >= LINE_EVERY_S:
             self.say_progress()
+        if time.monotonic() - self._told >= EVENT_EVERY_S:
+            self._tell()
+
+    def _with_rest(self, note: str) -> str:
+        """Return a note with the time left of the larger work behind it."""
+        rest = self._rest_s()
+        return note if rest is None else f"{note} · {duration(rest)} left of all"
+
+    def _tell(self) -> None:
+        """Print where the work is as a JSON object, where it is asked for."""
+        self._told = time.monotonic()
+        say_event(
+            "progress",
+            task=self._title,
+            part=self._part.whole or None,
+            done=int(self._task.completed),
+            total=None if self._task.total is None else int(self._task.total),
+            left_s=self._left_s(),
+            all_left_s=self._rest_s(),
+            **self._figures,
+        )
 
     def start_at(self, done: int) -> None:
         """Count units that an earlier call did: they tell nothing about the time that is left."""
         self._first = done
         self.advance(done)
 
-    def say_progress(self, note: str | None = None) -> None:
-        """Print where the work is as a plain line, where no terminal shows it.
+    def say_progress(self, note: str | None = None, *, figures: Mapping[str, float] | None = None) -> None:
+        """Print where the work is as a plain line, where no terminal shows it, and for machines.
 
         Args:
             note: What the line says beside counts and time left; ``None`` takes the last note.
+            figures: Numbers for machines.
         """
+        if figures is not None:
+            self._figures |= figures
+            self._tell()
         if self.shown:
             return
         self._said = time.monotonic()
@@ -142,12 +228,25 @@ class Bar:
         say(", ".join(part for part in parts if part))
 
     def _left(self) -> str:
-        """Return the time left by the pace so far, in words; nothing where it is unknown."""
+        """Return the times left of this work and of the larger one, in words; nothing where they are unknown."""
+        left, rest = self._left_s(), self._rest_s()
+        words = [f"{duration(left)} left"] if left is not None else []
+        return ", ".join(words + ([f"{duration(rest)} left of all"] if rest else []))
+
+    def _left_s(self) -> float | None:
+        """Return the time left by the pace so far, seconds."""
         new, remaining = self._task.completed - self._first, self._task.remaining
         if remaining is None or remaining <= 0 or new <= 0:
-            return ""
-        seconds = (time.monotonic() - self._started) / new * remaining
-        return f"{duration(seconds)} left"
+            return None
+        return (time.monotonic() - self._started) / new * remaining
+
+    def _rest_s(self) -> float | None:
+        """Return the time left of the larger work, seconds, as if the parts to come took as long as this one."""
+        after, new = self._part.after, self._task.completed - self._first
+        left = self._left_s() if self._task.remaining else 0.0
+        if left is None or not after or new <= 0:
+            return None
+        return left + after * max(self._part.longest_s, time.monotonic() - self._started + left)
 
 
 def duration(seconds: float) -> str:

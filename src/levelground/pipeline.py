@@ -215,6 +215,8 @@ class _Stage:
     dataset: Dataset
     specs: Sequence[RunSpec]
     title: str = ""
+    after: float = 0.0
+    """What comes after these runs, in runs of theirs."""
 
 
 def shorter_budgets(options: StudyOptions) -> tuple[float, ...]:
@@ -228,7 +230,8 @@ def _shorter_stages(dataset: Dataset, options: StudyOptions) -> Iterator[_Stage]
         budget = options.budget.scaled(share, options.recipe)
         specs = run_specs(dataclasses.replace(options, budget=budget))
         title = f"Budget {share:g} of the whole: {budget.describe(options.recipe)}"
-        yield _Stage(_budget_dataset(dataset, share), specs, title)
+        later = [other for other in (*shorter_budgets(options), 1.0) if other > share]
+        yield _Stage(_budget_dataset(dataset, share), specs, title, len(specs) * sum(later) / share)
 
 
 def _budget_dataset(dataset: Dataset, share: float) -> Dataset:
@@ -251,9 +254,10 @@ def _train_all(stage: _Stage, runtime: Runtime, options: RunOptions) -> list[Run
         left = longest * (len(specs) - number + 1)
         say(f"{title}; about {duration(left)} left, by the longest run so far" if longest > 1 else title)
         began = time.monotonic()
-        with part_of(f"run {number} of {len(specs)}"):
+        after = len(specs) - number + stage.after
+        with part_of(f"run {number} of {len(specs)}", after=after, longest_s=longest):
             if folds:
-                run = _train_folds(spec, dataset, folds, runtime, options)
+                run = _train_folds(spec, dataset, folds, runtime, options, after=after)
             else:
                 run = train_and_evaluate(spec, dataset, runtime, options)
         longest = max(longest, time.monotonic() - began)
@@ -321,14 +325,25 @@ def train_and_evaluate(
 
 
 def _train_folds(
-    spec: RunSpec, dataset: Dataset, folds: Sequence[Dataset], runtime: Runtime, options: RunOptions
+    spec: RunSpec, dataset: Dataset, folds: Sequence[Dataset], runtime: Runtime, options: RunOptions, *, after: float
 ) -> Run:
-    """Train a run anew for each fold, and join the counts of all folds into one run of the study."""
-    runs = []
+    """Train a run anew for each fold, and join the counts of all folds into one run of the study.
+
+    Args:
+        spec: What to train.
+        dataset: The whole data set.
+        folds: Its folds.
+        runtime: Where to compute.
+        options: How the runs are computed and saved.
+        after: How many runs of as many folds come after this one.
+    """
+    runs, longest = [], 0.0
     for number, fold in enumerate(folds, start=1):
         say(f"Fold {number} of {len(folds)}: {len(fold.ids('train'))} training, {len(fold.ids('test'))} test scenes")
-        with one_writer(fold.folder):
+        began, rest = time.monotonic(), len(folds) - number + after * len(folds)
+        with one_writer(fold.folder), part_of(f"fold {number} of {len(folds)}", after=rest, longest_s=longest):
             runs.append(train_and_evaluate(spec, fold, runtime, options))
+        longest = max(longest, time.monotonic() - began)
     return join_folds(runs, dataset)
 
 

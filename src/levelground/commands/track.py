@@ -14,7 +14,7 @@ from levelground.errors import ConfigError
 class TrackConfig:
     """Options of ``track``."""
 
-    study: tyro.conf.Positional[Path]
+    study: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="STUDY")]
     """Study folder, of a study that runs, was stopped or is finished, on a cluster or not."""
     to: Annotated[str | None, tyro.conf.arg(metavar="TRACKER")] = None
     """Where to: tensorboard (event files in STUDY/tracking/tensorboard), tensorboard:FOLDER, mlflow:URI (a server such

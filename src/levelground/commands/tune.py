@@ -32,7 +32,7 @@ LOSS_FAILED = "TrainingError:"
 class TuneConfig:
     """Options of ``tune``."""
 
-    study: tyro.conf.Positional[Path]
+    study: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="STUDY")]
     """Study folder that levelground prepare made."""
     space: Path | None = None
     """What trials may choose: a TOML file with a list of values or {low, high, log} for each recipe field that is
@@ -206,8 +206,8 @@ def _train_elsewhere(tuning: "Tuning", dataset: "Dataset", config: TuneConfig) -
                 for folder in (folders[job.folder], job.folder):
                     shutil.rmtree(folder, ignore_errors=True)
         if broken:
-            folder, reason = next(iter(broken.items()))
-            raise UnfinishedError(f"{folder.name}: {reason} Mend it and give the same command: the rest is kept.")
+            name, reason = next((job.name, broken[job.folder]) for job in jobs if job.folder in broken)
+            raise UnfinishedError(f"{name}: {reason} Mend it and give the same command: the rest is kept.")
 
     return train
 

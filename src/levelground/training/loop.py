@@ -63,7 +63,7 @@ class _Loop:
         self.stepper.rate = self.course.factor
         self.pending: list[tuple[int, torch.Tensor]] = []
         self.stopping = self.validating = self.ended = False
-        self.asked_at = 0.0
+        self.asked_at = self.rate = 0.0
         self.stepper.poll = self._leave_long_step
         self.clock_at = job.started or time.monotonic()
         self.saved_at = self.flushed_at = time.monotonic()
@@ -194,7 +194,9 @@ class _Loop:
         bar.advance(
             self._done() - done if self.course.timed else len(losses),
             note=f"loss {losses[-1]:.3f} · {rate:.1f} images/s",
+            figures={"step": self.pending[-1][0], "loss": losses[-1], "images_per_s": rate},
         )
+        self.rate = rate
         self.pending.clear()
 
     def _is_kept(self, step: int) -> bool:
@@ -243,7 +245,10 @@ class _Loop:
             progress.best_averaged = self.average.steps
             with self.average.applied(self.model.network):
                 save_model(self.model, self.job.folder / "model")
-        bar.say_progress(f"validation mIoU {figures['val_miou']:.3f}, loss {figures['val_loss']:.3f}")
+        bar.say_progress(
+            f"validation mIoU {figures['val_miou']:.3f}, loss {figures['val_loss']:.3f}, {self.rate:.1f} images/s",
+            figures={"step": progress.step, "val_miou": figures["val_miou"], "val_loss": figures["val_loss"]},
+        )
         self.flushed_at = time.monotonic()
 
     def _is_best(self, value: float) -> bool:
