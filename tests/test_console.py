@@ -76,15 +76,15 @@ def test_the_time_left_of_all_is_said(capsys: pytest.CaptureFixture[str], monkey
     now = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     with part_of("run 2 of 4", after=2, longest_s=300), progress_bar("train", 10) as bar:
-        now[0] = 100
+        now[0] = 50
         bar.advance(5)
         bar.say_progress("validation mIoU 0.412, 3.1 images/s")
-        now[0] = 400
+        now[0] = 100
         bar.advance(5)
         bar.say_progress("validation mIoU 0.500")
     assert capsys.readouterr().err.splitlines() == [
-        "train (run 2 of 4): 5 of 10, validation mIoU 0.412, 3.1 images/s, 2 min left, 12 min left of all",
-        "train (run 2 of 4): 10 of 10, validation mIoU 0.500, 14 min left of all",
+        "train (run 2 of 4): 5 of 10, validation mIoU 0.412, 3.1 images/s, 50 s left, 11 min left of all",
+        "train (run 2 of 4): 10 of 10, validation mIoU 0.500, 10 min left of all",
     ]
 
 

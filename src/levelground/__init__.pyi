@@ -314,8 +314,8 @@ def demo(
             32; 0 takes whole scenes.
         halo (int): Half of the overlap of neighbouring inference tiles, px.
         batch (int): Crops in a training step.
-        default_epochs (float): Budget in epochs where ``steps``, ``epochs`` and ``minutes``
-            are not given; one epoch sees as many pixels as the training scenes hold.
+        default_epochs (float): Budget in epochs where none is given; one epoch sees as many
+            pixels as the training scenes hold.
         optimiser (Literal['adamw', 'adam']): Optimiser.
         lr (float): Highest learning rate of the decoder, and of an encoder without weights.
         encoder_lr_factor (float): Learning rate of an encoder with weights, as a factor of
@@ -956,8 +956,8 @@ def study(
             32; 0 takes whole scenes.
         halo (int): Half of the overlap of neighbouring inference tiles, px.
         batch (int): Crops in a training step.
-        default_epochs (float): Budget in epochs where ``steps``, ``epochs`` and ``minutes``
-            are not given; one epoch sees as many pixels as the training scenes hold.
+        default_epochs (float): Budget in epochs where none is given; one epoch sees as many
+            pixels as the training scenes hold.
         optimiser (Literal['adamw', 'adam']): Optimiser.
         lr (float): Highest learning rate of the decoder, and of an encoder without weights.
         encoder_lr_factor (float): Learning rate of an encoder with weights, as a factor of
@@ -1031,7 +1031,7 @@ def study(
             all GPUs.
         track (str | None): Send curves, scores and verdicts to a tracker while the study
             runs, from a process beside it: tensorboard, tensorboard:FOLDER, mlflow:URI or
-            mlflow, as levelground track ``--to`` takes them.
+            mlflow, as levelground track takes them.
     Returns:
         The comparison, on disk in the study's folder beside its tables, figures and ``report.html``.
     Raises:
@@ -1137,8 +1137,8 @@ def train(
             32; 0 takes whole scenes.
         halo (int): Half of the overlap of neighbouring inference tiles, px.
         batch (int): Crops in a training step.
-        default_epochs (float): Budget in epochs where ``steps``, ``epochs`` and ``minutes``
-            are not given; one epoch sees as many pixels as the training scenes hold.
+        default_epochs (float): Budget in epochs where none is given; one epoch sees as many
+            pixels as the training scenes hold.
         optimiser (Literal['adamw', 'adam']): Optimiser.
         lr (float): Highest learning rate of the decoder, and of an encoder without weights.
         encoder_lr_factor (float): Learning rate of an encoder with weights, as a factor of
@@ -1203,7 +1203,7 @@ def train(
         save_every (float): Longest time between two saved states, seconds.
         track (str | None): Send curves to a tracker while the run is trained, from a
             process beside it: tensorboard, tensorboard:FOLDER, mlflow:URI or mlflow, as
-            levelground track ``--to`` takes them.
+            levelground track takes them.
     Returns:
         The finished run.
     Raises:
@@ -1287,9 +1287,8 @@ def tune(
             32; 0 takes whole scenes.
         halo (int): Half of the overlap of neighbouring inference tiles, px.
         batch (int): Crops in a training step.
-        default_epochs (float): Budget in epochs where ``steps``, ``--epochs`` and
-            ``--minutes`` are not given; one epoch sees as many pixels as the training
-            scenes hold.
+        default_epochs (float): Budget in epochs where none is given; one epoch sees as many
+            pixels as the training scenes hold.
         optimiser (Literal['adamw', 'adam']): Optimiser.
         lr (float): Highest learning rate of the decoder, and of an encoder without weights.
         encoder_lr_factor (float): Learning rate of an encoder with weights, as a factor of

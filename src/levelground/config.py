@@ -41,8 +41,7 @@ class Recipe:
     batch: Annotated[int, Field(ge=1, le=4096)] = 8
     """Crops in a training step."""
     default_epochs: Annotated[float, Field(gt=0, le=100_000)] = 5.0
-    """Budget in epochs where --steps, --epochs and --minutes are not given; one epoch sees as many pixels as the
-    training scenes hold."""
+    """Budget in epochs where none is given; one epoch sees as many pixels as the training scenes hold."""
     optimiser: Literal["adamw", "adam"] = "adamw"
     """Optimiser."""
     lr: Annotated[float, Field(gt=0, le=10)] = 1e-3

@@ -225,7 +225,7 @@ class Bar:
         count = f"{done}" if total is None else f"{done} of {int(total)}"
         said = self._task.fields["note"] if note is None else note
         parts = [f"{self._task.description}: {count}", said, self._left()]
-        say(", ".join(part for part in parts if part))
+        _console.print(Text(visible(", ".join(part for part in parts if part))))
 
     def _left(self) -> str:
         """Return the times left of this work and of the larger one, in words; nothing where they are unknown."""

@@ -25,7 +25,7 @@ class StudyConfig:
     cluster_options: ClusterGroup = ClusterOptions()
     track: str | None = None
     """Send curves, scores and verdicts to a tracker while the study runs, from a process beside it: tensorboard,
-    tensorboard:FOLDER, mlflow:URI or mlflow, as levelground track --to takes them."""
+    tensorboard:FOLDER, mlflow:URI or mlflow, as levelground track takes them."""
 
     def __post_init__(self) -> None:
         """Refuse several processes for each run of a cluster."""

@@ -36,7 +36,7 @@ class TrainConfig:
     run_options: RunGroup = RunOptions()
     track: str | None = None
     """Send curves to a tracker while the run is trained, from a process beside it: tensorboard, tensorboard:FOLDER,
-    mlflow:URI or mlflow, as levelground track --to takes them."""
+    mlflow:URI or mlflow, as levelground track takes them."""
 
 
 def train(config: TrainConfig) -> Run:
