@@ -155,8 +155,7 @@ class RunCard(OpenRecord):
     KIND: ClassVar[str | None] = "run"
     ALWAYS_WRITTEN: ClassVar[frozenset[str]] = frozenset({
         "encoder_weights", "twin", "recipe", "budget", "outputs", "tile", "halo", "gsd_m", "legend", "train_sha256",
-        "split_sha256",
-    })  # fmt: skip
+        "split_sha256"})  # fmt: skip
 
     name: Annotated[StrictStr, Field(pattern=r"^[^/\\\x00-\x1f]+$")]  # it becomes part of file names
     """Name of the run and of its folder."""
@@ -448,5 +447,4 @@ def write_study(folder: Path, study: StudyRecord) -> None:
 
 def schemas() -> Mapping[str, Mapping[str, JsonValue]]:
     """Return the JSON Schemas of a run's and a study's records by the name of their file."""
-    records = {RUN_FILE: RunCard, STUDY_FILE: StudyRecord, HISTORY_FILE: HistoryLine}
-    return {name: json_schema(record) for name, record in records.items()}
+    return {n: json_schema(r) for n, r in ((RUN_FILE, RunCard), (STUDY_FILE, StudyRecord), (HISTORY_FILE, HistoryLine))}
