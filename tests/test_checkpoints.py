@@ -17,7 +17,7 @@ from torch import nn
 
 from levelground.adoption.adopted_runs import TrainingName
 from levelground.adoption.detection import extract_network
-from levelground.adoption.weights import adopt_weights, weights_file
+from levelground.adoption.weights import adopt_weights
 from levelground.config import WeightsOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, ModelError, WeightsError
@@ -26,6 +26,7 @@ from levelground.metrics.counts import read_counts
 from levelground.models.checkpoints import StateDict, program_kind, read_state, weights_sha256
 from levelground.models.loading import load_model
 from levelground.models.pretrained import fit_state
+from levelground.models.smp_backend import weights_file
 from levelground.runs import Run
 from levelground.runtime import make_runtime
 

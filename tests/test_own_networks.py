@@ -16,22 +16,24 @@ from torch import nn
 from levelground.adoption.adopted_runs import TrainingName
 from levelground.adoption.program_files import adopt_program
 from levelground.adoption.weights import adopt_weights
+from levelground.cli import main
 from levelground.config import Budget, Recipe, StudyOptions, TileOptions, WeightsOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError, WeightsError
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.models import own_networks
-from levelground.models.build import check_trainable, create_network
+from levelground.models.build import build_model, check_trainable, create_network
 from levelground.models.loading import load_model, open_model
 from levelground.models.own_networks import card_name, main_output, make_own, name_network
 from levelground.models.pretrained import fit_state
-from levelground.models.spec import numbered_spec
+from levelground.models.spec import dataset_spec, numbered_spec
 from levelground.pipeline import run_study
-from levelground.runs import list_runs
+from levelground.runs import list_runs, write_card
 from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry
 from levelground.training.prepare_run import train_run
 from levelground.training.run_spec import RunSpec
+from levelground.training.step import make_optimiser
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -294,3 +296,94 @@ def test_networks_of_installed_packages_are_known_by_name(monkeypatch: pytest.Mo
     monkeypatch.setattr(own_networks, "entry_points", lambda group: [Point()])
     assert own_networks.is_own("mynet")
     assert make_own("mynet", 4, 2)(torch.zeros(1, 4, 8, 8)).shape == (1, 2, 8, 8)
+
+
+def saved_segformer(folder: Path, outputs: dict[int, str]) -> nn.Module:
+    """A SegFormer of a few channels with weights, as transformers saves it, and how its inputs are normalised."""
+    transformers = pytest.importorskip("transformers", reason="the extra is not installed")
+    torch.manual_seed(0)
+    config = transformers.SegformerConfig(
+        id2label=outputs, label2id={name: index for index, name in outputs.items()}, depths=[1] * 4,
+        hidden_sizes=[8, 16, 24, 32], decoder_hidden_size=16, num_attention_heads=[1, 2, 2, 4],
+    )  # fmt: skip
+    network = transformers.SegformerForSemanticSegmentation(config).eval()
+    network.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]}')
+    assert isinstance(network, nn.Module)
+    return network
+
+
+def test_a_folder_of_transformers_is_adopted_as_it_describes_itself(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Classes by their names, normalisation, weights under published names and under any prefix; counts are its own."""
+    monkeypatch.setattr(own_networks, "_NAMED", {})
+    network = saved_segformer(tmp_path / "theirs", {0: "Water", 1: "Field", 2: "Wood"})
+    run = adopt_weights(tmp_path / "theirs", dataset, WeightsOptions(), TrainingName("one"))
+    assert (run.arch, run.card.outputs, run.card.mean) == ("hf:theirs", (3, 0, 2), (127.5,) * 3)
+    torch.save({"state_dict": {f"net.{n}": t for n, t in network.state_dict().items()}}, tmp_path / "lit.ckpt")
+    options = WeightsOptions(arch=f"hf:{tmp_path / 'theirs'}", outputs=(3, 0, 2))
+    other = adopt_weights(tmp_path / "lit.ckpt", dataset, options, TrainingName("two"))
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        logits = nn.functional.interpolate(network(image).logits, size=(64, 96), mode="bilinear", align_corners=False)
+        assert torch.equal(load_model(run).network(image), logits)
+        assert torch.equal(load_model(other).network(image), logits)
+
+
+def test_pretrained_backbones_learn_at_the_encoders_rate(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As encoders with weights do; heads, and all of a network without weights, at the full one."""
+    monkeypatch.setattr(own_networks, "_NAMED", {})
+    saved_segformer(tmp_path / "theirs", {0: "a", 1: "b", 2: "c"})
+    arch = name_network(f"hf:{tmp_path / 'theirs'}")
+    spec = dataset_spec(dataset, arch, "none", (0, 2, 3), name="x", geometry=TileGeometry(64, 8))
+    recipe = Recipe(lr=0.1, encoder_lr_factor=0.5)
+    model = build_model(spec, recipe, seed=0)
+    rates = {id(one): group["lr"] for group in make_optimiser(model, recipe).param_groups for one in group["params"]}
+    found = {name.split(".")[1]: rates[id(one)] for name, one in model.network.named_parameters()}
+    assert found == {"segformer": 0.05, "decode_head": 0.1}
+    assert model.encoder_weights == "hf:theirs"
+    (tmp_path / "theirs" / "model.safetensors").unlink()
+    bare = build_model(spec, recipe, seed=0)
+    assert {group["lr"] for group in make_optimiser(bare, recipe).param_groups} == {0.1}
+    assert bare.encoder_weights == "none"
+
+
+FLAGS = ["--device", "cpu", "--precision", "fp32", "--threads", "1"]
+
+
+def test_commands_run_own_code_where_it_is_named(
+    dataset: Dataset, code: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """evaluate, predict, export and train --resume: refused in one line, done with what the line says to type."""
+    pytest.importorskip("onnxscript", reason="the extra is not installed")
+    recipe = Recipe(encoder_weights="none", tile=32, halo=8, batch=2, validations=1)
+    name_network(f"{code}:Tiny")
+    run = train_run(RunSpec(f"{code}:Tiny", 0, recipe, Budget(steps=2)), dataset, dataset.folder, RUNTIME)
+    card = dataclasses.replace(run.card, status="stopped")
+    write_card(run.folder, card)
+    image = next(dataset.data.rglob("*_sat.png"))
+    commands = {
+        "evaluate": ["evaluate", str(run.folder), *FLAGS],
+        "predict": ["predict", str(run.folder), str(image), "--out", str(tmp_path / "maps"), *FLAGS],
+        "export": ["export", str(run.folder)],
+        "adopt": ["adopt", str(run.folder), "--study", str(dataset.folder), "--name", "again"],
+        "resume": ["train", "--resume", str(run.folder)],
+    }
+    for name, command in commands.items():
+        monkeypatch.setattr(own_networks, "_NAMED", {})
+        flag = {"resume": "--arch", "adopt": "--arch"}.get(name, "--code")
+        capsys.readouterr()
+        assert main(command) == 2, name
+        assert f"{flag} PATH/nets.py:Tiny" in (said := capsys.readouterr().err), said
+        assert main([*command, flag, f"{code}:Tiny"]) == 0, capsys.readouterr().err
+    runs = {one.name: one.card for one in list_runs(dataset.folder)}
+    assert runs.keys() == {"nets.py-Tiny-s0", "again"}
+    assert (runs["again"].outputs, runs["again"].mean) == (run.card.outputs, run.card.mean)
+    write_card(run.folder, card)
+    code.write_text(CODE + "# another network\n")
+    monkeypatch.setattr(own_networks, "_NAMED", {})
+    assert main([*commands["resume"], "--arch", f"{code}:Tiny"]) == 2
+    assert "was begun with another nets.py than there is now. Restore that file" in capsys.readouterr().err

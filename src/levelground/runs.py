@@ -344,6 +344,11 @@ class Run:
         return self.card.status == "adopted"
 
     @property
+    def history_alone(self) -> bool:
+        """Whether it is an adopted history, without a model or predictions."""
+        return self.adopted and not (self.card.outputs or self.card.evaluations)
+
+    @property
     def study(self) -> Path:
         """The study folder that the run lies in, as ``STUDY/runs/NAME``."""
         return self.folder.resolve().parent.parent
@@ -368,12 +373,7 @@ def runs_folder(study: Path) -> Path:
 
 
 def budget_folder(study: Path, share: float) -> Path:
-    """Return the folder of a share of the budget: a data set and its runs.
-
-    Example:
-        >>> budget_folder(Path("study"), 0.0625).as_posix()
-        'study/budgets/0.0625'
-    """
+    """Return the folder of a share of the budget, such as ``study/budgets/0.0625``: a data set and its runs."""
     return study / "budgets" / f"{share:.12g}"
 
 

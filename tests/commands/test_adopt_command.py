@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from PIL import Image
 from levelground.cli import main
 from levelground.commands import compare as compare_command
 from levelground.commands.adopt import AdoptConfig, adopt
+from levelground.commands.compare import CompareConfig, compare
+from levelground.commands.report import ReportConfig, report
 from levelground.config import PredictionOptions, WeightsOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, DataError, RecordError
@@ -22,6 +25,7 @@ from levelground.evaluation.evaluate import evaluate_run
 from levelground.history import read_history
 from levelground.imagery.legend import IGNORE
 from levelground.metrics.counts import read_counts
+from levelground.reporting.figures import _all_figures
 from levelground.runs import read_run
 from levelground.runtime import make_runtime
 
@@ -109,6 +113,56 @@ def test_a_history_is_adopted_alone_and_predictions_join_it(dataset: Dataset, tm
     assert main(["compare", str(dataset.folder)]) == 0
 
 
+def test_weights_and_a_history_share_a_name_in_either_order(dataset: Dataset, weights: Path, tmp_path: Path) -> None:
+    """One run with both, and with what the history says of itself; its seed and evaluations stay."""
+    log = tmp_path / "log.json"
+    log.write_text(json.dumps({"train_loss": [0.9, 0.5], "val_meanIoU": [0.1, 0.2], "metadata": {"lr": 0.1}}))
+    network, history = WeightsOptions(encoder=ENCODER), WeightsOptions(history=log)
+    orders = (({"network": history}, {"weights": weights}), ({"weights": weights}, {"network": history}))
+    for name, (first, second) in zip(("a", "b"), orders, strict=True):
+        for given in (first, second):
+            config = AdoptConfig(
+                study=dataset.folder, name=name, seed=3, as_="Theirs", **({"network": network} | given)
+            )
+            run = adopt(config)
+        assert [line.train_loss for line in read_history(run.folder)] == [0.9, 0.5]
+        card = read_run(run.folder).card
+        assert (card.arch, card.known_as, card.seed) == ("linknet", "Theirs", 3)
+        assert card.adopted_from is not None
+        assert (card.adopted_from.weights, card.adopted_from.metadata) == (weights.name, {"lr": 0.1})
+    adopt(AdoptConfig(study=dataset.folder, name="b", network=history))
+    assert read_run(dataset.folder / "runs/b").card.seed == 3
+
+
+def test_twins_are_named(dataset: Dataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same weights or predictions under another seed are no second training; others are not spoken of."""
+    network = WeightsOptions(encoder=ENCODER)
+    masks = save_masks(tmp_path / "masks", 0.2, 1)
+    for seed in (0, 1):
+        adopt(AdoptConfig(weights=weights, study=dataset.folder, network=network, seed=seed, as_="W"))
+        adopt(AdoptConfig(study=dataset.folder, predictions=masks, seed=seed, as_="M"))
+    adopt(AdoptConfig(study=dataset.folder, predictions=save_masks(tmp_path / "other", 0.2, 2), seed=2, as_="M"))
+    said = [line for line in capsys.readouterr().err.splitlines() if "bit for bit" in line]
+    text = "Warning: {} of {}, bit for bit: one training under two names, which says nothing of another seed."
+    assert said == [text.format("W-s1: has the weights", "W-s0"), text.format("M-s1: has the predictions", "M-s0")]
+
+
+def test_a_history_alone_is_drawn_beside_what_is_compared(dataset: Dataset, tmp_path: Path) -> None:
+    """On the page and in the pictures, under its name and in a colour of its own."""
+    (tmp_path / "theirs.csv").write_text("epoch,train_loss,val_loss\n1,0.9,0.8\n2,0.5,0.6\n")
+    adopt(AdoptConfig(study=dataset.folder, network=WeightsOptions(history=tmp_path / "theirs.csv")))
+    for seed in (0, 1):
+        adopt(
+            AdoptConfig(study=dataset.folder, predictions=save_masks(tmp_path / f"m{seed}", 0.2, seed), name=f"m{seed}")
+        )
+    comparison = compare(CompareConfig(runs=(dataset.folder,)))
+    page = report(ReportConfig(dataset.folder, figures=False)).read_text()
+    assert "theirs ends at 0.500" in page
+    assert ".r2{--run" in page
+    curves = islice(_all_figures(comparison, dataset.folder, None), 6)
+    assert [name for name, figure in curves if figure] == ["train_loss_epochs", "val_loss_steps", "val_loss_epochs"]
+
+
 def test_a_history_that_is_refused_leaves_no_run(dataset: Dataset, tmp_path: Path) -> None:
     """Neither alone nor beside predictions."""
     (tmp_path / "log.csv").write_text("name,size\na,1\n", encoding="utf-8")
@@ -140,7 +194,7 @@ def test_help_explains_every_flag_and_loads_no_torch() -> None:
     """The command's own help is quick."""
     script = (
         "import sys; from levelground.cli import main\n"
-        "status = main(['adopt', '--help']); print(status, 'torch' in sys.modules, 'matplotlib' in sys.modules)"
+        "status = main(['adopt', '--help-all']); print(status, 'torch' in sys.modules, 'matplotlib' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 False False"

@@ -1,13 +1,20 @@
 """Run folders of adopted runs: names, folders and cards, shared by adopted weights and adopted masks."""
 
+import dataclasses
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError
-from levelground.runs import Run, RunCard, list_runs, read_run, runs_folder
+from levelground.imagery.legend import Legend, default_legend
+from levelground.models.spec import ModelSpec
+from levelground.runs import RUN_FILE, Run, RunCard, list_runs, read_run, runs_folder
+from levelground.tile_geometry import TileGeometry
 
 
 def clean_name(text: str) -> str:
@@ -28,7 +35,7 @@ def find_adopted(dataset: Dataset, name: str, identity: str) -> tuple[Path, Run 
         name: The run's name.
         identity: Hash of everything that is adopted.
     Raises:
-        ConfigError: Another run has this name, or it cannot name a folder.
+        ConfigError: Another run has this name, or it cannot name a folder. A history without anything is joined.
     """
     if not name or name != clean_name(name):
         raise ConfigError(f"--name {name}: not a name for a folder. Use letters, digits, dot, minus and underscore.")
@@ -36,10 +43,29 @@ def find_adopted(dataset: Dataset, name: str, identity: str) -> tuple[Path, Run 
     if not (folder / "run.json").exists():
         return folder, None
     run = read_run(folder)
+    if run.card.identity != identity and run.history_alone:
+        return folder, None  # what it is the history of joins it
     if run.card.identity != identity:
         raise ConfigError(f"{folder}: holds another run. Pass another --name.")
     say(f"{name}: adopted already; its card is renewed.")
     return folder, run
+
+
+def joined_history(folder: Path, history: JsonValue) -> JsonValue:
+    """Return what a history says of itself: a new one, else the one that a run's folder has already."""
+    if history is not None or not (folder / RUN_FILE).exists():
+        return history
+    origin = read_run(folder).card.adopted_from
+    return None if origin is None else origin.metadata
+
+
+def named_spec(names: Mapping[int, str] | Sequence[str], bands: int) -> ModelSpec:
+    """Return a specification that knows the names of a network's classes, in the order of its outputs, and no more."""
+    numbered, n, ones = default_legend(len(names)), len(names), (1.0,) * bands
+    legend = Legend("model", tuple(dataclasses.replace(c, name=names[c.index]) for c in numbered.classes))
+    return ModelSpec(
+        "model", "unknown", "unknown", legend, tuple(range(n)), ones, ones, None, None, TileGeometry(0, 0)
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,16 +101,33 @@ UNNAMED = TrainingName()
 """Nothing is known."""
 
 
-def warn_of_same_seed(run: Run) -> None:
-    """Say that another adopted run of the study is the same training by its name and seed."""
-    for other in list_runs(run.study):
+def warn_of_twins(run: Run) -> None:
+    """Say that another run of the study has the same weights or predictions, or the same name and seed."""
+    others = [other for other in list_runs(run.study) if other.name != run.name]
+    for other in others:
+        if (same := _in_common(run, other)) is not None:
+            say(
+                f"Warning: {run.name}: has the {same} of {other.name}, bit for bit: one training under two names, "
+                "which says nothing of another seed."
+            )
+            break
+    for other in others:
         mine, theirs = ((one.known_as, one.encoder, one.seed) for one in (run, other))
-        if other.adopted and other.name != run.name and mine == theirs and not run.alone:
+        if other.adopted and mine == theirs and not run.alone:
             say(
                 f"Warning: {run.name}: {other.name} is {run.known_as} with seed {run.seed} too, and does not count as "
                 "another training of it. Give each training a seed of its own with --seed."
             )
             return
+
+
+def _in_common(run: Run, other: Run) -> str | None:
+    """Name what two runs have in common: weights, or the counts of all their predictions; ``None`` nothing."""
+    if run.card.weights_sha256 is not None and run.card.weights_sha256 == other.card.weights_sha256:
+        return "weights"
+    splits = run.card.evaluations.keys() & other.card.evaluations.keys()
+    same = [run.card.evaluations[s].counts_sha256 == other.card.evaluations[s].counts_sha256 for s in splits]
+    return "predictions" if same and all(same) else None
 
 
 def adopted_card(dataset: Dataset, name: str, identity: str, training: TrainingName = UNNAMED) -> RunCard:

@@ -54,21 +54,22 @@ def extract_network(tensors: StateDict, part: str | None, *, source: str) -> Sta
     return _without_extras(taken, source)
 
 
-_WRAPPERS = re.compile(r"(?:(?<=\.)|^)_(?:orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module|forward_module)\.")
+_WRAPPERS = re.compile(r"_(?:orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module|forward_module)\.")
 """Parts of names that torch.compile, sharding and checkpointing put before a part of a network."""
 
-_INNER = re.compile(r"((?:^|\.)(?:encoder|decoder|segmentation_head))\.module\.")
-"""The same of a part in a DataParallel."""
+_INSIDE = re.compile(r"((?:^|.*?\.)(?:encoder|decoder|segmentation_head)\.)(?:module\.)?(.*)")
+"""A name up to a network's part, the wrapper of a DataParallel, and the rest."""
 
 
 def _unwrapped(name: str) -> str:
-    """Return a tensor's name without what wraps parts of a network.
+    """Return a tensor's name without what wraps parts inside the network; before the network lies its place.
 
     Example:
-        >>> _unwrapped("model.encoder._orig_mod.conv1.weight"), _unwrapped("segmentation_head.module.0.weight")
-        ('model.encoder.conv1.weight', 'segmentation_head.0.weight')
+        >>> _unwrapped("_orig_mod.encoder._orig_mod.conv1.weight"), _unwrapped("segmentation_head.module.0.weight")
+        ('_orig_mod.encoder.conv1.weight', 'segmentation_head.0.weight')
     """
-    return _INNER.sub(r"\1.", _WRAPPERS.sub("", name))
+    inside = _INSIDE.fullmatch(name)
+    return name if inside is None else inside[1] + _WRAPPERS.sub("", inside[2])
 
 
 _EXPORT = "Export it as ONNX and adopt that file, or adopt its masks with --predictions."
@@ -123,7 +124,8 @@ def _describe_foreign(tensors: StateDict) -> str:
 
 def _without_buffers(state: StateDict) -> str:
     """Say that a network's tensors may be its parameters alone; nothing where they hold buffers."""
-    if any(name.endswith("running_mean") for name in state):
+    normalised = any(re.search(r"(bn|norm)\d*\.weight$", name) for name in state)
+    if not normalised or any(name.endswith("running_mean") for name in state):
         return ""
     return " It holds no running_mean: if it was saved from model.parameters(), save model.state_dict() instead."
 

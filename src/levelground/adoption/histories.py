@@ -16,7 +16,7 @@ from levelground.errors import DataError, first_line
 from levelground.history import HistoryLine, append_history, history_line, truncate_history
 from levelground.reading import parse_csv, parse_json, read_text
 from levelground.records import sha256_json
-from levelground.runs import AdoptionRecord, Run, write_card
+from levelground.runs import RUN_FILE, AdoptionRecord, Run, read_run, runs_folder, write_card
 
 BY_EPOCH = ("train_loss", "val_loss", "val_meanIoU")
 BY_STEP = ("tl", "vl", "viou")
@@ -74,7 +74,7 @@ def attach_history(run: Run, lines: Sequence[HistoryLine], metadata: JsonValue) 
 
 
 def adopt_history(path: Path, dataset: Dataset, training: TrainingName = UNNAMED) -> Run:
-    """Adopt a training history alone, as a run with curves; predictions may join it under the same name.
+    """Adopt a training history alone, as a run with curves; under the same name weights or predictions join.
 
     Args:
         path: The history.
@@ -89,11 +89,14 @@ def adopt_history(path: Path, dataset: Dataset, training: TrainingName = UNNAMED
     lines, metadata = read_history_file(path)
     label = training.folder_name(clean_name(path.stem))
     identity = sha256_json(["predictions", label])  # predictions that join it later are the same run's
-    folder, old = find_adopted(dataset, label, identity)
-    card = adopted_card(dataset, label, identity, training)
-    if old is not None:
-        card = dataclasses.replace(old.card, known_as=training.known_as, seed=training.seed)
-    return attach_history(Run(folder, card), lines, metadata)
+    place = runs_folder(dataset.folder) / label
+    old = read_run(place) if (place / RUN_FILE).exists() else None
+    if old is not None and old.adopted:  # weights or predictions, which it joins
+        named = training if training.seed is not None else TrainingName(None, old.card.known_as, old.card.seed)
+        card = dataclasses.replace(old.card, known_as=named.known_as, seed=named.seed)
+        return attach_history(Run(place, card), lines, metadata)
+    folder, _ = find_adopted(dataset, label, identity)
+    return attach_history(Run(folder, adopted_card(dataset, label, identity, training)), lines, metadata)
 
 
 def _content(path: Path) -> object:

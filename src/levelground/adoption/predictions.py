@@ -20,7 +20,7 @@ from levelground.adoption.adopted_runs import (
     adopted_card,
     clean_name,
     find_adopted,
-    warn_of_same_seed,
+    warn_of_twins,
 )
 from levelground.adoption.prediction_files import (
     ClassProbabilities,
@@ -267,7 +267,7 @@ def _warn(run: Run, split: SplitName, legend: Legend, class_map: ClassMap) -> No
     doubt = doubt_class_numbers(counts, legend, mapped=class_map != ClassMap())
     if doubt is not None:
         say(f"Warning: {run.name}: {doubt}")
-    warn_of_same_seed(run)
+    warn_of_twins(run)
 
 
 def find_predictions(folder: Path, dataset: Dataset, split: SplitName, *, names: str | None = None) -> dict[str, Path]:

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import torch
 
-from levelground.adoption.adopted_runs import TrainingName, adopted_card, clean_name, find_adopted, warn_of_same_seed
+from levelground.adoption.adopted_runs import (
+    TrainingName,
+    adopted_card,
+    clean_name,
+    find_adopted,
+    joined_history,
+    named_spec,
+    warn_of_twins,
+)
 from levelground.adoption.histories import read_history_file
 from levelground.adoption.weights import match_outputs, normalise_inputs
 from levelground.config import WeightsOptions
@@ -14,7 +22,6 @@ from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, WeightsError
 from levelground.history import append_history, truncate_history
-from levelground.imagery.legend import Legend, default_legend
 from levelground.models.checkpoints import program_kind
 from levelground.models.onnx_backend import exported_spec
 from levelground.models.programs import OpenedProgram, copy_program, open_program
@@ -68,13 +75,14 @@ def adopt_program(path: Path, dataset: Dataset, options: WeightsOptions, trainin
     target = folder / "model" / (ONNX_FILE if kind == "onnx" else SCRIPT_FILE)
     if found is None or found.card.weights_sha256 != (sha256_file(target) if target.exists() else None):
         copy_program(path, target)
+    metadata = joined_history(folder, metadata)
     origin = AdoptionRecord(weights=source, normalise=options.normalise or "none", metadata=metadata)
     card = _card(adopted_card(dataset, label, identity, training), spec, opened, origin)
     if found is not None:  # the same file: what evaluations wrote onto the card stays
         old = found.card
         card = dataclasses.replace(card, evaluations=old.evaluations, tile=old.tile, halo=old.halo, speed=old.speed)
     run = write_card(folder, dataclasses.replace(card, weights_sha256=sha256_file(target)))
-    warn_of_same_seed(run)
+    warn_of_twins(run)
     if lines:
         truncate_history(folder, 0)
         append_history(folder, lines)
@@ -96,21 +104,7 @@ def _described(opened: OpenedProgram) -> ModelSpec | None:
     """Return the specification that a file brings, or one of the class names that it gives; ``None`` without either."""
     if opened.own is not None or len(opened.names) != opened.n_outputs:
         return opened.own
-    numbered = default_legend(opened.n_outputs)
-    legend = Legend("model", tuple(dataclasses.replace(c, name=opened.names[c.index]) for c in numbered.classes))
-    ones = (1.0,) * opened.bands
-    return ModelSpec(
-        "model",
-        "unknown",
-        "unknown",
-        legend,
-        tuple(range(opened.n_outputs)),
-        ones,
-        ones,
-        None,
-        None,
-        TileGeometry(0, 0),
-    )
+    return named_spec(opened.names, opened.bands)
 
 
 def _spec(

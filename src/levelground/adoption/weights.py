@@ -1,15 +1,22 @@
 """Adoption of weights that another tool trained: architecture detection, normalisation, outputs, run card."""
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
-from levelground.adoption.adopted_runs import UNNAMED, TrainingName, adopted_card, find_adopted, warn_of_same_seed
+from levelground.adoption.adopted_runs import (
+    UNNAMED,
+    TrainingName,
+    adopted_card,
+    find_adopted,
+    joined_history,
+    named_spec,
+    warn_of_twins,
+)
 from levelground.adoption.detection import (
     DecoderOptions,
     count_bands,
@@ -35,13 +42,30 @@ from levelground.models.checkpoints import (
     StateDict,
     check_finite,
     read_state,
-    weight_parts,
     weights_sha256,
 )
 from levelground.models.model import Model
-from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, TwoClasses, is_own, make_own, name_network
+from levelground.models.own_networks import (
+    OWN_ENCODER,
+    OwnNetwork,
+    TwoClasses,
+    is_own,
+    make_own,
+    name_network,
+    name_saved,
+    where_named,
+)  # fmt: skip
 from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, fit_state
-from levelground.models.smp_backend import CONFIG_FILE, SmpConfig, read_smp_config, save_model
+from levelground.models.smp_backend import (
+    CONFIG_FILE,
+    SmpConfig,
+    fit_transformers,
+    read_smp_config,
+    read_transformers,
+    save_model,
+    weights_file,
+    weights_folder,
+)
 from levelground.models.spec import SPEC_FILE, ModelSpec, dataset_spec, full_scale, read_model_spec, read_spec
 from levelground.recipe_files import load_recipe
 from levelground.records import sha256_file, sha256_json
@@ -75,6 +99,7 @@ def adopt_weights(weights: Path, dataset: Dataset, options: WeightsOptions, trai
     folder, found = find_adopted(dataset, label, identity)
     if found is None or not _holds_weights(found):
         save_model(model, folder / "model")
+    metadata = joined_history(folder, metadata)
     origin = AdoptionRecord(weights=weights.resolve().name, normalise=options.normalise or "none", metadata=metadata)
     card = _card(adopted_card(dataset, label, identity, training), model, origin)
     if found is not None:  # the same weights: what evaluations wrote onto the card stays
@@ -82,7 +107,7 @@ def adopt_weights(weights: Path, dataset: Dataset, options: WeightsOptions, trai
         card = dataclasses.replace(card, evaluations=old.evaluations, tile=old.tile, halo=old.halo, speed=old.speed)
     card = dataclasses.replace(card, weights_sha256=sha256_file(folder / "model" / WEIGHTS_FILE))
     run = write_card(folder, card)
-    warn_of_same_seed(run)
+    warn_of_twins(run)
     if lines:
         truncate_history(folder, 0)
         append_history(folder, lines)
@@ -123,7 +148,7 @@ def find_weights(weights: Path, options: WeightsOptions) -> FoundWeights:
         WeightsError: It holds no such network, or values that are not numbers.
         ModelError: Architecture or encoder cannot be detected.
     """
-    folder, source = _weights_folder(weights), weights.name or str(weights.resolve().name)
+    folder, source = weights_folder(weights), weights.name or str(weights.resolve().name)
     beside = read_smp_config(folder) if folder is not None else None
     own = own_spec(weights)
     state = extract_network(read_state(weights_file(weights)), options.part, source=source)
@@ -134,8 +159,9 @@ def find_weights(weights: Path, options: WeightsOptions) -> FoundWeights:
 
 def _load(weights: Path, dataset: Dataset, options: WeightsOptions) -> Model:
     """Load weights into the network that they belong to, detected where neither options nor folder name it."""
-    if options.arch is not None and is_own(options.arch):
-        return _load_own(weights, dataset, options, options.arch)
+    arch = _own_arch(weights) if options.arch is None else options.arch
+    if arch is not None and is_own(arch):
+        return _load_own(weights, dataset, options, arch)
     found = find_weights(weights, options)
     source, n = found.source, count_outputs(found.state, source=found.source)
     if options.classes not in (None, n):
@@ -155,77 +181,73 @@ def _load_own(weights: Path, dataset: Dataset, options: WeightsOptions, arch: st
     """
     name, tensors, source = name_network(arch), read_state(weights_file(weights)), weights.resolve().name
     counted = int(np.count_nonzero(dataset.legend.counted))
-    given = options.classes or len(options.outputs)
+    own, beside = own_spec(weights), read_transformers(Path(arch.removeprefix("hf:")))
+    given = options.classes or len(options.outputs or (own.outputs if own else beside.names if beside else ()))
     problem: WeightsError | None = None
     for n in (given,) if given else dict.fromkeys((dataset.legend.n_classes, counted)):
         network = make_own(name, dataset.bands, n)
         try:
-            state = fit_state(tensors, network.network.state_dict(), source=source, part="network")
+            state = _own_state(network.network, tensors, name, source)
         except WeightsError as error:
             problem = problem or error
             continue
         network.network.load_state_dict(state)
-        outputs = output_indices(dataset, n, options.outputs, source=source)
+        names = beside.names if beside is not None and not beside.names[0].startswith("LABEL_") else ()
+        described = own or (named_spec(names, dataset.bands) if names else None)
+        outputs = match_outputs(dataset, described, n, options.outputs, source=source)
         recipe = load_recipe()
         geometry = TileGeometry(recipe.tile, recipe.halo)
         spec = dataset_spec(dataset, name, OWN_ENCODER, outputs, name=source, geometry=geometry)
-        spec = dataclasses.replace(spec, mean=(0.0,) * spec.bands, std=(full_scale(spec.dtype),) * spec.bands)
-        spec = normalise_inputs(spec, dataset, options.normalise or "none")
+        full = full_scale(spec.dtype)
+        spec = dataclasses.replace(spec, mean=(0.0,) * spec.bands, std=(full,) * spec.bands)
+        if options.normalise is None and own is None and beside is not None and len(beside.mean) == spec.bands:
+            mean, std = (tuple(full * value for value in values) for values in (beside.mean, beside.std))
+            spec = dataclasses.replace(spec, mean=mean, std=std)
+            say(f"{source}: inputs are normalised as its preprocessor_config.json says.")
+        spec = _normalised(spec, own, dataset, options.normalise, source)
         say(f"{source}: fits {name} with {n} outputs.")
         return Model(spec, network, encoder_weights="none")
     raise WeightsError(f"{problem} Or pass --classes with the number of its outputs.") from problem
 
 
-def _weights_folder(weights: Path) -> Path | None:
-    """Return the folder that describes weights: the one given, a run's ``model/``, or the one around a model file."""
-    if (weights / "run.json").exists():
-        return weights / "model"
-    if weights.is_dir():
-        return weights
-    return weights.parent if weights.name == WEIGHTS_FILE else None
-
-
-def weights_file(weights: Path) -> Path:
-    """Return the file of weights: the one given, or that of a folder.
+def _own_arch(weights: Path) -> str | None:
+    """Return the architecture of a folder whose network is not of segmentation_models_pytorch, as it is named.
 
     Raises:
-        WeightsError: A folder holds none, or several.
+        ConfigError: The user's own code makes it, which is run only where it is named.
     """
-    folder = _weights_folder(weights)
+    folder, own = weights_folder(weights), own_spec(weights)
     if folder is None or not weights.is_dir():
-        return weights
-    if (folder / WEIGHTS_FILE).exists():
-        return folder / WEIGHTS_FILE
-    suffixes = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".onnx", ".torchscript")
-    found = [path for path in sorted(folder.iterdir()) if path.suffix in suffixes] if folder.is_dir() else []
-    found = [path for path in found if not _BESIDE_WEIGHTS.match(path.name)]
-    one = found[:1] if found and set(found) == set(weight_parts(found[0])) else found
-    if len(one) == 1:
-        return one[0]
-    names = ", ".join(path.name for path in found[:5])
-    if found:
-        raise WeightsError(f"{weights}: holds {len(found)} files of weights ({names}). Give one of them.")
-    if next(folder.glob("*.distcp"), None) is not None:
-        raise WeightsError(
-            f"{weights}: is a distributed checkpoint of torch. Make one file of it, and adopt that: python -m "
-            f"torch.distributed.checkpoint.format_utils dcp_to_torch {weights} weights.pth"
-        )
-    below = islice(chain(folder.glob("*/*"), folder.glob("*/*/*")), 10_000)
-    inside = sorted(path.relative_to(folder).as_posix() for path in below if path.suffix in suffixes)
-    if inside:
-        raise WeightsError(f"{weights}: holds no weights itself. Give one of those below it: {', '.join(inside[:5])}.")
-    raise WeightsError(f"{weights}: holds no weights. Give a file, or a folder with {WEIGHTS_FILE}.")
+        return None
+    if own is not None and is_own(own.arch):
+        if own.arch.startswith("hf:"):
+            name_saved(own.arch, folder)
+        elif ":" in own.arch:
+            raise ConfigError(
+                f"{weights}: is {own.arch}, which is made only where you name it. Pass --arch {where_named(own.arch)}"
+            )
+        return own.arch
+    if read_transformers(folder) is None:
+        return None
+    say(f"{weights.resolve().name}: is a network of transformers, by its {CONFIG_FILE}.")
+    return f"hf:{folder}"
 
 
-_BESIDE_WEIGHTS = re.compile(
-    r"(optimizer|optim|scheduler|scaler|sampler|rng_state|random_states|training_args)\b|.*optim\b"
-)
-"""Names of files that trainers write beside weights."""
+def _own_state(network: nn.Module, tensors: StateDict, name: str, source: str) -> StateDict:
+    """Return the tensors of a network of the user's own; those of transformers under its published names too."""
+    try:
+        return fit_state(tensors, network.state_dict(), source=source, part="network")
+    except WeightsError:
+        if not name.startswith("hf:"):
+            raise
+        state = fit_transformers(network, tensors, source=source)
+        check_finite(state, source)
+        return state
 
 
 def own_spec(weights: Path) -> ModelSpec | None:
     """Read the specification beside weights that levelground wrote: its own file, or the card of the run around."""
-    folder = _weights_folder(weights)
+    folder = weights_folder(weights)
     if folder is None:
         return None
     if (folder / SPEC_FILE).exists():

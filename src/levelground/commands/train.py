@@ -107,7 +107,7 @@ def _start(config: TrainConfig, study: Path, arch: str | None) -> Run:
 def _resume(config: TrainConfig, folder: Path) -> Run:
     """Resume a run as its card says, where the flags do not contradict it."""
     from levelground.datasets.dataset import read_dataset
-    from levelground.models.own_networks import is_own, name_network
+    from levelground.models.own_networks import is_own, name_network, where_named
     from levelground.records import one_writer
     from levelground.runs import read_run
     from levelground.runtime import open_runtime
@@ -126,6 +126,11 @@ def _resume(config: TrainConfig, folder: Path) -> Run:
     run = read_run(folder.resolve())
     if config.arch is not None and is_own(config.arch):
         name_network(config.arch)
+    elif is_own(run.arch) and ":" in run.arch:  # code is run where it is named only
+        raise ConfigError(
+            f"{run.name}: is {run.arch}, which is made only where you name it. Say levelground train --resume "
+            f"{config.resume} --arch {where_named(run.arch)}"
+        )
     start = None if config.init is None else find_initial(config.init, config.arch, config.recipe)
     check_overrides(run, Overrides(config.study, config.arch, config.seed, config.recipe, config.budget, start))
     dataset = read_dataset(run.study)

@@ -134,7 +134,7 @@ def build_model(spec: ModelSpec, recipe: Recipe, *, seed: int) -> Model:
         if recipe.normalise == "none":
             mean, std = (0.0,) * bands, (full_scale(spec.dtype),) * bands
         own = dataclasses.replace(spec, arch=arch, encoder=OWN_ENCODER, mean=mean, std=std)
-        return Model(own, network, encoder_weights=origin)
+        return Model(own, network, encoder_weights=arch if own_weights(network) else origin)
     source = resolve_source(spec.encoder, recipe.encoder_weights)
     # PSPNet and others use fewer encoder stages than five, and some dilate them: the names to meet are their own.
     expected = _encoder(network).state_dict()
@@ -150,6 +150,11 @@ def build_model(spec: ModelSpec, recipe: Recipe, *, seed: int) -> Model:
         mean, std = (0.0,) * bands, (full_scale(spec.dtype),) * bands
     freeze_encoder(network, recipe.freeze_encoder_children)
     return Model(dataclasses.replace(spec, arch=arch, mean=mean, std=std), network, encoder_weights=origin)
+
+
+def own_weights(network: nn.Module) -> frozenset[str]:
+    """Return the names of the parameters of a backbone that came with the weights of an own network."""
+    return network.pretrained if isinstance(network, OwnNetwork) else frozenset()
 
 
 def _encoder(network: nn.Module) -> nn.Module:

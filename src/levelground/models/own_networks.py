@@ -119,6 +119,18 @@ def named_sources() -> tuple[str, ...]:
     return tuple(made.source for made in _NAMED.values())
 
 
+def where_named(arch: str) -> str:
+    """Return how to name a network of a run card on the command line: its file where it lies here, else with PATH.
+
+    Example:
+        >>> where_named("small.py:make"), where_named("hf:segformer")
+        ('PATH/small.py:make', 'hf:PATH/segformer')
+    """
+    if arch.startswith("hf:"):
+        return f"hf:PATH/{arch.removeprefix('hf:')}"
+    return arch if Path(arch.rpartition(":")[0]).is_file() else f"PATH/{arch}"
+
+
 def named_arch(arch: str) -> OwnArch:
     """Return a network that was named in this process.
 
@@ -131,7 +143,7 @@ def named_arch(arch: str) -> OwnArch:
             return _NAMED[name_network(arch)]
         raise ModelError(
             f"{arch}: is not of segmentation_models_pytorch, and is made only where you name it. Say where it lies: "
-            f"--code PATH/{name} (with train and study: --arch, --archs)."
+            f"--code {where_named(name)} (with train and study: --arch, --archs)."
         )
     return _NAMED[name]
 
@@ -221,14 +233,30 @@ def _transformers(source: str, bands: int, classes: int) -> nn.Module:
         if local and not (Path(source) / WEIGHTS_FILE).is_file():
             network = kind._from_config(config)
         else:
-            network = kind.from_pretrained(
-                source, config=config, ignore_mismatched_sizes=True, use_safetensors=True, local_files_only=local
-            )
+            network, told = kind.from_pretrained(
+                source, config=config, ignore_mismatched_sizes=True, use_safetensors=True, local_files_only=local,
+                output_loading_info=True,
+            )  # fmt: skip
+            setattr(network, _PRETRAINED, _backbone_names(network, told))
             say(f"hf:{source}: its weights are loaded; those of other shapes, such as the head's, start anew.")
     except Exception as error:  # a damaged file, a configuration that contradicts itself
         raise ModelError(f"hf:{source}: cannot be built ({first_line(error)}). Choose another --arch.") from error
     assert isinstance(network, nn.Module)
     return network
+
+
+_PRETRAINED = "pretrained_backbone"
+"""Attribute of a network of transformers: names of the parameters of its backbone that were loaded."""
+
+
+def _backbone_names(network: nn.Module, told: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of a backbone's parameters that were loaded; the others start anew or are a head's."""
+    anew = {*told["missing_keys"], *(key[0] for key in told["mismatched_keys"])}
+    names = [name for name, _ in network.named_parameters()]
+    base = f"{getattr(network, 'base_model_prefix', '')}."
+    prefixes = ("model.pixel_level_module.encoder.", "backbone.", base)
+    prefix = next((one for one in prefixes if any(name.startswith(one) for name in names)), base)
+    return frozenset(name for name in names if name.startswith(prefix) and name not in anew)
 
 
 def _read_config(source: str, *, local_only: bool) -> "PretrainedConfig":
@@ -274,6 +302,8 @@ class OwnNetwork(nn.Module):
         super().__init__()
         self.network = network
         self.arch, self.n_outputs = arch, n_outputs
+        self.pretrained = frozenset(f"network.{name}" for name in getattr(network, _PRETRAINED, ()))
+        """Names of the parameters of its backbone that came with weights."""
         self.resized_from: tuple[int, int] | None = None
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

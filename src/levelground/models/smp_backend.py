@@ -1,4 +1,7 @@
-"""Folders in segmentation_models_pytorch's own layout: written, and read without running code from them or a hub."""
+"""Folders of weights in segmentation_models_pytorch's own layout, written and read, and in transformers', read.
+
+Nothing in them is run, and no hub is asked.
+"""
 
 import inspect
 import re
@@ -6,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +20,7 @@ from torch import nn
 from levelground.console import say
 from levelground.errors import ConfigError, ModelError, WeightsError, first_line
 from levelground.files import reason, writing
-from levelground.models.checkpoints import WEIGHTS_FILE, read_state
+from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, read_state, weight_parts
 from levelground.models.model import (
     EXTERNAL_GEOMETRY,
     Model,
@@ -191,6 +195,114 @@ _NOT_OPTIONS = (
     "activation",
     "aux_params",
 )
+
+
+def weights_folder(weights: Path) -> Path | None:
+    """Return the folder that describes weights: the one given, a run's ``model/``, or the one around a model file."""
+    if (weights / "run.json").exists():
+        return weights / "model"
+    if weights.is_dir():
+        return weights
+    return weights.parent if weights.name == WEIGHTS_FILE else None
+
+
+def weights_file(weights: Path) -> Path:
+    """Return the file of weights: the one given, or that of a folder.
+
+    Raises:
+        WeightsError: A folder holds none, or several.
+    """
+    folder = weights_folder(weights)
+    if folder is None or not weights.is_dir():
+        return weights
+    if (folder / WEIGHTS_FILE).exists():
+        return folder / WEIGHTS_FILE
+    suffixes = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".onnx", ".torchscript")
+    found = [path for path in sorted(folder.iterdir()) if path.suffix in suffixes] if folder.is_dir() else []
+    found = [path for path in found if not _BESIDE_WEIGHTS.match(path.name)]
+    one = found[:1] if found and set(found) == set(weight_parts(found[0])) else found
+    if len(one) == 1:
+        return one[0]
+    names = ", ".join(path.name for path in found[:5])
+    if found:
+        raise WeightsError(f"{weights}: holds {len(found)} files of weights ({names}). Give one of them.")
+    if next(folder.glob("*.distcp"), None) is not None:
+        raise WeightsError(
+            f"{weights}: is a distributed checkpoint of torch. Make one file of it, and adopt that: python -m "
+            f"torch.distributed.checkpoint.format_utils dcp_to_torch {weights} weights.pth"
+        )
+    below = islice(chain(folder.glob("*/*"), folder.glob("*/*/*")), 10_000)
+    inside = sorted(path.relative_to(folder).as_posix() for path in below if path.suffix in suffixes)
+    if inside:
+        raise WeightsError(f"{weights}: holds no weights itself. Give one of those below it: {', '.join(inside[:5])}.")
+    raise WeightsError(f"{weights}: holds no weights. Give a file, or a folder with {WEIGHTS_FILE}.")
+
+
+_BESIDE_WEIGHTS = re.compile(
+    r"(optimizer|optim|scheduler|scaler|sampler|rng_state|random_states|training_args)\b|.*optim\b"
+)
+"""Names of files that trainers write beside weights."""
+
+
+@dataclass(frozen=True)
+class TransformersFolder:
+    """What a folder that transformers wrote says of its network.
+
+    Attributes:
+        names: Names of its classes in the order of its outputs.
+        mean: Mean of each band that inputs are normalised by, as shares of full scale; empty where it is not said.
+        std: Deviation likewise.
+    """
+
+    names: tuple[str, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+def read_transformers(folder: Path) -> TransformersFolder | None:
+    """Read the configuration of a folder that transformers wrote; ``None`` where it is of another library."""
+    content = _json_object(folder / CONFIG_FILE)
+    if "model_type" not in content:
+        return None
+    labels = content.get("id2label")
+    labels = labels if isinstance(labels, dict) and labels else {"0": "LABEL_0", "1": "LABEL_1"}  # its default
+    names = tuple(str(labels[key]) for key in sorted(labels, key=lambda key: int(re.sub(r"\D", "", key) or 0)))
+    inputs = _json_object(folder / "preprocessor_config.json")
+    mean, std = (inputs.get(key) for key in ("image_mean", "image_std"))
+    if not inputs.get("do_normalize", True) or not (isinstance(mean, list) and isinstance(std, list)):
+        return TransformersFolder(names)
+    return TransformersFolder(names, tuple(map(float, mean)), tuple(map(float, std)))
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; an empty one where there is none."""
+    try:
+        content = parse_json(read_text(path))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def fit_transformers(network: nn.Module, tensors: StateDict, *, source: str) -> StateDict:
+    """Return the state of a network of transformers from tensors under published names, which its versions rename.
+
+    Raises:
+        WeightsError: A tensor is missing or has another shape.
+    """
+    base = getattr(network, "base_model_prefix", "") or "backbone"
+    place = next((match[1] or "" for name in tensors if (match := re.match(rf"(.*?\.)??{base}\.", name))), "")
+    state = {name.removeprefix(place): tensor for name, tensor in tensors.items() if name.startswith(place)}
+    kind: Any = type(network)
+    fitted, told = kind.from_pretrained(
+        None, config=network.config, state_dict=state, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    for what, problem in (("missing_keys", "lacks"), ("mismatched_keys", "has another shape of")):
+        if told[what]:
+            first = min(key if isinstance(key, str) else key[0] for key in told[what])
+            raise WeightsError(
+                f"{source}: {problem} {first}, which the network needs. Give weights of this very network."
+            )
+    return dict(fitted.state_dict())
 
 
 def _as_json(value: JsonValue) -> JsonValue:

@@ -35,6 +35,7 @@ from levelground.reporting.displays import (
     plain_label,
 )
 from levelground.reporting.gallery import SceneSource, open_scene, read_preds, study_scenes
+from levelground.reporting.learning_curves import curve_runs
 from levelground.reporting.per_class import shown_classes
 from levelground.reporting.run_styles import StyledRun, styled_runs
 from levelground.wording import gettext
@@ -77,7 +78,8 @@ def _all_figures(
     """Draw one picture after the other, each with its name."""
     legend, runs = comparison.legend, styled_runs(comparison)
     folders = [run.folder(study_folder) for run in runs]
-    charts = curve_charts(folders, [(run.label, run.style) for run in runs])
+    lines = curve_runs(runs, study_folder)
+    charts = curve_charts([line.folder for line in lines], [(line.label, line.style) for line in lines])
     for name, codes in _CURVE_NAMES.items():
         yield name, _figure([charts[code] for code in codes if code in charts])
     yield "forest", _figure([forest_chart(comparison)])

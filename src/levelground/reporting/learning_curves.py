@@ -10,8 +10,9 @@ from levelground.comparison.record import Comparison
 from levelground.comparison.text import between, recorded, score
 from levelground.errors import RecordError
 from levelground.history import HistoryLine, read_history
-from levelground.reporting.run_styles import StyledRun
+from levelground.reporting.run_styles import RunStyle, StyledRun, assign_styles
 from levelground.reporting.svg_charts import Point, Series, line_chart
+from levelground.runs import list_runs
 from levelground.wording import gettext, pgettext
 
 MOST_POINTS = 200
@@ -73,10 +74,35 @@ class CurveChart:
     n_runs: int
 
 
-def curve_charts(runs: Sequence[StyledRun], folders: Sequence[Path]) -> list[CurveChart]:
+@dataclass(frozen=True)
+class CurveRun:
+    """A run in the charts of learning curves: its label, its style, and the folder of its history."""
+
+    label: str
+    style: RunStyle
+    folder: Path
+
+
+def curve_runs(runs: Sequence[StyledRun], study_folder: Path) -> list[CurveRun]:
+    """Return the runs whose learning curves are drawn: those compared, then adopted histories without predictions.
+
+    Args:
+        runs: The runs of the comparison, with their styles.
+        study_folder: Folder of ``runs/``.
+    """
+    compared = [CurveRun(run.label, run.style, run.folder(study_folder)) for run in runs]
+    try:
+        alone = [run for run in list_runs(study_folder) if run.history_alone]
+    except RecordError:  # a damaged card; its run is not among those compared
+        return compared
+    styles = assign_styles([run.result.arch for run in runs] + [run.name for run in alone])[len(runs) :]
+    return compared + [CurveRun(run.name, style, run.folder) for run, style in zip(alone, styles, strict=True)]
+
+
+def curve_charts(runs: Sequence[CurveRun]) -> list[CurveChart]:
     """Draw the charts that the histories in the runs' folders allow."""
     charts = []
-    for curve, lines in read_curves(folders):
+    for curve, lines in read_curves([run.folder for run in runs]):
         series = [Series(runs[number].label, runs[number].style, points) for number, points in lines.items()]
         title = pgettext("a chart", "%(what)s by %(axis)s", what=curve_title(curve), axis=axis_title(curve))
         ends = ", ".join(

@@ -36,8 +36,15 @@ from levelground.reporting.gallery import (
     study_scenes,
     viewer_data,
 )
-from levelground.reporting.learning_curves import BudgetRow, CurveChart, budget_chart, budget_rows, curve_charts
-from levelground.reporting.run_styles import StyledRun, metric_title, styled_runs
+from levelground.reporting.learning_curves import (
+    BudgetRow,
+    CurveChart,
+    budget_chart,
+    budget_rows,
+    curve_charts,
+    curve_runs,
+)  # fmt: skip
+from levelground.reporting.run_styles import StyledRun, metric_title, run_style, styled_runs
 from levelground.reporting.svg_charts import axis_strip, interval_strip, key_symbol, scale_over
 from levelground.wording import current_language, decimal, gettext, ngettext, pgettext, whole
 
@@ -121,7 +128,8 @@ def report_html(comparison: Comparison, study_folder: Path, *, scenes: SceneSour
     """Return the report page as text, in the current language; see :func:`render_report`."""
     comparison = in_current_language(comparison)
     view = page_view(comparison, study_folder, scenes)
-    style = _template_text("report.css") + run_style(view.runs) + class_style(comparison.legend)
+    colours = run_style([run.style for run in curve_runs(view.runs, study_folder)])
+    style = _template_text("report.css") + colours + class_style(comparison.legend)
     script = _template_text("report.js")
     html = render_template(
         "report.html.j2",
@@ -292,7 +300,7 @@ def page_view(comparison: Comparison, study_folder: Path, scenes: SceneSource | 
         classes=per_class.class_chart(comparison, runs),
         confusions=per_class.confusion_tables(runs, comparison.legend),
         scene_scores=per_class.scene_scores(comparison, runs),
-        curves=curve_charts(runs, folders),
+        curves=curve_charts(curve_runs(runs, study_folder)),
         budgets=budget_rows(comparison),
         budget_chart=budget_chart(comparison, runs),
         gallery=gallery,
@@ -421,12 +429,6 @@ def content_policy(style: str, script: str) -> str:
         f"default-src 'none'; img-src data:; style-src '{_source_hash(style)}'; script-src '{_source_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-
-
-def run_style(runs: Sequence[StyledRun]) -> str:
-    """Return the CSS class of each run's colour."""
-    styles = [run.style for run in runs]
-    return "".join(f".{style.css_class}{{--run:light-dark({style.light},{style.dark})}}\n" for style in styles)
 
 
 def class_style(legend: Legend) -> str:

@@ -122,6 +122,11 @@ def _gamma(value: float) -> int:
     return round(255 * (12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055))
 
 
+def run_style(styles: Sequence[RunStyle]) -> str:
+    """Return the CSS class of each run's colour."""
+    return "".join(f".{style.css_class}{{--run:light-dark({style.light},{style.dark})}}\n" for style in styles)
+
+
 @dataclass(frozen=True)
 class StyledRun:
     """A run of the comparison with its style."""

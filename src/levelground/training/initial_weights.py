@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from levelground.adoption.detection import DecoderOptions, expected_state
-from levelground.adoption.weights import FoundWeights, find_weights, own_spec, weights_file
+from levelground.adoption.weights import FoundWeights, find_weights, own_spec
 from levelground.comparison.text import count_of
 from levelground.config import Recipe, WeightsOptions
 from levelground.console import say
@@ -28,7 +28,7 @@ from levelground.models.loading import load_network
 from levelground.models.model import Model
 from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, is_own, name_network, name_saved, named_arch
 from levelground.models.pretrained import adapt_bands, renamed_state
-from levelground.models.smp_backend import save_model
+from levelground.models.smp_backend import save_model, weights_file
 from levelground.models.spec import ModelSpec, full_scale, read_model_spec
 from levelground.records import sha256_json
 from levelground.runs import InitialWeightsRecord, Run, read_run

@@ -386,7 +386,13 @@ def check_data(run: Run, dataset: Dataset) -> None:
     Raises:
         RecordError: Scenes, labels, split, legend or encoder weights are not what they were.
     """
-    if identity(read_run_spec(run), dataset) != run.card.identity:
+    spec = read_run_spec(run)
+    if code_sha256(spec) != run.card.code_sha256:
+        raise RecordError(
+            f"{run.folder}: was begun with another {run.arch.partition(':')[0]} than there is now. Restore that file, "
+            "or train a new run without --resume."
+        )
+    if identity(spec, dataset) != run.card.identity:
         raise RecordError(
             f"{run.folder}: was begun with other scenes, labels, split or encoder weights than {dataset.folder} has "
             "now. Prepare the data as they were, or train a new run without --resume."

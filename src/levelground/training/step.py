@@ -10,6 +10,7 @@ from torch import nn
 
 from levelground.config import Recipe
 from levelground.errors import ConfigError, first_line
+from levelground.models.build import own_weights
 from levelground.models.model import Model
 from levelground.runtime import Runtime
 from levelground.signals import poll_between_layers
@@ -46,13 +47,15 @@ def to_device(batch: Batch, model: Model, runtime: Runtime) -> tuple[torch.Tenso
 def make_optimiser(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
     """Make the optimiser over the trainable parameters.
 
-    Kernels decay, biases and normalisation layers do not; an encoder with weights learns at ``encoder_lr_factor``.
+    Kernels decay, biases and normalisation layers do not; an encoder with weights learns at ``encoder_lr_factor``, and
+    so does the backbone of a network of transformers.
     """
+    loaded = own_weights(model.network)
     factor = 1.0 if model.encoder_weights == "none" else recipe.encoder_lr_factor
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.network.named_parameters():
         if parameter.requires_grad:
-            rate = recipe.lr * (factor if name.startswith("encoder.") else 1.0)
+            rate = recipe.lr * (factor if name.startswith("encoder.") or name in loaded else 1.0)
             decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     options = [
