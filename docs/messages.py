@@ -22,7 +22,7 @@ from levelground.wording import DOMAIN, FOLDER
 
 PACKAGE = FOLDER.parent
 TEMPLATE = FOLDER / f"{DOMAIN}.pot"
-KEYWORDS = {"gettext": None, "ngettext": (1, 2), "pgettext": ((1, "c"), 2), "npgettext": ((1, "c"), 2, 3)}
+KEYWORDS = {"gettext": None, "say": None, "ngettext": (1, 2), "pgettext": ((1, "c"), 2), "npgettext": ((1, "c"), 2, 3)}
 IN_TEMPLATES = KEYWORDS | {"_": None, "markup": None}
 HEAD = f"# Messages of {DOMAIN}; made by docs/messages.py, not to be edited.\n#"
 
@@ -41,6 +41,8 @@ def template() -> Catalog:
     for path, line, message, comments, context in sorted(messages, key=lambda item: (item[0], item[1])):
         plural = isinstance(message, tuple)
         text = message[0] if plural else message
+        if text and context is None and not re.search(r"[^\W\d_]", text):
+            continue  # the separator of a list that a line is made of
         if not text:
             raise SystemExit(f"{path}:{line}: the message is not a string literal")
         found.add(message, None, [(path, 0)], auto_comments=comments, context=context)

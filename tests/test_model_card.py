@@ -24,6 +24,7 @@ from levelground.models.smp_backend import save_model
 from levelground.models.spec import read_model_spec
 from levelground.runs import Run, read_run
 from levelground.runtime import make_runtime
+from levelground.wording import language
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 
@@ -200,3 +201,20 @@ def test_the_folder_knows_itself(tmp_path: Path) -> None:
     found = parse_spec((moved / "levelground.json").read_text(encoding="utf-8"), source="m")
     assert found == read_model_spec(run)
     assert found.legend == TWO
+
+
+def test_a_card_in_russian_holds_no_english_sentence(tmp_path: Path) -> None:
+    """Headings, tables and limits are Russian; names, code and units stay, and the English card is as it was."""
+    run = counted_run(tmp_path)
+    spec = read_model_spec(run)
+    english = card_text(run, spec)
+    with language("ru"):
+        russian = card_text(run, spec)
+    assert card_text(run, spec) == english
+    assert russian.count("\n## ") == english.count("\n## ") == 5
+    prose = re.sub(r"\A---.*?---|```.*?```|`[^`]*`", "", russian, flags=re.DOTALL)
+    names = r"linknet-s\d|linknet|levelground|segmentation_models_pytorch|SHA-256|mIoU|IoU|F1|px|official|uint8|p\b"
+    names += r"|default|ce\+dice|adamw|cosine|torch|none|\ball\b"
+    names += "|" + "|".join(entry.name for entry in TWO.classes) + r"|[\w.-]*_[\w.-]*|\b[0-9A-F]{6}\b"
+    assert " ".join(re.findall(r"[A-Za-z]{2,}", re.sub(names, "", prose, flags=re.IGNORECASE))) == ""
+    assert not re.search(r"\d\.\d", prose)

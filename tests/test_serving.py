@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +332,32 @@ def test_the_queue_is_bounded_and_a_map_can_be_removed(served: tuple[Server, Pat
             assert server.ask("GET", f"/v1/maps/{job['id']}")[0] == 404
     status, job = server.order(["first"], raster="two.tif")
     assert status == 422  # and the server still answers
+
+
+def test_twenty_clients_keep_memory_flat(served: tuple[Server, Path]) -> None:
+    """Twenty clients that ask for the page, areas and tiles at the same time get all of it; memory stops growing."""
+    server, _ = served
+    job = server.order(["first", "second"], raster="sub/placed.tif")[1]
+    grid = server.wait(job["id"])["tiles"]
+    zoom = grid["max_zoom"]
+    corners = [int(edge // 256) for edge in grid["bounds"]]
+    tiles = [(x, y) for x in range(corners[0], corners[2] + 1) for y in range(corners[1], corners[3] + 1)]
+
+    def client(number: int) -> set[int]:
+        x, y = tiles[number % len(tiles)]
+        layer = ("image", "first", "second", "disagreement")[number % 4]
+        paths = ("/", "/v1/maps", f"/v1/maps/{job['id']}/areas")
+        asked = [*paths, f"/v1/maps/{job['id']}/tiles/{zoom}/{x}/{y}?layer={layer}"]
+        return {server.ask("GET", path)[0] for path in asked}
+
+    def rounds(n: int) -> int:
+        with ThreadPoolExecutor(20) as pool:
+            assert set().union(*pool.map(client, range(20 * n))) == {200}
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) // 1024  # type: ignore[index]
+
+    warm = rounds(2)  # threads start, code is loaded
+    assert rounds(4) - warm < 16, "MiB"
 
 
 def test_its_openapi_description_holds(served: tuple[Server, Path]) -> None:

@@ -117,6 +117,10 @@ def test_upload_progress_swipe_areas(
         page.keyboard.press("0")
         wait_for_tiles(page)
         assert (np.abs(colours(page) - whole).sum(axis=2) < 40).mean() > 0.99
+        page.emulate_media(media="print")
+        assert page.locator("#map").is_visible() and page.locator("#areas").is_visible()
+        assert not any(page.locator(hidden).is_visible() for hidden in ("#new", "#swipe", "#files", "#remove"))
+        assert page.pdf()[:5] == b"%PDF-"
         assert faults == []
         assert all(url.startswith(f"http://127.0.0.1:{server.port}/") for url in asked)
     finally:

@@ -30,7 +30,7 @@ from levelground.errors import (
     one_line,
 )
 from levelground.files import is_full, reason
-from levelground.wording import process_language
+from levelground.wording import decimal, process_language
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -311,7 +311,11 @@ def wait_passively_if_shared() -> None:
         from levelground.console import say
 
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-        say(f"Other processes use this machine (load {load:.1f} on {cores} cores): threads wait without spinning.")
+        say(
+            "Other processes use this machine (load %(load)s on %(cores)s cores): threads wait without spinning.",
+            load=decimal(f"{load:.1f}"),
+            cores=cores,
+        )
 
 
 def _parse(name: str, config: type[object], arguments: list[str], description: str | None) -> object:

@@ -27,6 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from levelground.escaping import visible
+from levelground.wording import gettext, gettext_plain, pgettext
 
 T = TypeVar("T")
 
@@ -93,8 +94,14 @@ def say_event(event: str, **content: object) -> None:
     sys.stdout.flush()
 
 
-def say(text: str) -> None:
-    """Print one line for a person, on stderr, where progress bars live too; nothing in it is taken for markup."""
+def say(message: str, /, **values: object) -> None:
+    """Print one line for a person, on stderr, where progress bars live too; nothing in it is taken for markup.
+
+    Args:
+        message: A message of the catalogue (:mod:`levelground.wording`), or a text that was written from one.
+        values: What is filled in for ``%(name)s``; without any, a per cent sign stands for itself.
+    """
+    text = gettext(message, **values) if values else gettext_plain(message)
     say_event("line", text=text)
     _console.print(Text(visible(text)))
 
@@ -222,7 +229,7 @@ class Bar:
             return
         self._said = time.monotonic()
         done, total = int(self._task.completed), self._task.total
-        count = f"{done}" if total is None else f"{done} of {int(total)}"
+        count = f"{done}" if total is None else pgettext("done", "%(done)s of %(total)s", done=done, total=int(total))
         said = self._task.fields["note"] if note is None else note
         parts = [f"{self._task.description}: {count}", said, self._left()]
         _console.print(Text(visible(", ".join(part for part in parts if part))))
@@ -230,8 +237,8 @@ class Bar:
     def _left(self) -> str:
         """Return the times left of this work and of the larger one, in words; nothing where they are unknown."""
         left, rest = self._left_s(), self._rest_s()
-        words = [f"{duration(left)} left"] if left is not None else []
-        return ", ".join(words + ([f"{duration(rest)} left of all"] if rest else []))
+        words = [pgettext("time", "%(time)s left", time=duration(left))] if left is not None else []
+        return ", ".join(words + ([pgettext("time", "%(time)s left of all", time=duration(rest))] if rest else []))
 
     def _left_s(self) -> float | None:
         """Return the time left by the pace so far, seconds."""
@@ -256,9 +263,11 @@ def duration(seconds: float) -> str:
     ('40 s', '12 min', '3 h 5 min')
     """
     if seconds <= 90:
-        return f"{math.ceil(seconds)} s"
+        return gettext("%(seconds)s s", seconds=math.ceil(seconds))
     minutes = math.ceil(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 120:
+        return gettext("%(minutes)s min", minutes=minutes)
+    return gettext("%(hours)s h %(minutes)s min", hours=minutes // 60, minutes=minutes % 60)
 
 
 @contextmanager
@@ -274,7 +283,7 @@ def progress_bar(title: str, total: int | None) -> Iterator[Bar]:
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("left", markup=False),
+        TextColumn(pgettext("progress", "left"), markup=False),
         TimeRemainingColumn(),
         _Note(),
     )

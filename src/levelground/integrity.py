@@ -26,6 +26,7 @@ from levelground.prediction.resume import BLOCK_FILES, STATE_FILE, UNFINISHED_FI
 from levelground.reading import check_seal, parse_json, read_bytes, read_text
 from levelground.records import HASHES_FILE, read_hashes, read_json, sha256_array, sha256_file, verify_signed
 from levelground.runs import EVALUATION_LOG, RUN_FILE, STUDY_FILE, read_run, read_study
+from levelground.wording import gettext
 
 BENCHMARK_FILE = "benchmark.json"
 
@@ -100,7 +101,7 @@ def check_folder(folder: Path) -> CheckedFolder:
     if not any(_checker(path) or path in named for path in paths):
         raise RecordError(f"{folder}: holds nothing that levelground wrote. Give the folder of a study.")
     checked = []
-    with progress_bar(f"check {folder}", len(paths)) as bar:
+    with progress_bar(gettext("check %(folder)s", folder=folder), len(paths)) as bar:
         for path in paths:
             fault = _fault(path, named.get(path), labels.get(path))
             redo = _redo(path, scenes.get(path)) if fault else ""

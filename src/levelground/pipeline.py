@@ -38,6 +38,7 @@ from levelground.runtime import Runtime
 from levelground.training.initial_weights import InitialWeights, find_initial, fit_to_initial
 from levelground.training.prepare_run import train_run
 from levelground.training.run_spec import RunSpec, check_run_spec, find_run, fit_recipe, output_classes
+from levelground.wording import decimal, gettext
 
 Elsewhere = Callable[[Sequence[tuple[RunSpec, Dataset]]], Mapping[str, str]]
 """Trains and evaluates runs in other processes; returns why runs failed, by their folder below the study."""
@@ -125,7 +126,7 @@ def _say_other_base(options: StudyOptions) -> None:
         now = dataclasses.asdict(options.recipe)
         other = [f"{name} {now[name]} (then {value})" for name, value in changes.base.items() if now.get(name) != value]
         if other:
-            say(f"{arch} was tuned beside another recipe: {', '.join(other)}.")
+            say("%(arch)s was tuned beside another recipe: %(other)s.", arch=arch, other=", ".join(other))
 
 
 def starting_networks(options: StudyOptions) -> dict[str, InitialWeights]:
@@ -196,7 +197,11 @@ def run_study(
         if not runs:
             raise UnfinishedError(_failures(failed))
         comparison = compare_and_report(runs, folder, metric=options.metric, delta=options.delta)
-    say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Open {folder / 'report.html'}")
+    say(
+        "Done in %(minutes)s minutes. Open %(page)s",
+        minutes=decimal(f"{(time.monotonic() - started) / 60:.1f}"),
+        page=folder / "report.html",
+    )
     if failed:
         raise UnfinishedError(_failures(failed))
     return comparison
@@ -250,12 +255,21 @@ def _train_all(stage: _Stage, runtime: Runtime, options: RunOptions) -> list[Run
         say(stage.title)
     folds, runs, longest = read_folds(dataset), [], 0.0
     for number, spec in enumerate(specs, start=1):
-        title = f"Run {number} of {len(specs)}: {spec.arch}{' (twin)' if spec.twin else ''}, seed {spec.seed}"
+        title = gettext(
+            "Run %(number)s of %(n)s: %(arch)s, seed %(seed)s",
+            number=number,
+            n=len(specs),
+            arch=f"{spec.arch} (twin)" if spec.twin else spec.arch,
+            seed=spec.seed,
+        )
         left = longest * (len(specs) - number + 1)
-        say(f"{title}; about {duration(left)} left, by the longest run so far" if longest > 1 else title)
+        if longest > 1:
+            say("%(title)s; about %(time)s left, by the longest run so far", title=title, time=duration(left))
+        else:
+            say(title)
         began = time.monotonic()
         after = len(specs) - number + stage.after
-        with part_of(f"run {number} of {len(specs)}", after=after, longest_s=longest):
+        with part_of(gettext("run %(number)s of %(n)s", number=number, n=len(specs)), after=after, longest_s=longest):
             if folds:
                 run = _train_folds(spec, dataset, folds, runtime, options, after=after)
             else:
@@ -339,9 +353,18 @@ def _train_folds(
     """
     runs, longest = [], 0.0
     for number, fold in enumerate(folds, start=1):
-        say(f"Fold {number} of {len(folds)}: {len(fold.ids('train'))} training, {len(fold.ids('test'))} test scenes")
+        say(
+            "Fold %(number)s of %(n)s: %(training)s training, %(test)s test scenes",
+            number=number,
+            n=len(folds),
+            training=len(fold.ids("train")),
+            test=len(fold.ids("test")),
+        )
         began, rest = time.monotonic(), len(folds) - number + after * len(folds)
-        with one_writer(fold.folder), part_of(f"fold {number} of {len(folds)}", after=rest, longest_s=longest):
+        with (
+            one_writer(fold.folder),
+            part_of(gettext("fold %(number)s of %(n)s", number=number, n=len(folds)), after=rest, longest_s=longest),
+        ):
             runs.append(train_and_evaluate(spec, fold, runtime, options))
         longest = max(longest, time.monotonic() - began)
     return join_folds(runs, dataset)
@@ -366,7 +389,7 @@ def as_named(options: StudyOptions, folder: Path) -> StudyOptions:
     named = read_study(folder).options
     if (named.metric, named.delta) != (options.metric, options.delta):
         question = f"{named.metric} and δ = {named.delta}"
-        say(f"Exploratory: the study named {question} before its test scenes were scored.")
+        say("Exploratory: the study named %(question)s before its test scenes were scored.", question=question)
     return dataclasses.replace(options, metric=named.metric, delta=named.delta)
 
 

@@ -116,7 +116,7 @@ def _translations_of(code: str, folder: Path) -> catalogues.NullTranslations:
     return catalogues.NullTranslations() if code == SOURCE else catalogues.translation(DOMAIN, folder, [code])
 
 
-def gettext(message: str, /, **values: str) -> str:
+def gettext(message: str, /, **values: object) -> str:
     """Return a message with its values filled in.
 
     Example:
@@ -126,7 +126,12 @@ def gettext(message: str, /, **values: str) -> str:
     return _translations().gettext(message) % values
 
 
-def pgettext(context: str, message: str, /, **values: str) -> str:
+def gettext_plain(message: str, /) -> str:
+    """Return a message that has no values and in which a per cent sign stands for itself."""
+    return _translations().gettext(message) if message else ""
+
+
+def pgettext(context: str, message: str, /, **values: object) -> str:
     """Return a message that other languages may write otherwise in another context.
 
     Example:
@@ -136,7 +141,7 @@ def pgettext(context: str, message: str, /, **values: str) -> str:
     return _translations().pgettext(context, message) % values
 
 
-def ngettext(one: str, many: str, n: int, /, **values: str) -> str:
+def ngettext(one: str, many: str, n: int, /, **values: object) -> str:
     """Return the message whose form agrees with a number, which it may show as ``%(n)s``.
 
     Example:
@@ -146,7 +151,7 @@ def ngettext(one: str, many: str, n: int, /, **values: str) -> str:
     return _translations().ngettext(one, many, n) % ({"n": whole(n)} | values)
 
 
-def npgettext(context: str, one: str, many: str, n: int, /, **values: str) -> str:
+def npgettext(context: str, one: str, many: str, n: int, /, **values: object) -> str:
     """Return the message whose form agrees with a number, in a context.
 
     Example:

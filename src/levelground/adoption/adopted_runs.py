@@ -47,7 +47,7 @@ def find_adopted(dataset: Dataset, name: str, identity: str) -> tuple[Path, Run 
         return folder, None  # what it is the history of joins it
     if run.card.identity != identity:
         raise ConfigError(f"{folder}: holds another run. Pass another --name.")
-    say(f"{name}: adopted already; its card is renewed.")
+    say("%(name)s: adopted already; its card is renewed.", name=name)
     return folder, run
 
 
@@ -107,16 +107,23 @@ def warn_of_twins(run: Run) -> None:
     for other in others:
         if (same := _in_common(run, other)) is not None:
             say(
-                f"Warning: {run.name}: has the {same} of {other.name}, bit for bit: one training under two names, "
-                "which says nothing of another seed."
+                "Warning: %(name)s: has the %(same)s of %(name2)s, bit for bit: one training under two "
+                "names, which says nothing of another seed.",
+                name=run.name,
+                same=same,
+                name2=other.name,
             )
             break
     for other in others:
         mine, theirs = ((one.known_as, one.encoder, one.seed) for one in (run, other))
         if other.adopted and mine == theirs and not run.alone:
             say(
-                f"Warning: {run.name}: {other.name} is {run.known_as} with seed {run.seed} too, and does not count as "
-                "another training of it. Give each training a seed of its own with --seed."
+                "Warning: %(name)s: %(name2)s is %(known_as)s with seed %(seed)s too, and does not count "
+                "as another training of it. Give each training a seed of its own with --seed.",
+                name=run.name,
+                name2=other.name,
+                known_as=run.known_as,
+                seed=run.seed,
             )
             return
 

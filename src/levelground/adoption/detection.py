@@ -144,7 +144,7 @@ def _without_extras(taken: FoundNetwork, source: str) -> StateDict:
     extras = {name for name in taken.state if name.startswith("classification_head.") or _NOT_NETWORK.fullmatch(name)}
     if extras:
         heads = dict.fromkeys(name.split(".")[0] for name in taken.state if name in extras)
-        say(f"{source}: left out of the network: {', '.join(heads)}.")
+        say("%(source)s: left out of the network: %(heads)s.", source=source, heads=", ".join(heads))
     return {name: tensor for name, tensor in taken.state.items() if name not in extras}
 
 

@@ -171,7 +171,7 @@ def _lines(rows: Sequence[Row], path: Path) -> Iterator[HistoryLine]:
     first_step = int(0 in steps)
     scale = 0.01 if any(row.get("val_own_iou", 0) > 1 for row in read) else 1.0
     if scale < 1:
-        say(f"{path.name}: its IoU is in per cent.")
+        say("%(name)s: its IoU is in per cent.", name=path.name)
     validations: dict[int, dict[str, float]] = defaultdict(dict)
     for number, row in enumerate(read, start=1):
         if "epoch" in row:

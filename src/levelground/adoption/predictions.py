@@ -55,6 +55,7 @@ from levelground.metrics.counts import SceneCounts, read_counts, write_counts
 from levelground.metrics.scores import miou
 from levelground.records import sha256_file, sha256_json
 from levelground.runs import AdoptionRecord, EvaluationRecord, Run, write_card
+from levelground.wording import gettext
 
 SUSPECT_RATIO = 2.0
 """How many times as high the mean IoU must be under another numbering for a warning."""
@@ -170,7 +171,7 @@ def adopt_predictions(
     if old is not None and is_evaluated(old, split, evaluation):
         run = write_card(target, dataclasses.replace(old.card, known_as=training.known_as, seed=training.seed))
         _warn(run, split, dataset.legend, class_map)
-        say(f"{label}: these predictions are counted already; reused.")
+        say("%(label)s: these predictions are counted already; reused.", label=label)
         return run
     card = adopted_card(dataset, label, identity, training)
     card = dataclasses.replace(card, adopted_from=AdoptionRecord(masks=folder.resolve().name))
@@ -192,7 +193,7 @@ def adopt_predictions(
     )
     run = record_evaluation(run, dataset, split, entry)
     _warn(run, split, dataset.legend, class_map)
-    say(f"{label}: {len(files)} predictions counted on {split}.")
+    say("%(label)s: %(n)s predictions counted on %(split)s.", label=label, n=len(files), split=split)
     return run
 
 
@@ -228,7 +229,7 @@ def _count(
 ) -> tuple[SceneCounts, float | None]:
     """Read and count each scene's prediction and write its mask; also the mean Dice loss of probabilities."""
     scores, dice, certain = [], [], True
-    for scene, path in track(files.items(), f"count {label}", len(files)):
+    for scene, path in track(files.items(), gettext("count %(label)s", label=label), len(files)):
         labels = np.asarray(dataset.open(scene).labels)
         check_labels(dataset.scene(scene), labels)
         read = read_prediction(path, dataset, scene, rules)
@@ -246,8 +247,9 @@ def _count(
             )
     if dice and certain:
         say(
-            f"Warning: {label}: every probability is 0 or 1, so that confidences and loss say little. Save what "
-            "softmax gave, or the classes alone."
+            "Warning: %(label)s: every probability is 0 or 1, so that confidences and loss say "
+            "little. Save what softmax gave, or the classes alone.",
+            label=label,
         )
     return gather_scores(scores, dataset, list(files)), statistics.fmean(dice) if dice else None
 
@@ -266,7 +268,7 @@ def _warn(run: Run, split: SplitName, legend: Legend, class_map: ClassMap) -> No
     counts = read_counts(run.counts_path(split)).counts.sum(axis=0)
     doubt = doubt_class_numbers(counts, legend, mapped=class_map != ClassMap())
     if doubt is not None:
-        say(f"Warning: {run.name}: {doubt}")
+        say("Warning: %(name)s: %(doubt)s", name=run.name, doubt=doubt)
     warn_of_twins(run)
 
 
@@ -298,7 +300,7 @@ def find_predictions(folder: Path, dataset: Dataset, split: SplitName, *, names:
     patterns = [] if names or any(found.values()) else _fitting_patterns(files, dataset, ids)
     if len(patterns) == 1:
         found = _by_pattern(patterns[0], files, dataset, ids)
-        say(f"{folder.name}: its names are read as --names '{patterns[0]}'.")
+        say("%(name)s: its names are read as --names '%(patterns)s'.", name=folder.name, patterns=patterns[0])
     for scene, fitting in found.items():
         if len(fitting) > 1:
             first, second = sorted(fitting)[:2]
@@ -313,7 +315,7 @@ def find_predictions(folder: Path, dataset: Dataset, split: SplitName, *, names:
         )
     if names and "{n" in names:
         told = " and ".join(f"{found[scene][0].name} as scene {scene}" for scene in dict.fromkeys((ids[0], ids[-1])))
-        say(f"{folder.name}: reads {told}.")
+        say("%(name)s: reads %(told)s.", name=folder.name, told=told)
     return {scene: fitting[0] for scene, fitting in found.items()}
 
 

@@ -52,9 +52,12 @@ def adopt_program(path: Path, dataset: Dataset, options: WeightsOptions, trainin
     kind, source = program_kind(path), path.name
     lines, metadata = read_history_file(options.history) if options.history else ([], None)
     if kind == "onnx":
-        say(f"{source}: is a whole network in ONNX; onnxruntime runs it.")
+        say("%(source)s: is a whole network in ONNX; onnxruntime runs it.", source=source)
     else:
-        say(f"{source}: is a whole network in TorchScript; torch runs that program, and no Python code of its author.")
+        say(
+            "%(source)s: is a whole network in TorchScript; torch runs that program, and no Python code of its author.",
+            source=source,
+        )
     # As many threads as there are: another number would change the last bits of what this process trains afterwards.
     opened = open_program(path, make_runtime("cpu", "fp32", threads=torch.get_num_threads()), dataset.bands)
     if opened.bands != dataset.bands:
@@ -131,7 +134,10 @@ def _spec(
         spec, mean=(0.0,) * spec.bands, std=(full,) * spec.bands, fixed_tile=opened.tile is not None
     )
     if not opened.scaled and options.normalise is None:
-        say(f"{source}: does not say how its inputs are normalised; values 0 to 1 are taken. Or pass --normalise.")
+        say(
+            "%(source)s: does not say how its inputs are normalised; values 0 to 1 are taken. Or pass --normalise.",
+            source=source,
+        )
     return normalise_inputs(spec, dataset, options.normalise or "none")
 
 

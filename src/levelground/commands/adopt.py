@@ -79,7 +79,12 @@ def adopt(config: AdoptConfig) -> Run:
         make = adopt_weights if program_kind(config.weights) is None else adopt_program
         run = make(config.weights, dataset, config.network, training)
         write_model_card(run)
-    say(f"Adopted as {run.folder}. Next: levelground evaluate {dataset.folder} --runs {run.name}")
+    say(
+        "Adopted as %(folder)s. Next: levelground evaluate %(folder2)s --runs %(name)s",
+        folder=run.folder,
+        folder2=dataset.folder,
+        name=run.name,
+    )
     return run
 
 
@@ -92,7 +97,10 @@ def _adopt_results(config: AdoptConfig, dataset: "Dataset", training: "TrainingN
     if config.predictions is None:
         assert history is not None  # one of the three is given
         run = adopt_history(history, dataset, training)
-        say(f"Adopted as {run.folder}: a history, without predictions to compare. --predictions may add them.")
+        say(
+            "Adopted as %(folder)s: a history, without predictions to compare. --predictions may add them.",
+            folder=run.folder,
+        )
         return run
     read = read_history_file(history) if history is not None else None
     from levelground.adoption.predictions import adopt_predictions
@@ -100,7 +108,7 @@ def _adopt_results(config: AdoptConfig, dataset: "Dataset", training: "TrainingN
     run = adopt_predictions(config.predictions, dataset, config.reading, training)
     if read is not None:
         run = attach_history(run, *read)
-    say(f"Next: levelground compare {dataset.folder}")
+    say("Next: levelground compare %(folder)s", folder=dataset.folder)
     return run
 
 

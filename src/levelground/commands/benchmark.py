@@ -62,5 +62,5 @@ def benchmark(config: BenchmarkConfig) -> "Benchmark":
     for finding in shown.findings:
         warns = finding.severity == "warning"
         say(gettext("Warning: %(text)s", text=finding.text) if warns else finding.text)
-    say(f"Written: {page}, {config.out / 'benchmark.json'}, .csv, .md, .tex")
+    say("Written: %(page)s, %(path)s, .csv, .md, .tex", page=page, path=config.out / "benchmark.json")
     return result

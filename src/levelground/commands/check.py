@@ -29,6 +29,7 @@ def check(config: CheckConfig) -> "CheckedFolder":
     Raises:
         RecordError: There is no such folder, or it holds nothing that levelground wrote.
     """
+    from levelground.comparison.text import listing
     from levelground.console import say
     from levelground.integrity import check_folder
 
@@ -36,12 +37,16 @@ def check(config: CheckConfig) -> "CheckedFolder":
     for file in checked.damaged:
         say(f"{file.path}: {file.fault}. {file.redo}")
     if checked.unhashed:
-        first = ", ".join(str(file.path) for file in checked.unhashed[:3])
-        more = f" and {len(checked.unhashed) - 3} more" if len(checked.unhashed) > 3 else ""
-        say(f"{len(checked.unhashed)} files have no checksum: {first}{more}.")
+        paths = listing([str(file.path) for file in checked.unhashed], most=3)
+        say("%(n)s files have no checksum: %(paths)s.", n=len(checked.unhashed), paths=paths)
     sound = len(checked.files) - len(checked.damaged) - len(checked.unhashed)
     if checked.damaged:
-        say(f"{config.study}: {len(checked.damaged)} of {len(checked.files)} files are damaged or missing.")
+        say(
+            "%(study)s: %(n)s of %(total)s files are damaged or missing.",
+            study=config.study,
+            n=len(checked.damaged),
+            total=len(checked.files),
+        )
     else:
-        say(f"{config.study}: {sound} files are as they were written.")
+        say("%(study)s: %(sound)s files are as they were written.", study=config.study, sound=sound)
     return checked

@@ -78,7 +78,7 @@ def compare(config: CompareConfig) -> "Comparison":
         if finding.severity != "finding" or finding.code == "what_would_decide":
             warns = finding.severity == "warning"
             say(gettext("Warning: %(text)s", text=finding.text) if warns else finding.text)
-    say(f"Written: {out / 'comparison.json'}, .csv, .md, .tex")
+    say("Written: %(path)s, .csv, .md, .tex", path=out / "comparison.json")
     return comparison
 
 
@@ -93,7 +93,11 @@ def _runs_in(path: Path, split: str) -> list[Run]:
         return [read_run(path)]
     found, cardless = list_runs(path), folders_without(runs_folder(path), RUN_FILE)
     if cardless:
-        say(f"Warning: left out, without a card ({RUN_FILE}): {', '.join(map(str, cardless))}.")
+        say(
+            "Warning: left out, without a card (%(run_file)s): %(cardless)s.",
+            run_file=RUN_FILE,
+            cardless=", ".join(map(str, cardless)),
+        )
     if not found:
         raise RecordError(f"{path}: no run.json and no runs/ in it. Give a run folder or a study folder.")
     ready = [run for run in found if run.counts_path(split).exists()]
@@ -101,7 +105,7 @@ def _runs_in(path: Path, split: str) -> list[Run]:
         raise RecordError(f"{path}: none of its runs has counts of {split}. Run `levelground evaluate` first.")
     if len(ready) < len(found):
         left = ", ".join(run.name for run in found if run not in ready)
-        say(f"Left out, not evaluated on {split}: {left}.")
+        say("Left out, not evaluated on %(split)s: %(left)s.", split=split, left=left)
     return ready
 
 

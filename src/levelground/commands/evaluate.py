@@ -83,7 +83,7 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
             evaluated = evaluate_run(run, dataset, config.split, runtime=runtime, tiles=config.tiles)
             paths.append(evaluated.counts_path(config.split))
             write_model_card(evaluated)
-    say(f"Next: levelground compare {config.on or config.study}")
+    say("Next: levelground compare %(folder)s", folder=config.on or config.study)
     return paths
 
 
@@ -101,7 +101,11 @@ def _named_runs(config: EvaluateConfig) -> tuple[Path, list["Run"]]:
         return config.study.resolve().parent.parent, [read_run(config.study)]
     cardless = [] if config.runs else folders_without(runs_folder(config.study), RUN_FILE)
     if cardless:
-        say(f"Warning: left out, without a card ({RUN_FILE}): {', '.join(map(str, cardless))}.")
+        say(
+            "Warning: left out, without a card (%(run_file)s): %(cardless)s.",
+            run_file=RUN_FILE,
+            cardless=", ".join(map(str, cardless)),
+        )
     named = [read_run(runs_folder(config.study) / name) for name in config.runs]
     found = named or list_runs(config.study)
     folds = next((len(run.card.folds) for run in found if run.card.folds), 0)

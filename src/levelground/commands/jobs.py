@@ -40,7 +40,7 @@ def jobs(config: JobsConfig) -> "list[RunRow]":
         )
     rows = study_rows(config.study)
     if not rows:
-        say(f"{config.study}: no run has started yet.")
+        say("%(study)s: no run has started yet.", study=config.study)
         return rows
     table = []
     for row in rows:

@@ -56,7 +56,7 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
             f"{config.model}: no such file or folder. Give a run folder, a folder with config.json and "
             "model.safetensors, an .onnx or an .xml file."
         )
-    inputs = find_inputs(config.inputs, config.out, config.prediction)  # torch, which the rest needs, takes seconds
+    find_inputs(config.inputs, config.out, config.prediction)  # torch, which the rest needs, takes seconds
     from levelground.models.loading import choose_engine, open_model, program_of
     from levelground.prediction.predict import predict_maps
     from levelground.runtime import open_array_runtime, open_runtime, refuse_other_device
@@ -76,4 +76,4 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
     model = open_model(
         config.model, runtime, legend=config.legend, mean=config.mean, std=config.std, engine=engine, tiles=options
     )
-    return predict_maps(model, inputs, config.out, config.prediction, runtime)
+    return predict_maps(model, config.inputs, config.out, config.prediction, runtime)

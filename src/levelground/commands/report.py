@@ -7,6 +7,8 @@ import tyro
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from levelground.wording import decimal
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ReportConfig:
@@ -42,7 +44,7 @@ def report(config: ReportConfig) -> Path:
     out = config.out or path.parent
     if config.figures:
         drawn = draw_figures(comparison, path.parent, out / "figures")
-        say(f"{len(drawn)} pictures in {out / 'figures'}")
+        say("%(n)s pictures in %(path)s", n=len(drawn), path=out / "figures")
     page = render_report(comparison, path.parent, out / "report.html")
-    say(f"Written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    say("Written: %(page)s (%(size)s MB)", page=page, size=decimal(f"{page.stat().st_size / 1000000.0:.1f}"))
     return page

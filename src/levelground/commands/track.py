@@ -42,5 +42,10 @@ def track(config: TrackConfig) -> int:
         raise ConfigError("--to: not given. Say levelground track STUDY --to tensorboard, or --to mlflow:URI.")
     check_target(config.to)
     count = track_study(config.study, config.to, follow=config.follow)
-    say(f"{config.study}: {count} points were sent to {config.to}; those that it had already were left alone.")
+    say(
+        "%(study)s: %(count)s points were sent to %(to)s; those that it had already were left alone.",
+        study=config.study,
+        count=count,
+        to=config.to,
+    )
     return count

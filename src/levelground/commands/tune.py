@@ -124,7 +124,12 @@ def _report(config: TuneConfig, tuning: "Tuning") -> list[Path]:
         paths.append(tuning.write_recipe(arch))
         say(f"{arch}: {tuning.record(arch).sentence()}")
     pairs = " ".join(f"{arch}={path}" for arch, path in zip(tuning.archs, paths, strict=True))
-    say(f"Next: levelground study --out {config.study} --archs {' '.join(tuning.archs)} --recipe-for {pairs}")
+    say(
+        "Next: levelground study --out %(study)s --archs %(archs)s --recipe-for %(pairs)s",
+        study=config.study,
+        archs=" ".join(tuning.archs),
+        pairs=pairs,
+    )
     return paths
 
 

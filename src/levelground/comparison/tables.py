@@ -26,7 +26,7 @@ from levelground.escaping import csv_cell, escape_latex, escape_markdown
 from levelground.metrics.named import METRICS, class_kinds, overall_metrics
 from levelground.metrics.scores import Scoring
 from levelground.statistics.intervals import t_shares
-from levelground.wording import gettext, ngettext
+from levelground.wording import decimal, gettext, ngettext
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ def _pairs_table(comparison: Comparison, pairs: Sequence[PairResult], title: str
         )
         for pair in pairs
     )
+    delta = decimal(f"{comparison.delta:g}")
     header = (
         "a",
         "b",
@@ -152,7 +153,7 @@ def _pairs_table(comparison: Comparison, pairs: Sequence[PairResult], title: str
         gettext("95 %% interval"),
         "p",
         gettext("p (Holm)"),
-        f"P(Δ > {comparison.delta:g}) · P(|Δ| ≤ {comparison.delta:g}) · P(Δ < −{comparison.delta:g}), %",
+        f"P(Δ > {delta}) · P(|Δ| ≤ {delta}) · P(Δ < −{delta}), %",
         gettext("a is"),
     )
     return TextTable(title, header, rows)

@@ -160,10 +160,17 @@ def cut_blocks(found: FoundScenes, options: PrepareOptions) -> Blocks:
     if n_squares < needed:
         raise SplitError(_too_few(n_squares, needed, images, found.legend, options))
     text = describe_blocks(options)
-    more = f" in {n_squares} squares of the map" if n_squares < len(cut) else ""
-    more += f", {left_out} more without a valid label pixel left out" if left_out else ""
-    more += f", {strips} strips of fewer than {LEAST_PX} px left out" if strips else ""
-    say(f"{text}: {len(images)} scene{'s' * (len(images) > 1)} cut into {len(cut)} blocks{more}")
+    say(
+        "%(rule)s: %(n)s scenes cut into %(blocks)s blocks in %(squares)s squares of the map",
+        rule=text,
+        n=len(images),
+        blocks=len(cut),
+        squares=n_squares,
+    )
+    if left_out:
+        say("%(n)s blocks without a valid label pixel are left out", n=left_out)
+    if strips:
+        say("%(n)s strips of fewer than %(least)s px are left out", n=strips, least=LEAST_PX)
     bare = tuple(scene for scene in found.scenes if scene.labels is None)
     return Blocks(
         replace(found, scenes=(*(scene for scene, _ in cut), *bare)),

@@ -59,7 +59,7 @@ def download_kaggle() -> Path:
         raise DataError(
             f"--download kaggle: kagglehub is not installed (pip install levelground[download]). {BY_HAND}"
         ) from error
-    say(f"fetching {KAGGLE_NAME} with kagglehub (about 3 GB)")
+    say("fetching %(kaggle_name)s with kagglehub (about 3 GB)", kaggle_name=KAGGLE_NAME)
     try:
         return Path(kagglehub.dataset_download(KAGGLE_NAME)).resolve()
     except Exception as error:  # kagglehub, requests and urllib3 raise their own kinds; all mean: not fetched

@@ -223,7 +223,7 @@ def warn_of_unlike(dataset: Dataset) -> None:
     """Repeat what `prepare` found that makes scenes unlike for a network, where one is trained or adopted."""
     for finding in dataset.findings:
         if finding.code in ("unlike-gsd", "unlike-band-names", "unlike-scales"):
-            say(f"Warning: {finding.text}")
+            say("Warning: %(text)s", text=finding.text)
 
 
 def write_dataset(dataset: Dataset, folder: Path) -> Path:

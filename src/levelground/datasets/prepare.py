@@ -56,6 +56,7 @@ from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import Legend
 from levelground.imagery.scene_pixels import SceneFile
 from levelground.imagery.validity import nodata_rule
+from levelground.wording import gettext, ngettext, pgettext
 
 SHOWN = 20  # findings in the table; dataset.json lists all of them
 _SEVERITIES = ("error", "warning", "note")
@@ -241,7 +242,7 @@ def decode_all(found: FoundScenes, cache: Cache, snap: int) -> tuple[list[Decode
     # Decoders and hashing release the lock; more than eight threads only fight for the disk.
     pool = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)))
     try:
-        with progress_bar("decode", len(labelled)) as bar:
+        with progress_bar(gettext("decode"), len(labelled)) as bar:
             tasks = {pool.submit(_decode, scene, cache, found.legend, snap): scene for scene in labelled}
             for task in as_completed(tasks):
                 try:
@@ -256,7 +257,13 @@ def decode_all(found: FoundScenes, cache: Cache, snap: int) -> tuple[list[Decode
         pool.shutdown(cancel_futures=True)
     done.sort(key=lambda one: one.scene.id)
     reused = sum(cache.path(one.entry.image_key).stat().st_mtime_ns < start_ns for one in done)
-    say(f"cache {cache.folder}: {reused} of {len(done)} scenes were there, {len(done) - reused} decoded")
+    say(
+        "cache %(folder)s: %(reused)s of %(n)s scenes were there, %(decoded)s decoded",
+        folder=cache.folder,
+        reused=reused,
+        n=len(done),
+        decoded=len(done) - reused,
+    )
     # Causes before what follows from them: an image behind a bad link leaves its mask alone.
     causes = ("link", "name")
     return done, sorted(
@@ -306,7 +313,7 @@ def settle_problems(problems: Sequence[Problem], n_sound: int, *, skip_bad: bool
         told = "; ".join(filter(None, (more, hint)))
         raise problems[0].kind(problems[0].finding.text + (f" ({told}.)" if told else ""))
     if problems:
-        say(f"{len(problems)} scenes or files with problems are left out")
+        say("%(n)s scenes or files with problems are left out", n=len(problems))
     return [one.finding for one in problems]
 
 
@@ -393,18 +400,30 @@ def _report(dataset: Dataset, grouping: Grouping, *, told: bool) -> None:
     """Print groups and split, class shares and findings; ``told`` says that the split was chosen from the data."""
     groups, sets = {scene.group for scene in dataset.scenes}, dataset.split.sets
     kinds = Counter(link.kind for link in grouping.links)
-    pairs = f" (pairs: {', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))})" if kinds else ""
-    say(f"groups from {grouping.source}: {len(dataset.scenes)} scenes in {len(groups)} groups{pairs}")
+    values = {"source": grouping.source, "scenes": len(dataset.scenes), "groups": len(groups)}
+    if kinds:
+        pairs = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+        say("groups from %(source)s: %(scenes)s scenes in %(groups)s groups (pairs: %(pairs)s)", pairs=pairs, **values)
+    else:
+        say("groups from %(source)s: %(scenes)s scenes in %(groups)s groups", **values)
     sizes = " / ".join(f"{len(ids)} {name}" if name in SPLIT_NAMES else str(len(ids)) for name, ids in sets.items())
-    chosen = " (chosen from the data; --split overrides)" if told else ""
+    split = {"rule": dataset.split.rule, "sizes": sizes, "text": dataset.split.text}
+    if told:
+        text = gettext("split %(rule)s (chosen from the data; --split overrides): %(sizes)s; %(text)s", **split)
+    else:
+        text = gettext("split %(rule)s: %(sizes)s; %(text)s", **split)
     n_test = len({dataset.scene(scene).group for scene in dataset.ids("test")})
-    few = f"; {n_test} test group{'s' * (n_test > 1)} decide little" if n_test < FEW_GROUPS else ""
-    say(f"split {dataset.split.rule}{chosen}: {sizes}; {dataset.split.text}{few}")
-    say_table("Class shares", ("class", "all", *sets, "scenes"), class_rows(dataset))
+    if n_test < FEW_GROUPS:
+        few = ngettext("%(n)s test group decide little", "%(n)s test groups decide little", n_test)
+        text = f"{text}; {few}"
+    say(text)
+    head = (gettext("class"), pgettext("scenes", "all"), *sets, gettext("scenes"))
+    say_table(gettext("Class shares"), head, class_rows(dataset))
     rows: list[tuple[str, str]] = [(f"{one.severity}: {one.text}", one.code) for one in dataset.findings[:SHOWN]]
     if len(dataset.findings) > SHOWN:
-        rows.append((f"… {len(dataset.findings) - SHOWN} more in {DATASET_FILE}", ""))
-    say_table("Findings", ("finding", "kind"), rows or [("none", "")])
+        more = gettext("… %(n)s more in %(file)s", n=len(dataset.findings) - SHOWN, file=DATASET_FILE)
+        rows.append((more, ""))
+    say_table(gettext("Findings"), (gettext("finding"), gettext("kind")), rows or [(gettext("none"), "")])
 
 
 def _write_folds(dataset: Dataset, folds: Sequence[tuple[Split, list[Decoded]]], grouping: Grouping) -> None:
@@ -419,6 +438,6 @@ def _write_if_changed(dataset: Dataset) -> None:
     """Write the record, unless the folder has the same one already."""
     with contextlib.suppress(RecordError):
         if read_dataset(dataset.folder) == dataset:
-            say(f"{dataset.folder / DATASET_FILE}: unchanged")
+            say("%(path)s: unchanged", path=dataset.folder / DATASET_FILE)
             return
-    say(f"{write_dataset(dataset, dataset.folder)}: written")
+    say("%(path)s: written", path=write_dataset(dataset, dataset.folder))

@@ -44,6 +44,7 @@ from levelground.runs import (
 )
 from levelground.runtime import Runtime
 from levelground.tile_geometry import OWN_TILES, TileGeometry
+from levelground.wording import decimal, gettext
 
 COUNTING = 1
 """The version of evaluation: raised when the same weights and scenes give other counts, so that old ones are redone."""
@@ -85,7 +86,7 @@ def evaluate_run(
     if is_evaluated(run, split, made):
         if split == "test":
             log_test_evaluation(run, dataset)
-        say(f"{run.name}: {split} is evaluated already; reused.")
+        say("%(name)s: %(split)s is evaluated already; reused.", name=run.name, split=split)
         return run
     _warn_of_newer_labels(dataset, split)
     run = remove_evaluation(run, split)
@@ -107,8 +108,19 @@ def evaluate_run(
     )
     run = record_evaluation(run, dataset, split, entry)
     score = float(miou(counts.counts.sum(axis=0), dataset.legend.counted, "official"))
-    say(f"{run.name}: {split} mIoU {score:.4f} over {len(counts.scenes)} scenes, {speed:.1f} megapixels/s.")
+    _say_score(run.name, split, score, len(counts.scenes), speed)
     return run
+
+
+def _say_score(name: str, split: SplitName, score: float, n_scenes: int, speed: float) -> None:
+    say(
+        "%(name)s: %(split)s mIoU %(score)s over %(n)s scenes, %(speed)s megapixels/s.",
+        name=name,
+        split=split,
+        score=decimal(f"{score:.4f}"),
+        n=n_scenes,
+        speed=decimal(f"{speed:.1f}"),
+    )
 
 
 def join_folds(runs: Sequence[Run], dataset: Dataset) -> Run:
@@ -277,7 +289,7 @@ def _count(
         write_mask(run.preds_folder(split) / f"{name}.png", found.preds, dataset.legend)
         losses[name] = found.smp_dice or 0.0
 
-    with progress_bar(f"evaluate {run.name} on {split}", len(ids)) as bar:
+    with progress_bar(gettext("evaluate %(name)s on %(split)s", name=run.name, split=split), len(ids)) as bar:
         options = ScoringOptions(details=True, smp_dice=by_dice, keep=keep, progress=bar)
         counts = score_scenes(model, dataset, ids, geometry, runtime, options)
     remove_other_masks(run.preds_folder(split), losses)
@@ -291,7 +303,11 @@ def _warn_of_newer_labels(dataset: Dataset, split: SplitName) -> None:
     for name in dataset.ids(split):
         path = dataset.data / dataset.scene(name).labels
         if path.exists() and path.stat().st_mtime > prepared:
-            say(f"Warning: {path} is newer than {DATASET_FILE}. Run levelground prepare again to count against it.")
+            say(
+                "Warning: %(path)s is newer than %(dataset_file)s. Run levelground prepare again to count against it.",
+                path=path,
+                dataset_file=DATASET_FILE,
+            )
             return
 
 

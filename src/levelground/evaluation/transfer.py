@@ -19,6 +19,7 @@ from levelground.models.smp_backend import CONFIG_FILE
 from levelground.models.spec import model_file, read_model_spec
 from levelground.records import atomic_path, sha256_file, sha256_json
 from levelground.runs import RUN_FILE, Run, RunCard, SpeedRecord, TransferRecord, read_run, runs_folder, write_card
+from levelground.wording import decimal
 
 FAR_GSD = 1.5
 """Ratio of ground sample distances from which on the same things look unlike to a network."""
@@ -83,8 +84,12 @@ def check_transferable(run: Run, dataset: Dataset, split: SplitName) -> None:
     _refuse_learnt(run, dataset, split)
     if spec.gsd_m and dataset.gsd_m and not 1 / FAR_GSD < spec.gsd_m / dataset.gsd_m < FAR_GSD:
         say(
-            f"Warning: {run.name}: learnt at {spec.gsd_m:g} m a pixel, the scenes of {dataset.folder} have "
-            f"{dataset.gsd_m:g} m. It is run on them as they are."
+            "Warning: %(name)s: learnt at %(gsd_m)s m a pixel, the scenes of %(folder)s have "
+            "%(gsd_m2)s m. It is run on them as they are.",
+            name=run.name,
+            gsd_m=decimal(f"{spec.gsd_m:g}"),
+            folder=dataset.folder,
+            gsd_m2=decimal(f"{dataset.gsd_m:g}"),
         )
 
 
@@ -125,10 +130,14 @@ def _say_matches(run: Run, own: Legend, legend: Legend, found: Sequence[int]) ->
     pairs = zip(run.card.outputs, found, strict=True)
     renamed = [f"{own.names[a]} as {legend.names[b]}" for a, b in pairs if own.names[a] != legend.names[b]]
     if renamed:
-        say(f"{run.name}: counts {', '.join(renamed)}.")
+        say("%(name)s: counts %(renamed)s.", name=run.name, renamed=", ".join(renamed))
     never = [entry.name for entry in legend.classes if entry.counted and entry.index not in found]
     if never:
-        say(f"Warning: {run.name}: has no output for {', '.join(never)}; these pixels count as wrong.")
+        say(
+            "Warning: %(name)s: has no output for %(never)s; these pixels count as wrong.",
+            name=run.name,
+            never=", ".join(never),
+        )
 
 
 def _refuse_learnt(run: Run, dataset: Dataset, split: SplitName) -> None:
@@ -136,8 +145,10 @@ def _refuse_learnt(run: Run, dataset: Dataset, split: SplitName) -> None:
     both = learnt_scenes(run, dataset, split)
     if both is None:
         say(
-            f"Warning: {run.name}: the data that it learnt from are not at hand, so nobody can tell whether scenes of "
-            f"{dataset.folder} are among them."
+            "Warning: %(name)s: the data that it learnt from are not at hand, so nobody can tell "
+            "whether scenes of %(folder)s are among them.",
+            name=run.name,
+            folder=dataset.folder,
         )
     elif both:
         raise UnlikeError(

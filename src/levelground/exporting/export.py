@@ -33,6 +33,7 @@ from levelground.runs import Run
 from levelground.runtime import Runtime, make_runtime, versions
 from levelground.synthetic.scenes import SMALLEST, generate_scene
 from levelground.tile_geometry import TileGeometry, choose_geometry
+from levelground.wording import decimal
 
 N_TILES = 8
 """Tiles compared: two to a scene where there are few scenes."""
@@ -161,7 +162,7 @@ def export_run(run: Run, to: ExportFormat, options: ExportOptions = NO_OPTIONS) 
             _write_parity(run, to, made, spec, parity)
             _move(made, target)
             _hash_exports(target.parent)
-    say(f"Exported {target}: {parity.text()}.")
+    say("Exported %(target)s: %(text)s.", target=target, text=parity.text())
     return target
 
 
@@ -170,7 +171,11 @@ def _chosen_spec(spec: ModelSpec, options: ExportOptions) -> ModelSpec:
     own = spec.geometry
     if not (options.tile or own.tile):
         own = TileGeometry(WHOLE_SCENE_TILE, WHOLE_SCENE_TILE // 8)
-        say(f"{spec.name}: was trained on whole scenes; exported for tiles of {own.tile} px. Or pass --tile.")
+        say(
+            "%(name)s: was trained on whole scenes; exported for tiles of %(tile)s px. Or pass --tile.",
+            name=spec.name,
+            tile=own.tile,
+        )
     geometry = choose_geometry(own, TileOptions(options.tile))
     return dataclasses.replace(spec, geometry=geometry, gsd_m=options.gsd or spec.gsd_m)
 
@@ -179,13 +184,19 @@ def _warn_of_clients(spec: ModelSpec) -> None:
     """Warn of what Deepness and geodeep cannot know or do."""
     if spec.gsd_m is None:
         say(
-            f"{spec.name}: ground sample distance unknown; the file says {UNKNOWN_RESOLUTION_CM:g} cm a pixel, "
-            "geodeep's default. Pass --gsd to name it."
+            "%(name)s: ground sample distance unknown; the file says %(unknown_resolution_cm)s cm a "
+            "pixel, geodeep's default. Pass --gsd to name it.",
+            name=spec.name,
+            unknown_resolution_cm=decimal(f"{UNKNOWN_RESOLUTION_CM:g}"),
         )
     if spec.bands != 3:
-        say(f"{spec.name}: reads {spec.bands} bands; geodeep runs models of 3 bands only.")
+        say("%(name)s: reads %(bands)s bands; geodeep runs models of 3 bands only.", name=spec.name, bands=spec.bands)
     if spec.dtype not in (None, "uint8"):
-        say(f"{spec.name}: learnt from {spec.dtype}; Deepness and geodeep scale such rasters in their own way.")
+        say(
+            "%(name)s: learnt from %(dtype)s; Deepness and geodeep scale such rasters in their own way.",
+            name=spec.name,
+            dtype=spec.dtype,
+        )
 
 
 def _load_exported(made: Path, to: ExportFormat, runtime: Runtime) -> Model:

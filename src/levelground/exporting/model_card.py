@@ -1,14 +1,14 @@
 """Model card of a run, ``model/README.md``, for readers who have the weights without the study.
 
 It is a pure function of the run's card, its counts and the study's data set: written again it has the same bytes, and
-it names no time and no folder of this machine.
+it names no time and no folder of this machine. It is written in the current language.
 """
 
 from pathlib import Path
 
-from levelground.comparison.compare import compare_runs
+from levelground.comparison.compare import compare_runs, in_current_language
 from levelground.comparison.record import Comparison
-from levelground.comparison.text import MISSING, between, count_of, listing, per_cent, score, weights_kept
+from levelground.comparison.text import MISSING, between, listing, metric_words, per_cent, recorded, score, weights_kept
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import LevelgroundError
 from levelground.escaping import escape_markdown, visible
@@ -28,6 +28,7 @@ from levelground.models.spec import (
 )
 from levelground.records import HASHES_FILE, keep_hashes
 from levelground.runs import Run
+from levelground.wording import current_language, decimal, gettext, ngettext, npgettext, pgettext, whole
 
 FRONT = """---
 {library}pipeline_tag: image-segmentation
@@ -106,7 +107,7 @@ def _scores(run: Run) -> Comparison | None:
     for split in ("test", "val"):
         if run.counts_path(split).exists():
             try:
-                return compare_runs([run], split=split)
+                return in_current_language(compare_runs([run], split=split))
             except LevelgroundError:  # damaged counts; evaluate and compare say so, a card is none the worse
                 continue
     return None
@@ -129,20 +130,31 @@ def _program(run: Run) -> str | None:
 
 def _summary(run: Run, spec: ModelSpec) -> str:
     arch, encoder = (visible(name).replace("`", "'").replace("\n", " ") for name in (run.arch, run.encoder))
-    words = f"`{arch}` with encoder `{encoder}` of segmentation_models_pytorch"
     if arch == "unknown":
-        words = "a network of unknown architecture"
+        words = gettext("a network of unknown architecture")
+    elif arch.startswith("hf:"):
+        words = gettext("%(arch)s, of transformers", arch=f"`{arch}`")
     elif is_own(run.arch):
-        words = f"`{arch}`, " + ("of transformers" if arch.startswith("hf:") else "of its own code")
+        words = gettext("%(arch)s, of its own code", arch=f"`{arch}`")
+    else:
+        words = gettext(
+            "%(arch)s with encoder %(encoder)s of segmentation_models_pytorch", arch=f"`{arch}`", encoder=f"`{encoder}`"
+        )
     program = _program(run)
     if program is not None:
-        words += f", a whole network in {program}"
-    counts = f"{count_of(spec.bands, 'band')} in, {count_of(len(spec.outputs), 'class', 'classes')} out"
-    if program is not None:
-        made = "It was adopted by levelground as it is."
+        words = gettext("%(network)s, a whole network in %(form)s", network=words, form=program)
+        made = gettext("It was adopted by levelground as it is.")
+    elif run.adopted:
+        made = gettext("Its weights were adopted by levelground.")
     else:
-        made = "Its weights were adopted by levelground." if run.adopted else "Trained by levelground."
-    return f"Land-cover segmentation: {words}, {counts}. {made}"
+        made = gettext("Trained by levelground.")
+    summary = gettext(
+        "Land-cover segmentation: %(network)s, %(bands)s in, %(classes)s out.",
+        network=words,
+        bands=ngettext("%(n)s band", "%(n)s bands", spec.bands),
+        classes=ngettext("%(n)s class", "%(n)s classes", len(spec.outputs)),
+    )
+    return f"{summary} {made}"
 
 
 def _loading(run: Run, spec: ModelSpec) -> list[str]:
@@ -161,13 +173,16 @@ def _loading(run: Run, spec: ModelSpec) -> list[str]:
         f"image = (image - torch.tensor({mean})[:, None, None]) / torch.tensor({std})[:, None, None]",
         *_decision(run, spec),
     ]
-    scale = "unknown" if spec.gsd_m is None else f"{spec.gsd_m:g} m a pixel"
-    return [
-        "## Load it",
-        "```python\n" + "\n".join(lines) + "\n```",
+    if spec.gsd_m is None:
+        scale = gettext("Ground sample distance: unknown.")
+    else:
+        scale = gettext("Ground sample distance: %(gsd)s m a pixel.", gsd=decimal(f"{spec.gsd_m:g}"))
+    text = gettext(
         "Or run it over whole rasters, normalisation and tiles included: `levelground predict` takes this folder. "
-        f"Tiles of {side} px; height and width are multiples of 32. Ground sample distance: {scale}.",
-    ]
+        "Tiles of %(side)s px; height and width are multiples of 32.",
+        side=str(side),
+    )
+    return [_heading(gettext("Load it")), "```python\n" + "\n".join(lines) + "\n```", f"{text} {scale}"]
 
 
 def _decision(run: Run, spec: ModelSpec) -> list[str]:
@@ -193,69 +208,91 @@ def _single(run: Run) -> bool:
 def _loading_program(run: Run, spec: ModelSpec) -> list[str]:
     """Write how to run a whole network."""
     side, file = spec.geometry.tile or 512, model_file(run).name
-    runs = "onnxruntime runs it" if file == ONNX_FILE else "`torch.jit.load` opens it"
     mean, std = ([round(value, 6) for value in values] for values in (spec.mean, spec.std))
-    only = f"It takes tiles of {side} px only." if spec.fixed_tile else f"Tiles of {side} px."
-    return [
-        "## Load it",
-        f"`{file}` is the whole network, as it was adopted; {runs}. Its input is (stored value − mean) / deviation, "
-        f"with means {mean} and deviations {std}. `levelground predict` runs the folder of the run over "
-        f"rasters. {only}",
-    ]
+    if file == ONNX_FILE:
+        what = gettext("`%(file)s` is the whole network, as it was adopted; onnxruntime runs it.", file=file)
+    else:
+        what = gettext("`%(file)s` is the whole network, as it was adopted; `torch.jit.load` opens it.", file=file)
+    values = gettext(
+        "Its input is (stored value − mean) / deviation, with means %(mean)s and deviations %(std)s.",
+        mean=str(mean),
+        std=str(std),
+    )
+    runs = gettext("`levelground predict` runs the folder of the run over rasters.")
+    if spec.fixed_tile:
+        only = gettext("It takes tiles of %(side)s px only.", side=str(side))
+    else:
+        only = gettext("Tiles of %(side)s px.", side=str(side))
+    return [_heading(gettext("Load it")), f"{what} {values} {runs} {only}"]
 
 
 def _loading_own(spec: ModelSpec) -> list[str]:
     """Write how to load a model that segmentation_models_pytorch does not have."""
     arch = visible(spec.arch).replace("`", "'").replace("\n", " ")
     code = "" if arch.startswith("hf:") else f" --code {arch}"
-    return [
-        "## Load it",
+    text = gettext(
         "`model.safetensors` holds the weights under the network's own names; code or configuration lie beside it. "
-        f"Normalisation and classes are in `{SPEC_FILE}`. `levelground predict RUN IMAGES{code}` runs it over rasters.",
-    ]
+        "Normalisation and classes are in `%(file)s`. `levelground predict RUN IMAGES%(code)s` runs it over rasters.",
+        file=SPEC_FILE,
+        code=code,
+    )
+    return [_heading(gettext("Load it")), text]
 
 
 def _outputs(run: Run, spec: ModelSpec) -> list[str]:
     single = _single(run)
-    classes = [spec.legend.classes[index] for index in run.card.outputs]
-    numbers = ["up to .5", "above .5"] if single else [str(number) for number in range(len(classes))]
+    legend = spec.legend.in_language(current_language())
+    classes = [legend.classes[index] for index in run.card.outputs]
+    halves = [gettext("up to .5"), gettext("above .5")]
+    numbers = halves if single else [str(number) for number in range(len(classes))]
     rows = [
         f"| {number} | {escape_markdown(c.name)} | {hex_colour(c.colour)} | {c.index} |"
         for number, c in zip(numbers, classes, strict=True)
     ]
-    head = "probability" if single else "output"
-    texts = [_table(f"| {head} | class | colour | index in the legend |", "|---:|---|---|---:|", rows)]
+    head = gettext("probability") if single else gettext("output")
+    titles = (head, gettext("class"), gettext("colour"), gettext("index in the legend"))
+    texts = [_table(f"| {' | '.join(titles)} |", "|---:|---|---|---:|", rows)]
     if single:
-        texts.append("The network has one output; a sigmoid makes it the probability of the second class.")
+        texts.append(gettext("The network has one output; a sigmoid makes it the probability of the second class."))
     elif spec.outputs != run.card.outputs:
-        texts.append("The probabilities of outputs of one class are summed.")
-    return ["## Outputs", *texts]
+        texts.append(gettext("The probabilities of outputs of one class are summed."))
+    return [_heading(gettext("Outputs")), *texts]
 
 
 def _training(run: Run, spec: ModelSpec, dataset: Dataset | None) -> list[str]:
     rows = [*_data_rows(run, dataset), *_recipe_rows(run)]
-    rows.append(("Pixels", f"{count_of(spec.bands, 'band')}, {spec.dtype or 'type unknown'}"))
+    bands = ngettext("%(n)s band", "%(n)s bands", spec.bands)
+    dtype = spec.dtype or gettext("type unknown")
+    rows.append((gettext("Pixels"), f"{bands}, {dtype}"))
     rows += [
         (words, f"`{digest}`")
         for words, digest in (
-            ("SHA-256 of training and validation scenes, labels and legend", run.card.train_sha256),
-            ("SHA-256 of the split", run.card.split_sha256),
-            ("SHA-256 of the legend", run.card.legend_sha256),
+            (gettext("SHA-256 of training and validation scenes, labels and legend"), run.card.train_sha256),
+            (gettext("SHA-256 of the split"), run.card.split_sha256),
+            (gettext("SHA-256 of the legend"), run.card.legend_sha256),
         )
         if digest
     ]
     lines = [f"| {words} | {value} |" for words, value in rows]
-    text = "How these weights were trained is not known to levelground. " if run.adopted else ""
-    return ["## Training", *([text.strip()] if text else []), _table("| what | value |", "|---|---|", lines)]
+    text = [gettext("How these weights were trained is not known to levelground.")] if run.adopted else []
+    head = " | ".join([gettext("what"), gettext("value")])
+    return [_heading(gettext("Training")), *text, _table(f"| {head} |", "|---|---|", lines)]
 
 
 def _data_rows(run: Run, dataset: Dataset | None) -> list[tuple[str, str]]:
     if dataset is None:
         return []
     split = dataset.split
-    sizes = [f"{len(split.train)} training", f"{len(split.val)} validation", f"{len(split.test)} test"]
-    rule = split.text or split.rule
-    return [("Data", escape_markdown(dataset.data.name)), ("Scenes", escape_markdown(f"{listing(sizes)}; {rule}"))]
+    sizes = [
+        gettext("%(n)s training", n=whole(len(split.train))),
+        gettext("%(n)s validation", n=whole(len(split.val))),
+        gettext("%(n)s test", n=whole(len(split.test))),
+    ]
+    scenes = f"{listing(sizes)}; {recorded(split.text) or split.rule}"
+    return [
+        (gettext("Data"), escape_markdown(dataset.data.name)),
+        (gettext("Scenes"), escape_markdown(scenes)),
+    ]
 
 
 def _recipe_rows(run: Run) -> list[tuple[str, str]]:
@@ -265,42 +302,47 @@ def _recipe_rows(run: Run) -> list[tuple[str, str]]:
         return []
     started = card.initial_weights
     if started is None:
-        start = ("Encoder weights", str(card.encoder_weights))
+        start = (gettext("Encoder weights"), str(card.encoder_weights))
     else:
-        of = f" of {started.study}" if started.study else ""
-        start = ("Starts from", f"{started.name}{of}, SHA-256 {started.sha256}")
-    megapixels = f", {card.megapixels_seen:.3g} megapixels seen" if card.megapixels_seen else ""
+        name = started.name
+        if started.study:
+            name = gettext("%(name)s of %(study)s", name=name, study=started.study)
+        start = (gettext("Starts from"), f"{name}, SHA-256 {started.sha256}")
+    steps = str(card.steps_done)
+    if card.megapixels_seen:
+        seen = decimal(f"{card.megapixels_seen:.3g}")
+        steps = gettext("%(steps)s, %(megapixels)s megapixels seen", steps=steps, megapixels=seen)
+    seed = gettext("seed %(n)s", n=str(card.seed))
+    rate = gettext("learning rate %(rate)s", rate=decimal(str(recipe.lr)))
     rows = [
-        ("Recipe", f"{Path(recipe.name).name}, seed {card.seed}"),
+        (gettext("Recipe"), f"{Path(recipe.name).name}, {seed}"),
         start,
-        ("Tile, batch", f"{recipe.tile} px, {recipe.batch}"),
-        ("Loss", recipe.loss),
-        ("Optimiser", f"{recipe.optimiser}, learning rate {recipe.lr}, {recipe.schedule}"),
-        ("Steps", f"{card.steps_done}{megapixels}"),
+        (gettext("Tile, batch"), f"{recipe.tile} px, {recipe.batch}"),
+        (gettext("Loss"), recipe.loss),
+        (gettext("Optimiser"), f"{recipe.optimiser}, {rate}, {recipe.schedule}"),
+        (gettext("Steps"), steps),
     ]
     if card.selection.step is not None:
-        rows.append(("Weights kept", weights_kept(card.selection)))
+        rows.append((gettext("Weights kept"), weights_kept(card.selection)))
     made = [f"{name} {card.versions[name]}" for name in ("levelground", "torch") if name in card.versions]
     if card.versions:
-        rows.append(("Made with", ", ".join(made)))
+        rows.append((gettext("Made with"), ", ".join(made)))
     return [(words, escape_markdown(value)) for words, value in rows if "None" not in value]
 
 
 def _evaluation(comparison: Comparison | None) -> list[str]:
     """Write scores with 95 % intervals over groups of scenes, and the table by class."""
     if comparison is None:
-        return ["## Scores", "Not evaluated yet."]
+        return [_heading(gettext("Scores")), gettext("Not evaluated yet.")]
     run = comparison.runs[0]
     found, boundary = run.scores["official"], run.boundary
-    split = {"test": "test", "val": "validation"}[comparison.split]
-    where = f"{count_of(len(comparison.scenes), f'{split} scene')} in {count_of(comparison.n_groups, 'group')}"
     rows = [
-        f"| {METRICS[one.kind].words} | {score(found.overall(one.kind))} | "
+        f"| {gettext(METRICS[one.kind].words)} | {score(found.overall(one.kind))} | "
         f"{between(found.interval) if one.kind == 'miou' else MISSING} |"
         for one in overall_metrics("official", columns=True)
     ]
     if boundary is not None:
-        distance = f"boundary IoU, {boundary.distance_px} px"
+        distance = f"{metric_words('boundary.miou', ())}, {boundary.distance_px} px"
         rows.append(f"| {distance} | {score(boundary.mean)} | {between(boundary.interval)} |")
     shares = comparison.truth.class_share
     by_class = [
@@ -310,25 +352,42 @@ def _evaluation(comparison: Comparison | None) -> list[str]:
         for k, c in enumerate(comparison.legend.classes)
         if c.counted
     ]
-    head = " | ".join(["| class | share of pixels", *(METRICS[kind].words for kind in class_kinds("official"))]) + " |"
+    kinds = [gettext(METRICS[kind].words) for kind in class_kinds("official")]
+    head = " | ".join([gettext("class"), gettext("share of pixels"), *kinds])
+    titles = " | ".join([gettext("score"), gettext("value"), gettext("95 %% interval")])
     return [
-        "## Scores",
-        f"On {where}, over counted classes, from pixels summed over scenes (scoring: official).",
-        _table("| score | value | 95 % interval |", "|---|---:|---:|", rows),
-        _table(head, "|---|---:|" + "---:|" * len(class_kinds("official")), by_class),
+        _heading(gettext("Scores")),
+        _scored_on(comparison),
+        _table(f"| {titles} |", "|---|---:|---:|", rows),
+        _table(f"| {head} |", "|---|---:|" + "---:|" * len(kinds), by_class),
     ]
+
+
+def _scored_on(comparison: Comparison) -> str:
+    """Say which scenes the scores are of."""
+    n = len(comparison.scenes)
+    split = pgettext("scenes of", "test") if comparison.split == "test" else pgettext("scenes of", "validation")
+    return gettext(
+        "On %(scenes)s in %(groups)s, over counted classes, from pixels summed over scenes (scoring: official).",
+        scenes=npgettext("on", "%(n)s %(split)s scene", "%(n)s %(split)s scenes", n, split=split),
+        groups=npgettext("in", "%(n)s group", "%(n)s groups", comparison.n_groups),
+    )
 
 
 def _limits(spec: ModelSpec, comparison: Comparison | None) -> list[str]:
     texts = [finding.text for finding in comparison.findings if finding.code in LIMITS] if comparison else []
     if comparison is None:
-        texts.append("Nothing is known of how well it does.")
+        texts.append(gettext("Nothing is known of how well it does."))
     if spec.gsd_m is None:
-        texts.append("The ground sample distance of its imagery is unknown: it may fail at another.")
+        texts.append(gettext("The ground sample distance of its imagery is unknown: it may fail at another."))
     if spec.dtype is None:
-        texts.append("The type of its pixels is unknown: the scale of its input is a guess.")
-    texts.append("Other places, seasons and sensors than those of its scenes were not tried.")
-    return ["## Limits", "\n".join(f"- {escape_markdown(text)}" for text in texts)]
+        texts.append(gettext("The type of its pixels is unknown: the scale of its input is a guess."))
+    texts.append(gettext("Other places, seasons and sensors than those of its scenes were not tried."))
+    return [_heading(gettext("Limits")), "\n".join(f"- {escape_markdown(text)}" for text in texts)]
+
+
+def _heading(text: str) -> str:
+    return f"## {text}"
 
 
 def _table(head: str, rule: str, rows: list[str]) -> str:

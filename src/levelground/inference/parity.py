@@ -14,6 +14,7 @@ from levelground.inference.tiling import pad_tile, plan_axis
 from levelground.models.model import Model
 from levelground.runtime import Runtime
 from levelground.tile_geometry import TileGeometry
+from levelground.wording import decimal, gettext
 
 MAX_DIFFERENCE = 1e-3
 """Largest difference of a probability that is accepted. Rounding of float32 gives 1e-7 to 1e-4."""
@@ -53,9 +54,13 @@ class Parity:
     def text(self) -> str:
         """Return the report in one line."""
         gap = f"{self.max_difference:.1e}" if self.max_difference else "0"
-        return (
-            f"probabilities differ by {gap} at most, {100 * self.equal_classes:.3f} % of pixels "
-            f"have the same class ({self.tiles} tiles of {self.source})"
+        return gettext(
+            "probabilities differ by %(gap)s at most, %(share)s %% of pixels have the same class (%(tiles)s tiles of "
+            "%(source)s)",
+            gap=decimal(gap),
+            share=decimal(f"{100 * self.equal_classes:.3f}"),
+            tiles=self.tiles,
+            source=self.source,
         )
 
 
@@ -113,16 +118,33 @@ def proved(model: Model, first: Callable[[], NDArray[np.generic]], runtime: Runt
         parity = compare_models(reference, model, tiles, runtime)
     except LevelgroundError as error:
         reason = one_line(str(error)).rstrip(".")
-        say(f"{model.spec.name}: {model.engine} cannot run it ({reason}); {reference.engine} does.")
+        say(
+            "%(name)s: %(engine)s cannot run it (%(reason)s); %(engine2)s does.",
+            name=model.spec.name,
+            engine=model.engine,
+            reason=reason,
+            engine2=reference.engine,
+        )
         return reference
     percent = f"{100 * parity.equal_classes:.2f} % of the pixels of its first {parity.tiles} tiles"
     if parity.equal_classes < EQUAL_ENOUGH:
         say(
-            f"{model.spec.name}: {model.engine} gives {percent} the class that {reference.engine} gives, fewer than "
-            f"{100 * EQUAL_ENOUGH:g} %; {reference.engine} runs it."
+            "%(name)s: %(engine)s gives %(percent)s the class that %(engine2)s gives, fewer than "
+            "%(value)s %%; %(engine2)s runs it.",
+            name=model.spec.name,
+            engine=model.engine,
+            percent=percent,
+            engine2=reference.engine,
+            value=decimal(f"{100 * EQUAL_ENOUGH:g}"),
         )
         return reference
-    say(f"{model.spec.name}: {model.engine} runs it; {percent} have the class that {reference.engine} gives.")
+    say(
+        "%(name)s: %(engine)s runs it; %(percent)s have the class that %(engine2)s gives.",
+        name=model.spec.name,
+        engine=model.engine,
+        percent=percent,
+        engine2=reference.engine,
+    )
     return dataclasses.replace(model, reference=None)
 
 

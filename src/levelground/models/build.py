@@ -207,7 +207,13 @@ def check_trainable(spec: ModelSpec, *, batch: int) -> None:
         raise ModelError(f"{where}: cannot run on tiles of {tile} px ({reason}). {remedy}.") from error
     if isinstance(network, OwnNetwork) and network.resized_from is not None:
         height, width = network.resized_from
-        say(f"{arch}: gives {height} × {width} px of {tile}; resized to the tile, bilinear.")
+        say(
+            "%(arch)s: gives %(height)s × %(width)s px of %(tile)s; resized to the tile, bilinear.",
+            arch=arch,
+            height=height,
+            width=width,
+            tile=tile,
+        )
 
 
 def _tile_remedy(reason: str, tile_px: int) -> str:

@@ -262,7 +262,11 @@ def _read_torch(file: Path) -> StateDict:
             known[name] = _placeholder(name)
     state = dict(_tensors(content, "", set()))
     if known and state:
-        say(f"{file.name}: holds objects of {_listed(sorted(known))}; only tensors are taken, nothing is run.")
+        say(
+            "%(name)s: holds objects of %(listed)s; only tensors are taken, nothing is run.",
+            name=file.name,
+            listed=_listed(sorted(known)),
+        )
     return state
 
 
@@ -401,7 +405,13 @@ def choose_network(found: Sequence[FoundNetwork], part: str | None, *, source: s
             f"{source}: holds {len(found)} networks with other values: {', '.join(places)}. Choose one, as in --part "
             f"{places[-1]}."
         )
-    say(f"{source}: holds {len(found)} networks with the same values: {', '.join(places)}; {places[0]} is taken.")
+    say(
+        "%(source)s: holds %(n)s networks with the same values: %(places)s; %(places2)s is taken.",
+        source=source,
+        n=len(found),
+        places=", ".join(places),
+        places2=places[0],
+    )
     return first
 
 
@@ -416,7 +426,12 @@ def say_left_out(tensors: StateDict, taken: FoundNetwork, *, source: str) -> Non
     outside = [name for name in tensors if not name.startswith(prefix)]
     heads = list(dict.fromkeys(_head(name, taken.place) for name in outside))
     if heads:
-        say(f"{source}: {taken.place} is taken; left out: {_listed(heads)}.")
+        say(
+            "%(source)s: %(place)s is taken; left out: %(listed)s.",
+            source=source,
+            place=taken.place,
+            listed=_listed(heads),
+        )
 
 
 def _head(name: str, place: str) -> str:

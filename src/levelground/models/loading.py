@@ -161,7 +161,11 @@ def _open_folder(path: Path, runtime: "Runtime", overrides: Overrides, engine: E
         run = read_run(path)
         if program is None or program == model_file(run):
             return open_run(run, runtime, engine=engine)
-        say(f"{run.name}: its export {program.relative_to(path)} is run, which was compared with its network.")
+        say(
+            "%(name)s: its export %(relative_to)s is run, which was compared with its network.",
+            name=run.name,
+            relative_to=program.relative_to(path),
+        )
         opened = (open_openvino if engine == "openvino" else open_onnx)(program, runtime, overrides)
         return dataclasses.replace(opened, spec=dataclasses.replace(opened.spec, name=run.name))
     if (path / "config.json").exists():

@@ -153,7 +153,11 @@ def fit_pixels(model: Model, dtype: str) -> Model:
     """
     if not model.rescale or dtype == "uint8":
         return model
-    say(f"{model.spec.name}: {dtype} values are taken as they are. Where it needs others, pass --mean and --std.")
+    say(
+        "%(name)s: %(dtype)s values are taken as they are. Where it needs others, pass --mean and --std.",
+        name=model.spec.name,
+        dtype=dtype,
+    )
     mean, std = (tuple(value / 255 for value in values) for values in (model.spec.mean, model.spec.std))
     return dataclasses.replace(model, spec=dataclasses.replace(model.spec, mean=mean, std=std))
 
@@ -214,7 +218,11 @@ class Overrides:
             return legend, tuple(range(n_outputs)) if n_outputs == legend.n_classes else counted
         legend = default_legend(n_outputs)
         if names is None:
-            say(f"{source.name}: does not name its {n_outputs} classes; they are numbered. Pass --legend to name them.")
+            say(
+                "%(name)s: does not name its %(n_outputs)s classes; they are numbered. Pass --legend to name them.",
+                name=source.name,
+                n_outputs=n_outputs,
+            )
             return legend, tuple(range(n_outputs))
         classes = [dataclasses.replace(c, name=names.get(c.index, c.name)) for c in legend.classes]
         try:

@@ -212,7 +212,7 @@ def class_names(metadata: Mapping[str, str], source: Path) -> dict[int, str] | N
         pairs = content.items() if isinstance(content, dict) else enumerate(content)
         return {int(key): str(value) for key, value in pairs}
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        say(f"{source.name}: its class names cannot be read; the classes are numbered. Pass --legend to name them.")
+        say("%(name)s: its class names cannot be read; they are numbers. Pass --legend to name them.", name=source.name)
         return {}
 
 

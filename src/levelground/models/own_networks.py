@@ -238,7 +238,10 @@ def _transformers(source: str, bands: int, classes: int) -> nn.Module:
                 output_loading_info=True,
             )  # fmt: skip
             setattr(network, _PRETRAINED, _backbone_names(network, told))
-            say(f"hf:{source}: its weights are loaded; those of other shapes, such as the head's, start anew.")
+            say(
+                "hf:%(source)s: its weights are loaded; those of other shapes, such as the head's, start anew.",
+                source=source,
+            )
     except Exception as error:  # a damaged file, a configuration that contradicts itself
         raise ModelError(f"hf:{source}: cannot be built ({first_line(error)}). Choose another --arch.") from error
     assert isinstance(network, nn.Module)
@@ -388,7 +391,7 @@ def load_own(arch: str, folder: Path, bands: int, n_outputs: int, *, code_sha256
         return OwnNetwork(bare, OwnArch(arch, arch, lambda _bands, _classes: bare), n_outputs)
     network = make_own(arch, bands, n_outputs)
     if code_sha256 not in (None, network.arch.code_sha256):
-        say(f"Warning: {arch}: its code was changed since these weights were trained.")
+        say("Warning: %(arch)s: its code was changed since these weights were trained.", arch=arch)
     return network
 
 

@@ -127,7 +127,11 @@ def _external_spec(
         )
     mean, std = given or tuple(tuple(255 * value for value in values) for values in normalisation(encoder))
     if given is None:
-        say(f"{folder.name}: inputs are normalised as {encoder}'s published weights; or pass --mean and --std.")
+        say(
+            "%(name)s: inputs are normalised as %(encoder)s's published weights; or pass --mean and --std.",
+            name=folder.name,
+            encoder=encoder,
+        )
     spec = ModelSpec(
         name=folder.resolve().name,
         arch=_MAKERS[config["_model_class"]][0],

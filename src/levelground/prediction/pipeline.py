@@ -24,6 +24,7 @@ from levelground.prediction.plan import PredictionPlan
 from levelground.prediction.readers import FilledPixels, PixelReader, ResampledPixels
 from levelground.prediction.resume import BlockFile, Checkpoint
 from levelground.signals import stop_signals
+from levelground.wording import decimal, gettext
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +84,12 @@ def predict_missing_rows(plan: PredictionPlan, reader: PixelReader, checkpoint: 
     """
     name, rows, first = plan.input.name, plan.rows, checkpoint.state.rows
     if first:
-        say(f"{name}: goes on at row {rows.starts[first]} of {rows.length}.")
+        say(
+            "%(name)s: goes on at row %(starts)s of %(length)s.",
+            name=name,
+            starts=rows.starts[first],
+            length=rows.length,
+        )
     missing = (rows.length - rows.starts[first]) * plan.cols.length
     pixels = FilledPixels(reader if plan.scale == 1 else ResampledPixels(reader, plan.scale), plan.model.spec.mean)
     blocks, stop = _sweep(plan, pixels, checkpoint), list[bool]()
@@ -101,7 +107,12 @@ def predict_missing_rows(plan: PredictionPlan, reader: PixelReader, checkpoint: 
                 break
         writer.finish()
     if stop and not checkpoint.done:
-        say(f"{name}: stopped at row {rows.starts[checkpoint.state.rows]} of {rows.length}.")
+        say(
+            "%(name)s: stopped at row %(starts)s of %(length)s.",
+            name=name,
+            starts=rows.starts[checkpoint.state.rows],
+            length=rows.length,
+        )
         raise KeyboardInterrupt
     return Throughput(missing, time.perf_counter() - started)
 
@@ -260,7 +271,7 @@ class _ThroughputBar:
         """Count up to ``pixels``."""
         self._name, self._pixels, self._done = name, pixels, 0
         self._started = self._said = time.perf_counter()
-        self._context = progress_bar(f"predict {name}", max(1, round(pixels / 1e6)))
+        self._context = progress_bar(gettext("predict %(name)s", name=name), max(1, round(pixels / 1e6)))
 
     def __enter__(self) -> "_ThroughputBar":
         self._bar = self._context.__enter__()
@@ -275,10 +286,14 @@ class _ThroughputBar:
         self._done += pixels
         rate = self._done / 1e6 / max(1e-9, now - self._started)
         step = round(self._done / 1e6) - round(before / 1e6)
-        self._bar.advance(step, note=f"{rate:.2f} megapixels/s")
+        self._bar.advance(step, note=gettext("%(rate)s megapixels/s", rate=decimal(f"{rate:.2f}")))
         if now - self._said > _LINE_EVERY_S and not self._bar.shown:
             self._said = now
             left = (self._pixels - self._done) / 1e6 / rate
             say(
-                f"{self._name}: {self._done / self._pixels:.0%}, {rate:.2f} megapixels/s, {left / 60:.0f} minutes left."
+                "%(name)s: %(share)s, %(rate)s megapixels/s, %(minutes)s minutes left.",
+                name=self._name,
+                share=f"{self._done / self._pixels:.0%}",
+                rate=decimal(f"{rate:.2f}"),
+                minutes=decimal(f"{left / 60:.0f}"),
             )

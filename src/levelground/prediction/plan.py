@@ -22,6 +22,7 @@ from levelground.prediction.readers import PixelReader, Rescaling, open_pixels
 from levelground.records import sha256_json
 from levelground.runtime import Runtime
 from levelground.tile_geometry import TileGeometry
+from levelground.wording import decimal
 
 VERSION = 1
 """Raised when the same input gives another map, so that unfinished predictions begin anew."""
@@ -103,7 +104,6 @@ class PredictionPlan:
             }
             | ({"engine": self.model.engine} if self.model.engine != "torch" else {})
             | ({"mask": file.mask_stamp} if file.mask_stamp else {})
-            | ({"sources": file.sources} if file.sources else {})
             | ({"rescaling": self.rescaling} if self.rescaling else {})
         )
 
@@ -252,7 +252,8 @@ def _bands_by_name(path: Path, names: Sequence[str], model: Model, options: Read
         bands = tuple(own.index(name) + 1 for name in wanted)
         if bands != tuple(range(1, len(bands) + 1)):
             numbers = " ".join(map(str, bands))
-            say(f"{path}: bands are read by name, {numbers} ({', '.join(model.spec.band_info.names)}).")
+            told = ", ".join(model.spec.band_info.names)
+            say("%(path)s: bands are read by name, %(numbers)s (%(names)s).", path=path, numbers=numbers, names=told)
         return bands
     if {*wanted} & {*own}:
         raise SceneError(
@@ -269,7 +270,11 @@ def _choose_rescaling(path: Path, own: BandInfo, model: Model) -> Rescaling:
     if (own.scales, own.offsets) == (said.scales, said.offsets) or not (said.scales or said.offsets):
         return ()
     if not (own.scales or own.offsets):
-        say(f"{path}: names no scale, the training images of {model.spec.name} do; values are taken as theirs.")
+        say(
+            "%(path)s: names no scale, the training images of %(name)s do; values are taken as theirs.",
+            path=path,
+            name=model.spec.name,
+        )
         return ()
     n = model.spec.bands
     factors = zip(own.scales or (1.0,) * n, said.scales or (1.0,) * n, strict=True)
@@ -281,9 +286,12 @@ def _choose_rescaling(path: Path, own: BandInfo, model: Model) -> Rescaling:
     if all(part == (1.0, 0.0) for part in rescaling):
         return ()
     factor, shift = rescaling[0]
+    rule = decimal(f"{factor:.6g} {'+' if shift >= 0 else '−'} {abs(shift):.6g}")
     say(
-        f"{path}: has another scale or offset than the training images; values are brought to theirs, in the first "
-        f"band value × {factor:.6g} {'+' if shift >= 0 else '−'} {abs(shift):.6g}."
+        "%(path)s: has another scale or offset than the training images; values are brought to "
+        "theirs, in the first band value × %(rule)s.",
+        path=path,
+        rule=rule,
     )
     return rescaling
 
@@ -328,7 +336,9 @@ def _choose_scale(path: Path, gsd_m: float | None, model: Model, options: ReadOp
             "Pass --resample, or --any-gsd to run it as it is."
         )
     if ratio > SIMILAR_GSD:
-        say(f"{path}: has {gsd_m:.3g} m a pixel, {model.spec.name} learnt at {own:.3g} m; --resample would fit it.")
+        gsds = {"gsd": decimal(f"{gsd_m:.3g}"), "own": decimal(f"{own:.3g}")}
+        values = {"path": path, "name": model.spec.name, **gsds}
+        say("%(path)s: has %(gsd)s m a pixel, %(name)s learnt at %(own)s m; --resample would fit it.", **values)
     return 1.0
 
 
@@ -342,7 +352,8 @@ def choose_nodata_rule(reader: RasterReader, bands: Sequence[int], options: Read
     spare = [band for band in reader.alpha_bands if band not in bands]
     alpha = info.alpha if info.alpha not in bands and options.alpha else None
     if spare and options.alpha and info.alpha is None:
-        say(f"{path}: band {spare[-1]} is tagged alpha but holds other values, so it is not used as a mask.")
+        values = {"path": path, "spare": spare[-1]}
+        say("%(path)s: band %(spare)s is tagged alpha but holds other values, so it is not used as a mask.", **values)
     rule = nodata_rule(info, bands, alpha=alpha, zero=options.zero_is_nodata)
     sample = reader.sample(bands if alpha is None else (*bands, alpha))
     missing = nodata_mask(sample[None], dataclasses.replace(rule, zero=False))
@@ -350,15 +361,22 @@ def choose_nodata_rule(reader: RasterReader, bands: Sequence[int], options: Read
     empty = float((known == 0).all(axis=1).sum() / len(sample))
     if options.zero_is_nodata is None and rule.zero and empty > _EMPTY_SHARE:
         say(
-            f"{path}: {empty:.0%} of the pixels sampled are 0 in every band and have no data, as in training. "
-            "If they are dark ground, pass --no-zero-is-nodata."
+            "%(path)s: %(empty)s of the pixels sampled are 0 in every band and have no data, as in "
+            "training. If they are dark ground, pass --no-zero-is-nodata.",
+            path=path,
+            empty=f"{empty:.0%}",
         )
     far = find_far_value(known) if len(known) else None
     if far is not None:
         say(
-            f"{path}: {far.share:.0%} of the pixels sampled hold {far.value:.9g} in band {far.band}, far from all "
-            f"others (the next is {far.next:.6g}), and are predicted like them. If they have no data, say so in the "
-            f"file: rio edit-info --nodata {far.value:.9g} {path}"
+            "%(path)s: %(share)s of the pixels sampled hold %(value)s in band %(band)s, far from all "
+            "others (the next is %(next)s), and are predicted like them. If they have no data, say "
+            "so in the file: rio edit-info --nodata %(value)s %(path)s",
+            path=path,
+            share=f"{far.share:.0%}",
+            value=f"{far.value:.9g}",
+            band=far.band,
+            next=decimal(f"{far.next:.6g}"),
         )
     return rule
 
@@ -366,9 +384,9 @@ def choose_nodata_rule(reader: RasterReader, bands: Sequence[int], options: Read
 def _report_missing_georeference(path: Path, info: RasterInfo) -> None:
     """Report that a raster, and so its map, has no transform or no coordinate system."""
     if info.transform is None:
-        say(f"{path}: has no place on the ground; its map has none either.")
+        say("%(path)s: has no place on the ground; its map has none either.", path=path)
     elif info.crs is None:
-        say(f"{path}: names no coordinate system; its map names none either.")
+        say("%(path)s: names no coordinate system; its map names none either.", path=path)
 
 
 def _check_whole(path: Path, info: RasterInfo) -> None:

@@ -30,6 +30,7 @@ from levelground.prediction.styles import add_style, polygon_style, write_style
 from levelground.prediction.vectorize import Components, Ring, Rings, cut_at_antimeridian, find_components
 from levelground.reading import raster_errors
 from levelground.records import atomic_path
+from levelground.wording import gettext
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -85,7 +86,7 @@ def write_polygons(classes: Path, legend: Legend, out: Path, *, smallest: float 
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name[:80]}.") as folder,
-        progress_bar(f"polygons {out.name}", steps) as bar,
+        progress_bar(gettext("polygons %(name)s", name=out.name), steps) as bar,
         bounded_cache(),
     ):
         merged = None

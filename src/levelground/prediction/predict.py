@@ -27,7 +27,7 @@ from levelground.imagery.thumbnails import Picture, reduced_size
 from levelground.inference.parity import first_tiles, proved
 from levelground.models.model import Model
 from levelground.prediction.areas import STRIP_ROWS, ClassAreas, class_areas, join_areas, write_areas
-from levelground.prediction.inputs import InputFile
+from levelground.prediction.inputs import find_inputs
 from levelground.prediction.pipeline import Throughput, open_block_files, predict_missing_rows
 from levelground.prediction.plan import PredictionPlan, bytes_needed, check_free_space, plan_predictions
 from levelground.prediction.polygons import write_polygons
@@ -252,30 +252,35 @@ class PredictedMap:
 
 
 def predict_maps(
-    model: Model, inputs: Sequence[InputFile], out: Path, options: PredictOptions, runtime: Runtime
+    model: Model, inputs: Sequence[str], out: Path, options: PredictOptions, runtime: Runtime
 ) -> list[PredictedMap]:
     """Predict class maps of images and rasters.
 
     Args:
         model: The model, on the runtime's device.
-        inputs: What :func:`levelground.prediction.inputs.find_inputs` found.
-        out: Folder of the outputs, the one that the inputs were found for.
+        inputs: Files, folders and patterns.
+        out: Folder of the outputs.
         options: How inputs are read, predicted and written.
         runtime: Device and precision.
     Returns:
         The maps in the order of the inputs; maps that an earlier call finished are left out.
     Raises:
-        SceneError: An input does not fit the model, or is truncated; the others are predicted.
+        SceneError: An input does not exist, does not fit the model, or is truncated; the others are predicted.
         ConfigError: A map exists already, or options cannot work.
         DiskError: The disk is too small or full.
         KeyboardInterrupt: The job was stopped; the same call resumes it.
     """
-    plans = _with_proved_engine(plan_predictions(model, inputs, options, runtime))
+    plans = _with_proved_engine(plan_predictions(model, find_inputs(inputs, out, options), options, runtime))
     with one_writer(out):
         finished = FinishedInputs(out)
         todo = [plan for plan in plans if not finished.holds(plan.input, plan.identity)]
         if len(todo) < len(plans):
-            say(f"{out}: {len(plans) - len(todo)} of {len(plans)} inputs are finished already and kept.")
+            say(
+                "%(out)s: %(done)s of %(n)s inputs are finished already and kept.",
+                out=out,
+                done=len(plans) - len(todo),
+                n=len(plans),
+            )
         _check_new(todo)
         check_free_space(out, bytes_needed(todo))
         maps = _predict_all(todo, finished, total=len(plans))
@@ -369,9 +374,13 @@ def _predict_input(plan: PredictionPlan) -> PredictedMap:
         Checkpoint(plan.input.checkpoint, plan.identity, plan.rows, plan.cols) as checkpoint,
     ):
         if checkpoint.damage:
-            say(f"{plan.input.name}: its finished rows are damaged ({checkpoint.damage}) and are predicted anew.")
+            say(
+                "%(name)s: its finished rows are damaged (%(damage)s) and are predicted anew.",
+                name=plan.input.name,
+                damage=checkpoint.damage,
+            )
         elif checkpoint.replaced:
-            say(f"{plan.input.name}: rows of another job (model, input or settings) are thrown away.")
+            say("%(name)s: rows of another job (model, input or settings) are thrown away.", name=plan.input.name)
         if not checkpoint.done:
             with plan.open_pixels() as reader:
                 throughput = predict_missing_rows(plan, reader, checkpoint)
@@ -396,8 +405,10 @@ def _write_other_outputs(plan: PredictionPlan, classes: Path) -> ClassAreas:
         say(warning)
     if paths.polygons is not None:
         count = write_polygons(classes, legend, paths.polygons, smallest=options.smallest_area)
-        lost = f"; {count.left_out} small ones without a large neighbour are left out" if count.left_out else ""
-        say(f"{paths.polygons}: {count.written} polygons{lost}.")
+        say("%(path)s: %(n)s polygons.", path=paths.polygons, n=count.written)
+        if count.left_out:
+            n = count.left_out
+            say("%(path)s: %(n)s small polygons without a large neighbour are left out.", path=paths.polygons, n=n)
     if paths.picture is not None:
         write_colours(classes, legend, paths.picture, side=options.picture_side)
     if paths.overlay is not None:

@@ -94,7 +94,7 @@ def _all_figures(
         ids = [scene.id for scene in comparison.scenes]
         yield "dataset_samples", _samples(ids[:MOST_SAMPLES], source, legend)
         preds = [folder / f"preds-{comparison.split}" for folder in folders]
-        for scene_id in track(ids, "figures of scenes", len(ids)):
+        for scene_id in track(ids, gettext("figures of scenes"), len(ids)):
             yield f"comparison_{scene_id}", _comparison(scene_id, source, runs, preds, legend)
 
 

@@ -117,7 +117,7 @@ def make_gallery(
     folders = [folder / f"preds-{split}" for folder in run_folders]
     side = _fitting_side(scene_ids, folders, legend, source, budget_bytes)
     scenes, missing = [], []
-    for scene_id in track(scene_ids, "pictures of scenes", len(scene_ids)):
+    for scene_id in track(scene_ids, gettext("pictures of scenes"), len(scene_ids)):
         made = _pictures(scene_id, folders, legend, source, side)
         if made is None:
             missing.append(scene_id)

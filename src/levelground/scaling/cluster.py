@@ -32,6 +32,7 @@ from levelground.scaling.jobs import (
     write_status,
 )
 from levelground.signals import stop_signals
+from levelground.wording import gettext
 
 if TYPE_CHECKING:
     from levelground.datasets.dataset import Dataset
@@ -101,7 +102,8 @@ def train_elsewhere(
         job = _run_job(spec, dataset, study, device_options, run_options)
         if not _is_done(spec, dataset, device_options):
             jobs[job.folder] = job
-    say(f"{len(runs) - len(jobs)} of {len(runs)} runs are done already.") if len(jobs) < len(runs) else None
+    if len(jobs) < len(runs):
+        say("%(done)s of %(n)s runs are done already.", done=len(runs) - len(jobs), n=len(runs))
     scratch, caches = study / CLUSTER_FOLDER, {dataset.cache.resolve() for _, dataset in runs}
     failures = run_jobs(list(jobs.values()), options, cpus=cpus, scratch=scratch / ".engine", shared=[study, *caches])
     return {_below(study, one.job): f"on {one.where or 'an unknown machine'}: {one.reason}" for one in failures}
@@ -219,7 +221,11 @@ class _Head:
             for job in self.jobs:
                 write_job(job)
                 self.executor.submit(job.folder)
-            say(f"{len(self.jobs)} jobs are queued on {self.options.cluster}. levelground jobs shows what runs where.")
+            say(
+                "%(n)s jobs are queued on %(cluster)s. levelground jobs shows what runs where.",
+                n=len(self.jobs),
+                cluster=self.options.cluster,
+            )
             self.said_at = time.monotonic()
             while self.open:
                 if self.stopping:
@@ -249,7 +255,12 @@ class _Head:
             tries, status = self.tries[folder], None if self.tries[folder].started else read_status(folder)
             if status is not None and status.state not in ENDED:
                 tries.started, tries.began = True, time.monotonic()
-                say(f"{job.name}: started on {status.host}, process {status.process}")
+                say(
+                    "%(name)s: started on %(host)s, process %(process)s",
+                    name=job.name,
+                    host=status.host,
+                    process=status.process,
+                )
         self.at_once = max(self.at_once, sum(self.tries[folder].started for folder in self.open))
 
     def _note_end(self, job: Job, end: Ended) -> None:
@@ -273,10 +284,15 @@ class _Head:
         del self.open[job.folder]
         done = len(self.jobs) - len(self.open)
         left = self._left()
-        say(
-            f"{job.name}: finished on {status.host} in {duration(tries.seconds)}; {done} of {len(self.jobs)} are done"
-            + (f", about {duration(left)} left" if left else "")
+        text = gettext(
+            "%(name)s: finished on %(host)s in %(time)s; %(done)s of %(n)s are done",
+            name=job.name,
+            host=status.host,
+            time=duration(tries.seconds),
+            done=done,
+            n=len(self.jobs),
         )
+        say(f"{text}, {_time_left(left)}" if left else text)
 
     def _fail(self, job: Job, where: str, reason: str) -> None:
         if read_status(job.folder) is None or not reason:
@@ -284,7 +300,10 @@ class _Head:
         write_status(job.folder, JobStatus("failed", host=where, error=reason))
         self.failures.append(Failure(job, where, reason))
         del self.open[job.folder]
-        say(f"{job.name}: failed{f' on {where}' if where else ''}: {reason}")
+        if where:
+            say("%(name)s: failed on %(host)s: %(reason)s", name=job.name, host=where, reason=reason)
+        else:
+            say("%(name)s: failed: %(reason)s", name=job.name, reason=reason)
 
     def _lose(self, job: Job, end: Ended, status: JobStatus) -> None:
         """Queue a job again whose process or machine is gone, unless that happens again and again."""
@@ -296,7 +315,15 @@ class _Head:
         if tries.losses >= MAX_LOSSES:
             self._fail(job, where, f"was lost {tries.losses} times without getting further, the last time {why}")
             return
-        say(f"{job.name}: lost{f' on {where}' if where else ''} ({why}); queued again, it goes on from its state")
+        if where:
+            say(
+                "%(name)s: lost on %(host)s (%(why)s); queued again, it goes on from its state",
+                name=job.name,
+                host=where,
+                why=why,
+            )
+        else:
+            say("%(name)s: lost (%(why)s); queued again, it goes on from its state", name=job.name, why=why)
         write_job(job)
         self.executor.submit(job.folder)
 
@@ -313,8 +340,16 @@ class _Head:
                 parts.append(progress_text(job.name, status, self._progress(job)))
         done, left = len(self.jobs) - len(self.open), self._left()
         waiting = len(self.open) - len(parts)
-        text = [f"{done} of {len(self.jobs)} jobs are done, {len(parts)} run, {waiting} wait"]
-        text += [f"about {duration(left)} left"] if left else []
+        text = [
+            gettext(
+                "%(done)s of %(n)s jobs are done, %(run)s run, %(wait)s wait",
+                done=done,
+                n=len(self.jobs),
+                run=len(parts),
+                wait=waiting,
+            )
+        ]
+        text += [_time_left(left)] if left else []
         say("; ".join([", ".join(text), *parts]))
 
     def _left(self) -> float | None:
@@ -351,3 +386,7 @@ def _last_words(path: Path) -> str:
     except OSError:
         text = ""
     return last_line(text) or "it wrote nothing"
+
+
+def _time_left(seconds: float) -> str:
+    return gettext("about %(time)s left", time=duration(seconds))

@@ -49,9 +49,9 @@ def main(folder: Path) -> int:
         _stop_before_slurm()
         with report.alone(), report.beating():
             _train(job, job.task, report)
-        report.say("finished")
+        report.tell("finished")
     except KeyboardInterrupt:
-        report.say("stopped")
+        report.tell("stopped")
         return INTERRUPTED
     except LevelgroundError as error:
         report.fail(f"{type(error).__name__}: {one_line(str(error))}")
@@ -71,7 +71,7 @@ class _Report:
         self.folder = folder
         self.status = JobStatus("starting", socket.gethostname(), os.getpid(), time.time())
 
-    def say(self, state: State) -> None:
+    def tell(self, state: State) -> None:
         """Write what the process is doing now."""
         self.status = replace(self.status, state=state)
         write_status(self.folder, self.status)
@@ -94,7 +94,7 @@ class _Report:
             return True
 
         with one_writer_after(self.folder, waits, poll_s=BEAT_S / 2):
-            self.say("starting")
+            self.tell("starting")
             yield
 
     @contextlib.contextmanager
@@ -138,12 +138,12 @@ def _train(job: Job, task: RunTask, report: _Report) -> None:
     spec = RunSpec(task.arch, task.seed, task.recipe, task.budget, task.twin, None, task.tuning, task.limits)
     if task.init is not None:
         spec = replace(spec, init=find_initial(task.init, task.init_arch, task.recipe))
-    report.say("training")
+    report.tell("training")
     dataset = read_dataset(task.study)
     if not task.evaluate:
         train_run(spec, dataset, task.study, runtime, task.run_options)
         return
-    train_and_evaluate(spec, dataset, runtime, task.run_options, on_trained=lambda: report.say("evaluating"))
+    train_and_evaluate(spec, dataset, runtime, task.run_options, on_trained=lambda: report.tell("evaluating"))
 
 
 if __name__ == "__main__":

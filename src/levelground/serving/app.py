@@ -25,7 +25,7 @@ from levelground.serving.guard import Access, Guard
 from levelground.serving.jobs import JobStore, QueueFullError, input_of, read_summary
 from levelground.serving.service import MapService, ServedModel, describe_model, find_models, list_rasters, page_words
 from levelground.serving.tiles import render_tile
-from levelground.wording import SOURCE, language, languages
+from levelground.wording import current_language, language, languages
 
 _FOLDER = Path(__file__).parent / "static"
 _REPORT_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -189,9 +189,9 @@ def _no_text(value: object) -> object:
 
 
 def _preferred(accept: str | None) -> str:
-    """Return the first language of a browser's list that there are messages in."""
+    """Return the first language of a browser's list that there are messages in, else that of the server."""
     asked = [part.split(";")[0].strip().lower()[:2] for part in (accept or "").split(",")]
-    return next((code for code in asked if code in languages()), SOURCE)
+    return next((code for code in asked if code in languages()), current_language())
 
 
 def _answers(*codes: int) -> dict[int | str, dict[str, object]]:
@@ -259,7 +259,12 @@ def run_server(
     app = create_app(models, pages, rasters, store, runtime, access)
     store.start()
     shown = f"[{access.host}]" if ":" in access.host else access.host
-    say(f"{len(models)} models. Open http://{shown}:{listener.getsockname()[1]}/  (Ctrl-C ends the server)")
+    say(
+        "%(n)s models. Open http://%(host)s:%(port)s/  (Ctrl-C ends the server)",
+        n=len(models),
+        host=shown,
+        port=listener.getsockname()[1],
+    )
     settings = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
     try:
         uvicorn.Server(settings).run(sockets=[listener])

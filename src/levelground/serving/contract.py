@@ -23,6 +23,7 @@ class ClassOut(BaseModel):
 
     name: str
     colour: str
+    name_ru: str | None = Field(None, description="The Russian name, where the legend has one")
 
 
 class ModelOut(BaseModel):

@@ -224,9 +224,9 @@ def _colours(legend: Legend) -> dict[int, tuple[int, int, int, int]]:
 def describe_model(one: ServedModel) -> ModelOut:
     """Describe a model for clients."""
     spec = one.model.spec
+    entries = [spec.legend.classes[index] for index in spec.outputs]
     classes = [
-        ClassOut(name=spec.legend.names[index], colour=f"#{hex_colour(spec.legend.classes[index].colour)}")
-        for index in spec.outputs
+        ClassOut(name=entry.name, colour=f"#{hex_colour(entry.colour)}", name_ru=entry.name_ru) for entry in entries
     ]
     return ModelOut(name=one.name, arch=one.arch, bands=spec.bands, gsd_m=spec.gsd_m, classes=classes)
 

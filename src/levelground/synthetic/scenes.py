@@ -46,6 +46,7 @@ from levelground.synthetic.terrain import (
     lay_ground,
 )
 from levelground.synthetic.textures import STAGES, Colours, Palette, Picture, draw_palette, draw_stages, paint_ground
+from levelground.wording import gettext
 
 SMALLEST: Final = 64
 LARGEST: Final = 8192
@@ -339,7 +340,7 @@ def write_scenes(folder: Path, *, n: int, size: int, seed: int, progress: Bar | 
         progress.advance(n - len(todo))
         _write_all(folder, todo, seed=seed, size=size, bar=progress)
     elif todo:
-        with progress_bar("generate scenes", len(todo)) as bar:
+        with progress_bar(gettext("generate scenes"), len(todo)) as bar:
             _write_all(folder, todo, seed=seed, size=size, bar=bar)
     return len(todo)
 

@@ -182,7 +182,10 @@ def _load(
         except OSError as error:  # its locks live in /dev/shm
             if not workers:
                 raise
-            say(f"Loader processes cannot be started ({first_line(error)}); this process loads the scenes itself.")
+            say(
+                "Loader processes cannot be started (%(first_line)s); this process loads the scenes itself.",
+                first_line=first_line(error),
+            )
             batches = iter(loader())
     waiting = _watch_loaders() if workers else contextlib.nullcontext()
     try:

@@ -145,7 +145,7 @@ def load_state(folder: Path) -> TrainingState | None:
             state = _read(path)
         except RecordError as error:
             damage = str(error)
-            say(f"{damage} Falling back to the state before it.")
+            say("%(damage)s Falling back to the state before it.", damage=damage)
             continue
         return state
     if damage:

@@ -140,7 +140,12 @@ def fit_to_initial(recipe: Recipe, initial: InitialWeights) -> Recipe:
     """Return a recipe with the encoder of the initial weights, which bring its weights along."""
     encoder = recipe.encoder if initial.encoder == OWN_ENCODER else initial.encoder
     if encoder != recipe.encoder:
-        say(f"Encoder {encoder} in place of {recipe.encoder}: that of {initial.name}, which training starts from.")
+        say(
+            "Encoder %(encoder)s in place of %(encoder2)s: that of %(name)s, which training starts from.",
+            encoder=encoder,
+            encoder2=recipe.encoder,
+            name=initial.name,
+        )
     return dataclasses.replace(recipe, encoder=encoder, encoder_weights="none")
 
 
@@ -305,7 +310,13 @@ def _say_fit(fit: _Fit, initial: InitialWeights, spec: ModelSpec) -> None:
     else:
         head = f"its outputs keep their classes, {', '.join(names)}"
     bands = f"; its first layer is made for {spec.bands} bands of {fit.bands}" if fit.bands != spec.bands else ""
-    say(f"Starts from {initial.name} (SHA-256 {initial.sha256[:12]}): {head}{bands}.")
+    say(
+        "Starts from %(name)s (SHA-256 %(sha256)s): %(head)s%(bands)s.",
+        name=initial.name,
+        sha256=initial.sha256[:12],
+        head=head,
+        bands=bands,
+    )
 
 
 def _normalisation(
@@ -323,12 +334,17 @@ def _normalisation(
         return spec.mean, spec.std
     if own is None:
         say(
-            f"{initial.name}: does not say how its inputs were normalised; values 0 to 1 are taken, as by adopt. "
-            "--normalise data takes the training scenes' means."
+            "%(name)s: does not say how its inputs were normalised; values 0 to 1 are taken, as by "
+            "adopt. --normalise data takes the training scenes' means.",
+            name=initial.name,
         )
         return zero_to_one
     if (own.dtype or "uint8") != spec.dtype:
-        say(f"{initial.name}: learnt from {own.dtype or 'uint8'} values; inputs are normalised by the training scenes.")
+        say(
+            "%(name)s: learnt from %(value)s values; inputs are normalised by the training scenes.",
+            name=initial.name,
+            value=own.dtype or "uint8",
+        )
         return spec.mean, spec.std
     return (own.mean + spec.mean[own.bands :])[:bands], (own.std + spec.std[own.bands :])[:bands]
 
@@ -343,8 +359,10 @@ def _refuse_learnt(run: Run | None, initial: InitialWeights, dataset: Dataset) -
     learnt = {split: learnt_scenes(run, dataset, split) if run and known else None for split in ("test", "val")}
     if learnt["test"] is None or learnt["val"] is None:
         say(
-            f"Warning: {initial.name}: the data that it learnt from are not known, so nobody can tell whether test "
-            f"scenes of {dataset.folder} are among them."
+            "Warning: %(name)s: the data that it learnt from are not known, so nobody can tell "
+            "whether test scenes of %(folder)s are among them.",
+            name=initial.name,
+            folder=dataset.folder,
         )
     elif learnt["test"]:
         here, there = learnt["test"][0]
@@ -354,8 +372,11 @@ def _refuse_learnt(run: Run | None, initial: InitialWeights, dataset: Dataset) -
         )
     elif learnt["val"] and run is not None and run.card.train_sha256 != dataset.train_sha256:
         say(
-            f"Warning: {initial.name}: learnt from {len(learnt['val'])} of the validation scenes of {dataset.folder}, "
-            "which choose the weights that are kept. --select last keeps the last ones."
+            "Warning: %(name)s: learnt from %(n)s of the validation scenes of %(folder)s, which "
+            "choose the weights that are kept. --select last keeps the last ones.",
+            name=initial.name,
+            n=len(learnt["val"]),
+            folder=dataset.folder,
         )
 
 

@@ -23,6 +23,7 @@ from levelground.training.checkpoint import Progress, TrainingState, load_state,
 from levelground.training.run_spec import TrainingJob, make_course, make_stepper
 from levelground.training.step import WeightAverage
 from levelground.training.validation import validate
+from levelground.wording import decimal, gettext, pgettext
 
 FLUSH_S = 1.0
 """How often losses are read back from the device, checked and written to the history."""
@@ -109,7 +110,11 @@ class _Loop:
                     if due and not self.stopping:
                         self._validate(bar)
                         if self._is_hopeless():
-                            say(f"{job.folder.name}: ended early at {self._where()}; earlier trials were better there.")
+                            say(
+                                "%(name)s: ended early at %(where)s; earlier trials were better there.",
+                                name=job.folder.name,
+                                where=self._where(),
+                            )
                             return
                     if self.stopping:
                         self._stop()
@@ -193,7 +198,9 @@ class _Loop:
         append_history(self.job.folder, lines)
         bar.advance(
             self._done() - done if self.course.timed else len(losses),
-            note=f"loss {losses[-1]:.3f} · {rate:.1f} images/s",
+            note=gettext(
+                "loss %(loss)s · %(rate)s images/s", loss=decimal(f"{losses[-1]:.3f}"), rate=decimal(f"{rate:.1f}")
+            ),
             figures={"step": self.pending[-1][0], "loss": losses[-1], "images_per_s": rate},
         )
         self.rate = rate
@@ -220,7 +227,7 @@ class _Loop:
 
     def _validate(self, bar: Bar) -> None:
         started = time.monotonic()
-        bar.advance(0, note="validation")
+        bar.advance(0, note=gettext("validation"))
         self._check_weights()
         try:
             with self.average.applied(self.model.network):
@@ -245,9 +252,15 @@ class _Loop:
             progress.best_averaged = self.average.steps
             with self.average.applied(self.model.network):
                 save_model(self.model, self.job.folder / "model")
+        miou, own, rate = (f"{figures['val_miou']:.3f}", f"{figures['val_loss']:.3f}", f"{self.rate:.1f}")
+        note = gettext(
+            "validation mIoU %(miou)s, loss %(loss)s, %(rate)s images/s",
+            miou=decimal(miou),
+            loss=decimal(own),
+            rate=decimal(rate),
+        )
         bar.say_progress(
-            f"validation mIoU {figures['val_miou']:.3f}, loss {figures['val_loss']:.3f}, {self.rate:.1f} images/s",
-            figures={"step": progress.step, "val_miou": figures["val_miou"], "val_loss": figures["val_loss"]},
+            note, figures={"step": progress.step, "val_miou": figures["val_miou"], "val_loss": figures["val_loss"]}
         )
         self.flushed_at = time.monotonic()
 
@@ -288,14 +301,19 @@ class _Loop:
             self.job.folder, progress.step, last_validation=progress.validated, keep_course=self.course.timed
         )
         if progress.step:
-            say(f"{self.job.folder.name}: goes on at {self._where()}.")
+            say("%(name)s: goes on at %(where)s.", name=self.job.folder.name, where=self._where())
 
     def _where(self) -> str:
         """Say at which step the run is."""
         if self.job.steps is None:
-            minutes = f"{self.progress.wall_s / 60:.1f} of {self.job.total_s / 60:.4g}"
-            return f"step {self.progress.step}, after {minutes} minutes"
-        return f"step {self.progress.step} of {self.job.steps}"
+            return pgettext(
+                "at",
+                "step %(step)s, after %(done)s of %(total)s minutes",
+                step=self.progress.step,
+                done=decimal(f"{self.progress.wall_s / 60:.1f}"),
+                total=decimal(f"{self.job.total_s / 60:.4g}"),
+            )
+        return pgettext("at", "step %(step)s of %(steps)s", step=self.progress.step, steps=self.job.steps)
 
     def _ask_to_stop(self) -> None:
         self.stopping, self.asked_at = True, time.monotonic()
@@ -306,14 +324,18 @@ class _Loop:
     def _stop(self) -> Never:
         self._save()
         self._write_card("stopped")
-        say(f"{self.job.folder.name}: stopped at {self._where()}; all is saved, the same command goes on from here.")
+        say(
+            "%(name)s: stopped at %(where)s; all is saved, the same command goes on from here.",
+            name=self.job.folder.name,
+            where=self._where(),
+        )
         raise KeyboardInterrupt
 
     def _finish(self) -> RunCard:
         self._tick()
         if self.course.timed:
             truncate_history(self.job.folder, self.progress.step)  # without the course
-            say(f"{self.job.folder.name}: done at {self._where()}.")
+            say("%(name)s: done at %(where)s.", name=self.job.folder.name, where=self._where())
         self._write_card("finished")
         remove_states(self.job.folder)
         return self.card

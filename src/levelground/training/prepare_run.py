@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from levelground.comparison.text import recorded
 from levelground.config import Budget, DeviceOptions, Recipe, RunOptions
 from levelground.console import say
 from levelground.datasets.dataset import Dataset, read_dataset
@@ -39,6 +40,7 @@ from levelground.training.run_spec import (
 )
 from levelground.training.sampling import make_sampler, process_slots, steps_per_epoch
 from levelground.training.validation import STEP_COST, choose_rule, choose_sample, describe_sample, validate
+from levelground.wording import decimal, gettext, pgettext
 
 
 def train_run(
@@ -72,7 +74,9 @@ def _train_in(
 ) -> Run:
     """Train in a folder where ``run`` was started before, if any."""
     if run is not None and run.card.status == "finished":
-        say(f"{folder.name}: trained already, {run.card.steps_done} steps; reused.")
+        say(
+            "%(name)s: trained already, %(steps_done)s steps; reused.", name=folder.name, steps_done=run.card.steps_done
+        )
         return run
     job = make_job(spec, dataset, folder, runtime, run, options)
     if run is None:
@@ -81,7 +85,12 @@ def _train_in(
         if spec.init is not None:
             keep_initial(job.model, folder)
         if card.selection.reason:
-            say(f"{folder.name}: weights: {card.selection.rule}, because {card.selection.reason}.")
+            say(
+                "%(name)s: weights: %(rule)s, because %(reason)s.",
+                name=folder.name,
+                rule=card.selection.rule,
+                reason=recorded(card.selection.reason),
+            )
     else:
         card = dataclasses.replace(run.card, status="training")
         _say_changes(card, runtime)
@@ -201,14 +210,26 @@ def fix_budget(job: TrainingJob, budget: Budget) -> TrainingJob:
 
 def _say_price(job: TrainingJob) -> None:
     """Say how often validation scenes are scored, on how much of them, and what that takes."""
-    sample, often = describe_sample(job), job.validations or "one an epoch"
+    sample, often = describe_sample(job), job.validations or gettext("one an epoch")
     if sample is None and job.validation_s < WORTH_SAYING_S:
         return
-    size = "whole scenes"
+    size = pgettext("validations on", "whole scenes")
     if sample is not None:
-        share = f"{sample.megapixels:.3g} of {sample.of_megapixels:.4g} megapixels"
-        size = f"{sample.windows} windows of {sample.scenes} scenes ({share}), the same for every run"
-    say(f"{job.folder.name}: validations: {often}, about {job.validation_s:.1f} s each, on {size}.")
+        size = pgettext(
+            "validations on",
+            "%(windows)s windows of %(scenes)s scenes (%(part)s of %(all)s megapixels), the same for every run",
+            windows=sample.windows,
+            scenes=sample.scenes,
+            part=decimal(f"{sample.megapixels:.3g}"),
+            all=decimal(f"{sample.of_megapixels:.4g}"),
+        )
+    say(
+        "%(name)s: validations: %(often)s, about %(seconds)s s each, on %(size)s.",
+        name=job.folder.name,
+        often=often,
+        seconds=decimal(f"{job.validation_s:.1f}"),
+        size=size,
+    )
 
 
 WORTH_SAYING_S = 1.0
@@ -259,7 +280,11 @@ def sanity_check(job: TrainingJob) -> None:
     losses = [stepper.step(number, job.source[number]).item() for number in range(steps)]
     if not all(math.isfinite(loss) for loss in losses):
         raise TrainingError(f"{job.folder.name}: sanity check: the loss is {losses[-1]}. Lower --lr or mend the data.")
-    say(f"{job.folder.name}: sanity check on two scenes passed, loss {losses[-1]:.3f}.")
+    say(
+        "%(name)s: sanity check on two scenes passed, loss %(loss)s.",
+        name=job.folder.name,
+        loss=decimal(f"{losses[-1]:.3f}"),
+    )
 
 
 def _copy(job: TrainingJob) -> TrainingJob:
@@ -318,8 +343,10 @@ def _say_changes(card: RunCard, runtime: Runtime) -> None:
     now = runtime.describe()
     if card.processes != now["processes"]:
         say(
-            f"{card.name}: processes were {card.processes}, now {now['processes']}: the crops stay the same, "
-            "the weights will differ."
+            "%(name)s: processes were %(processes)s, now %(now)s: the crops stay the same, the weights will differ.",
+            name=card.name,
+            processes=card.processes,
+            now=now["processes"],
         )
     changes = [
         ("versions", dict(card.versions), versions()),
@@ -331,7 +358,13 @@ def _say_changes(card: RunCard, runtime: Runtime) -> None:
     ]
     for name, before, after in changes:
         if before != after:
-            say(f"{card.name}: {name} were {before}, now {after}: the weights may differ in the last bits.")
+            say(
+                "%(name)s: %(name2)s were %(before)s, now %(after)s: the weights may differ in the last bits.",
+                name=card.name,
+                name2=name,
+                before=before,
+                after=after,
+            )
 
 
 @dataclass(frozen=True)
@@ -352,9 +385,9 @@ def check_overrides(run: Run, overrides: Overrides) -> None:
     Raises:
         ConfigError: A flag differs from the card; the message names the first.
     """
-    for flag, value, recorded in _contradictions(read_run_spec(run), run.study, overrides):
+    for flag, value, begun in _contradictions(read_run_spec(run), run.study, overrides):
         raise ConfigError(
-            f"{flag} {value}: {run.name} was begun with {recorded} and goes on with it. "
+            f"{flag} {value}: {run.name} was begun with {begun} and goes on with it. "
             "Drop the flag, or train a new run without --resume."
         )
 

@@ -53,10 +53,10 @@ def fit_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
     tile = min(recipe.tile, math.ceil(largest / MULTIPLE) * MULTIPLE)
     source = resolve_source(recipe.encoder, recipe.encoder_weights)
     if tile != recipe.tile:
-        say(f"Tile {tile} px in place of {recipe.tile}: no scene is larger.")
+        say("Tile %(tile)s px in place of %(tile2)s: no scene is larger.", tile=tile, tile2=recipe.tile)
     halo = min(recipe.halo, tile // 4)
     if tile and halo != recipe.halo:
-        say(f"Halo {halo} px in place of {recipe.halo}: a quarter of the tile at most.")
+        say("Halo %(halo)s px in place of %(halo2)s: a quarter of the tile at most.", halo=halo, halo2=recipe.halo)
     return dataclasses.replace(recipe, tile=tile, halo=halo, encoder_weights=source)
 
 

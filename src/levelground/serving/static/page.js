@@ -184,6 +184,10 @@ function showState(shown) {
   by("state").textContent = shown.status === "failed" ? `${words.failed}: ${shown.error}` : `${words[shown.status]} ${percent(shown.progress)}${left}`;
 }
 
+// Names of classes in the language of the page, where a legend has them.
+const russian = new Map();
+const className = (name) => (language === "ru" ? russian.get(name) ?? name : name);
+
 function fillAreas(areas) {
   const ground = areas.basis !== "none";
   const [first, ...others] = areas.models;
@@ -204,7 +208,7 @@ function fillAreas(areas) {
       return `${by_ > 0 ? "+" : by_ < 0 ? "−" : ""}${number(Math.abs(by_), digits)}`;
     };
     cells.push(...others.map((one) => element("td", { textContent: signed(one) })));
-    return element("tr", {}, element("td", {}, swatch, name), ...cells);
+    return element("tr", {}, element("td", {}, swatch, className(name)), ...cells);
   });
   by("areas").replaceChildren(
     element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { scope: "col", textContent: text })))),
@@ -346,6 +350,7 @@ for (const tab of tabs) {
 // ---- start ----
 try {
   const [models, rasters] = await Promise.all([ask("/v1/models"), ask("/v1/rasters")]);
+  for (const one of models) for (const entry of one.classes) if (entry.name_ru) russian.set(entry.name, entry.name_ru);
   by("models").append(...models.map((one, at) => element("label", {}, element("input", { type: "checkbox", value: one.name, checked: at < 2 }), one.name)));
   by("raster").append(...rasters.map((one) => element("option", { value: one.name, textContent: one.name })));
   by("raster").hidden = by("raster-label").hidden = rasters.length === 0;
