@@ -5,23 +5,19 @@ from pathlib import Path
 
 import pytest
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from builders.models import SMALL, small_network
 from safetensors.torch import save_file
 
 from levelground.config import Recipe
 from levelground.errors import ModelError, WeightsError
-from levelground.models.build import (
-    ALIASES,
-    arch_names,
-    canonical_arch,
-    check_trainable,
-)
-from levelground.models.loading import load_model
+from levelground.models.build import arch_names, canonical_arch, check_trainable
+from levelground.models.loading import check_names, load_model
 from levelground.models.model import Model
 from levelground.models.pretrained import load_encoder_weights
 from levelground.models.smp_backend import save_model
-from levelground.models.spec import numbered_spec
+from levelground.models.spec import ALIASES, library_archs, library_encoders, numbered_spec
 from levelground.recipe_files import load_recipe
 from levelground.runs import Run, RunCard
 from levelground.tile_geometry import TileGeometry
@@ -226,3 +222,13 @@ def test_a_local_file_of_weights_is_used(tmp_path: Path) -> None:
     assert isinstance(loaded, torch.nn.Module)
     assert all(torch.equal(value, encoder.state_dict()[name]) for name, value in loaded.state_dict().items())
     assert model.encoder_weights == "file mine.safetensors"
+
+
+def test_names_read_in_the_sources_are_the_libraries_own() -> None:
+    """What is refused before torch is imported is what the libraries would refuse, for every name that they have."""
+    assert library_archs() == arch_names()
+    known = {*smp.encoders.get_encoder_names(), *(f"tu-{name}" for name in timm.list_models())}
+    assert known <= set(library_encoders())
+    assert [name for name in set(library_encoders()) - known if not timm.is_model(name.removeprefix("tu-"))] == []
+    for encoder in ("mit_b0", "tu-resnet50.a1_in1k", "timm-regnetx_002", "tu-hf-hub:timm/resnet18.a1_in1k"):
+        check_names(["unet", "DeepLab"], encoder)

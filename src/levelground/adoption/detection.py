@@ -11,8 +11,9 @@ from pydantic import JsonValue
 
 from levelground.console import say
 from levelground.errors import ConfigError, ModelError, WeightsError
-from levelground.models.build import ALIASES, arch_names, create_network
+from levelground.models.build import arch_names, create_network
 from levelground.models.checkpoints import FoundNetwork, StateDict, choose_network, find_networks, say_left_out
+from levelground.models.spec import ALIASES
 
 DecoderOptions = Mapping[str, JsonValue]
 """Options of an architecture that differ from its defaults, under segmentation_models_pytorch's names."""

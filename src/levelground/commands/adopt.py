@@ -52,7 +52,8 @@ def adopt(config: AdoptConfig) -> Run:
     from levelground.adoption.adopted_runs import TrainingName
     from levelground.console import say
     from levelground.datasets.dataset import read_dataset, warn_of_unlike
-    from levelground.errors import ConfigError
+    from levelground.errors import ConfigError, WeightsError
+    from levelground.models.loading import check_names
     from levelground.records import one_writer
 
     history = config.network.history
@@ -70,6 +71,9 @@ def adopt(config: AdoptConfig) -> Run:
         raise ConfigError(
             "--split, --names, --class-map, --snap-colours and --blue-first read --predictions, not weights."
         )
+    if not config.weights.exists():
+        raise WeightsError(f"{config.weights}: no such file or folder. Give a .safetensors, .pth, .pt or .onnx file.")
+    check_names(() if config.network.arch is None else (config.network.arch,), config.network.encoder)
     from levelground.adoption.program_files import adopt_program
     from levelground.adoption.weights import adopt_weights
     from levelground.exporting.model_card import write_model_card

@@ -61,6 +61,9 @@ def demo(config: DemoConfig) -> "Comparison":
     Raises:
         LevelgroundError: Something cannot be done; what is finished stays.
     """
+    from levelground.models.loading import check_names
+
+    check_names(config.archs, config.recipe.encoder, encoder_weights=config.recipe.encoder_weights)
     from levelground.config import PrepareOptions, StudyOptions
     from levelground.datasets.prepare import prepare_dataset
     from levelground.pipeline import check_study, run_study

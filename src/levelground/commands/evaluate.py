@@ -50,11 +50,13 @@ def evaluate(config: EvaluateConfig) -> list[Path]:
     from levelground.console import say
     from levelground.datasets.dataset import read_dataset
     from levelground.errors import ConfigError
+    from levelground.models.loading import check_names
 
     if config.class_map and config.on is None:
         raise ConfigError("--class-map names the classes of another data set. Give its study with --on, or leave it.")
     study, runs = _named_runs(config)
     dataset = read_dataset(config.on or study)  # torch, which the rest needs, takes seconds
+    check_names((), code=config.code)
     from levelground.evaluation.evaluate import check_evaluable, evaluate_run
     from levelground.evaluation.transfer import transfer_run
     from levelground.exporting.model_card import write_model_card

@@ -37,11 +37,13 @@ def export(config: ExportConfig) -> list[Path]:
     import importlib.util
 
     from levelground.errors import ModelError
+    from levelground.models.loading import check_names
     from levelground.models.spec import read_model_spec
     from levelground.runs import read_run
 
     run = read_run(config.run)
     read_model_spec(run)
+    check_names((), code=() if config.code is None else (config.code,))
     if "onnx" in config.to and importlib.util.find_spec("onnxscript") is None:
         raise ModelError("--to onnx: onnxscript is not installed. pip install 'levelground[export]'")
     # Torch, which the rest needs, takes seconds.

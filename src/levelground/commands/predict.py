@@ -49,6 +49,8 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
         KeyboardInterrupt: The job was stopped; the same command resumes it.
     """
     from levelground.errors import ModelError
+    from levelground.imagery.legend_sources import read_legend
+    from levelground.models.loading import check_names
     from levelground.prediction.inputs import find_inputs
 
     if not config.model.exists():
@@ -57,6 +59,9 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
             "model.safetensors, an .onnx or an .xml file."
         )
     find_inputs(config.inputs, config.out, config.prediction)  # torch, which the rest needs, takes seconds
+    check_names((), code=() if config.code is None else (config.code,))
+    if config.legend is not None:
+        read_legend(config.legend)
     from levelground.models.loading import choose_engine, open_model, program_of
     from levelground.prediction.predict import predict_maps
     from levelground.runtime import open_array_runtime, open_runtime, refuse_other_device

@@ -36,11 +36,12 @@ def report(config: ReportConfig) -> Path:
     from levelground.comparison.inputs import with_question
     from levelground.comparison.record import FILE, read_comparison
     from levelground.console import say
-    from levelground.reporting.figures import draw_figures
-    from levelground.reporting.page import render_report
 
     path = config.study if config.study.suffix == ".json" else config.study / FILE
     comparison = with_question(read_comparison(path), path.parent)
+    from levelground.reporting.figures import draw_figures  # matplotlib takes a second
+    from levelground.reporting.page import render_report
+
     out = config.out or path.parent
     if config.figures:
         drawn = draw_figures(comparison, path.parent, out / "figures")

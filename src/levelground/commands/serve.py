@@ -44,8 +44,11 @@ def serve(config: ServeConfig) -> Path:
         ConfigError: The extra is not installed, an address that others reach has no token, or the port is taken.
         ModelError: A path holds no model.
     """
-    from levelground.errors import ConfigError
+    from levelground.errors import ConfigError, ModelError
 
+    missing = next((path for path in config.models if not path.exists()), None)
+    if missing is not None:
+        raise ModelError(f"{missing}: no such file or folder. Give study folders, run folders or .onnx files.")
     try:
         import fastapi  # noqa: F401 - whether it is there
         import rio_tiler  # noqa: F401

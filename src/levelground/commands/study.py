@@ -45,8 +45,16 @@ def study(config: StudyConfig) -> "Comparison":
         LevelgroundError: Something cannot be done; what is finished stays.
     """
     from levelground.datasets.data_source import check_data
+    from levelground.models.loading import check_names
+    from levelground.scaling.engines import check_engine
 
     check_data(config.scenes)  # torch, which the rest needs, takes seconds
+    options, cluster = config.study, config.cluster_options
+    check_names(
+        options.archs, options.recipe.encoder, encoder_weights=options.recipe.encoder_weights, init=options.init
+    )
+    if cluster.cluster is not None:
+        check_engine(cluster)
     if config.track is None:
         return _study(config)
     from levelground.scaling.tracking import tracked

@@ -76,8 +76,15 @@ def _train(config: TrainConfig) -> Run:
 def _start(config: TrainConfig, study: Path, arch: str | None) -> Run:
     """Train the run that the flags ask for, from its start or from where it was stopped."""
     from levelground.datasets.dataset import read_dataset, warn_of_unlike
+    from levelground.models.loading import check_names
 
     dataset = read_dataset(study)  # torch, which the rest needs, takes seconds
+    check_names(
+        () if arch is None else (arch,),
+        config.recipe.encoder,
+        encoder_weights=config.recipe.encoder_weights,
+        init=() if config.init is None else (config.init,),
+    )
     from levelground.records import one_writer
     from levelground.runtime import open_runtime
     from levelground.training.distributed import main_process

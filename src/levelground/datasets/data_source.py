@@ -1,6 +1,8 @@
 """The data folder that a command is given, checked or downloaded before anything else is done."""
 
 import importlib
+import importlib.util
+import sys
 from pathlib import Path
 
 from levelground.config import PrepareOptions
@@ -12,6 +14,7 @@ BY_HAND = (
     f"To get it by hand: accept the terms at kaggle.com/datasets/{KAGGLE_NAME}, unpack the archive, and pass its "
     "folder as --data."
 )
+_NO_KAGGLEHUB = f"--download kaggle: kagglehub is not installed (pip install levelground[download]). {BY_HAND}"
 
 
 def check_data(options: PrepareOptions) -> None:
@@ -20,10 +23,13 @@ def check_data(options: PrepareOptions) -> None:
     Raises:
         ConfigError: No folder is given, or two sources are.
         SceneError: It is not a folder.
+        DataError: What downloads is not installed.
     """
     if options.download and options.data:
         raise ConfigError(f"--data {options.data}: given with --download {options.download}. Drop one.")
     if options.download:
+        if sys.modules.get("kagglehub") is None and importlib.util.find_spec("kagglehub") is None:
+            raise DataError(_NO_KAGGLEHUB)
         return
     if options.data is None:
         raise ConfigError("--data: no folder given. Pass the folder with the scenes, or --download kaggle.")
@@ -56,9 +62,7 @@ def download_kaggle() -> Path:
     try:
         kagglehub = importlib.import_module("kagglehub")
     except ImportError as error:
-        raise DataError(
-            f"--download kaggle: kagglehub is not installed (pip install levelground[download]). {BY_HAND}"
-        ) from error
+        raise DataError(_NO_KAGGLEHUB) from error
     say("fetching %(kaggle_name)s with kagglehub (about 3 GB)", kaggle_name=KAGGLE_NAME)
     try:
         return Path(kagglehub.dataset_download(KAGGLE_NAME)).resolve()

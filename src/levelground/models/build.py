@@ -2,14 +2,12 @@
 
 import copy
 import dataclasses
-import difflib
 import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import segmentation_models_pytorch as smp
-import timm
 import torch
 from pydantic import JsonValue
 from torch import nn
@@ -20,12 +18,9 @@ from levelground.errors import ModelError, first_line
 from levelground.models.model import Model
 from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, card_name, is_own, make_own
 from levelground.models.pretrained import adapt_bands, encoder_options, load_encoder_weights, resolve_source
-from levelground.models.spec import ModelSpec, full_scale
+from levelground.models.spec import ALIASES, ModelSpec, about_arch, full_scale, near
 from levelground.records import sha256_json
 from levelground.tile_geometry import MULTIPLE
-
-ALIASES = {"deeplab": "deeplabv3", "unet++": "unetplusplus", "deeplabv3+": "deeplabv3plus"}
-"""Names of the origin study and of papers -> segmentation_models_pytorch's."""
 
 
 def arch_names() -> tuple[str, ...]:
@@ -46,7 +41,7 @@ def canonical_arch(arch: str) -> str:
         return card_name(arch)
     name = ALIASES.get(arch.lower(), arch.lower())
     if name not in smp.MODEL_ARCHITECTURES_MAPPING:
-        raise ModelError(f"{arch}: no such architecture. Known: {', '.join(arch_names())}, FILE.py:FUNCTION, hf:NAME.")
+        raise ModelError(about_arch(arch, arch_names()))
     return name
 
 
@@ -83,19 +78,13 @@ def create_network(
         reason = first_line(error, limit=160).strip("'\"").rstrip(".")
         remedy = "Choose another --encoder, such as tu-tf_efficientnet_lite0 or resnet34"
         if reason.startswith(("Wrong encoder name", "Unknown model")):
-            reason, remedy = "no such encoder", _near_encoders(encoder)
+            reason, remedy = "no such encoder", near(encoder)
         elif "downsampling pattern" in reason:
             remedy = f"It has one scale only; {arch} needs several: --encoder tu-convnext_atto, or --arch dpt for a ViT"
         elif arch == "dpt" and not encoder.startswith("tu-"):
             remedy = "Give one of timm's: --encoder tu-tf_efficientnet_lite0"
         raise ModelError(f"{arch} with encoder {encoder}: cannot be built ({reason}). {remedy}.") from error
     return network
-
-
-def _near_encoders(encoder: str) -> str:
-    names = smp.encoders.get_encoder_names() + [f"tu-{name}" for name in timm.list_models()]
-    near = difflib.get_close_matches(encoder, names, n=3) or ["tu-tf_efficientnet_lite0", "resnet34"]
-    return f"Near: {', '.join(near)}"
 
 
 def create_on_meta(arch: str, encoder: str, bands: int, n_outputs: int) -> nn.Module:

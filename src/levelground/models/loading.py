@@ -1,6 +1,10 @@
-"""Models from disk: a run, a folder in segmentation_models_pytorch's layout, or an ONNX file, opened as one thing."""
+"""Models from disk: a run, a folder in segmentation_models_pytorch's layout, or an ONNX file, opened as one thing.
+
+Names of architectures and encoders are checked here before torch is imported.
+"""
 
 import dataclasses
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +15,21 @@ from levelground.errors import ConfigError, ModelError, WeightsError
 from levelground.models.model import Engine, Model, Overrides, described_model
 from levelground.models.onnx_backend import open_onnx
 from levelground.models.openvino_backend import has_openvino, in_openvino, missing_openvino, open_openvino
-from levelground.models.spec import ONNX_FILE, ModelSpec, model_file, read_model_spec, run_geometry
+from levelground.models.spec import (
+    ALIASES,
+    ONNX_FILE,
+    ModelSpec,
+    about_arch,
+    about_encoder_weights,
+    about_init,
+    is_own,
+    library_archs,
+    library_encoders,
+    model_file,
+    near,
+    read_model_spec,
+    run_geometry,
+)
 from levelground.reading import parse_json, read_text
 from levelground.records import sha256_file
 from levelground.runs import Run, read_run
@@ -245,7 +263,7 @@ def load_network(spec: ModelSpec, folder: Path, outputs: Sequence[int], *, code_
     """
     from levelground.models.build import create_network
     from levelground.models.checkpoints import read_state
-    from levelground.models.own_networks import TwoClasses, is_own, load_own
+    from levelground.models.own_networks import TwoClasses, load_own
     from levelground.models.pretrained import fit_state
     from levelground.models.smp_backend import read_smp_config
 
@@ -260,3 +278,56 @@ def load_network(spec: ModelSpec, folder: Path, outputs: Sequence[int], *, code_
     network = create_network(spec.arch, spec.encoder, spec.bands, 1 if single else len(outputs), options)
     network.load_state_dict(fit_state(read_state(folder), network.state_dict(), source=str(folder), part="network"))
     return TwoClasses(network) if single else network
+
+
+def check_names(
+    archs: Sequence[str],
+    encoder: str | None = None,
+    *,
+    encoder_weights: str = "auto",
+    code: Sequence[str] = (),
+    init: Sequence[str] = (),
+) -> None:
+    """Refuse names of networks that do not exist, before torch, which takes seconds, is imported.
+
+    Args:
+        archs: Architectures, or own networks.
+        encoder: Encoder of the architectures.
+        encoder_weights: Source of its weights.
+        code: Code of own networks, ``FILE.py:FUNCTION``.
+        init: Whole networks to start from, ``PATH`` or ``PATH::PART``; with any, encoder and its weights are not used.
+    Raises:
+        ConfigError: There is no such whole network.
+        ModelError: There is no such architecture, encoder or file, or transformers is not installed.
+        WeightsError: There is no such file of weights.
+    """
+    own = [name for name in (*archs, *code) if is_own(name)]
+    for name in own:
+        path = Path(name.rpartition(":")[0])
+        if name.startswith("hf:") and importlib.util.find_spec("transformers") is None:
+            raise ModelError(f"{name}: transformers is not installed. pip install 'levelground[transformers]'")
+        if ".py:" in name and not path.is_file():
+            raise ModelError(f"{name}: no file {path}. Give FILE.py:FUNCTION with the path of a Python file.")
+    named, known = [arch for arch in archs if arch not in own], library_archs()
+    for arch in named:
+        if known and ALIASES.get(arch.lower(), arch.lower()) not in known:
+            raise ModelError(about_arch(arch, known))
+    for given in init:
+        path = Path(given.partition("::")[0])
+        if not path.exists():
+            raise ConfigError(about_init(path))
+    if init:
+        return
+    encoders = library_encoders()
+    if encoder is None or (archs and not named):  # own networks have none
+        return
+    if encoders and not _may_be_encoder(encoder, encoders):
+        where = f"{named[0]} with encoder {encoder}" if named else f"--encoder {encoder}"
+        raise ModelError(f"{where}: cannot be built (no such encoder). {near(encoder)}.")
+    if encoder_weights not in ("none", "package", "imagenet", "auto") and not Path(encoder_weights).exists():
+        raise WeightsError(about_encoder_weights(encoder_weights))
+
+
+def _may_be_encoder(encoder: str, known: Sequence[str]) -> bool:
+    """Tell whether an encoder is known, or of a kind that only the libraries can tell: a hub's, or a former name."""
+    return ":" in encoder or encoder.startswith("timm-") or encoder.split(".")[0] in known

@@ -21,14 +21,13 @@ from levelground.console import say
 from levelground.errors import ModelError, first_line
 from levelground.models.checkpoints import WEIGHTS_FILE
 from levelground.models.pretrained import check_hub_reachable
+from levelground.models.spec import ENTRY_POINTS
+from levelground.models.spec import is_own as is_own
 from levelground.reading import read_loosely
 from levelground.records import sha256_file
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-ENTRY_POINTS = "levelground.models"
-"""Group of entry points by which an installed package offers networks: name -> function of bands and classes."""
 
 OWN_ENCODER = "none"
 """Encoder on the card of a network that has none of segmentation_models_pytorch's."""
@@ -55,18 +54,6 @@ class OwnArch:
 
 _NAMED: dict[str, OwnArch] = {}
 """What was named in this process, by the name on the card."""
-
-
-def is_own(arch: str) -> bool:
-    """Tell whether a name is that of an own network: ``FILE.py:FUNCTION``, ``hf:NAME`` or an entry point.
-
-    Example:
-        >>> is_own("nets/small.py:make"), is_own("hf:nvidia/mit-b0"), is_own("unet")
-        (True, True, False)
-    """
-    return (
-        ".py:" in arch or arch.startswith("hf:") or arch in {point.name for point in entry_points(group=ENTRY_POINTS)}
-    )
 
 
 def name_network(arch: str) -> str:

@@ -21,6 +21,7 @@ from pydantic import JsonValue
 
 from levelground.errors import WeightsError, first_line
 from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, find_networks, read_state
+from levelground.models.spec import about_encoder_weights
 from levelground.reading import parse_json, read_text
 from levelground.records import sha256_file
 
@@ -102,7 +103,7 @@ def load_encoder_weights(encoder: str, source: str, expected: StateDict) -> Enco
         return EncoderWeights("imagenet (hub)", fitted, *normalisation(encoder, config))
     path = Path(source)
     if not path.exists():
-        raise WeightsError(f"--encoder-weights {source}: no such file. Give none, package, imagenet, auto or a path.")
+        raise WeightsError(about_encoder_weights(source))
     state = fit_state(read_state(path), expected, source=source)
     return EncoderWeights(f"file {path.name}", state, *normalisation(encoder, path / "config.json"))
 

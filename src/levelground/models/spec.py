@@ -6,10 +6,15 @@ on.
 """
 
 import dataclasses
+import difflib
+import functools
+import importlib.util
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -352,3 +357,72 @@ def numbered_spec(
         gsd_m=None,
         geometry=TileGeometry(Recipe().tile, Recipe().halo),
     )
+
+
+ALIASES = {"deeplab": "deeplabv3", "unet++": "unetplusplus", "deeplabv3+": "deeplabv3plus"}
+"""Names of the origin study and of papers -> segmentation_models_pytorch's."""
+
+ENTRY_POINTS = "levelground.models"
+"""Group of entry points by which an installed package offers networks: name -> function of bands and classes."""
+
+
+def is_own(arch: str) -> bool:
+    """Tell whether a name is that of an own network: ``FILE.py:FUNCTION``, ``hf:NAME`` or an entry point.
+
+    Example:
+        >>> is_own("nets/small.py:make"), is_own("hf:nvidia/mit-b0"), is_own("unet")
+        (True, True, False)
+    """
+    return (
+        ".py:" in arch or arch.startswith("hf:") or arch in {point.name for point in entry_points(group=ENTRY_POINTS)}
+    )
+
+
+def about_arch(arch: str, known: Sequence[str]) -> str:
+    """Say that there is no such architecture, and which there are."""
+    return f"{arch}: no such architecture. Known: {', '.join(known)}, FILE.py:FUNCTION, hf:NAME."
+
+
+def about_init(path: Path) -> str:
+    """Say that there is no such network to start from."""
+    return f"--init {path}: no such file or folder. Give a run, a folder with a model, or weights."
+
+
+def about_encoder_weights(source: str) -> str:
+    """Say that there is no such source of encoder weights, and which there are."""
+    return f"--encoder-weights {source}: no such file. Give none, package, imagenet, auto or a path."
+
+
+@functools.cache
+def library_archs() -> tuple[str, ...]:
+    """Read the names of architectures in the source of segmentation_models_pytorch, which is not imported."""
+    text = _source("segmentation_models_pytorch", "__init__.py")
+    listed = re.search(r"^_MODEL_ARCHITECTURES = \[(.*?)\]", text, re.DOTALL | re.MULTILINE)
+    return tuple(re.findall(r"\w+", listed[1].lower())) if listed else ()
+
+
+@functools.cache
+def library_encoders() -> tuple[str, ...]:
+    """Read the names of encoders in the sources of segmentation_models_pytorch and timm, which are not imported."""
+    own = _source("segmentation_models_pytorch", "encoders/*.py")
+    names = re.findall(r'^    "([\w.-]+)": \{$', own, re.MULTILINE)
+    timm = _source("timm", "models/*.py")
+    registered = re.findall(r"^@register_model\s*\ndef (\w+)", timm, re.MULTILINE)
+    former = re.findall(r"^register_model_deprecations\(__name__, \{(.*?)^\}", timm, re.DOTALL | re.MULTILINE)
+    registered += re.findall(r"^\s+['\"](\w+)['\"]: ", "".join(former), re.MULTILINE)
+    return (*names, *(f"tu-{name}" for name in registered)) if names and registered else ()
+
+
+def _source(package: str, pattern: str) -> str:
+    """Return the source text of an installed package's files."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        return ""
+    files = sorted(Path(found.origin).parent.glob(pattern))
+    return "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
+
+
+def near(encoder: str) -> str:
+    """Name the encoders whose names are most like a wrong one, or two to start with."""
+    found = difflib.get_close_matches(encoder, library_encoders(), n=3)
+    return f"Near: {', '.join(found or ('tu-tf_efficientnet_lite0', 'resnet34'))}"

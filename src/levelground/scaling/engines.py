@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import shutil
 import socket
@@ -62,14 +63,26 @@ def open_executor(options: ClusterOptions, proofs: Mapping[Path, str], cpus: int
     return LocalExecutor(int(options.detail), cpus, gpus)
 
 
+def check_engine(options: ClusterOptions) -> None:
+    """Refuse an engine that is not installed, before anything else is imported.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if options.kind == "ray" and importlib.util.find_spec("ray") is None:
+        raise ConfigError(_about_missing("ray", "ray"))
+
+
+def _about_missing(name: str, flag: str) -> str:
+    return f"--cluster {flag}: {name} is not installed. Say pip install 'levelground[cluster]'."
+
+
 def import_engine(name: str, flag: str) -> Any:
     """Import an engine, or say how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ConfigError(
-            f"--cluster {flag}: {name} is not installed. Say pip install 'levelground[cluster]'."
-        ) from error
+        raise ConfigError(_about_missing(name, flag)) from error
 
 
 class RayExecutor:

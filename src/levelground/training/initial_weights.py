@@ -29,7 +29,7 @@ from levelground.models.model import Model
 from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, is_own, name_network, name_saved, named_arch
 from levelground.models.pretrained import adapt_bands, renamed_state
 from levelground.models.smp_backend import save_model, weights_file
-from levelground.models.spec import ModelSpec, full_scale, read_model_spec
+from levelground.models.spec import ModelSpec, about_init, full_scale, read_model_spec
 from levelground.records import sha256_json
 from levelground.runs import InitialWeightsRecord, Run, read_run
 
@@ -74,7 +74,7 @@ def find_initial(given: str, arch: str | None, recipe: Recipe) -> InitialWeights
     place, _, part = given.partition("::")
     path = Path(place)
     if not path.exists():
-        raise ConfigError(f"--init {path}: no such file or folder. Give a run, a folder with a model, or weights.")
+        raise ConfigError(about_init(path))
     run = _run_of(path)
     name, file = run.name if run else path.resolve().name, weights_file(path)
     spec = own_spec(path)
