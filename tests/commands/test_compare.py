@@ -107,7 +107,7 @@ def test_two_studies_with_a_place_to_write(study: Path, tmp_path: Path) -> None:
 
 def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     """Each flag stands with its default."""
-    assert main(["compare", "--help"]) == 0
+    assert main(["compare", "--help-all"]) == 0
     said = capsys.readouterr().out
     assert all(flag in said for flag in ("--out", "--split", "--metric", "--delta", "--allow-unlike", "official.miou"))
 

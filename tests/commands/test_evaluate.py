@@ -120,7 +120,7 @@ def test_help_names_units_and_loads_no_torch() -> None:
     """The command's own help is quick."""
     script = (
         "import sys; from levelground.cli import main\n"
-        "status = main(['evaluate', '--help']); print(status, 'torch' in sys.modules, 'matplotlib' in sys.modules)"
+        "status = main(['evaluate', '--help-all']); print(status, 'torch' in sys.modules, 'matplotlib' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 False False"

@@ -72,7 +72,7 @@ def test_a_second_writer_is_told_who_holds_the_study(data: Path, capsys: pytest.
 
 def test_help_explains_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     """Each flag with its unit and default."""
-    assert main(["prepare", "--help"]) == 0
+    assert main(["prepare", "--help-all"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for flag in (
         "data",
