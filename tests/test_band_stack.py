@@ -138,6 +138,19 @@ def test_the_same_scenes_in_another_form_are_the_same(tmp_path: Path, form: obje
         assert np.asarray(mine.labels).tobytes() == np.asarray(theirs.labels).tobytes()
 
 
+def test_bands_that_only_a_number_tells_are_bands(tmp_path: Path) -> None:
+    """One scene beside one raster of labels: the refusal names the flags, and they work."""
+    image, labels = image_of(classes_of(0), 0), classes_of(0)
+    for n, band in enumerate((10, 20, 30)):
+        write(tmp_path / f"data/lsat7_2000_{band}.tif", image[..., n], 0)
+    write(tmp_path / "data/lsat_labelled_pixels.tif", labels, 0)
+    flags = "--bands \"10 20 30\" --labels 'lsat_labelled_pixels.tif'"
+    with pytest.raises(DataError, match=flags):
+        prepare(tmp_path / "data")
+    dataset = prepare(tmp_path / "data", bands=("10", "20", "30"), labels="lsat_labelled_pixels.tif", block=8)
+    assert pixels(dataset) == [*np.bincount(labels.ravel(), minlength=4), 0]
+
+
 def test_coarser_bands_are_interpolated_onto_the_finer_grid(tmp_path: Path) -> None:
     """20 m beside 10 m: the finer grid wins; a plane stays a plane, as bilinear interpolation has it."""
     data = tmp_path / "data"
@@ -213,7 +226,11 @@ def test_sources_elsewhere_are_refused(tmp_path: Path, source: str) -> None:
         ("", ("B99",), r"--bands B99: no file below .* has such a part of its name \(found labels/T33_0\.tif, "),
         ("lack", BANDS, r"has no file of band B03 \(bands found: B02, B04\)\. Add it, or leave the band out"),
         ("zone", BANDS, r"is in another coordinate system or direction than .* rio warp .* --resampling bilinear"),
-        ("type", BANDS, "has uint16 with scale 1, T33_0_B02.tif uint8 with scale 1. Write all bands alike."),
+        (
+            "type",
+            BANDS,
+            r"has uint16 .*B02\.tif uint8 .*alike, .*: rio convert .*B02\.tif ALIKE\.tif --dtype uint16\.",
+        ),
         ("many", BANDS, "has 3 bands of uint8, expected one in a file of B03"),
     ],
 )

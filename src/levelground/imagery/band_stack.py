@@ -147,7 +147,8 @@ def _masks(
         for base, mask in found.items():
             own = PurePosixPath(base).name
             alike = own in names or any(name.startswith(f"{own}_") or name.endswith(f"_{own}") for name in names)
-            if alike or (len(found) == 1 and mask.suffix.lower() in VECTOR_SUFFIXES):
+            only = len(found) == 1 and (mask.suffix.lower() in VECTOR_SUFFIXES or len(aliases) == 1)
+            if alike or only:
                 masks[key] = mask
                 break
     return masks
@@ -227,8 +228,16 @@ def _check_like(first: _Band, band: _Band) -> None:
     if band.dtype != first.dtype or not math.isclose(band.scale, first.scale):
         raise SceneError(
             f"{band.path}: has {band.dtype} with scale {band.scale:g}, {first.path.name} {first.dtype} with scale "
-            f"{first.scale:g}. Write all bands alike."
+            f"{first.scale:g}. Write all bands alike{_conversion(first, band)}."
         )
+
+
+def _conversion(first: _Band, band: _Band) -> str:
+    """Return the command that gives two bands one type that holds the values of both; none where scales differ."""
+    dtype = np.result_type(np.dtype(first.dtype), np.dtype(band.dtype))
+    path = first.path if band.dtype == dtype else band.path
+    alike = math.isclose(band.scale, first.scale)
+    return f", and put this in its place: rio convert {path} ALIKE.tif --dtype {dtype}" if alike else ""
 
 
 def _vrt(first: _Band, bands: Sequence[_Band], names: Sequence[str]) -> str:

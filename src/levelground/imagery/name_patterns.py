@@ -10,6 +10,7 @@ from levelground.errors import ConfigError
 from levelground.imagery.layouts import SUFFIXES, VECTOR_SUFFIXES, Keyed, Pairs, list_files, make_pairs
 
 _KINDS = 8  # kinds of files in a message
+_FEW_BANDS = 3  # fewer files are taken for scenes
 _LIKE_LABELS = re.compile(r"label|mask|msk|truth|[_./-](gt|lc|ref|annot)", re.IGNORECASE)
 _UNLIKE_IMAGES = re.compile(r"[_./-]n?(dem|dsm|dtm|dhm|elev|height|slope|scl|cloud|qa)", re.IGNORECASE)
 _BAND = re.compile(r"(?<![A-Za-z0-9])(SR_)?B\d{1,2}A?(?![A-Za-z0-9])")
@@ -144,10 +145,11 @@ def describe_files(data: Path, files: Iterable[PurePosixPath]) -> str:
         return f"{data} holds no image file ({' '.join(SUFFIXES)})."
     shown = list_kinds(files)
     bands = sorted({match[0] for path in files if (match := _BAND.search(path.stem))})
+    bands, masks = (bands, "") if len(bands) > 1 else _parts_of_one_scene(files)
     if len(bands) > 1:
         return (
             f"Found: {shown}. If bands are files of their own, name those to be read: --bands "
-            f'"{" ".join(bands)}"; else name images and masks by patterns, --images and --labels.'
+            f'"{" ".join(bands)}"{masks}; else name images and masks by patterns, --images and --labels.'
         )
     common = sorted(kinds, key=lambda pattern: (-len(kinds[pattern]), pattern))
     label = next((one for one in common if _LIKE_LABELS.search(one)), common[-1] if len(common) > 1 else None)
@@ -159,6 +161,15 @@ def describe_files(data: Path, files: Iterable[PurePosixPath]) -> str:
         f"Found: {shown}. Name images and masks by patterns, such as --images '{images}' --labels '{labels}', or "
         "with {id} for what both share."
     )
+
+
+def _parts_of_one_scene(files: Iterable[PurePosixPath]) -> tuple[list[str], str]:
+    """Return the last parts of names that are alike but for these, beside at most one file of labels; and its flag."""
+    labels = [path for path in files if _LIKE_LABELS.search(path.name)]
+    split = [re.split(r"[_.-](?=[^_.-]+$)", path.stem) for path in files if path not in labels]
+    if len(labels) > 1 or len(split) < _FEW_BANDS or len({(len(parts), parts[0]) for parts in split}) > 1:
+        return [], ""
+    return sorted(parts[-1] for parts in split), f" --labels '{labels[0]}'" if labels else ""
 
 
 def _compile(flag: str, pattern: str) -> re.Pattern[str]:
