@@ -98,6 +98,40 @@ def test_both_readmes_name_every_command() -> None:
     assert [name for name in COMMANDS if f"`{name}`" not in russian] == []
 
 
+TRANSLATED = {"README.md": "README.ru.md"} | {
+    f"docs/{name}.md": f"docs/ru/{name}.md" for name in ("index", "study", "report", "metrics", "statistics")
+}
+"""Each English page with its Russian one."""
+
+
+def shape(page: str) -> dict[str, list[object]]:
+    """What a page and its translation share: commands without comments, rows of tables, figures, pictures."""
+    text = re.sub(r"<!-- flags.*?end of flags -->", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
+    code = [
+        re.sub(r"\s+#.*| --lang ru", "", block).strip() for block in re.findall(r"^```\n(.*?)^```$", text, re.M | re.S)
+    ]
+    prose = re.sub(r"^```.*?^```$|\]\([^)]*\)|`[^`]*`", "", text, flags=re.M | re.S)
+    figures = re.findall(r"\d+(?:\.\d+)?", re.sub(r"(?<!\d)\.(?=\d)", "0.", re.sub(r"(?<=\d),(?=\d)", ".", prose)))
+    tables = [block.strip().count("\n") - 1 for block in re.findall(r"(?:^\|.*\n?)+", text, re.M)]
+    return {
+        "code": [*code],
+        "tables": [*tables],
+        "figures": [*figures],
+        "pictures": re.findall(r"images/([\w.-]+)", text),
+    }
+
+
+@pytest.mark.parametrize(("page", "translation"), TRANSLATED.items(), ids=TRANSLATED)
+def test_a_russian_page_says_as_much(page: str, translation: str) -> None:
+    """It has the code, the tables, the figures and the pictures of the English page, and may have more."""
+    english, russian = shape(page), shape(translation)
+    assert [part for part in english["pictures"] if part not in russian["pictures"]] == []
+    assert sorted({*english["figures"]} - {*russian["figures"]}, key=str) == []
+    assert [rows for rows in english["tables"] if rows not in russian["tables"]] == []
+    for block in english["code"]:
+        assert any({*str(block).splitlines()} <= {*str(one).splitlines()} for one in russian["code"]), block
+
+
 def test_the_reference_has_every_public_name() -> None:
     """Each name of the front door has its entry; the packages have pages of their own."""
     page = (DOCS / "reference" / "levelground.md").read_text(encoding="utf-8")
@@ -109,7 +143,7 @@ def test_the_reference_has_every_public_name() -> None:
 
 PYTHON = [
     pytest.param(code, id=f"{page.stem}-{n}")
-    for page in [ROOT / "README.md", ROOT / "README.ru.md", *sorted(DOCS.glob("*.md"))]
+    for page in [ROOT / "README.md", ROOT / "README.ru.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("ru/*.md"))]
     for n, code in enumerate(re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S))
 ]
 

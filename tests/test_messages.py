@@ -1,5 +1,6 @@
 """The English of every finding and of every pair, in one golden file; and that a language can change all of it."""
 
+import ast
 import gettext as catalogues
 import re
 from collections.abc import Iterator
@@ -272,3 +273,27 @@ def test_every_p_value_after_holm_says_so() -> None:
     for text in every_sentence():
         if not text.startswith("twins"):
             assert not re.search(r"(?<!adjusted )\bp [=<]", text)
+
+
+SPOKEN = ("say", "say_table", "progress_bar", "track", "part_of")
+"""What prints a line, a table or a bar for people."""
+
+
+def test_lines_for_people_are_messages() -> None:
+    """What is said is a message with values, or a text made of messages: no sentence is put together in place."""
+    found = []
+    for path in sorted(Path(wording.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SPOKEN:
+                texts = [
+                    part for one in node.args for part in ([one, *one.elts] if isinstance(one, ast.Tuple) else [one])
+                ]
+                bare = [one for one in texts if _holds_words(one, plain=node.func.id != "say")]
+                found += [f"{path.name}:{node.lineno}: {ast.unparse(one)}" for one in bare]
+    assert found == []
+
+
+def _holds_words(node: ast.expr, *, plain: bool) -> bool:
+    """Tell whether an expression is an f-string with words in it, or, where that matters, a string of words."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node] if plain else []
+    return any(isinstance(one, ast.Constant) and re.search(r"[A-Za-z]{2}", str(one.value)) for one in parts)

@@ -37,13 +37,7 @@ from levelground.errors import ConfigError, ModelError, WeightsError
 from levelground.history import append_history, truncate_history
 from levelground.imagery.class_maps import find_class
 from levelground.models.build import canonical_arch, create_network, measure_size
-from levelground.models.checkpoints import (
-    WEIGHTS_FILE,
-    StateDict,
-    check_finite,
-    read_state,
-    weights_sha256,
-)
+from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, read_state, weights_sha256
 from levelground.models.model import Model
 from levelground.models.own_networks import (
     OWN_ENCODER,
@@ -203,9 +197,9 @@ def _load_own(weights: Path, dataset: Dataset, options: WeightsOptions, arch: st
         if options.normalise is None and own is None and beside is not None and len(beside.mean) == spec.bands:
             mean, std = (tuple(full * value for value in values) for values in (beside.mean, beside.std))
             spec = dataclasses.replace(spec, mean=mean, std=std)
-            say(f"{source}: inputs are normalised as its preprocessor_config.json says.")
+            say("%(source)s: inputs are normalised as its preprocessor_config.json says.", source=source)
         spec = _normalised(spec, own, dataset, options.normalise, source)
-        say(f"{source}: fits {name} with {n} outputs.")
+        say("%(source)s: fits %(name)s with %(n)s outputs.", source=source, name=name, n=n)
         return Model(spec, network, encoder_weights="none")
     raise WeightsError(f"{problem} Or pass --classes with the number of its outputs.") from problem
 
@@ -229,7 +223,8 @@ def _own_arch(weights: Path) -> str | None:
         return own.arch
     if read_transformers(folder) is None:
         return None
-    say(f"{weights.resolve().name}: is a network of transformers, by its {CONFIG_FILE}.")
+    name = weights.resolve().name
+    say("%(name)s: is a network of transformers, by its %(config_file)s.", name=name, config_file=CONFIG_FILE)
     return f"hf:{folder}"
 
 
@@ -290,18 +285,20 @@ def _detect(
     """Tell architecture, encoder and options of the decoder: as given, else as beside, else by the tensors."""
     arch, encoder = None if options.arch is None else canonical_arch(options.arch), options.encoder
     if beside is not None and arch in (None, beside.arch) and encoder in (None, beside.encoder) and not options.decoder:
-        say(f"{source}: is {_named(beside.arch, beside.encoder, beside.options)}, by its {CONFIG_FILE}.")
+        what = _named(beside.arch, beside.encoder, beside.options)
+        say("%(source)s: is %(what)s, by its %(config_file)s.", source=source, what=what, config_file=CONFIG_FILE)
         return beside.arch, beside.encoder, beside.options
     known = arch is not None and encoder is not None
     arch = detect_arch(state, source=source) if arch is None else arch
     decoder = {**read_decoder_options(state, arch), **parse_decoder_options(options.decoder, arch)}
     encoder = detect_encoder(state, arch, decoder, source=source) if encoder is None else encoder
     if not known:
-        n = count_outputs(state, source=source)
+        n, what = count_outputs(state, source=source), _named(arch, encoder, decoder)
         outputs = f"{n} outputs" if n > 1 else "1 output"
-        say(f"{source}: taken for {_named(arch, encoder, decoder)} and {outputs}, by its tensors.")
+        values = {"source": source, "what": what, "outputs": outputs}
+        say("%(source)s: taken for %(what)s and %(outputs)s, by its tensors.", **values)
     elif decoder and not options.decoder:
-        say(f"{source}: has {describe_options(decoder)}, by its tensors.")
+        say("%(source)s: has %(options)s, by its tensors.", source=source, options=describe_options(decoder))
     return arch, encoder, decoder
 
 
@@ -326,7 +323,7 @@ def _normalised(
 ) -> ModelSpec:
     """Normalise inputs as given, as the specification beside the weights says, or not at all."""
     if normalise is None and own is not None and own.bands == dataset.bands:
-        say(f"{source}: inputs are normalised as its own description says.")
+        say("%(source)s: inputs are normalised as its own description says.", source=source)
         return dataclasses.replace(spec, mean=own.mean, std=own.std)
     return normalise_inputs(spec, dataset, normalise or "none")
 
@@ -383,7 +380,8 @@ def output_indices(dataset: Dataset, n: int, outputs: Sequence[int], *, source: 
         )
     if single:
         below, above = (dataset.legend.names[index] for index in chosen)
-        say(f"{source}: its one output is taken for {above} from .5 up, below for {below}; or pass --outputs.")
+        taken = {"source": source, "above": above, "below": below}
+        say("%(source)s: its one output is %(above)s from .5 up, %(below)s below; or pass --outputs.", **taken)
     return chosen
 
 

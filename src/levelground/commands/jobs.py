@@ -8,6 +8,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from levelground.errors import RecordError
+from levelground.wording import gettext, pgettext
 
 if TYPE_CHECKING:
     from levelground.scaling.jobs import RunRow
@@ -49,7 +50,15 @@ def jobs(config: JobsConfig) -> "list[RunRow]":
         left = "" if not progress.left_s or row.state in ("finished", "failed") else duration(progress.left_s)
         heard = "" if row.silent_s is None else f"{duration(row.silent_s)} ago" if row.silent_s < 1e9 else "never"
         table.append((row.name, row.state, row.where, step, left, heard))
-    say_table(f"Runs of {config.study}", ("run", "state", "where", "step", "left", "heard of"), table)
+    titles = (
+        gettext("run"),
+        gettext("state"),
+        pgettext("a machine", "where"),
+        gettext("step"),
+        pgettext("progress", "left"),
+        gettext("heard of"),
+    )
+    say_table(gettext("Runs of %(study)s", study=config.study), titles, table)
     for row in rows:
         if row.error:
             say(f"{row.name}: {row.error}")
