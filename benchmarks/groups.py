@@ -35,9 +35,12 @@ def random_fingerprints(n: int) -> dict[str, Fingerprint]:
     def values(*shape: int) -> np.ndarray:
         return rng.normal(100, 30, shape).astype(np.float32)
 
-    sums = np.ones(3, np.int64), np.ones(3), np.ones(3)
+    sums = np.ones(3, np.int64), np.ones(3), np.ones(3), np.zeros(0), np.zeros((), np.int64)
+    no_lines = np.zeros((2, 0, 2, SIDE, 3), np.uint8)
     return {
-        str(k): Fingerprint(values(2, 3, SIDE), values(2, 3, SIDE), values(THUMB, THUMB).astype(np.int8), *sums)
+        str(k): Fingerprint(
+            values(2, 3, SIDE), values(2, 3, SIDE), values(THUMB, THUMB).astype(np.int8), *sums, *no_lines
+        )
         for k in range(n)
     }
 

@@ -78,6 +78,39 @@ def test_a_second_call_decodes_nothing_and_gives_the_same_record(
     assert path.stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("changed", ["data", "cache", "record", "new", "gone"])
+def test_a_second_call_looks_at_times_and_sizes_alone(
+    data: Path, changed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No scene is looked for where nothing changed; one file of any kind with another time, or a new one, is enough."""
+    groups = data / "groups.csv"
+    groups.write_text("id,group\n" + "".join(f"{n},{n}\n" for n in range(6)))
+    first = prepare(data)
+    told = capsys.readouterr().err.replace("0 of 6 scenes were there, 6 decoded", "6 of 6 scenes were there, 0 decoded")
+    with monkeypatch.context() as blind:
+        blind.setattr("levelground.datasets.prepare.find_scenes", None)
+        assert prepare(data) == first
+        assert capsys.readouterr().err == told.replace("dataset.json: written", "dataset.json: unchanged")
+
+    def looked_for(*_: object, **__: object) -> None:
+        raise LookupError
+
+    path = {
+        "data": data / "2_sat.jpg",
+        "cache": next((data.parent / "cache").rglob("*.npy")),
+        "record": data.parent / "study" / "dataset.json",
+        "new": data / "readme.txt",
+        "gone": groups,
+    }[changed]
+    if changed == "gone":
+        path.unlink()
+    else:
+        path.touch()
+    monkeypatch.setattr("levelground.datasets.prepare.find_scenes", looked_for)
+    with pytest.raises(LookupError):
+        prepare(data)
+
+
 def test_a_changed_mask_is_seen(data: Path) -> None:
     """One pixel of one label: another hash of labels, of the scene alone."""
     before = prepare(data)

@@ -7,10 +7,12 @@ products of matrices, seconds for 20 000 scenes.
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]  # (n, D), rows of length 1 or 0
@@ -29,7 +31,12 @@ LEVEL = 2.0  # deviations of brightness and colour beyond which they say nothing
 NOISE = 1e-3  # share of the largest variance below which a principal component of borders is noise
 COARSE = 3.5  # z of borders that are compared closely; neighbours of 128 px and more are above 4
 BLOCK = 1 << 21  # values of a product of matrices that are held at once
-LEAD = 0.65  # of a border's best match over its second best, where it says no more: both may be black
+RIDGE, LEAST_R = 1e-3, 0.1  # share of the variance that is noise at least; correlations of lines that tell something
+LEARNT = 4000  # scenes that teach what lines that continue each other have in common
+LIKELY, SHAPE = 15.0, 0.4  # nats, and correlation of structure, of lines that continue each other
+LEVEL_MARGIN = 6.0  # nats that brightness and colour add to a margin by chance
+CODED_MARGIN = 10.0  # nats, where colour coded coarsely makes borders less alike than lines within scenes
+FITS = 0.99  # of lines within scenes are nearer than what is called a misfit
 ALIGNED = 5.0  # evidence where two spots match, averaged over 3 × 3 shifts; 98 % of overlaps are above, others below
 
 
@@ -189,81 +196,177 @@ def border_pairs(sides: NDArray[np.float32]) -> tuple[Pairs, Vectors]:
     return pairs[apart], z.astype(np.float32)
 
 
-def leading_pairs(sides: NDArray[np.float32]) -> tuple[Pairs, Vectors]:
-    """Find borders that fit each other better than either fits any other border, and by how much.
+@dataclass(frozen=True)
+class _Continuation:
+    """What two lines next to each other have in common, learnt from the middles of scenes, where they surely are.
 
-    A distance alone says little: what is smooth, dark or flat fits much else as well. A neighbour stands out from the
-    runner-up. It must do so with and without the borders' brightness and colour, which may be rare in a data set.
+    Lines are a stationary Gaussian process with a jump of noise between neighbours: at each frequency channels are
+    brought to components of variance 1 of which each correlates with its own alone (canonical correlations, Hotelling
+    1936). The logarithm of the likelihood of two lines as neighbours over that as strangers is then a sum over
+    components (PLDA: Prince & Elder 2007).
+    """
+
+    mean: NDArray[np.float32]  # (channels, length)
+    axes: NDArray[np.float32]  # (length, channels, channels)
+    kept: NDArray[np.bool_]  # (length, channels)
+    r: Vectors  # (D,) correlations of the components that are kept, those of frequency 0 first
+    n_level: int
+
+    @classmethod
+    def learn(cls, before: Vectors, behind: Vectors) -> "_Continuation":
+        """Learn from neighbouring lines, ``(n, channels, length)`` each."""
+        both = np.concatenate([before, behind])
+        mean = both.mean(axis=0)
+        a, b = ((lines - mean).transpose(2, 0, 1).astype(np.float64) for lines in (before, behind))
+        own = (a.transpose(0, 2, 1) @ a + b.transpose(0, 2, 1) @ b) / len(both)
+        shared = (a.transpose(0, 2, 1) @ b + b.transpose(0, 2, 1) @ a) / len(both)
+        trace = np.trace(own, axis1=1, axis2=2) / own.shape[1]
+        own += (RIDGE * np.maximum(trace, RIDGE * max(float(trace.max()), 1e-12)))[:, None, None] * np.eye(own.shape[1])
+        variance, axes = np.linalg.eigh(own)
+        white = axes / np.sqrt(variance)[:, None]
+        r, turned = np.linalg.eigh(white.transpose(0, 2, 1) @ shared @ white)
+        r = np.clip(r, 0.0, 0.999)
+        kept = r > LEAST_R
+        return cls(mean, (white @ turned).astype(np.float32), kept, r[kept].astype(np.float32), int(kept[0].sum()))
+
+    def components(self, lines: NDArray[Any]) -> Vectors:
+        """Return the components of pairs of lines ``(n, 2, length, bands)``, clipped at four deviations, ``(n, D)``."""
+        made = []
+        for start in range(0, len(lines), 512):
+            departure = _spectrum(_channels(lines[start : start + 512])) - self.mean
+            values = np.einsum("ncl,lcd->nld", departure, self.axes, optimize=True)
+            made.append(np.clip(values[:, self.kept], -4.0, 4.0))
+        return np.concatenate(made)
+
+
+def continued_pairs(lines: NDArray[Any]) -> tuple[Pairs, Vectors]:
+    """Find lines at borders that continue each other better than either continues any other line.
+
+    How likely two lines are neighbours says little alone: what is smooth, dark or flat fits much else as well. A
+    neighbour stands out from the runner-up, with and without brightness and colour, which may be rare in a data set; it
+    shows a structure, and nowhere departs by more than lines within scenes do, or than those would as borders.
 
     Args:
-        sides: As in :func:`border_vectors`.
+        lines: ``(n, 4, 2, length, bands)``, as :class:`~levelground.datasets.fingerprints.Fingerprint` keeps them.
     Returns:
-        Positions of the scene before and the one behind, and the logarithm of the second best distance over that of the
-        pair, at most :data:`LEAD`.
+        Positions of the scene before and the one behind, and by how much, in nats, the pair is likelier than others.
     """
-    n, _, channels, length = sides.shape
-    values = sides - sides.mean(axis=(0, 1, 3), keepdims=True)
-    level = values.mean(axis=3) * np.float32(np.sqrt(length))  # (n, 2, channels)
-    flat = values.reshape(n, 2, channels * length)
-    found = [_Nearest(n) for _ in range(2)]
-    step = max(32, BLOCK // n)
-    for start in range(0, n, step):
+    before, behind = (_channels(lines[:: -(-len(lines) // LEARNT), side]) for side in (2, 3))
+    pairs, leads = _leading_pairs(lines, before, behind)
+    others, surely = _leading_pairs(lines, *_as_at_borders(before, behind))
+    sure = surely >= CODED_MARGIN
+    every = np.concatenate([pairs, others[sure]])
+    _, first = np.unique(every, axis=0, return_index=True)
+    return every[first], np.concatenate([leads, surely[sure]])[first]
+
+
+def _leading_pairs(lines: NDArray[Any], before: Vectors, behind: Vectors) -> tuple[Pairs, Vectors]:
+    """Find lines that continue each other as those before and behind the middles of scenes do."""
+    n = len(lines)
+    limit = float(np.quantile(_misfit(before, behind), FITS))
+    model = _Continuation.learn(_spectrum(before), _spectrum(behind))
+    x, y = (model.components(lines[:, side]) for side in (1, 0))
+    weight, level = model.r / (1 - model.r**2), np.arange(len(model.r)) < model.n_level
+    found = [_Best(n) for _ in range(2)]
+    for start in range(0, n, step := max(32, BLOCK // n)):
         rows = slice(start, min(start + step, n))
-        distance = _squared_distances(flat[rows, 1], flat[:, 0])
-        distance[np.arange(len(distance)), np.arange(rows.start, rows.stop)] = np.inf
-        found[0].add(start, distance)
-        distance -= _squared_distances(level[rows, 1], level[:, 0])
-        found[1].add(start, distance)
-    behind = found[0].of_row
-    mutual = np.all([(one.of_row == behind) & (one.of_column[behind] == np.arange(n)) for one in found], axis=0)
-    pairs = np.stack([np.flatnonzero(mutual), behind[mutual]], axis=1)
-    leads = np.min([one.leads(pairs) for one in found], axis=0)
-    return pairs, np.minimum(leads, LEAD).astype(np.float32)
+        evidence = _evidence(x[rows], y, model.r, weight)
+        evidence[np.arange(len(evidence)), np.arange(rows.start, rows.stop)] = -np.inf
+        found[0].add(start, evidence)
+        evidence -= _evidence(x[rows][:, level], y[:, level], model.r[level], weight[level])
+        found[1].add(start, evidence)
+    other = found[0].of_row
+    mutual = np.all([(one.of_row == other) & (one.of_column[other] == np.arange(n)) for one in found], axis=0)
+    pairs = np.stack([np.flatnonzero(mutual), other[mutual]], axis=1)
+    margins = [one.margins(pairs) for one in found]
+    a, b = (values[pairs[:, side]][:, ~level] * np.sqrt(weight[~level]) for side, values in enumerate((x, y)))
+    shape = np.einsum("ij,ij->i", unit_rows(a), unit_rows(b))
+    sound = (found[0].row[0][pairs[:, 0]] >= LIKELY) & (shape >= SHAPE)
+    sound &= _misfit(_channels(lines[pairs[:, 0], 1]), _channels(lines[pairs[:, 1], 0])) <= limit
+    return pairs[sound], np.minimum(margins[0] - LEVEL_MARGIN, margins[1])[sound]
 
 
-def _squared_distances(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the squared distance of each row of one matrix to each of another."""
-    distance = first @ second.T
-    distance *= -2
-    distance += np.einsum("ij,ij->i", first, first)[:, None]
-    distance += np.einsum("ij,ij->i", second, second)
-    return distance
+def _channels(lines: NDArray[Any]) -> Vectors:
+    """Return mean of the bands and differences from it of pairs of lines, ``(n, 2 · channels, length)``."""
+    values = np.clip(np.nan_to_num(lines.astype(np.float32), posinf=0.0, neginf=0.0), -1e15, 1e15)
+    mean = values.mean(axis=-1, keepdims=True)
+    made = np.concatenate([mean, values[..., :-1] - mean], axis=-1)  # (n, 2, length, channels)
+    return np.ascontiguousarray(made.transpose(0, 3, 1, 2).reshape(len(lines), -1, lines.shape[2]))
 
 
-class _Nearest:
-    """The nearest column of each row of a matrix of distances, that of each column, and the two smallest distances."""
+def _as_at_borders(before: Vectors, behind: Vectors) -> tuple[Vectors, Vectors]:
+    """Undo in lines within scenes what makes them more alike than lines at borders can be.
+
+    JPEG stores colour at half the resolution, and decoders mix a quarter of the next value into each, but at borders.
+    """
+    made = before.copy(), behind.copy()
+    for own, one, other in ((made[0], before, behind), (made[1], behind, before)):
+        own[:, 2::2] = 1.5 * one[:, 2::2] - 0.5 * other[:, 2::2]  # the nearest line of each channel but brightness
+    return made
+
+
+def _spectrum(lines: Vectors) -> Vectors:
+    """Return the cosine transform along lines."""
+    return np.asarray(scipy.fft.dct(lines, norm="ortho"), np.float32)
+
+
+def _evidence(first: Vectors, second: Vectors, r: Vectors, weight: Vectors) -> Vectors:
+    """Return the log likelihood ratio of each row of one matrix with each of another, ``(n, m)``."""
+    evidence = (first * weight) @ second.T
+    evidence -= 0.5 * (first**2 @ (r * weight))[:, None]
+    evidence -= 0.5 * (second**2 @ (r * weight))
+    evidence -= 0.5 * np.log(1 - r**2).sum()
+    return np.asarray(evidence, np.float32)
+
+
+def _misfit(before: Vectors, behind: Vectors) -> Vectors:
+    """Return how far lines depart where they meet, in units of how much they change nearby, ``(n,)``."""
+    n, _, length = before.shape
+    a, b = (lines.reshape(n, -1, 2, length) for lines in (before, behind))
+    apart = 1.5 * (a[:, :, 0] - b[:, :, 0]) - 0.5 * (a[:, :, 1] - b[:, :, 1])
+    change = (a[:, :, 0] - a[:, :, 1]) ** 2 + (b[:, :, 0] - b[:, :, 1]) ** 2
+    nearby = cv2.blur(change.reshape(-1, length), (15, 1), borderType=cv2.BORDER_REFLECT).reshape(apart.shape)
+    units = apart / np.sqrt(nearby + (1.0 if float(np.abs(before).max(initial=0.0)) > 2.0 else 1e-12))
+    total = np.zeros(n, np.float32)
+    for width in (8, 16, 32, 64):
+        parts = units[:, :, : length // width * width].reshape(n, units.shape[1], -1, width)
+        if parts.shape[2]:
+            total += (parts.mean(axis=3) ** 2 * width).mean(axis=(1, 2))
+    return total
+
+
+class _Best:
+    """The largest of each row and of each column of a matrix, where it is, and the second largest."""
 
     def __init__(self, n: int) -> None:
         """Begin without any row of ``n``."""
         self.of_row, self.of_column = np.zeros((2, n), np.int64)
-        self.row, self.column = np.full((2, 2, n), np.inf, np.float32)
+        self.row, self.column = np.full((2, 2, n), -np.inf, np.float32)
 
-    def add(self, start: int, distance: NDArray[np.float32]) -> None:
+    def add(self, start: int, values: Vectors) -> None:
         """Take some rows into account; the matrix is as before when this ends."""
-        best = distance.argmin(axis=1)
-        rows = slice(start, start + len(distance))
+        best = values.argmax(axis=1)
+        rows = slice(start, start + len(values))
         self.of_row[rows] = best
-        self.row[:, rows] = _two_smallest(distance, (np.arange(len(best)), best), 1)
-        best = distance.argmin(axis=0)
-        both = _two_smallest(distance, (best, np.arange(len(best))), 0)
-        self.of_column = np.where(both[0] < self.column[0], best + start, self.of_column)
-        self.column = np.sort(np.concatenate([self.column, both]), axis=0)[:2]
+        self.row[:, rows] = _two_largest(values, (np.arange(len(best)), best), 1)
+        best = values.argmax(axis=0)
+        both = _two_largest(values, (best, np.arange(len(best))), 0)
+        self.of_column = np.where(both[0] > self.column[0], best + start, self.of_column)
+        self.column = -np.sort(-np.concatenate([self.column, both]), axis=0)[:2]
 
-    def leads(self, pairs: Pairs) -> NDArray[np.float64]:
-        """Return how much nearer mutual neighbours are than the runner-up, as the logarithm of a ratio of distances."""
-        floor = max(0.01 * float(np.median(self.row[0])), 1e-30)  # what is equal says no more than what is very near
-        second = np.minimum(self.row[1][pairs[:, 0]], self.column[1][pairs[:, 1]])
-        ratio = np.maximum(second, floor) / np.maximum(self.row[0][pairs[:, 0]], floor)
-        return np.asarray(0.5 * np.log(ratio.astype(np.float64)))
+    def margins(self, pairs: Pairs) -> Vectors:
+        """Return by how much mutual bests exceed the runner-up of either."""
+        second = np.maximum(self.row[1][pairs[:, 0]], self.column[1][pairs[:, 1]])
+        return np.asarray(self.row[0][pairs[:, 0]] - second, np.float32)
 
 
-def _two_smallest(distance: NDArray[np.float32], places: tuple[Any, Any], axis: int) -> NDArray[np.float32]:
-    """Return the smallest value along an axis, whose places are known, and the smallest of the others, ``(2, n)``."""
-    least = distance[places]
-    distance[places] = np.inf
-    second = distance.min(axis=axis)
-    distance[places] = least
-    return np.stack([least, second])
+def _two_largest(values: Vectors, places: tuple[Any, Any], axis: int) -> Vectors:
+    """Return the largest value along an axis, whose places are known, and the largest of the others, ``(2, n)``."""
+    most = values[places]
+    values[places] = -np.inf
+    second = values.max(axis=axis)
+    values[places] = most
+    return np.stack([most, second])
 
 
 def unit_rows(values: NDArray[np.float32]) -> Vectors:

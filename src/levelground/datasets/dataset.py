@@ -5,6 +5,7 @@ and one writer; :class:`Dataset` is what the commands work with. Nothing in the 
 hashes must fit, and no path leaves its folder.
 """
 
+import contextlib
 import json
 import math
 import re
@@ -260,6 +261,19 @@ def write_dataset(dataset: Dataset, folder: Path) -> Path:
     path = folder / DATASET_FILE
     write_json(path, _RECORD.dump_python(record, mode="json"), kind="dataset")
     return path
+
+
+def write_if_changed(dataset: Dataset) -> None:
+    """Write a record into its folder, unless the same one is there already, and say which.
+
+    Raises:
+        DiskError: It cannot be written.
+    """
+    with contextlib.suppress(RecordError):
+        if read_dataset(dataset.folder) == dataset:
+            say("%(path)s: unchanged", path=dataset.folder / DATASET_FILE)
+            return
+    say("%(path)s: written", path=write_dataset(dataset, dataset.folder))
 
 
 _RECORD = TypeAdapter(DatasetRecord)

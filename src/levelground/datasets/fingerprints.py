@@ -17,10 +17,11 @@ from levelground.records import DAMAGED, sha256_json
 
 Details = NDArray[np.int8]  # (n, 64, 64), in steps of 1/42
 
-FINGERPRINT_VERSION = 3  # raised when the same pixels give another fingerprint
+FINGERPRINT_VERSION = 4  # raised when the same pixels give another fingerprint
 THUMB = 64  # side of the thumbnail, px
 CHANNELS = 3  # brightness and two differences of bands; more add little and cost space
 MARGIN = 3  # thumbnail pixels
+SHORT = range(32, 128)  # sides of scenes, px, whose lines are kept too: a border alone says too little
 STEPS = 42  # in which details are kept, as whole numbers
 _LARGEST = 1e15  # of values; beyond it sums of squares overflow
 
@@ -34,7 +35,9 @@ class Fingerprint:
     detail of the mean of the bands on 64 × 64, in steps of 1/42. ``n_valid``, ``total`` and ``squares`` are the
     number of pixels that have a label and, by band, the sum of their values and of the squares. ``far`` holds a value
     far from all others as ``(value, band, share, next)``, or nothing; ``dark`` the number of pixels that are 0 in
-    every band and have no label.
+    every band and have no label. ``row_lines`` and ``column_lines`` hold, where the line's length is :data:`SHORT`,
+    pairs of lines of up to three bands: at the first and the last border, outermost first, and before and behind the
+    middle, nearest first.
     """
 
     rows: NDArray[np.float32]
@@ -45,6 +48,8 @@ class Fingerprint:
     squares: NDArray[np.float64]  # (C,)
     far: NDArray[np.float64]  # (4,) or (0,)
     dark: NDArray[np.int64]  # ()
+    row_lines: Pixels  # (4, 2, W, bands) or nothing
+    column_lines: Pixels  # (4, 2, H, bands) or nothing
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,7 +86,18 @@ def fingerprint_scene(pixels: Pixels, labels: LabelMap | None) -> Fingerprint:
         squares,
         np.array([] if far is None else [far.value, far.band, far.share, far.next], np.float64),
         np.array(dark, np.int64),
+        _lines(pixels),
+        _lines(turned),
     )
+
+
+def _lines(pixels: Pixels) -> Pixels:
+    """Return pairs of lines at both borders and on both sides of the middle, ``(4, 2, length, bands)``."""
+    few = pixels[:, :, :CHANNELS]
+    middle = len(few) // 16 * 8  # JPEG codes squares of 8 px: noise differs within one and across its border
+    if few.shape[1] not in SHORT or middle < 2:
+        return np.zeros((0, 2, *few.shape[1:]), few.dtype)
+    return np.stack([few[:2], few[::-1][:2], few[middle - 2 : middle][::-1], few[middle : middle + 2]])
 
 
 def _moments(
@@ -178,6 +194,8 @@ def cached_fingerprint(
 def _check_part(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     """Refuse an array that no fingerprint holds, before its values are read."""
     forms = {"rows": ("<f4", 3), "columns": ("<f4", 3), "detail": ("|i1", 2), "n_valid": ("<i8", 1), "dark": ("<i8", 0)}
+    if name.endswith("_lines"):
+        forms[name] = dtype.str if dtype.str in ("|u1", "<u2", "<i2", "<f4") else "", 4
     if (dtype.str, len(shape)) != forms.get(name, ("<f8", 1)) or max(shape, default=0) > 1 << 20:
         raise ValueError(f"{name}: shape {shape} of {dtype}")
 

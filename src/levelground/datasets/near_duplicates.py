@@ -15,7 +15,14 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from levelground.datasets.candidates import FEW, border_pairs, leading_pairs, overlapping_pairs, turned_pairs, unit_rows
+from levelground.datasets.candidates import (
+    FEW,
+    border_pairs,
+    continued_pairs,
+    overlapping_pairs,
+    turned_pairs,
+    unit_rows,
+)
 from levelground.datasets.fingerprints import MARGIN, STEPS, THUMB, Details, Fingerprint
 
 Kind = Literal["touches", "overlaps", "repeats"]
@@ -28,10 +35,8 @@ Spectra = NDArray[np.complex64]
 SCALES = (4, 8, 16, 32, 64, 128)  # pixels along a border; an octave each
 SURE = 20.0  # needs no second opinion
 LONG_BORDER = 128  # unlike tiles reach 12.7 at 128 px, 10.1 at 256 px; shorter borders are told by their coarse shape,
-SHORT_BORDER, SHORT_SCENES = 32, 50  # ... which needs so many scenes to know what borders have in common
-SHORT_SCALES = (2, 4, 8, 16)
-LEAD_WEIGHT = 20.0  # of a logarithm: unlike borders lead by .06 in the mean, by .38 at most, neighbours by .4
-TOUCH_SHORT = 15.0  # chips of 64 px: unlike ones below 13.6 in sets of 5 000 (real, generated, noise of two kinds)
+SHORT_SCENES = 50  # ... which needs so many scenes to know what lines that continue each other have in common
+TOUCH_SHORT = 5.0  # nats over the runner-up: chips of 64 px, unlike ones below 3.5 in 5 000, neighbours mostly above 10
 TOUCH = 13.0  # whole scenes of 2448 px: the real pair 64.6 (51.4 when compressed anew at quality 85), others below 6.2;
 # tiles of 816 px cut from them: 123 of 123 neighbours found and nothing else; of 408 px: 592 of 606 and nothing else
 OVERLAP = 13.0  # tiles sharing a fifth or more: 97 % above, with one peak; unlike scenes below 11.0 in 31 000 pairs,
@@ -61,44 +66,39 @@ def find_touching(fingerprints: Sequence[Fingerprint], copies: Collection[int] =
 
     For each octave of detail and each channel the two borders are normalised locally, so that constant stretches
     (water, cloud, no data) say nothing and a single bright spot little, and correlated; Fisher's z of the
-    correlations, in units of its deviation between unlike borders, are summed up. Short borders must also fit each
-    other better than any other border.
+    correlations, in units of its deviation between unlike borders, are summed up. Short borders must fit each other
+    better than any other border, by what lines within the scenes teach.
 
     Args:
         fingerprints: The scenes' fingerprints.
         copies: Positions of scenes that repeat another one, whose short borders compete with nothing.
     """
-    sides = (("columns", 1, "left of"), ("rows", 0, "above"))
-    for name, axis, where in sides:
-        for members in _group_equal([(one.size[1 - axis], getattr(one, name).shape[1]) for one in fingerprints]):
-            length = getattr(fingerprints[members[0]], name).shape[-1]
-            if length < LONG_BORDER:
-                members = [position for position in members if position not in copies]
-            if length < SHORT_BORDER or (length < LONG_BORDER and len(members) < SHORT_SCENES):
-                continue
-            borders = np.stack([getattr(fingerprints[i], name) for i in members])  # (n, 2, channels, length)
-            if length < LONG_BORDER:
-                pairs, score = _short_borders(borders)
+    for name, axis, where in (("columns", 1, "left of"), ("rows", 0, "above")):
+        lines = [getattr(one, f"{name[:-1]}_lines") for one in fingerprints]
+        keys = [(one.size[1 - axis], len(own), own.shape[-1]) for one, own in zip(fingerprints, lines, strict=True)]
+        for members in _group_equal(keys):
+            if fingerprints[members[0]].size[1 - axis] < LONG_BORDER:
+                members = [position for position in members if position not in copies and len(lines[position])]
+                if len(members) < SHORT_SCENES:
+                    continue
+                pairs, score = continued_pairs(np.stack([lines[i] for i in members]))
                 kept = score >= TOUCH_SHORT
             else:
-                pairs = _all_pairs(len(members)) if len(members) <= FEW else border_pairs(borders)[0]
-                score = _border_scores(borders[:, 1], borders[:, 0], pairs)
-                kept = score >= TOUCH
-                if SHORT_SCENES <= len(members) <= FEW:  # smooth textures reach 18, but do not agree in coarse shape
-                    coarse = {tuple(pair) for pair in border_pairs(borders)[0].tolist()}
-                    kept &= (score >= SURE) | np.array([tuple(pair) in coarse for pair in pairs.tolist()])
+                borders = np.stack([getattr(fingerprints[i], name) for i in members])  # (n, 2, channels, length)
+                pairs, score, kept = _long_borders(borders)
             for (a, b), value in zip(pairs[kept].tolist(), score[kept].tolist(), strict=True):
                 yield Link(members[a], members[b], "touches", where, value)
 
 
-def _short_borders(borders: Scores) -> tuple[NDArray[np.int64], Scores]:
-    """Find pairs of short borders that fit each other best, and score by how much, and by their fine detail."""
-    pairs, leads = leading_pairs(borders)
-    n = len(borders)
-    unlike = np.stack([np.arange(n), (np.arange(n) + n // 2) % n], axis=1)[:2000]
-    detail = _border_scores(borders[:, 1], borders[:, 0], np.concatenate([unlike, pairs]), SHORT_SCALES)
-    spread = max(float(detail[: len(unlike)].std()), 1e-6)
-    return pairs, np.asarray(detail[len(unlike) :] / spread + LEAD_WEIGHT * leads, np.float32)
+def _long_borders(borders: Scores) -> tuple[NDArray[np.int64], Scores, NDArray[np.bool_]]:
+    """Return pairs of long borders, their evidence, and whether it is enough."""
+    pairs = _all_pairs(len(borders)) if len(borders) <= FEW else border_pairs(borders)[0]
+    score = _border_scores(borders[:, 1], borders[:, 0], pairs)
+    kept = score >= TOUCH
+    if SHORT_SCENES <= len(borders) <= FEW:  # smooth textures reach 18, but do not agree in coarse shape
+        coarse = {tuple(pair) for pair in border_pairs(borders)[0].tolist()}
+        kept &= (score >= SURE) | np.array([tuple(pair) in coarse for pair in pairs.tolist()])
+    return pairs, score, kept
 
 
 def _all_pairs(n: int) -> NDArray[np.int64]:
@@ -114,13 +114,13 @@ def _group_equal(keys: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
     yield from (members for members in found.values() if len(members) > 1)
 
 
-def _border_scores(first: Scores, second: Scores, pairs: NDArray[np.int64], scales: tuple[int, ...] = SCALES) -> Scores:
+def _border_scores(first: Scores, second: Scores, pairs: NDArray[np.int64]) -> Scores:
     """Score the evidence that borders of ``first`` continue in ones of ``second``, both ``(n, channels, length)``.
 
     Fisher's z of a band of width s has deviation .72·√(s/length) between unlike borders, whatever the channel.
     """
     _, n_channels, length = first.shape
-    scales = tuple(scale for scale in scales if (8 if scales is SCALES else 4) * scale <= length)
+    scales = tuple(scale for scale in SCALES if 8 * scale <= length)
     total = np.zeros(len(pairs), np.float32)
     for channel in range(n_channels):
         for scale in scales:

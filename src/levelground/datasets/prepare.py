@@ -1,10 +1,9 @@
 """Prepare a data folder: find and verify its scenes, decode them once, group and split them, write ``dataset.json``."""
 
-import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +19,15 @@ from levelground.datasets.blocks import (
     drop_emptied,
     labels_apart,
 )
-from levelground.datasets.data_source import data_folder
-from levelground.datasets.dataset import DATASET_FILE, Dataset, SceneRecord, read_dataset, write_dataset
+from levelground.datasets.data_source import (
+    Prepared,
+    data_folder,
+    find_prepared,
+    keep_prepared,
+    say_cached,
+    stamp_of_data,
+)
+from levelground.datasets.dataset import DATASET_FILE, Dataset, SceneRecord, write_if_changed
 from levelground.datasets.fingerprints import Fingerprint, cached_fingerprint, fingerprint_scene, mean_and_std
 from levelground.datasets.folds import choose_folds, fold_folder, joined_split
 from levelground.datasets.groups import GROUPS_FILE, Grouping, find_groups, read_groups
@@ -47,7 +53,7 @@ from levelground.datasets.splits import (
     split_folder,
     strips_split,
 )
-from levelground.errors import ConfigError, DataError, DiskError, RecordError, SceneError
+from levelground.errors import ConfigError, DataError, DiskError, SceneError
 from levelground.imagery.cache import Cache, CacheEntry, default_cache_folder
 from levelground.imagery.data_folder import FoundScenes, find_scenes
 from levelground.imagery.geotiff import read_window
@@ -82,7 +88,7 @@ class Problem:
 def prepare_dataset(options: PrepareOptions) -> Dataset:
     """Find, verify, decode, group and split the scenes of a folder, report findings, and write ``dataset.json``.
 
-    A second call on the same files finds the decoded scenes in the cache and gives the same record. With ``folds``
+    A second call on the same files looks at nothing but their sizes and times and gives the same record. With ``folds``
     each fold gets a ``dataset.json`` of its own, in ``folds/NUMBER/``.
 
     Args:
@@ -95,6 +101,18 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
     """
     data = data_folder(options)
     cache = Cache((options.cache or default_cache_folder()).expanduser().resolve())
+    told = options.split == "auto" and not options.lists and not options.folds
+    stamp = stamp_of_data(options, data, cache.folder)
+    before = find_prepared(options, data, cache.folder, stamp)
+    if before is not None:
+        _report(before.dataset, before.links, told=told)
+        say("%(path)s: unchanged", path=before.dataset.folder / DATASET_FILE)
+        return before.dataset
+    return _prepare_anew(options, data, cache, stamp, told)
+
+
+def _prepare_anew(options: PrepareOptions, data: Path, cache: Cache, stamp: str, told: bool) -> Dataset:
+    """Prepare a folder that is new or has changed, as :func:`prepare_dataset` says."""
     found = _find(replace(options, cache=cache.folder), data)
     check_choices(options, data, found)
     blocks = cut_blocks(found, options) if options.split == "blocks" else None
@@ -134,9 +152,13 @@ def prepare_dataset(options: PrepareOptions) -> Dataset:
         findings=tuple(findings),
         band_info=common_band_info([one.scene for one in decoded]),
     )
-    _report(dataset, grouping, told=options.split == "auto" and not options.lists and not folds)
+    links = Counter(str(link.kind) for link in grouping.links)
+    _report(dataset, links, told=told)
     _write_folds(dataset, [_keep_apart(blocks, fold, decoded, cache, options.snap_colours) for fold in folds], grouping)
-    _write_if_changed(dataset)
+    write_if_changed(dataset)
+    if not problems:
+        said = Prepared(dataset, found.lines, links)
+        keep_prepared(options, cache.folder, said, [one.scene for one in decoded], stamp)
     return dataset
 
 
@@ -257,13 +279,7 @@ def decode_all(found: FoundScenes, cache: Cache, snap: int) -> tuple[list[Decode
         pool.shutdown(cancel_futures=True)
     done.sort(key=lambda one: one.scene.id)
     reused = sum(cache.path(one.entry.image_key).stat().st_mtime_ns < start_ns for one in done)
-    say(
-        "cache %(folder)s: %(reused)s of %(n)s scenes were there, %(decoded)s decoded",
-        folder=cache.folder,
-        reused=reused,
-        n=len(done),
-        decoded=len(done) - reused,
-    )
+    say_cached(cache.folder, len(done), reused)
     # Causes before what follows from them: an image behind a bad link leaves its mask alone.
     causes = ("link", "name")
     return done, sorted(
@@ -396,11 +412,10 @@ def _draw_split(options: PrepareOptions, scenes: Sequence[SceneRecord], grouping
     return replace(split, left_out=tuple(sorted((*split.left_out, *unlabelled))))
 
 
-def _report(dataset: Dataset, grouping: Grouping, *, told: bool) -> None:
+def _report(dataset: Dataset, kinds: Mapping[str, int], *, told: bool) -> None:
     """Print groups and split, class shares and findings; ``told`` says that the split was chosen from the data."""
     groups, sets = {scene.group for scene in dataset.scenes}, dataset.split.sets
-    kinds = Counter(link.kind for link in grouping.links)
-    values = {"source": grouping.source, "scenes": len(dataset.scenes), "groups": len(groups)}
+    values = {"source": dataset.groups_from, "scenes": len(dataset.scenes), "groups": len(groups)}
     if kinds:
         pairs = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
         say("groups from %(source)s: %(scenes)s scenes in %(groups)s groups (pairs: %(pairs)s)", pairs=pairs, **values)
@@ -431,13 +446,4 @@ def _write_folds(dataset: Dataset, folds: Sequence[tuple[Split, list[Decoded]]],
     for number, (fold, decoded) in enumerate(folds, start=1):
         mean, std = _mean_and_std(decoded, fold.train)
         folder, records = fold_folder(dataset.folder, number), tuple(_records(decoded, dataset.data, grouping))
-        _write_if_changed(replace(dataset, folder=folder, split=fold, mean=mean, std=std, scenes=records))
-
-
-def _write_if_changed(dataset: Dataset) -> None:
-    """Write the record, unless the folder has the same one already."""
-    with contextlib.suppress(RecordError):
-        if read_dataset(dataset.folder) == dataset:
-            say("%(path)s: unchanged", path=dataset.folder / DATASET_FILE)
-            return
-    say("%(path)s: written", path=write_dataset(dataset, dataset.folder))
+        write_if_changed(replace(dataset, folder=folder, split=fold, mean=mean, std=std, scenes=records))
