@@ -453,7 +453,8 @@ def evaluate(
 def export(
     run: str | PathLike[str],
     *,
-    to: Literal["onnx", "smp"] | Sequence[Literal["onnx", "smp"]] = ("onnx",),
+    to: Literal["onnx", "smp", "openvino", "onnx-int8", "openvino-int8", "stac"]
+    | Sequence[Literal["onnx", "smp", "openvino", "onnx-int8", "openvino-int8", "stac"]] = ("onnx",),
     code: str | None = None,
     tile: int | None = None,
     gsd: float | None = None,
@@ -464,12 +465,15 @@ def export(
 
     Args:
         run (path): Folder of a finished or adopted run.
-        to (Literal['onnx', 'smp'] | Sequence[Literal['onnx', 'smp']]): Formats: onnx (one
-            file, for QGIS, geodeep and onnxruntime), smp (a folder for
-            smp.from_pretrained).
+        to (Literal['onnx', 'smp', 'openvino', 'onnx-int8', 'openvino-int8', 'stac'] | Seque
+            nce[Literal['onnx', 'smp', 'openvino', 'onnx-int8', 'openvino-int8', 'stac']]):
+            Formats: onnx (one file, for QGIS, geodeep and onnxruntime), smp (a folder for
+            smp.from_pretrained), openvino; onnx-int8 and openvino-int8 (8 bits, scored on
+            the test scenes and rejected where worse); stac (a STAC item of the model and
+            its files).
         code (str | None): Code of a run whose network is your own, FILE.py:FUNCTION; it
             runs only where it is named.
-        tile (int | None): Height and width of the ONNX file's input, px, a multiple of 32;
+        tile (int | None): Height and width of the input of a file, px, a multiple of 32;
             None takes what the run was trained on.
         gsd (float | None): Ground sample distance of the training images, metres a pixel;
             None takes what the run card says.
@@ -479,6 +483,7 @@ def export(
         The file or folder of each format.
     Raises:
         RecordError: There is no such run.
+        RejectedError: An 8-bit form is worse than the network by δ or more; the other formats are done.
         LevelgroundError: It cannot be exported; formats before it are done.
     """
 

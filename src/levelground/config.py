@@ -360,7 +360,7 @@ class PredictionOptions:
     refused."""
 
 
-ExportFormat = Literal["onnx", "smp"]
+ExportFormat = Literal["onnx", "smp", "openvino", "onnx-int8", "openvino-int8", "stac"]
 
 
 @dataclass(frozen=True, config=_NO_EXTRAS)
@@ -368,7 +368,7 @@ class ExportOptions:
     """Options of an export."""
 
     tile: Annotated[int, Field(ge=32, le=8192)] | None = None
-    """Height and width of the ONNX file's input, px, a multiple of 32; None takes what the run was trained on."""
+    """Height and width of the input of a file, px, a multiple of 32; None takes what the run was trained on."""
     gsd: Annotated[float, Field(gt=0, le=10_000)] | None = None
     """Ground sample distance of the training images, metres a pixel; None takes what the run card says."""
     overwrite: bool = False

@@ -94,6 +94,12 @@ class UnfinishedError(LevelgroundError):
     exit_status = 1
 
 
+class RejectedError(LevelgroundError):
+    """An export that is worse than what it was made of; it is kept aside."""
+
+    exit_status = 1
+
+
 class UnlikeError(LevelgroundError):
     """Runs that must not be compared: other labels, legend, scenes or protocol."""
 

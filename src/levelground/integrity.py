@@ -274,7 +274,9 @@ def _redo_of_run(path: Path, run: Path) -> str:
     if place.parts[0].startswith(("counts-", "preds-")):
         return f"Run {_evaluation_command(path, run)}"
     if place.parts[0] == "export":
-        to = "smp" if "smp" in place.parts else "onnx"
+        known = {"smp": "smp", "openvino": "openvino", "openvino-int8": "openvino-int8"}
+        known |= {"model-int8.onnx": "onnx-int8", "item.json": "stac"}
+        to = next((known[part] for part in reversed(place.parts) if part in known), "onnx")
         return f"Run levelground export {_shown(run)} --to {to} --overwrite"
     if place.parts == ("model", HASHES_FILE):
         return f"Remove it and run levelground evaluate {_shown(run)}"

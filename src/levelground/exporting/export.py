@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,11 @@ from levelground.exporting.model_card import card_text
 from levelground.exporting.onnx import UNKNOWN_RESOLUTION_CM, write_onnx
 from levelground.files import writing
 from levelground.imagery.image_headers import READ_AS
-from levelground.inference.parity import EQUAL_CLASSES, MAX_DIFFERENCE, Parity, Tiles, compare_models
+from levelground.inference.parity import EQUAL_CLASSES, MAX_DIFFERENCE, Tiles, compare_models
 from levelground.inference.tiling import pad_tile, windows
 from levelground.models.loading import load_model, open_model, parity_path
-from levelground.models.model import Model
+from levelground.models.model import Model, Overrides
+from levelground.models.openvino_backend import open_openvino, read_graph, save_openvino
 from levelground.models.smp_backend import save_model
 from levelground.models.spec import SPEC_FILE, ModelSpec, full_scale, model_file, read_model_spec, write_spec
 from levelground.reading import parse_json, read_text
@@ -92,7 +93,14 @@ def _generated_tiles(spec: ModelSpec, n: int) -> Tiles:
     return Tiles(stored, "generated scenes")
 
 
-_NAMES: dict[ExportFormat, str] = {"onnx": "model.onnx", "smp": "smp"}
+_NAMES: dict[ExportFormat, str] = {
+    "onnx": "model.onnx",
+    "smp": "smp",
+    "openvino": "openvino",
+    "onnx-int8": "model-int8.onnx",
+    "openvino-int8": "openvino-int8",
+    "stac": "item.json",
+}
 
 
 def export_path(run: Run, to: ExportFormat) -> Path:
@@ -126,7 +134,8 @@ def export_run(run: Run, to: ExportFormat, options: ExportOptions = NO_OPTIONS) 
 
     Args:
         run: A finished or adopted run.
-        to: ``onnx`` for one file, ``smp`` for a folder in segmentation_models_pytorch's layout.
+        to: ``onnx`` for one file, ``smp`` for a folder in segmentation_models_pytorch's layout, ``openvino`` for
+            OpenVINO's two files.
         options: Tile, ground sample distance, and whether an older export is replaced.
     Returns:
         The file or folder. ``parity.json`` beside it says how it differs from the run's network.
@@ -137,7 +146,7 @@ def export_run(run: Run, to: ExportFormat, options: ExportOptions = NO_OPTIONS) 
         WeightsError: The run has no weights.
         DiskError: It cannot be written.
     """
-    spec = _chosen_spec(read_model_spec(run), options)
+    spec = chosen_spec(read_model_spec(run), options)
     target = export_path(run, to)
     if not options.overwrite:
         refuse_existing(run, [to])
@@ -147,26 +156,59 @@ def export_run(run: Run, to: ExportFormat, options: ExportOptions = NO_OPTIONS) 
     runtime = make_runtime("cpu", "fp32", threads=options.threads)
     if to == "onnx":
         _warn_of_clients(spec)
-    with one_writer(target.parent):
-        _remove_leftovers(target.parent)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=_TEMPORARY) as folder:
-            made = Path(folder) / target.name
-            _WRITERS[to](run, model, made)
-            parity = compare_models(model, _load_exported(made, to, runtime), gather_tiles(run, spec), runtime)
-            if not parity.holds:
-                raise ModelError(
-                    f"{run.name}: the exported model is not the network: {parity.text()}. {MAX_DIFFERENCE:g} at most "
-                    f"and {100 * EQUAL_CLASSES:g} % at least are allowed. Nothing was exported; try another --tile, or "
-                    f"--to {'smp' if to == 'onnx' else 'onnx'}."
-                )
-            _write_parity(run, to, made, spec, parity)
-            _move(made, target)
-            _hash_exports(target.parent)
+    with export_folder(run) as folder:
+        made = folder / target.name
+        _WRITERS[to](run, model, made)
+        parity = compare_models(model, _load_exported(made, to, runtime), gather_tiles(run, spec), runtime)
+        if not parity.holds:
+            raise ModelError(
+                f"{run.name}: the exported model is not the network: {parity.text()}. {MAX_DIFFERENCE:g} at most "
+                f"and {100 * EQUAL_CLASSES:g} % at least are allowed. Nothing was exported; try another --tile, or "
+                f"--to {'onnx' if to == 'smp' else 'smp'}."
+            )
+        limits = {"max_difference": MAX_DIFFERENCE, "equal_classes": EQUAL_CLASSES}
+        entry = dataclasses.asdict(parity) | {"holds": parity.holds, "limits": limits}
+        keep_export(run, to, made, target, spec, entry)
     say("Exported %(target)s: %(text)s.", target=target, text=parity.text())
     return target
 
 
-def _chosen_spec(spec: ModelSpec, options: ExportOptions) -> ModelSpec:
+@contextlib.contextmanager
+def export_folder(run: Run) -> Iterator[Path]:
+    """Give a temporary folder in ``RUN/export/``, where this process alone writes; what a killed export left goes."""
+    parent = run.folder / "export"
+    with one_writer(parent):
+        _remove_leftovers(parent)
+        with tempfile.TemporaryDirectory(dir=parent, prefix=_TEMPORARY) as folder:
+            yield Path(folder)
+
+
+def keep_export(
+    run: Run, to: ExportFormat, made: Path, target: Path, spec: ModelSpec, entry: Mapping[str, object]
+) -> None:
+    """Move a finished export to its path and write what is known of it into the report.
+
+    Args:
+        run: The run.
+        to: The format.
+        made: The file or folder.
+        target: Where it goes.
+        spec: What it was made for.
+        entry: What was found out about it.
+    """
+    _write_report(run, to, _weights_of(made), spec, entry)
+    target.parent.mkdir(exist_ok=True)
+    _move(made, target)
+    _hash_exports(run.folder / "export")
+
+
+def _weights_of(made: Path) -> Path:
+    """Return the file of an export that is hashed in the report."""
+    inner = (made / name for name in ("model.xml", "model.safetensors"))
+    return next((file for file in inner if file.exists()), made)
+
+
+def chosen_spec(spec: ModelSpec, options: ExportOptions) -> ModelSpec:
     """Return the specification with the tile and ground sample distance that were asked for."""
     own = spec.geometry
     if not (options.tile or own.tile):
@@ -201,6 +243,8 @@ def _warn_of_clients(spec: ModelSpec) -> None:
 
 def _load_exported(made: Path, to: ExportFormat, runtime: Runtime) -> Model:
     """Load the exported model as other tools do."""
+    if to == "openvino":
+        return open_openvino(made / "model.xml", runtime, Overrides())
     model = open_model(made, runtime)
     if to == "onnx":
         return model
@@ -221,22 +265,27 @@ def _smp(run: Run, model: Model, folder: Path) -> None:
     write_hashes(folder / HASHES_FILE, (path for path in folder.iterdir() if path.name != HASHES_FILE))
 
 
-_WRITERS: dict[ExportFormat, Callable[[Run, Model, Path], None]] = {"onnx": _onnx, "smp": _smp}
+def _openvino(run: Run, model: Model, folder: Path) -> None:
+    folder.mkdir()
+    write_onnx(model, folder / "model.onnx")
+    save_openvino(read_graph(folder / "model.onnx"), folder / "model.xml", model.spec)
+    (folder / "model.onnx").unlink()
+    write_hashes(folder / HASHES_FILE, folder.glob("model.*"))
 
 
-def _write_parity(run: Run, to: ExportFormat, made: Path, spec: ModelSpec, parity: Parity) -> None:
+_WRITERS: dict[ExportFormat, Callable[[Run, Model, Path], None]] = {"onnx": _onnx, "smp": _smp, "openvino": _openvino}
+
+
+def _write_report(run: Run, to: ExportFormat, weights: Path, spec: ModelSpec, entry: Mapping[str, object]) -> None:
     """Write the report beside those of other formats, with the hashes of the exported weights and the run's own."""
     path = parity_path(run)
-    weights = made if to == "onnx" else made / "model.safetensors"
-    limits = {"max_difference": MAX_DIFFERENCE, "equal_classes": EQUAL_CLASSES}
-    entry = dataclasses.asdict(parity) | {"holds": parity.holds, "limits": limits}
-    entry |= {"tile": spec.geometry.tile, "gsd_m": spec.gsd_m, "sha256": sha256_file(weights)}
-    entry |= {"weights_sha256": sha256_file(model_file(run)), "versions": _versions()}
+    made_for = {"tile": spec.geometry.tile, "gsd_m": spec.gsd_m, "sha256": sha256_file(weights)}
+    entry = dict(entry) | made_for | {"weights_sha256": sha256_file(model_file(run)), "versions": _versions()}
     try:
         record: Record = parse_json(read_text(path))
     except (OSError, ValueError):
         record = {}
-    others = {key: value for key, value in record.items() if key in _WRITERS} if isinstance(record, dict) else {}
+    others = {key: value for key, value in record.items() if key in _NAMES} if isinstance(record, dict) else {}
     text = json.dumps({"schema": 1, "kind": "parity"} | others | {to: entry}, indent=1)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -246,7 +295,7 @@ def _versions() -> dict[str, str]:
     import importlib.metadata
 
     found = versions()
-    for name in ("onnx", "onnxscript", "onnxruntime"):
+    for name in ("onnx", "onnxscript", "onnxruntime", "openvino", "nncf"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -256,9 +305,8 @@ def _versions() -> dict[str, str]:
 
 def _hash_exports(folder: Path) -> None:
     """Write the hashes of a run's exports, those of a folder into the folder, which may be moved elsewhere."""
-    write_hashes(
-        folder / HASHES_FILE, [path for path in (folder / _NAMES["onnx"], folder / "parity.json") if path.exists()]
-    )
+    names = [*_NAMES.values(), "parity.json"]
+    write_hashes(folder / HASHES_FILE, [folder / name for name in names if (folder / name).is_file()])
 
 
 def _move(made: Path, target: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import ModelError, WeightsError, first_line
+from levelground.files import writing
 from levelground.models.model import Model, Overrides
 from levelground.models.onnx_backend import (
     Dimension,
@@ -26,7 +27,7 @@ from levelground.models.onnx_backend import (
     read_input,
     weights_digest,
 )
-from levelground.models.spec import SPEC_KEY
+from levelground.models.spec import SPEC_KEY, ModelSpec
 from levelground.records import sha256_file, sha256_json, verify_file
 
 if TYPE_CHECKING:
@@ -162,14 +163,7 @@ def openvino_program(path: Path, runtime: "Runtime") -> Program:
         ModelError: OpenVINO is missing, or the file does not take one image.
         WeightsError: OpenVINO cannot load it.
     """
-    if not has_openvino():
-        raise missing_openvino(str(path))
-    import openvino
-
-    try:
-        graph = openvino.Core().read_model(str(path))
-    except Exception as error:  # a damaged file, an unknown operator, a newer format
-        raise WeightsError(f"{path}: OpenVINO cannot load it ({first_line(error)}). Export it anew.") from error
+    graph = read_graph(path)
     if path.suffix.lower() == ".onnx":
         metadata = {one.key: one.value for one in parse_onnx(path).metadata_props}
     else:
@@ -182,6 +176,36 @@ def openvino_program(path: Path, runtime: "Runtime") -> Program:
         output_shape=_sides(graph.outputs[0]),
         metadata=metadata,
     )
+
+
+def read_graph(path: Path) -> Any:
+    """Read a file as a graph of OpenVINO.
+
+    Raises:
+        ModelError: OpenVINO is missing.
+        WeightsError: OpenVINO cannot load it.
+    """
+    if not has_openvino():
+        raise missing_openvino(str(path))
+    import openvino
+
+    try:
+        return openvino.Core().read_model(str(path))
+    except Exception as error:  # a damaged file, an unknown operator, a newer format
+        raise WeightsError(f"{path}: OpenVINO cannot load it ({first_line(error)}). Export it anew.") from error
+
+
+def save_openvino(graph: Any, path: Path, spec: ModelSpec) -> None:
+    """Write a graph in OpenVINO's own form, ``.xml`` and ``.bin``, with a model's specification inside.
+
+    Raises:
+        DiskError: It cannot be written.
+    """
+    import openvino
+
+    graph.set_rt_info(spec.to_json(), [SPEC_KEY])
+    with writing(path):
+        openvino.save_model(graph, str(path), compress_to_fp16=False)
 
 
 def _type_of(port: Any) -> str:

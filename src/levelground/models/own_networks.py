@@ -303,7 +303,7 @@ class OwnNetwork(nn.Module):
             ModelError: The output is of another form.
         """
         logits = main_output(self.network(image))
-        if logits is None or logits.ndim != 4 or logits.shape[:2] != (len(image), self.n_outputs):
+        if logits is None or logits.ndim != 4 or logits.shape[:2] != (image.shape[0], self.n_outputs):
             shape = "no tensor" if logits is None else str(tuple(logits.shape))
             raise ModelError(
                 f"{self.arch.name}: makes {shape} of {tuple(image.shape)}, expected (N, {self.n_outputs}, h, w), one "

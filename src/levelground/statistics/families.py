@@ -44,7 +44,7 @@ from levelground.statistics.pairs import (
     pair_estimates,
     run_estimates,
 )
-from levelground.statistics.resampling import GroupSums, bootstrap_values, group_membership, group_sums
+from levelground.statistics.resampling import GroupSums, add_groups, bootstrap_values, group_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -358,8 +358,7 @@ def calibration_error(
     parts = np.stack((conf_n, conf_sum, conf_correct)).astype(np.float64)
     if parts.ndim != 4 or parts.shape[1] != len(groups):
         raise ShapeError(f"confidence counts are {conf_n.shape} for {len(groups)} scenes, expected (S, K, B).")
-    _, membership = group_membership(groups)
-    by_class = np.moveaxis(parts, 1, -1) @ membership  # (3, K, B, G)
+    _, by_class = add_groups(np.moveaxis(parts, 1, -1), groups)  # (3, K, B, G)
     pooled = by_class.sum(axis=1)
     per_class = [_estimate(by_class[:, k]) for k in range(by_class.shape[1])]
     return Calibration(

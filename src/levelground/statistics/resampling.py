@@ -116,8 +116,7 @@ def group_sums(
         per_scene, score = metric.sums(counts, counted), metric.score
     else:
         per_scene, score = np.moveaxis(counts, (2, 3), (0, 1)).astype(np.float64), _trailing(metric)
-    names, membership = group_membership(groups)
-    flat = per_scene.reshape(-1, len(groups)) @ membership
+    names, flat = add_groups(per_scene.reshape(-1, len(groups)), groups)
     sums = flat.reshape(*per_scene.shape[:-1], len(names))
     holders, bounds = None, metric_range(metric.name) if isinstance(metric, Metric) else (-np.inf, np.inf)
     if isinstance(metric, Metric) and metric.class_index is not None:
@@ -125,17 +124,23 @@ def group_sums(
     return GroupSums(sums, names, score, holders, bounds=bounds)
 
 
-def group_membership(groups: Sequence[str] | NDArray[np.str_]) -> tuple[tuple[str, ...], Scores]:
-    """Return the groups' names, sorted, and which scene belongs to which: ``(S, G)`` of 0 and 1.
+def add_groups(per_scene: Scores, groups: Sequence[str] | NDArray[np.str_]) -> tuple[tuple[str, ...], Scores]:
+    """Add values of scenes up to groups, in time that grows with the number of scenes.
 
+    Args:
+        per_scene: ``(..., S)``.
+        groups: The group of each scene, ``(S,)``.
+    Returns:
+        The groups' names, sorted, and the sums ``(..., G)``.
     Example:
-        >>> group_membership(["b", "a", "b"])
-        (('a', 'b'), array([[0., 1.],
-                            [1., 0.],
-                            [0., 1.]]))
+        >>> add_groups(np.array([[1.0, 2.0, 4.0]]), ["b", "a", "b"])
+        (('a', 'b'), array([[2., 5.]]))
     """
     names, index = np.unique(np.asarray(groups), return_inverse=True)
-    return tuple(names.tolist()), np.asarray(np.arange(len(names)) == index[:, None], dtype=np.float64)
+    order = np.argsort(index, kind="stable")
+    starts = np.searchsorted(index[order], np.arange(len(names)))
+    sums: Scores = np.add.reduceat(np.asarray(per_scene, np.float64)[..., order], starts, axis=-1)
+    return tuple(names.tolist()), sums
 
 
 def bootstrap_weights(n_groups: int, n_resamples: int, *, seed: int, chunk: int) -> Iterator[Scores]:
