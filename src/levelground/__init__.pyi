@@ -465,8 +465,7 @@ def export(
 
     Args:
         run (path): Folder of a finished or adopted run.
-        to (Literal['onnx', 'smp', 'openvino', 'onnx-int8', 'openvino-int8', 'stac'] | Seque
-            nce[Literal['onnx', 'smp', 'openvino', 'onnx-int8', 'openvino-int8', 'stac']]):
+        to (Literal['onnx', 'smp', 'openvino', 'onnx-int8', 'openvino-int8', 'stac'] | Sequence[Literal['onnx', 'smp', 'openvino', 'onnx-int8', 'openvino-int8', 'stac']]):
             Formats: onnx (one file, for QGIS, geodeep and onnxruntime), smp (a folder for
             smp.from_pretrained), openvino; onnx-int8 and openvino-int8 (8 bits, scored on
             the test scenes and rejected where worse); stac (a STAC item of the model and
@@ -686,8 +685,8 @@ def prepare(
             as 'scl/*.tif=3,8,9,10'.
         within (str | Sequence[str]): Areas of interest likewise: pixels outside them are
             left out.
-        split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders', 'blocks'])
-            : Which scenes train, validate, test; auto: train/ val/ test/ folders, strips of
+        split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders', 'blocks']):
+            Which scenes train, validate, test; auto: train/ val/ test/ folders, strips of
             one raster, else grouped; blocks cuts scenes into squares that go to the sets
             whole.
         block_m (float | None): Side of the squares of ``split`` blocks on the ground,
@@ -895,8 +894,8 @@ def study(
             as 'scl/*.tif=3,8,9,10'.
         within (str | Sequence[str]): Areas of interest likewise: pixels outside them are
             left out.
-        split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders', 'blocks'])
-            : Which scenes train, validate, test; auto: train/ val/ test/ folders, strips of
+        split (Literal['auto', 'origin', 'lists', 'random', 'grouped', 'folders', 'blocks']):
+            Which scenes train, validate, test; auto: train/ val/ test/ folders, strips of
             one raster, else grouped; blocks cuts scenes into squares that go to the sets
             whole.
         block_m (float | None): Side of the squares of ``split`` blocks on the ground,

@@ -39,6 +39,7 @@ LINE = 88
 """Longest signature that is shown on one line, and widest line of a docstring."""
 
 _WRAPPER = textwrap.TextWrapper(LINE, initial_indent="    ", subsequent_indent="        ", break_on_hyphens=False)
+_WRAPPER.break_long_words = False
 
 
 class WrappedSignature(inspect.Signature):
