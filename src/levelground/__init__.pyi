@@ -465,7 +465,7 @@ def export(
 
     Args:
         run (path): Folder of a finished or adopted run.
-        to (Literal['onnx', 'smp', 'openvino', 'onnx-int8', 'openvino-int8', 'stac'] | Sequence[Literal['onnx', 'smp', 'openvino', 'onnx-int8', 'openvino-int8', 'stac']]):
+        to (Sequence[Literal['onnx', 'smp', 'openvino', 'onnx-int8', 'openvino-int8', 'stac']]):
             Formats: onnx (one file, for QGIS, geodeep and onnxruntime), smp (a folder for
             smp.from_pretrained), openvino; onnx-int8 and openvino-int8 (8 bits, scored on
             the test scenes and rejected where worse); stac (a STAC item of the model and

@@ -122,7 +122,8 @@ def docstring_of(command: str) -> str:
     lines = [summary, "", "Args:"]
     for argument in parameters_of(command):
         text = re.sub(r"--[a-z][a-z-]*", lambda flag: f"``{flags.get(flag[0], flag[0])}``", argument.text)
-        head = f"{argument.name} ({accepted_type(argument).replace(PATH_TYPE, 'path')}):"
+        kind = accepted_type(argument).replace(PATH_TYPE, "path")
+        head = f"{argument.name} ({kind if len(kind) < LINE else kind.partition(' | ')[2]}):"
         unbroken = head.replace(" ", "\xa0")  # a reader of docstrings takes name and type from one line
         lines += [line.replace("\xa0", " ") for line in _WRAPPER.wrap(f"{unbroken} {text}")]
     return "\n".join([*lines, *own.splitlines()[own.splitlines().index("Returns:") :]])
