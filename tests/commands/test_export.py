@@ -125,7 +125,7 @@ def test_notes_about_clients(capsys: pytest.CaptureFixture[str], dataset: Datase
     from levelground.models.spec import read_model_spec
 
     spec = read_model_spec(add_run(dataset, "notes", dtype="uint16"))
-    fitted = export._chosen_spec(dataclasses.replace(spec, geometry=TileGeometry(0, 0)), ExportOptions())
+    fitted = export.chosen_spec(dataclasses.replace(spec, geometry=TileGeometry(0, 0)), ExportOptions())
     assert (fitted.geometry.tile, fitted.geometry.halo) == (512, 64)
     export._warn_of_clients(dataclasses.replace(spec, mean=(1.0,) * 4, std=(1.0,) * 4))
     said = capsys.readouterr().err
