@@ -1,5 +1,6 @@
 # make demo   the main job on generated scenes: no data, no network but the package registries
 # make test   the tests
+# make lowest the oldest versions that pyproject.toml allows, tried: a demo of two steps and an export
 # make check  what .ci/run calls: lint, types, test, docs
 # Each target sets up what it needs in .venv.
 
@@ -10,7 +11,7 @@ MINUTES ?= 30# of make fuzz
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint types test docs renew pictures bench fuzz gold check clean
+.PHONY: help lowest setup demo lint types test docs renew pictures bench fuzz gold check clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -66,6 +67,12 @@ pictures: demo .venv/ready-dev
 bench: .venv/ready-dev
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --quick || true; done
 
+lowest: $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct '.[export]'
+	.venv-lowest/bin/levelground demo --steps 2 --scenes 12 --archs pspnet --budgets 1 --out .venv-lowest/demo
+	.venv-lowest/bin/levelground export .venv-lowest/demo/runs/pspnet-tf_efficientnet_lite0-s0 --to onnx smp
+
 fuzz: .venv/ready-dev
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/builders/fuzz.py --minutes $(MINUTES)
 
@@ -75,4 +82,4 @@ gold: .venv/ready-dev
 check: lint types test docs
 
 clean:
-	rm -rf .venv demo site .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest demo site .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from builders.runs import LEGEND as TWO
 from builders.runs import adopted_card, build_run, edit_card, noisy_counts
 from builders.study import ENCODER, add_run, build_study, small_model
 from builders.training import small_spec, train
 
 from levelground.adoption.weights import adopt_weights
+from levelground.comparison.compare import compare_runs
 from levelground.config import WeightsOptions
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.exporting.model_card import card_text, write_model_card
@@ -150,7 +152,7 @@ def test_hubs_accept_its_head(tmp_path: Path) -> None:
     card = ModelCard(card_text(counted_run(tmp_path), read_model_spec(counted_run(tmp_path / "b"))))
     assert card.data.library_name == "segmentation-models-pytorch"
     assert card.data.pipeline_tag == "image-segmentation"
-    assert card.data.license is None
+    assert card.data.license == "unknown"
     assert "land-cover" in card.data.tags
 
 
@@ -218,3 +220,27 @@ def test_a_card_in_russian_holds_no_english_sentence(tmp_path: Path) -> None:
     names += "|" + "|".join(entry.name for entry in TWO.classes) + r"|[\w.-]*_[\w.-]*|\b[0-9A-F]{6}\b"
     assert " ".join(re.findall(r"[A-Za-z]{2,}", re.sub(names, "", prose, flags=re.IGNORECASE))) == ""
     assert not re.search(r"\d\.\d", prose)
+
+
+def test_hubs_read_scores_and_licence(tmp_path: Path) -> None:
+    """The front matter is YAML with the scores of the card, to four digits, and a licence to be filled in."""
+    run = counted_run(tmp_path)
+    front = yaml.safe_load(card_text(run, read_model_spec(run)).split("---")[1])
+    assert front["license"] == "unknown"
+    (entry,) = front["model-index"]
+    (result,) = entry["results"]
+    assert entry["name"] == run.name
+    assert (result["task"], result["dataset"]["split"]) == ({"type": "image-segmentation"}, "test")
+    values = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    scores = compare_runs([run]).runs[0].scores["official"]
+    assert values == {
+        "mean_iou": round(scores.overall("miou") or 0, 4),
+        "f1": round(scores.overall("mf1") or 0, 4),
+        "accuracy": round(scores.overall("pixel_accuracy") or 0, 4),
+    }
+
+
+def test_a_run_without_scores_has_no_index(tmp_path: Path) -> None:
+    """Hubs show no empty table."""
+    run = add_run(build_study(tmp_path))
+    assert "model-index" not in card_text(run, read_model_spec(run))

@@ -4,6 +4,7 @@ It is a pure function of the run's card, its counts and the study's data set: wr
 it names no time and no folder of this machine. It is written in the current language.
 """
 
+import json
 from pathlib import Path
 
 from levelground.comparison.compare import compare_runs, in_current_language
@@ -31,14 +32,15 @@ from levelground.runs import Run
 from levelground.wording import current_language, decimal, gettext, ngettext, npgettext, pgettext, whole
 
 FRONT = """---
+license: unknown
 {library}pipeline_tag: image-segmentation
 tags:
 {tags}- semantic-segmentation
 - land-cover
 - remote-sensing
----
+{index}---
 """
-"""Metadata for model hubs. No licence: it follows the training data, which only their owner knows."""
+"""Metadata for model hubs. The licence follows the training data, which only their owner knows."""
 
 LIMITS = (
     "one_group",
@@ -82,7 +84,7 @@ def card_text(run: Run, spec: ModelSpec) -> str:
     """
     dataset, comparison = _dataset(run), _scores(run)
     parts = [
-        _front(run) + f"# {escape_markdown(run.name)}",
+        _front(run, dataset, comparison) + f"# {escape_markdown(run.name)}",
         _summary(run, spec),
         *_loading(run, spec),
         *_outputs(run, spec),
@@ -113,14 +115,42 @@ def _scores(run: Run) -> Comparison | None:
     return None
 
 
-def _front(run: Run) -> str:
-    """Write the metadata for model hubs: the library that loads the model, where there is one."""
-    library = "segmentation-models-pytorch"
+def _front(run: Run, dataset: Dataset | None, comparison: Comparison | None) -> str:
+    """Write the metadata for model hubs: the library that loads the model, where there is one, and its scores."""
+    library, index = "segmentation-models-pytorch", _index(run, dataset, comparison)
     if _program(run) is not None or (is_own(run.arch) and not run.arch.startswith("hf:")):
-        return FRONT.format(library="", tags="")
+        return FRONT.format(library="", tags="", index=index)
     if run.arch.startswith("hf:"):
         library = "transformers"
-    return FRONT.format(library=f"library_name: {library}\n", tags=f"- {library}\n")
+    return FRONT.format(library=f"library_name: {library}\n", tags=f"- {library}\n", index=index)
+
+
+def _index(run: Run, dataset: Dataset | None, comparison: Comparison | None) -> str:
+    """Write the scores as hubs read them (``model-index``); nothing where the run was not scored."""
+    if comparison is None:
+        return ""
+    found = comparison.runs[0].scores["official"]
+    scores = {
+        "mean_iou": found.overall("miou"),
+        "f1": found.overall("mf1"),
+        "accuracy": found.overall("pixel_accuracy"),
+    }
+    name = json.dumps(dataset.data.name if dataset else "unknown", ensure_ascii=False)  # JSON is YAML too
+    rows = [f"    - type: {kind}\n      value: {value:.4f}" for kind, value in scores.items() if value is not None]
+    lines = [
+        "model-index:",
+        f"- name: {json.dumps(run.name, ensure_ascii=False)}",
+        "  results:",
+        "  - task:",
+        "      type: image-segmentation",
+        "    dataset:",
+        f"      name: {name}",
+        "      type: other",
+        f"      split: {comparison.split}",
+        "    metrics:",
+        *rows,
+    ]
+    return "\n".join(lines) + "\n" if rows else ""
 
 
 def _program(run: Run) -> str | None:
