@@ -1,19 +1,23 @@
 import dataclasses
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.foreign_files import WRITERS
 from builders.scene_files import save
 from builders.study import LEGEND, SIZES, SPLIT
 from numpy.typing import NDArray
 
 from levelground.adoption.prediction_files import ReadingRules, read_mask
-from levelground.adoption.predictions import find_predictions
+from levelground.adoption.predictions import adopt_predictions, find_predictions
+from levelground.config import PredictionOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, LabelColourError, SceneError
 from levelground.evaluation.evaluate import write_mask
-from levelground.imagery.legend import encode_colours
+from levelground.imagery.legend import IGNORE, encode_colours
+from levelground.metrics.counts import read_counts
 
 
 def some_preds(scene: str, seed: int = 9) -> NDArray[np.uint8]:
@@ -234,3 +238,32 @@ def test_a_pattern_without_a_place_for_the_id_is_refused(dataset: Dataset, tmp_p
     """All files would fit all scenes."""
     with pytest.raises(ConfigError, match=r"^--names mask\.png: expected \{id\}, \{n\} or \{n\+1\} in it"):
         find_predictions(tmp_path, dataset, "val", names="mask.png")
+
+
+def flags_of(message: str) -> dict[str, object]:
+    """The flags that a message says to pass, CLASS replaced by the class that the odd colour is."""
+    words = shlex.split(message.partition("pass ")[2] or message.rpartition(": ")[2])
+    if words[0] == "--blue-first.":
+        return {"blue_first": True}
+    assert words[0] == "--class-map", message
+    return {"class_map": tuple(word.rstrip(".").replace("CLASS", "Water") for word in words[1:])}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_folders_of_other_tools_are_counted_right(dataset: Dataset, tmp_path: Path, kind: str) -> None:
+    """At once, or with the flags of the message, followed word for word; counts are those of the classes."""
+    for scene in SPLIT.test:
+        path = tmp_path / "theirs" / scene
+        path.parent.mkdir(parents=True, exist_ok=True)
+        WRITERS[kind](path, some_preds(scene), LEGEND)
+    try:
+        run = adopt_predictions(tmp_path / "theirs", dataset)
+    except (SceneError, LabelColourError) as error:
+        run = adopt_predictions(tmp_path / "theirs", dataset, PredictionOptions(**flags_of(str(error))))
+        assert kind in ("from_one", "stretched", "blue_first", "other_colour")
+    counts = read_counts(run.counts_path("test"))
+    for number, scene in enumerate(counts.scenes.tolist()):
+        labels = np.asarray(dataset.open(scene).labels)
+        valid = labels != IGNORE
+        pairs = labels[valid].astype(np.int64) * 4 + some_preds(scene)[valid]
+        assert np.array_equal(counts.counts[number], np.bincount(pairs, minlength=16).reshape(4, 4))

@@ -11,17 +11,20 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from builders.foreign_files import write_checkpoints
 from builders.study import add_run, small_model
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
 from levelground.adoption.adopted_runs import TrainingName
 from levelground.adoption.detection import extract_network
 from levelground.adoption.weights import adopt_weights
-from levelground.config import WeightsOptions
+from levelground.config import TileOptions, WeightsOptions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, ModelError, WeightsError
 from levelground.evaluation.evaluate import evaluate_run
+from levelground.imagery.legend import IGNORE
 from levelground.metrics.counts import read_counts
 from levelground.models.checkpoints import StateDict, program_kind, read_state, weights_sha256
 from levelground.models.loading import load_model
@@ -372,3 +375,44 @@ def test_a_damaged_name_of_a_class_is_a_damaged_file(tmp_path: Path, name: bytes
     path.write_bytes(b"\x80\x02cweights\n" + name + b"\n)\x81.")
     with pytest.raises(WeightsError, match=r"w\.pth: .+"):
         read_state(path)
+
+
+def own_counts(network: nn.Module, dataset: Dataset, scene: str) -> NDArray[np.int64]:
+    """Count a scene as the network's author would: values 0 to 1, the class of the largest output."""
+    opened = dataset.open(scene)
+    image = torch.from_numpy(np.array(opened.pixels)).float().permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        preds = network.eval()(image).argmax(1)[0].numpy()
+    labels = np.asarray(opened.labels)
+    valid = labels != IGNORE
+    return np.bincount(labels[valid].astype(np.int64) * 4 + preds[valid], minlength=16).reshape(4, 4)
+
+
+def test_every_form_of_weights_counts_as_its_network(dataset: Dataset, tmp_path: Path) -> None:
+    """To the bit: prefixes, wrappers, optimisers, averages, objects, parts, folders; rounded weights by themselves."""
+    network = small_model((0, 1, 2, 3), seed=5).network
+    whole, encoder = TileOptions(tile=0), small_model().spec.encoder
+    place = sorted(dataset.ids("test")).index("c/1")
+
+    def adopted(path: Path) -> Run:
+        options = {} if path.name == "hub" else {"encoder": encoder}
+        return adopt(path, dataset, path.name.replace(".", "-"), **options)
+
+    def adopted_counts(path: Path) -> NDArray[np.int64]:
+        run = evaluate_run(adopted(path), dataset, "test", runtime=RUNTIME, tiles=whole)
+        counts = read_counts(run.counts_path("test"))
+        assert counts.scenes[place] == "c/1"
+        return counts.counts[place]
+
+    expected = network.state_dict()
+    for number, path in enumerate(write_checkpoints(tmp_path / "files", network)):
+        found = extract_network(read_state(weights_file(path)), None, source="x")
+        assert all(torch.equal(found[name].to(tensor.dtype), tensor) for name, tensor in expected.items()), path.name
+        if number % 6 == 0:  # equal weights make equal counts, and counting takes longer
+            assert np.array_equal(adopted_counts(path), own_counts(network, dataset, "c/1")), path.name
+    for kind in (torch.float16, torch.bfloat16):
+        path = tmp_path / f"{str(kind)[6:]}.pth"
+        torch.save({n: t.to(kind) if t.is_floating_point() else t for n, t in network.state_dict().items()}, path)
+        rounded = small_model((0, 1, 2, 3)).network
+        rounded.load_state_dict(torch.load(path))
+        assert np.array_equal(adopted_counts(path), own_counts(rounded, dataset, "c/1"))
