@@ -264,6 +264,20 @@ def test_programs_that_reach_out_are_refused(dataset: Dataset, tmp_path: Path, t
     assert not list_runs(dataset.folder)
 
 
+def test_code_of_a_program_is_read_up_to_a_bound(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive may hold gigabytes of nothing under a name that ends in .py."""
+    path = script(tmp_path / "net.pt", 3)
+    monkeypatch.setattr("levelground.models.programs.MAX_CODE_BYTES", 1 << 16)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("net/code/__torch__/more.py", " " * (1 << 17))
+    with pytest.raises(
+        LevelgroundError, match=r"net\.pt: the archive is damaged \(\d+ bytes of code, at most 65536 are read"
+    ):
+        adopt(path, dataset)
+
+
 def test_what_is_no_segmentation_network_is_refused(dataset: Dataset, tmp_path: Path) -> None:
     """Masks in place of probabilities, other bands, flags of bare weights."""
     cases = [

@@ -31,7 +31,7 @@ from builders.fuzz_targets import SEALS, Target, build_targets
 from levelground.cli import main
 from levelground.records import HASHES_FILE
 
-MOST_MIB, LONGEST_S = 2048, 60
+MOST_MIB, LONGEST_S, WAITED_S = 2048, 60, 300  # seconds of the processor, and by the clock
 NUMBERS = (
     "9" * 5000,
     "-1",
@@ -236,15 +236,17 @@ def _spoil(path: Path, target: Target, rng: random.Random) -> None:
 
 
 def _alarm(*_: object) -> None:
-    raise TimeoutError(f"no end after {LONGEST_S} s")
+    raise TimeoutError(f"no end after {LONGEST_S} s of the processor or {WAITED_S} s")
 
 
 def _run(command: list[str], folder: Path) -> tuple[int, str, str | None]:
     """Run the command line in this process; its status, its words, and an exception that it let pass."""
     before, said = Path.cwd(), io.StringIO()
     os.chdir(folder)
-    signal.signal(signal.SIGALRM, _alarm)
-    signal.alarm(LONGEST_S)
+    for kind in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(kind, _alarm)
+    signal.alarm(WAITED_S)
+    signal.setitimer(signal.ITIMER_PROF, LONGEST_S)
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -253,6 +255,7 @@ def _run(command: list[str], folder: Path) -> tuple[int, str, str | None]:
         return -1, said.getvalue(), "".join(traceback.format_exception(error))[-600:]
     finally:
         signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         os.chdir(before)
 
 

@@ -121,6 +121,16 @@ def test_pixels_of_no_or_infinite_size(
         assert not re.search(r"\b(inf|nan)\b", table.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("text", ["image", "key", "value", "logits"])
+def test_an_onnx_file_whose_names_are_not_utf_8(text: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of inputs, outputs and metadata: onnxruntime hands them over as they are."""
+    path = write_onnx(tmp_path / "net.onnx", metadata={"key": "value"})
+    path.write_bytes(path.read_bytes().replace(text.encode(), b"\x80" + text.encode()[1:]))
+    save(tmp_path / "a.png", noise(20, 20))
+    command = ["predict", str(path), str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), *COMPUTE]
+    assert str(path) in refused(command, capfd)
+
+
 def test_an_onnx_file_for_a_thousand_million_tiles(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Its batch is fixed; nothing of that size is made."""
     net = write_onnx(tmp_path / "net.onnx", batch=10**9)

@@ -107,12 +107,15 @@ def onnx_program(path: Path, runtime: "Runtime") -> Program:
         WeightsError: onnxruntime cannot load it.
     """
     session = _session(path, runtime)
-    return Program(
-        run=_runner(path, session),
-        input_spec=_read_input(path, session),
-        output_shape=list(session.get_outputs()[0].shape),
-        metadata=dict(session.get_modelmeta().custom_metadata_map),
-    )
+    try:
+        return Program(
+            run=_runner(path, session),
+            input_spec=_read_input(path, session),
+            output_shape=list(session.get_outputs()[0].shape),
+            metadata=dict(session.get_modelmeta().custom_metadata_map),
+        )
+    except UnicodeDecodeError as error:  # of any name or text that onnxruntime hands over
+        raise WeightsError(f"{path}: holds names that are not UTF-8 ({error.reason}). Export it anew.") from error
 
 
 def weights_digest(path: Path, content: "onnx.ModelProto") -> str:

@@ -36,6 +36,7 @@ from levelground.models.onnx_backend import (
 from levelground.models.openvino_backend import openvino_program
 from levelground.models.own_networks import main_output
 from levelground.models.spec import ONNX_FILE, SPEC_KEY, ModelSpec, model_file, parse_spec, read_model_spec
+from levelground.reading import UNREADABLE
 from levelground.records import atomic_path, sha256_file, sha256_json
 from levelground.runs import Run
 
@@ -207,13 +208,20 @@ def _open_script(path: Path, runtime: "Runtime", bands: int) -> OpenedProgram:
     )
 
 
+MAX_CODE_BYTES = 32 << 20
+"""The most code of a TorchScript program that is read; large networks have some hundred kilobytes."""
+
+
 def _check_operators(path: Path) -> None:
     """Refuse a TorchScript program with operators that torch does not bring, or that read and write files."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".py")]
-            text = "\n".join(archive.read(name).decode(errors="replace") for name in names)
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+            members = [member for member in archive.infolist() if member.filename.endswith(".py")]
+            size = sum(member.file_size for member in members)
+            if size > MAX_CODE_BYTES:
+                raise ValueError(f"{size} bytes of code, at most {MAX_CODE_BYTES} are read")
+            text = "\n".join(archive.read(member).decode(errors="replace") for member in members)
+    except UNREADABLE as error:
         raise WeightsError(f"{path}: the archive is damaged ({first_line(error)}). Copy it again.") from error
     foreign = [f"{space}::{name}" for space, name in _OPERATORS.findall(text) if space not in _TORCHS_OWN]
     foreign += [f"{space}::{name}" for space, name in _CLASSES.findall(text)]
