@@ -103,6 +103,10 @@ KINDS = {
     "from 1, 0 tagged": with_edge(1, 2, 3, 4, edge=0, nodata=0),
     "from 1, 0 untagged": with_edge(1, 2, 3, 4, edge=0, answer="remedy", says="if 0 is no data, pass --label-nodata 0"),
     "from 1, no 0": FieldFiles(plain(1, 2, 3, 4).write, "read", "no pixel is 0, --label-nodata 0 leaves that class"),
+    "99 untagged": with_edge(0, 1, 2, 3, edge=99, answer="remedy", says="if 99, far from all others, is no data, pass"),
+    "65535 untagged": with_edge(
+        1, 2, 3, 4, edge=65535, dtype="uint16", answer="remedy", says="far from all others, is no data, pass"
+    ),
     "int32, -9999 tagged": with_edge(0, 1, 2, 3, edge=-9999, dtype="int32", nodata=-9999),
     "float32, NaN": with_edge(0, 1, 2, 3, edge=np.nan, dtype="float32"),
     "int16, -1 untagged": with_edge(0, 1, 2, 3, edge=-1, dtype="int16", says="masks hold -1, which neither file nor"),
@@ -190,6 +194,19 @@ FLAG = re.compile(
     r"|no-zero-is-nodata)"
 )
 COMMAND = re.compile(r"rio (?:warp|stack|convert|edit-info) .*?(?=, or pass|\.? \(|\. |\.?$)", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("ending", "how"), [("kml", "ogr2ogr {0}/s0.gpkg {0}/s0.kml"), ("zip", "unzip {0}/s0.zip -d {0}")]
+)
+def test_polygons_of_other_formats_are_named(tmp_path: Path, ending: str, how: str) -> None:
+    """With the command that makes one that is read."""
+    plain(0, 1, 2, 3).write(tmp_path)
+    for path in (tmp_path / "labels").iterdir():
+        path.rename(path.with_suffix(f".{ending}"))
+    with pytest.raises(LevelgroundError, match=re.escape(f"labels/*.{ending} (6). Polygons are read from")) as told:
+        prepare(tmp_path)
+    assert str(told.value).endswith(f"such as {how.format(tmp_path / 'labels')}")
 
 
 def run(data: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

@@ -10,6 +10,7 @@ from levelground.errors import ConfigError
 from levelground.imagery.layouts import SUFFIXES, VECTOR_SUFFIXES, Keyed, Pairs, list_files, make_pairs
 
 _KINDS = 8  # kinds of files in a message
+_UNREAD_VECTORS = (".fgb", ".kml", ".kmz", ".gml", ".gpx", ".tab", ".mif", ".dxf", ".zip")
 _FEW_BANDS = 3  # fewer files are taken for scenes
 _LIKE_LABELS = re.compile(r"label|mask|msk|truth|[_./-](gt|lc|ref|annot)", re.IGNORECASE)
 _UNLIKE_IMAGES = re.compile(r"[_./-]n?(dem|dsm|dtm|dhm|elev|height|slope|scl|cloud|qa)", re.IGNORECASE)
@@ -144,6 +145,14 @@ def describe_files(data: Path, files: Iterable[PurePosixPath]) -> str:
     if not kinds:
         return f"{data} holds no image file ({' '.join(SUFFIXES)})."
     shown = list_kinds(files)
+    unread = [p for p in list_files(data, _UNREAD_VECTORS)[0] if p.suffix != ".zip" or _LIKE_LABELS.search(str(p))]
+    if unread:
+        source, target = data / unread[0], data / unread[0].with_suffix(".gpkg")
+        how = f"unzip {source} -d {source.parent}" if source.suffix.lower() == ".zip" else f"ogr2ogr {target} {source}"
+        return (
+            f"Found: {shown}, {list_kinds(unread)}. Polygons are read from GeoPackage, GeoJSON and shapefiles: write "
+            f"each as one of these, such as {how}"
+        )
     bands = sorted({match[0] for path in files if (match := _BAND.search(path.stem))})
     bands, masks = (bands, "") if len(bands) > 1 else _parts_of_one_scene(files)
     if len(bands) > 1:

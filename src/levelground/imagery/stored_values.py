@@ -129,8 +129,23 @@ def legend_of_masks(
     elif legend.name == "default" and all(header.nodata is None for header in masks.values()):
         told += "; if 0 is no data, pass --label-nodata 0"
     named = any(entry.name for entry in table.values())
+    lone = _lone_value({*values} - {IGNORE, *nodata})
+    if lone is not None and not table.get(lone, ValueName()).name:
+        told += f"; if {lone}, far from all others, is no data, pass --label-nodata {lone}"
     fits = [] if named or legend.name != "values" else _shipped_that_fit({*values} - {IGNORE, *nodata})
     return legend, told + (f"; the values fit --legend {fits[0]}" if fits else ""), warning
+
+
+def _lone_value(values: Collection[int]) -> int | None:
+    """Return the largest of some values where all others are numbers of classes, from 0 or 1 without a gap.
+
+    Example:
+        >>> _lone_value({0, 1, 2, 99}), _lone_value({0, 1, 2, 3}), _lone_value({10, 20, 99})
+        (99, None, None)
+    """
+    *others, top = sorted(values) or [0]
+    dense = len(others) > 1 and others[0] in (0, 1) and others[-1] - others[0] == len(others) - 1
+    return top if dense and top >= max(_SPARSE_TOP, _SPARSE * len(others)) else None
 
 
 def _names_beside(masks: Mapping[Path, ImageHeader]) -> tuple[ValueTable, Path | None]:
