@@ -46,6 +46,7 @@ from levelground.inference.tensors import Normaliser
 from levelground.inference.tiling import plan_axis
 from levelground.models.loading import open_model
 from levelground.models.model import Forward
+from levelground.prediction.inputs import find_inputs
 from levelground.prediction.predict import predict_maps
 from levelground.prediction.resume import STATE_FILE
 from levelground.runtime import Runtime, make_runtime
@@ -119,6 +120,11 @@ def plain_way(network: nn.Module, source: Path, target: Path, device: torch.devi
                     out.write(best[: window.height, : window.width], 1, window=window)
 
 
+def predict(model: Model, raster: Path, out: Path, options: PredictOptions, runtime: Runtime) -> None:
+    """Predict one raster."""
+    predict_maps(model, find_inputs([str(raster)], out, options), out, options, runtime)
+
+
 def measure_speed(folder: Path, side: int, rounds: int, geodeep: Path | None) -> bool:
     """Print speeds and shares; give whether the target is met. ``geodeep`` is an interpreter that has it."""
     import segmentation_models_pytorch as smp
@@ -142,7 +148,7 @@ def measure_speed(folder: Path, side: int, rounds: int, geodeep: Path | None) ->
                 placed(resident[: min(geometry.batch, n_tiles - first)])
 
     def predict_with(by: Model) -> None:
-        predict_maps(by, [str(raster)], folder / "speed", PredictOptions(overwrite=True), runtime)
+        predict(by, raster, folder / "speed", PredictOptions(overwrite=True), runtime)
 
     works: dict[str, Callable[[], object]] = {
         "bare": bare,
@@ -206,7 +212,7 @@ def child(raster: Path, out: Path) -> None:
     """Predict one raster with a network of one multiplication and print this process's peak memory."""
     runtime = make_runtime("cpu", "fp32")
     before, started = peak_mib(), time.perf_counter()
-    predict_maps(toy_model("brightest", brightest), [str(raster)], out, PredictOptions(), runtime)
+    predict(toy_model("brightest", brightest), raster, out, PredictOptions(), runtime)
     found = {"before_mib": before, "peak_mib": peak_mib(), "time_s": time.perf_counter() - started}
     print(json.dumps(found))
 
@@ -318,7 +324,7 @@ def check_naip(folder: Path) -> bool:
         print("NAIP: skipped, LEVELGROUND_DATA names no folder with naip/")
         return True
     model, runtime = toy_model("brightest", brightest), make_runtime("cpu", "fp32")
-    predict_maps(model, [str(raster)], folder / "naip", PredictOptions(bands=(1, 2, 3)), runtime)
+    predict(model, raster, folder / "naip", PredictOptions(bands=(1, 2, 3)), runtime)
     return check_place(raster, folder / "naip" / raster.name)
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from builders.scene_files import save, save_palette
 from builders.study import LEGEND, SIZES, SPLIT
+from click.testing import CliRunner
 from numpy.typing import NDArray
+from rasterio.rio.main import main_group as rio
 from scipy.special import softmax
 
 from levelground.adoption.prediction_files import (
@@ -63,6 +66,25 @@ def test_indices_in_equal_bands_are_indices(tolerant: Dataset, tmp_path: Path, b
     """Not a black that some class has: colours are never as dark as class numbers."""
     path = save(tmp_path / f"1.{ending}", in_bands(some_preds("c/1"), bands if ending == "png" else 3))
     assert np.array_equal(read_mask(path, tolerant, "c/1"), some_preds("c/1"))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_the_nodata_value_of_a_mask_is_no_class(dataset: Dataset, tmp_path: Path) -> None:
+    """Where the scene has labels the mask is refused, with what takes the tag off; elsewhere it is no prediction."""
+    path = save(tmp_path / "1.tif", some_preds("c/1"))
+    with rasterio.open(path, "r+") as raster:
+        raster.nodata = 2
+    labelled = np.asarray(dataset.open("c/1").labels) != 255
+    assert (labelled & (some_preds("c/1") == 2)).any()
+    with pytest.raises(SceneError, match=r"hold 2, which is the file's nodata value and a class of .* --unset-nodata"):
+        read_mask(path, dataset, "c/1")
+    assert not CliRunner().invoke(rio, ["edit-info", "--unset-nodata", str(path)]).exit_code
+    assert np.array_equal(read_mask(path, dataset, "c/1"), some_preds("c/1"))
+    preds = np.where(labelled, np.minimum(some_preds("c/1"), 1), 2).astype(np.uint8)
+    save(path, preds)
+    with rasterio.open(path, "r+") as raster:
+        raster.nodata = 2
+    assert np.array_equal(read_mask(path, dataset, "c/1"), np.where(labelled, preds, 255))
 
 
 def test_a_folder_tells_what_a_black_mask_is(tolerant: Dataset, tmp_path: Path) -> None:

@@ -8,11 +8,16 @@ import pytest
 import rasterio
 from affine import Affine
 from builders.field_sets import N_SCENES, UTM, classes_of, image_of, pixels, place, prepare, write
+from builders.prediction import RUNTIME, toy_model
 from builders.scene_files import save
 from rasterio.features import shapes
 
+from levelground.config import PredictOptions
 from levelground.errors import ConfigError, DataError
 from levelground.imagery.band_stack import source_files
+from levelground.imagery.cache import Cache
+from levelground.prediction.inputs import find_inputs
+from levelground.prediction.plan import plan_predictions
 
 BANDS = ("B02", "B03", "B04")
 
@@ -136,6 +141,8 @@ def test_the_same_scenes_in_another_form_are_the_same(tmp_path: Path, form: obje
         mine, theirs = plain.open(scene.id), other.open(alike.id)
         assert mine.pixels.tobytes() == theirs.pixels.tobytes()
         assert np.asarray(mine.labels).tobytes() == np.asarray(theirs.labels).tobytes()
+        files = [Cache(one.cache).path(key) for one, key in ((plain, scene.image_key), (other, alike.image_key))]
+        assert files[0].read_bytes() == files[1].read_bytes()  # with the checksum behind the values
 
 
 def test_bands_that_only_a_number_tells_are_bands(tmp_path: Path) -> None:
@@ -208,6 +215,27 @@ def test_a_changed_source_of_a_virtual_raster_is_read_anew(tmp_path: Path) -> No
     changed = [a.id for a, b in zip(before.scenes, after.scenes, strict=True) if a.image_sha256 != b.image_sha256]
     assert [Path(scene).name for scene in changed] == ["T33_0"]
     assert np.all(np.asarray(after.open(changed[0]).pixels)[..., 0] == 7)
+
+
+def test_stacks_of_a_prediction_lie_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of the maps holds maps alone; a band that changed is another job, a stack written anew is not."""
+    monkeypatch.setenv("LEVELGROUND_CACHE", str(tmp_path / "cache"))
+    as_band_files(tmp_path / "data", 0)
+    options = PredictOptions(stack=BANDS)
+
+    def planned() -> str:
+        inputs = find_inputs([str(tmp_path / "data/images")], tmp_path / "out", options)
+        (plan,) = plan_predictions(toy_model(gsd_m=10.0), inputs, options, RUNTIME)
+        return plan.identity
+
+    first = planned()
+    assert not (tmp_path / "out").exists()
+    (stack,) = (tmp_path / "cache/stacks").iterdir()
+    stack.unlink()
+    assert planned() == first
+    image = image_of(classes_of(0), 0)[..., 0]
+    write(tmp_path / "data/images/T33_0_B02.tif", image[::-1], 0)
+    assert planned() != first
 
 
 @pytest.mark.parametrize("source", ["/vsicurl/http://example.org/a.tif", "gone.tif"])

@@ -14,7 +14,7 @@ from levelground.imagery.geotiff import RasterInfo, write_raster
 from levelground.imagery.validity import NodataRule
 from levelground.models.model import Forward, Model
 from levelground.models.spec import ModelSpec
-from levelground.prediction.inputs import InputFile, OutputPaths
+from levelground.prediction.inputs import InputFile, OutputPaths, find_inputs
 from levelground.prediction.plan import PredictionPlan
 from levelground.prediction.predict import PredictedMap, predict_maps
 from levelground.runtime import make_runtime
@@ -132,7 +132,8 @@ def predict_all(
 ) -> list[PredictedMap]:
     """Predict inputs on one CPU thread."""
     chosen = PredictOptions(**options)  # type: ignore[arg-type]
-    return predict_maps(model or toy_model(), [str(given) for given in inputs], out, chosen, RUNTIME)
+    found = find_inputs([str(given) for given in inputs], out, chosen)
+    return predict_maps(model or toy_model(), found, out, chosen, RUNTIME)
 
 
 def predict_one(source: Path | str, out: Path, model: Model | None = None, **options: object) -> PredictedMap:

@@ -174,7 +174,8 @@ def read_mask(path: Path, dataset: Dataset, scene: str, rules: ReadingRules = PL
     _check_reach(path, missing, dataset, scene)
     if header.masked or header.alpha:
         missing = np.asarray(take(partial(_nodata, header))[0], np.bool_)
-    return _classes_of(values, path, dataset, scene, rules.class_map, missing)
+    tag = None if header.nodata in rules.class_map.numbers else header.nodata
+    return _classes_of(values, path, dataset, scene, rules.class_map, missing, tag)
 
 
 def _fit(path: Path, values: NDArray[np.generic], dataset: Dataset, scene: str) -> NDArray[np.generic]:
@@ -367,14 +368,23 @@ def _classes_of(
     scene: str,
     class_map: ClassMap,
     missing: NodataMask | None = None,
+    tag: float | None = None,
 ) -> LabelMap:
-    """Turn numbers of classes into classes, but where the file's own mask or alpha leaves pixels out."""
+    """Turn numbers of classes into classes, but where the file's own mask, alpha or nodata value leaves pixels out."""
     table = class_map.of_numbers(dataset.legend.n_classes)
     keys = np.array(sorted(table))
     at = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
     preds = np.where(keys[at] == values, np.array([table[int(key)] for key in keys], np.uint8)[at], IGNORE)
     if missing is not None:
         preds[missing] = IGNORE
+    if tag is not None:
+        tagged = np.asarray(values == tag)
+        if (tagged & (preds != IGNORE) & (np.asarray(dataset.open(scene).labels) != IGNORE)).any():
+            raise SceneError(
+                f"{path}: {int(tagged.sum())} pixels hold {tag:g}, which is the file's nodata value and a class of "
+                f"{dataset.legend.name!r}. If it means the class, take the tag off: rio edit-info --unset-nodata {path}"
+            )
+        preds[tagged] = IGNORE
     _check_complete(preds.astype(np.uint8), values, path, dataset, scene, class_map)
     return preds.astype(np.uint8)
 

@@ -58,7 +58,7 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
             f"{config.model}: no such file or folder. Give a run folder, a folder with config.json and "
             "model.safetensors, an .onnx or an .xml file."
         )
-    find_inputs(config.inputs, config.out, config.prediction)  # torch, which the rest needs, takes seconds
+    inputs = find_inputs(config.inputs, config.out, config.prediction)  # torch, which the rest needs, takes seconds
     check_names((), code=() if config.code is None else (config.code,))
     if config.legend is not None:
         read_legend(config.legend)
@@ -81,4 +81,4 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
     model = open_model(
         config.model, runtime, legend=config.legend, mean=config.mean, std=config.std, engine=engine, tiles=options
     )
-    return predict_maps(model, config.inputs, config.out, config.prediction, runtime)
+    return predict_maps(model, inputs, config.out, config.prediction, runtime)

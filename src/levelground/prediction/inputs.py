@@ -8,7 +8,8 @@ from typing import Literal
 
 from levelground.config import PredictOptions, PrepareOptions
 from levelground.errors import ConfigError, SceneError
-from levelground.imagery.band_stack import find_stacks
+from levelground.imagery.band_stack import find_stacks, source_files
+from levelground.imagery.cache import default_cache_folder
 from levelground.imagery.image_headers import file_stamp
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg"})
@@ -59,6 +60,7 @@ class InputFile:
         modified_ns: When the file was last changed, in nanoseconds.
         outputs: The files written for it.
         mask_stamp: Size and time of the ``.msk`` beside it, if there is one.
+        sources: Path, size and time of each file that a virtual raster takes its pixels from; none of other files.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class InputFile:
     modified_ns: int
     outputs: OutputPaths
     mask_stamp: tuple[int, int] | None = None
+    sources: tuple[tuple[str, int, int], ...] = ()
 
     @property
     def checkpoint(self) -> Path:
@@ -92,7 +95,7 @@ def find_inputs(given: Sequence[str], out: Path, options: PredictOptions) -> lis
     inputs: dict[Path, InputFile] = {}
     seen = set()
     for item in given:
-        for path, name in _stacks(item, out, options.stack) if options.stack else _expand(item, out):
+        for path, name in _stacks(item, options.stack) if options.stack else _expand(item, out):
             if path.resolve() in seen:
                 continue
             seen.add(path.resolve())
@@ -125,7 +128,9 @@ def _input_file(path: Path, name: Path, out: Path, options: PredictOptions) -> I
     )
     stat = path.stat()
     stamp = file_stamp(path.with_name(f"{path.name}.msk"))
-    return InputFile(path, kind, name.as_posix(), stat.st_size, stat.st_mtime_ns, outputs, stamp)
+    sources = tuple((str(one), one.stat().st_size, one.stat().st_mtime_ns) for one in source_files(path))
+    modified_ns = 0 if options.stack else stat.st_mtime_ns  # a stack's name tells its content
+    return InputFile(path, kind, name.as_posix(), stat.st_size, modified_ns, outputs, stamp, sources)
 
 
 def _expand(given: str, out: Path) -> Iterator[tuple[Path, Path]]:
@@ -147,12 +152,12 @@ def _expand(given: str, out: Path) -> Iterator[tuple[Path, Path]]:
     yield from found
 
 
-def _stacks(given: str, out: Path, bands: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
-    """Yield a virtual raster for each scene of a folder whose bands are files of their own."""
+def _stacks(given: str, bands: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
+    """Yield a virtual raster for each scene of a folder whose bands are files of their own; they lie in the cache."""
     folder = Path(given)
     if not folder.is_dir():
         raise ConfigError(f"--stack {' '.join(bands)}: {given} is not a folder. Give the folder that holds the bands.")
-    found = find_stacks(folder, PrepareOptions(bands=bands), out)
+    found = find_stacks(folder, PrepareOptions(bands=bands), default_cache_folder().resolve())
     for finding in found.findings:
         raise SceneError(finding.text)
     for pair in found.pairs:

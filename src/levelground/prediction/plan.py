@@ -104,6 +104,7 @@ class PredictionPlan:
             }
             | ({"engine": self.model.engine} if self.model.engine != "torch" else {})
             | ({"mask": file.mask_stamp} if file.mask_stamp else {})
+            | ({"sources": file.sources} if file.sources else {})
             | ({"rescaling": self.rescaling} if self.rescaling else {})
         )
 

@@ -27,7 +27,7 @@ from levelground.imagery.thumbnails import Picture, reduced_size
 from levelground.inference.parity import first_tiles, proved
 from levelground.models.model import Model
 from levelground.prediction.areas import STRIP_ROWS, ClassAreas, class_areas, join_areas, write_areas
-from levelground.prediction.inputs import find_inputs
+from levelground.prediction.inputs import InputFile
 from levelground.prediction.pipeline import Throughput, open_block_files, predict_missing_rows
 from levelground.prediction.plan import PredictionPlan, bytes_needed, check_free_space, plan_predictions
 from levelground.prediction.polygons import write_polygons
@@ -252,25 +252,25 @@ class PredictedMap:
 
 
 def predict_maps(
-    model: Model, inputs: Sequence[str], out: Path, options: PredictOptions, runtime: Runtime
+    model: Model, inputs: Sequence[InputFile], out: Path, options: PredictOptions, runtime: Runtime
 ) -> list[PredictedMap]:
     """Predict class maps of images and rasters.
 
     Args:
         model: The model, on the runtime's device.
-        inputs: Files, folders and patterns.
-        out: Folder of the outputs.
+        inputs: What :func:`levelground.prediction.inputs.find_inputs` found.
+        out: Folder of the outputs, the one that the inputs were found for.
         options: How inputs are read, predicted and written.
         runtime: Device and precision.
     Returns:
         The maps in the order of the inputs; maps that an earlier call finished are left out.
     Raises:
-        SceneError: An input does not exist, does not fit the model, or is truncated; the others are predicted.
+        SceneError: An input does not fit the model, or is truncated; the others are predicted.
         ConfigError: A map exists already, or options cannot work.
         DiskError: The disk is too small or full.
         KeyboardInterrupt: The job was stopped; the same call resumes it.
     """
-    plans = _with_proved_engine(plan_predictions(model, find_inputs(inputs, out, options), options, runtime))
+    plans = _with_proved_engine(plan_predictions(model, inputs, options, runtime))
     with one_writer(out):
         finished = FinishedInputs(out)
         todo = [plan for plan in plans if not finished.holds(plan.input, plan.identity)]

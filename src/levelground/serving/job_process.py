@@ -79,7 +79,7 @@ def _predict(folder: Path, job: Job, number: int, runtime: Runtime) -> _Map:
     if not (folder / IMAGE_FILE).exists():
         _write_image(plan_predictions(model, [file], OPTIONS, runtime)[0], folder / IMAGE_FILE)
     if not file.outputs.classes.exists():
-        predict_maps(model, [job.source], folder / "maps" / chosen.name, OPTIONS, runtime)
+        predict_maps(model, [file], folder / "maps" / chosen.name, OPTIONS, runtime)
     legend = model.spec.legend
     return _Map(chosen.name, file.outputs.classes, legend, class_areas(file.outputs.classes, legend))
 
