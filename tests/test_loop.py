@@ -475,6 +475,18 @@ def test_a_budget_of_time_is_the_schedule(dataset: Dataset, tmp_path: Path, monk
     assert train(dataclasses.replace(small_spec(dataset), budget=Budget(minutes=1)), dataset, tmp_path).card == run.card
 
 
+def test_a_budget_of_time_keeps_its_last_weights(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the time ends at a validation, and where validation cannot tell which weights are best."""
+    SteppedTime(monkeypatch, 10.0)
+    recipe = dataclasses.replace(RECIPE, select="last")
+    run = train(dataclasses.replace(small_spec(dataset, recipe=recipe), budget=Budget(minutes=1)), dataset, tmp_path)
+    assert run.card.selection.step == run.card.steps_done == 6
+    assert [line.step for line in read_history(run.folder) if line.kind == "val"][-1] == 6
+    assert load_model(run).spec.outputs == run.card.outputs
+
+
 def test_a_budget_of_time_goes_on_at_the_same_places(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

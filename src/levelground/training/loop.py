@@ -63,7 +63,7 @@ class _Loop:
         self.course, self.average = make_course(job), WeightAverage()
         self.stepper.rate = self.course.factor
         self.pending: list[tuple[int, torch.Tensor]] = []
-        self.stopping = self.validating = self.ended = False
+        self.stopping = self.validating = False
         self.asked_at = self.rate = 0.0
         self.stepper.poll = self._leave_long_step
         self.clock_at = job.started or time.monotonic()
@@ -81,7 +81,6 @@ class _Loop:
             if self.course.validation_due(self.progress.step) and self.progress.validated < self.progress.step:
                 self._validate(bar)  # it was stopped during this validation
             self._take_steps(bar)
-            self.ended = True
             if self.progress.validated < self.progress.step:
                 self._validate(bar)
         card = self._finish()
@@ -266,8 +265,8 @@ class _Loop:
 
     def _is_best(self, value: float) -> bool:
         best = self.progress.best_value
-        if self.select == "last":
-            return self.ended
+        if self.select == "last":  # a budget of time may end at any validation, so each one's weights are kept
+            return True
         if best is None or math.isnan(best):
             return True
         return value < best if self.select == "val_loss" else value > best
