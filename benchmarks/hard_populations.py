@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from populations import COUNTED, EASE, METRIC, K
 
 from levelground.comparison.caveats import RARE_GROUPS
+from levelground.comparison.places import HEAVY_SHARE, MOST_REGIONS, alike_groups, map_regions, unlike_sizes
 from levelground.metrics import Metric
 from levelground.statistics import differences
 
@@ -129,13 +130,21 @@ def _one_heavy(rng: np.random.Generator, sets: int, groups: int) -> NDArray[np.i
     return drawn
 
 
+KNOWN_REGIONS, PER_REGION = 300, 40
+
+
+def region_counts(rng: np.random.Generator, taste: float) -> Floats:
+    """Make counts of two models in groups of 300 regions; a model's taste for a region is all its groups'."""
+    n = KNOWN_REGIONS * PER_REGION
+    region = np.repeat(np.arange(KNOWN_REGIONS), PER_REGION)
+    logits = np.stack([EASE, EASE - 0.1])[:, None] + rng.normal(0, 0.9, (1, n, K))
+    logits = logits + rng.normal(0, taste, (2, KNOWN_REGIONS, K))[:, region] + rng.normal(0, 0.4, (2, n, K))
+    return confusions(rng, areas(rng, PRESENCE, np.ones(n)), logits)
+
+
 def _regions(rng: np.random.Generator, n_regions: int) -> HardPair:
     """Groups of a few regions; each model has a taste for regions that all groups of one share."""
-    known, per = 300, 40
-    region = np.repeat(np.arange(known), per)
-    logits = np.stack([EASE, EASE - 0.1])[:, None] + rng.normal(0, 0.9, (1, known * per, K))
-    logits = logits + rng.normal(0, 0.4, (2, known, K))[:, region] + rng.normal(0, 0.4, (2, known * per, K))
-    counts = confusions(rng, areas(rng, PRESENCE, np.ones(known * per)), logits)
+    counts, known, per = region_counts(rng, 0.4), KNOWN_REGIONS, PER_REGION
 
     def draw(generator: np.random.Generator, sets: int, groups: int) -> NDArray[np.int64]:
         chosen = generator.integers(0, known, (sets, n_regions))[:, np.arange(groups) % n_regions]
@@ -192,9 +201,87 @@ def coverage_by_presence(law: str, groups: int, sets: int = 300) -> dict[str, tu
     return {kind: (len(held) / sets, float(np.mean(held))) for kind, held in sorted(found.items())}
 
 
-if __name__ == "__main__":
+SIZES = ("equal", "log-normal 0.5", "log-normal 1.3", "log-normal 2.5", "Pareto 1.1")
+
+
+def coverage_by_sizes(law: str, groups: int, *, populations: int = 5, sets: int = 300) -> tuple[float, float, float]:
+    """Return how often the page warns of sizes, and the coverage of Δ in studies with the warning and without."""
+    warned: list[bool] = []
+    held: list[bool] = []
+    for number in range(populations):
+        rng = np.random.default_rng([number, groups, sum(law.encode())])
+        sizes = np.ones(N) if law == "equal" else rng.pareto(1.1, N) + 1
+        if law.startswith("log"):
+            sizes = log_normal(rng, float(law.split()[1]))
+        counts = two_models(rng, PRESENCE, sizes, np.full(K, 0.3))
+        truth = difference(counts.sum(axis=1), METRIC)
+        drawn = counts[:, rng.integers(0, N, (sets, groups))]
+        pixels = drawn[0].sum(axis=(-1, -2))
+        heavy = pixels.max(axis=1) > HEAVY_SHARE * pixels.sum(axis=1)
+        warned += [
+            bool(one) or unlike_sizes(groups, alike_groups(row.tolist()))
+            for one, row in zip(heavy, pixels, strict=True)
+        ]
+        held += _covered(drawn, [f"{number:03d}" for number in range(groups)], truth)
+    return _split(warned, held)
+
+
+def coverage_by_regions(n_regions: int, groups: int, taste: float, *, sets: int = 300) -> tuple[float, ...]:
+    """Return how often the page warns of regions, the coverage of Δ with and without, and with regions as groups.
+
+    Scenes of a region lie within 10 km in a square of 800 km; ``n_regions`` = 0 spreads them over the square.
+    """
+    rng = np.random.default_rng([n_regions, groups, round(100 * taste)])
+    counts = region_counts(rng, taste)
+    truth = difference(counts.sum(axis=1), METRIC)
+    count = n_regions or groups
+    region = np.arange(groups) % count
+    chosen = rng.integers(0, KNOWN_REGIONS, (sets, count))[:, region]
+    drawn = counts[:, chosen * PER_REGION + rng.integers(0, PER_REGION, (sets, groups))]
+    warned = []
+    for _ in range(sets):
+        centres, spread = rng.uniform((3, 45), (13, 52), (count, 2)), rng.uniform(-0.05, 0.05, (groups, 2))
+        found = len(set(map_regions(centres[region] + spread)[0].tolist()))
+        warned.append(1 < found <= min(MOST_REGIONS, (groups - 1) // 2))
+    by_region = _covered(drawn, [f"{number:03d}" for number in region], truth)
+    return *_split(warned, _covered(drawn, [f"{n:03d}" for n in range(groups)], truth)), float(np.mean(by_region))
+
+
+def _covered(drawn: Floats, groups: list[str], truth: float) -> list[bool]:
+    """Tell for each test set ``(2, sets, G, K, K)`` whether the interval of Δ holds the truth."""
+    sets, n_groups = drawn.shape[1:3]
+    counts = np.ascontiguousarray(drawn.swapaxes(0, 1).reshape(2 * sets, n_groups, K, K))
+    pairs = [(2 * number, 2 * number + 1) for number in range(sets)]
+    found = [one.interval for one in differences(counts, groups, METRIC, COUNTED, pairs=pairs)]
+    return [ends is not None and ends[0] <= truth <= ends[1] for ends in found]
+
+
+def _split(warned: list[bool], held: list[bool]) -> tuple[float, float, float]:
+    """Return the share warned, and the share held where it is warned and where it is not; NaN without any."""
+    told, covered = np.array(warned), np.array(held)
+    parts = [float(covered[chosen].mean()) if chosen.any() else np.nan for chosen in (told, ~told)]
+    return float(told.mean()), parts[0], parts[1]
+
+
+def main() -> None:
+    """Print how often the page warns in each population, and what intervals cover with the warning and without."""
     for percentage in ("2.5", "4", "10"):
         for number in (20, 81):
             rates = coverage_by_presence(f"rare {percentage}", number)
             texts = [f"{kind}: {share:.2f} of the sets, covered {held:.2f}" for kind, (share, held) in rates.items()]
             print(f"class in {percentage} % of the groups, {number} groups: {'; '.join(texts)}")
+    for law in SIZES:
+        for number in (20, 40, 81):
+            share, with_it, without = coverage_by_sizes(law, number)
+            print(f"sizes {law}, {number} groups: warned in {share:.2f}, covered {with_it:.3f}; silent {without:.3f}")
+    for regions, taste in [(n, 0.4) for n in (3, 5, 10, 20, 0)] + [(3, 0.0), (0, 0.0)]:
+        share, with_it, without, by_region = coverage_by_regions(regions, 81, taste)
+        where = f"{regions} regions" if regions else "places all over"
+        print(
+            f"81 groups in {where}, taste {taste}: warned in {share:.2f}, covered {with_it:.3f}; silent {without:.3f}; "
+            f"regions as groups {by_region:.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -4,21 +4,19 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from builders.runs import adopted_card, build_dataset, build_run, noisy_counts
 
-from levelground.comparison import caveats
+from levelground.comparison import caveats, places
 from levelground.comparison.caveats import (
     cannot_show,
     evaluations_on_test,
     few_groups,
     find_caveats,
-    heavy_group,
     identical_counts,
-    one_raster,
     rare_classes,
     twins,
-    unknown_places,
     unknown_protocol,
     unlike_scenes,
 )
@@ -221,32 +219,91 @@ def test_one_set_of_predictions_under_two_names_is_named(tmp_path: Path) -> None
 def test_a_group_with_most_of_the_pixels_is_named(tmp_path: Path) -> None:
     """Scores sum pixels, so one group of more than half of them decides; one group alone is another finding."""
     comparison = study(tmp_path, {"unet": 0.2}, scenes=4)
-    assert heavy_group(comparison) == []
+    assert places.find_sizes(comparison) == []
     first = comparison.scenes[0]
     large = replace(first, class_pixels=tuple(9 * n for n in first.class_pixels))
     uneven = replace(comparison, scenes=(large, *comparison.scenes[1:]))
     counted = [sum(n for n, entry in zip(scene.class_pixels, comparison.legend.classes, strict=True) if entry.counted)
         for scene in uneven.scenes]  # fmt: skip
     share = counted[0] / sum(counted)
-    (found,) = heavy_group(uneven)
+    (found,) = places.find_sizes(uneven)
     assert found.figures == {"group": first.group, "share": pytest.approx(share)}
     joined = replace(uneven, scenes=tuple(replace(scene, group="a") for scene in uneven.scenes))
-    assert heavy_group(joined) == []
+    assert places.find_sizes(joined) == []
 
 
 def test_scenes_without_known_neighbours_are_said(tmp_path: Path) -> None:
     """Where every scene is its own group, nothing says which lie in one region; groups of several scenes say it."""
     comparison = study(tmp_path, {"unet": 0.2}, scenes=4)
-    assert unknown_places(comparison) == [caveats.UnknownPlaces(4, "test")]
-    assert unknown_places(replace(comparison, n_groups=3)) == []
+    assert places.find_places(comparison) == [places.UnknownPlaces(4, "test")]
+    in_pairs = tuple(replace(scene, group=scene.id[:-1]) for scene in comparison.scenes)
+    assert places.find_places(replace(comparison, scenes=in_pairs, n_groups=1)) == [places.NamedPlaces(1)]
+    touching = replace(comparison.dataset, groups_from="pixels")  # that two touch says nothing of the others
+    joined = replace(comparison, scenes=in_pairs, n_groups=1, dataset=touching)
+    assert places.find_places(joined) == [places.UnknownPlaces(4, "test")]
+
+
+def _scenes(comparison: Comparison, names: list[str], spots: list[tuple[float, float]] | None = None) -> Comparison:
+    """The comparison with other scenes, each a group of its own."""
+    first = comparison.scenes[0]
+    rows = tuple(
+        replace(first, id=name, group=name, place=spots[number] if spots else None) for number, name in enumerate(names)
+    )
+    return replace(comparison, scenes=rows, n_groups=len(rows))
+
+
+def test_few_regions_are_found_by_names_and_on_the_map(tmp_path: Path) -> None:
+    """Three towns of ten scenes are three regions; a region for every two scenes, or one alone, is no finding."""
+    comparison = study(tmp_path, {"unet": 0.2}, scenes=30)
+    towns = [f"{town}_{number}" for town in ("aachen", "bern", "lyon") for number in range(10)]
+    (found,) = places.find_places(_scenes(comparison, towns))
+    assert found == places.FewRegions(30, ("aachen", "bern", "lyon"), None)
+    assert places.find_places(_scenes(comparison, [f"{n}_sat" for n in range(30)])) == [
+        places.UnknownPlaces(30, "test")
+    ]
+    assert places.find_places(_scenes(comparison, [f"town{n}" for n in range(30)])) == [
+        places.UnknownPlaces(30, "test")
+    ]
+    pairs = _scenes(comparison, [f"{chr(97 + n // 2)}_{n}" for n in range(30)])
+    assert places.find_places(pairs) == [places.UnknownPlaces(30, "test")]
+    whole = _scenes(comparison, [f"town_{n}" for n in range(30)])
+    assert places.find_places(whole) == [places.UnknownPlaces(30, "test")]
+
+    spots = [(east + 0.01 * (n % 4), 50 + 0.01 * (n // 4)) for east in (5.0, 8.0, 14.0) for n in range(10)]
+    (found,) = places.find_places(_scenes(comparison, [f"{n}" for n in range(30)], spots))
+    assert isinstance(found, places.FewRegions)
+    assert (found.groups, found.regions) == (30, ("0", "10", "20"))
+    assert found.gap_km is not None and 1.2 < found.gap_km < 200
+
+
+def test_spread_places_are_no_regions() -> None:
+    """Places drawn over a country are found to lie in few regions in at most one study in twenty."""
+    rng = np.random.default_rng(4)
+    for n in (12, 24, 81):
+        drawn = [places.map_regions(rng.uniform((5, 48), (14, 54), (n, 2)))[1] for _ in range(100)]
+        assert sum(gap is not None for gap in drawn) <= 5
+
+
+def test_unlike_sizes_are_warned_of(tmp_path: Path) -> None:
+    """Where groups weigh as few alike ones; silent where sizes differ as they do in most sets of scenes."""
+    comparison = study(tmp_path, {"unet": 0.2}, scenes=24)
+    counted = [entry.counted for entry in comparison.legend.classes].index(True)
+
+    def found(sizes: list[int]) -> list[object]:
+        rows = zip(comparison.scenes, sizes, strict=True)
+        pixels = [[n if k == counted else 0 for k in range(comparison.legend.n_classes)] for n in sizes]
+        scenes = tuple(replace(row, class_pixels=tuple(own)) for (row, _), own in zip(rows, pixels, strict=True))
+        return list(places.find_sizes(replace(comparison, scenes=scenes)))
+
+    assert found([100, 200] * 12) == []
+    assert found([100] * 20 + [1000] * 4) == [places.UnlikeGroups(24, pytest.approx(36 / 4.2))]  # type: ignore[arg-type]
 
 
 def test_blocks_of_one_raster_speak_of_it_only(tmp_path: Path) -> None:
     """Intervals over blocks of a raster say nothing about other places."""
     comparison = study(tmp_path, {"unet": 0.2})
-    assert one_raster(comparison) == []
     raster = replace(comparison, dataset=replace(comparison.dataset, layout="raster"))
-    assert one_raster(raster) == [caveats.OneRaster()]
+    assert places.find_places(raster) == [places.OneRaster()]
 
 
 def test_unlike_scenes_are_said(tmp_path: Path) -> None:
@@ -267,7 +324,7 @@ def test_a_clean_split_and_known_runs_raise_no_warning(tmp_path: Path) -> None:
     ]
     build_dataset(tmp_path, {"train": ["a"], "val": ["b"], "test": ids})
     found = find_caveats(compare_runs(runs))
-    assert found == [caveats.UnknownPlaces(30, "test")]
+    assert found == [places.UnknownPlaces(30, "test")]
     assert found[0].severity == "finding"
 
 

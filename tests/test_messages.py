@@ -200,7 +200,7 @@ NAMES = re.compile(
     r"unet|fpn|pspnet|pan|twin|theirs|others|scene\d|north|south|east|coast|other\d|[abc]\b|s\d|metric\d|folds"
     r"|recipe\.\w+|DiskError: disk full|was lost 3 times|official(?:\.miou)?|boundary\.miou|kept|all|grouped"
     r"|groups\.csv|[FmI]*IoU|F1|p\b|field\d|Rangeland|Water|Barren land|rangeland|water|unknown|agriculture land"
-    r"|splits|m\b|last\b|budget\b"
+    r"|splits|--groups km|m\b|last\b|budget\b"
 )
 """Names, units and codes of the examples, which Russian keeps."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from levelground.comparison import caveats, descriptions, facts, findings
+from levelground.comparison import caveats, descriptions, facts, findings, places
 from levelground.comparison.conditions import SeparatedGroup
 from levelground.comparison.facts import Fact, Measure, Opponent, PairVerdict, Scope
 from levelground.comparison.results import OpenPairPower
@@ -136,13 +136,18 @@ CAVEATS: tuple[Fact, ...] = (
     caveats.FailedRuns({"unet-s0": "DiskError: disk full.", "folds/1/fpn-s0": "was lost 3 times"}),
     caveats.SeparatedGroups((LEAK,), "test"),
     caveats.SeparatedGroups((LEAK, LEAK), "test"),
-    caveats.OneRaster(),
+    places.OneRaster(),
+    places.UnlikeGroups(24, 5.4),
+    places.FewRegions(24, ("north", "south", "coast"), None),
+    places.FewRegions(24, ("scene1", "scene2"), 37.3),
+    places.NamedPlaces(1),
+    places.NamedPlaces(24),
     facts.UnlikeGroundDistances("s3"),
     facts.UnlikeBands("s3"),
     caveats.IdenticalCounts((("unet s0", "fpn s0"),)),
     caveats.IdenticalCounts((("unet s0", "fpn s0"), ("a", "b", "c"))),
-    caveats.HeavyGroup("north", 0.62),
-    caveats.UnknownPlaces(24, "test"),
+    places.HeavyGroup("north", 0.62),
+    places.UnknownPlaces(24, "test"),
     caveats.Exploratory("boundary.miou", 0.02, "official.miou", 0.01),
     caveats.EvaluationsOnTest({"unet s0": 1, "fpn s0": 1}, 2, 2, 0),
     caveats.EvaluationsOnTest({"unet s0": 1, "fpn s0": 0, "pan s0": 0}, 1, 3, 0),

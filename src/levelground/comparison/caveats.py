@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from levelground.comparison.conditions import SeparatedGroup
 from levelground.comparison.facts import Fact, UnlikeBands, UnlikeGroundDistances
+from levelground.comparison.places import find_places, find_sizes
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import Interval, block_json
 from levelground.statistics.pairs import ALPHA, VerdictWord
@@ -20,9 +21,6 @@ FEW_GROUPS = 20
 
 RARE_GROUPS = 5
 """With a class in as few groups, a run's own interval covered .84 to .92, not .95 (docs/experiments.md)."""
-
-HEAVY_SHARE = 0.5
-"""A group with a larger share of the counted pixels carries most of any score that sums pixels."""
 
 
 @dataclass(frozen=True)
@@ -186,35 +184,6 @@ class IdenticalCounts(Fact):
 
 
 @dataclass(frozen=True)
-class HeavyGroup(Fact):
-    """One group that holds most of the scored pixels."""
-
-    code = "heavy_group"
-    severity = "warning"
-    kept = ("group", "share")
-    group: str
-    share: float
-
-
-@dataclass(frozen=True)
-class UnknownPlaces(Fact):
-    """Each scene is a group of its own: nothing says which scenes lie together."""
-
-    code = "unknown_places"
-    kept = ("scenes",)
-    scenes: int
-    split: str
-
-
-@dataclass(frozen=True)
-class OneRaster(Fact):
-    """All scenes are blocks of one raster."""
-
-    code = "one_raster"
-    severity = "warning"
-
-
-@dataclass(frozen=True)
 class Exploratory(Fact):
     """Metric or δ are others than the study named before its results were seen."""
 
@@ -284,13 +253,12 @@ def find_caveats(comparison: Comparison) -> list[Fact]:
         *lone_seeds(comparison),
         *twins(comparison),
         *identical_counts(comparison),
-        *heavy_group(comparison),
+        *find_sizes(comparison),
         *unlike_protocol(comparison),
         *unknown_protocol(comparison),
         *separated_groups(comparison),
-        *one_raster(comparison),
         *unlike_scenes(comparison),
-        *unknown_places(comparison),
+        *find_places(comparison),
         *evaluations_on_test(comparison),
     ]
 
@@ -386,32 +354,6 @@ def identical_counts(comparison: Comparison) -> list[Fact]:
         same.setdefault((run.counts, run.scene_miou), []).append(run.label)
     sets = tuple(tuple(labels) for labels in same.values() if len(labels) > 1)
     return [IdenticalCounts(sets)] if sets else []
-
-
-def heavy_group(comparison: Comparison) -> list[Fact]:
-    """Find a group that holds more than half of the counted pixels, beside others."""
-    pixels: dict[str, int] = {}
-    for scene in comparison.scenes:
-        of_counted = zip(comparison.legend.classes, scene.class_pixels, strict=True)
-        n = sum(n for entry, n in of_counted if entry.counted)
-        pixels[scene.group] = pixels.get(scene.group, 0) + n
-    total, heaviest = sum(pixels.values()), max(pixels, key=lambda group: pixels[group])
-    if len(pixels) < 2 or not total or pixels[heaviest] <= HEAVY_SHARE * total:
-        return []
-    return [HeavyGroup(heaviest, pixels[heaviest] / total)]
-
-
-def unknown_places(comparison: Comparison) -> list[Fact]:
-    """Find out whether every scene is a group of its own, so that regions would be unknown."""
-    n = len(comparison.scenes)
-    if n < 2 or comparison.n_groups < n or comparison.dataset.layout == "raster":
-        return []
-    return [UnknownPlaces(n, comparison.split)]
-
-
-def one_raster(comparison: Comparison) -> list[Fact]:
-    """Find out whether all scenes are blocks of one raster."""
-    return [OneRaster()] if comparison.dataset.layout == "raster" else []
 
 
 def unlike_scenes(comparison: Comparison) -> list[Fact]:

@@ -13,7 +13,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from levelground.comparison.results import BLOCK, Count, Interval, Value
+from levelground.comparison.results import BLOCK, Count, Interval, Value, absent
 from levelground.statistics.pairs import VerdictWord
 
 
@@ -90,6 +90,8 @@ class DatasetSummary:
     """Groups of test scenes; ``None`` where another split was scored."""
     findings: tuple[DatasetFinding, ...]
     """What ``prepare`` found."""
+    groups_from: Annotated[str | None, Field(exclude_if=absent)] = None
+    """Where groups come from; ``None`` where no ``dataset.json`` tells."""
 
 
 @dataclass(frozen=True, config=BLOCK)
@@ -108,6 +110,8 @@ class SceneRow:
     """Hash of its labels."""
     class_pixels: tuple[Count, ...]
     """True pixels of each class, ``(K,)``."""
+    place: Annotated[tuple[float, float] | None, Field(exclude_if=absent)] = None
+    """Longitude and latitude of its middle, degrees; ``None`` where they are not known."""
 
 
 @dataclass(frozen=True, config=BLOCK)

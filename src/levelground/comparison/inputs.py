@@ -232,6 +232,7 @@ class DatasetScene:
     group: str | None = None
     height: int | None = None
     width: int | None = None
+    place: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,7 @@ class DatasetContent:
     layout: str
     split_sha256: str | None = None
     legend_sha256: str | None = None
+    groups_from: str | None = None
     findings: tuple[DatasetFinding, ...] = field(default=())
 
 
@@ -293,6 +295,7 @@ def dataset_summary(dataset: DatasetContent | None, counts: SceneCounts, split: 
         layout=dataset.layout if dataset else None,
         n_test_groups=len(set(counts.groups.tolist())) if split == "test" else None,
         findings=dataset.findings if dataset else (),
+        groups_from=dataset.groups_from if dataset else None,
     )
 
 
@@ -308,7 +311,7 @@ def scene_rows(dataset: DatasetContent | None, counts: SceneCounts) -> tuple[Sce
         strict=True,
     ):
         size = known.get(scene, DatasetScene(scene))
-        rows.append(SceneRow(scene, group, size.height, size.width, labels, tuple(pixels)))
+        rows.append(SceneRow(scene, group, size.height, size.width, labels, tuple(pixels), size.place))
     return tuple(rows)
 
 

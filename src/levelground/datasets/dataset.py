@@ -72,6 +72,8 @@ class SceneRecord:
     """Pixels without data."""
     window: Window | None = None
     """Row, column, height and width of a block of a large raster."""
+    place: Annotated[tuple[float, float] | None, Field(exclude_if=_empty)] = None
+    """Longitude and latitude of its middle, degrees; ``None`` where they are not known."""
 
 
 @dataclass(frozen=True, config=_CONFIG)

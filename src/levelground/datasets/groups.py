@@ -125,6 +125,19 @@ def footprints(files: Sequence[SceneFile]) -> dict[str, Footprint]:
     return found
 
 
+def middles(footprints: Mapping[str, Footprint]) -> dict[str, tuple[float, float]]:
+    """Return longitude and latitude of the middle of each scene that has a place on earth, degrees, by id."""
+    found = {}
+    for crs in {one.crs for one in footprints.values()}:
+        ids = [scene for scene, one in footprints.items() if one.crs == crs and is_on_earth(crs)]
+        boxes = [footprints[scene] for scene in ids]
+        centres = tuple(((one.left + one.right) / 2, (one.bottom + one.top) / 2) for one in boxes)
+        for scene, place in zip(ids, moved(crs, "EPSG:4326", centres), strict=True):
+            if np.isfinite(place).all():
+                found[scene] = (round(place[0], 5), round(place[1], 5))
+    return found
+
+
 EARTH_M = 6_371_008.8
 """Mean radius of the WGS84 ellipsoid: it bends a chord between two of its points into an arc."""
 SIDE_POINTS = 16

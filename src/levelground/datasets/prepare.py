@@ -30,7 +30,7 @@ from levelground.datasets.data_source import (
 from levelground.datasets.dataset import DATASET_FILE, Dataset, SceneRecord, write_if_changed
 from levelground.datasets.fingerprints import Fingerprint, cached_fingerprint, fingerprint_scene, mean_and_std
 from levelground.datasets.folds import choose_folds, fold_folder, joined_split
-from levelground.datasets.groups import GROUPS_FILE, Grouping, find_groups, read_groups
+from levelground.datasets.groups import GROUPS_FILE, Grouping, find_groups, footprints, middles, read_groups
 from levelground.datasets.quality_checks import (
     FEW_GROUPS,
     check_classes_occur,
@@ -357,8 +357,9 @@ def scene_record(one: Decoded, data: Path) -> SceneRecord:
 
 
 def _records(decoded: Sequence[Decoded], data: Path, grouping: Grouping) -> list[SceneRecord]:
-    """Make the records of decoded scenes in their groups."""
-    return [replace(scene_record(one, data), group=grouping.joined[one.scene.id]) for one in decoded]
+    """Make the records of decoded scenes in their groups, with their places on the map."""
+    at = middles(footprints([one.scene for one in decoded]))
+    return [replace(scene_record(d, data), group=grouping.joined[(i := d.scene.id)], place=at.get(i)) for d in decoded]
 
 
 def choose_split(
