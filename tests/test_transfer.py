@@ -90,7 +90,7 @@ def test_classes_are_matched_and_named(north: Dataset, south: Dataset, capsys: p
     assert not counts.counts[:, :, 2:].any()
     comparison = compare_runs([copy])
     (found,) = [finding for finding in comparison.findings if finding.code == "trained_elsewhere"]
-    assert found.figures == {"runs": {"study": ["linknet s0"]}, "scenes": {"study": 2}}
+    assert found.figures == {"runs": {"study": ["linknet"]}, "scenes": {"study": 2}}
     assert "2 scenes of study" in found.text
     assert comparison.protocol["training scenes"] == f"study ({north.train_sha256[:12]})"
 
