@@ -21,7 +21,7 @@ from levelground.config import Budget, Recipe, StudyOptions, TileOptions, Weight
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError, WeightsError
 from levelground.evaluation.evaluate import evaluate_run
-from levelground.models import own_networks
+from levelground.models import own_networks, spec
 from levelground.models.build import build_model, check_trainable, create_network
 from levelground.models.loading import load_model, open_model
 from levelground.models.own_networks import card_name, main_output, make_own, name_network
@@ -293,7 +293,8 @@ def test_networks_of_installed_packages_are_known_by_name(monkeypatch: pytest.Mo
             return lambda in_channels, classes: nn.Conv2d(in_channels, classes, 1)
 
     monkeypatch.setattr(own_networks, "_NAMED", {})
-    monkeypatch.setattr(own_networks, "entry_points", lambda group: [Point()])
+    for module in (own_networks, spec):
+        monkeypatch.setattr(module, "entry_points", lambda group: [Point()])
     assert own_networks.is_own("mynet")
     assert make_own("mynet", 4, 2)(torch.zeros(1, 4, 8, 8)).shape == (1, 2, 8, 8)
 
