@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +20,28 @@ import pytest
 from builders.study import ENCODER
 
 from levelground.cli import main
-from levelground.errors import ConfigError
+from levelground.config import Budget, DeviceOptions, Recipe, RunOptions
+from levelground.errors import ConfigError, DiskError, UnfinishedError
 from levelground.files import folder_holder, one_writer
 from levelground.metrics.counts import read_counts
 from levelground.records import read_json, sha256_file
 from levelground.runs import list_runs, read_study
-from levelground.scaling.executors import ClusterOptions, Ended, end_of, own_versions, remote_call, sbatch_options
-from levelground.scaling.jobs import read_status, run_progress, study_rows
+from levelground.scaling import cluster, engines, worker
+from levelground.scaling.executors import (
+    ClusterOptions,
+    Ended,
+    end_of,
+    job_environment,
+    own_versions,
+    remote_call,
+    sbatch_options,
+)
+from levelground.scaling.jobs import Job, RunTask, job_folder, read_status, run_progress, study_rows, write_job
 from levelground.synthetic.scenes import write_scenes
 
 pytestmark = pytest.mark.timeout(900)  # each job imports torch, which takes a minute on a machine that others use
 
+STEPS = 40
 FLAGS = (
     f"--encoder {ENCODER} --encoder-weights none --tile 64 --halo 8 --batch 2 --validations 2 --device cpu "
     "--precision fp32 --threads 1"
@@ -64,7 +77,7 @@ def start(scenes: Path, out: Path, *more: str, steps: int = 4) -> "subprocess.Po
 def plain(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study without a cluster."""
     out = tmp_path_factory.mktemp("plain")
-    assert main(arguments(scenes, out, "--archs", "pspnet", "fpn", "--save-every", "0.1", steps=60)) == 0
+    assert main(arguments(scenes, out, "--archs", "pspnet", "fpn", "--save-every", "0.1", steps=STEPS)) == 0
     return out
 
 
@@ -88,53 +101,50 @@ def wait_for(found: Path, process: "subprocess.Popen[str]") -> None:
         time.sleep(0.02)
 
 
-def test_a_study_of_jobs_has_the_bits_of_one_process_though_one_was_killed(
+def test_a_study_of_jobs_has_the_bits_of_one_process_though_one_failed_and_one_was_killed(
     scenes: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two at a time; one is killed in the middle and goes on from its state. A second head names the first."""
+    """A run whose folder is a file, as on a damaged disk, fails: exit status 1, a page of the others that names it.
+
+    The same command then trains what is missing; its job is killed in the middle and goes on from its state. A second
+    head names the first.
+    """
     more = ("--archs", "pspnet", "fpn", "--save-every", "0.1", "--cluster", "local:2")
-    head = start(scenes, tmp_path, *more, steps=60)
     name = f"fpn-{ENCODER.removeprefix('tu-')}-s0"
+    blocked = tmp_path / "runs" / name
+    blocked.parent.mkdir()
+    blocked.write_text("in the way")
+    assert main(arguments(scenes, tmp_path, *more, steps=STEPS)) == 1
+    said = capsys.readouterr().err
+    assert f"UnfinishedError: runs/{name} failed; the first on {socket.gethostname()}: DiskError" in said
+    assert list(read_study(tmp_path).failed) == [f"runs/{name}"]
+    record = read_json(tmp_path / "comparison.json", kind="comparison")
+    finding = next(one for one in record["findings"] if one["code"] == "failed_runs")
+    assert finding["text"].startswith(f"1 run of this study failed and is not compared: {name} (on ")
+    assert "is not compared" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert [run["name"] for run in record["runs"]] == [f"pspnet-{ENCODER.removeprefix('tu-')}-s0"]
+    blocked.unlink()
+    head = start(scenes, tmp_path, *more, steps=STEPS)
     wait_for(tmp_path / "runs" / name / "state.ckpt", head)
     rows = {row.name: row for row in study_rows(tmp_path)}
-    assert rows[name].state == "training" and rows[name].progress.step > 0 and rows[name].progress.steps == 60
+    assert rows[name].state == "training" and rows[name].progress.step > 0 and rows[name].progress.steps == STEPS
     killed = read_status(tmp_path / "cluster" / name)
     assert killed is not None and str(killed.process) in rows[name].where
     os.kill(killed.process, signal.SIGKILL)
-    assert main(arguments(scenes, tmp_path, *more, steps=60)) == 2
+    assert main(arguments(scenes, tmp_path, *more, steps=STEPS)) == 2
     assert f"held by process {head.pid}" in capsys.readouterr().err
     said = head.communicate(timeout=600)[1]
     assert head.returncode == 0, said
+    assert "1 of 2 runs are done already" in said
     assert f"{name}: lost on {killed.host} (killed by signal 9); queued again" in said
     assert f"{name}: goes on at step" in (tmp_path / "cluster" / name / "log.txt").read_text(encoding="utf-8")
     assert_same_bits(tmp_path, plain)
+    assert "failed_runs" not in (tmp_path / "comparison.json").read_text(encoding="utf-8")
     commands = [json.loads(line)["command"] for line in (tmp_path / "test_looks.jsonl").read_text().splitlines()]
     assert len(commands) == 2 and all(command.startswith("levelground study --data") for command in commands)
     capsys.readouterr()
     assert main(["jobs", str(tmp_path)]) == 0
     assert capsys.readouterr().err.count("finished") == 2
-
-
-def test_a_failed_run_leaves_the_others_and_is_named_on_the_page(
-    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One run's folder is a file, as on a damaged disk: exit status 1, a page of the others that names it."""
-    blocked = tmp_path / "runs" / f"fpn-{ENCODER.removeprefix('tu-')}-s0"
-    blocked.parent.mkdir()
-    blocked.write_text("in the way")
-    assert main(arguments(scenes, tmp_path, "--archs", "pspnet", "fpn", "--cluster", "local:2")) == 1
-    said = capsys.readouterr().err
-    assert f"UnfinishedError: runs/{blocked.name} failed; the first on {socket.gethostname()}: DiskError" in said
-    assert list(read_study(tmp_path).failed) == [f"runs/{blocked.name}"]
-    record = read_json(tmp_path / "comparison.json", kind="comparison")
-    finding = next(one for one in record["findings"] if one["code"] == "failed_runs")
-    assert finding["text"].startswith(f"1 run of this study failed and is not compared: {blocked.name} (on ")
-    assert "is not compared" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert [run["name"] for run in record["runs"]] == [f"pspnet-{ENCODER.removeprefix('tu-')}-s0"]
-    blocked.unlink()
-    assert main(arguments(scenes, tmp_path, "--archs", "pspnet", "fpn", "--cluster", "local:2")) == 0
-    assert "1 of 2 runs are done already" in capsys.readouterr().err
-    assert "failed_runs" not in (tmp_path / "comparison.json").read_text(encoding="utf-8")
 
 
 def test_a_stopped_head_cancels_its_jobs_and_loses_nothing(scenes: Path, tmp_path: Path) -> None:
@@ -261,12 +271,13 @@ def end(started: "subprocess.Popen[bytes]") -> None:
     started.wait()
 
 
-def joined(address: str) -> int:
-    """How many nodes with a CPU a Ray cluster has."""
-    look = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR'); "
-    look += "print(sum(node['Alive'] and 'CPU' in node['Resources'] for node in ray.nodes()))"
-    done = subprocess.run([sys.executable, "-c", look, address], capture_output=True, text=True, check=False)
-    return int(done.stdout.split()[-1]) if done.returncode == 0 and done.stdout.split() else 0
+JOINED = """
+import ray, sys, time
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')
+while sum(node['Alive'] and 'CPU' in node['Resources'] for node in ray.nodes()) < 2:
+    time.sleep(0.5)
+"""
+"""Waits until a Ray cluster has two nodes with a CPU."""
 
 
 @pytest.fixture
@@ -309,13 +320,16 @@ def ray_cluster() -> "Iterator[tuple[str, list[subprocess.Popen[bytes]]]]":
             assert time.monotonic() < deadline and started[0].poll() is None
             time.sleep(0.2)
         workers = [launch(f"--address={address}", "--num-cpus=1") for _ in range(2)]
+        look = subprocess.Popen([sys.executable, "-c", JOINED, address], stderr=subprocess.DEVNULL)
+        started.append(look)
         deadline = time.monotonic() + 300
-        while joined(address) < 2:
+        while look.poll() is None:
             assert time.monotonic() < deadline, "the two workers did not join"
             for place, worker in enumerate(workers):
                 if worker.poll() is not None:
                     workers[place] = launch(f"--address={address}", "--num-cpus=1")
-            time.sleep(1)
+            time.sleep(0.5)
+        assert look.returncode == 0
         yield address, workers
     finally:
         for process in reversed(started):
@@ -330,7 +344,7 @@ def test_ray_gives_the_bits_of_one_process_though_a_worker_is_killed(
     address, workers = ray_cluster
     more = ("--archs", "pspnet", "fpn", "--save-every", "0.1", "--cluster", f"ray:{address}")
     for _ in range(10):  # a worker takes a while to join
-        head = start(scenes, tmp_path, *more, steps=60)
+        head = start(scenes, tmp_path, *more, steps=STEPS)
         said = ""
         name = f"fpn-{ENCODER.removeprefix('tu-')}-s0"
         while not (tmp_path / "runs" / name / "state.ckpt").exists() and head.poll() is None:
@@ -356,3 +370,197 @@ def test_no_ray_at_an_address_is_one_line(scenes: Path, tmp_path: Path, capsys: 
     pytest.importorskip("ray", reason="Ray, of the extra cluster, is not installed")
     assert main(arguments(scenes, tmp_path, "--archs", "pspnet", "--cluster", "ray:127.0.0.1:9")) == 2
     assert "--cluster ray:127.0.0.1:9: nobody answers there (Connection refused)" in capsys.readouterr().err
+
+
+def find_daemon(name: str) -> str | None:
+    """Return the path of a daemon, which lies where only root's PATH looks."""
+    path = os.environ.get("PATH", "") + os.pathsep + os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
+    return shutil.which(name, path=path)
+
+
+SLURM_CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmdPort={other_port}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+KillWait=30
+{more}
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Slurm on this one node: ``munged``, ``slurmctld`` and ``slurmd`` on loopback; the folder of their logs."""
+    pytest.importorskip("submitit", reason="submitit, of the extra cluster, is not installed")
+    daemons = {name: find_daemon(name) for name in ("munged", "slurmctld", "slurmd", "sbatch")}
+    missing = [name for name, path in daemons.items() if path is None]
+    if missing or os.getuid():
+        pytest.skip(f"Slurm cannot run here: no {', '.join(missing)}" if missing else "Slurm's daemons ask for root")
+    folder = Path(tempfile.mkdtemp(prefix="lg-slurm-", dir="/tmp"))
+    folder.chmod(0o755)
+    for name in ("munge", "state", "spool"):
+        (folder / name).mkdir(mode=0o755)
+    key = folder / "munge.key"
+    key.write_bytes(os.urandom(1024))
+    key.chmod(0o600)
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    plugins = os.environ.get("LEVELGROUND_SLURM_PLUGINS")
+    conf = folder / "slurm.conf"
+    conf.write_text(
+        SLURM_CONF.format(
+            host=socket.gethostname().split(".")[0], port=ports[0], other_port=ports[1], user="root", folder=folder,
+            cpus=os.cpu_count(), more=f"PluginDir={plugins}" if plugins else "",
+        )
+    )  # fmt: skip
+    monkeypatch.setenv("SLURM_CONF", str(conf))
+    commands = [
+        [daemons["munged"], "--foreground", "--force", f"--socket={folder}/munge/socket", f"--key-file={key}",
+         f"--pid-file={folder}/munged.pid", f"--seed-file={folder}/munged.seed", f"--log-file={folder}/munged.log"],
+        [daemons["slurmctld"], "-D", "-f", str(conf)],
+        [daemons["slurmd"], "-D", "-f", str(conf), *os.environ.get("LEVELGROUND_SLURMD", "").split()],
+    ]  # fmt: skip
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for command in commands:
+            words = [str(word) for word in command]
+            started.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            time.sleep(1)
+        deadline = time.monotonic() + 60
+        look = ["sinfo", "--noheader", "--format=%T"]
+        while subprocess.run(look, capture_output=True, text=True, check=False).stdout.strip() != "idle":
+            assert time.monotonic() < deadline, "".join(path.read_text() for path in folder.glob("*.log"))
+            time.sleep(0.5)
+        yield folder
+    finally:
+        for process in reversed(started):
+            end(process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_slurm_gives_the_bits_of_one_process(scenes: Path, plain: Path, tmp_path: Path, slurm: Path) -> None:
+    """Through real ``sbatch``: two runs as two batch jobs."""
+    more = ("--archs", "pspnet", "fpn", "--save-every", "0.1", "--cluster", "slurm")
+    assert main(arguments(scenes, tmp_path, *more, steps=STEPS)) == 0, (slurm / "slurmctld.log").read_text()
+    assert_same_bits(tmp_path, plain)
+    assert [row.state for row in study_rows(tmp_path)] == ["finished", "finished"]
+
+
+def test_submitit_runs_jobs_without_slurm(
+    scenes: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own local executor in place of ``sbatch``: the same way from submission to result, and the same bits."""
+    pytest.importorskip("submitit", reason="submitit, of the extra cluster, is not installed")
+
+    def open_local(options: ClusterOptions, proofs: dict[Path, str], cpus: int, scratch: Path) -> object:
+        request = {
+            "proofs": {str(path): text for path, text in proofs.items()}, "versions": own_versions(),
+            "environment": job_environment(cpus), "cwd": str(Path.cwd()), "log": "log.txt", "grace_s": 10.0,
+        }  # fmt: skip
+        return engines.SlurmExecutor({}, request, cpus, 0, scratch, engine="local")
+
+    monkeypatch.setattr(cluster, "open_executor", open_local)
+    assert main(arguments(scenes, tmp_path, "--archs", "pspnet", "--cluster", "slurm", steps=STEPS)) == 0
+    (run,) = list_runs(tmp_path)
+    same = plain / "runs" / run.name / "model" / "model.safetensors"
+    assert sha256_file(run.model_folder / "model.safetensors") == sha256_file(same)
+
+
+@dataclass
+class Nobody:
+    """An engine whose machines are gone."""
+
+    waiting: list[Path]
+
+    def check(self) -> None:
+        """Refuse nothing."""
+
+    def problem(self) -> str:
+        """Say so."""
+        return "none of the nodes has what a run needs"
+
+    def submit(self, folder: Path) -> None:
+        """Take a job."""
+        self.waiting.append(folder)
+
+    def ended(self) -> list[tuple[Path, Ended]]:
+        """Return nothing."""
+        return []
+
+    def cancel(self) -> None:
+        """Cancel nothing."""
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+def make_job(tmp_path: Path) -> Job:
+    """Return a job of a run, without its data."""
+    task = RunTask(tmp_path, "unet-s0", "unet", 0, False, Recipe(), Budget(steps=1), RunOptions())
+    return Job("unet-s0", task, DeviceOptions(), ("study",), job_folder(tmp_path / "cluster", "unet-s0"))
+
+
+def test_a_cluster_that_is_gone_ends_the_head_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a stated wait; the job is stopped, not failed."""
+    nobody, job = Nobody([]), make_job(tmp_path)
+    monkeypatch.setattr(cluster, "open_executor", lambda *_: nobody)
+    monkeypatch.setattr(cluster, "ASK_EVERY_S", 0.0)
+    monkeypatch.setattr(cluster, "NO_WORKER_S", 0.5)
+    expected = "--cluster ray: none of the nodes has what a run needs, for 1 s by now; 0 of 1 jobs are done. Nothing is"
+    with pytest.raises(UnfinishedError, match=re.escape(expected)):
+        cluster.run_jobs([job], ClusterOptions("ray"), cpus=1, scratch=tmp_path, shared=[tmp_path])
+    status = read_status(job.folder)
+    assert nobody.waiting == [job.folder] and status is not None and status.state == "stopped"
+
+
+def test_a_full_disk_on_a_worker_is_named_though_its_status_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reason is in the job's log, where the head reads it; the exit status is the user's."""
+    job = make_job(tmp_path)
+    write_job(job)
+
+    def full(*_: object, **__: object) -> None:
+        monkeypatch.setattr(worker, "write_status", full)
+        raise DiskError("/shared/state.ckpt: No space left on device. Free space.")
+
+    monkeypatch.setattr(worker, "_train", full)
+    monkeypatch.setattr(worker, "stop_with_starter", lambda: None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    try:
+        code = worker.main(job.folder)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    log = capsys.readouterr().err
+    assert code == 2 and "DiskError: /shared/state.ckpt: No space left on device" in log
+    (job.folder / "log.txt").write_text(log)
+    nobody = Nobody([])
+    nobody.ended = lambda: [(job.folder, Ended("there", code))]  # type: ignore[method-assign]
+    monkeypatch.setattr(cluster, "open_executor", lambda *_: nobody)
+    monkeypatch.setattr(cluster, "write_job", lambda _: None)
+    (failure,) = cluster.run_jobs([job], ClusterOptions("ray"), cpus=1, scratch=tmp_path, shared=[tmp_path])
+    assert failure.where == "there" and "No space left on device" in failure.reason

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from levelground.config import DeviceOptions, RunOptions
 from levelground.console import LINE_EVERY_S, duration, say
-from levelground.errors import INTERRUPTED, UnlikeError, last_line
+from levelground.errors import INTERRUPTED, UnfinishedError, UnlikeError, last_line
 from levelground.records import atomic_path
 from levelground.scaling.engines import open_executor
 from levelground.scaling.executors import ClusterOptions, Ended, Executor
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 MAX_LOSSES = 3
 """How often in a row a job may be lost without having got further, before it counts as failed."""
 POLL_S = 0.2
+ASK_EVERY_S = 5.0
+"""How often the engine is asked whether it can run jobs at all, seconds."""
+NO_WORKER_S = 45.0
+"""How long nothing may be able to run the jobs before the head gives up, seconds; they go on with the next call."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,7 @@ def run_jobs(
     Raises:
         ConfigError: The cluster does not answer or has no machine with what a job needs.
         UnlikeError: A worker does not see the folders, or has other versions of levelground or torch.
+        UnfinishedError: For some time nothing could run the jobs; what is done stays.
         KeyboardInterrupt: It was stopped; jobs are cancelled, their states are saved.
     """
     if not jobs:
@@ -209,6 +214,9 @@ class _Head:
     failures: list[Failure] = field(default_factory=list)
     stopping: bool = False
     said_at: float = 0.0
+    asked_at: float = 0.0
+    able_at: float = 0.0
+    """When something could run the jobs last."""
     at_once: int = 1
     """The most jobs that were seen to run at a time."""
 
@@ -226,10 +234,11 @@ class _Head:
                 n=len(self.jobs),
                 cluster=self.options.cluster,
             )
-            self.said_at = time.monotonic()
+            self.said_at = self.asked_at = self.able_at = time.monotonic()
             while self.open:
                 if self.stopping:
                     self._cancel()
+                self._ask_engine()
                 for folder, end in self.executor.ended():
                     self._note_end(self.open[folder], end)
                 self._note_starts()
@@ -240,6 +249,23 @@ class _Head:
 
     def _ask_to_stop(self) -> None:
         self.stopping = True
+
+    def _ask_engine(self) -> None:
+        """Give up where nothing could run the jobs for some time, as with a cluster that is gone."""
+        now = time.monotonic()
+        if now - self.asked_at < ASK_EVERY_S:
+            return
+        problem, self.asked_at = self.executor.problem(), now
+        if not problem:
+            self.able_at = now
+        elif now - self.able_at >= NO_WORKER_S:
+            for job in unfinished(self.open.values()):
+                write_status(job.folder, JobStatus("stopped"))
+            done = f"{len(self.jobs) - len(self.open)} of {len(self.jobs)} jobs are done"
+            raise UnfinishedError(
+                f"--cluster {self.options.cluster}: {problem}, for {duration(now - self.able_at)} by now; {done}. "
+                "Nothing is lost: mend the cluster and give the same command."
+            )
 
     def _cancel(self) -> None:
         say("Cancelling the jobs; those that run save their state.")

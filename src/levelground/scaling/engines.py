@@ -110,6 +110,8 @@ class RayExecutor:
         except Exception as error:  # Ray raises what it likes
             raise ConfigError(_no_cluster(flag, error)) from error
         self._running: dict[Any, Path] = {}
+        self._gone = False
+        self._address = str(self._ray.get_runtime_context().gcs_address)
         self._task = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(remote_call())
 
     def check(self) -> None:
@@ -119,13 +121,11 @@ class RayExecutor:
             ConfigError: None could.
             UnlikeError: One does not see the folders, or has other versions.
         """
-        needed = {"CPU": float(self._cpus), "GPU": self._gpus}
-        nodes = [node for node in self._ray.nodes() if node["Alive"]]
-        able = [n for n in nodes if all(n["Resources"].get(name, 0.0) >= amount for name, amount in needed.items())]
+        nodes, able = self._nodes()
         if not able:
             self.close()
             raise ConfigError(
-                f"--cpus-per-run {self._cpus}, --gpus-per-run {self._gpus:g}: none of the {len(nodes)} nodes of the "
+                f"--cpus-per-run {self._cpus}, --gpus-per-run {self._gpus:g}: none of the {nodes} nodes of the "
                 "Ray cluster has as many. Give less."
             )
         affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
@@ -139,6 +139,24 @@ class RayExecutor:
             if problem:
                 self.close()
                 raise UnlikeError(problem)
+
+    def _nodes(self) -> tuple[int, list[Any]]:
+        """Return how many nodes there are, and those that could run a job."""
+        needed = {"CPU": float(self._cpus), "GPU": self._gpus}
+        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        able = [n for n in nodes if all(n["Resources"].get(name, 0.0) >= amount for name, amount in needed.items())]
+        return len(nodes), able
+
+    def problem(self) -> str:
+        """Say why nothing could run the jobs now; a head that is gone is found without asking Ray, which would wait."""
+        host, _, port = self._address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), CONNECT_S).close()
+        except OSError as error:
+            self._gone = True
+            return f"Ray's head at {self._address} does not answer ({error.strerror or first_line(error)})"
+        self._gone = False
+        return "" if self._nodes()[1] else "none of the nodes of the Ray cluster has what a run needs"
 
     def submit(self, folder: Path) -> None:
         """Queue the job of a folder."""
@@ -170,7 +188,8 @@ class RayExecutor:
 
     def close(self) -> None:
         """Leave the cluster, which runs on."""
-        self._ray.shutdown()
+        if not self._gone:  # else it would wait for the head
+            self._ray.shutdown()
 
 
 def _check_answers(flag: str, address: str) -> None:
@@ -247,6 +266,10 @@ class SlurmExecutor:
 
     def check(self) -> None:
         """Nothing to check: Slurm chooses the nodes later, and each job looks before it trains."""
+
+    def problem(self) -> str:
+        """Say that Slurm does not answer, where it does not; what waits in its queue may wait long."""
+        return "Slurm does not answer" if self._slurm and _queue() is None else ""
 
     def submit(self, folder: Path) -> None:
         """Queue the job of a folder.

@@ -124,6 +124,9 @@ class Executor(Protocol):
     def check(self) -> None:
         """Refuse workers that do not see the folders or have other versions, where they are known before jobs start."""
 
+    def problem(self) -> str:
+        """Say why nothing could run the jobs now; empty where something could."""
+
     def submit(self, folder: Path) -> None:
         """Queue the job of a folder."""
 
@@ -280,6 +283,10 @@ class LocalExecutor:
 
     def check(self) -> None:
         """Nothing to check: jobs see what this process sees."""
+
+    def problem(self) -> str:
+        """Return nothing: this machine is there."""
+        return ""
 
     def submit(self, folder: Path) -> None:
         """Queue the job of a folder."""
