@@ -551,6 +551,9 @@ def predict(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     threads: int | None = None,
+    cluster: str | None = None,
+    cpus_per_run: int | None = None,
+    gpus_per_run: float | None = None,
 ) -> list[PredictedMap]:
     r"""Predict class maps of images and rasters of any size; a job that was stopped is resumed by the same command.
 
@@ -615,11 +618,21 @@ def predict(
             takes bf16 where the hardware has it.
         threads (int | None): CPU threads; None takes all cores. Other numbers of threads
             give other last bits of the weights.
+        cluster (str | None): Where each run is a job of its own: local:N (processes of this
+            machine), ray or ray:HOST:PORT (a running Ray cluster, extra 'cluster'), slurm
+            or slurm:partition=gpu,time=4:00:00 (Slurm with sbatch's options, extra
+            'cluster'); None runs them here, one after the other.
+        cpus_per_run (int | None): CPUs, and so threads, of each job; None takes
+            ``threads``, else the cores shared out under local:N, else 1, or 4 for each GPU.
+        gpus_per_run (float | None): GPUs of each job; .5 puts two on one GPU (Ray and
+            local:N). None takes none under Ray and Slurm, and under local:N leaves all jobs
+            all GPUs.
     Returns:
-        The maps that this call finished.
+        The maps that this call finished; none of a cluster, which leaves them as files.
     Raises:
         ModelError: There is no model that can be run.
         LevelgroundError: An input does not fit the model or is truncated; what was finished is kept.
+        UnfinishedError: Jobs of a cluster failed; the other maps are finished.
         KeyboardInterrupt: The job was stopped; the same command resumes it.
     """
 

@@ -1,6 +1,8 @@
 """Predict class maps of images and rasters of any size; a job that was stopped is resumed by the same command."""
 
 import dataclasses
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +11,10 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from levelground.config import DeviceGroup, DeviceOptions, PredictOptions
+from levelground.scaling.executors import ClusterGroup, ClusterOptions
 
 if TYPE_CHECKING:
+    from levelground.prediction.inputs import InputFile
     from levelground.prediction.predict import PredictedMap
 
 
@@ -34,6 +38,7 @@ class PredictConfig:
     code: str | None = None
     """Code of a run whose network is your own, FILE.py:FUNCTION; it runs only where it is named."""
     device_options: DeviceGroup = DeviceOptions()
+    cluster_options: ClusterGroup = ClusterOptions()
 
 
 def predict(config: PredictConfig) -> "list[PredictedMap]":
@@ -42,10 +47,11 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
     Args:
         config: Which model, which inputs, and how.
     Returns:
-        The maps that this call finished.
+        The maps that this call finished; none of a cluster, which leaves them as files.
     Raises:
         ModelError: There is no model that can be run.
         LevelgroundError: An input does not fit the model or is truncated; what was finished is kept.
+        UnfinishedError: Jobs of a cluster failed; the other maps are finished.
         KeyboardInterrupt: The job was stopped; the same command resumes it.
     """
     from levelground.errors import ModelError
@@ -58,27 +64,75 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
             f"{config.model}: no such file or folder. Give a run folder, a folder with config.json and "
             "model.safetensors, an .onnx or an .xml file."
         )
-    inputs = find_inputs(config.inputs, config.out, config.prediction)  # torch, which the rest needs, takes seconds
+    files = find_inputs(config.inputs, config.out, config.prediction)  # torch, which the rest needs, takes seconds
     check_names((), code=() if config.code is None else (config.code,))
     if config.legend is not None:
         read_legend(config.legend)
-    from levelground.models.loading import choose_engine, open_model, program_of
+    if config.cluster_options.cluster is not None:
+        return _predict_elsewhere(config, files)
+    from levelground.models.loading import open_predictor
     from levelground.prediction.predict import predict_maps
-    from levelground.runtime import open_array_runtime, open_runtime, refuse_other_device
 
-    if config.code is not None:
-        from levelground.models.own_networks import name_network
-
-        name_network(config.code)
-    options, device = config.prediction, config.device_options
-    engine = choose_engine(config.model, options.engine, options, device.device)
-    if engine == "openvino":
-        device = dataclasses.replace(device, device=refuse_other_device(device.device))
-    if engine != "torch" and program_of(config.model, engine, options) is not None:
-        runtime = open_array_runtime(device, engine=engine)
-    else:
-        runtime = open_runtime(device)
-    model = open_model(
-        config.model, runtime, legend=config.legend, mean=config.mean, std=config.std, engine=engine, tiles=options
+    model, runtime = open_predictor(
+        config.model,
+        config.prediction,
+        config.device_options,
+        legend=config.legend,
+        mean=config.mean,
+        std=config.std,
+        code=config.code,
     )
-    return predict_maps(model, inputs, config.out, config.prediction, runtime)
+    return predict_maps(model, files, config.out, config.prediction, runtime)
+
+
+def _predict_elsewhere(config: PredictConfig, files: "list[InputFile]") -> "list[PredictedMap]":
+    """Predict each input as a job of a cluster, then join their areas; maps are on disk, none is returned."""
+    from levelground.errors import ConfigError, UnfinishedError
+    from levelground.prediction.areas import JOINT_AREAS_FILE, join_areas
+    from levelground.prediction.resume import UNFINISHED_FILE
+    from levelground.records import one_writer
+    from levelground.runtime import available_cores
+    from levelground.scaling.cluster import run_jobs
+    from levelground.scaling.jobs import Job, MapTask, job_folder
+
+    options, device, root = config.cluster_options, config.device_options, config.out.resolve() / ".jobs"
+    cpus = options.cpus(device.threads, available_cores())
+    device = dataclasses.replace(device, threads=device.threads or cpus)
+    task = MapTask(
+        model=config.model.resolve(),
+        inputs=tuple(_absolute(given) for given in config.inputs),
+        out=config.out.resolve(),
+        name="",
+        options=config.prediction,
+        legend=None if config.legend is None else config.legend.resolve(),
+        mean=config.mean,
+        std=config.std,
+        code=config.code,
+    )
+    command = tuple(sys.argv[1:])
+    jobs = [
+        Job(file.name, dataclasses.replace(task, name=file.name), device, command, job_folder(root, file.name))
+        for file in files
+    ]
+    with one_writer(config.out):
+        for job, file in zip(jobs, files, strict=True):
+            begun = file.checkpoint.exists() or (job.folder / UNFINISHED_FILE).exists()
+            if file.outputs.classes.exists() and not begun and not config.prediction.overwrite:
+                path = file.outputs.classes
+                raise ConfigError(f"{path}: exists already. Pass --overwrite, or choose another --out.")
+        failures = run_jobs(jobs, options, cpus=cpus, scratch=root / ".engine", shared=[config.out.resolve()])
+        if failures:
+            first = f"{failures[0].job.name}: {failures[0].reason}"
+            raise UnfinishedError(
+                f"{len(failures)} of {len(jobs)} inputs were not predicted, the first {first} "
+                "Mend it and give the same command: the others are kept."
+            )
+        if len(files) > 1:
+            join_areas(config.out / JOINT_AREAS_FILE, [(file.name, file.outputs.areas) for file in files])
+        shutil.rmtree(root, ignore_errors=True)
+    return []
+
+
+def _absolute(given: str) -> str:
+    """Return a file, folder or pattern as other folders name it."""
+    return str(Path.cwd() / given)

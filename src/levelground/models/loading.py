@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from levelground.config import DeviceName, EngineName, TileOptions
+from levelground.config import DeviceName, DeviceOptions, EngineName, PredictOptions, TileOptions
 from levelground.console import say
 from levelground.errors import ConfigError, ModelError, WeightsError
 from levelground.models.model import Engine, Model, Overrides, described_model
@@ -33,7 +33,7 @@ from levelground.models.spec import (
 from levelground.reading import parse_json, read_text
 from levelground.records import sha256_file
 from levelground.runs import Run, read_run
-from levelground.runtime import onnxruntime_has_cuda
+from levelground.runtime import onnxruntime_has_cuda, open_array_runtime, open_runtime, refuse_other_device
 from levelground.tile_geometry import OWN_TILES
 
 if TYPE_CHECKING:
@@ -331,3 +331,40 @@ def check_names(
 def _may_be_encoder(encoder: str, known: Sequence[str]) -> bool:
     """Tell whether an encoder is known, or of a kind that only the libraries can tell: a hub's, or a former name."""
     return ":" in encoder or encoder.startswith("timm-") or encoder.split(".")[0] in known
+
+
+def open_predictor(
+    model: Path,
+    options: PredictOptions,
+    device: DeviceOptions,
+    *,
+    legend: Path | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    code: str | None = None,
+) -> "tuple[Model, Runtime]":
+    """Open a model with what runs it; without torch where its file does not need it.
+
+    Args:
+        model: Run folder, folder with config.json, or file.
+        options: How inputs are predicted.
+        device: Device, precision and threads.
+        legend: Legend of another tool's model.
+        mean: Band means that it expects.
+        std: Band deviations likewise.
+        code: Code of a network of the user's own.
+    Raises:
+        ModelError: There is no model that can be run.
+    """
+    if code is not None:
+        from levelground.models.own_networks import name_network
+
+        name_network(code)
+    engine = choose_engine(model, options.engine, options, device.device)
+    if engine == "openvino":
+        device = dataclasses.replace(device, device=refuse_other_device(device.device))
+    if engine != "torch" and program_of(model, engine, options) is not None:
+        runtime = open_array_runtime(device, engine=engine)
+    else:
+        runtime = open_runtime(device)
+    return open_model(model, runtime, legend=legend, mean=mean, std=std, engine=engine, tiles=options), runtime

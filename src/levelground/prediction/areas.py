@@ -24,6 +24,9 @@ Basis = Literal["plane", "ellipsoid", "none"]
 
 SEMI_MAJOR_M, FLATTENING = 6378137.0, 1 / 298.257223563  # WGS84, NIMA TR8350.2, table 3.1
 _ECCENTRICITY2 = FLATTENING * (2 - FLATTENING)
+JOINT_AREAS_FILE = "areas.csv"
+"""The areas of all inputs, in the folder of outputs, where a call has several inputs."""
+
 STRIP_ROWS = 512
 """Rows of a map that are read at a time: one row of its blocks."""
 _STEP_PX = 8  # how far from the middle a projection's scale is measured

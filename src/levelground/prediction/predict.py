@@ -26,8 +26,8 @@ from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.thumbnails import Picture, reduced_size
 from levelground.inference.parity import first_tiles, proved
 from levelground.models.model import Model
-from levelground.prediction.areas import STRIP_ROWS, ClassAreas, class_areas, join_areas, write_areas
-from levelground.prediction.inputs import InputFile
+from levelground.prediction.areas import JOINT_AREAS_FILE, STRIP_ROWS, ClassAreas, class_areas, join_areas, write_areas
+from levelground.prediction.inputs import InputFile, find_inputs
 from levelground.prediction.pipeline import Throughput, open_block_files, predict_missing_rows
 from levelground.prediction.plan import PredictionPlan, bytes_needed, check_free_space, plan_predictions
 from levelground.prediction.polygons import write_polygons
@@ -219,10 +219,6 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-JOINT_AREAS_FILE = "areas.csv"
-"""The areas of all inputs, in the folder of outputs, where a call has several inputs."""
-
-
 @dataclass(frozen=True)
 class PredictedMap:
     """The finished map of one input.
@@ -288,6 +284,34 @@ def predict_maps(
             join_areas(out / JOINT_AREAS_FILE, [(plan.input.name, plan.input.outputs.areas) for plan in plans])
         finished.remove()
     return maps
+
+
+def predict_one(
+    model: Model, inputs: Sequence[str], out: Path, options: PredictOptions, runtime: Runtime, name: str, state: Path
+) -> None:
+    """Predict one of the inputs, as a job beside those of the others; see :func:`predict_maps`.
+
+    Args:
+        model: The model, on the runtime's device.
+        inputs: All files, folders and patterns, which decide where outputs go.
+        out: Folder of the outputs; the process that queued the job holds it.
+        options: How inputs are read, predicted and written.
+        runtime: Device and precision.
+        name: The input, as :func:`levelground.prediction.inputs.find_inputs` names it.
+        state: The job's own folder, which says afterwards that the input is finished.
+    """
+    files = [file for file in find_inputs(inputs, out, options) if file.name == name]
+    if not files:
+        raise SceneError(f"{name}: is not on this worker. Put the inputs on storage that all workers mount.")
+    plans = _with_proved_engine(plan_predictions(model, files, options, runtime))
+    finished = FinishedInputs(state)
+    todo = [plan for plan in plans if not finished.holds(plan.input, plan.identity)]
+    if not todo:
+        say("%(name)s: is finished already and kept.", name=name)
+        return
+    _check_new(todo)
+    check_free_space(out, bytes_needed(todo))
+    _predict_all(todo, finished, total=1)
 
 
 def _with_proved_engine(plans: list[PredictionPlan]) -> list[PredictionPlan]:

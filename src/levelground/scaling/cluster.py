@@ -24,8 +24,8 @@ from levelground.scaling.jobs import (
     Progress,
     RunTask,
     job_folder,
+    job_progress,
     read_status,
-    run_progress,
     run_title,
     unfinished,
     write_job,
@@ -115,6 +115,7 @@ def train_elsewhere(
 
 def _below(study: Path, job: Job) -> str:
     """Return the folder of a job's run below the study."""
+    assert isinstance(job.task, RunTask)
     return (job.task.study / "runs" / job.task.run).relative_to(study).as_posix()
 
 
@@ -354,7 +355,7 @@ class _Head:
         self.executor.submit(job.folder)
 
     def _progress(self, job: Job) -> Progress:
-        return run_progress(job.task.study / "runs" / job.task.run)
+        return job_progress(job)
 
     def _say_progress(self) -> None:
         """Say what runs where, with the time left of each and of all."""

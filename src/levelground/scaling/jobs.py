@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from levelground.config import Budget, DeviceOptions, Recipe, RunOptions
+from levelground.config import Budget, DeviceOptions, PredictOptions, Recipe, RunOptions
 from levelground.errors import LevelgroundError, RecordError
 from levelground.files import atomic_path, folder_holder
 from levelground.history import HistoryLine, read_history
@@ -31,7 +31,7 @@ SILENT_S = 60.0
 
 _PLAIN = ConfigDict(extra="forbid")
 
-State = Literal["starting", "waiting", "training", "evaluating", "finished", "failed", "stopped"]
+State = Literal["starting", "waiting", "training", "evaluating", "predicting", "finished", "failed", "stopped"]
 ENDED = ("finished", "failed", "stopped")
 
 
@@ -60,12 +60,29 @@ class RunTask:
 
 
 @dataclass(frozen=True, config=_PLAIN)
+class MapTask:
+    """Map of one raster or image, and what is written beside it."""
+
+    model: Path
+    inputs: tuple[str, ...]
+    """All files, folders and patterns, which decide where outputs go."""
+    out: Path
+    name: str
+    """The input that is predicted, by its path below the folder that was given."""
+    options: PredictOptions
+    legend: Path | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True, config=_PLAIN)
 class Job:
     """What one process is to do."""
 
     name: str
     """How lines name it."""
-    task: RunTask
+    task: RunTask | MapTask
     device_options: DeviceOptions
     command: tuple[str, ...]
     """Arguments of the process that asked for it, for the log of test evaluations."""
@@ -239,7 +256,7 @@ class RunRow:
 
 def study_rows(study: Path) -> list[RunRow]:
     """List all runs of a study, those of its folds and shorter budgets too: what runs where, and how far it is."""
-    jobs = {job.task.study / "runs" / job.task.run: job for job in study_jobs(study)}
+    jobs = {_run_folder(job): job for job in study_jobs(study)}
     holder = folder_holder(study)
     rows = []
     for folder in data_folders(study):
@@ -248,6 +265,16 @@ def study_rows(study: Path) -> list[RunRow]:
             job = jobs.pop((folder / "runs" / run.folder.name).resolve(), None)
             rows.append(_own_row(name, run, holder) if job is None else _job_row(name, job))
     return rows + [_job_row(job.name, job) for job in jobs.values()]
+
+
+def _run_folder(job: Job) -> Path:
+    """Return the folder of a job's run; of a map the job's own, which holds none."""
+    return job.task.study / "runs" / job.task.run if isinstance(job.task, RunTask) else job.folder
+
+
+def job_progress(job: Job) -> Progress:
+    """Return how far a job is; nothing of a map, whose log tells."""
+    return run_progress(_run_folder(job))
 
 
 def study_jobs(study: Path) -> list[Job]:
@@ -273,7 +300,7 @@ def run_title(study: Path, folder: Path, run: str) -> str:
 
 
 def _job_row(name: str, job: Job) -> RunRow:
-    status, progress = read_status(job.folder), run_progress(job.task.study / "runs" / job.task.run)
+    status, progress = read_status(job.folder), run_progress(_run_folder(job))
     if status is None:
         return RunRow(name, "waiting", "", progress)
     where, silent = f"{status.host}, process {status.process}", silent_s(job.folder)

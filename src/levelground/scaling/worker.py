@@ -21,6 +21,7 @@ from levelground.scaling.jobs import (
     STATUS_FILE,
     Job,
     JobStatus,
+    MapTask,
     RunTask,
     State,
     read_job,
@@ -48,7 +49,10 @@ def main(folder: Path) -> int:
         stop_with_starter()
         _stop_before_slurm()
         with report.alone(), report.beating():
-            _train(job, job.task, report)
+            if isinstance(job.task, MapTask):
+                _map(job, job.task, report)
+            else:
+                _train(job, job.task, report)
         report.tell("finished")
     except KeyboardInterrupt:
         report.tell("stopped")
@@ -120,6 +124,24 @@ def _stop_before_slurm() -> None:
     for name in ("SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def _map(job: Job, task: MapTask, report: _Report) -> None:
+    """Predict one input."""
+    from levelground.models.loading import open_predictor
+    from levelground.prediction.predict import predict_one
+
+    model, runtime = open_predictor(
+        task.model,
+        task.options,
+        job.device_options,
+        legend=task.legend,
+        mean=task.mean,
+        std=task.std,
+        code=task.code,
+    )
+    report.tell("predicting")
+    predict_one(model, task.inputs, task.out, task.options, runtime, task.name, job.folder)
 
 
 def _train(job: Job, task: RunTask, report: _Report) -> None:
