@@ -569,7 +569,7 @@ def test_a_full_disk_on_a_worker_is_named_though_its_status_cannot_be_written(
 def test_maps_of_many_rasters_are_jobs_with_the_same_bytes(
     plain: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One raster a job: maps and the table of areas equal those of one process; what is broken is named, others stay."""
+    """One raster a job, subfolders kept: maps and the table of areas equal those of one process."""
     rasters = tmp_path / "rasters"
     (rasters / "b").mkdir(parents=True)
     first, second = sorted(scenes.rglob("*_sat.jpg"))[:2]
