@@ -159,19 +159,21 @@ def test_weights_that_do_not_fit_name_the_first_tensor(dataset: Dataset, weights
     name = weights.name
     text = (
         f"{name}: does not fit unet with encoder {ENCODER} for 3 bands and 4 outputs: "
-        "decoder.blocks.0.conv1.0.weight is missing. Pass the --arch and --encoder that it was trained with."
+        "decoder.blocks.0.conv1.0.weight is missing. "
+        "Pass the --arch, --encoder and --decoder NAME=VALUE that it was trained with."
     )
     assert_adoption_refused(WeightsError, text, weights, dataset, arch="unet")
     text = (
         f"{name}: does not fit linknet with encoder resnet18 for 3 bands and 4 outputs: "
-        "encoder.conv1.weight is missing. Pass the --arch and --encoder that it was trained with."
+        "encoder.conv1.weight is missing. Pass the --arch, --encoder and --decoder NAME=VALUE that it was trained with."
     )
     assert_adoption_refused(WeightsError, text, weights, dataset, arch="linknet", encoder="resnet18")
     state = torch.load(weights, weights_only=True)
     torch.save(state | {"segmentation_head.0.bias": torch.zeros(5)}, weights)
     text = (
         f"{name}: does not fit linknet with encoder {ENCODER} for 3 bands and 4 outputs: "
-        "segmentation_head.0.bias is (5,), expected (4,). Pass the --arch and --encoder that it was trained with."
+        "segmentation_head.0.bias is (5,), expected (4,). "
+        "Pass the --arch, --encoder and --decoder NAME=VALUE that it was trained with."
     )
     assert_adoption_refused(WeightsError, text, weights, dataset, arch="linknet")
 

@@ -67,7 +67,10 @@ def test_what_no_encoder_fits_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     """The remedy is to name it."""
     monkeypatch.setattr(levelground.adoption.detection, "_encoders", lambda _source: ["resnet18", "resnet34", "mit_b0"])
     state = state_of("unet", "resnet18") | {"encoder.layer1.0.conv1.weight": torch.empty(64, 64, 5, 5)}
-    text = "a.pth: no encoder of segmentation_models_pytorch fits unet. Pass --encoder, such as tu-NAME."
+    text = (
+        "a.pth: no encoder of segmentation_models_pytorch fits unet. Pass --encoder, such as tu-NAME, and --decoder "
+        "NAME=VALUE for each option that is not the default, such as --decoder encoder_depth=4."
+    )
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
         detect_encoder(state, "unet", source="a.pth")
 
@@ -122,6 +125,8 @@ OPTIONS = [
     ("manet", {"decoder_channels": [128, 64, 32, 16, 8], "decoder_pab_channels": 32}),
     ("linknet", {"encoder_depth": 4}),
     ("fpn", {"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64}),
+    ("fpn", {"decoder_merge_policy": "cat"}),
+    ("fpn", {"decoder_merge_policy": "cat", "decoder_segmentation_channels": 64}),
     ("pspnet", {"psp_out_channels": 256}),
     ("deeplabv3", {"decoder_channels": 128}),
     ("deeplabv3plus", {"decoder_channels": 128}),

@@ -217,9 +217,10 @@ def _defaults(arch: str) -> dict[str, JsonValue]:
     return {name: parameter.default for name, parameter in parameters.items() if name not in others}
 
 
+_SEGMENTATION = "decoder_segmentation_channels"
 _WIDTHS = {
     ("fpn", "decoder_pyramid_channels"): "decoder.p5.weight",
-    ("fpn", "decoder_segmentation_channels"): "decoder.seg_blocks.0.block.0.block.0.weight",
+    ("fpn", _SEGMENTATION): "decoder.seg_blocks.0.block.0.block.0.weight",
     ("segformer", "decoder_segmentation_channels"): "decoder.fuse_stage.0.weight",
     ("pspnet", "psp_out_channels"): "decoder.conv.0.weight",
     ("deeplabv3", "decoder_channels"): "decoder.aspp.convs.0.0.weight",
@@ -247,6 +248,9 @@ def read_decoder_options(state: StateDict, arch: str) -> DecoderOptions:
         if widths:
             found["decoder_channels"] = [widths[number] for number in sorted(widths)]
             found["encoder_depth"] = len(widths)
+    head = state.get("segmentation_head.0.weight")
+    if arch == "fpn" and head is not None and head.shape[1] == 4 * int(str(found.get(_SEGMENTATION, 0))) > 0:
+        found["decoder_merge_policy"] = "cat"
     if arch == "linknet":
         blocks = {name.split(".")[2] for name in state if name.startswith("decoder.blocks.")}
         found |= {"encoder_depth": len(blocks)} if blocks else {}
@@ -326,7 +330,8 @@ def detect_encoder(state: StateDict, arch: str, options: DecoderOptions | None =
         if expected is not None and first_difference(state, expected) is None:
             return encoder
     raise ModelError(
-        f"{source}: no encoder of segmentation_models_pytorch fits {arch}. Pass --encoder, such as tu-NAME."
+        f"{source}: no encoder of segmentation_models_pytorch fits {arch}. Pass --encoder, such as tu-NAME, and "
+        f"--decoder NAME=VALUE for each option that is not the default, such as --decoder encoder_depth=4."
         f"{_without_buffers(state)}"
     )
 

@@ -418,7 +418,7 @@ def fitted_model(
     if difference is not None:
         raise WeightsError(
             f"{source}: does not fit {arch} with encoder {encoder} for {dataset.bands} bands and "
-            f"{n} outputs: {difference}. Pass the --arch and --encoder that it was trained with."
+            f"{n} outputs: {difference}. Pass the --arch, --encoder and --decoder NAME=VALUE that it was trained with."
         )
     built.load_state_dict(expected | state)
     recipe = load_recipe()
