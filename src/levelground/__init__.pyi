@@ -569,9 +569,9 @@ def predict(
         stack (str | Sequence[str]): Bands that are files of their own in the folders given,
             in the model's order: B02 B03, as ``bands`` of prepare.
         alpha (bool): Zeros of an alpha band that the model does not read are no data.
-        zero_is_nodata (bool | None): Pixels that are 0 in every band are no data, or with
-            ``--no-zero-is-nodata`` dark ground; None: no data in rasters without nodata
-            value, mask and alpha, as in training.
+        zero_is_nodata (bool | None): Pixels that are 0 in every band are no data; False:
+            they are dark ground; None: no data in rasters without nodata value, mask and
+            alpha, as in training.
         resample (bool): Bring pixels to the ground sample distance the model was trained
             at; the map stays on the input's grid.
         any_gsd (bool): Predict a raster as it is even if its ground sample distance is more
@@ -725,9 +725,9 @@ def prepare(
         block (int): Side of the blocks that one large raster is cut into, in pixels.
         align (bool): Bring labels that lie on another grid onto their image's by nearest
             neighbour; without it they are refused.
-        zero_is_nodata (bool | None): Image pixels that are 0 in every band are no data, or
-            with ``--no-zero-is-nodata`` dark ground; None: no data in rasters without
-            nodata value, mask and alpha.
+        zero_is_nodata (bool | None): Image pixels that are 0 in every band are no data;
+            False: they are dark ground; None: no data in rasters without nodata value, mask
+            and alpha.
         cache (path | None): Folder for decoded scenes; by default $LEVELGROUND_CACHE, else
             levelground in the user's cache folder.
         download (Literal['kaggle'] | None): Fetch DeepGlobe with kagglehub first, where you
@@ -934,9 +934,9 @@ def study(
         block (int): Side of the blocks that one large raster is cut into, in pixels.
         align (bool): Bring labels that lie on another grid onto their image's by nearest
             neighbour; without it they are refused.
-        zero_is_nodata (bool | None): Image pixels that are 0 in every band are no data, or
-            with ``--no-zero-is-nodata`` dark ground; None: no data in rasters without
-            nodata value, mask and alpha.
+        zero_is_nodata (bool | None): Image pixels that are 0 in every band are no data;
+            False: they are dark ground; None: no data in rasters without nodata value, mask
+            and alpha.
         cache (path | None): Folder for decoded scenes; by default $LEVELGROUND_CACHE, else
             levelground in the user's cache folder.
         download (Literal['kaggle'] | None): Fetch DeepGlobe with kagglehub first, where you

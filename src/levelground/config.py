@@ -295,8 +295,8 @@ class PrepareOptions:
     align: bool = False
     """Bring labels that lie on another grid onto their image's by nearest neighbour; without it they are refused."""
     zero_is_nodata: Annotated[bool | None, _UNDECIDED] = None
-    """Image pixels that are 0 in every band are no data, or with --no-zero-is-nodata dark ground; None: no data in
-    rasters without nodata value, mask and alpha."""
+    """Image pixels that are 0 in every band are no data; False: they are dark ground; None: no data in rasters without
+    nodata value, mask and alpha."""
     cache: Path | None = None
     """Folder for decoded scenes; by default $LEVELGROUND_CACHE, else levelground in the user's cache folder."""
     download: Literal["kaggle"] | None = None
@@ -410,8 +410,8 @@ class ReadOptions:
     alpha: bool = True
     """Zeros of an alpha band that the model does not read are no data."""
     zero_is_nodata: Annotated[bool | None, _UNDECIDED] = None
-    """Pixels that are 0 in every band are no data, or with --no-zero-is-nodata dark ground; None: no data in rasters
-    without nodata value, mask and alpha, as in training."""
+    """Pixels that are 0 in every band are no data; False: they are dark ground; None: no data in rasters without
+    nodata value, mask and alpha, as in training."""
     resample: bool = False
     """Bring pixels to the ground sample distance the model was trained at; the map stays on the input's grid."""
     any_gsd: bool = False
