@@ -1,9 +1,9 @@
 """Runs to a comparison: every figure is that of the counts, every verdict that of the statistics."""
 
 import html
-import re
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace

@@ -19,7 +19,7 @@ from levelground.adoption.weights import adopt_weights
 from levelground.cli import main
 from levelground.config import Budget, Recipe, StudyOptions, TileOptions, WeightsOptions
 from levelground.datasets.dataset import Dataset
-from levelground.errors import ModelError, WeightsError
+from levelground.errors import ConfigError, ModelError, WeightsError
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.models import own_networks, spec
 from levelground.models.build import build_model, check_trainable, create_network
@@ -27,7 +27,7 @@ from levelground.models.loading import load_model, open_model
 from levelground.models.own_networks import card_name, main_output, make_own, name_network
 from levelground.models.pretrained import fit_state
 from levelground.models.spec import dataset_spec, numbered_spec
-from levelground.pipeline import run_study
+from levelground.pipeline import check_study, run_study
 from levelground.runs import list_runs, write_card
 from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry
@@ -197,6 +197,11 @@ def test_own_networks_are_trained_and_compared_with_smps(
     card = runs["nets.py-Tiny-s0"].card
     assert (card.arch, card.encoder, card.code_sha256) == ("nets.py:Tiny", "none", own_networks.sha256_file(code))
     assert (runs["nets.py-Tiny-s0"].model_folder / "nets.py").read_text() == CODE
+    assert {run.card.encoder_weights for run in runs.values() if run.name[:5] != "Point"} == {"none"}
+    unlike = dataclasses.replace(options, recipe=dataclasses.replace(recipe, encoder_weights="packaged"))
+    text = r"^--archs: .+'none', hf:.+segformer starts with weights 'hf:segformer'\. Give --encoder-weights none"
+    with pytest.raises(ConfigError, match=text):
+        check_study(dataclasses.replace(unlike, archs=archs[2:]))
     own_networks._NAMED.clear()  # another command: the code was not named there, a configuration needs no code
     load_model(runs["hf-segformer-s0"])
     text = r"^nets\.py:Tiny: .+ is made only where you name it\. Say where it lies: --code PATH/nets\.py:Tiny"

@@ -51,7 +51,7 @@ def check_study(options: StudyOptions, *, bands: int = 3, n_outputs: int = 7, pr
     """Refuse what cannot be trained, before data are read.
 
     Raises:
-        ConfigError: The batch cannot be divided among the processes.
+        ConfigError: The batch cannot be divided among the processes, or networks start with weights of unlike sources.
         ModelError: An architecture, encoder, batch or tile do not go together.
         WeightsError: The encoder weights are not available.
     """
@@ -60,9 +60,17 @@ def check_study(options: StudyOptions, *, bands: int = 3, n_outputs: int = 7, pr
     if options.init:
         return  # they bring all weights
     # Building one network fetches the weights that all share, or says in seconds that they are out of reach.
+    own = [arch for arch in options.archs if is_own(arch)]
     zeros, ones = [0.0] * bands, [1.0] * bands
-    model_spec = numbered_spec(options.archs[0], options.recipe.encoder, n_outputs=n_outputs, mean=zeros, std=ones)
-    build_model(model_spec, options.recipe, seed=0)
+    first = {}
+    for arch in [*[arch for arch in options.archs if arch not in own][:1], *own]:
+        model_spec = numbered_spec(arch, options.recipe.encoder, n_outputs=n_outputs, mean=zeros, std=ones)
+        first[arch] = build_model(model_spec, options.recipe, seed=0).encoder_weights
+    if len(set(first.values())) > 1:
+        raise ConfigError(
+            f"--archs: {', '.join(f'{arch} starts with weights {source!r}' for arch, source in first.items())}. Give "
+            "--encoder-weights none, so that all start alike; levelground compare --allow-unlike compares other runs."
+        )
 
 
 def run_specs(options: StudyOptions) -> list[RunSpec]:

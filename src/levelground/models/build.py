@@ -115,15 +115,16 @@ def build_model(spec: ModelSpec, recipe: Recipe, *, seed: int) -> Model:
     """
     arch, bands, n_outputs = canonical_arch(spec.arch), spec.bands, len(spec.outputs)
     torch.manual_seed(seed)
-    network = create_network(arch, spec.encoder, bands, n_outputs)
     mean, std, origin = spec.mean, spec.std, "none"
     if is_own(arch):
+        network: nn.Module = make_own(arch, bands, n_outputs, weights=recipe.encoder_weights != "none")
         if recipe.freeze_encoder_children:
             raise ModelError(f"{arch}: has no encoder whose children could be frozen. Leave the flag away.")
         if recipe.normalise == "none":
             mean, std = (0.0,) * bands, (full_scale(spec.dtype),) * bands
         own = dataclasses.replace(spec, arch=arch, encoder=OWN_ENCODER, mean=mean, std=std)
         return Model(own, network, encoder_weights=arch if own_weights(network) else origin)
+    network = create_network(arch, spec.encoder, bands, n_outputs)
     source = resolve_source(spec.encoder, recipe.encoder_weights)
     # PSPNet and others use fewer encoder stages than five, and some dilate them: the names to meet are their own.
     expected = _encoder(network).state_dict()

@@ -50,6 +50,8 @@ class OwnArch:
     code_sha256: str | None = None
     code: str | None = None
     """Text of its file."""
+    anew: Make | None = None
+    """Makes it without the weights that lie beside its configuration."""
 
 
 _NAMED: dict[str, OwnArch] = {}
@@ -70,7 +72,12 @@ def name_network(arch: str) -> str:
         return card_name(arch)
     if arch.startswith("hf:"):
         source = arch.removeprefix("hf:")
-        made = OwnArch(card_name(arch), arch, lambda bands, classes: _transformers(source, bands, classes))
+        made = OwnArch(
+            card_name(arch),
+            arch,
+            lambda bands, classes: _transformers(source, bands, classes),
+            anew=lambda bands, classes: _transformers(source, bands, classes, weights=False),
+        )
     elif ".py:" in arch:
         made = _from_file(arch)
     else:
@@ -192,7 +199,7 @@ def _caller(function: Callable[..., object], arch: str) -> Make:
     return make
 
 
-def _transformers(source: str, bands: int, classes: int) -> nn.Module:
+def _transformers(source: str, bands: int, classes: int, *, weights: bool = True) -> nn.Module:
     """Build a network of transformers, from a local folder, the hub's cache, or the hub; with weights if there are."""
     try:
         import transformers
@@ -217,7 +224,7 @@ def _transformers(source: str, bands: int, classes: int) -> nn.Module:
         raise ModelError(f"hf:{source}: reads 3 bands, the scenes have {bands}. Choose another --arch.")
     kind = _model_class(config, source)
     try:
-        if local and not (Path(source) / WEIGHTS_FILE).is_file():
+        if not weights or (local and not (Path(source) / WEIGHTS_FILE).is_file()):
             network = kind._from_config(config)
         else:
             network, told = kind.from_pretrained(
@@ -357,14 +364,20 @@ def _fielded(found: object) -> bool:
     return hasattr(found, "__dict__") and not isinstance(found, list | tuple)
 
 
-def make_own(arch: str, bands: int, n_outputs: int) -> OwnNetwork:
+def make_own(arch: str, bands: int, n_outputs: int, *, weights: bool = True) -> OwnNetwork:
     """Make a network that was named, with its first weights.
 
+    Args:
+        arch: As it was named, or its name on a card.
+        bands: Number of bands that it reads.
+        n_outputs: Number of its outputs.
+        weights: Whether weights beside a configuration are loaded.
     Raises:
         ModelError: It was not named, or cannot be made.
     """
     named = named_arch(arch)
-    return OwnNetwork(named.make(bands, n_outputs), named, n_outputs)
+    make = named.make if weights or named.anew is None else named.anew
+    return OwnNetwork(make(bands, n_outputs), named, n_outputs)
 
 
 def load_own(arch: str, folder: Path, bands: int, n_outputs: int, *, code_sha256: str | None) -> OwnNetwork:
