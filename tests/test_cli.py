@@ -307,7 +307,7 @@ def test_an_unknown_language_is_one_line(capsys: pytest.CaptureFixture[str], fla
 
 
 _OTHERS = {"--bidx", "--like", "--dtype", "--nodata", "--resampling", "--src-nodata", "--dst-nodata", "--transform"}
-_OTHERS |= {"--head", "--address", "--num-cpus", "--force-reinstall", "--shm-size"}
+_OTHERS |= {"--unset-nodata", "--head", "--address", "--num-cpus", "--force-reinstall", "--shm-size"}
 """Flags of rio, ray, pip and containers in remedies."""
 
 

@@ -249,7 +249,12 @@ def read_decoder_options(state: StateDict, arch: str) -> DecoderOptions:
             found["decoder_channels"] = [widths[number] for number in sorted(widths)]
             found["encoder_depth"] = len(widths)
     head = state.get("segmentation_head.0.weight")
-    if arch == "fpn" and head is not None and head.shape[1] == 4 * int(str(found.get(_SEGMENTATION, 0))) > 0:
+    if (
+        arch == "fpn"
+        and head is not None
+        and head.ndim == 4
+        and head.shape[1] == 4 * int(str(found.get(_SEGMENTATION, 0))) > 0
+    ):
         found["decoder_merge_policy"] = "cat"
     if arch == "linknet":
         blocks = {name.split(".")[2] for name in state if name.startswith("decoder.blocks.")}

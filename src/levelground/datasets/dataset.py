@@ -38,8 +38,8 @@ _CONFIG = ConfigDict(use_attribute_docstrings=True)
 
 
 def _empty(value: object) -> bool:
-    """Whether a list that most records lack is left out of the file."""
-    return value == ()
+    """Whether a list or value that most records lack is left out of the file."""
+    return value is None or value == ()
 
 
 @dataclass(frozen=True, config=_CONFIG)

@@ -20,13 +20,12 @@ from levelground.imagery.geotiff import RasterInfo, RasterMetadata, bounded_cach
 from levelground.imagery.legend import IGNORE, Legend, hex_colour
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.thumbnails import Picture
-from levelground.models.loading import open_model
+from levelground.models.loading import open_predictor
 from levelground.prediction.areas import STRIP_ROWS, ClassAreas, cell_areas, class_areas
 from levelground.prediction.plan import PredictionPlan, plan_predictions
 from levelground.prediction.predict import predict_maps, stretch_of
 from levelground.prediction.readers import PixelReader
 from levelground.prediction.write_raster import BLOCK_PX, OutputGrid
-from levelground.runtime import Runtime, open_runtime
 from levelground.serving.jobs import (
     DISAGREEMENT_FILE,
     IMAGE_FILE,
@@ -65,17 +64,17 @@ def run_job(folder: Path, threads: int | None = None) -> None:
     give_up = time.monotonic() + _WAIT_S  # the child of a server that died may still hold the folder
     with one_writer_after(folder, lambda: time.monotonic() < give_up, poll_s=0.2):
         job = read_job(folder)
-        runtime = open_runtime(DeviceOptions(threads=threads))
-        maps = [_predict(folder, job, number, runtime) for number in range(len(job.models))]
+        device = DeviceOptions(threads=threads)
+        maps = [_predict(folder, job, number, device) for number in range(len(job.models))]
         differing = _write_disagreement(maps, folder / DISAGREEMENT_FILE)
         write_summary(folder, _summary(job.raster, maps, differing))
 
 
-def _predict(folder: Path, job: Job, number: int, runtime: Runtime) -> _Map:
+def _predict(folder: Path, job: Job, number: int, device: DeviceOptions) -> _Map:
     """Predict one map, unless it is finished; before the first, write the image as the page shows it."""
     chosen = job.models[number]
     file = input_of(folder, job, chosen)
-    model = open_model(Path(chosen.path), runtime)
+    model, runtime = open_predictor(Path(chosen.path), OPTIONS, device)  # the engine that predict takes
     if not (folder / IMAGE_FILE).exists():
         _write_image(plan_predictions(model, [file], OPTIONS, runtime)[0], folder / IMAGE_FILE)
     if not file.outputs.classes.exists():
