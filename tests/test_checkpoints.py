@@ -250,6 +250,18 @@ def test_networks_of_other_libraries_are_named(name: str, text: str) -> None:
         extract_network({"epoch": torch.ones(1), name: torch.ones(1)}, None, source="x")
 
 
+def test_an_archive_of_several_disks_is_refused_in_one_line(tmp_path: Path) -> None:
+    """A changed byte in its locator says so; the library that looks for archives raises for it."""
+    path = tmp_path / "a.pth"
+    torch.save({"w": torch.ones(3, 2)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x06\x07") + 16] = 2  # number of disks
+    path.write_bytes(content)
+    assert program_kind(path) is None
+    with pytest.raises(WeightsError, match=r"^\S+a\.pth: [^\n]+$"):
+        read_state(path)
+
+
 def test_programs_are_told_by_content(tmp_path: Path) -> None:
     """A name says nothing."""
     torchscript(tmp_path / "a.pth")

@@ -16,7 +16,7 @@ import torch
 
 from levelground.console import say
 from levelground.errors import WeightsError, first_line
-from levelground.reading import parse_json, read_text
+from levelground.reading import UNREADABLE, parse_json, read_text
 from levelground.records import sha256_file, sha256_json
 
 StateDict = dict[str, torch.Tensor]
@@ -116,12 +116,10 @@ def program_kind(path: Path) -> ProgramKind | None:
 
 def _archive_kind(path: Path) -> str | None:
     """Tell what a ZIP archive holds; ``None`` where it is none, or what torch.save writes."""
-    if not zipfile.is_zipfile(path):
-        return None
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (OSError, zipfile.BadZipFile, ValueError):
+    except UNREADABLE:
         return None
     if any(name.endswith("/constants.pkl") or name == "constants.pkl" for name in names):
         return "torchscript"
