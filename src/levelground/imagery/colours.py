@@ -136,7 +136,10 @@ def share_far(rgb: NDArray[np.uint8], table: Table) -> tuple[float, RGB]:
     strange = rgb[look_up(np.ascontiguousarray(rgb), tuple((colour, 0) for colour, _ in table)) == NO_MATCH]
     if not len(strange):
         return 0.0, (0, 0, 0)
-    found, sizes = np.unique(strange, axis=0, return_counts=True)
+    # Red in the highest byte: of colours equally common the one that is lowest in red is named.
+    packed = pack_colours(np.ascontiguousarray(strange[None, :, ::-1]))[0]
+    values, sizes = np.unique(packed, return_counts=True)
+    found = unpack_colours(values)[:, ::-1]
     far = nearest_colours(found, table)[1] > FAR
     if not far.any():
         return 0.0, (0, 0, 0)

@@ -163,6 +163,7 @@ def _decode_labels(scene: SceneFile, legend: Legend, snap: int, nodata: NodataMa
         labels = decode_colours(rgb, legend, snap=snap, source=str(scene.labels))
         if legend.rule == "threshold" or snap:  # else every colour was exact
             impure = count_impure(rgb, legend)
+        if impure:
             refuse_guesses(rgb, legend, snap=snap, source=str(scene.labels))
     excluded = None if scene.exclude is None else np.asarray(read_indices(scene.exclude, scene.window) != 0)
     near = pixels_near(scene.apart, scene.buffer_px, scene.window, labels.shape) if scene.apart else None
