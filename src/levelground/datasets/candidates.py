@@ -15,6 +15,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from levelground.datasets.fingerprints import tame
+
 Vectors = NDArray[np.float32]  # (n, D), rows of length 1 or 0
 Pairs = NDArray[np.int64]  # (m, 2)
 
@@ -40,10 +42,8 @@ FITS = 0.99  # of lines within scenes are nearer than what is called a misfit
 ALIGNED = 5.0  # evidence where two spots match, averaged over 3 × 3 shifts; 98 % of overlaps are above, others below
 
 
-def correlating_pairs(
-    first: Vectors, second: Vectors, least: float, *, ordered: bool
-) -> Iterator[tuple[Pairs, Vectors]]:
-    """Yield the pairs of rows whose product reaches a value, block by block, with their products.
+def correlating_pairs(first: Vectors, second: Vectors, least: float, *, ordered: bool) -> Iterator[Pairs]:
+    """Yield the pairs of rows whose product reaches a value, block by block.
 
     Args:
         first: Vectors ``(n, D)``.
@@ -54,12 +54,10 @@ def correlating_pairs(
     step = max(32, BLOCK // max(1, len(second)))
     for start in range(0, len(first), step):
         shift = start if ordered else 0
-        products = first[start : start + step] @ second[shift:].T
-        near = products >= least
+        near = first[start : start + step] @ second[shift:].T >= least
         if ordered:
             near = np.triu(near, k=1)
-        places = np.argwhere(near)
-        yield places + np.array([start, shift]), products[near]
+        yield np.argwhere(near) + np.array([start, shift])
 
 
 def _all_pairs(n: int) -> Pairs:
@@ -89,7 +87,7 @@ def turned_pairs(details: Iterator[NDArray[np.float32]], n: int) -> Pairs:
         mean = sum(np.rot90(both, turn, axes=(1, 2)) for turn in range(4))
         made.append(unit_rows(np.ascontiguousarray(mean, np.float32).reshape(len(block), -1)))
     vectors = np.concatenate(made)
-    return np.concatenate([pairs for pairs, _ in correlating_pairs(vectors, vectors, INVARIANT, ordered=True)])
+    return np.concatenate(list(correlating_pairs(vectors, vectors, INVARIANT, ordered=True)))
 
 
 def overlapping_pairs(details: NDArray[np.int8], steps: float) -> Pairs:
@@ -109,7 +107,7 @@ def overlapping_pairs(details: NDArray[np.int8], steps: float) -> Pairs:
     places = np.concatenate([place for _, place in found])
     least = next(value for most, value in SPOT.items() if n <= most)
     codes: list[NDArray[np.int64]] = []
-    for pairs, _ in correlating_pairs(spots, spots, least, ordered=True):
+    for pairs in correlating_pairs(spots, spots, least, ordered=True):
         scenes = pairs // SPOTS
         shift = places[pairs[:, 1]] - places[pairs[:, 0]] + 64
         codes.append(np.unique(((scenes[:, 0] * n + scenes[:, 1]) * 128 + shift[:, 0]) * 128 + shift[:, 1]))
@@ -178,22 +176,19 @@ def border_vectors(sides: NDArray[np.float32]) -> tuple[Vectors, Vectors]:
     return np.ascontiguousarray(vectors[:, 1]), np.ascontiguousarray(vectors[:, 0])
 
 
-def border_pairs(sides: NDArray[np.float32]) -> tuple[Pairs, Vectors]:
-    """Find borders that may continue in each other, and how surely: z, in deviations of unlike borders.
+def border_pairs(sides: NDArray[np.float32]) -> Pairs:
+    """Find borders that may continue in each other: Fisher's z times the root of the components reaches a value.
 
     Args:
         sides: As in :func:`border_vectors`.
     Returns:
-        Positions of the scene before and the one behind, and Fisher's z of each pair times the root of the components.
+        Positions of the scene before and the one behind.
     """
     before, behind = border_vectors(sides)
-    root = np.sqrt(before.shape[1])
-    found = list(correlating_pairs(before, behind, float(np.tanh(COARSE / root)), ordered=False))
-    pairs = np.concatenate([places for places, _ in found])
-    products = np.concatenate([values for _, values in found])
-    apart = pairs[:, 0] != pairs[:, 1]
-    z = np.arctanh(np.clip(products[apart].astype(np.float64), -0.9999, 0.9999)) * root
-    return pairs[apart], z.astype(np.float32)
+    least = float(np.tanh(COARSE / np.sqrt(before.shape[1])))
+    pairs = np.concatenate(list(correlating_pairs(before, behind, least, ordered=False)))
+    apart: Pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    return apart
 
 
 @dataclass(frozen=True)
@@ -209,8 +204,7 @@ class _Continuation:
     mean: NDArray[np.float32]  # (channels, length)
     axes: NDArray[np.float32]  # (length, channels, channels)
     kept: NDArray[np.bool_]  # (length, channels)
-    r: Vectors  # (D,) correlations of the components that are kept, those of frequency 0 first
-    n_level: int
+    r: Vectors  # (D,) correlations of the components that are kept, by frequency
 
     @classmethod
     def learn(cls, before: Vectors, behind: Vectors) -> "_Continuation":
@@ -227,7 +221,7 @@ class _Continuation:
         r, turned = np.linalg.eigh(white.transpose(0, 2, 1) @ shared @ white)
         r = np.clip(r, 0.0, 0.999)
         kept = r > LEAST_R
-        return cls(mean, (white @ turned).astype(np.float32), kept, r[kept].astype(np.float32), int(kept[0].sum()))
+        return cls(mean, (white @ turned).astype(np.float32), kept, r[kept].astype(np.float32))
 
     def components(self, lines: NDArray[Any]) -> Vectors:
         """Return the components of pairs of lines ``(n, 2, length, bands)``, clipped at four deviations, ``(n, D)``."""
@@ -266,7 +260,7 @@ def _leading_pairs(lines: NDArray[Any], before: Vectors, behind: Vectors) -> tup
     limit = float(np.quantile(_misfit(before, behind), FITS))
     model = _Continuation.learn(_spectrum(before), _spectrum(behind))
     x, y = (model.components(lines[:, side]) for side in (1, 0))
-    weight, level = model.r / (1 - model.r**2), np.arange(len(model.r)) < model.n_level
+    weight, level = model.r / (1 - model.r**2), np.nonzero(model.kept)[0] == 0  # frequency 0: brightness and colour
     found = [_Best(n) for _ in range(2)]
     for start in range(0, n, step := max(32, BLOCK // n)):
         rows = slice(start, min(start + step, n))
@@ -288,7 +282,7 @@ def _leading_pairs(lines: NDArray[Any], before: Vectors, behind: Vectors) -> tup
 
 def _channels(lines: NDArray[Any]) -> Vectors:
     """Return mean of the bands and differences from it of pairs of lines, ``(n, 2 · channels, length)``."""
-    values = np.clip(np.nan_to_num(lines.astype(np.float32), posinf=0.0, neginf=0.0), -1e15, 1e15)
+    values = tame(lines.astype(np.float32))
     mean = values.mean(axis=-1, keepdims=True)
     made = np.concatenate([mean, values[..., :-1] - mean], axis=-1)  # (n, 2, length, channels)
     return np.ascontiguousarray(made.transpose(0, 3, 1, 2).reshape(len(lines), -1, lines.shape[2]))
@@ -326,7 +320,7 @@ def _misfit(before: Vectors, behind: Vectors) -> Vectors:
     apart = 1.5 * (a[:, :, 0] - b[:, :, 0]) - 0.5 * (a[:, :, 1] - b[:, :, 1])
     change = (a[:, :, 0] - a[:, :, 1]) ** 2 + (b[:, :, 0] - b[:, :, 1]) ** 2
     nearby = cv2.blur(change.reshape(-1, length), (15, 1), borderType=cv2.BORDER_REFLECT).reshape(apart.shape)
-    units = apart / np.sqrt(nearby + (1.0 if float(np.abs(before).max(initial=0.0)) > 2.0 else 1e-12))
+    units = apart / np.sqrt(nearby + grey_step(before) ** 2)
     total = np.zeros(n, np.float32)
     for width in (8, 16, 32, 64):
         parts = units[:, :, : length // width * width].reshape(n, units.shape[1], -1, width)
@@ -367,6 +361,11 @@ def _two_largest(values: Vectors, places: tuple[Any, Any], axis: int) -> Vectors
     second = values.max(axis=axis)
     values[places] = most
     return np.stack([most, second])
+
+
+def grey_step(lines: NDArray[np.float32]) -> float:
+    """Return one grey level of integer imagery, or nearly nothing for values between 0 and 1."""
+    return 1.0 if float(np.abs(lines).max(initial=0.0)) > 2.0 else 1e-6
 
 
 def unit_rows(values: NDArray[np.float32]) -> Vectors:

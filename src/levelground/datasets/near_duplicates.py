@@ -19,11 +19,12 @@ from levelground.datasets.candidates import (
     FEW,
     border_pairs,
     continued_pairs,
+    grey_step,
     overlapping_pairs,
     turned_pairs,
     unit_rows,
 )
-from levelground.datasets.fingerprints import MARGIN, STEPS, THUMB, Details, Fingerprint
+from levelground.datasets.fingerprints import MARGIN, SHORT, STEPS, THUMB, Details, Fingerprint
 
 Kind = Literal["touches", "overlaps", "repeats"]
 """How two scenes are related."""
@@ -34,7 +35,7 @@ Spectra = NDArray[np.complex64]
 
 SCALES = (4, 8, 16, 32, 64, 128)  # pixels along a border; an octave each
 SURE = 20.0  # needs no second opinion
-LONG_BORDER = 128  # unlike tiles reach 12.7 at 128 px, 10.1 at 256 px; shorter borders are told by their coarse shape,
+LONG_BORDER = SHORT.stop  # unlike tiles reach 12.7 at 128 px, 10.1 at 256 px; shorter borders are told by their lines,
 SHORT_SCENES = 50  # ... which needs so many scenes to know what lines that continue each other have in common
 TOUCH_SHORT = 5.0  # nats over the runner-up: chips of 64 px, unlike ones below 3.5 in 5 000, neighbours mostly above 10
 TOUCH = 13.0  # whole scenes of 2448 px: the real pair 64.6 (51.4 when compressed anew at quality 85), others below 6.2;
@@ -92,11 +93,11 @@ def find_touching(fingerprints: Sequence[Fingerprint], copies: Collection[int] =
 
 def _long_borders(borders: Scores) -> tuple[NDArray[np.int64], Scores, NDArray[np.bool_]]:
     """Return pairs of long borders, their evidence, and whether it is enough."""
-    pairs = _all_pairs(len(borders)) if len(borders) <= FEW else border_pairs(borders)[0]
+    pairs = _all_pairs(len(borders)) if len(borders) <= FEW else border_pairs(borders)
     score = _border_scores(borders[:, 1], borders[:, 0], pairs)
     kept = score >= TOUCH
     if SHORT_SCENES <= len(borders) <= FEW:  # smooth textures reach 18, but do not agree in coarse shape
-        coarse = {tuple(pair) for pair in border_pairs(borders)[0].tolist()}
+        coarse = {tuple(pair) for pair in border_pairs(borders).tolist()}
         kept &= (score >= SURE) | np.array([tuple(pair) in coarse for pair in pairs.tolist()])
     return pairs, score, kept
 
@@ -139,13 +140,8 @@ def _band(lines: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
     detail = _mean(lines, max(1, scale // 2)) - _mean(lines, 2 * scale)
     local = np.sqrt(np.maximum(_mean(detail * detail, 4 * scale), 0.0))
     # Below 2 % of the scene's own variation, or a third of a grey level's step, there is nothing but rounding.
-    floor = np.maximum(0.02 * lines.std(axis=1, keepdims=True), 0.3 * _step(lines))
+    floor = np.maximum(0.02 * lines.std(axis=1, keepdims=True), 0.3 * grey_step(lines))
     return np.asarray(np.clip(detail / np.maximum(local, floor), -3.0, 3.0), np.float32)
-
-
-def _step(lines: NDArray[np.float32]) -> float:
-    """Return one grey level of integer imagery, or nearly nothing for values between 0 and 1."""
-    return 1.0 if float(np.abs(lines).max(initial=0.0)) > 2.0 else 1e-6
 
 
 def _mean(lines: NDArray[np.float32], width: int) -> NDArray[np.float32]:
