@@ -127,7 +127,7 @@ def _prepare_anew(options: PrepareOptions, data: Path, cache: Cache, stamp: str,
     absent = [one.finding.scene for one in problems if one.finding.scene]
     folds = choose_folds(options, scenes, grouping, one_raster=n_rasters == 1)
     split = joined_split(folds) if folds else choose_split(options, scenes, grouping, n_rasters == 1, absent)
-    if not folds:
+    if blocks is not None and not folds:
         split, decoded = _keep_apart(blocks, split, decoded, cache, options.snap_colours)
         scenes = _records(decoded, data, grouping)
     impure = {one.scene.id: one.entry.impure_pixels for one in decoded}
