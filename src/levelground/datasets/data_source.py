@@ -19,7 +19,7 @@ from levelground.datasets.fingerprints import fingerprint_path
 from levelground.datasets.folds import fold_folder
 from levelground.errors import ConfigError, DataError, RecordError, SceneError
 from levelground.files import atomic_path
-from levelground.imagery.cache import REMEDY
+from levelground.imagery.cache import REMEDY, place_in_cache
 from levelground.imagery.scene_pixels import SceneFile
 from levelground.reading import check_seal, parse_json, read_text, seal
 from levelground.records import sha256_json
@@ -198,8 +198,8 @@ def _made(options: PrepareOptions, cache: Path, dataset: Dataset) -> Iterator[st
     for number in range(1, (options.folds or 0) + 1):
         yield str(fold_folder(dataset.folder, number) / DATASET_FILE)
     for scene in dataset.scenes:
-        for name in (f"{scene.image_key}.npy", f"{scene.labels_key}.npy", f"{scene.labels_key}.json"):
-            yield f"{cache}/{name[:2]}/{name}"
+        yield f"{cache}/{place_in_cache(scene.image_key)}"
+        yield from (f"{cache}/{place_in_cache(scene.labels_key, suffix)}" for suffix in (".npy", ".json"))
         yield str(fingerprint_path(cache, scene.image_key, scene.labels_key))
 
 
@@ -208,7 +208,7 @@ def _stamp_path(options: PrepareOptions, data: Path, cache: Path) -> Path:
     out = options.out.expanduser().resolve()
     chosen = {name: str(value) for name, value in asdict(options).items() if name not in ("data", "out", "cache")}
     key = sha256_json(["prepared", __version__, current_language(), str(data), str(out), chosen])
-    return cache / key[:2] / f"{key}.json"
+    return cache / place_in_cache(key, ".json")
 
 
 def _stamp(paths: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.imagery.cache import read_archive, write_archive
+from levelground.imagery.cache import place_in_cache, read_archive, write_archive
 from levelground.imagery.geotiff import Pixels
 from levelground.imagery.legend import IGNORE, LabelMap
 from levelground.imagery.validity import find_far_value
@@ -166,7 +166,7 @@ def mean_and_std(fingerprints: Sequence[Fingerprint]) -> tuple[tuple[float, ...]
 def fingerprint_path(cache: Path, image_key: str, labels_key: str | None) -> Path:
     """Return the path of a scene's fingerprint in the cache."""
     key = sha256_json(["traits", FINGERPRINT_VERSION, image_key, labels_key])  # the name that 0.1.0 gave them
-    return cache / key[:2] / f"{key}.npz"
+    return cache / place_in_cache(key, ".npz")
 
 
 def cached_fingerprint(

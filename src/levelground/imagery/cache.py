@@ -114,8 +114,18 @@ def default_cache_folder() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "levelground"
 
 
+def place_in_cache(key: str, suffix: str = ".npy") -> str:
+    """Return where a cache keeps what belongs to a key, below its folder.
+
+    Example:
+        >>> place_in_cache("a3f0", ".json")
+        'a3/a3f0.json'
+    """
+    return f"{key[:2]}/{key}{suffix}"
+
+
 class Cache:
-    """A folder of decoded scenes, ``<key[:2]>/<key>.npy``."""
+    """A folder of decoded scenes, each array where :func:`place_in_cache` says."""
 
     def __init__(self, folder: Path) -> None:
         """Use ``folder``; it is made with the first entry."""
@@ -177,7 +187,7 @@ class Cache:
 
     def path(self, key: str) -> Path:
         """Return the path of the array of a key."""
-        return self.folder / key[:2] / f"{key}.npy"
+        return self.folder / place_in_cache(key)
 
     def _map(self, key: str) -> Pixels:
         """Map one array; its header must be what :meth:`_write` writes, its length and checksum what that says."""
