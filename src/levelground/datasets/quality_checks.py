@@ -19,6 +19,7 @@ from levelground.imagery.image_headers import read_header
 from levelground.imagery.layouts import Finding, FindingCode
 from levelground.imagery.legend import Legend
 from levelground.imagery.scene_pixels import SceneFile
+from levelground.imagery.stored_values import EXAMPLES, example_class
 
 FEW_GROUPS = 30  # below, intervals over test groups are wide; the origin study's splits have 81 to 207 test scenes
 
@@ -109,9 +110,6 @@ def odd_masks(scenes: Sequence[SceneRecord], impure: Mapping[str, int]) -> list[
     return found
 
 
-_EXAMPLES = 12  # classes of an example
-
-
 def dropped_values(dropped: Mapping[str, int], legend: Legend) -> list[Finding]:
     """Warn that 255 is read as no data where neither file nor legend says so.
 
@@ -132,14 +130,11 @@ def dropped_values(dropped: Mapping[str, int], legend: Legend) -> list[Finding]:
 
 def _example_legend(legend: Legend) -> str:
     """Return the classes of a legend with 255 as one more, as a legend file has them; empty where they are many."""
-    if legend.n_classes > _EXAMPLES:
+    if legend.n_classes > EXAMPLES:
         return ""
     entries = [(one.name, (*one.values, one.index)[0], one.colour) for one in legend.classes]
     entries.append(("class 255", 255, distinct_colours(legend.n_classes + 1)[-1]))
-    shown = (
-        '{{index = {}, name = "{}", value = {}, colour = "{:02X}{:02X}{:02X}"}}'.format(index, name, value, *colour)
-        for index, (name, value, colour) in enumerate(entries)
-    )
+    shown = (example_class(index, name, colour, value) for index, (name, value, colour) in enumerate(entries))
     return f": class = [{', '.join(shown)}]"
 
 

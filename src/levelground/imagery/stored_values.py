@@ -14,7 +14,7 @@ from levelground.imagery.colours import RGB, pack_colours, unpack_colours
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader
 from levelground.imagery.image_pixels import read_colours, read_indices, stored_palette, used_palette
-from levelground.imagery.legend import IGNORE, MAX_CLASSES, LabelMap, Legend, LegendClass, default_legend
+from levelground.imagery.legend import IGNORE, MAX_CLASSES, LabelMap, Legend, LegendClass, default_legend, hex_colour
 from levelground.imagery.legend_sources import (
     LEGEND_FILE,
     ValueName,
@@ -33,7 +33,7 @@ _SPARSE, _SPARSE_TOP = 4, 16
 
 _STRIP_PIXELS = 1 << 24
 _SAMPLED = 8  # masks opened to tell palettes and colours
-_EXAMPLES = 12  # colours named in an example
+EXAMPLES = 12  # classes of a legend that a message shows
 
 Coding = Literal["colour", "index"]
 """Whether a mask holds colours of the legend or class indices."""
@@ -237,13 +237,17 @@ def _grey_indices(masks: Mapping[Path, ImageHeader], legend: Legend | None) -> b
             return False
     if legend is None:
         return True
-    greys = {colour[0] for colour, _ in legend.table if len({*colour}) == 1}
-    return found <= {value for value, _ in legend.stored} | {IGNORE} and not found <= greys
+    return found <= {value for value, _ in legend.stored} | {IGNORE} and not found <= _grey_levels(legend)
+
+
+def _grey_levels(legend: Legend) -> set[int]:
+    """Return the colours of a legend that are grey."""
+    return {colour[0] for colour, _ in legend.table if len({*colour}) == 1}
 
 
 def _grey_colours(masks: Mapping[Path, ImageHeader], legend: Legend) -> bool:
     """Tell whether grey masks hold 255 and otherwise only grey levels that are colours of a legend, over all masks."""
-    levels = {colour[0] for colour, _ in legend.table if len({*colour}) == 1}
+    levels = _grey_levels(legend)
     if len(levels) < 2 or IGNORE not in levels or any(header.dtype != "uint8" for header in masks.values()):
         return False
     found: set[int] = set()
@@ -331,6 +335,17 @@ def tell_coding(masks: Mapping[Path, ImageHeader], legend: Legend | None, layout
     return "colour" if all(used_palette(path) <= known for path in palettes[:_SAMPLED]) else "index"
 
 
+def example_class(index: int, name: str, colour: RGB, value: int | None = None) -> str:
+    """Write a class as a message shows a legend's file.
+
+    Example:
+        >>> example_class(1, "wood", (0, 100, 0), value=10)
+        '{index = 1, name = "wood", value = 10, colour = "006400"}'
+    """
+    stored = "" if value is None else f" value = {value},"
+    return f'{{index = {index}, name = "{name}",{stored} colour = "{hex_colour(colour)}"}}'
+
+
 def colours_without_legend(data: Path, masks: Iterable[Path]) -> LegendError:
     """Make the error for colour masks without a legend; it shows a legend with the colours found."""
     counts: dict[RGB, int] = {}
@@ -343,10 +358,9 @@ def colours_without_legend(data: Path, masks: Iterable[Path]) -> LegendError:
             counts[red, green, blue] = counts.get((red, green, blue), 0) + size
     common = sorted(counts, key=lambda colour: (-counts[colour], colour))
     entries = ", ".join(
-        '{{index = {}, name = "class {}", colour = "{:02X}{:02X}{:02X}"}}'.format(index, index, *colour)
-        for index, colour in enumerate(common[:_EXAMPLES])
+        example_class(index, f"class {index}", colour) for index, colour in enumerate(common[:EXAMPLES])
     )
-    more = f" ({len(common)} colours found, the commonest shown)" if len(common) > _EXAMPLES else ""
+    more = f" ({len(common)} colours found, the commonest shown)" if len(common) > EXAMPLES else ""
     return LegendError(
         f"{data}: masks hold colours and there is no legend. Write {data / LEGEND_FILE} with the right names, such as: "
         f"class = [{entries}]{more}; or pass --legend FILE."
