@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from levelground.errors import ShapeError
 from levelground.metrics.named import Metric
-from levelground.metrics.scores import AnyCounts, Counted, Margins, Scores
+from levelground.metrics.scores import AnyCounts, Counted, Scores
 from levelground.statistics.intervals import ends, jackknife, known, t_interval, t_test
 from levelground.statistics.pairs import (
     ALPHA,
@@ -440,10 +440,7 @@ def _again(
     delta: float,
 ) -> Sequence[PairEstimate | ArchitecturePair]:
     """Compare the same pairs without a group."""
-    names = tuple(name for number, name in enumerate(sums.groups) if number != group)
-    rest = replace(sums, sums=np.delete(sums.sums, group, axis=-1), groups=names)
-    if sums.holders is not None:
-        rest = replace(rest, holders=int(np.count_nonzero(Margins(*rest.sums).true[0, 0])))
+    rest = sums.without(group)
     if archs is not None:
         return architecture_pair_estimates(rest, archs, delta=delta)
     return pair_estimates(rest, delta=delta, pairs=[(int(pair.a), int(pair.b)) for pair in pairs])

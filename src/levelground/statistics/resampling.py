@@ -73,6 +73,12 @@ class GroupSums:
         """The sums of some of the runs, in the order given."""
         return replace(self, sums=np.ascontiguousarray(self.sums[..., list(runs), :]))
 
+    def without(self, group: int) -> "GroupSums":
+        """The sums of all groups but one, by its position."""
+        sums = np.delete(self.sums, group, axis=-1)
+        holders = None if self.holders is None else _holders(sums)
+        return replace(self, sums=sums, groups=self.groups[:group] + self.groups[group + 1 :], holders=holders)
+
     def cut(self, intervals: Scores, *, of_differences: bool = False) -> Scores:
         """Cut intervals ``(..., 2)`` of scores, or of differences of two scores, where no score can be.
 
@@ -120,8 +126,13 @@ def group_sums(
     sums = flat.reshape(*per_scene.shape[:-1], len(names))
     holders, bounds = None, metric_range(metric.name) if isinstance(metric, Metric) else (-np.inf, np.inf)
     if isinstance(metric, Metric) and metric.class_index is not None:
-        holders = int(np.count_nonzero(Margins(*sums).true[0, 0]))
+        holders = _holders(sums)
     return GroupSums(sums, names, score, holders, bounds=bounds)
+
+
+def _holders(sums: Scores) -> int:
+    """Count the groups that hold true pixels of the class that sums are of."""
+    return int(np.count_nonzero(Margins(*sums).true[0, 0]))
 
 
 def add_groups(per_scene: Scores, groups: Sequence[str] | NDArray[np.str_]) -> tuple[tuple[str, ...], Scores]:
