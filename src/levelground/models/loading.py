@@ -308,7 +308,8 @@ def check_names(
             raise ModelError(f"{name}: transformers is not installed. pip install 'levelground[transformers]'")
         if ".py:" in name and not path.is_file():
             raise ModelError(f"{name}: no file {path}. Give FILE.py:FUNCTION with the path of a Python file.")
-    named, known = [arch for arch in archs if arch not in own], library_archs()
+    named = [arch for arch in archs if arch not in own]
+    known = library_archs() if named else ()
     for arch in named:
         if known and ALIASES.get(arch.lower(), arch.lower()) not in known:
             raise ModelError(about_arch(arch, known))
@@ -318,9 +319,9 @@ def check_names(
             raise ConfigError(about_init(path))
     if init:
         return
-    encoders = library_encoders()
     if encoder is None or (archs and not named):  # own networks have none
         return
+    encoders = library_encoders()
     if encoders and not _may_be_encoder(encoder, encoders):
         where = f"{named[0]} with encoder {encoder}" if named else f"--encoder {encoder}"
         raise ModelError(f"{where}: cannot be built (no such encoder). {near(encoder)}.")
