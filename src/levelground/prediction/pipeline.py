@@ -67,6 +67,17 @@ def open_block_files(plan: PredictionPlan, checkpoint: Checkpoint) -> BlockFiles
     return BlockFiles(classes, probs)
 
 
+def model_pixels(plan: PredictionPlan, reader: PixelReader) -> FilledPixels:
+    """Return an input's pixels as the model takes them: at the resolution of the plan, without holes.
+
+    Args:
+        plan: How the input is predicted.
+        reader: The input's pixels, at their own resolution.
+    """
+    scaled = reader if plan.scale == 1 else ResampledPixels(reader, plan.scale)
+    return FilledPixels(scaled, plan.model.spec.mean)
+
+
 def predict_missing_rows(plan: PredictionPlan, reader: PixelReader, checkpoint: Checkpoint) -> Throughput:
     """Predict the tile rows that are not in the checkpoint folder yet.
 
@@ -91,7 +102,7 @@ def predict_missing_rows(plan: PredictionPlan, reader: PixelReader, checkpoint: 
             length=rows.length,
         )
     missing = (rows.length - rows.starts[first]) * plan.cols.length
-    pixels = FilledPixels(reader if plan.scale == 1 else ResampledPixels(reader, plan.scale), plan.model.spec.mean)
+    pixels = model_pixels(plan, reader)
     blocks, stop = _sweep(plan, pixels, checkpoint), list[bool]()
     started = time.perf_counter()
     with (

@@ -28,10 +28,10 @@ from levelground.inference.parity import first_tiles, proved
 from levelground.models.model import Model
 from levelground.prediction.areas import JOINT_AREAS_FILE, STRIP_ROWS, ClassAreas, class_areas, join_areas, write_areas
 from levelground.prediction.inputs import InputFile, find_inputs
-from levelground.prediction.pipeline import Throughput, open_block_files, predict_missing_rows
+from levelground.prediction.pipeline import Throughput, model_pixels, open_block_files, predict_missing_rows
 from levelground.prediction.plan import PredictionPlan, bytes_needed, check_free_space, plan_predictions
 from levelground.prediction.polygons import write_polygons
-from levelground.prediction.readers import FilledPixels, PixelReader, ResampledPixels
+from levelground.prediction.readers import PixelReader
 from levelground.prediction.resume import Checkpoint, FinishedInputs
 from levelground.prediction.write_raster import publish_map, write_draft_map, write_probs
 from levelground.records import atomic_path, one_writer
@@ -327,8 +327,7 @@ def _with_proved_engine(plans: list[PredictionPlan]) -> list[PredictionPlan]:
 
 def _first_tiles(plan: PredictionPlan) -> NDArray[np.generic]:
     with bounded_cache(plan.cache_bytes), plan.open_pixels() as reader:
-        scaled = reader if plan.scale == 1 else ResampledPixels(reader, plan.scale)
-        return first_tiles(FilledPixels(scaled, plan.model.spec.mean), plan.geometry)
+        return first_tiles(model_pixels(plan, reader), plan.geometry)
 
 
 def _predict_all(plans: Sequence[PredictionPlan], finished: FinishedInputs, *, total: int) -> list[PredictedMap]:
