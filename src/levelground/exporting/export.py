@@ -6,11 +6,12 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import segmentation_models_pytorch as smp
+from numpy.typing import NDArray
 from torch import nn
 
 from levelground.config import ExportFormat, ExportOptions, TileOptions
@@ -61,26 +62,32 @@ def _study_tiles(dataset: Dataset, spec: ModelSpec, n: int) -> Tiles | None:
     """Cut tiles of a data set; ``None`` where it has not the model's bands or type."""
     if dataset.bands != spec.bands or spec.dtype not in (None, dataset.dtype):
         return None
-    names, side = dataset.ids("val") or dataset.ids("test"), spec.geometry.tile
     split = "validation" if dataset.ids("val") else "test"
+    tiles = list(cut_tiles(dataset, dataset.ids("val") or dataset.ids("test"), spec.geometry.tile, n))
+    return Tiles(np.stack(tiles), f"the study's {split} scenes") if tiles else None
+
+
+def cut_tiles(dataset: Dataset, names: Sequence[str], side: int, n: int) -> Iterator[NDArray[np.generic]]:
+    """Cut tiles of scenes, spread evenly over them.
+
+    Args:
+        dataset: The scenes.
+        names: Those to cut tiles of.
+        side: Side of a tile, px; smaller scenes are padded.
+        n: How many tiles.
+    Yields:
+        Up to ``n`` tiles ``(side, side, C)``, in stored units.
+    """
     places = [
         (name, window)
         for name in names
         for scene in (dataset.scene(name),)
         for window in windows(scene.height, scene.width, TileGeometry(side, 0))
     ]
-    chosen = [places[k] for k in np.unique(np.linspace(0, len(places) - 1, n).astype(int))] if places else []
-    if not chosen:
-        return None
-    tiles = [
-        pad_tile(
-            np.asarray(dataset.open(name).pixels[w.row : w.row + w.height, w.col : w.col + w.width]),
-            side,
-            side,
-        )
-        for name, w in chosen
-    ]
-    return Tiles(np.stack(tiles), f"the study's {split} scenes")
+    for k in np.unique(np.linspace(0, len(places) - 1, n).astype(int)) if places else ():
+        name, w = places[k]
+        pixels = dataset.open(name).pixels
+        yield pad_tile(np.asarray(pixels[w.row : w.row + w.height, w.col : w.col + w.width]), side, side)
 
 
 def _generated_tiles(spec: ModelSpec, n: int) -> Tiles:

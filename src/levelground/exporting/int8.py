@@ -24,11 +24,17 @@ from levelground.evaluation.evaluate import (
     write_mask,
 )
 from levelground.evaluation.score_scenes import ScenePrediction, ScoringOptions, score_scenes
-from levelground.exporting.export import chosen_spec, export_folder, export_path, keep_export, refuse_existing
+from levelground.exporting.export import (
+    chosen_spec,
+    cut_tiles,
+    export_folder,
+    export_path,
+    keep_export,
+    refuse_existing,
+)
 from levelground.exporting.onnx import INPUT, write_onnx
 from levelground.files import writing
 from levelground.inference.sliding_window import ArrayTiles
-from levelground.inference.tiling import pad_tile, windows
 from levelground.metrics.counts import SceneCounts, read_counts, write_counts
 from levelground.metrics.named import parse_metric
 from levelground.models.loading import load_model
@@ -145,21 +151,8 @@ def calibration_tiles(dataset: Dataset, spec: ModelSpec) -> list[NDArray[np.floa
         Up to :data:`N_CALIBRATION` arrays ``(1, C, tile, tile)``, values 0 to 1.
     """
     side = spec.geometry.tile
-    places = [
-        (name, window)
-        for name in dataset.ids("train")
-        for scene in (dataset.scene(name),)
-        for window in windows(scene.height, scene.width, TileGeometry(side, 0))
-    ]
-    chosen = [places[k] for k in np.unique(np.linspace(0, len(places) - 1, N_CALIBRATION).astype(int))]
     tiles = ArrayTiles(Model(exported_spec(spec, side, None), lambda image: image, engine="openvino"))
-    return [
-        tiles.normalise(
-            pad_tile(np.asarray(pixels[w.row : w.row + w.height, w.col : w.col + w.width]), side, side)[None]
-        )
-        for name, w in chosen
-        for pixels in (dataset.open(name).pixels,)
-    ]
+    return [tiles.normalise(tile[None]) for tile in cut_tiles(dataset, dataset.ids("train"), side, N_CALIBRATION)]
 
 
 def _quantise(source: Path, made: Path, spec: ModelSpec, tiles: list[NDArray[np.float32]]) -> None:
