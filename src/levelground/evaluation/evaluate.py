@@ -92,7 +92,6 @@ def evaluate_run(
     run = remove_evaluation(run, split)
     counts, dice = _count(model or open_run(run, runtime), run, dataset, split, geometry, runtime)
     write_counts(path, counts)
-    speed = float(counts.megapixels.sum() / max(1e-9, float(counts.forward_s.sum())))
     entry = EvaluationRecord(
         identity=made,
         counts_sha256=sha256_file(path),
@@ -102,13 +101,13 @@ def evaluate_run(
         precision=runtime.precision,
         device=runtime.device_kind,
         engine=None if engine == "torch" else engine,
-        megapixels_per_s=speed,
-        loss=float(counts.loss_sum.sum() / max(1, int(counts.loss_pixels.sum()))),
+        megapixels_per_s=counts.megapixels_per_s,
+        loss=counts.loss,
         dice_loss=dice,
     )
     run = record_evaluation(run, dataset, split, entry)
     score = float(miou(counts.counts.sum(axis=0), dataset.legend.counted, "official"))
-    _say_score(run.name, split, score, len(counts.scenes), speed)
+    _say_score(run.name, split, score, len(counts.scenes), counts.megapixels_per_s)
     return run
 
 
@@ -155,8 +154,8 @@ def join_folds(runs: Sequence[Run], dataset: Dataset) -> Run:
         entries[0],
         identity=evaluation,
         counts_sha256=sha256_file(joined.counts_path("test")),
-        megapixels_per_s=float(counts.megapixels.sum() / max(1e-9, float(counts.forward_s.sum()))),
-        loss=float(counts.loss_sum.sum() / max(1, int(counts.loss_pixels.sum()))),
+        megapixels_per_s=counts.megapixels_per_s,
+        loss=counts.loss,
         dice_loss=None,
     )
     return record_evaluation(joined, dataset, "test", entry)

@@ -219,8 +219,8 @@ def _score(
         precision="int8",
         device=runtime.device_kind,
         engine=model.engine,
-        megapixels_per_s=float(counts.megapixels.sum() / max(1e-9, float(counts.forward_s.sum()))),
-        loss=float(counts.loss_sum.sum() / max(1, int(counts.loss_pixels.sum()))),
+        megapixels_per_s=counts.megapixels_per_s,
+        loss=counts.loss,
     )
     return counts, record_evaluation(write_card(folder, card), dataset, "test", entry)
 
@@ -266,7 +266,7 @@ def _entry(verdict: Int8Verdict, counts: SceneCounts, made: Path, source: Path, 
 def _speed(counts: SceneCounts) -> tuple[float, tuple[float, float] | None]:
     """Return megapixels a second with the 95 % interval of the mean over scenes; ``None`` with one scene."""
     rates = counts.megapixels / np.maximum(counts.forward_s, 1e-9)
-    mean = float(counts.megapixels.sum() / max(1e-9, float(counts.forward_s.sum())))
+    mean = counts.megapixels_per_s
     if len(rates) < 2:
         return mean, None
     se = np.std(rates, ddof=1) / math.sqrt(len(rates))

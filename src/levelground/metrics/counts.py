@@ -297,6 +297,16 @@ class SceneCounts:
         """The number of classes K, uncounted ones included."""
         return int(self.counts.shape[-1])
 
+    @property
+    def loss(self) -> float:
+        """Mean of −log p(true class) over the counted pixels; 0 without any."""
+        return float(self.loss_sum.sum() / max(1, int(self.loss_pixels.sum())))
+
+    @property
+    def megapixels_per_s(self) -> float:
+        """Megapixels a second of the model."""
+        return float(self.megapixels.sum() / max(1e-9, float(self.forward_s.sum())))
+
 
 def join_counts(parts: Sequence[SceneCounts], *, split_sha256: str) -> SceneCounts:
     """Join the counts of several sets of scenes into one record, the scenes in order of their ids.

@@ -40,7 +40,7 @@ class Validation:
         """
         counts = self.counts.counts.sum(axis=0)
         line = {
-            "val_loss": float(self.counts.loss_sum.sum() / max(1, int(self.counts.loss_pixels.sum()))),
+            "val_loss": self.counts.loss,
             **validation_scores(counts, counted),
         }
         return line if self.smp_dice is None else line | {"val_dice_loss": self.smp_dice}
