@@ -206,7 +206,7 @@ def keep_export(
     _write_report(run, to, _weights_of(made), spec, entry)
     target.parent.mkdir(exist_ok=True)
     _move(made, target)
-    _hash_exports(run.folder / "export")
+    hash_exports(run.folder / "export")
 
 
 def _weights_of(made: Path) -> Path:
@@ -310,7 +310,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _hash_exports(folder: Path) -> None:
+def hash_exports(folder: Path) -> None:
     """Write the hashes of a run's exports, those of a folder into the folder, which may be moved elsewhere."""
     names = [*_NAMES.values(), "parity.json"]
     write_hashes(folder / HASHES_FILE, [folder / name for name in names if (folder / name).is_file()])

@@ -7,16 +7,13 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from levelground import __version__
-from levelground.errors import ConfigError
+from levelground.exporting.export import export_path, hash_exports, refuse_existing
 from levelground.exporting.onnx import INPUT, OUTPUT
 from levelground.imagery.legend import hex_colour
 from levelground.models.loading import EXPORT_FILES, export_file
 from levelground.models.spec import ModelSpec, model_file, read_model_spec
-from levelground.records import HASHES_FILE, atomic_path, one_writer, read_hashes, sha256_file, write_hashes
+from levelground.records import atomic_path, one_writer, sha256_file
 from levelground.runs import Run
-
-ITEM_FILE = "item.json"
-"""Name of the item in ``RUN/export/``."""
 
 SCHEMA_URIS = (
     "https://stac-extensions.github.io/mlm/v1.6.0/schema.json",
@@ -45,16 +42,14 @@ def write_item(run: Run, *, overwrite: bool = False) -> Path:
         ModelError: The run has no model.
         DiskError: It cannot be written.
     """
-    path = run.folder / "export" / ITEM_FILE
-    if path.exists() and not overwrite:
-        raise ConfigError(f"{path}: exists already. Pass --overwrite to replace it.")
+    path = export_path(run, "stac")
+    if not overwrite:
+        refuse_existing(run, ["stac"])
     item = model_item(run, read_model_spec(run))
     with one_writer(path.parent):
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(item, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        known = path.parent / HASHES_FILE
-        names = {*(read_hashes(known) if known.exists() else ()), ITEM_FILE}
-        write_hashes(known, [path.parent / name for name in sorted(names) if (path.parent / name).exists()])
+        hash_exports(path.parent)
     return path
 
 
