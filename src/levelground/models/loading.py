@@ -55,11 +55,11 @@ def choose_engine(path: Path, asked: EngineName, tiles: TileOptions, device: Dev
         ModelError: OpenVINO is missing.
     """
     suffix = path.suffix.lower() if path.is_file() else ""
-    if suffix == ".xml" or (asked == "openvino" and not has_openvino()):
-        if asked not in ("auto", "openvino"):
-            raise ConfigError(f"--engine {asked}: {path} is a file of OpenVINO. Leave --engine away.")
-        if not has_openvino():
-            raise missing_openvino(str(path) if suffix == ".xml" else "--engine openvino")
+    if suffix == ".xml" and asked not in ("auto", "openvino"):
+        raise ConfigError(f"--engine {asked}: {path} is a file of OpenVINO. Leave --engine away.")
+    if (suffix == ".xml" or asked == "openvino") and not has_openvino():
+        raise missing_openvino(str(path) if suffix == ".xml" else "--engine openvino")
+    if suffix == ".xml":
         return "openvino"
     if suffix == ".onnx":
         if asked == "torch":
@@ -162,13 +162,21 @@ def open_model(
         LegendError: The legend file contradicts itself.
     """
     overrides = Overrides(legend, None if mean is None else tuple(mean), None if std is None else tuple(std))
-    if path.is_dir() and path.name == "model" and (path.parent / "run.json").exists():
-        path = path.parent
-    program = program_of(path, engine or "torch", tiles)
+    path, engine = _whole_run(path), engine or "torch"
+    return _open(path, runtime, overrides, engine, program_of(path, engine, tiles))
+
+
+def _whole_run(path: Path) -> Path:
+    """Return the folder of a run where its ``model/`` is named, else the path."""
+    return path.parent if path.is_dir() and path.name == "model" and (path.parent / "run.json").exists() else path
+
+
+def _open(path: Path, runtime: "Runtime", overrides: Overrides, engine: Engine, program: Path | None) -> Model:
+    """Open a model in an engine; ``program`` is its file of :func:`program_of`."""
     if program is not None and program == path:
-        ours = engine == "openvino" or path.suffix.lower() == ".xml"
-        return (open_openvino if ours else open_onnx)(path, runtime, overrides)
-    model = _open_folder(path, runtime, overrides, engine or "torch", program)
+        by_openvino = engine == "openvino" or path.suffix.lower() == ".xml"
+        return (open_openvino if by_openvino else open_onnx)(path, runtime, overrides)
+    model = _open_folder(path, runtime, overrides, engine, program)
     return model if engine != "openvino" or model.engine == "openvino" else in_openvino(model, runtime)
 
 
@@ -202,7 +210,7 @@ def open_run(run: Run, runtime: "Runtime", *, engine: Engine = "torch") -> Model
     Args:
         run: The run.
         runtime: Where it will run.
-        engine: What runs it; an adopted ONNX file is run by onnxruntime where torch is named.
+        engine: What runs an adopted ONNX file, onnxruntime where torch is named; all else is torch's here.
 
     Raises:
         ModelError: The run holds masks and no model, or its network cannot be run.
@@ -215,8 +223,7 @@ def open_run(run: Run, runtime: "Runtime", *, engine: Engine = "torch") -> Model
 
         return open_program_run(run, runtime, engine=engine)
     model = load_model(run)
-    model = model.with_forward(runtime.place(model.network))
-    return in_openvino(model, runtime) if engine == "openvino" else model
+    return model.with_forward(runtime.place(model.network))
 
 
 def load_model(run: Run) -> Model:
@@ -364,8 +371,10 @@ def open_predictor(
     engine = choose_engine(model, options.engine, options, device.device)
     if engine == "openvino":
         device = dataclasses.replace(device, device=refuse_other_device(device.device))
-    if engine != "torch" and program_of(model, engine, options) is not None:
+    model = _whole_run(model)
+    program = program_of(model, engine, options)
+    if engine != "torch" and program is not None:
         runtime = open_array_runtime(device, engine=engine)
     else:
         runtime = open_runtime(device)
-    return open_model(model, runtime, legend=legend, mean=mean, std=std, engine=engine, tiles=options), runtime
+    return _open(model, runtime, Overrides(legend, mean, std), engine, program), runtime
