@@ -50,7 +50,7 @@ def language(code: str) -> Iterator[None]:
     Raises:
         ConfigError: There is no catalogue of it.
     """
-    with catalogue(_translations_of(known(code), FOLDER)):
+    with catalogue(_translations_of(code, FOLDER)):
         yield
 
 
@@ -108,12 +108,13 @@ def catalogue(translations: catalogues.NullTranslations) -> Iterator[None]:
 
 
 def _translations() -> catalogues.NullTranslations:
-    return _current.get(None) or _translations_of(known(os.environ.get(VARIABLE) or SOURCE), FOLDER)
+    return _current.get(None) or _translations_of(os.environ.get(VARIABLE) or SOURCE, FOLDER)
 
 
 @functools.cache
 def _translations_of(code: str, folder: Path) -> catalogues.NullTranslations:
-    return catalogues.NullTranslations() if code == SOURCE else catalogues.translation(DOMAIN, folder, [code])
+    """Return the catalogue of a language; the folder is looked through once, not at every message."""
+    return catalogues.NullTranslations() if known(code) == SOURCE else catalogues.translation(DOMAIN, folder, [code])
 
 
 def gettext(message: str, /, **values: object) -> str:
