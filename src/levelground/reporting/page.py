@@ -86,6 +86,7 @@ class PageView:
     classes: per_class.ClassChart
     confusions: list[per_class.ConfusionTable]
     scene_scores: dict[tuple[int, str], str]
+    colours: str
     curves: list[CurveChart]
     budgets: list[BudgetRow]
     budget_chart: Markup | None
@@ -128,8 +129,7 @@ def report_html(comparison: Comparison, study_folder: Path, *, scenes: SceneSour
     """Return the report page as text, in the current language; see :func:`render_report`."""
     comparison = in_current_language(comparison)
     view = page_view(comparison, study_folder, scenes)
-    colours = run_style([run.style for run in curve_runs(view.runs, study_folder)])
-    style = _template_text("report.css") + colours + class_style(comparison.legend)
+    style = _template_text("report.css") + view.colours + class_style(comparison.legend)
     script = _template_text("report.js")
     html = render_template(
         "report.html.j2",
@@ -279,6 +279,7 @@ def page_view(comparison: Comparison, study_folder: Path, scenes: SceneSource | 
     """Collect what the page shows; see :func:`render_report`."""
     runs = styled_runs(comparison)
     folders = [run.folder(study_folder) for run in runs]
+    drawn = curve_runs(runs, study_folder)
     title, lead = summary.headline_texts(comparison)
     gallery = _gallery(comparison, folders, scenes or study_scenes(study_folder, folders))
     return PageView(
@@ -300,7 +301,8 @@ def page_view(comparison: Comparison, study_folder: Path, scenes: SceneSource | 
         classes=per_class.class_chart(comparison, runs),
         confusions=per_class.confusion_tables(runs, comparison.legend),
         scene_scores=per_class.scene_scores(comparison, runs),
-        curves=curve_charts(curve_runs(runs, study_folder)),
+        colours=run_style([run.style for run in drawn]),
+        curves=curve_charts(drawn),
         budgets=budget_rows(comparison),
         budget_chart=budget_chart(comparison, runs),
         gallery=gallery,
