@@ -185,7 +185,7 @@ def _shorter_budgets(
     rungs = []
     for share in study_budgets(next(iter(studies))) if len(studies) == 1 else ():
         folders = [runs_folder(budget_folder(run.study, share)) / run.folder.resolve().name for run in own]
-        same = [read_run(folder) for folder in folders if (folder / f"counts-{split}.npz").exists()]
+        same = [read_run(folder) for folder in folders if _scored(folder, split)]
         if len(same) == len(own):
             found = compare_runs(same, split=split, metric=metric, delta=delta, allow_unlike=allow_unlike)
             rungs.append(rung_of(found, share))
@@ -202,10 +202,10 @@ def _unfinished_runs(runs: Sequence[Run], split: str) -> tuple[UnfinishedRun, ..
     """List the runs that the interrupted studies of these runs planned and that were not scored yet."""
     found = []
     for study in _studies(runs):
+        own, folds = runs_folder(study), list(study.glob("folds/*/runs"))
         for name in read_study(study).planned:
-            places = [folder / name for folder in (runs_folder(study), *study.glob("folds/*/runs"))]
-            begun = [read_run(place) for place in places if (place / RUN_FILE).is_file()]
-            if not any(place.parent == runs_folder(study) and _scored(place, split) for place in places):
+            if not _scored(own / name, split):
+                begun = [read_run(folder / name) for folder in (own, *folds) if (folder / name / RUN_FILE).is_file()]
                 trained = begun and all(run.card.status == "finished" for run in begun)
                 found.append(UnfinishedRun(name, "unscored" if trained else "unfinished" if begun else "not begun"))
     return tuple(found)
@@ -221,28 +221,19 @@ def _studies(runs: Sequence[Run]) -> list[Path]:
 
 def _carried(inputs: _Inputs, statistics: Statistics, answer: Comparison) -> tuple[WithoutGroup, ...]:
     """Name the pairs of the leader whose verdict is another one without one group."""
+    if not answer.decisive_pairs:
+        return ()
     family, found = inputs.families()[0], statistics.families[0]
     names = [inputs.evaluated[number].name for number in family.runs]
     leader = answer.ranking[0].name
     carried = []
     for one in found.carried:
-        pair = one.pair
+        pair, word = one.pair, one.pair.verdict.word
         a, b = (side if isinstance(side, str) else names[side] for side in (pair.a, pair.b))
-        turned, words = b == leader, OPPOSITE
-        if leader in (a, b) and answer.decisive_pairs:
-            word = words[pair.verdict.word] if turned else pair.verdict.word
-            interval = negated(pair.interval) if turned else pair.interval
-            delta = -pair.delta if turned else pair.delta
-            carried.append(
-                WithoutGroup(
-                    one.group,
-                    leader,
-                    a if turned else b,
-                    delta,
-                    interval,
-                    word,
-                )
-            )
+        if a == leader:
+            carried.append(WithoutGroup(one.group, a, b, pair.delta, pair.interval, word))
+        elif b == leader:
+            carried.append(WithoutGroup(one.group, b, a, -pair.delta, negated(pair.interval), OPPOSITE[word]))
     return tuple(carried)
 
 
