@@ -22,7 +22,7 @@ from levelground.comparison.caveats import (
 )
 from levelground.comparison.compare import compare_runs
 from levelground.comparison.conditions import DatasetFinding, EvaluationLog, LoggedEvaluation, LoggedView
-from levelground.comparison.facts import UnlikeBands, UnlikeGroundDistances, WhatWouldDecide
+from levelground.comparison.facts import WhatWouldDecide
 from levelground.comparison.findings import what_would_decide
 from levelground.comparison.record import Comparison
 from levelground.errors import RecordError
@@ -313,7 +313,7 @@ def test_unlike_scenes_are_said(tmp_path: Path) -> None:
     codes = ("unlike-band-names", "unlike-scales", "unlike-gsd", "duplicate")
     seen = tuple(DatasetFinding("warning", code, "", f"s{n}") for n, code in enumerate(codes))
     unlike = replace(comparison, dataset=replace(comparison.dataset, findings=seen))
-    assert unlike_scenes(unlike) == [UnlikeGroundDistances("s2"), UnlikeBands("s0")]
+    assert unlike_scenes(unlike) == [caveats.UnlikeGroundDistances("s2"), caveats.UnlikeBands("s0")]
 
 
 def test_a_clean_split_and_known_runs_raise_no_warning(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from levelground.comparison import caveats, places
-from levelground.comparison.facts import Fact, UnlikeBands, UnlikeGroundDistances
+from levelground.comparison.facts import Fact
 from levelground.comparison.text import (
     between,
     listing,
@@ -75,7 +75,7 @@ def _few_groups(fact: caveats.FewGroups) -> str:
     )
 
 
-def _scenes(fact: caveats.FewGroups) -> str:
+def _scenes(fact: caveats.FewGroups | places.UnknownPlaces) -> str:
     return npgettext(
         "apposition", "%(n)s %(split)s scene", "%(n)s %(split)s scenes", fact.scenes, split=split_words(fact.split)
     )
@@ -290,14 +290,11 @@ def _named_places(fact: places.NamedPlaces) -> str:
 
 
 def _unknown_places(fact: places.UnknownPlaces) -> str:
-    scenes = npgettext(
-        "apposition", "%(n)s %(split)s scene", "%(n)s %(split)s scenes", fact.scenes, split=split_words(fact.split)
-    )
     return gettext(
         "The verdicts speak of places like those of these %(scenes)s. Each is a group of its own, because nothing says "
         "which of them lie together: if they come from a few regions, intervals are too narrow for other regions. Name "
         "the regions in groups.csv.",
-        scenes=scenes,
+        scenes=_scenes(fact),
     )
 
 
@@ -307,7 +304,7 @@ def _one_raster(fact: places.OneRaster) -> str:
     )
 
 
-def _unlike_ground_distances(fact: UnlikeGroundDistances) -> str:
+def _unlike_ground_distances(fact: caveats.UnlikeGroundDistances) -> str:
     return gettext(
         "The scenes have unlike ground sample distances (%(scene)s lies at one end): networks see the same objects at "
         "unlike sizes, and the scores mix them. Resample the scenes to one distance, or compare at each apart.",
@@ -315,7 +312,7 @@ def _unlike_ground_distances(fact: UnlikeGroundDistances) -> str:
     )
 
 
-def _unlike_bands(fact: UnlikeBands) -> str:
+def _unlike_bands(fact: caveats.UnlikeBands) -> str:
     return gettext(
         "Some files name other bands, scales or offsets than most (%(scene)s does), and pixels are read as they are "
         "stored: equal numbers may mean unlike things. Write all files alike.",
@@ -416,8 +413,8 @@ WRITERS: dict[type[Fact], Callable[[Any], str]] = {
     caveats.UnknownProtocol: _unknown_protocol,
     caveats.SeparatedGroups: _separated_groups,
     places.OneRaster: _one_raster,
-    UnlikeGroundDistances: _unlike_ground_distances,
-    UnlikeBands: _unlike_bands,
+    caveats.UnlikeGroundDistances: _unlike_ground_distances,
+    caveats.UnlikeBands: _unlike_bands,
     caveats.IdenticalCounts: _identical_counts,
     places.HeavyGroup: _heavy_group,
     places.UnlikeGroups: _unlike_groups,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from levelground.comparison.conditions import SeparatedGroup
-from levelground.comparison.facts import Fact, UnlikeBands, UnlikeGroundDistances
+from levelground.comparison.facts import Fact
 from levelground.comparison.places import find_places, find_sizes
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import Interval, block_json
@@ -167,6 +167,25 @@ class SeparatedGroups(Fact):
     def figures(self) -> dict[str, object]:
         """The groups."""
         return {"groups": [block_json(entry) for entry in self.groups]}
+
+
+@dataclass(frozen=True)
+class _UnlikeScenes(Fact):
+    severity = "warning"
+    kept = ("scene",)
+    scene: str
+
+
+class UnlikeGroundDistances(_UnlikeScenes):
+    """Scenes have unlike ground sample distances; one of the finest or coarsest."""
+
+    code = "unlike_ground_distances"
+
+
+class UnlikeBands(_UnlikeScenes):
+    """Some files name other bands, scales or offsets than most; the first scene that does."""
+
+    code = "unlike_bands"
 
 
 @dataclass(frozen=True)

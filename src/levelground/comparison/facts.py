@@ -270,26 +270,6 @@ class RankedFirst(Fact):
 
 
 @dataclass(frozen=True)
-class UnlikeGroundDistances(Fact):
-    """Scenes have unlike ground sample distances; one of the finest or coarsest."""
-
-    code = "unlike_ground_distances"
-    severity = "warning"
-    kept = ("scene",)
-    scene: str
-
-
-@dataclass(frozen=True)
-class UnlikeBands(Fact):
-    """Some files name other bands, scales or offsets than most; the first scene that does."""
-
-    code = "unlike_bands"
-    severity = "warning"
-    kept = ("scene",)
-    scene: str
-
-
-@dataclass(frozen=True)
 class EqualPairs(Fact):
     """Pairs shown to be equal within δ."""
 
