@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ pytest.register_assert_rewrite("builders")
 os.environ["LEVELGROUND_LANG"] = "en"  # whatever the locale of the machine
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from levelground.datasets.dataset import Dataset
     from levelground.runs import Run
 
@@ -22,6 +25,24 @@ def real_data() -> Path:
     if not value or not Path(value).is_dir():
         pytest.skip("LEVELGROUND_DATA names no folder with real imagery")
     return Path(value).resolve()
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A headless Chromium, or a skip where the machine has none."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    flags = [
+        "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+        "--disable-sync", "--no-first-run",
+    ]  # fmt: skip
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=flags)
+        yield started
+        started.close()
 
 
 @pytest.fixture

@@ -8,14 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from test_page_browser import CHROMIUM, FLAGS
+from playwright.sync_api import Browser, Page, expect
 from test_serving import MODELS, Server, build
 
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
-    pytest.mark.timeout(300),
-]
+pytestmark = [pytest.mark.usefixtures("browser"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +23,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, P
     server = Server(root, "--rasters", "shown", models=MODELS[:2])
     yield server, root
     server.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield started
-        started.close()
 
 
 def colours(page: Page) -> np.ndarray:
