@@ -19,7 +19,7 @@ from levelground.comparison.text import score
 from levelground.errors import ConfigError
 from levelground.imagery.legend import LegendClass
 from levelground.reporting.cost_table import card_rows
-from levelground.reporting.learning_curves import CURVES, Curve, axis_title, curve_title, read_curves
+from levelground.reporting.learning_curves import CURVES, Curve, axis_title, chart_title, curve_title, read_curves
 from levelground.reporting.page import render_template
 from levelground.reporting.pairwise import oriented_pairs
 from levelground.reporting.per_class import shown_classes
@@ -33,7 +33,7 @@ from levelground.reporting.run_styles import (
 from levelground.reporting.summary import headline_texts, ranking, texts_of
 from levelground.reporting.svg_charts import Point
 from levelground.runs import Run
-from levelground.wording import decimal, gettext, pgettext
+from levelground.wording import decimal, gettext
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -282,13 +282,7 @@ def run_html(run: Run) -> str:
         "run.html.j2",
         name=run.name,
         rows=card_rows(run.card),
-        pictures=[
-            (
-                pgettext("a chart", "%(what)s by %(axis)s", what=curve_title(curve), axis=axis_title(curve)),
-                chart_uri(charts[curve.code]),
-            )
-            for curve in shown
-        ],
+        pictures=[(chart_title(curve), chart_uri(charts[curve.code])) for curve in shown],
     )
 
 

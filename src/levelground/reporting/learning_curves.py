@@ -65,6 +65,11 @@ def axis_title(curve: Curve) -> str:
     return gettext(AXES[curve.x])
 
 
+def chart_title(curve: Curve) -> str:
+    """Return the title of a chart with that of its horizontal axis, in the current language."""
+    return pgettext("a chart", "%(what)s by %(axis)s", what=curve_title(curve), axis=axis_title(curve))
+
+
 @dataclass(frozen=True)
 class CurveChart:
     """A chart of learning curves and the number of runs in it."""
@@ -104,7 +109,7 @@ def curve_charts(runs: Sequence[CurveRun]) -> list[CurveChart]:
     charts = []
     for curve, lines in read_curves([run.folder for run in runs]):
         series = [Series(runs[number].label, runs[number].style, points) for number, points in lines.items()]
-        title = pgettext("a chart", "%(what)s by %(axis)s", what=curve_title(curve), axis=axis_title(curve))
+        title = chart_title(curve)
         ends = ", ".join(
             gettext("%(run)s ends at %(value)s", run=line.name, value=score(line.points[-1][1])) for line in series
         )
