@@ -10,6 +10,7 @@ import pytest
 
 pytest.register_assert_rewrite("builders")
 os.environ["LEVELGROUND_LANG"] = "en"  # whatever the locale of the machine
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # else commands say a line more where others use the machine
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
