@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from builders.study import add_run, build_study
 
+from levelground import records
 from levelground.cli import main
 from levelground.comparison.compare import compare_runs, write_comparison
 from levelground.config import DeviceOptions
@@ -23,7 +24,7 @@ from levelground.history import HistoryLine, append_history, truncate_history
 from levelground.runs import Run, read_run, write_card
 from levelground.runtime import open_runtime
 from levelground.scaling import tracking
-from levelground.scaling.trackers import MlflowTracker, TensorBoardTracker
+from levelground.scaling.trackers import MlflowTracker, Sent, TensorBoardTracker
 from levelground.scaling.tracking import read_entries, send_new, track_study
 
 STEPS = 1200
@@ -105,6 +106,23 @@ def test_a_score_that_changed_is_sent_again_and_cut_files_are_read(study: Datase
     curves = event_curves(file.parent)
     assert [step for step, _ in curves["train/loss"]] == list(range(1, STEPS + 1))
     assert curves["test/official.miou"][-1][1] == 0.75
+
+
+def test_files_are_hashed_when_they_change(study: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study that is followed is read every few seconds; a file that is as it was is neither read nor sent."""
+    from dataclasses import replace
+
+    seen, whole, file = list[Path](), records.sha256_file, tmp_path / "report.html"
+    monkeypatch.setattr(records, "sha256_file", lambda path: (seen.append(path), whole(path))[1])
+    (entry,) = (replace(one, files={file.name: file}) for one in read_entries(study.folder) if not one.curves)
+    tracker, known = TensorBoardTracker(tmp_path / "events"), dict[tuple[str, str], Sent]()
+    for content in (b"one", b"", b"second"):
+        if content:
+            file.write_bytes(content)
+        send_new(tracker, [entry], known)
+        assert known[entry.title, entry.identity].texts[f"file/{file.name}"] == whole(file)
+    tracker.close()
+    assert seen == [file, file]
 
 
 def test_a_run_is_followed_through_a_resume(begun: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

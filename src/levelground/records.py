@@ -320,6 +320,12 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@lru_cache(maxsize=1 << 12)
+def sha256_stamped(path: Path, _size: int, _time_ns: int) -> str:
+    """Hash a file once; its size and time are arguments so that a changed file is hashed anew."""
+    return sha256_file(path)
+
+
 @dataclass(frozen=True, kw_only=True, config=RECORD_CONFIG)
 class HashesRecord(OpenRecord):
     """Hashes of files that no other record names: masks, tables, pictures, pages, exports."""

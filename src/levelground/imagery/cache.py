@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,7 +37,7 @@ from levelground.reading import (
     read_text,
     seal,
 )
-from levelground.records import sha256_array, sha256_file, sha256_json
+from levelground.records import sha256_array, sha256_json, sha256_stamped
 
 DECODING = 1
 """The version of decoding: raised when the same file gives other pixels or labels, so that old entries are not used."""
@@ -424,14 +423,8 @@ def _file_sha256(path: Path) -> str:
     """Hash a file once for all blocks cut from it."""
     try:
         status = path.stat()
-        own = _hashed(path, status.st_size, status.st_mtime_ns)
+        own = sha256_stamped(path, status.st_size, status.st_mtime_ns)
         sources = [_file_sha256(source) for source in source_files(path)]
         return sha256_json([own, sources]) if sources else own
     except OSError as error:
         raise SceneError(f"{path}: cannot be read ({error.strerror}). Mend the file or its permissions.") from error
-
-
-@lru_cache(maxsize=64)
-def _hashed(path: Path, size: int, time_ns: int) -> str:
-    """Hash a file; size and time are arguments so that a changed file is hashed anew."""
-    return sha256_file(path)

@@ -31,7 +31,7 @@ from levelground.errors import (
 )
 from levelground.files import folder_holder, one_writer
 from levelground.history import HISTORY_FILE, HistoryLine, read_history
-from levelground.records import sha256_file, to_json
+from levelground.records import sha256_stamped, to_json
 from levelground.runs import Run, list_runs
 from levelground.scaling.jobs import data_folders, run_title
 from levelground.scaling.trackers import (
@@ -192,7 +192,7 @@ def send_new(tracker: Tracker, entries: Sequence[Entry], known: dict[tuple[str, 
         points.sort(key=lambda point: (point.step, point.metric))
         wanted = {f"parameter/{name}": text for name, text in entry.parameters.items()} | dict(entry.notes)
         texts = {name: text for name, text in (wanted | {"state": entry.state}).items() if has.texts.get(name) != text}
-        hashes = {place: sha256_file(path) for place, path in entry.files.items() if path.is_file()}
+        hashes = {place: _sha256(path) for place, path in entry.files.items() if path.is_file()}
         files = {place: digest for place, digest in hashes.items() if has.texts.get(f"file/{place}") != digest}
         if points or texts or files:
             tracker.send(entry, points, texts, files)
@@ -202,6 +202,12 @@ def send_new(tracker: Tracker, entries: Sequence[Entry], known: dict[tuple[str, 
         has.texts |= texts | {f"file/{place}": digest for place, digest in files.items()}
         known[key], count = has, count + len(points)
     return count
+
+
+def _sha256(path: Path) -> str:
+    """Hash a file when it is new or has changed: all files of a study are asked for every few seconds."""
+    status = path.stat()
+    return sha256_stamped(path, status.st_size, status.st_mtime_ns)
 
 
 def track_study(study: Path, to: str, *, follow: bool = False, over: threading.Event | None = None) -> int:
