@@ -54,18 +54,31 @@ def stop_signals(on_stop: Callable[[], None]) -> Iterator[None]:
             signal(number, handler)
 
 
-def stop_with_starter() -> None:
-    """Stop, as after SIGTERM, when the process that started this one is gone: its end of the standard input closes."""
+def on_input_end(call: Callable[[], None]) -> None:
+    """Call a function, in a thread, when the standard input ends: its other end is the process that started this one.
+
+    Args:
+        call: What to do; the main thread goes on meanwhile.
+    """
 
     def watch() -> None:
         with suppress(OSError):
             while os.read(0, 4096):  # a reader of sys.stdin would still hold it when Python ends
                 pass
+        call()
+
+    Thread(target=watch, daemon=True).start()
+
+
+def stop_with_starter() -> None:
+    """Stop, as after SIGTERM, when the process that started this one is gone: its end of the standard input closes."""
+
+    def stop() -> None:
         os.kill(os.getpid(), SIGTERM)
         time.sleep(ABANDONED_S)
         os._exit(INTERRUPTED)
 
-    Thread(target=watch, daemon=True).start()
+    on_input_end(stop)
 
 
 def poll_between_layers(network: "torch.nn.Module", poll: Callable[[], None]) -> Callable[[], None]:

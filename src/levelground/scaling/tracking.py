@@ -6,7 +6,6 @@ long ago, leaves nothing out and nothing twice.
 
 import contextlib
 import math
-import os
 import subprocess
 import sys
 import threading
@@ -44,6 +43,7 @@ from levelground.scaling.trackers import (
     open_tracker,
     unreachable,
 )
+from levelground.signals import on_input_end
 
 POLL_S = 2.0
 """How often a study that is followed is read, seconds."""
@@ -316,14 +316,7 @@ def tracked(study: Path, to: str | None) -> Iterator[None]:
 def main(arguments: Sequence[str]) -> int:
     """Follow a study until the standard input ends, then send the rest."""
     over = threading.Event()
-
-    def watch() -> None:
-        with contextlib.suppress(OSError):
-            while os.read(0, 4096):
-                pass
-        over.set()
-
-    threading.Thread(target=watch, daemon=True).start()
+    on_input_end(over.set)
     try:
         track_study(Path(arguments[0]), arguments[1], follow=True, over=over)
     except LevelgroundError as error:
