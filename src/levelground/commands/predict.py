@@ -91,13 +91,11 @@ def _predict_elsewhere(config: PredictConfig, files: "list[InputFile]") -> "list
     from levelground.prediction.areas import JOINT_AREAS_FILE, join_areas
     from levelground.prediction.resume import UNFINISHED_FILE
     from levelground.records import one_writer
-    from levelground.runtime import available_cores
-    from levelground.scaling.cluster import run_jobs
+    from levelground.scaling.cluster import job_resources, run_jobs
     from levelground.scaling.jobs import Job, MapTask, job_folder
 
-    options, device, root = config.cluster_options, config.device_options, config.out.resolve() / ".jobs"
-    cpus = options.cpus(device.threads, available_cores())
-    device = dataclasses.replace(device, threads=device.threads or cpus)
+    options, root = config.cluster_options, config.out.resolve() / ".jobs"
+    cpus, device = job_resources(options, config.device_options)
     task = MapTask(
         model=config.model.resolve(),
         inputs=tuple(_absolute(given) for given in config.inputs),

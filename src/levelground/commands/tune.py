@@ -169,33 +169,17 @@ def _train_here(tuning: "Tuning", dataset: "Dataset", runtime: "Runtime", option
 
 def _train_elsewhere(tuning: "Tuning", dataset: "Dataset", config: TuneConfig) -> "Train":
     """Return a function that runs each trial as a job of a cluster."""
-    from levelground.runtime import available_cores
-    from levelground.scaling.cluster import run_jobs
-    from levelground.scaling.jobs import CLUSTER_FOLDER, Job, RunTask, job_folder
-    from levelground.training.run_spec import find_run
+    from levelground.scaling.cluster import job_resources, run_jobs, run_task
+    from levelground.scaling.jobs import CLUSTER_FOLDER, Job, job_folder
 
-    cluster, device = config.cluster_options, config.device_options
-    cpus = cluster.cpus(device.threads, available_cores())
-    device = dataclasses.replace(device, threads=device.threads or cpus)
-    root = dataset.folder.resolve() / CLUSTER_FOLDER
+    cluster, root = config.cluster_options, dataset.folder.resolve() / CLUSTER_FOLDER
+    cpus, device = job_resources(cluster, config.device_options)
 
     def train(proposals: Sequence["Proposal"]) -> Iterator["Outcome"]:
         jobs, folders = [], {}
         for one in proposals:
-            own, spec = _trial_dataset(tuning, one, dataset), _trial_spec(tuning, one)
-            run = find_run(spec, own, own.folder)[0].name
-            task = RunTask(
-                study=own.folder.resolve(),
-                run=run,
-                arch=spec.arch,
-                seed=spec.seed,
-                twin=False,
-                recipe=spec.recipe,
-                budget=spec.budget,
-                run_options=config.run_options,
-                limits=spec.limits,
-                evaluate=False,
-            )
+            own = _trial_dataset(tuning, one, dataset)
+            task = run_task(_trial_spec(tuning, one), own, config.run_options, evaluate=False)
             name = f"{tuning.folder.name}/{one.place}"
             jobs.append(Job(name, task, device, tuple(sys.argv[1:]), job_folder(root, name)))
             folders[jobs[-1].folder] = own.folder

@@ -97,13 +97,12 @@ def train_elsewhere(
         UnlikeError: A worker does not see the study, or has other versions of levelground or torch.
         KeyboardInterrupt: It was stopped; jobs are cancelled, their states are saved.
     """
-    from levelground.runtime import available_cores
-
-    study, cpus = study.resolve(), options.cpus(device_options.threads, available_cores())
-    device_options = replace(device_options, threads=device_options.threads or cpus)
-    jobs = {}
+    cpus, device_options = job_resources(options, device_options)
+    study, jobs = study.resolve(), {}
     for spec, dataset in runs:
-        job = _run_job(spec, dataset, study, device_options, run_options)
+        task = run_task(spec, dataset, run_options)
+        name = run_title(study, task.study, task.run)
+        job = Job(name, task, device_options, tuple(sys.argv[1:]), job_folder(study / CLUSTER_FOLDER, name))
         if not _is_done(spec, dataset, device_options):
             jobs[job.folder] = job
     if len(jobs) < len(runs):
@@ -113,24 +112,36 @@ def train_elsewhere(
     return {_below(study, one.job): f"on {one.where or 'an unknown machine'}: {one.reason}" for one in failures}
 
 
+def job_resources(options: ClusterOptions, device_options: DeviceOptions) -> tuple[int, DeviceOptions]:
+    """Return the CPUs of each job, and its device options: as many threads where no number is asked for."""
+    from levelground.runtime import available_cores
+
+    cpus = options.cpus(device_options.threads, available_cores())
+    return cpus, replace(device_options, threads=device_options.threads or cpus)
+
+
 def _below(study: Path, job: Job) -> str:
     """Return the folder of a job's run below the study."""
     assert isinstance(job.task, RunTask)
     return (job.task.study / "runs" / job.task.run).relative_to(study).as_posix()
 
 
-def _run_job(
-    spec: "RunSpec", dataset: "Dataset", study: Path, device_options: DeviceOptions, run_options: RunOptions
-) -> Job:
-    """Describe a run as a job."""
+def run_task(spec: "RunSpec", dataset: "Dataset", run_options: RunOptions, *, evaluate: bool = True) -> RunTask:
+    """Describe a run as the task of a job.
+
+    Args:
+        spec: What to train.
+        dataset: The data set in whose folder it lies.
+        run_options: How it is computed and saved.
+        evaluate: Whether it is evaluated on the test scenes.
+    """
     from levelground.training.run_spec import find_run
 
     place = dataset.folder.resolve()
-    run = find_run(spec, dataset, place)[0].name
     init = None if spec.init is None else "::".join(filter(None, (str(spec.init.path.resolve()), spec.init.part)))
-    task = RunTask(
+    return RunTask(
         study=place,
-        run=run,
+        run=find_run(spec, dataset, place)[0].name,
         arch=spec.arch,
         seed=spec.seed,
         twin=spec.twin,
@@ -138,11 +149,11 @@ def _run_job(
         budget=spec.budget,
         run_options=run_options,
         init=init,
-        tuning=spec.tuning,
         init_arch=None if spec.init is None else spec.init.arch,
+        tuning=spec.tuning,
+        limits=spec.limits,
+        evaluate=evaluate,
     )
-    name = run_title(study, place, run)
-    return Job(name, task, device_options, tuple(sys.argv[1:]), job_folder(study / CLUSTER_FOLDER, name))
 
 
 def _is_done(spec: "RunSpec", dataset: "Dataset", device_options: DeviceOptions) -> bool:
