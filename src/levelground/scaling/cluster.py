@@ -346,7 +346,7 @@ class _Head:
     def _lose(self, job: Job, end: Ended, status: JobStatus) -> None:
         """Queue a job again whose process or machine is gone, unless that happens again and again."""
         tries, where = self.tries[job.folder], end.host or status.host
-        step = self._progress(job).step
+        step = job_progress(job).step
         tries.losses = tries.losses + 1 if step <= tries.step else 1
         tries.step, tries.started = max(step, tries.step), False
         why = f"killed by signal {-end.code}" if end.code is not None and end.code < 0 else end.reason or "ended"
@@ -365,9 +365,6 @@ class _Head:
         write_job(job)
         self.executor.submit(job.folder)
 
-    def _progress(self, job: Job) -> Progress:
-        return job_progress(job)
-
     def _say_progress(self) -> None:
         """Say what runs where, with the time left of each and of all."""
         self.said_at = time.monotonic()
@@ -375,7 +372,7 @@ class _Head:
         for folder, job in self.open.items():
             status = read_status(folder) if self.tries[folder].started else None
             if status is not None:
-                parts.append(progress_text(job.name, status, self._progress(job)))
+                parts.append(progress_text(job.name, status, job_progress(job)))
         done, left = len(self.jobs) - len(self.open), self._left()
         waiting = len(self.open) - len(parts)
         text = [
@@ -393,7 +390,7 @@ class _Head:
     def _left(self) -> float | None:
         """Estimate the time until all jobs are done, seconds; ``None`` where nothing tells yet."""
         taken = [tries.seconds for tries in self.tries.values() if tries.seconds]
-        running = {f: self._progress(job).left_s for f, job in self.open.items() if self.tries[f].started}
+        running = {f: job_progress(job).left_s for f, job in self.open.items() if self.tries[f].started}
         known = [left for left in running.values() if left is not None]
         whole = taken + [
             time.monotonic() - self.tries[f].began + left for f, left in running.items() if left is not None

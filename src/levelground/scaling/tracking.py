@@ -276,18 +276,15 @@ def _is_over(study: Path) -> bool:
 
 
 @contextlib.contextmanager
-def tracked(study: Path, to: str | None) -> Iterator[None]:
+def tracked(study: Path, to: str) -> Iterator[None]:
     """Track a study by a process of its own while the block runs; what goes wrong there is said, and stops nothing.
 
     Args:
         study: The study's folder; it may not exist yet.
-        to: Which tracker; ``None`` does nothing.
+        to: Which tracker.
     Raises:
         ConfigError: There is no such tracker, or it is not installed.
     """
-    if to is None:
-        yield
-        return
     check_target(to, "--track")
     log = study / TRACKING_FOLDER / "log.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
