@@ -7,7 +7,6 @@ import tyro
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from levelground.errors import RecordError
 from levelground.wording import gettext, pgettext
 
 if TYPE_CHECKING:
@@ -33,12 +32,9 @@ def jobs(config: JobsConfig) -> "list[RunRow]":
         RecordError: There is no study in the folder.
     """
     from levelground.console import duration, say, say_table
-    from levelground.scaling.jobs import study_rows
+    from levelground.scaling.jobs import check_study_folder, study_rows
 
-    if not (config.study / "dataset.json").exists():
-        raise RecordError(
-            f"{config.study}: is not a study folder (it has no dataset.json). Give the --out of the study."
-        )
+    check_study_folder(config.study)
     rows = study_rows(config.study)
     if not rows:
         say("%(study)s: no run has started yet.", study=config.study)

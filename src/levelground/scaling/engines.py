@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from levelground.errors import ConfigError, UnlikeError, first_line, last_line
+from levelground.files import reason
 from levelground.scaling.executors import (
     GRACE_S,
     ClusterOptions,
@@ -154,7 +155,7 @@ class RayExecutor:
             socket.create_connection((host, int(port)), CONNECT_S).close()
         except OSError as error:
             self._gone = True
-            return f"Ray's head at {self._address} does not answer ({error.strerror or first_line(error)})"
+            return f"Ray's head at {self._address} does not answer ({reason(error)})"
         self._gone = False
         return "" if self._nodes()[1] else "none of the nodes of the Ray cluster has what a run needs"
 
@@ -202,9 +203,8 @@ def _check_answers(flag: str, address: str) -> None:
     try:
         socket.create_connection((host, int(port)), CONNECT_S).close()
     except (OSError, OverflowError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise ConfigError(
-            f"{flag}: nobody answers there ({why}). Give the address that ray start --head printed."
+            f"{flag}: nobody answers there ({reason(error)}). Give the address that ray start --head printed."
         ) from error
 
 

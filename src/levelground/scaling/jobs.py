@@ -254,6 +254,16 @@ class RunRow:
     error: str = ""
 
 
+def check_study_folder(study: Path) -> None:
+    """Refuse a folder that is not a study's.
+
+    Raises:
+        RecordError: There is no data set in it.
+    """
+    if not (study / "dataset.json").exists():
+        raise RecordError(f"{study}: is not a study folder (it has no dataset.json). Give the --out of the study.")
+
+
 def study_rows(study: Path) -> list[RunRow]:
     """List all runs of a study, those of its folds and shorter budgets too: what runs where, and how far it is."""
     jobs = {_run_folder(job): job for job in study_jobs(study)}

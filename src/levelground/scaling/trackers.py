@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from levelground.datasets.dataset import read_dataset
-from levelground.errors import ConfigError, DiskError, first_line
+from levelground.errors import ConfigError, DiskError
+from levelground.files import reason
 from levelground.records import sha256_json
 
 TRACKING_FOLDER = "tracking"
@@ -304,8 +305,7 @@ def _check_answers(uri: str) -> None:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname or "", port), 5).close()
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-        raise unreachable(uri, why) from error
+        raise unreachable(uri, reason(error)) from error
 
 
 def unreachable(uri: str, why: str) -> ConfigError:

@@ -23,7 +23,6 @@ from levelground.errors import (
     BusyError,
     DiskError,
     LevelgroundError,
-    RecordError,
     first_line,
     last_line,
     one_line,
@@ -32,7 +31,7 @@ from levelground.files import folder_holder, one_writer
 from levelground.history import HISTORY_FILE, HistoryLine, read_history
 from levelground.records import sha256_stamped, to_json
 from levelground.runs import Run, list_runs
-from levelground.scaling.jobs import data_folders, run_title
+from levelground.scaling.jobs import check_study_folder, data_folders, run_title
 from levelground.scaling.trackers import (
     TRACKING_FOLDER,
     Entry,
@@ -227,8 +226,7 @@ def track_study(study: Path, to: str, *, follow: bool = False, over: threading.E
     while follow and not (study / DATASET_FILE).exists():  # the study is being prepared
         if over is not None and over.wait(POLL_S):
             return 0
-    if not (study / DATASET_FILE).exists():
-        raise RecordError(f"{study}: is not a study folder (it has no dataset.json). Give the --out of the study.")
+    check_study_folder(study)
     count, known, tracker = 0, dict[tuple[str, str], Sent](), open_tracker(to, study)
     with _alone(study / TRACKING_FOLDER), contextlib.closing(tracker):
         problem: Exception | None
