@@ -235,8 +235,12 @@ def _spoil(path: Path, target: Target, rng: random.Random) -> None:
         path.symlink_to(rng.choice((path, Path("/dev/zero"), path.parent, Path("/nowhere"))))
 
 
+class NoEnd(BaseException):
+    """A command that does not end; not an ``Exception``, which it might take for a file that cannot be read."""
+
+
 def _alarm(*_: object) -> None:
-    raise TimeoutError(f"no end after {LONGEST_S} s of the processor or {WAITED_S} s")
+    raise NoEnd(f"no end after {LONGEST_S} s of the processor or {WAITED_S} s")
 
 
 def _run(command: list[str], folder: Path) -> tuple[int, str, str | None]:

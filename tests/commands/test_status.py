@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +210,56 @@ def test_counts_that_overflow_are_refused(tmp_path: Path, capfd: pytest.CaptureF
 
         with pytest.raises(RecordError, match=name):
             read_counts(path)
+
+
+class Waits(BaseException):
+    """A command that waits for somebody to write into a FIFO."""
+
+
+def waits(*_: object) -> None:
+    """End the wait."""
+    raise Waits
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "adopt STUDY/net.pth --study STUDY",
+        "adopt STUDY/net.safetensors --study STUDY --arch linknet",
+        "adopt STUDY/net.onnx --study STUDY",
+        "adopt STUDY/net.pt --study STUDY",
+        "adopt --predictions STUDY/masks/b_2.npy --study STUDY",
+        "adopt --predictions STUDY/masks/b_2.npz --study STUDY",
+        "adopt --predictions STUDY/masks/b_2.png --study STUDY",
+        "adopt --history STUDY/log.csv --study STUDY",
+        "adopt --history STUDY/log.jsonl --study STUDY",
+        "train STUDY --arch linknet --steps 1 --recipe STUDY/recipe.toml",
+        "train STUDY --arch linknet --steps 1 --init STUDY/net.pth",
+        "train STUDY --arch STUDY/net.py:make --steps 1",
+        "train STUDY --resume STUDY/run.json",
+        "predict STUDY/net.onnx STUDY/scene.tif --out STUDY/out",
+        "predict STUDY/net.pth STUDY/scene.tif --out STUDY/out",
+        "export STUDY/run.json",
+        "prepare --data STUDY/data --out STUDY/out --legend STUDY/data/legend.toml",
+        "prepare --data STUDY/data --out STUDY/out --groups STUDY/data/groups.csv",
+        "compare STUDY/study.json",
+    ],
+)
+def test_a_fifo_is_never_waited_for(command: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Under the name of any file that a user names; nobody will ever write into it."""
+    study = build_study(tmp_path).folder
+    kaggle_pair(study / "data", "1")
+    words = command.replace("STUDY", str(study)).split()
+    files = [Path(word.split(":")[0]) for word in words if Path(word.split(":")[0]).suffix]
+    for path in files:
+        path.parent.mkdir(exist_ok=True)
+        os.mkfifo(path)
+    words = [str(study / "masks") if word.startswith(str(study / "masks")) else word for word in words]
+    before = signal.signal(signal.SIGALRM, waits)
+    signal.alarm(20)
+    try:
+        status = main(words)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert status == 2, capfd.readouterr().err

@@ -278,7 +278,7 @@ def read_array(path: Path) -> NDArray[np.generic]:
         SceneError: The file is damaged, too large, holds several arrays, or something that is not a number.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if path.suffix.lower() == ".npy":
                 return _read_numbers(file, path)
             with zipfile.ZipFile(file) as archive:

@@ -16,7 +16,7 @@ import torch
 
 from levelground.console import say
 from levelground.errors import WeightsError, first_line
-from levelground.reading import UNREADABLE, parse_json, read_text
+from levelground.reading import UNREADABLE, open_regular, parse_json, read_text
 from levelground.records import sha256_file, sha256_json
 
 StateDict = dict[str, torch.Tensor]
@@ -66,7 +66,7 @@ def check_weights_file(path: Path) -> None:
     """
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(4096)
     except OSError as error:
         raise WeightsError(f"{path}: unreadable weights ({error}). Give a .safetensors or a .pth file.") from error
@@ -106,7 +106,7 @@ def program_kind(path: Path) -> ProgramKind | None:
     """Tell whether a file is a whole network in ONNX or TorchScript, by its content; ``None`` where it is neither."""
     if not path.is_file():
         return None
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(64)
     # An ONNX model begins with its version (field 1) and the name of its producer (field 2), or the graph (field 7).
     if path.suffix.lower() == ".onnx" or re.match(rb"\x08[\x03-\x20][\x12\x3a\x42]", head):
@@ -196,7 +196,7 @@ def read_state(path: Path) -> StateDict:
 
 
 def _is_safetensors(file: Path) -> bool:
-    with file.open("rb") as opened:
+    with open_regular(file) as opened:
         head = opened.read(9)
     return file.suffix == ".safetensors" or (head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 30)
 
