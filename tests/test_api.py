@@ -99,7 +99,7 @@ def test_a_long_signature_is_printed_in_lines() -> None:
     text = str(inspect.signature(lg.study))
     assert text.startswith("(\n    data=None,\n    *,\n    out='study',\n")
     assert "    seeds=(0,),\n" in text
-    assert str(inspect.signature(lg.report)) == "(study, *, out=None, figures=True)"
+    assert str(inspect.signature(lg.report)) == "(study, *, out=None, figures=('png',))"
 
 
 def test_options_are_those_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:

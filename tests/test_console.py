@@ -6,7 +6,7 @@ import math
 import pytest
 
 from levelground import console
-from levelground.console import duration, json_lines, part_of, progress_bar, say, say_table, track
+from levelground.console import Forecast, duration, json_lines, part_of, progress_bar, say, say_table, track
 
 
 def test_say_writes_one_line_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,10 +72,10 @@ def test_without_a_terminal_a_line_is_printed_each_minute(
 
 
 def test_the_time_left_of_all_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts to come take as long as this one or as the longest; with the last step of this one it is still said."""
+    """What comes after a bar goes by how long the whole bar takes; with its last step it is still said."""
     now = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    with part_of("run 2 of 4", after=2, longest_s=300), progress_bar("train", 10) as bar:
+    with part_of("run 2 of 4", lambda whole_s: 2 * max(300, whole_s)), progress_bar("train", 10) as bar:
         now[0] = 50
         bar.advance(5)
         bar.say_progress("validation mIoU 0.412, 3.1 images/s")
@@ -88,13 +88,37 @@ def test_the_time_left_of_all_is_said(capsys: pytest.CaptureFixture[str], monkey
     ]
 
 
+def test_a_forecast_goes_by_the_pace_of_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the budget first: the whole takes four times as long to train, and no longer to evaluate."""
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    kinds = [(phase, arch) for arch in ("unet", "fpn") for phase in ("train", "evaluate")]
+    plan = [(kind, share if kind[0] == "train" else 1.0) for share in (0.25, 1.0) for kind in kinds]
+    forecast = Forecast([(("train", "done"), 0.0), *plan])
+    forecast.next()  # done before: says nothing about pace
+    assert forecast.left_s() is None
+    assert forecast.after_s(10) == 10 + 40 + 40  # fpn goes by unet's pace, no evaluation is known yet
+    for seconds in (10, 4, 20, 4):  # the quarter
+        now[0] += seconds
+        forecast.next()
+    assert forecast.left_s() == 40 + 4 + 80 + 4
+    assert forecast.after_s(60) == 4 + 80 + 4  # slower than thought, now
+    now[0] += 30
+    forecast.next()  # went on from a saved state: the whole of it would have taken 60 s
+    for seconds in (5, 70, 4):
+        assert forecast.left_s() is not None
+        now[0] += seconds
+        forecast.next()
+    assert forecast.left_s() == 0
+
+
 def test_json_lines_are_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     """Each line, table and progress is an object on stdout; stderr stays for people; only where it is asked for."""
     say("before")
     with json_lines():
         say("scene Лес\x07")
         say_table("Scores", ["run", "mIoU"], [["unet", ".474"]])
-        with part_of("run 1 of 2", after=1), progress_bar("train unet", 8) as bar:
+        with part_of("run 1 of 2", lambda whole_s: whole_s), progress_bar("train unet", 8) as bar:
             bar.advance(4, note="loss 0.5", figures={"loss": 0.5, "images_per_s": 3.0, "lr": math.nan})
             bar.say_progress("validation mIoU 0.412", figures={"val_miou": 0.412})
     say("after")

@@ -1,5 +1,6 @@
-"""The PNG pictures: which are drawn, under which names, and what is in them."""
+"""The pictures: which are drawn, in which formats, under which names, and what is in them."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,17 +31,46 @@ def test_pictures_have_the_names_of_the_design(study: FakeStudy, tmp_path: Path)
     """One confusion matrix a run, one comparison a scene, samples, and the plots over all runs."""
     written = draw_figures(study.comparison, study.folder, tmp_path, scenes=study)
     own = {"dataset_samples.png", "confusion_unet-resnet18-s0.png", "confusion_fpn-resnet18-s0.png"}
-    assert {path.name for path in written} == PLOTS | own | {"comparison_119.png"}
-    assert all(path.parent == tmp_path for path in written)
+    names = {path.relative_to(tmp_path).as_posix() for path in written}
+    assert names == PLOTS | own | {"scenes/comparison_119.png"}
 
 
 def test_comparison_shows_truth_predictions_and_errors(study: FakeStudy, tmp_path: Path) -> None:
     """The picture of a scene holds the legend's colours and both colours of the error map, two rows for two runs."""
     draw_figures(study.comparison, study.folder, tmp_path, scenes=study)
-    with Image.open(tmp_path / "comparison_119.png") as image:
+    with Image.open(tmp_path / "scenes" / "comparison_119.png") as image:
         picture = np.asarray(image.convert("RGB")).reshape(-1, 3)
     seen = {tuple(colour) for colour in np.unique(picture, axis=0).tolist()}
     assert {(255, 255, 0), (255, 0, 255), (0, 0, 255), (0, 255, 0), (150, 30, 20), (236, 236, 232)} <= seen
+
+
+def test_each_format_shows_the_same_in_the_same_bytes(study: FakeStudy, tmp_path: Path) -> None:
+    """PNG, SVG and PDF of each picture; drawn again they are the same files, and none holds a date."""
+    first, second = (
+        draw_figures(study.comparison, study.folder, tmp_path / name, scenes=study, formats=("svg", "pdf", "png"))
+        for name in ("first", "second")
+    )
+    assert {path.suffix for path in first} == {".svg", ".pdf", ".png"} and len(first) == 3 * 13
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    forest = (tmp_path / "first" / "forest.svg").read_text(encoding="utf-8")
+    assert "<path" in forest and "date>" not in forest
+    assert b"Date" not in (tmp_path / "first" / "forest.pdf").read_bytes()
+    with Image.open(tmp_path / "first" / "scenes" / "comparison_119.png") as picture:
+        width, height = picture.size  # 120 pixels an inch, of which a PDF has 72 points and an SVG too
+    box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+)", (tmp_path / "first/scenes/comparison_119.pdf").read_bytes())
+    assert box is not None
+    assert [float(side) for side in box.groups()] == pytest.approx([0.6 * width, 0.6 * height])
+
+
+def test_pictures_that_are_not_drawn_again_are_removed(study: FakeStudy, tmp_path: Path) -> None:
+    """Old pictures would show another comparison; one that somebody changed is theirs, and stays."""
+    bare = tmp_path / "elsewhere"
+    draw_figures(study.comparison, bare, tmp_path, formats=("svg", "png"))
+    (tmp_path / "forest.png").write_bytes(b"my own")
+    draw_figures(study.comparison, bare, tmp_path, formats=("svg",))
+    assert [path.name for path in tmp_path.glob("*.png")] == ["forest.png"]
+    draw_figures(study.comparison, bare, tmp_path, formats=())
+    assert (tmp_path / "forest.svg").exists()
 
 
 def test_without_scenes_and_histories_the_rest_is_drawn(study: FakeStudy, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_an_interrupted_study_names_the_runs_that_it_lacks(tmp_path: Path) -> No
     found = compare(CompareConfig((study,)))
     states = {"dpt-s0": "unfinished", "pan-s0": "unscored", "psp-s0": "not begun"}
     assert [item.figures for item in found.findings if item.code == "unfinished_runs"] == [{"runs": states}]
-    assert "dpt-s0 (training not finished)" in report(ReportConfig(study, figures=False)).read_text(encoding="utf-8")
+    assert "dpt-s0 (training not finished)" in report(ReportConfig(study, figures=())).read_text(encoding="utf-8")
     write_study(study, study_record(StudyOptions(), ()))
     assert "unfinished_runs" not in {item.code for item in compare(CompareConfig((study,))).findings}
 
@@ -73,7 +73,7 @@ def test_another_question_is_labelled_everywhere_and_logged(tmp_path: Path, aske
     assert to_markdown(found).startswith("# Exploratory: ")
     assert to_latex(found).count("caption{Exploratory: ") == to_latex(found).count("caption{")
     assert all(row["exploratory"] == "yes" for row in csv.DictReader(io.StringIO(to_csv(found))))
-    page = report(ReportConfig(study, figures=False)).read_text(encoding="utf-8")
+    page = report(ReportConfig(study, figures=())).read_text(encoding="utf-8")
     assert "<h1" in page and "Exploratory: " in page.partition("<h1")[2].partition("</h1>")[0]
     (line,) = read_lines(study / "test_looks.jsonl")
     assert (line["metric"], line["delta"]) == (found.metric, found.delta)
@@ -96,7 +96,7 @@ def test_report_reads_what_was_named_beside_an_early_record(tmp_path: Path) -> N
     del record["named"], record["sha256"]
     (study / "comparison.json").write_text(json.dumps(record), encoding="utf-8")
     assert read_comparison(study).named is None
-    assert "Exploratory: " in report(ReportConfig(study, figures=False)).read_text(encoding="utf-8")
+    assert "Exploratory: " in report(ReportConfig(study, figures=())).read_text(encoding="utf-8")
 
 
 def test_a_study_keeps_its_question_once_test_scenes_were_scored(tmp_path: Path) -> None:

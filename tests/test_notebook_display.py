@@ -84,7 +84,7 @@ def test_compare_gives_what_it_wrote(tmp_path: Path) -> None:
     found = lg.compare(tmp_path / "study")
     assert found.folder == tmp_path / "study"
     assert found == lg.read_comparison(tmp_path / "study")
-    page = lg.report(found, figures=False)
+    page = lg.report(found, figures=())
     assert page == tmp_path / "study" / "report.html"
 
 

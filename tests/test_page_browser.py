@@ -394,3 +394,24 @@ def test_twenty_runs_fit_the_phone(browser: Browser, tmp_path: Path) -> None:
     assert opened.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     assert opened.page.evaluate(OVERLAPS) == []
     context.close()
+
+
+def test_paper_shows_what_is_folded_and_no_controls(browser: Browser, report: Path) -> None:
+    """Printed from the dark theme, the page is light, with the legend of the classes and their colours."""
+    context = browser.new_context(color_scheme="dark")
+    page = Seen(context, report).page
+    page.locator("#v-reading li").first.wait_for()
+    folded = page.locator("details:not([open])").count()
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    assert not any(page.locator(place).is_visible() for place in ("#viewer", ".theme", "nav", "select"))
+    assert page.locator(".class-legend .swatch").count() == 7 and page.locator(".class-legend").is_visible()
+    look = "([place, name]) => getComputedStyle(document.querySelector(place))[name]"
+    assert page.evaluate(look, ["body", "backgroundColor"]) == "rgb(255, 255, 255)"
+    assert page.evaluate(look, [".swatch.c4", "printColorAdjust"]) == "exact"
+    assert page.pdf()[:5] == b"%PDF-"
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details:not([open])").count() == folded
+    context.close()

@@ -2,18 +2,26 @@
 
 import csv
 import io
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from builders.runs import adopted_card, build_run, noisy_counts, scene_counts
 
-from levelground.comparison.compare import compare_runs
+from levelground.comparison.compare import compare_runs, write_comparison
 from levelground.comparison.record import Comparison
 from levelground.comparison.tables import (
     CSV_HEADER,
+    MOST_COLUMNS,
+    MOST_ROWS,
+    TextTable,
+    comparison_latex,
     delta_shares,
     escape_latex,
     escape_markdown,
+    latex_tables,
     metrics_table,
     scores_table,
     text_tables,
@@ -144,11 +152,76 @@ def test_markdown_escapes_names(comparison: Comparison) -> None:
 def test_latex_escapes_names_and_needs_no_package(comparison: Comparison) -> None:
     """Specials are escaped, rules are plain, and each tabular has as many columns as its rows have cells."""
     text = to_latex(comparison)
-    assert "Grass \\& |herbs|" in text
-    assert 'Пашня\\_"5 \\%"' in text
+    assert "Grass \\& \\\\ $|$herbs$|$" in text
+    assert 'Пашня\\_"5 \\\\ \\%"' in text
     assert "\\toprule" not in text
-    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 6
     assert "\\begin{tabular}{lrrr}" in text
+    check_latex(text)
+
+
+def check_latex(text: str) -> None:
+    """Check that a text of LaTeX tables closes what it opens, and that rows have as many cells as their table."""
+    opened: list[str] = []
+    for kind, name in re.findall(r"\\(begin|end){(\w+)}", text):
+        if kind == "begin":
+            opened.append(name)
+        else:
+            assert opened.pop() == name
+    assert opened == []
+    bare = re.sub(r"\\[{}$&%#_]", "", text)  # escaped
+    assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
+    for columns, body in re.findall(r"\\begin{tabular}{(\w+)}(.*?)\\end{tabular}", bare, re.DOTALL):
+        rows = [line for line in body.splitlines() if line.endswith("\\\\")]
+        assert len(rows) >= 2 and {line.count("&") + 1 for line in rows} == {len(columns)}
+        assert len(columns) <= MOST_COLUMNS and len(rows) <= MOST_ROWS + 1
+    labels = re.findall(r"\\label{(.*?)}", text)
+    assert len(labels) == len({*labels}) == text.count("\\begin{table}")
+
+
+def test_latex_tables_fit_a_column_one_file_each(comparison: Comparison, tmp_path: Path) -> None:
+    """More than seven columns become rows; names are those of papers; one file holds them all."""
+    tables = comparison_latex(comparison)
+    assert list(tables) == ["scores", "classes", "metrics", "pairs", "architectures", "architecture-pairs"]
+    metrics = tables["metrics"]
+    assert "\n & U-Net s1 & U-Net s0 " in metrics and "\nofficial mIoU & " in metrics
+    assert "official.miou" not in metrics and "unet" not in "".join(tables.values())
+    assert "\\label{tab:levelground-scores}" in tables["scores"] and "U-Net $-$ FPN" in tables["architecture-pairs"]
+    write_comparison(comparison, tmp_path)
+    assert {path.stem: path.read_text("utf-8") for path in (tmp_path / "tables").iterdir()} == tables
+    whole = (tmp_path / "comparison.tex").read_text("utf-8")
+    assert all(text in whole for text in tables.values())
+    check_latex(whole)
+
+
+def test_many_runs_and_long_names_still_fit(comparison: Comparison) -> None:
+    """Tables that are too wide or too long are split into parts with a caption and a label each."""
+    wide = TextTable(
+        "Wide", ("run", *(f"a class with a long name {k}" for k in range(6))), (("unet", *["0.123"] * 6),), "w"
+    )
+    long = TextTable("Long", ("a", "b", "Δ"), tuple((f"m{k}", "fpn", "−0.1") for k in range(190)), "l")
+    many = TextTable(
+        "Many",
+        ("run", *(f"metric {k}" for k in range(20))),
+        tuple((f"m{k}", *["0.123 (12)"] * 20) for k in range(36)),
+        "m",
+    )
+    for table, parts in ((wide, 2), (long, 5), (many, 9)):
+        (text,) = latex_tables([table]).values()
+        check_latex(text)
+        assert text.count("\\caption{") == parts
+        for line in text.splitlines():
+            if " & " in line and "shortstack" not in line:
+                assert len(line.replace(" & ", "  ")) <= 75
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX on this machine")
+def test_latex_compiles(comparison: Comparison, tmp_path: Path) -> None:
+    """In two columns, without a package but for the encoding."""
+    write_comparison(comparison, tmp_path)
+    head = "\\documentclass[twocolumn]{article}\\usepackage[T2A]{fontenc}"
+    (tmp_path / "paper.tex").write_text(f"{head}\\begin{{document}}\\input{{comparison}}\\end{{document}}", "utf-8")
+    done = subprocess.run(["pdflatex", "-interaction=batchmode", "paper.tex"], cwd=tmp_path, check=False)
+    assert done.returncode == 0
 
 
 def test_escapes_leave_nothing_live() -> None:

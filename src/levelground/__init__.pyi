@@ -253,6 +253,7 @@ def demo(
     size: int = 512,
     scene_seed: int = 0,
     budgets: float | Sequence[float] = (0.25, 1.0),
+    figures: Literal["png", "svg", "pdf"] | Sequence[Literal["png", "svg", "pdf"]] = ("png",),
     recipe: str | PathLike[str] | Recipe = "default",
     encoder: str = "tu-tf_efficientnet_lite0",
     encoder_weights: str = "auto",
@@ -301,6 +302,9 @@ def demo(
         scene_seed (int): Seed of the scenes.
         budgets (float | Sequence[float]): Shares of the budget: every run is also trained
             at these, each with a full schedule of its own.
+        figures (Literal['png', 'svg', 'pdf'] | Sequence[Literal['png', 'svg', 'pdf']]):
+            Formats of the pictures in figures/, any of png, svg and pdf; without a format
+            none is drawn.
         recipe (path | Recipe): Shipped recipe (default, origin) or the path of a TOML file;
             flags given beside it override its fields.
         encoder (str): Encoder, by the name that segmentation_models_pytorch gives it
@@ -742,16 +746,18 @@ def report(
     study: str | PathLike[str],
     *,
     out: str | PathLike[str] | None = None,
-    figures: bool = True,
+    figures: Literal["png", "svg", "pdf"] | Sequence[Literal["png", "svg", "pdf"]] = ("png",),
 ) -> Path:
-    r"""Draw a comparison as one offline page and as PNG pictures.
+    r"""Draw a comparison as one offline page and as pictures: PNG, SVG or PDF.
 
     Args:
         study (path): Study folder with comparison.json, or the file itself; runs and data
             set are looked for beside it.
         out (path | None): Folder for report.html and figures/; None takes the folder of the
             comparison.
-        figures (bool): Draw the PNG pictures too.
+        figures (Literal['png', 'svg', 'pdf'] | Sequence[Literal['png', 'svg', 'pdf']]):
+            Formats of the pictures in figures/, any of png, svg and pdf; without a format
+            none is drawn.
     Returns:
         The page.
     Raises:
@@ -833,6 +839,7 @@ def study(
     budgets: float | Sequence[float] = (1.0,),
     init: str | Sequence[str] = (),
     recipe_for: str | Sequence[str] = (),
+    figures: Literal["png", "svg", "pdf"] | Sequence[Literal["png", "svg", "pdf"]] = ("png",),
     recipe: str | PathLike[str] | Recipe = "default",
     encoder: str = "tu-tf_efficientnet_lite0",
     encoder_weights: str = "auto",
@@ -960,6 +967,9 @@ def study(
         recipe_for (str | Sequence[str]): Recipe fields of single architectures, ARCH=FILE
             each, such as unet=study/tune/unet.toml that levelground tune wrote; all other
             fields are the recipe's.
+        figures (Literal['png', 'svg', 'pdf'] | Sequence[Literal['png', 'svg', 'pdf']]):
+            Formats of the pictures in figures/, any of png, svg and pdf; without a format
+            none is drawn.
         recipe (path | Recipe): Shipped recipe (default, origin) or the path of a TOML file;
             flags given beside it override its fields.
         encoder (str): Encoder, by the name that segmentation_models_pytorch gives it

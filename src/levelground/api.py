@@ -92,7 +92,7 @@ def signature_of(command: str) -> inspect.Signature:
 
     Example:
         >>> print(signature_of("report"))
-        (study, *, out=None, figures=True)
+        (study, *, out=None, figures=('png',))
     """
     kinds = {True: inspect.Parameter.POSITIONAL_OR_KEYWORD, False: inspect.Parameter.KEYWORD_ONLY}
     return WrappedSignature(

@@ -30,7 +30,7 @@ from levelground.errors import (
     one_line,
 )
 from levelground.files import is_full, reason
-from levelground.wording import decimal, process_language
+from levelground.wording import decimal, process_language, translated
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -357,16 +357,21 @@ def with_values(arguments: list[str]) -> list[str]:
     Example:
         >>> with_values(["--no-zero-is-nodata", "--zero-is-nodata", "a.tif"])
         ['--zero-is-nodata', 'False', '--zero-is-nodata', 'True', 'a.tif']
+        >>> with_values(["--no-figures", "study"])  # no format at all, behind what is no format
+        ['study', '--figures']
     """
     found: list[str] = []
     for place, argument in enumerate(arguments):
         name = argument.replace("_", "-")
         following = arguments[place + 1] if place + 1 < len(arguments) else ""
+        if name == "--no-figures" or (name == "--figures" and (not following or following.startswith("-"))):
+            continue  # as a switch it was on in version 0.1.0
         if name.replace("--no-", "--", 1) not in UNDECIDED or following in ("None", "True", "False"):
             found.append(argument)
         else:
             found += [name.replace("--no-", "--", 1), str(not name.startswith("--no-"))]
-    return found
+    undrawn = {"--no-figures", "--no_figures"} & {*arguments}
+    return [*found, "--figures"] if undrawn else found
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:
@@ -383,7 +388,8 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
 def _fail(error: BaseException, status: int, debug: bool, text: str) -> int:
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    sys.stderr.write(f"{type(error).__name__}: {one_line(text)}\n")
+    text = translated(one_line(text))
+    sys.stderr.write(f"{type(error).__name__}: {text}\n")
     if "levelground.console" in sys.modules:
-        sys.modules["levelground.console"].say_event("error", type=type(error).__name__, text=one_line(text))
+        sys.modules["levelground.console"].say_event("error", type=type(error).__name__, text=text)
     return status

@@ -14,9 +14,10 @@ _STRICT = ConfigDict(extra="forbid", validate_default=True)
 
 LossName = Literal["ce", "dice", "focal", "ce+dice", "focal+dice", "smp-dice"]
 Selection = Literal["val_miou", "val_loss", "last"]
+Figures = tuple[Literal["png", "svg", "pdf"], ...]
+PNG: Figures = ("png",)
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """A run's seed: one word of the generators of NumPy and torch."""
-
 
 _UNDECIDED = tyro.conf.arg(metavar="| --no-zero-is-nodata")
 
@@ -140,7 +141,6 @@ class Budget:
 
 _NO_EXTRAS = ConfigDict(extra="forbid")
 
-
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
 
@@ -176,7 +176,6 @@ DeviceGroup = Annotated[tyro.conf.OmitArgPrefixes[DeviceOptions], tyro.conf.arg(
 RunGroup = Annotated[tyro.conf.OmitArgPrefixes[RunOptions], tyro.conf.arg(name="run")]
 """The run options of a command, likewise."""
 
-
 METRIC, DELTA = "official.miou", 0.01
 """The primary metric, and the difference that does not matter, where nobody names others."""
 
@@ -204,6 +203,8 @@ class StudyOptions:
     recipe_for: tuple[str, ...] = ()
     """Recipe fields of single architectures, ARCH=FILE each, such as unet=study/tune/unet.toml that levelground tune
     wrote; all other fields are the recipe's."""
+    figures: Figures = PNG
+    """Formats of the pictures in figures/, any of png, svg and pdf; without a format none is drawn."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget()
     run_options: RunGroup = RunOptions()
@@ -228,7 +229,6 @@ GroupsFrom = Annotated[str, AfterValidator(_check_groups)]
 """Where groups come from: one of :data:`GROUP_SOURCES`, or a distance."""
 Layout = Literal["kaggle", "folders", "index", "geotiff", "raster"]
 """How a data folder is laid out: how masks are told from images, and what they hold."""
-
 SplitRule = Literal["auto", "origin", "lists", "random", "grouped", "folders", "blocks"]
 
 

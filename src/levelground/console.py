@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -137,8 +137,7 @@ class _Part:
     """Larger work that a bar belongs to."""
 
     whole: str = ""
-    after: float | None = None
-    longest_s: float = 0.0
+    after: Callable[[float], float] | None = None
 
 
 _ALONE = _Part()
@@ -146,19 +145,63 @@ _part: ContextVar[_Part] = ContextVar("part", default=_ALONE)
 
 
 @contextmanager
-def part_of(whole: str, *, after: float | None = None, longest_s: float = 0.0) -> Iterator[None]:
+def part_of(whole: str, after: Callable[[float], float] | None = None) -> Iterator[None]:
     """Name the larger work that bars inside the block belong to, such as ``run 2 of 6``, behind their titles.
 
     Args:
         whole: Its name, and which part this one is.
-        after: How many parts like this one come after it; ``None`` where nobody knows.
-        longest_s: How long the longest part so far took, seconds.
+        after: Returns how long what comes after a bar takes, seconds, where the whole bar takes so many seconds;
+            ``None`` where nobody knows.
     """
-    token = _part.set(_Part(whole, after, longest_s))
+    token = _part.set(_Part(whole, after))
     try:
         yield
     finally:
         _part.reset(token)
+
+
+class Forecast:
+    """Time left of work in parts: those to come take what parts of their kind took, by their amounts.
+
+    A part of a kind that none was of yet goes by the mean of those that share the kind's first word.
+    """
+
+    def __init__(self, plan: Sequence[tuple[tuple[str, str], float]]) -> None:
+        """Begin the first part of a plan: kind and amount of each part; an amount of 0 is done already."""
+        self._plan = list(plan)
+        self._paces: dict[tuple[str, str], float] = {}
+        self._began, self._whole_s = time.monotonic(), 0.0
+
+    def next(self) -> None:
+        """Note that the part under way has ended and that the one after it begins."""
+        if self._plan:
+            kind, amount = self._plan.pop(0)
+            if amount:  # a part that went on from a saved state took less than the whole of it would
+                self._paces[kind] = max(self._whole_s, time.monotonic() - self._began) / amount
+        self._began, self._whole_s = time.monotonic(), 0.0
+
+    def left_s(self) -> float | None:
+        """Return the time left as the part under way begins, seconds; ``None`` before one has ended."""
+        return sum(self._take(self._plan, self._paces)) if self._paces else None
+
+    def after_s(self, whole_s: float) -> float:
+        """Return the time left once the part under way has ended, seconds.
+
+        Args:
+            whole_s: How long the part under way takes from its beginning to its end, as far as can be seen.
+        """
+        self._whole_s = whole_s
+        if not self._plan:
+            return 0.0
+        (kind, amount), *later = self._plan
+        return sum(self._take(later, self._paces | ({kind: whole_s / amount} if amount else {})))
+
+    @staticmethod
+    def _take(plan: Sequence[tuple[tuple[str, str], float]], paces: Mapping[tuple[str, str], float]) -> Iterator[float]:
+        """Yield how long each part of a plan takes."""
+        for kind, amount in plan:
+            alike = [paces[kind]] if kind in paces else [pace for other, pace in paces.items() if other[0] == kind[0]]
+            yield amount * sum(alike) / len(alike) if alike else 0.0
 
 
 class Bar:
@@ -248,12 +291,13 @@ class Bar:
         return (time.monotonic() - self._started) / new * remaining
 
     def _rest_s(self) -> float | None:
-        """Return the time left of the larger work, seconds, as if the parts to come took as long as this one."""
+        """Return the time left of the larger work, seconds; ``None`` where this is the last of it."""
         after, new = self._part.after, self._task.completed - self._first
         left = self._left_s() if self._task.remaining else 0.0
-        if left is None or not after or new <= 0:
+        if left is None or after is None or new <= 0 or not self._task.total:
             return None
-        return left + after * max(self._part.longest_s, time.monotonic() - self._started + left)
+        rest = after((time.monotonic() - self._started + left) * self._task.total / (self._task.total - self._first))
+        return left + rest if rest else None
 
 
 def duration(seconds: float) -> str:

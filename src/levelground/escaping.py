@@ -63,6 +63,10 @@ _LATEX = {
     "−": "$-$",
     "–": "--",
     "×": r"$\times$",
+    "·": r"$\cdot$",
+    "≤": r"$\leq$",
+    "δ": r"$\delta$",
+    "|": "$|$",  # a dash in TeX's oldest encoding
     "[": "{[}",  # after a row's end these two would be taken for its options
     "*": "{*}",
 } | {character: f"\\{character}" for character in "&%$#_{}"}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from levelground.comparison.record import FILE as COMPARISON_FILE
 from levelground.comparison.record import read_comparison
+from levelground.comparison.tables import LATEX_FOLDER
 from levelground.console import progress_bar
 from levelground.datasets.dataset import DATASET_FILE, Dataset, read_dataset
 from levelground.datasets.fingerprints import fingerprint_path
@@ -253,12 +254,14 @@ def _redo(path: Path, dataset: Dataset | None) -> str:
         return f"Restore it from a copy, or run {_prepare_command(folder)}"
     if path.name == STUDY_FILE:
         return f"Remove it and run {_study_command(folder)}"
-    if path.name.startswith("benchmark.") or (folder / BENCHMARK_FILE).exists():
+    home = folder.parent if folder.name == LATEX_FOLDER else folder
+    if path.name.startswith("benchmark.") or (home / BENCHMARK_FILE).exists():
         return "Run levelground benchmark with the same studies again."
-    if path.name.startswith("comparison.") and folder.name != "figures":
-        return f"Run levelground compare {_shown(folder)}"
-    if path.name.startswith("report.") or folder.name == "figures":
-        return f"Run levelground report {_shown(folder.parent if folder.name == 'figures' else folder)}"
+    figures = next((one for one in (folder, folder.parent) if one.name == "figures"), None)
+    if path.name.startswith("report.") or figures is not None:
+        return f"Run levelground report {_shown(folder if figures is None else figures.parent)}"
+    if path.name.startswith("comparison.") or folder.name == LATEX_FOLDER:
+        return f"Run levelground compare {_shown(home)}"
     if path.name == HASHES_FILE or path.name.endswith(f".{HASHES_FILE}"):
         return "Remove it, and run the command that wrote the files beside it."
     if path.name in (*BLOCK_FILES, STATE_FILE, UNFINISHED_FILE):

@@ -10,7 +10,7 @@ from levelground.comparison.compare import compare_runs, log_exploratory, write_
 from levelground.comparison.record import Comparison
 from levelground.comparison.tables import scores_table
 from levelground.config import RunOptions, StudyOptions
-from levelground.console import duration, part_of, say, say_table
+from levelground.console import Forecast, duration, part_of, say, say_table
 from levelground.datasets.dataset import Dataset, write_dataset
 from levelground.datasets.folds import fold_folder, read_folds
 from levelground.errors import ConfigError, UnfinishedError
@@ -194,17 +194,18 @@ def run_study(
         write_study(folder, dataclasses.replace(study_record(asked, ()), planned=planned))
         stages = [*_shorter_stages(dataset, fitted), _Stage(dataset, specs)]
         failed = {} if elsewhere is None else _train_elsewhere(stages, elsewhere)
+        forecast = Forecast([part for stage in stages for part in _work(stage)])
         for stage in stages:
             with one_writer(stage.dataset.folder) if stage.title else contextlib.nullcontext():
                 if elsewhere is None:
-                    runs = _train_all(stage, runtime, options.run_options)
+                    runs = _train_all(stage, runtime, options.run_options, forecast)
                 else:
                     runs = _collect(stage, folder, failed)
         runs += adopted_runs(folder, dataset)
         write_study(folder, study_record(asked, runs, failed))
         if not runs:
             raise UnfinishedError(_failures(failed))
-        comparison = compare_and_report(runs, folder, metric=options.metric, delta=options.delta)
+        comparison = compare_and_report(runs, folder, options)
     say(
         "Done in %(minutes)s minutes. Open %(page)s",
         minutes=decimal(f"{(time.monotonic() - started) / 60:.1f}"),
@@ -228,8 +229,18 @@ class _Stage:
     dataset: Dataset
     specs: Sequence[RunSpec]
     title: str = ""
-    after: float = 0.0
-    """What comes after these runs, in runs of theirs."""
+    share: float = 1.0
+    """Their share of the budget."""
+
+
+def _work(stage: _Stage) -> Iterator[tuple[tuple[str, str], float]]:
+    """Yield the kind and amount of each part of a stage's work: training, then evaluation; 0 where it is done."""
+    for spec in stage.specs:
+        for dataset in _parts(stage.dataset):
+            _, run = find_run(spec, dataset, dataset.folder)
+            done = run if run is not None and run.card.status == "finished" else None
+            yield ("train", spec.arch), 0.0 if done else stage.share
+            yield ("evaluate", spec.arch), 0.0 if done and done.counts_path("test").exists() else 1.0
 
 
 def shorter_budgets(options: StudyOptions) -> tuple[float, ...]:
@@ -243,8 +254,7 @@ def _shorter_stages(dataset: Dataset, options: StudyOptions) -> Iterator[_Stage]
         budget = options.budget.scaled(share, options.recipe)
         specs = run_specs(dataclasses.replace(options, budget=budget))
         title = f"Budget {share:g} of the whole: {budget.describe(options.recipe)}"
-        later = [other for other in (*shorter_budgets(options), 1.0) if other > share]
-        yield _Stage(_budget_dataset(dataset, share), specs, title, len(specs) * sum(later) / share)
+        yield _Stage(_budget_dataset(dataset, share), specs, title, share)
 
 
 def _budget_dataset(dataset: Dataset, share: float) -> Dataset:
@@ -256,12 +266,12 @@ def _budget_dataset(dataset: Dataset, share: float) -> Dataset:
     return dataclasses.replace(dataset, folder=folder)
 
 
-def _train_all(stage: _Stage, runtime: Runtime, options: RunOptions) -> list[Run]:
+def _train_all(stage: _Stage, runtime: Runtime, options: RunOptions, forecast: Forecast) -> list[Run]:
     """Train and evaluate all runs in the folder of a data set, in all of its folds where it has some."""
     dataset, specs = stage.dataset, stage.specs
     if stage.title:
         say(stage.title)
-    folds, runs, longest = read_folds(dataset), [], 0.0
+    folds, runs = read_folds(dataset), []
     for number, spec in enumerate(specs, start=1):
         title = gettext(
             "Run %(number)s of %(n)s: %(arch)s, seed %(seed)s",
@@ -270,20 +280,17 @@ def _train_all(stage: _Stage, runtime: Runtime, options: RunOptions) -> list[Run
             arch=f"{spec.arch} (twin)" if spec.twin else spec.arch,
             seed=spec.seed,
         )
-        left = longest * (len(specs) - number + 1)
-        if longest > 1:
-            say("%(title)s; about %(time)s left, by the longest run so far", title=title, time=duration(left))
+        left = forecast.left_s()
+        if left:
+            say("%(title)s; about %(time)s left of all", title=title, time=duration(left))
         else:
             say(title)
-        began = time.monotonic()
-        after = len(specs) - number + stage.after
-        with part_of(gettext("run %(number)s of %(n)s", number=number, n=len(specs)), after=after, longest_s=longest):
-            if folds:
-                run = _train_folds(spec, dataset, folds, runtime, options, after=after)
-            else:
-                run = train_and_evaluate(spec, dataset, runtime, options)
-        longest = max(longest, time.monotonic() - began)
-        runs.append(run)
+        if folds:
+            runs.append(_train_folds(spec, dataset, folds, runtime, options, forecast))
+            continue
+        with part_of(gettext("run %(number)s of %(n)s", number=number, n=len(specs)), forecast.after_s):
+            runs.append(train_and_evaluate(spec, dataset, runtime, options, on_trained=forecast.next))
+            forecast.next()
     return runs
 
 
@@ -347,7 +354,12 @@ def train_and_evaluate(
 
 
 def _train_folds(
-    spec: RunSpec, dataset: Dataset, folds: Sequence[Dataset], runtime: Runtime, options: RunOptions, *, after: float
+    spec: RunSpec,
+    dataset: Dataset,
+    folds: Sequence[Dataset],
+    runtime: Runtime,
+    options: RunOptions,
+    forecast: Forecast,
 ) -> Run:
     """Train a run anew for each fold, and join the counts of all folds into one run of the study.
 
@@ -357,9 +369,9 @@ def _train_folds(
         folds: Its folds.
         runtime: Where to compute.
         options: How the runs are computed and saved.
-        after: How many runs of as many folds come after this one.
+        forecast: The time left of the study.
     """
-    runs, longest = [], 0.0
+    runs = []
     for number, fold in enumerate(folds, start=1):
         say(
             "Fold %(number)s of %(n)s: %(training)s training, %(test)s test scenes",
@@ -368,13 +380,12 @@ def _train_folds(
             training=len(fold.ids("train")),
             test=len(fold.ids("test")),
         )
-        began, rest = time.monotonic(), len(folds) - number + after * len(folds)
         with (
             one_writer(fold.folder),
-            part_of(gettext("fold %(number)s of %(n)s", number=number, n=len(folds)), after=rest, longest_s=longest),
+            part_of(gettext("fold %(number)s of %(n)s", number=number, n=len(folds)), forecast.after_s),
         ):
-            runs.append(train_and_evaluate(spec, fold, runtime, options))
-        longest = max(longest, time.monotonic() - began)
+            runs.append(train_and_evaluate(spec, fold, runtime, options, on_trained=forecast.next))
+            forecast.next()
     return join_folds(runs, dataset)
 
 
@@ -420,12 +431,12 @@ def study_record(options: StudyOptions, runs: Sequence[Run], failed: Mapping[str
     return StudyRecord(options=asked, runs=tuple(run.name for run in runs), failed=failed or {})
 
 
-def compare_and_report(runs: Sequence[Run], folder: Path, *, metric: str, delta: float) -> Comparison:
-    """Compare evaluated runs and write tables, figures and page."""
-    comparison = compare_runs(runs, metric=metric, delta=delta)
+def compare_and_report(runs: Sequence[Run], folder: Path, options: StudyOptions) -> Comparison:
+    """Compare evaluated runs by the study's question, and write tables, figures and page."""
+    comparison = compare_runs(runs, metric=options.metric, delta=options.delta)
     write_comparison(comparison, folder)
     log_exploratory(comparison, runs)
-    draw_figures(comparison, folder, folder / "figures")
+    draw_figures(comparison, folder, folder / "figures", formats=options.figures)
     render_report(comparison, folder, folder / "report.html")
     table = scores_table(comparison)
     say_table(table.title, table.header, table.rows)

@@ -11,7 +11,8 @@ import math
 import struct
 import tokenize
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -115,12 +116,10 @@ def plain(value: object) -> Any:
     """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Path):
@@ -336,21 +335,25 @@ class HashesRecord(OpenRecord):
     """SHA-256 of each file by its path, relative to the folder of this record."""
 
 
-def hashes_schema() -> Record:
-    """Return the JSON Schema of ``hashes.json``."""
-    return json_schema(HashesRecord)
+hashes_schema = partial(json_schema, HashesRecord)
 
 
-def write_hashes(path: Path, files: Iterable[Path]) -> None:
+def write_hashes(path: Path, files: Iterable[Path], *, alone: bool = False) -> None:
     """Write the hashes of files, in place of those that were there.
 
     Args:
         path: The record, in a folder that holds the files.
         files: The files.
+        alone: Remove other files that the record named, as far as nobody changed them since.
     Raises:
         DiskError: It cannot be written.
     """
-    found = {file.relative_to(path.parent).as_posix(): sha256_file(file) for file in sorted(files)}
+    found, former = {file.relative_to(path.parent).as_posix(): sha256_file(file) for file in sorted(files)}, {}
+    with suppress(RecordError):  # without a record that is whole, nothing is known to be ours
+        former = read_hashes(path) if alone else {}
+    for other in (path.parent / name for name in former if name not in found and ".." not in Path(name).parts):
+        if other.is_file() and sha256_file(other) == former[other.relative_to(path.parent).as_posix()]:
+            other.unlink()
     write_json(path, to_json(HashesRecord(files=found)), kind="hashes")
 
 

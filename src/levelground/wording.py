@@ -6,6 +6,9 @@ Message ids are the English sentences, so English needs no catalogue. A language
 
     ngettext("%(runs)s was adopted.", "%(runs)s were adopted.", len(runs), runs=listing(runs))
 
+Errors are raised with finished English texts. Where one is shown, :func:`translated` finds the sentence that it was
+made from in a catalogue of its own, ``errors.po``; one that is not there, or was changed since, is shown in English.
+
 The language of a process is :data:`VARIABLE`, which the flag ``--lang`` sets for a command and the processes that it
 starts. Files for programs (JSON, CSV) are written in English whatever the language.
 """
@@ -13,6 +16,7 @@ starts. Files for programs (JSON, CSV) are written in English whatever the langu
 import functools
 import gettext as catalogues
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +26,9 @@ from levelground.errors import ConfigError
 
 DOMAIN = "levelground"
 """The name of the catalogues' files."""
+
+ERRORS = "errors"
+"""The name of the catalogue of texts that are written in English and translated where they are shown."""
 
 FOLDER = Path(__file__).parent / "locale"
 """Where the catalogues are."""
@@ -160,6 +167,36 @@ def npgettext(context: str, one: str, many: str, n: int, /, **values: object) ->
         '1 group'
     """
     return _translations().npgettext(context, one, many, n) % ({"n": whole(n)} | values)
+
+
+def translated(text: str) -> str:
+    """Return a finished English text, such as that of an error, in the current language.
+
+    What stands for a name in the text's sentence is translated likewise. A text of no known sentence stays English.
+    """
+    code = current_language()
+    for parts, pattern, message in _sentences(code, FOLDER) if code != SOURCE else ():
+        if all(part in text for part in parts) and (found := pattern.fullmatch(text)):
+            return message % {name: translated(value) for name, value in found.groupdict().items()}
+    return text
+
+
+@functools.cache
+def _sentences(code: str, folder: Path) -> tuple[tuple[list[str], re.Pattern[str], str], ...]:
+    """Return the sentences of a language's errors: their fixed parts, a pattern, the translation; longest first."""
+    found = catalogues.translation(ERRORS, folder, [code], fallback=True)
+    messages: dict[str, str] = getattr(found, "_catalog", {})  # gettext itself looks up whole messages only
+    sentences = []
+    for english, message in messages.items():
+        *pieces, last = re.split(r"%\((\w+)\)s", english)
+        parts = [part.replace("%%", "%") for part in (*pieces[::2], last)]
+        names, pattern = pieces[1::2], re.escape(parts[0])
+        for number, name in enumerate(names):
+            again = name in names[:number]
+            pattern += (f"(?P={name})" if again else f"(?P<{name}>.*?)") + re.escape(parts[number + 1])
+        if english and re.search(r"[a-z]{3}", "".join(parts)):
+            sentences.append((parts, re.compile(pattern, re.DOTALL), message))
+    return tuple(sorted(sentences, key=lambda one: -sum(map(len, one[0]))))
 
 
 def whole(n: int) -> str:

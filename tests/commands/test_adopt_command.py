@@ -156,7 +156,7 @@ def test_a_history_alone_is_drawn_beside_what_is_compared(dataset: Dataset, tmp_
             AdoptConfig(study=dataset.folder, predictions=save_masks(tmp_path / f"m{seed}", 0.2, seed), name=f"m{seed}")
         )
     comparison = compare(CompareConfig(runs=(dataset.folder,)))
-    page = report(ReportConfig(dataset.folder, figures=False)).read_text()
+    page = report(ReportConfig(dataset.folder, figures=())).read_text()
     assert "theirs ends at 0.500" in page
     assert ".r2{--run" in page
     curves = islice(_all_figures(comparison, dataset.folder, None), 6)

@@ -35,8 +35,10 @@ def test_report_writes_page_and_pictures_beside_the_comparison(study: FakeStudy)
     html = page.read_text(encoding="utf-8")
     assert html.count('<details class="scene"') == 3
     assert html.count('data-layer="run1"') == 3
-    names = {path.name for path in (study.folder / "figures").iterdir()}
-    assert {"comparison_119.png", "comparison_6399.png", "comparison_777.png", "dataset_samples.png"} <= names
+    names = {
+        path.relative_to(study.folder / "figures").as_posix() for path in (study.folder / "figures").rglob("*.png")
+    }
+    assert {*(f"scenes/comparison_{scene}.png" for scene in (119, 6399, 777)), "dataset_samples.png"} <= names
 
 
 def test_report_takes_the_file_and_writes_elsewhere(study: FakeStudy, tmp_path: Path) -> None:
@@ -44,6 +46,9 @@ def test_report_takes_the_file_and_writes_elsewhere(study: FakeStudy, tmp_path: 
     status = main(["report", str(study.folder / "comparison.json"), "--out", str(tmp_path / "out"), "--no-figures"])
     assert status == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.hashes.json", "report.html"]
+    (tmp_path / "comparison.json").write_bytes((study.folder / "comparison.json").read_bytes())
+    assert main(["report", str(tmp_path), "--figures", "svg", "pdf"]) == 0
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".svg", ".pdf", ".json"}
 
 
 def test_without_comparison_the_message_says_what_is_missing(
@@ -57,5 +62,5 @@ def test_without_comparison_the_message_says_what_is_missing(
 def test_page_stands_when_cache_and_data_are_gone(study: FakeStudy, tmp_path: Path) -> None:
     """A comparison carried to another machine is drawn without its scenes, which it names."""
     (tmp_path / "comparison.json").write_bytes((study.folder / "comparison.json").read_bytes())
-    html = report(ReportConfig(study=tmp_path, figures=False)).read_text(encoding="utf-8")
+    html = report(ReportConfig(study=tmp_path, figures=())).read_text(encoding="utf-8")
     assert "119, 6399, 777" in html.partition('<section id="scenes">')[2].partition("</section>")[0]

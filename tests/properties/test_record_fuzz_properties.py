@@ -196,7 +196,7 @@ def test_an_edited_comparison_is_drawn_or_refused(judged: Path, tmp_path: Path, 
     """``comparison.json`` with any JSON anywhere in it, all the way to the page."""
     record = json.loads((judged / "comparison.json").read_text(encoding="utf-8"))
     (tmp_path / "comparison.json").write_text(json.dumps(change_json(record, path, value)), encoding="utf-8")
-    one_line(lambda: report(ReportConfig(study=tmp_path, figures=False)))
+    one_line(lambda: report(ReportConfig(study=tmp_path, figures=())))
 
 
 @given(change=harm(), sign=st.booleans())

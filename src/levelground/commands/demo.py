@@ -7,7 +7,7 @@ import tyro
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from levelground.config import Budget, DeviceGroup, DeviceOptions, Recipe, Seed
+from levelground.config import PNG, Budget, DeviceGroup, DeviceOptions, Figures, Recipe, Seed
 from levelground.records import one_writer
 
 STEPS = 48
@@ -46,6 +46,8 @@ class DemoConfig:
     """Seed of the scenes."""
     budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...] = LADDER
     """Shares of the budget: every run is also trained at these, each with a full schedule of its own."""
+    figures: Figures = PNG
+    """Formats of the pictures in figures/, any of png, svg and pdf; without a format none is drawn."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe(tile=256, halo=32, validations=3)
     budget: tyro.conf.OmitArgPrefixes[DemoBudget] = DemoBudget()
     device_options: DeviceGroup = DeviceOptions()
@@ -74,7 +76,12 @@ def demo(config: DemoConfig) -> "Comparison":
     budget = Budget(asked.steps, asked.epochs, asked.minutes)
     budget = Budget(steps=STEPS) if budget == Budget() else budget
     options = StudyOptions(
-        archs=config.archs, seeds=config.seeds, recipe=config.recipe, budget=budget, budgets=config.budgets
+        archs=config.archs,
+        seeds=config.seeds,
+        recipe=config.recipe,
+        budget=budget,
+        budgets=config.budgets,
+        figures=config.figures,
     )
     check_study(options)
     scenes = config.out / "scenes"

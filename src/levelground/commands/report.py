@@ -1,4 +1,4 @@
-"""Draw a comparison as one offline page and as PNG pictures."""
+"""Draw a comparison as one offline page and as pictures: PNG, SVG or PDF."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,7 @@ import tyro
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from levelground.config import PNG, Figures
 from levelground.wording import decimal
 
 
@@ -18,8 +19,8 @@ class ReportConfig:
     """Study folder with comparison.json, or the file itself; runs and data set are looked for beside it."""
     out: Path | None = None
     """Folder for report.html and figures/; None takes the folder of the comparison."""
-    figures: bool = True
-    """Draw the PNG pictures too."""
+    figures: Figures = PNG
+    """Formats of the pictures in figures/, any of png, svg and pdf; without a format none is drawn."""
 
 
 def report(config: ReportConfig) -> Path:
@@ -44,7 +45,7 @@ def report(config: ReportConfig) -> Path:
 
     out = config.out or path.parent
     if config.figures:
-        drawn = draw_figures(comparison, path.parent, out / "figures")
+        drawn = draw_figures(comparison, path.parent, out / "figures", formats=config.figures)
         say("%(n)s pictures in %(path)s", n=len(drawn), path=out / "figures")
     page = render_report(comparison, path.parent, out / "report.html")
     say("Written: %(page)s (%(size)s MB)", page=page, size=decimal(f"{page.stat().st_size / 1000000.0:.1f}"))

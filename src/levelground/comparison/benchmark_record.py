@@ -7,9 +7,9 @@ from pydantic import JsonValue, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from levelground.comparison.results import BLOCK, Count, Finding, Interval, Value, block_json
-from levelground.comparison.tables import TextTable, csv_text, latex_text, markdown_text
+from levelground.comparison.tables import TextTable, csv_text, latex_tables, latex_text, markdown_text, write_tables
 from levelground.comparison.text import MISSING, between, metric_words, p_number, score, signed, verdict_word
-from levelground.records import atomic_path, write_hashes, write_json
+from levelground.records import write_json
 from levelground.statistics.pairs import VerdictWord
 from levelground.wording import decimal, gettext, pgettext
 
@@ -190,9 +190,9 @@ def benchmark_tables(benchmark: Benchmark) -> tuple[TextTable, ...]:
         gettext("p (Nemenyi)"),
     )
     return (
-        TextTable(by_set, (gettext("model"), *sets, *mean), scores),
-        TextTable(gettext("Pairs of models across data sets"), header, pairs),
-        TextTable(gettext("Pairs of models within each data set"), ("a", "b", *sets), within),
+        TextTable(by_set, (gettext("model"), *sets, *mean), scores, "scores"),
+        TextTable(gettext("Pairs of models across data sets"), header, pairs, "pairs"),
+        TextTable(gettext("Pairs of models within each data set"), ("a", "b", *sets), within, "pairs-by-set"),
     )
 
 
@@ -240,7 +240,7 @@ def _csv_rows(benchmark: Benchmark) -> list[tuple[object, ...]]:
 
 
 def write_benchmark(benchmark: Benchmark, folder: Path, *, shown: Benchmark | None = None) -> None:
-    """Write ``benchmark.csv``, ``.md``, ``.tex`` and, last, ``.json``, each atomically.
+    """Write ``benchmark.csv``, ``.md``, ``.tex``, ``tables/*.tex`` and, last, ``benchmark.json``, each atomically.
 
     Args:
         benchmark: The benchmark.
@@ -251,15 +251,13 @@ def write_benchmark(benchmark: Benchmark, folder: Path, *, shown: Benchmark | No
     """
     shown = shown or benchmark
     tables = benchmark_tables(shown)
+    latex = latex_tables(tables)
     texts = {
         "csv": csv_text(CSV_HEADER, _csv_rows(benchmark)),
         "md": markdown_text(gettext("Benchmark"), shown.findings, tables),
-        "tex": latex_text(tables),
+        "tex": latex_text(latex),
     }
-    for suffix, text in texts.items():
-        with atomic_path(folder / f"benchmark.{suffix}") as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    write_hashes(folder / "benchmark.hashes.json", [folder / f"benchmark.{suffix}" for suffix in texts])
+    write_tables(folder, "benchmark", texts, latex)
     write_json(folder / FILE, block_json(benchmark), kind="benchmark")
 
 

@@ -59,13 +59,12 @@ from levelground.comparison.summaries import (
     stack_counts,
     throughput,
 )
-from levelground.comparison.tables import to_csv, to_latex, to_markdown
+from levelground.comparison.tables import comparison_latex, latex_text, to_csv, to_markdown, write_tables
 from levelground.config import DELTA, METRIC
 from levelground.errors import ConfigError
 from levelground.imagery.legend import Legend
 from levelground.metrics.named import Metric, parse_metric
 from levelground.metrics.scores import scorings
-from levelground.records import atomic_path, write_hashes
 from levelground.runs import RUN_FILE, STUDY_FILE, Run, budget_folder, read_run, read_study, runs_folder, study_budgets
 from levelground.statistics.families import (
     Family,
@@ -410,7 +409,7 @@ def in_current_language(comparison: Comparison) -> Comparison:
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Write ``comparison.csv``, ``.md``, ``.tex`` and, last, ``.json``, each atomically.
+    """Write ``comparison.csv``, ``.md``, ``.tex``, ``tables/*.tex`` and, last, ``comparison.json``, each atomically.
 
     Markdown and LaTeX are in the current language, CSV and JSON in English.
 
@@ -421,12 +420,9 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         DiskError: A file cannot be written.
     """
     shown = in_current_language(comparison)
-    for suffix, text in (("csv", to_csv(comparison)), ("md", to_markdown(shown)), ("tex", to_latex(shown))):
-        with atomic_path(folder / f"comparison.{suffix}") as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    write_hashes(
-        folder / "comparison.hashes.json", [folder / f"comparison.{suffix}" for suffix in ("csv", "md", "tex")]
-    )
+    tables = comparison_latex(shown)
+    texts = {"csv": to_csv(comparison), "md": to_markdown(shown), "tex": latex_text(tables)}
+    write_tables(folder, "comparison", texts, tables)
     write_record(comparison, folder / FILE)
 
 

@@ -5,9 +5,11 @@ Nothing is computed here. Scores are fractions; an en dash (an empty cell in CSV
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import Finding, Interval, MetricRow, PairResult, RunResult
@@ -16,6 +18,7 @@ from levelground.comparison.text import (
     between,
     metric_words,
     p_number,
+    paper_name,
     score,
     signed,
     split_words,
@@ -25,17 +28,19 @@ from levelground.comparison.text import (
 from levelground.escaping import csv_cell, escape_latex, escape_markdown
 from levelground.metrics.named import METRICS, class_kinds, overall_metrics
 from levelground.metrics.scores import Scoring
+from levelground.records import HASHES_FILE, atomic_path, write_hashes
 from levelground.statistics.intervals import t_shares
 from levelground.wording import decimal, gettext, ngettext
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table as text: a title, a header and rows of as many cells."""
+    """A table as text: a title, a header, rows of as many cells, and the name of its file."""
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    name: str
 
 
 CSV_HEADER = (
@@ -60,9 +65,14 @@ def text_tables(comparison: Comparison) -> tuple[TextTable, ...]:
         scores_table(comparison),
         classes_table(comparison),
         metrics_table(comparison),
-        _pairs_table(comparison, comparison.pairs, gettext("Pairs of runs: these weights on these scenes")),
+        _pairs_table(comparison, comparison.pairs, gettext("Pairs of runs: these weights on these scenes"), "pairs"),
         _architectures_table(comparison),
-        _pairs_table(comparison, comparison.architecture_pairs, gettext("Pairs of architectures: means over seeds")),
+        _pairs_table(
+            comparison,
+            comparison.architecture_pairs,
+            gettext("Pairs of architectures: means over seeds"),
+            "architecture-pairs",
+        ),
     )
     return tuple(replace(table, title=_titled(comparison, table.title)) for table in tables if table.rows)
 
@@ -96,7 +106,7 @@ def scores_table(comparison: Comparison) -> TextTable:
         groups=ngettext("%(n)s group", "%(n)s groups", comparison.n_groups),
         scoring=scoring,
     )
-    return TextTable(_titled(comparison, title), tuple(columns), rows)
+    return TextTable(_titled(comparison, title), tuple(columns), rows, "scores")
 
 
 def _score_cell(run: RunResult, *, scoring: Scoring, kind: str) -> str:
@@ -110,7 +120,7 @@ def classes_table(comparison: Comparison) -> TextTable:
     ious = {run.label: run.scores[scoring].iou for run in comparison.ranked_runs}
     rows = tuple((label, *(score(value) for value in values)) for label, values in ious.items())
     title = gettext("IoU by class (%(scoring)s scoring)", scoring=scoring)
-    return TextTable(title, (gettext("run"), *names), rows)
+    return TextTable(title, (gettext("run"), *names), rows, "classes")
 
 
 def metrics_table(comparison: Comparison) -> TextTable:
@@ -121,7 +131,7 @@ def metrics_table(comparison: Comparison) -> TextTable:
         cells = [_ranked_cell(entry, run.name) for entry in sensitivity]
         rows.append((run.label, *cells))
     header = (gettext("run"), *(entry.metric for entry in sensitivity))
-    return TextTable(gettext("Every metric, with ranks"), header, tuple(rows) if sensitivity else ())
+    return TextTable(gettext("Every metric, with ranks"), header, tuple(rows) if sensitivity else (), "metrics")
 
 
 def _ranked_cell(entry: MetricRow, run: str) -> str:
@@ -130,7 +140,7 @@ def _ranked_cell(entry: MetricRow, run: str) -> str:
     return value if rank is None else f"{value} ({rank})"
 
 
-def _pairs_table(comparison: Comparison, pairs: Sequence[PairResult], title: str) -> TextTable:
+def _pairs_table(comparison: Comparison, pairs: Sequence[PairResult], title: str, name: str) -> TextTable:
     labels = comparison.labels if pairs is comparison.pairs else {}
     rows = tuple(
         (
@@ -156,7 +166,7 @@ def _pairs_table(comparison: Comparison, pairs: Sequence[PairResult], title: str
         f"P(Δ > {delta}) · P(|Δ| ≤ {delta}) · P(Δ < −{delta}), %",
         gettext("a is"),
     )
-    return TextTable(title, header, rows)
+    return TextTable(title, header, rows, name)
 
 
 def delta_shares(pair: PairResult, margin: float) -> tuple[float, float, float] | None:
@@ -202,7 +212,7 @@ def _architectures_table(comparison: Comparison) -> TextTable:
         gettext("SE of seeds"),
         gettext("ranked first"),
     )
-    return TextTable(gettext("Architectures: means over seeds"), header, rows)
+    return TextTable(gettext("Architectures: means over seeds"), header, rows, "architectures")
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -292,31 +302,133 @@ def _pipe_row(cells: Sequence[str], escape: Callable[[str], str]) -> str:
     return f"| {' | '.join(escape(cell) for cell in cells)} |"
 
 
+LATEX_FOLDER = "tables"
+"""Folder of the LaTeX tables, one file each, beside the file that holds them all."""
+
+MOST_COLUMNS, MOST_ROWS, COLUMN_WIDTH = 7, 40, 58
+"""Columns and rows of one LaTeX table, and characters in ``\footnotesize`` across a paper's column."""
+
+
 def to_latex(comparison: Comparison) -> str:
     r"""Write a comparison's tables as LaTeX, with plain ``tabular`` and ``\hline``: no package is needed."""
-    return latex_text(text_tables(comparison))
+    return latex_text(comparison_latex(comparison))
 
 
-def latex_text(tables: Sequence[TextTable]) -> str:
-    """Write tables as LaTeX that needs no package."""
-    parts = ["% Written by levelground; \\input this file. UTF-8, no package needed."]
-    for table in tables:
-        columns = "l" + "r" * (len(table.header) - 1)
-        body = [_latex_row(row) for row in table.rows]
-        parts += [
+def comparison_latex(comparison: Comparison) -> dict[str, str]:
+    """Return each table of a comparison as LaTeX, by its name; metrics are in words."""
+    words = {entry.metric: metric_words(entry.metric, comparison.scorings) for entry in comparison.metric_sensitivity}
+    words[f"Δ {comparison.metric}, a − b"] = f"Δ {metric_words(comparison.metric, comparison.scorings[:1])}"
+    return latex_tables(
+        replace(table, header=tuple(words.get(cell, cell) for cell in table.header))
+        for table in text_tables(comparison)
+    )
+
+
+def latex_tables(tables: Iterable[TextTable]) -> dict[str, str]:
+    """Return tables as LaTeX that needs no package, by their names, each in parts that fit a column of a paper."""
+    return {table.name: "\n".join(_latex_table(part) for part in _paper_parts(_paper_table(table))) for table in tables}
+
+
+def latex_text(tables: Mapping[str, str]) -> str:
+    """Write LaTeX tables as one file."""
+    return "\n".join(["% Written by levelground; \\input this file. UTF-8, no package needed.", *tables.values()])
+
+
+def write_tables(folder: Path, stem: str, texts: Mapping[str, str], latex: Mapping[str, str]) -> None:
+    """Write tables and their hashes, each file atomically; LaTeX tables of an earlier call are not kept.
+
+    Args:
+        folder: Where to; made where it is missing.
+        stem: Name of the files, such as ``comparison``.
+        texts: Content of each file by its suffix.
+        latex: LaTeX tables by their names.
+    Raises:
+        DiskError: A file cannot be written.
+    """
+    files = {folder / f"{stem}.{suffix}": text for suffix, text in texts.items()}
+    files |= {folder / LATEX_FOLDER / f"{name}.tex": text for name, text in latex.items()}
+    for path, text in files.items():
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    write_hashes(folder / f"{stem}.{HASHES_FILE}", files, alone=True)
+
+
+def _paper_table(table: TextTable) -> TextTable:
+    """Join the two sides of a pair, write architectures as papers do, and turn a table of many columns."""
+    header, rows = table.header, table.rows
+    if header[:2] == ("a", "b"):
+        header, rows = ("a − b", *header[2:]), tuple((f"{row[0]} − {row[1]}", *row[2:]) for row in rows)
+    rows = tuple((paper_name(row[0]), *row[1:]) for row in rows)
+    if len(header) > MOST_COLUMNS:
+        names, *turned = zip(header, *rows, strict=True)
+        header, rows = ("", *names[1:]), tuple(turned)
+    return replace(table, header=header, rows=rows)
+
+
+def _paper_parts(table: TextTable) -> list[TextTable]:
+    """Split a table into parts that fit; each has the first column."""
+    cells = [max(map(len, column)) for column in zip(*table.rows, strict=True)]
+    widths = [
+        max(width, *map(len, _header_lines(head, width))) for head, width in zip(table.header, cells, strict=True)
+    ]
+    blocks = _column_blocks(widths)
+    parts = [
+        (tuple(table.header[k] for k in block), tuple(tuple(row[k] for k in block) for row in rows))
+        for rows in (table.rows[at : at + MOST_ROWS] for at in range(0, len(table.rows), MOST_ROWS))
+        for block in blocks
+    ]
+    if len(parts) == 1:
+        return [replace(table, header=parts[0][0], rows=parts[0][1])]
+    return [
+        TextTable(
+            gettext("%(title)s, part %(number)s of %(n)s", title=table.title, number=number, n=len(parts)),
+            header,
+            rows,
+            f"{table.name}-{number}",
+        )
+        for number, (header, rows) in enumerate(parts, start=1)
+    ]
+
+
+def _column_blocks(widths: Sequence[int]) -> list[list[int]]:
+    """Group columns into as few blocks as fit, as equal as they may be; each begins with the first column."""
+    for n_blocks in range(1, len(widths)):
+        size = -(-(len(widths) - 1) // n_blocks)
+        blocks = [[0, *range(at, min(at + size, len(widths)))] for at in range(1, len(widths), size)]
+        taken = [sum(widths[k] + 1.5 for k in block) for block in blocks]  # 1.5: the gap between columns
+        if size < MOST_COLUMNS and max(taken) <= COLUMN_WIDTH + 1.5:
+            break
+    return blocks
+
+
+def _header_lines(text: str, width: int) -> list[str]:
+    """Break the head of a column into lines as wide as its cells."""
+    wrap = partial(textwrap.wrap, width=max(width, 10), break_long_words=False, break_on_hyphens=False)
+    return text.split(" · ") if " · " in text else wrap(text) or [""]
+
+
+def _latex_table(table: TextTable) -> str:
+    """Write one table as LaTeX."""
+    cells = [max(map(len, column)) for column in zip(*table.rows, strict=True)]
+    heads = [
+        " \\\\ ".join(map(escape_latex, _header_lines(text, width)))
+        for text, width in zip(table.header, cells, strict=True)
+    ]
+    header = [f"\\shortstack{{{head}}}" if "\\\\" in head else head for head in heads]
+    return "\n".join(
+        [
             "\\begin{table}",
+            "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
             f"\\caption{{{escape_latex(table.title)}}}",
-            f"\\begin{{tabular}}{{{columns}}}",
+            f"\\label{{tab:levelground-{table.name}}}",
+            f"\\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
             "\\hline",
-            _latex_row(table.header),
+            f"{' & '.join(header)} \\\\",
             "\\hline",
-            *body,
+            *(f"{' & '.join(map(escape_latex, row))} \\\\" for row in table.rows),
             "\\hline",
             "\\end{tabular}",
             "\\end{table}",
+            "",
         ]
-    return "\n".join(parts) + "\n"
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return f"{' & '.join(escape_latex(cell) for cell in cells)} \\\\"
+    )

@@ -329,6 +329,33 @@ def class_word(name: str) -> str:
     return name[:1].lower() + name[1:] if name[1:2].islower() else name
 
 
+PAPER_NAMES = {
+    "deeplabv3": "DeepLabV3",
+    "deeplabv3plus": "DeepLabV3+",
+    "dpt": "DPT",
+    "fpn": "FPN",
+    "linknet": "LinkNet",
+    "manet": "MA-Net",
+    "pan": "PAN",
+    "pspnet": "PSPNet",
+    "segformer": "SegFormer",
+    "unet": "U-Net",
+    "unetplusplus": "U-Net++",
+    "upernet": "UPerNet",
+}
+"""Architectures as papers write them."""
+
+
+def paper_name(label: str) -> str:
+    """Return the label of a run, architecture or pair with architectures as papers write them.
+
+    Example:
+        >>> paper_name("unet s0 − pan (origin)"), paper_name("unet-resnet18-s0")
+        ('U-Net s0 − PAN (origin)', 'unet-resnet18-s0')
+    """
+    return " ".join(PAPER_NAMES.get(word, word) for word in label.split(" "))
+
+
 def metric_words(metric: str, scorings: Sequence[str]) -> str:
     """A metric's name in prose; the scoring is named only where there are several.
 

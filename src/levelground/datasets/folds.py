@@ -65,7 +65,7 @@ def choose_folds(
     if one_raster and options.split not in ("random", "blocks"):
         raise ConfigError(
             f"--folds {options.folds}: all scenes are blocks of one raster, and blocks that touch would be in unlike "
-            "folds. Pass --split blocks --block-px {4 * options.block} for blocks with a buffer, or --split random to "
+            f"folds. Pass --split blocks --block-px {4 * options.block} for blocks with a buffer, or --split random to "
             "accept that, or leave --folds away for strips."
         )
     usable = {scene.id: scene.class_pixels for scene in scenes if sum(scene.class_pixels)}

@@ -435,7 +435,7 @@ def _report(dataset: Dataset, kinds: Mapping[str, int], *, told: bool) -> None:
     say(text)
     head = (gettext("class"), pgettext("scenes", "all"), *sets, gettext("scenes"))
     say_table(gettext("Class shares"), head, class_rows(dataset))
-    rows: list[tuple[str, str]] = [(f"{one.severity}: {one.text}", one.code) for one in dataset.findings[:SHOWN]]
+    rows: list[tuple[str, str]] = [(one.described(), one.code) for one in dataset.findings[:SHOWN]]
     if len(dataset.findings) > SHOWN:
         more = gettext("… %(n)s more in %(file)s", n=len(dataset.findings) - SHOWN, file=DATASET_FILE)
         rows.append((more, ""))

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from levelground.config import Layout
 from levelground.errors import SceneError
+from levelground.wording import gettext, translated
 
 Naming = Literal["kaggle", "folders", "suffix", "vector", "bands", "pattern"]
 """How masks are told from images: by ``_sat`` and ``_mask``, by folder, by ``_label`` behind a raster's name; vector
@@ -78,6 +79,11 @@ class Finding:
     """The finding in words."""
     scene: str | None = None
     """The scene that it is about, where there is one."""
+
+    def described(self) -> str:
+        """Return it in the current language, with how much it matters."""
+        words = {"error": gettext("error"), "warning": gettext("warning"), "note": gettext("note")}
+        return f"{words[self.severity]}: {translated(self.text)}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""PNG files of a study, under the file names of the origin study: charts, dataset samples, compared scenes.
+"""Picture files of a study, under the file names of the origin study: charts, dataset samples, compared scenes.
 
 Every figure is a :class:`matplotlib.figure.Figure` of its own with the Agg canvas, without pyplot's global state.
 """
@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from levelground.comparison.compare import in_current_language
 from levelground.comparison.record import Comparison
+from levelground.config import PNG, Figures
 from levelground.console import track
 from levelground.imagery.legend import Legend
 from levelground.imagery.thumbnails import (
@@ -45,31 +47,49 @@ SIDE_PX, GAP_PX, TITLE_PX = 400, 12, 28
 """Longer side of a scene in a picture, gap between pictures, height of a title."""
 
 MOST_SAMPLES = 6
-"""Scenes in ``dataset_samples.png``."""
+"""Scenes in ``dataset_samples``."""
+
+SCENES = "scenes"
+"""Folder of the pictures of single scenes, below that of the charts."""
 
 
 def draw_figures(
-    comparison: Comparison, study_folder: Path, out: Path, *, scenes: SceneSource | None = None
+    comparison: Comparison,
+    study_folder: Path,
+    out: Path,
+    *,
+    scenes: SceneSource | None = None,
+    formats: Figures = PNG,
 ) -> list[Path]:
     """Draw all pictures that the comparison and the study's folders allow.
+
+    Pictures of an earlier call that this one does not draw are removed, unless somebody changed them since.
 
     Args:
         comparison: The comparison.
         study_folder: Folder of ``runs/`` and ``dataset.json``.
-        out: Folder of the PNG files.
+        out: Folder of the pictures; those of single scenes are in :data:`SCENES` below it.
         scenes: Opens images and labels; by default the study's data set.
+        formats: The formats that each picture is written in; without any, nothing is done.
     Returns:
         The files written.
     Raises:
         DiskError: A file cannot be written.
     """
+    if not formats:
+        return []
     comparison = in_current_language(comparison)
     written = []
     for name, figure in _all_figures(comparison, study_folder, scenes):
         if figure is not None:
-            written.append(_save(figure, out / f"{file_name(name)}.png"))
-    write_hashes(out / HASHES_FILE, written)
+            folder = out / SCENES if name.startswith(_ONE_SCENE) else out
+            written += [_save(figure, folder / f"{file_name(name)}.{kind}", kind) for kind in dict.fromkeys(formats)]
+    write_hashes(out / HASHES_FILE, written, alone=True)
     return written
+
+
+_ONE_SCENE = "comparison_"
+"""How the names of pictures of single scenes begin."""
 
 
 def _all_figures(
@@ -95,7 +115,7 @@ def _all_figures(
         yield "dataset_samples", _samples(ids[:MOST_SAMPLES], source, legend)
         preds = [folder / f"preds-{comparison.split}" for folder in folders]
         for scene_id in track(ids, gettext("figures of scenes"), len(ids)):
-            yield f"comparison_{scene_id}", _comparison(scene_id, source, runs, preds, legend)
+            yield f"{_ONE_SCENE}{scene_id}", _comparison(scene_id, source, runs, preds, legend)
 
 
 _CURVE_NAMES = {
@@ -167,7 +187,9 @@ def _picture_grid(rows: Sequence[Sequence[tuple[str, Picture]]], legend: Legend)
             left = GAP_PX + column * (cell_width + GAP_PX)
             canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
             figure.text(left / width, 1 - (top - 6) / height, plain_label(title), fontsize=8, va="bottom")
-    figure.figimage(canvas, origin="upper", zorder=-1)
+    axes = figure.add_axes((0, 0, 1, 1), zorder=-1)
+    axes.imshow(canvas, interpolation="none", aspect="auto")  # every pixel once, whatever the format's resolution
+    axes.set_axis_off()
     handles = [
         Patch(facecolor="#{:02x}{:02x}{:02x}".format(*entry.colour), edgecolor="0.4", label=plain_label(entry.name))
         for entry in legend.classes
@@ -187,7 +209,14 @@ def _figure(charts: Sequence[Chart]) -> Figure | None:
     return figure
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", pil_kwargs={"compress_level": 4})
+_COMPRESSION = 4
+"""Of PNG files: larger levels take much longer and save little."""
+
+
+def _save(figure: Figure, path: Path, kind: str) -> Path:
+    """Write a figure without a date or anything drawn at random, so that the same picture has the same bytes."""
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    options = {"compress_level": _COMPRESSION} if kind == "png" else None
+    with rc_context({"svg.hashsalt": "levelground", "pdf.fonttype": 42}), atomic_path(path) as temporary:
+        figure.savefig(temporary, format=kind, metadata=dates.get(kind), pil_kwargs=options)
     return path

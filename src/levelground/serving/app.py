@@ -25,7 +25,7 @@ from levelground.serving.guard import Access, Guard
 from levelground.serving.jobs import JobStore, QueueFullError, input_of, read_summary
 from levelground.serving.service import MapService, ServedModel, describe_model, find_models, list_rasters, page_words
 from levelground.serving.tiles import render_tile
-from levelground.wording import current_language, language, languages
+from levelground.wording import current_language, language, languages, translated
 
 _FOLDER = Path(__file__).parent / "static"
 _REPORT_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -215,12 +215,12 @@ async def _refuse(request: Request, error: Exception) -> Response:
         headers["Allow"] = ", ".join(
             sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
         )
-    return JSONResponse({"detail": str(error.detail)}, error.status_code, headers=headers)
+    return JSONResponse({"detail": translated(str(error.detail))}, error.status_code, headers=headers)
 
 
 async def _refuse_full(_request: Request, _error: Exception) -> Response:
     text = "As many maps wait as may wait. Try again when one is finished."
-    return JSONResponse({"detail": text}, 429, headers={"Retry-After": "30"})
+    return JSONResponse({"detail": translated(text)}, 429, headers={"Retry-After": "30"})
 
 
 async def _refuse_disk(_request: Request, error: Exception) -> Response:

@@ -22,7 +22,7 @@ from levelground.runtime import Runtime
 from levelground.serving.contract import ClassOut, MapOut, ModelOut, RasterOut, TilesOut
 from levelground.serving.jobs import DISAGREEMENT_FILE, IMAGE_FILE, OPTIONS, Job, JobModel, JobStore, input_of
 from levelground.serving.tiles import DIFFERS, Colours, TileGrid, tile_grid
-from levelground.wording import gettext
+from levelground.wording import gettext, translated
 
 if TYPE_CHECKING:
     import torch
@@ -181,7 +181,7 @@ class MapService:
             status=progress.status,
             progress=progress.share,
             seconds_left=progress.seconds_left,
-            error=progress.error,
+            error=None if progress.error is None else translated(progress.error),
             layers=layers,
             tiles=None if grid is None else TilesOut(**vars(grid)),
         )

@@ -73,9 +73,9 @@ class _Loop:
         job = self.job
         self._restore()
         self.stepper.synchronise(self.progress.step)
-        title, total = f"train {job.folder.name}", job.steps
+        title, total = gettext("train %(name)s", name=job.folder.name), job.steps
         if total is None:
-            title, total = f"{title}, seconds", round(job.total_s)
+            title, total = gettext("train %(name)s, seconds", name=job.folder.name), round(job.total_s)
         with progress_bar(title, total) as bar, stop_signals(self._ask_to_stop):
             bar.start_at(self._done())
             if self.course.validation_due(self.progress.step) and self.progress.validated < self.progress.step:

@@ -45,6 +45,20 @@
   });
   for (const frame of document.querySelectorAll(".wide")) watch.observe(frame);
 
+  // On paper nothing can be opened: what is folded away is printed, scenes only where they are not too many.
+  const closed = new Set();
+  addEventListener("beforeprint", () => {
+    const many = document.querySelectorAll("details.scene").length > 40;
+    for (const box of document.querySelectorAll(`details:not([open])${many ? ":not(.scene)" : ""}`)) {
+      closed.add(box);
+      box.open = true;
+    }
+  });
+  addEventListener("afterprint", () => {
+    for (const box of closed) box.open = false;
+    closed.clear();
+  });
+
   const viewer = byId("viewer");
   if (!viewer) return;
   const scenes = [...document.querySelectorAll("details.scene")];
