@@ -215,8 +215,9 @@ _COMPRESSION = 4
 
 def _save(figure: Figure, path: Path, kind: str) -> Path:
     """Write a figure without a date or anything drawn at random, so that the same picture has the same bytes."""
-    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    options = {"compress_level": _COMPRESSION} if kind == "png" else None
     with rc_context({"svg.hashsalt": "levelground", "pdf.fonttype": 42}), atomic_path(path) as temporary:
-        figure.savefig(temporary, format=kind, metadata=dates.get(kind), pil_kwargs=options)
+        if kind == "png":
+            figure.savefig(temporary, format=kind, pil_kwargs={"compress_level": _COMPRESSION})
+        else:
+            figure.savefig(temporary, format=kind, metadata={"Date" if kind == "svg" else "CreationDate": None})
     return path
