@@ -1,7 +1,7 @@
 """How `prepare` grows with the number of scenes: time, memory, a second call, and planted leaks that must be found.
 
-Run from the project's root: ``python benchmarks/many_scenes.py [--quick] [--scenes N …] [--real FOLDER]``. Each set
-holds chips of 64 px cut from generated ground, a chip's width apart, so that chips of one place resemble each other
+Run from the project's root: ``python benchmarks/many_scenes.py [--quick] [--scenes N …] [--seed 11] [--real FOLDER]``.
+Each set holds chips of 64 px cut from generated ground, a chip's width apart, so that chips of a place are alike
 without touching. Among them lie 50 pairs that touch and 50 near duplicates (compressed anew, brightened, turned or
 mirrored). ``--real`` cuts the chips from the images of a folder in the DeepGlobe layout instead.
 
@@ -38,6 +38,14 @@ Chip = tuple[Picture, Picture]  # image and colour mask
 
 
 @dataclass(frozen=True)
+class Ground:
+    """What chips are cut from: generated ground of a seed, or images."""
+
+    seed: int
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class Measured:
     """One call: seconds by the clock, seconds of the processor, and the largest memory, KB."""
 
@@ -46,10 +54,11 @@ class Measured:
     memory_kb: float
 
 
-def place(number: int, files: tuple[Path, ...]) -> Chip:
+def place(number: int, ground: Ground) -> Chip:
     """Return ground of 224 px with its mask: generated, or the part of that number of the images given."""
+    files = ground.files
     if not files:
-        image, labels = generate_scene(11, number, PLACE)
+        image, labels = generate_scene(ground.seed, number, PLACE)
         return image, encode_colours(labels, DEEPGLOBE)
     file = files[number % len(files)]
     image = simplejpeg.decode_jpeg(file.read_bytes())
@@ -63,9 +72,9 @@ def place(number: int, files: tuple[Path, ...]) -> Chip:
     return image[part], mask[part][..., ::-1]
 
 
-def chips(number: int, files: tuple[Path, ...]) -> Iterator[tuple[str, Chip]]:
+def chips(number: int, ground: Ground) -> Iterator[tuple[str, Chip]]:
     """Cut a place: four chips a chip's width apart, of which the first has a leak where the number is small."""
-    image, mask = place(number, files)
+    image, mask = place(number, ground)
     for row in (0, FAR):
         for column in (0, FAR):
             part = np.s_[row : row + SIDE, column : column + SIDE]
@@ -89,23 +98,23 @@ def copy(number: int, image: Picture, mask: Picture) -> Chip:
     )[number % 4]
 
 
-def write_places(folder: Path, numbers: range, files: tuple[Path, ...]) -> None:
+def write_places(folder: Path, numbers: range, ground: Ground) -> None:
     """Write the chips of some places as ``NAME_sat.jpg`` and ``NAME_mask.png``."""
     cv2.setNumThreads(1)
     for number in numbers:
-        for name, (image, mask) in chips(number, files):
+        for name, (image, mask) in chips(number, ground):
             coded = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=92)
             (folder / f"{name}_sat.jpg").write_bytes(coded)
             cv2.imwrite(str(folder / f"{name}_mask.png"), np.ascontiguousarray(mask[..., ::-1]))
 
 
-def write_set(folder: Path, scenes: int, files: tuple[Path, ...]) -> int:
+def write_set(folder: Path, scenes: int, ground: Ground) -> int:
     """Write a set of about that many scenes; return how many there are."""
     folder.mkdir(parents=True)
     places = (scenes - 2 * LEAKS) // 4
     with ProcessPoolExecutor(2) as pool:
         parts = [range(start, min(start + 100, places)) for start in range(0, places, 100)]
-        list(pool.map(write_places, [folder] * len(parts), parts, [files] * len(parts)))
+        list(pool.map(write_places, [folder] * len(parts), parts, [ground] * len(parts)))
     return sum(path.name.endswith("_sat.jpg") for path in folder.iterdir())
 
 
@@ -146,18 +155,19 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="500, 1 000 and 2 000 scenes in place of 5 000 to 20 000")
     parser.add_argument("--scenes", type=int, nargs="+", help="sizes of the sets")
     parser.add_argument("--real", type=Path, help="folder with NAME_sat.jpg and NAME_mask.png to cut chips from")
+    parser.add_argument("--seed", type=int, default=11, help="seed of generated ground; other seeds plant other leaks")
     parser.add_argument("--keep", type=Path, help="folder that keeps the sets for another run")
     options = parser.parse_args()
     sizes = options.scenes or ([500, 1000, 2000] if options.quick else [5000, 10_000, 20_000])
-    files = tuple(sorted(options.real.glob("*_sat.jpg"))) if options.real else ()
+    ground = Ground(options.seed, tuple(sorted(options.real.glob("*_sat.jpg"))) if options.real else ())
     measured: dict[int, Measured] = {}
     holds = True
     with tempfile.TemporaryDirectory() as temporary:
         for size in sizes:
-            data = (options.keep or Path(temporary)) / f"data{'-real' if files else ''}-{size}"
+            data = (options.keep or Path(temporary)) / f"data{'-real' if ground.files else f'-{ground.seed}'}-{size}"
             work = Path(temporary) / f"work-{size}"
             n = sum(path.name.endswith("_sat.jpg") for path in data.iterdir()) if data.exists() else 0
-            n = n or write_set(data, size, files)
+            n = n or write_set(data, size, ground)
             measured[n] = first = prepare(data, work)
             second = prepare(data, work)
             touching, copies, invented = leaks(work / "study")

@@ -1,5 +1,6 @@
 """Runs are gathered under names of their own; legend, data set and evaluation log are those of the counts."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -35,13 +36,16 @@ def test_scenes_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
     assert (found.counts == COUNTS).all()
 
 
-def test_runs_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
-    """The same run name in two studies of the same name."""
+def test_runs_that_cannot_be_told_apart_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same run name in two studies of the same name; the remedy works from within a study too."""
     runs = [build_run(tmp_path / place / "study", "unet-s0", COUNTS) for place in ("here", "there")]
     with pytest.raises(
         ConfigError, match=r"^two runs are called study/unet-s0\. Rename the study's folder \S+here/study or"
     ) as refused:
         gather(runs, "test")
+    monkeypatch.chdir(runs[0].study)
+    with pytest.raises(ConfigError, match=re.escape(str(refused.value))):
+        gather([read_run(Path("runs/unet-s0")), runs[1]], "test")
     renamed = Path(str(refused.value).split("folder ")[1].split(" or")[0])
     renamed.rename(renamed.with_name("other"))
     runs = [read_run(tmp_path / "here" / "other" / "runs" / "unet-s0"), runs[1]]

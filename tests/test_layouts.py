@@ -54,12 +54,17 @@ def test_unreadable_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_names_with_line_breaks_are_refused_and_others_are_welcome(tmp_path: Path) -> None:
     """Spaces and Cyrillic are fine; a line break fits no list and no message."""
-    _touch(tmp_path, "поле 1_sat.jpg", "a\nb_sat.jpg")
+    _touch(tmp_path, "поле 1_sat.jpg", "a\nb_sat.jpg", "c\td/1_sat.jpg")
     files, findings = list_files(tmp_path)
     assert list(map(str, files)) == ["поле 1_sat.jpg"]
-    assert [(f.severity, f.code, f.text) for f in findings] == [
-        ("error", "name", r"'a\nb_sat.jpg': the name has a line break or another control character. Rename the file.")
+    said = "the name has a line break or another control character. Rename the"
+    assert sorted((f.severity, f.code, f.text) for f in findings) == [
+        ("error", "name", rf"'a\nb_sat.jpg': {said} file."),
+        ("error", "name", rf"'c\td': {said} folder."),
     ]
+    (tmp_path / "a\nb_sat.jpg").rename(tmp_path / "ab_sat.jpg")
+    (tmp_path / "c\td").rename(tmp_path / "cd")
+    assert list_files(tmp_path)[1] == ()
 
 
 def test_links_that_leave_the_folder_or_lead_nowhere_are_refused(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from markupsafe import escape
 from levelground import wording
 from levelground.comparison.record import Comparison, read_comparison
 from levelground.imagery.legend import Legend, default_legend
+from levelground.records import read_hashes
+from levelground.reporting import gallery, run_styles
 from levelground.reporting import page as page_module
 from levelground.reporting.page import content_policy, explain_terms, render_report, report_html, safe_json
 from levelground.runs import RunCard
@@ -245,6 +247,48 @@ def test_unpaired_surrogates_do_not_stop_the_page(study: FakeStudy, tmp_path: Pa
     changed = replace(study.comparison, runs=(replace(first, label="bad\udcffname"), *others))
     out = render_report(changed, study.folder, tmp_path / "report.html", scenes=study)
     assert "bad?name" in out.read_text(encoding="utf-8")
+
+
+def test_of_many_scenes_some_are_chosen_and_the_others_have_pages(
+    study: FakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of six scenes three: a low score, a large spread, one more; pages of an earlier report are gone."""
+    monkeypatch.setattr(gallery, "MOST_SCENES", 5)
+    monkeypatch.setattr(gallery, "CHOSEN_SCENES", 3)
+    (tmp_path / "report-scenes").mkdir()
+    (tmp_path / "report-scenes" / "00099.html").touch()
+    out = render_report(study.comparison, study.folder, tmp_path / "report.html", scenes=study)
+    page, ids = out.read_text(encoding="utf-8"), [scene.id for scene in study.comparison.scenes]
+    means = np.mean([run.scene_miou for run in study.comparison.runs], axis=0)
+    shown = re.findall(r"<summary>(\S+) <span class=\"quiet sorted-by", page)
+    assert len(shown) == 3
+    assert ids[int(np.argmin(means))] in shown
+    others = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "report-scenes").iterdir()}
+    assert sorted(others) == [f"{number:05d}.html" for number, name in enumerate(ids) if name not in shown]
+    for name, text in others.items():
+        outline = _Outline(text)
+        assert f'href="report-scenes/{name}"' in page
+        assert f"<h1>{ids[int(name[:5])]}</h1>" in text
+        assert (outline.faults, outline.open, outline.inline) == ([], [], [])
+        assert len(outline.loads) == 2 + 2 * len(study.comparison.runs)
+        assert all(load.startswith("data:image/webp") for load in outline.loads)
+    assert {*read_hashes(tmp_path / "report.hashes.json")} == {
+        "report.html",
+        *(f"report-scenes/{one}" for one in others),
+    }
+
+
+def test_of_many_runs_the_best_are_shown(study: FakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six runs, of which four are shown in detail and two are pictured; the score table holds all."""
+    for module in (page_module, run_styles):
+        monkeypatch.setattr(module, "SHOWN_RUNS", 4)
+    monkeypatch.setattr(run_styles, "PICTURED_RUNS", 2)
+    page = report_html(study.comparison, study.folder, scenes=study)
+    assert "the 4 of 6 runs with the highest scores, and pictures of the first 2;" in page
+    assert _section(page, "scores").count('<th scope="row">') == 6
+    assert _section(page, "protocol").count("<details") == 4
+    assert _section(page, "scenes").count('data-layer="err') == 2 * len(study.comparison.scenes)
+    assert _section(page, "confusion").count("<table") == 4
 
 
 def test_json_cannot_end_its_element() -> None:

@@ -8,8 +8,9 @@ from builders.counts import COUNTED, NAMES, made_up_counts, slow_miou
 from scipy import stats
 
 from levelground.metrics.named import parse_metric
-from levelground.statistics.permutation import holm, smallest_p, swap_p_values
-from levelground.statistics.resampling import group_sums
+from levelground.statistics import permutation
+from levelground.statistics.permutation import FAR, FEW, holm, smallest_p, swap_p_values
+from levelground.statistics.resampling import group_sums, swap_weights
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 
@@ -119,3 +120,28 @@ def test_pairs_at_the_bound_are_drawn_more_often() -> None:
     assert p[0] == 1
     assert p[1] == 1 / 30_001
     assert holm(p)[1] <= 0.05 / 5
+
+
+@pytest.mark.parametrize("n_scenes", [15, 40, 200])
+def test_swaps_that_do_not_come_near_to_first_order_need_not_be_scored(n_scenes: int) -> None:
+    """Every p is what scoring each swap gives; runs differ by nothing to more than all swaps."""
+    counts = made_up_counts(8, n_scenes, seed=3)
+    for run, scenes in enumerate(counts):
+        for k in range(4):
+            right = scenes[:, k] * run // 12
+            scenes[:, k] -= right
+            scenes[:, k, k] += right.sum(axis=1)
+    counts[:, 3:, 2] = 0  # a class that lies in few scenes
+    sums = group_sums(counts, names(n_scenes), MIOU, COUNTED)
+    pairs = list(itertools.combinations(range(8), 2))
+    seen = np.array([sums.values()[a] - sums.values()[b] for a, b in pairs])
+    reached, deviation = permutation._count_swaps(sums, pairs, seen, swap_weights(n_scenes, 300, seed=0, chunk=64))
+    again = np.flatnonzero(reached < FEW)
+    more = swap_weights(n_scenes, 2500, seed=[0, 1], chunk=64)
+    reached[again] += permutation._count_swaps(sums, [pairs[number] for number in again], seen[again], more)[0]
+    tried = np.full(len(pairs), 300)
+    tried[again] = 2800
+    assert swap_p_values(sums, pairs, 300, seed=0).tolist() == ((1 + reached) / (1 + tried)).tolist()
+    assert len(again) > 5
+    assert (reached[again] > 0).any()
+    assert n_scenes < 200 or (np.abs(seen) > FAR * deviation).any()

@@ -19,9 +19,17 @@ from levelground.reporting.cost_table import (
     speed_chart,
     unlike_rows,
 )
-from levelground.reporting.gallery import Gallery, ScenePictures, scene_differences, scene_heat
+from levelground.reporting.gallery import Gallery, ScenePictures
 from levelground.reporting.pairwise import OPEN_PAIRS, oriented_pairs, pair_forest, verdict_matrix
-from levelground.reporting.per_class import class_chart, class_differences, compact, confusion_tables, scene_scores
+from levelground.reporting.per_class import (
+    class_chart,
+    class_differences,
+    compact,
+    confusion_tables,
+    scene_differences,
+    scene_heat,
+    scene_scores,
+)
 from levelground.reporting.run_styles import StyledRun, styled_runs
 from levelground.reporting.summary import (
     DECIDES,

@@ -12,6 +12,7 @@ import pytest
 from builders.bad_data import FILES, FOLDERS, LEGENDS, ODD, SPLITS
 from builders.bad_files import MARK, PREPARE, Case, kaggle
 from builders.bad_records import FLAGS, RUNS, SMALL, TRAIN, study
+from builders.remedies import Reader
 
 from levelground.cli import main
 from levelground.datasets.dataset import read_dataset
@@ -29,8 +30,8 @@ def tree(root: Path) -> dict[str, bytes]:
     }
 
 
-def assert_case_refused(root: Path, case: Case, capfd: pytest.CaptureFixture[str]) -> None:
-    """Make the case, run its command, and see that it is refused in one line with nothing left behind."""
+def assert_case_refused(root: Path, case: Case, capfd: pytest.CaptureFixture[str]) -> str:
+    """Make the case, run its command, see that it is refused with nothing left behind; return the line."""
     for step in (case.base, case.spoil):
         if step:
             step(root)
@@ -50,15 +51,28 @@ def assert_case_refused(root: Path, case: Case, capfd: pytest.CaptureFixture[str
     assert made <= {*(["study/.lock"] if was_there else []), *case.touched}
     assert was_there or case.touched or not (root / "study").exists()
     assert not [name for name in after if ".part" in name]
+    return lines[-1]
+
+
+def assert_remedy_works(root: Path, case: Case, line: str, sound: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Do what the line says, and what the next one says, until the command ends well; none is said twice."""
+    reader, command, said = Reader(root, sound, case.base), case.command, [line]
+    while main(shlex.split(command := reader.follow(said[-1], command))):
+        said.append(capfd.readouterr().err.strip("\n").splitlines()[-1])
+        assert said[-1] not in said[:-1]
 
 
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in (FILES | FOLDERS | LEGENDS | SPLITS).items()]
 )
-def test_bad_data_are_refused(
-    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_bad_data_are_refused_and_every_remedy_works(
+    case: Case,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """What ``prepare`` is given."""
+    """What ``prepare`` is given; then what its line says is done to the letter."""
     monkeypatch.chdir(tmp_path)
     if os.geteuid() == 0:  # to root every folder is open: let the system answer as it does to others
         list_folder = os.scandir
@@ -69,7 +83,8 @@ def test_bad_data_are_refused(
             return list_folder(path)  # type: ignore[call-overload]
 
         monkeypatch.setattr(os, "scandir", scandir)
-    assert_case_refused(tmp_path, case, capfd)
+    line = assert_case_refused(tmp_path, case, capfd)
+    assert_remedy_works(tmp_path, case, line, tmp_path_factory.mktemp("sound"), capfd)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -139,6 +154,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
     assert state is not None
     assert state.progress.step == 3
     assert not list(tmp_path.rglob("*.part*"))
+    assert main(shlex.split(TRAIN + " --lr 1e-5")) == 0  # the remedy
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -124,6 +124,8 @@ def test_a_limit_on_memory_is_one_line(study: Path, kib: int) -> None:
     said = process.communicate(timeout=200)[1]
     assert process.returncode == 2, said
     assert "no more memory may be taken" in one_error(said)
+    if kib > 10**6:  # the remedy: another limit
+        assert main(["train", str(study), *FLAGS]) == 0
 
 
 @pytest.mark.parametrize("command", [["legends"], ["--help"], ["legends", "deepglobe"]])
@@ -144,3 +146,39 @@ def test_run_folders_without_a_card_are_named(whole: Run, tmp_path: Path, capsys
     assert capsys.readouterr().err.splitlines().count(line) == 2
     assert main(["check", str(study)]) == 2
     assert f"{study / 'runs' / 'broken-off' / 'run.json'}: is missing." in capsys.readouterr().err
+    shutil.rmtree(study / "runs" / "broken-off")  # the remedy
+    assert main(["compare", str(study)]) == 0
+    assert "without a card" not in capsys.readouterr().err
+    assert main(["check", str(study)]) == 0
+
+
+FOLLOWED = {
+    "Ctrl-C, SIGTERM, a terminal that closes": "test_loop.py::test_a_signal_stops_and_the_run_goes_on_to_the_bit",
+    "SIGKILL, power cut": "test_loop.py::test_an_interruption_without_a_save_goes_on_from_the_last_state",
+    "the system kills a loader process":
+        "commands/test_interrupted.py::test_a_loader_that_the_system_kills_is_one_line_and_the_same_command_goes_on",
+    "no `/dev/shm`":
+        "commands/test_interrupted.py::test_without_shared_memory_the_process_loads_the_scenes_itself",
+    "a limit on memory": "commands/test_interrupted.py::test_a_limit_on_memory_is_one_line",
+    "a run folder without `run.json`": "commands/test_interrupted.py::test_run_folders_without_a_card_are_named",
+    "disk full": "commands/test_full_disk.py::test_a_disk_that_fills_up_while_a_run_is_trained",
+    "another process in the study": "commands/test_train.py::test_one_writer",
+    "bad file in the data": "commands/test_bad_input.py::test_bad_data_are_refused_and_every_remedy_works",
+    "loss is not a number":
+        "commands/test_bad_input.py::test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state",
+    "damaged checkpoint": "test_loop.py::test_a_damaged_state_falls_back_to_the_one_before",
+}  # fmt: skip
+"""Which test makes each event of the table in docs/safety.md happen and does what the table says."""
+
+
+def test_each_event_of_the_safety_table_has_a_test_that_follows_it() -> None:
+    """A row without one, and a test that is gone, are found."""
+    tests = Path(__file__).parents[1]
+    page = (tests.parent / "docs" / "safety.md").read_text(encoding="utf-8")
+    rows = page.partition("| event |")[2].partition("\n\n")[0].splitlines()[2:]
+    events = [row.split("|")[1].strip() for row in rows]
+    assert len(events) == len(FOLLOWED)
+    for event, (beginning, test) in zip(events, FOLLOWED.items(), strict=True):
+        assert event.startswith(beginning)
+        file, _, name = test.partition("::")
+        assert f"def {name}(" in (tests / file).read_text(encoding="utf-8")

@@ -80,8 +80,10 @@ def test_a_data_folder_whose_name_is_not_utf_8(
     refused(["prepare", "--data", str(data), *rest], capfd)
     monkeypatch.chdir(tmp_path)
     os.chdir(data)
-    refused(["prepare", "--data", ".", *rest], capfd)
+    assert "Rename that folder or file." in refused(["prepare", "--data", ".", *rest], capfd)
     assert not (tmp_path / "out" / "dataset.json").exists()
+    data.rename(tmp_path / "renamed")
+    assert main(["prepare", "--data", str(tmp_path / "renamed"), *rest]) == 0
 
 
 def test_names_of_251_bytes(network: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

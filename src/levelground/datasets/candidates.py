@@ -33,6 +33,7 @@ LEVEL = 2.0  # deviations of brightness and colour beyond which they say nothing
 NOISE = 1e-3  # share of the largest variance below which a principal component of borders is noise
 COARSE = 3.5  # z of borders that are compared closely; neighbours of 128 px and more are above 4
 BLOCK = 1 << 21  # values of a product of matrices that are held at once
+TILE = 1 << 10  # rows and columns of a part of a matrix that stays in the processor's cache
 RIDGE, LEAST_R = 1e-3, 0.1  # share of the variance that is noise at least; correlations of lines that tell something
 LEARNT = 4000  # scenes that teach what lines that continue each other have in common
 LIKELY, SHAPE = 15.0, 0.4  # nats, and correlation of structure, of lines that continue each other
@@ -65,28 +66,22 @@ def _all_pairs(n: int) -> Pairs:
     return np.stack(np.triu_indices(n, k=1), axis=1)
 
 
-def turned_pairs(details: Iterator[NDArray[np.float32]], n: int) -> Pairs:
+def turned_pairs(small: NDArray[np.float32]) -> Pairs:
     """Find pairs that may be alike after a turn or a mirroring.
 
     The mean of a thumbnail's eight orientations is the same for all of them, so that one product finds them all.
 
     Args:
-        details: Blocks of thumbnails' details, ``(b, 64, 64)``.
-        n: Number of scenes; all pairs of :data:`FEW` are taken.
+        small: Thumbnails ``(n, 16, 16)``; all pairs of :data:`FEW` are taken.
     Returns:
         Positions, the smaller first.
     """
+    n = len(small)
     if n <= FEW:
         return _all_pairs(n)
-    made = []
-    for block in details:
-        small = np.stack(
-            [cv2.resize(cv2.GaussianBlur(one, (0, 0), 1.5), (16, 16), interpolation=cv2.INTER_AREA) for one in block]
-        )
-        both = small + small[:, :, ::-1]
-        mean = sum(np.rot90(both, turn, axes=(1, 2)) for turn in range(4))
-        made.append(unit_rows(np.ascontiguousarray(mean, np.float32).reshape(len(block), -1)))
-    vectors = np.concatenate(made)
+    both = small + small[:, :, ::-1]
+    mean = sum(np.rot90(both, turn, axes=(1, 2)) for turn in range(4))
+    vectors = unit_rows(np.ascontiguousarray(mean, np.float32).reshape(n, -1))
     return np.concatenate(list(correlating_pairs(vectors, vectors, INVARIANT, ordered=True)))
 
 
@@ -225,12 +220,12 @@ class _Continuation:
 
     def components(self, lines: NDArray[Any]) -> Vectors:
         """Return the components of pairs of lines ``(n, 2, length, bands)``, clipped at four deviations, ``(n, D)``."""
-        made = []
+        made = np.empty((len(lines), len(self.r)), np.float32)
         for start in range(0, len(lines), 512):
             departure = _spectrum(_channels(lines[start : start + 512])) - self.mean
             values = np.einsum("ncl,lcd->nld", departure, self.axes, optimize=True)
-            made.append(np.clip(values[:, self.kept], -4.0, 4.0))
-        return np.concatenate(made)
+            made[start : start + 512] = np.clip(values[:, self.kept], -4.0, 4.0)
+        return made
 
 
 def continued_pairs(lines: NDArray[Any]) -> tuple[Pairs, Vectors]:
@@ -261,23 +256,33 @@ def _leading_pairs(lines: NDArray[Any], before: Vectors, behind: Vectors) -> tup
     model = _Continuation.learn(_spectrum(before), _spectrum(behind))
     x, y = (model.components(lines[:, side]) for side in (1, 0))
     weight, level = model.r / (1 - model.r**2), np.nonzero(model.kept)[0] == 0  # frequency 0: brightness and colour
-    found = [_Best(n) for _ in range(2)]
-    for start in range(0, n, step := max(32, BLOCK // n)):
-        rows = slice(start, min(start + step, n))
-        evidence = _evidence(x[rows], y, model.r, weight)
-        evidence[np.arange(len(evidence)), np.arange(rows.start, rows.stop)] = -np.inf
-        found[0].add(start, evidence)
-        evidence -= _evidence(x[rows][:, level], y[:, level], model.r[level], weight[level])
-        found[1].add(start, evidence)
-    other = found[0].of_row
-    mutual = np.all([(one.of_row == other) & (one.of_column[other] == np.arange(n)) for one in found], axis=0)
+    best = _best_partners(x, y, model.r, weight, level)
+    other = best[0].of_row
+    mutual = np.all([(one.of_row == other) & (one.of_column[other] == np.arange(n)) for one in best], axis=0)
     pairs = np.stack([np.flatnonzero(mutual), other[mutual]], axis=1)
-    margins = [one.margins(pairs) for one in found]
+    margins = [one.margins(pairs) for one in best]
     a, b = (values[pairs[:, side]][:, ~level] * np.sqrt(weight[~level]) for side, values in enumerate((x, y)))
     shape = np.einsum("ij,ij->i", unit_rows(a), unit_rows(b))
-    sound = (found[0].row[0][pairs[:, 0]] >= LIKELY) & (shape >= SHAPE)
+    sound = (best[0].row[0][pairs[:, 0]] >= LIKELY) & (shape >= SHAPE)
     sound &= _misfit(_channels(lines[pairs[:, 0], 1]), _channels(lines[pairs[:, 1], 0])) <= limit
     return pairs[sound], np.minimum(margins[0] - LEVEL_MARGIN, margins[1])[sound]
+
+
+def _best_partners(x: Vectors, y: Vectors, r: Vectors, weight: Vectors, level: NDArray[np.bool_]) -> list["_Best"]:
+    """Find which lines of each side are likeliest to continue which, with brightness and colour and without."""
+    n = len(x)
+    best = [_Best(n), _Best(n)]
+    for start in range(0, n, TILE):
+        rows = slice(start, start + TILE)
+        for beginning in range(0, n, TILE):
+            columns = slice(beginning, beginning + TILE)
+            evidence = _evidence(x[rows], y[columns], r, weight)
+            if start == beginning:
+                np.fill_diagonal(evidence, -np.inf)
+            best[0].add(start, beginning, evidence)
+            evidence -= _evidence(x[rows][:, level], y[columns][:, level], r[level], weight[level])
+            best[1].add(start, beginning, evidence)
+    return best
 
 
 def _channels(lines: NDArray[Any]) -> Vectors:
@@ -305,12 +310,11 @@ def _spectrum(lines: Vectors) -> Vectors:
 
 
 def _evidence(first: Vectors, second: Vectors, r: Vectors, weight: Vectors) -> Vectors:
-    """Return the log likelihood ratio of each row of one matrix with each of another, ``(n, m)``."""
-    evidence = (first * weight) @ second.T
-    evidence -= 0.5 * (first**2 @ (r * weight))[:, None]
-    evidence -= 0.5 * (second**2 @ (r * weight))
-    evidence -= 0.5 * np.log(1 - r**2).sum()
-    return np.asarray(evidence, np.float32)
+    """Return the log likelihood ratio of each row of one matrix with each of another, ``(n, m)``, as one product."""
+    own, other = (-0.5 * (values**2 @ (r * weight))[:, None] for values in (first, second))
+    own -= np.float32(0.5 * np.log(1 - r**2).sum())
+    left = np.hstack([first * weight, own, np.ones_like(own)])
+    return np.asarray(left @ np.hstack([second, np.ones_like(other), other]).T, np.float32)
 
 
 def _misfit(before: Vectors, behind: Vectors) -> Vectors:
@@ -330,23 +334,17 @@ def _misfit(before: Vectors, behind: Vectors) -> Vectors:
 
 
 class _Best:
-    """The largest of each row and of each column of a matrix, where it is, and the second largest."""
+    """The two largest values of each row and of each column of a matrix, and where the largest is."""
 
     def __init__(self, n: int) -> None:
-        """Begin without any row of ``n``."""
+        """Begin without any part of a matrix ``(n, n)``."""
         self.of_row, self.of_column = np.zeros((2, n), np.int64)
         self.row, self.column = np.full((2, 2, n), -np.inf, np.float32)
 
-    def add(self, start: int, values: Vectors) -> None:
-        """Take some rows into account; the matrix is as before when this ends."""
-        best = values.argmax(axis=1)
-        rows = slice(start, start + len(values))
-        self.of_row[rows] = best
-        self.row[:, rows] = _two_largest(values, (np.arange(len(best)), best), 1)
-        best = values.argmax(axis=0)
-        both = _two_largest(values, (best, np.arange(len(best))), 0)
-        self.of_column = np.where(both[0] > self.column[0], best + start, self.of_column)
-        self.column = -np.sort(-np.concatenate([self.column, both]), axis=0)[:2]
+    def add(self, row: int, column: int, values: Vectors) -> None:
+        """Take a part of the matrix into account, which begins at a row and a column."""
+        _update(self.row, self.of_row, row, column, values)
+        _update(self.column, self.of_column, column, row, values.T)
 
     def margins(self, pairs: Pairs) -> Vectors:
         """Return by how much mutual bests exceed the runner-up of either."""
@@ -354,13 +352,19 @@ class _Best:
         return np.asarray(self.row[0][pairs[:, 0]] - second, np.float32)
 
 
-def _two_largest(values: Vectors, places: tuple[Any, Any], axis: int) -> Vectors:
-    """Return the largest value along an axis, whose places are known, and the largest of the others, ``(2, n)``."""
-    most = values[places]
-    values[places] = -np.inf
-    second = values.max(axis=axis)
-    values[places] = most
-    return np.stack([most, second])
+def _update(best: Vectors, place: NDArray[np.int64], start: int, beginning: int, values: Vectors) -> None:
+    """Update the two largest values of rows ``(2, n)``, and the column of the largest, by columns of a matrix."""
+    most = values.max(axis=1)
+    rows = np.flatnonzero(most > best[1, start : start + len(values)])
+    if not len(rows):
+        return
+    chosen, most = values[rows], most[rows]
+    where = chosen.argmax(axis=1)
+    chosen[np.arange(len(rows)), where] = -np.inf
+    first, second = best[:, start + rows]
+    place[start + rows] = np.where(most > first, beginning + where, place[start + rows])
+    best[1, start + rows] = np.maximum(np.minimum(first, most), np.maximum(second, chosen.max(axis=1)))
+    best[0, start + rows] = np.maximum(first, most)
 
 
 def grey_step(lines: NDArray[np.float32]) -> float:

@@ -15,7 +15,7 @@ from levelground.imagery.legend import IGNORE, LabelMap
 from levelground.imagery.validity import find_far_value
 from levelground.records import DAMAGED, sha256_json
 
-Details = NDArray[np.int8]  # (n, 64, 64), in steps of 1/42
+Details = NDArray[np.int8]  # (64, 64) or (n, 64, 64), in steps of 1/42
 
 FINGERPRINT_VERSION = 4  # raised when the same pixels give another fingerprint
 THUMB = 64  # side of the thumbnail, px
@@ -55,6 +55,20 @@ class Fingerprint:
     def size(self) -> tuple[int, int]:
         """Height and width of the scene, in pixels."""
         return self.columns.shape[-1], self.rows.shape[-1]
+
+    def packed(self) -> "Fingerprint":
+        """Return the same in one piece of memory, for many scenes; borders that are told by their lines become zero."""
+        arrays = sorted(vars(self).items(), key=lambda item: -item[1].itemsize)
+        short = {name for name, array in arrays if name in ("rows", "columns") and array.shape[-1] < SHORT.stop}
+        content = b"".join(array.tobytes() for name, array in arrays if name not in short)
+        packed, place = {}, 0
+        for name, array in arrays:
+            if name in short:
+                packed[name] = np.broadcast_to(np.zeros((), array.dtype), array.shape)
+                continue
+            packed[name] = np.frombuffer(content, array.dtype, array.size, place).reshape(array.shape)
+            place += array.nbytes
+        return Fingerprint(**packed)
 
 
 def fingerprint_scene(pixels: Pixels, labels: LabelMap | None) -> Fingerprint:
@@ -214,8 +228,3 @@ def _detail(thumb: NDArray[np.float32]) -> Details:
     kept = cv2.dilate(constant, np.ones((9, 9), np.uint8)) == 0
     kept[:MARGIN] = kept[-MARGIN:] = kept[:, :MARGIN] = kept[:, -MARGIN:] = False
     return np.asarray(np.rint(np.clip(detail / np.maximum(local, floor), -3.0, 3.0) * kept * STEPS), np.int8)
-
-
-def thumbnail_details(fingerprints: Sequence[Fingerprint]) -> Details:
-    """Put the details of thumbnails together, ``(n, 64, 64)``."""
-    return np.stack([one.detail for one in fingerprints])

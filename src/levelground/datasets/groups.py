@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from levelground.config import GroupsFrom, Layout, group_distance_m
 from levelground.datasets.dataset import SceneRecord
-from levelground.datasets.fingerprints import Fingerprint, thumbnail_details
+from levelground.datasets.fingerprints import Fingerprint
 from levelground.datasets.near_duplicates import Kind, find_overlaps, find_repeats, find_touching
 from levelground.errors import DataError
 from levelground.imagery.grids import in_degrees, is_on_earth, moved
@@ -282,7 +282,7 @@ def pixel_links(fingerprints: Mapping[str, Fingerprint]) -> list[NamedLink]:
     ids = sorted(fingerprints)
     ordered = [fingerprints[scene] for scene in ids]
     shapes = [one.size for one in ordered]
-    detail = thumbnail_details(ordered)
+    detail = [one.detail for one in ordered]
     links: dict[tuple[str, str], NamedLink] = {}
     repeats = list(find_repeats(detail, shapes))
     copies = {max(link.a, link.b) for link in repeats}

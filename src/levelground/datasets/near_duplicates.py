@@ -149,39 +149,43 @@ def _mean(lines: NDArray[np.float32], width: int) -> NDArray[np.float32]:
     return np.asarray(cv2.blur(lines, (width, 1), borderType=cv2.BORDER_REFLECT), np.float32)
 
 
-def _values(details: Details) -> Scores:
-    """Return details as numbers, in units of their local deviation."""
-    return details.astype(np.float32) / np.float32(STEPS)
+def _values(details: Sequence[Details]) -> Scores:
+    """Return details as numbers ``(n, 64, 64)``, in units of their local deviation."""
+    return np.stack(details).astype(np.float32) / np.float32(STEPS)
 
 
-def _blocks(details: Details) -> Iterator[Scores]:
-    """Yield details as numbers, some scenes at a time."""
+def _small(details: Sequence[Details]) -> Scores:
+    """Reduce thumbnails to ``(n, 16, 16)``."""
+    made = np.empty((len(details), 16, 16), np.float32)
     for start in range(0, len(details), 256):
-        yield _values(details[start : start + 256])
+        for position, one in enumerate(_values(details[start : start + 256]), start):
+            made[position] = cv2.resize(cv2.GaussianBlur(one, (0, 0), 1.5), (16, 16), interpolation=cv2.INTER_AREA)
+    return made
 
 
-def find_repeats(details: Details, shapes: Sequence[tuple[int, int]]) -> Iterator[Link]:
+def find_repeats(details: Sequence[Details], shapes: Sequence[tuple[int, int]]) -> Iterator[Link]:
     """Find near duplicates: the same scene compressed, resized, recoloured, turned or mirrored.
 
     A perceptual hash (signs of a 16 × 16 thumbnail) tells candidates; the correlation of whole thumbnails confirms.
 
     Args:
-        details: :func:`thumbnail_details` of the scenes.
+        details: Details of the scenes' thumbnails, ``(64, 64)`` each.
         shapes: Height and width of each scene; turns by a quarter swap them.
     """
-    pairs = turned_pairs(_blocks(details), len(details))
+    small = _small(details)
+    pairs = turned_pairs(small)
     if not len(pairs):
         return
-    bits = np.concatenate([_bits(block) for block in _blocks(details)])
+    bits = _bits(small)
     aspect = np.array([np.log(width / height) for height, width in shapes])
     for turn in range(8):
-        hashes = np.concatenate([_bits(_turned(block, turn)) for block in _blocks(details)])
+        hashes = _bits(_turned(small, turn))
         for start in range(0, len(pairs), 1 << 14):
             some = pairs[start : start + (1 << 14)]
             equal = np.einsum("ij,ij->i", bits[some[:, 0]], hashes[some[:, 1]], dtype=np.float32)
             for a, b in some[(equal / 256 + 1) / 2 >= REPEAT_BITS].tolist():
                 unlike = abs(aspect[a] + (aspect[b] if turn % 2 else -aspect[b])) > 0.05
-                first, moved = _values(details[a]), _turned(_values(details[b : b + 1]), turn)[0]
+                first, moved = _values([details[a]])[0], _turned(_values([details[b]]), turn)[0]
                 score = float(unit_rows(first.reshape(1, -1))[0] @ unit_rows(moved.reshape(1, -1))[0])
                 if score >= REPEAT and not unlike and _peaks_once(_spectra(first), _spectra(moved)):
                     yield Link(a, b, "repeats", "turned or mirrored" if turn else "as it is", score)
@@ -193,16 +197,12 @@ def _turned(detail: Scores, turn: int) -> Scores:
     return np.ascontiguousarray(np.rot90(moved, turn % 4, axes=(1, 2)))
 
 
-def _bits(detail: Scores) -> NDArray[np.int8]:
+def _bits(small: Scores) -> NDArray[np.int8]:
     """Compute perceptual hashes, ``(n, 256)``, bits as ±1; zero where a thumbnail shows nothing."""
-    made = np.zeros((len(detail), 256), np.int8)
-    for position, one in enumerate(detail):
-        small = cv2.resize(cv2.GaussianBlur(one, (0, 0), 1.5), (16, 16), interpolation=cv2.INTER_AREA)
-        made[position] = np.sign(small).ravel()
-    return made
+    return np.sign(small).reshape(len(small), -1).astype(np.int8)
 
 
-def find_overlaps(details: Details, shapes: Sequence[tuple[int, int]]) -> Iterator[Link]:
+def find_overlaps(details: Sequence[Details], shapes: Sequence[tuple[int, int]]) -> Iterator[Link]:
     """Find scenes of one size that share a fifth of their area or more, at any shift.
 
     The cross-correlation of two thumbnails, for each shift divided by the root of the shared area, peaks where they
@@ -211,16 +211,17 @@ def find_overlaps(details: Details, shapes: Sequence[tuple[int, int]]) -> Iterat
     that share a distinct spot: nearly all that share half of their area, and up to half of those that share a fifth.
 
     Args:
-        details: :func:`thumbnail_details` of the scenes; more than :data:`MOST_OVERLAPS` of one size are not searched.
+        details: Details of the scenes' thumbnails, ``(64, 64)`` each; more than :data:`MOST_OVERLAPS` of one size are
+            not searched.
         shapes: Height and width of each scene.
     """
     for members in _group_equal(list(shapes)):
         if len(members) > MOST_OVERLAPS:
             continue
-        pairs = overlapping_pairs(details[members], STEPS)
+        pairs = overlapping_pairs(np.stack([details[i] for i in members]), STEPS)
         for start in range(0, len(pairs), 64):  # 64 pairs stay in the processor's cache
             places = np.array(members)[pairs[start : start + 64]]
-            first, second = (_spectra(_values(details[places[:, side]])) for side in (0, 1))
+            first, second = (_spectra(_values([details[i] for i in places[:, side].tolist()])) for side in (0, 1))
             evidence = _evidence(first, second)
             peaks = evidence.max(axis=(1, 2))
             for offset in np.flatnonzero(peaks >= OVERLAP):

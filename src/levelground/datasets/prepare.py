@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,7 +53,7 @@ from levelground.datasets.splits import (
     split_folder,
     strips_split,
 )
-from levelground.errors import ConfigError, DataError, DiskError, SceneError
+from levelground.errors import ConfigError, DataError, SceneError
 from levelground.imagery.cache import Cache, CacheEntry, default_cache_folder
 from levelground.imagery.data_folder import FoundScenes, find_scenes
 from levelground.imagery.geotiff import read_window
@@ -162,7 +162,7 @@ def _prepare_anew(options: PrepareOptions, data: Path, cache: Cache, stamp: str,
     return dataset
 
 
-def _mean_and_std(decoded: Sequence[Decoded], ids: Collection[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _mean_and_std(decoded: Sequence[Decoded], ids: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each band over the labelled pixels of some scenes."""
     prints = {one.scene.id: one.fingerprint for one in decoded}
     return mean_and_std([prints[scene] for scene in ids])
@@ -265,16 +265,15 @@ def decode_all(found: FoundScenes, cache: Cache, snap: int) -> tuple[list[Decode
     pool = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)))
     try:
         with progress_bar(gettext("decode"), len(labelled)) as bar:
-            tasks = {pool.submit(_decode, scene, cache, found.legend, snap): scene for scene in labelled}
-            for task in as_completed(tasks):
-                try:
-                    done.append(task.result())
-                except DiskError:
-                    raise
-                except DataError as error:
-                    finding = Finding("error", "unreadable", str(error), tasks[task].id)
-                    problems.append(Problem(finding, type(error)))
-                bar.advance(note=tasks[task].id)
+            for some in (labelled[start : start + 256] for start in range(0, len(labelled), 256)):
+                tasks = {pool.submit(_decode, scene, cache, found.legend, snap): scene for scene in some}
+                for task in as_completed(tasks):
+                    try:
+                        done.append(task.result())
+                    except DataError as error:
+                        finding = Finding("error", "unreadable", str(error), tasks[task].id)
+                        problems.append(Problem(finding, type(error)))
+                    bar.advance(note=tasks[task].id)
     finally:
         pool.shutdown(cancel_futures=True)
     done.sort(key=lambda one: one.scene.id)
@@ -295,7 +294,7 @@ def _decode(scene: SceneFile, cache: Cache, legend: Legend, snap: int) -> Decode
         opened = cache.open(entry.image_key, entry.labels_key)
         return fingerprint_scene(opened.pixels, opened.labels)
 
-    return Decoded(scene, entry, cached_fingerprint(cache.folder, entry.image_key, entry.labels_key, make))
+    return Decoded(scene, entry, cached_fingerprint(cache.folder, entry.image_key, entry.labels_key, make).packed())
 
 
 def _guessed_zeros(one: Decoded) -> int:

@@ -286,9 +286,13 @@ def _ambiguous(images: list[PurePosixPath], masks: list[PurePosixPath]) -> str |
 
 def _check_name(below: PurePosixPath) -> Finding | None:
     """Refuse names that no list and no one-line message can hold; spaces and any script are welcome."""
-    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in str(below)):
-        text = f"{str(below)!a}: the name has a line break or another control character. Rename the file."
-        return Finding("error", "name", text, ascii(below.stem))
+    for end, part in enumerate(below.parts, start=1):
+        if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in part):
+            named = str(PurePosixPath(*below.parts[:end]))
+            text = f"{named!a}: the name has a line break or another control character. Rename the file."
+            if end < len(below.parts):
+                text = f"{named!a}: the name has a line break or another control character. Rename the folder."
+            return Finding("error", "name", text, ascii(below.stem))
     return None
 
 

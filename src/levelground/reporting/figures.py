@@ -36,10 +36,10 @@ from levelground.reporting.displays import (
     per_class_chart,
     plain_label,
 )
-from levelground.reporting.gallery import SceneSource, open_scene, read_preds, study_scenes
+from levelground.reporting.gallery import SceneSource, chosen_scenes, open_scene, read_preds, study_scenes
 from levelground.reporting.learning_curves import curve_runs
 from levelground.reporting.per_class import shown_classes
-from levelground.reporting.run_styles import StyledRun, styled_runs
+from levelground.reporting.run_styles import SHOWN_RUNS, StyledRun, pictured_runs, styled_runs
 from levelground.wording import gettext
 
 DPI = 120
@@ -96,8 +96,9 @@ def _all_figures(
     comparison: Comparison, study_folder: Path, scenes: SceneSource | None
 ) -> Iterator[tuple[str, Figure | None]]:
     """Draw one picture after the other, each with its name."""
-    legend, runs = comparison.legend, styled_runs(comparison)
-    folders = [run.folder(study_folder) for run in runs]
+    legend, every = comparison.legend, styled_runs(comparison)
+    runs, pictured = every[:SHOWN_RUNS], pictured_runs(every)
+    folders = [run.folder(study_folder) for run in pictured]
     lines = curve_runs(runs, study_folder)
     charts = curve_charts([line.folder for line in lines], [(line.label, line.style) for line in lines])
     for name, codes in _CURVE_NAMES.items():
@@ -111,11 +112,11 @@ def _all_figures(
         yield f"confusion_{run.name}", _figure([confusion_chart(run, classes)])
     source = scenes or study_scenes(study_folder, folders)
     if source is not None:
-        ids = [scene.id for scene in comparison.scenes]
+        ids = list(chosen_scenes(comparison))
         yield "dataset_samples", _samples(ids[:MOST_SAMPLES], source, legend)
         preds = [folder / f"preds-{comparison.split}" for folder in folders]
         for scene_id in track(ids, gettext("figures of scenes"), len(ids)):
-            yield f"{_ONE_SCENE}{scene_id}", _comparison(scene_id, source, runs, preds, legend)
+            yield f"{_ONE_SCENE}{scene_id}", _comparison(scene_id, source, pictured, preds, legend)
 
 
 _CURVE_NAMES = {

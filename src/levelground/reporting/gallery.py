@@ -1,10 +1,10 @@
-"""Scenes of the report: pictures, differences of pairs scene by scene, and the scores of all runs as a heat map.
+"""Pictures of the report: the image of a scene, its true classes, and each run's prediction and errors.
 
-Pictures are the image, the true classes, and each run's prediction and errors.
+Of many scenes the page holds those that say most; each of the others has a page of its own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from levelground.comparison.record import Comparison
-from levelground.comparison.results import PairResult
-from levelground.comparison.text import score, signed
+from levelground.comparison.text import score
 from levelground.console import track
 from levelground.errors import LevelgroundError
 from levelground.imagery.legend import LabelMap, Legend
@@ -29,10 +28,10 @@ from levelground.imagery.thumbnails import (
     reduced_scene,
     reduced_size,
 )
-from levelground.records import HASHES_FILE, verify_file
+from levelground.records import HASHES_FILE, atomic_path, verify_file
 from levelground.reporting.run_styles import StyledRun
-from levelground.reporting.svg_charts import element, line, percent, scale_over, tick_text
-from levelground.wording import gettext, ngettext
+from levelground.reporting.svg_charts import element
+from levelground.wording import current_language, gettext
 
 SIDES = (1024, 768, 640, 512, 448, 384, 320, 256, 192, 128)
 """Longer side of a picture in px, from the largest."""
@@ -40,8 +39,14 @@ SIDES = (1024, 768, 640, 512, 448, 384, 320, 256, 192, 128)
 THUMB = 192
 """Longer side of an error map in px; the slider computes errors at the size of the pictures."""
 
-BUDGET_BYTES = 20_000_000
+BUDGET_BYTES = 10_000_000
 """Size limit of all pictures of the page together."""
+
+MOST_SCENES, CHOSEN_SCENES = 150, 60
+"""Scenes that all have pictures on the page; of more, so many are chosen, and the others have pages of their own."""
+
+PAGE_SIDE, SHOWN_SIDE = 256, 256
+"""Longer side of a picture on a scene's own page, px, and how wide a smaller one is shown."""
 
 
 class OpenScene(Protocol):
@@ -88,11 +93,127 @@ class ScenePictures:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures of all scenes that could be opened, their longer side in px, and the ids that could not be opened."""
+    """Pictures of the scenes that could be opened, their longer side in px, and the ids that could not be opened.
+
+    ``elsewhere`` are the scenes that were not chosen: the address of each one's own page, empty where it has none.
+    """
 
     scenes: tuple[ScenePictures, ...]
     side: int
     missing: tuple[str, ...]
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def links(self) -> dict[str, str]:
+        """Where each scene's pictures are, by id."""
+        here = {scene.id: f"#scene-{number}" for number, scene in enumerate(self.scenes)}
+        return here | {scene: address for scene, address in self.elsewhere.items() if address}
+
+
+def study_gallery(
+    comparison: Comparison, folders: Sequence[Path], source: SceneSource | None, own_pages: str | None
+) -> Gallery:
+    """Make the pictures of the scenes chosen.
+
+    Args:
+        comparison: The comparison.
+        folders: Folders of the runs that are pictured.
+        source: Opens images and labels; ``None`` where nothing can be opened.
+        own_pages: Name of the folder in which :func:`write_scene_pages` writes the others; ``None`` for no pages.
+    """
+    chosen, every = chosen_scenes(comparison), [scene.id for scene in comparison.scenes]
+    if source is None:
+        return Gallery((), 0, tuple(every))
+    found = make_gallery(list(chosen), folders, comparison.legend, source, split=comparison.split)
+    others = {one: f"{own_pages}/{n:05d}.html" if own_pages else "" for n, one in enumerate(every) if one not in chosen}
+    return replace(found, elsewhere=others)
+
+
+def chosen_scenes(comparison: Comparison) -> dict[str, int]:
+    """Choose the scenes with pictures on the page, with their positions: all, or of many those that say most.
+
+    A third has the lowest mean mIoU, a third that which differs most between runs; the others lie evenly in the order
+    of the data.
+    """
+    n = len(comparison.scenes)
+    if n <= MOST_SCENES:
+        return {scene.id: number for number, scene in enumerate(comparison.scenes)}
+    scores = np.array([run.scene_miou for run in comparison.runs], np.float64)  # (R, S), NaN where there is none
+    known = ~np.isnan(scores)
+    mean = np.where(known.any(axis=0), np.where(known, scores, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), 2.0)
+    spread = np.where(known, scores, -1).max(axis=0) - np.where(known, scores, 2).min(axis=0)
+    evenly = np.linspace(0, n - 1, CHOSEN_SCENES).round().astype(np.int64)
+    ranks = np.argsort(mean, kind="stable"), np.argsort(-spread, kind="stable"), evenly
+    chosen: dict[int, None] = {}
+    for share, order in enumerate(ranks, start=1):
+        for number in order.tolist():
+            if len(chosen) < CHOSEN_SCENES * share // len(ranks):
+                chosen[number] = None
+    return {comparison.scenes[number].id: number for number in sorted(chosen)}
+
+
+def write_scene_pages(
+    comparison: Comparison, runs: Sequence[StyledRun], folders: Sequence[Path], source: SceneSource | None, out: Path
+) -> list[Path]:
+    """Write a page for each scene that was not chosen, with its pictures; pages of an earlier report are removed.
+
+    Args:
+        comparison: The comparison.
+        runs: The runs that are pictured.
+        folders: Their folders.
+        source: Opens images and labels.
+        out: Folder of the pages, ``NUMBER.html`` by the scene's position.
+    Returns:
+        The pages.
+    Raises:
+        DiskError: A page cannot be written.
+    """
+    chosen = chosen_scenes(comparison)
+    others = [(number, scene) for number, scene in enumerate(comparison.scenes) if scene.id not in chosen]
+    preds, written = [folder / f"preds-{comparison.split}" for folder in folders], []
+    for number, scene in track(others, gettext("pages of scenes"), len(others)) if others else ():
+        made = None if source is None else _pictures(scene.id, preds, comparison.legend, source, PAGE_SIDE)
+        if made is not None:
+            written.append(out / f"{number:05d}.html")
+            values = {run.number: run.result.scene_miou[number] for run in runs}
+            with atomic_path(written[-1], durable=False) as temporary:
+                temporary.write_text(_scene_page(made, runs, values, comparison.legend), "utf-8", "replace")
+    for path in set(out.glob("[0-9]" * 5 + ".html")) - {*written}:
+        path.unlink()
+    return written
+
+
+def _scene_page(
+    made: ScenePictures, runs: Sequence[StyledRun], values: Mapping[int, float | None], legend: Legend
+) -> str:
+    """Return the page of one scene; it has no style and no script, and loads nothing."""
+    width = max(made.width, SHOWN_SIDE * made.width // max(made.width, made.height))
+    size: dict[str, int] = {"width": width, "height": round(made.height * width / made.width)}
+
+    def figure(caption: str, *pictures: tuple[str, str]) -> Markup:
+        images = [element("img", src=source, alt=text, title=text, **size) for source, text in pictures]
+        return element("figure", *images, element("figcaption", caption))
+
+    name, truth = gettext("Image of scene %(id)s", id=made.id), gettext("True classes of scene %(id)s", id=made.id)
+    figures = [figure(gettext("image, truth"), (made.image, name), (made.truth, truth))]
+    for run in runs:
+        if run.number in made.preds:
+            told = {"run": run.label, "id": made.id}
+            classes = gettext("Classes predicted by %(run)s for scene %(id)s", **told)
+            errors = gettext("Errors of %(run)s in scene %(id)s", **told)
+            caption = f"{run.label} {score(values[run.number])}"
+            figures.append(figure(caption, (made.preds[run.number], classes), (made.errors[run.number], errors)))
+    colours = []
+    for one in legend.classes:
+        square = element("rect", width=12, height=12, fill="#{:02x}{:02x}{:02x}".format(*one.colour))
+        colours.append(element("li", element("svg", square, width=12, height=12), f" {one.name}"))
+    policy = "default-src 'none'; img-src data:"
+    head = Markup(
+        '<!doctype html>\n<html lang="{}"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
+        '<meta http-equiv="Content-Security-Policy" content="{}">'
+    ).format(current_language(), policy)
+    body = element("body", element("h1", made.id), *figures, element("ul", *colours))
+    return f"{head}{element('title', made.id)}</head>{body}</html>\n"
 
 
 def make_gallery(
@@ -261,163 +382,3 @@ def _unlike_share(maps: Sequence[LabelMap], valid: NDArray[np.bool_]) -> float |
         return None
     unlike = np.any([one != maps[0] for one in maps[1:]], axis=0)
     return float(unlike[valid].mean())
-
-
-DRAWN_PAIRS = 4
-"""Pairs whose differences are drawn scene by scene, the leader's first."""
-
-HEAT_CELLS = 6000
-"""Cells of the heat map; with more, only the leading runs are drawn."""
-
-
-@dataclass(frozen=True)
-class SceneDifferences:
-    """Differences of one pair scene by scene.
-
-    Attributes:
-        names: Labels of the two sides.
-        chart: One mark a scene, sorted by difference, as large as the scene has pixels, and leading to it.
-        better: The number of scenes in which the first scores higher.
-        scenes: The number of scenes that have a difference.
-    """
-
-    names: tuple[str, str]
-    chart: Markup
-    better: int
-    scenes: int
-
-
-@dataclass(frozen=True)
-class HeatRow:
-    """One run's scores, scene by scene, as a strip of cells."""
-
-    run: StyledRun
-    strip: Markup
-
-
-@dataclass(frozen=True)
-class SceneHeat:
-    """The scores of runs by scene, the hardest scene first; ``left_out`` runs are not drawn."""
-
-    rows: tuple[HeatRow, ...]
-    low: str
-    high: str
-    left_out: int
-
-
-def scene_differences(
-    comparison: Comparison, pairs: Sequence[PairResult], labels: Mapping[str, str], gallery: Gallery
-) -> list[SceneDifferences]:
-    """Draw the differences of the first pairs in the mIoU of each scene alone.
-
-    Args:
-        comparison: The comparison.
-        pairs: Pairs, the better-ranked side first; those of the leader are drawn first.
-        labels: Labels of the names that have another one.
-        gallery: The pictures that marks lead to.
-    """
-    by_side = _side_scores(comparison)
-    links = {scene.id: f"#scene-{number}" for number, scene in enumerate(gallery.scenes)}
-    drawn = []
-    for pair in [pair for pair in pairs if not pair.negative_control][:DRAWN_PAIRS]:
-        names = (labels.get(pair.a, pair.a), labels.get(pair.b, pair.b))
-        found = [
-            (a - b, sum(scene.class_pixels), scene.id)
-            for scene, a, b in zip(comparison.scenes, by_side[pair.a], by_side[pair.b], strict=True)
-            if a is not None and b is not None
-        ]
-        if len(found) >= 2:
-            better = sum(difference > 0 for difference, _, _ in found)
-            chart = _difference_chart(sorted(found), comparison.delta, names, links)
-            drawn.append(SceneDifferences(names, chart, better, len(found)))
-    return drawn
-
-
-def _side_scores(comparison: Comparison) -> dict[str, tuple[float | None, ...]]:
-    """The mIoU of each scene, by run and by architecture (the mean over its seeds)."""
-    runs = {run.name: run.scene_miou for run in comparison.runs}
-    found: dict[str, tuple[float | None, ...]] = dict(runs)
-    for entry in comparison.architectures:
-        scenes = zip(*(runs[name] for name in entry.runs), strict=True)
-        found[entry.name] = tuple(
-            None if any(value is None for value in values) else sum(value or 0.0 for value in values) / len(values)
-            for values in scenes
-        )
-    return found
-
-
-def _difference_chart(
-    found: Sequence[tuple[float, int, str]], delta: float, names: tuple[str, str], links: Mapping[str, str]
-) -> Markup:
-    """Draw sorted differences, each with the pixels and the id of its scene, one a row."""
-    spacing = min(14.0, 560 / len(found))
-    height = round(spacing * len(found)) + 12
-    scale = scale_over([difference for difference, _, _ in found] + [-delta, delta])
-    ticks = scale.ticks(4)
-    largest = max(1, *(pixels for _, pixels, _ in found))
-    zone = scale.share(delta) - scale.share(-delta)
-    parts = [element("rect", x=scale.at(-delta), y="0", width=percent(zone), height="100%", class_="zone")]
-    for tick in ticks:
-        parts.append(line(scale.at(tick), "0", scale.at(tick), "100%", "zero" if tick == 0 else "grid"))
-        parts.append(element("text", tick_text(tick, ticks), x=scale.at(tick), y=str(height + 16), class_="tick mid"))
-    for row, (difference, pixels, scene) in enumerate(found):
-        size = ngettext("%(n)s pixel", "%(n)s pixels", pixels)
-        title = element("title", f"{scene}: {signed(difference)}, {size}")
-        radius = round(2 + 5 * (pixels / largest) ** 0.5, 1)
-        dot = element("circle", title, cx=scale.at(difference), cy=f"{6 + spacing * (row + 0.5):.1f}", r=radius)
-        parts.append(element("a", dot, href=links[scene]) if scene in links else dot)
-    text = ngettext(
-        "Differences of %(a)s and %(b)s in %(n)s scene",
-        "Differences of %(a)s and %(b)s in %(n)s scenes",
-        len(found),
-        a=names[0],
-        b=names[1],
-    )
-    return element("svg", *parts, class_="area dots", height=str(height), role="img", aria_label=text)
-
-
-def scene_heat(comparison: Comparison, runs: Sequence[StyledRun], gallery: Gallery) -> SceneHeat | None:
-    """Draw the mIoU of each scene in each run, scenes from the hardest to the easiest; ``None`` with one scene.
-
-    Args:
-        comparison: The comparison.
-        runs: The runs, best first.
-        gallery: The pictures that cells lead to.
-    """
-    values = [value for run in runs for value in run.result.scene_miou if value is not None]
-    if len(comparison.scenes) < 2 or not values:
-        return None
-    shown = runs[: max(1, HEAT_CELLS // len(comparison.scenes))]
-    low, high = min(values), max(values)
-    means = [
-        sum(value or 0.0 for value in column) for column in zip(*(run.result.scene_miou for run in runs), strict=True)
-    ]
-    order = sorted(range(len(means)), key=lambda number: (means[number], number))
-    links = {scene.id: f"#scene-{number}" for number, scene in enumerate(gallery.scenes)}
-    rows = [HeatRow(run, _heat_strip(comparison, run, order, links, (low, high))) for run in shown]
-    return SceneHeat(tuple(rows), score(low), score(high), len(runs) - len(shown))
-
-
-def _heat_strip(
-    comparison: Comparison, run: StyledRun, order: Sequence[int], links: Mapping[str, str], ends: tuple[float, float]
-) -> Markup:
-    """Draw one run's scenes as cells, the darker the higher the score."""
-    cells, width = [], 1 / len(order)
-    for place, number in enumerate(order):
-        scene, value = comparison.scenes[number].id, run.result.scene_miou[number]
-        if value is None:
-            continue
-        shade = 0.08 + 0.92 * (value - ends[0]) / (ends[1] - ends[0] or 1.0)
-        cell = element(
-            "rect",
-            element("title", f"{scene}, {run.label}: {score(value)}"),
-            x=percent(place * width),
-            y="8%",
-            width=percent(width),
-            height="84%",
-            fill_opacity=round(shade, 2),
-        )
-        cells.append(element("a", cell, href=links[scene]) if scene in links else cell)
-    return element(
-        "svg", *cells, class_="strip heat", role="img", aria_label=gettext("Scores of %(run)s by scene", run=run.label)
-    )

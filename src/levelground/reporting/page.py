@@ -21,20 +21,17 @@ from markupsafe import Markup, escape
 from levelground.comparison.benchmark_record import Benchmark, benchmark_tables, metric_of, ranks_between
 from levelground.comparison.compare import in_current_language
 from levelground.comparison.record import Comparison
-from levelground.comparison.text import between, p_number, score, signed, verdict_word
+from levelground.comparison.text import between, p_number, score, verdict_word
 from levelground.imagery.legend import Legend
 from levelground.records import HASHES_FILE, atomic_path, write_hashes
 from levelground.reporting import cost_table, pairwise, per_class, summary
 from levelground.reporting.gallery import (
     Gallery,
-    SceneDifferences,
-    SceneHeat,
     SceneSource,
-    make_gallery,
-    scene_differences,
-    scene_heat,
+    study_gallery,
     study_scenes,
     viewer_data,
+    write_scene_pages,
 )
 from levelground.reporting.learning_curves import (
     BudgetRow,
@@ -44,7 +41,14 @@ from levelground.reporting.learning_curves import (
     curve_charts,
     curve_runs,
 )  # fmt: skip
-from levelground.reporting.run_styles import StyledRun, metric_title, run_style, styled_runs
+from levelground.reporting.run_styles import (
+    SHOWN_RUNS,
+    StyledRun,
+    metric_title,
+    pictured_runs,
+    run_style,
+    styled_runs,
+)
 from levelground.reporting.svg_charts import axis_strip, interval_strip, key_symbol, scale_over
 from levelground.wording import current_language, decimal, gettext, ngettext, pgettext, whole
 
@@ -70,6 +74,7 @@ class PageView:
 
     comparison: Comparison
     runs: list[StyledRun]
+    pictured: int
     title: str
     lead: str
     metric: str
@@ -91,8 +96,8 @@ class PageView:
     budgets: list[BudgetRow]
     budget_chart: Markup | None
     gallery: Gallery
-    by_scene: list[SceneDifferences]
-    heat: SceneHeat | None
+    by_scene: list[per_class.SceneDifferences]
+    heat: per_class.SceneHeat | None
     speed: cost_table.SpeedChart | None
     metrics: list[summary.MetricTableRow]
     costs: cost_table.CostTable
@@ -118,17 +123,28 @@ def render_report(comparison: Comparison, study_folder: Path, out: Path, *, scen
     Raises:
         DiskError: The file cannot be written.
     """
-    html = report_html(comparison, study_folder, scenes=scenes)
+    own_pages = out.with_name(f"{out.stem}-scenes")
+    html = report_html(comparison, study_folder, scenes=scenes, own_pages=own_pages.name)
+    shown = in_current_language(comparison)
+    runs = pictured_runs(styled_runs(shown))
+    folders = [run.folder(study_folder) for run in runs]
+    source = scenes or study_scenes(study_folder, folders)
+    pages = write_scene_pages(shown, runs, folders, source, own_pages)
     with atomic_path(out) as temporary:
         temporary.write_bytes(html.encode("utf-8", "replace"))
-    write_hashes(out.with_name(f"{out.stem}.{HASHES_FILE}"), [out])
+    write_hashes(out.with_name(f"{out.stem}.{HASHES_FILE}"), [out, *pages])
     return out
 
 
-def report_html(comparison: Comparison, study_folder: Path, *, scenes: SceneSource | None = None) -> str:
-    """Return the report page as text, in the current language; see :func:`render_report`."""
+def report_html(
+    comparison: Comparison, study_folder: Path, *, scenes: SceneSource | None = None, own_pages: str | None = None
+) -> str:
+    """Return the report page as text, in the current language; see :func:`render_report`.
+
+    ``own_pages`` names the folder beside it that holds pages of the scenes that it does not picture itself.
+    """
     comparison = in_current_language(comparison)
-    view = page_view(comparison, study_folder, scenes)
+    view = page_view(comparison, study_folder, scenes, own_pages)
     style = _template_text("report.css") + view.colours + class_style(comparison.legend)
     script = _template_text("report.js")
     html = render_template(
@@ -222,7 +238,7 @@ def render_benchmark(benchmark: Benchmark, folder: Path) -> Path:
         reports=[(folder / one.folder / "report.html").is_file() for one in benchmark.sets],
         models=rows,
         axis=axis,
-        pairs=_benchmark_forest(benchmark),
+        pairs=pairwise.benchmark_forest(benchmark),
         within=benchmark_tables(benchmark)[2],
         style=Markup(style),  # noqa: S704  our own file
         policy=content_policy(style, ""),
@@ -252,39 +268,20 @@ def _model_rows(benchmark: Benchmark) -> tuple[Markup, list[ModelRow]]:
     return axis_strip(scale, ticks), rows
 
 
-def _benchmark_forest(benchmark: Benchmark) -> pairwise.PairForest:
-    """Draw the mean differences over sets with their intervals."""
-    delta = benchmark.delta
-    held = [end for pair in benchmark.pairs for end in (pair.delta, *(pair.interval or ())) if end is not None]
-    scale = scale_over([*held, -delta, delta], within=(-1, 1))
-    ticks, rows = scale.ticks(4), []
-    for pair in benchmark.pairs:
-        value, interval = signed(pair.delta), between(pair.interval, sign=True)
-        text = gettext(
-            "%(a)s − %(b)s: %(value)s, 95 %% interval %(interval)s over sets, %(verdict)s",
-            a=pair.a,
-            b=pair.b,
-            value=value,
-            interval=interval,
-            verdict=verdict_word(pair.verdict),
-        )
-        strip = interval_strip(scale, pair.delta, pair.interval, ticks=ticks, text=text, zone=(-delta, delta))
-        sign, p = pairwise.SIGNS[pair.verdict], p_number(pair.p_holm)
-        rows.append(pairwise.PairRow((pair.a, pair.b), value, interval, p, pair.verdict, sign, False, strip))
-    most = pairwise.OPEN_PAIRS
-    return pairwise.PairForest(tuple(rows[:most]), tuple(rows[most:]), axis_strip(scale, ticks))
-
-
-def page_view(comparison: Comparison, study_folder: Path, scenes: SceneSource | None) -> PageView:
-    """Collect what the page shows; see :func:`render_report`."""
+def page_view(
+    comparison: Comparison, study_folder: Path, scenes: SceneSource | None, own_pages: str | None
+) -> PageView:
+    """Collect what the page shows; see :func:`report_html`."""
     runs = styled_runs(comparison)
-    folders = [run.folder(study_folder) for run in runs]
+    shown, pictured = runs[:SHOWN_RUNS], pictured_runs(runs)
+    folders = [run.folder(study_folder) for run in pictured]
     drawn = curve_runs(runs, study_folder)
     title, lead = summary.headline_texts(comparison)
-    gallery = _gallery(comparison, folders, scenes or study_scenes(study_folder, folders))
+    gallery = study_gallery(comparison, folders, scenes or study_scenes(study_folder, folders), own_pages)
     return PageView(
         comparison=comparison,
-        runs=runs,
+        runs=shown,
+        pictured=len(pictured),
         title=title,
         lead=lead,
         metric=metric_title(comparison),
@@ -297,26 +294,26 @@ def page_view(comparison: Comparison, study_folder: Path, scenes: SceneSource | 
         run_forest=summary.run_forest(comparison, runs),
         scores=summary.score_rows(comparison, runs),
         other_columns=summary.other_columns(comparison),
-        verdicts=_verdicts_view(comparison, runs),
-        classes=per_class.class_chart(comparison, runs),
-        confusions=per_class.confusion_tables(runs, comparison.legend),
-        scene_scores=per_class.scene_scores(comparison, runs),
+        verdicts=_verdicts_view(comparison, shown),
+        classes=per_class.class_chart(comparison, shown),
+        confusions=per_class.confusion_tables(shown, comparison.legend),
+        scene_scores=per_class.scene_scores(comparison, pictured),
         colours=run_style([run.style for run in drawn]),
-        curves=curve_charts(drawn),
+        curves=curve_charts([*drawn[: len(shown)], *drawn[len(runs) :]]),
         budgets=budget_rows(comparison),
         budget_chart=budget_chart(comparison, runs),
         gallery=gallery,
         by_scene=_scene_differences(comparison, runs, gallery),
-        heat=scene_heat(comparison, runs, gallery),
+        heat=per_class.scene_heat(comparison, runs, gallery),
         speed=cost_table.speed_chart(comparison, runs),
-        metrics=summary.metric_rows(comparison, runs),
+        metrics=summary.metric_rows(comparison, shown),
         costs=cost_table.make_cost_table(runs),
         tunings=cost_table.tunings(runs),
-        calibrations=cost_table.calibration_charts(runs),
+        calibrations=cost_table.calibration_charts(shown),
         protocol=cost_table.protocol_rows(comparison),
-        unlike=cost_table.unlike_rows(comparison, runs),
-        cards=[cost_table.card_rows(run.result.card) for run in runs],
-        viewer_data=safe_json(viewer_data(comparison, runs, gallery)),
+        unlike=cost_table.unlike_rows(comparison, shown),
+        cards=[cost_table.card_rows(run.result.card) for run in shown],
+        viewer_data=safe_json(viewer_data(comparison, pictured, gallery)),
     )
 
 
@@ -324,7 +321,8 @@ def _verdicts_view(comparison: Comparison, runs: Sequence[StyledRun]) -> Verdict
     """Orient and draw all pairs; differences by class are those of architectures where there are any."""
     names, labels, delta = [run.name for run in runs], comparison.labels, comparison.delta
     ranked = [entry.name for entry in summary.ranked_architectures(comparison)]
-    run_pairs = pairwise.oriented_pairs(comparison.pairs, names)
+    shown = [pair for pair in comparison.pairs if pair.a in names and pair.b in names]
+    run_pairs = pairwise.oriented_pairs(shown, names)
     architecture_pairs = pairwise.oriented_pairs(comparison.architecture_pairs, ranked)
     by_class = architecture_pairs if any(pair.per_class for pair in architecture_pairs) else run_pairs
     return VerdictsView(
@@ -340,22 +338,16 @@ def _verdicts_view(comparison: Comparison, runs: Sequence[StyledRun]) -> Verdict
     )
 
 
-def _scene_differences(comparison: Comparison, runs: Sequence[StyledRun], gallery: Gallery) -> list[SceneDifferences]:
+def _scene_differences(
+    comparison: Comparison, runs: Sequence[StyledRun], gallery: Gallery
+) -> list[per_class.SceneDifferences]:
     """Draw the pairs that carry the verdicts, the leader's first, scene by scene."""
     if comparison.about_architectures:
         ranked = [entry.name for entry in summary.ranked_architectures(comparison)]
     else:
         ranked = [run.name for run in runs]
     pairs = pairwise.oriented_pairs(comparison.decisive_pairs, ranked)
-    return scene_differences(comparison, pairs, comparison.labels, gallery)
-
-
-def _gallery(comparison: Comparison, folders: Sequence[Path], source: SceneSource | None) -> Gallery:
-    """Make the pictures of all scenes that can be opened."""
-    ids = [scene.id for scene in comparison.scenes]
-    if source is None:
-        return Gallery((), 0, tuple(ids))
-    return make_gallery(ids, folders, comparison.legend, source, split=comparison.split)
+    return per_class.scene_differences(comparison, pairs, comparison.labels, gallery)
 
 
 def render_template(template: str, **values: object) -> str:

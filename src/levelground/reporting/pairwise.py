@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from levelground.comparison.benchmark_record import Benchmark
 from levelground.comparison.results import PairResult
 from levelground.comparison.tables import delta_shares
 from levelground.comparison.text import between, p_number, signed, verdict_word, whole_per_cent
@@ -114,6 +115,28 @@ def pair_forest(pairs: Sequence[PairResult], labels: Mapping[str, str], delta: f
                 strip=interval_strip(scale, pair.delta, pair.interval, ticks=ticks, text=text, zone=(-delta, delta)),
             )
         )
+    return PairForest(tuple(rows[:OPEN_PAIRS]), tuple(rows[OPEN_PAIRS:]), axis_strip(scale, ticks))
+
+
+def benchmark_forest(benchmark: Benchmark) -> PairForest:
+    """Draw the mean differences over sets with their intervals."""
+    delta = benchmark.delta
+    held = [end for pair in benchmark.pairs for end in (pair.delta, *(pair.interval or ())) if end is not None]
+    scale = scale_over([*held, -delta, delta], within=(-1, 1))
+    ticks, rows = scale.ticks(4), []
+    for pair in benchmark.pairs:
+        value, interval = signed(pair.delta), between(pair.interval, sign=True)
+        text = gettext(
+            "%(a)s − %(b)s: %(value)s, 95 %% interval %(interval)s over sets, %(verdict)s",
+            a=pair.a,
+            b=pair.b,
+            value=value,
+            interval=interval,
+            verdict=verdict_word(pair.verdict),
+        )
+        strip = interval_strip(scale, pair.delta, pair.interval, ticks=ticks, text=text, zone=(-delta, delta))
+        sign, p = SIGNS[pair.verdict], p_number(pair.p_holm)
+        rows.append(PairRow((pair.a, pair.b), value, interval, p, pair.verdict, sign, False, strip))
     return PairForest(tuple(rows[:OPEN_PAIRS]), tuple(rows[OPEN_PAIRS:]), axis_strip(scale, ticks))
 
 

@@ -1,4 +1,4 @@
-"""Classes of the report: IoU of each class, its differences between pairs, confusion matrices, scores of scenes."""
+"""Classes and scenes of the report in figures: IoU by class, its differences, confusion matrices, scores of scenes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,22 @@ from levelground.comparison.record import Comparison
 from levelground.comparison.results import ClassDifference, PairResult
 from levelground.comparison.text import MISSING, between, per_cent, score, signed
 from levelground.imagery.legend import Legend, LegendClass
+from levelground.reporting.gallery import Gallery
 from levelground.reporting.pairwise import pair_labels
 from levelground.reporting.run_styles import StyledRun
-from levelground.reporting.svg_charts import DataPoint, Scale, axis_strip, interval_strip, lane_strip, scale_over
-from levelground.wording import decimal, gettext
+from levelground.reporting.svg_charts import (
+    DataPoint,
+    Scale,
+    axis_strip,
+    element,
+    interval_strip,
+    lane_strip,
+    line,
+    percent,
+    scale_over,
+    tick_text,
+)
+from levelground.wording import decimal, gettext, ngettext
 
 FULL_IOU = Scale(0.0, 1.0)
 
@@ -235,3 +247,162 @@ def _share(value: float, total: float) -> str:
 def _level(value: float, total: float) -> int:
     """Return one of eleven shades, 0 to 10."""
     return round(10 * value / total) if total else 0
+
+
+HEAT_CELLS = 6000
+"""Cells of the heat map; with more, only the leading runs are drawn."""
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """One run's scores, scene by scene, as a strip of cells."""
+
+    run: StyledRun
+    strip: Markup
+
+
+@dataclass(frozen=True)
+class SceneHeat:
+    """The scores of runs by scene, the hardest scene first; ``left_out`` runs are not drawn."""
+
+    rows: tuple[HeatRow, ...]
+    low: str
+    high: str
+    left_out: int
+
+
+def scene_heat(comparison: Comparison, runs: Sequence[StyledRun], gallery: Gallery) -> SceneHeat | None:
+    """Draw the mIoU of each scene in each run, scenes from the hardest to the easiest; ``None`` with one scene.
+
+    Args:
+        comparison: The comparison.
+        runs: The runs, best first.
+        gallery: The pictures that cells lead to.
+    """
+    values = [value for run in runs for value in run.result.scene_miou if value is not None]
+    if len(comparison.scenes) < 2 or not values:
+        return None
+    shown = runs[: max(1, HEAT_CELLS // len(comparison.scenes))]
+    low, high = min(values), max(values)
+    means = [
+        sum(value or 0.0 for value in column) for column in zip(*(run.result.scene_miou for run in runs), strict=True)
+    ]
+    order = sorted(range(len(means)), key=lambda number: (means[number], number))
+    rows = [HeatRow(run, _heat_strip(comparison, run, order, gallery.links, (low, high))) for run in shown]
+    return SceneHeat(tuple(rows), score(low), score(high), len(runs) - len(shown))
+
+
+def _heat_strip(
+    comparison: Comparison, run: StyledRun, order: Sequence[int], links: Mapping[str, str], ends: tuple[float, float]
+) -> Markup:
+    """Draw one run's scenes as cells, the darker the higher the score."""
+    cells, width = [], 1 / len(order)
+    for place, number in enumerate(order):
+        scene, value = comparison.scenes[number].id, run.result.scene_miou[number]
+        if value is None:
+            continue
+        shade = 0.08 + 0.92 * (value - ends[0]) / (ends[1] - ends[0] or 1.0)
+        cell = element(
+            "rect",
+            element("title", f"{scene}, {run.label}: {score(value)}"),
+            x=percent(place * width),
+            y="8%",
+            width=percent(width),
+            height="84%",
+            fill_opacity=round(shade, 2),
+        )
+        cells.append(element("a", cell, href=links[scene]) if scene in links else cell)
+    return element(
+        "svg", *cells, class_="strip heat", role="img", aria_label=gettext("Scores of %(run)s by scene", run=run.label)
+    )
+
+
+DRAWN_PAIRS = 4
+"""Pairs whose differences are drawn scene by scene, the leader's first."""
+
+
+@dataclass(frozen=True)
+class SceneDifferences:
+    """Differences of one pair scene by scene.
+
+    Attributes:
+        names: Labels of the two sides.
+        chart: One mark a scene, sorted by difference, as large as the scene has pixels, and leading to it.
+        better: The number of scenes in which the first scores higher.
+        scenes: The number of scenes that have a difference.
+    """
+
+    names: tuple[str, str]
+    chart: Markup
+    better: int
+    scenes: int
+
+
+def scene_differences(
+    comparison: Comparison, pairs: Sequence[PairResult], labels: Mapping[str, str], gallery: Gallery
+) -> list[SceneDifferences]:
+    """Draw the differences of the first pairs in the mIoU of each scene alone.
+
+    Args:
+        comparison: The comparison.
+        pairs: Pairs, the better-ranked side first; those of the leader are drawn first.
+        labels: Labels of the names that have another one.
+        gallery: The pictures that marks lead to.
+    """
+    by_side = _side_scores(comparison)
+    links, drawn = gallery.links, []
+    for pair in [pair for pair in pairs if not pair.negative_control][:DRAWN_PAIRS]:
+        names = (labels.get(pair.a, pair.a), labels.get(pair.b, pair.b))
+        found = [
+            (a - b, sum(scene.class_pixels), scene.id)
+            for scene, a, b in zip(comparison.scenes, by_side[pair.a], by_side[pair.b], strict=True)
+            if a is not None and b is not None
+        ]
+        if len(found) >= 2:
+            better = sum(difference > 0 for difference, _, _ in found)
+            chart = _difference_chart(sorted(found), comparison.delta, names, links)
+            drawn.append(SceneDifferences(names, chart, better, len(found)))
+    return drawn
+
+
+def _side_scores(comparison: Comparison) -> dict[str, tuple[float | None, ...]]:
+    """The mIoU of each scene, by run and by architecture (the mean over its seeds)."""
+    runs = {run.name: run.scene_miou for run in comparison.runs}
+    found: dict[str, tuple[float | None, ...]] = dict(runs)
+    for entry in comparison.architectures:
+        scenes = zip(*(runs[name] for name in entry.runs), strict=True)
+        found[entry.name] = tuple(
+            None if any(value is None for value in values) else sum(value or 0.0 for value in values) / len(values)
+            for values in scenes
+        )
+    return found
+
+
+def _difference_chart(
+    found: Sequence[tuple[float, int, str]], delta: float, names: tuple[str, str], links: Mapping[str, str]
+) -> Markup:
+    """Draw sorted differences, each with the pixels and the id of its scene, one a row."""
+    spacing = min(14.0, 560 / len(found))
+    height = round(spacing * len(found)) + 12
+    scale = scale_over([difference for difference, _, _ in found] + [-delta, delta])
+    ticks = scale.ticks(4)
+    largest = max(1, *(pixels for _, pixels, _ in found))
+    zone = scale.share(delta) - scale.share(-delta)
+    parts = [element("rect", x=scale.at(-delta), y="0", width=percent(zone), height="100%", class_="zone")]
+    for tick in ticks:
+        parts.append(line(scale.at(tick), "0", scale.at(tick), "100%", "zero" if tick == 0 else "grid"))
+        parts.append(element("text", tick_text(tick, ticks), x=scale.at(tick), y=str(height + 16), class_="tick mid"))
+    for row, (difference, pixels, scene) in enumerate(found):
+        size = ngettext("%(n)s pixel", "%(n)s pixels", pixels)
+        title = element("title", f"{scene}: {signed(difference)}, {size}")
+        radius = round(2 + 5 * (pixels / largest) ** 0.5, 1)
+        dot = element("circle", title, cx=scale.at(difference), cy=f"{6 + spacing * (row + 0.5):.1f}", r=radius)
+        parts.append(element("a", dot, href=links[scene]) if scene in links else dot)
+    text = ngettext(
+        "Differences of %(a)s and %(b)s in %(n)s scene",
+        "Differences of %(a)s and %(b)s in %(n)s scenes",
+        len(found),
+        a=names[0],
+        b=names[1],
+    )
+    return element("svg", *parts, class_="area dots", height=str(height), role="img", aria_label=text)

@@ -43,6 +43,10 @@ _SHAPES: tuple[tuple[str, str], ...] = (
 _DASHES: tuple[tuple[float, ...], ...] = ((), (6, 3), (2, 2), (8, 2, 2, 2), (12, 3))
 
 
+SHOWN_RUNS, PICTURED_RUNS = 40, 12
+"""Runs that are shown in every detail; of more, only the best, and the pictures of these first ones."""
+
+
 @dataclass(frozen=True)
 class RunStyle(Style):
     """Style of one run: ``light`` and ``dark`` are its colours on that background, ``#rrggbb``.
@@ -158,6 +162,11 @@ def styled_runs(comparison: Comparison) -> list[StyledRun]:
     """Return the runs with styles, best first by the primary metric."""
     runs = comparison.ranked_runs
     return [StyledRun(style, run) for run, style in zip(runs, assign_styles([run.arch for run in runs]), strict=True)]
+
+
+def pictured_runs(runs: Sequence[StyledRun]) -> Sequence[StyledRun]:
+    """Return the runs whose predictions are pictured: all, or the best of many."""
+    return runs if len(runs) <= SHOWN_RUNS else runs[:PICTURED_RUNS]
 
 
 def metric_title(comparison: Comparison) -> str:

@@ -22,6 +22,12 @@ REFINED = 5
 FEW = 10
 """Swaps that reach the difference seen, below which a pair is tried with more draws."""
 
+FAR = 8.0
+"""Deviations that no swap drawn goes beyond: less than 3e-14 of sums of independent signs do (Hoeffding 1963)."""
+
+NEAR, SCREENED = 0.8, 1 << 13
+"""Share of the difference seen that a swap must reach to first order to be scored, and draws looked at at once."""
+
 
 def draws_needed(n_resamples: int, n_pairs: int) -> int:
     """Return how many swaps are drawn for a pair at the bound, so that its adjusted p can be .05 / 5.
@@ -41,7 +47,8 @@ def swap_p_values(sums: GroupSums, pairs: Sequence[tuple[int, int]], n_resamples
 
     ``p = (1 + b)/(1 + B)`` with b the swaps drawn whose absolute difference reaches the one seen; where all 2^G swaps
     are no more than would be drawn, all are tried and ``p = b / 2^G``, the unswapped one included. Pairs with b < 10
-    are drawn on, up to :func:`draws_needed`: with many pairs B draws alone could show nothing.
+    are drawn on, up to :func:`draws_needed`: with many pairs B draws alone could show nothing. Differences that are
+    more than :data:`FAR` deviations of the swaps count as never reached by these.
 
     Args:
         sums: Sums by run and group; two runs have the same truth.
@@ -56,31 +63,58 @@ def swap_p_values(sums: GroupSums, pairs: Sequence[tuple[int, int]], n_resamples
     seen = np.array([values[a] - values[b] for a, b in pairs])
     most = draws_needed(n_resamples, len(pairs))
     if exact_swaps(sums.n_groups, most):
-        reached = _count_swaps(sums, pairs, seen, swap_weights(sums.n_groups, most, seed=seed, chunk=sums.chunk()))
-        return np.where(np.isnan(seen), np.nan, reached / 2 ** (sums.n_groups - 1))
+        drawn = swap_weights(sums.n_groups, most, seed=seed, chunk=sums.chunk())
+        return np.where(np.isnan(seen), np.nan, _count_swaps(sums, pairs, seen, drawn)[0] / 2 ** (sums.n_groups - 1))
     drawn = swap_weights(sums.n_groups, n_resamples, seed=seed, chunk=sums.chunk())
-    reached = _count_swaps(sums, pairs, seen, drawn)
+    reached, deviation = _count_swaps(sums, pairs, seen, drawn)
     tried = np.full(len(pairs), n_resamples)
     again: NDArray[np.intp] = np.flatnonzero((reached < FEW) & ~np.isnan(seen))
     if most > n_resamples and len(again):
-        more = swap_weights(sums.n_groups, most - n_resamples, seed=[seed, 1], chunk=sums.chunk())
-        reached[again] += _count_swaps(sums, [pairs[number] for number in again], seen[again], more)
         tried[again] = most
+        near = again[np.abs(seen[again]) <= FAR * deviation[again]]
+        more = swap_weights(sums.n_groups, most - n_resamples, seed=[seed, 1], chunk=SCREENED)
+        reached[near] += _count_far_swaps(sums, [pairs[number] for number in near], seen[near], more)
     return np.where(np.isnan(seen), np.nan, (1 + reached) / (1 + tried))
 
 
 def _count_swaps(
     sums: GroupSums, pairs: Sequence[tuple[int, int]], seen: Scores, draws: Iterable[Scores]
-) -> NDArray[np.int64]:
-    """Count, for each pair, the swaps whose absolute difference reaches the one seen, ``(P,)``."""
+) -> tuple[NDArray[np.int64], Scores]:
+    """Count the swaps whose absolute difference reaches the one seen, and their root mean square, ``(P,)`` each."""
     totals = sums.totals()
-    reached = np.zeros(len(pairs), np.int64)
+    reached, squares, n = np.zeros(len(pairs), np.int64), np.zeros(len(pairs)), 0
     for weights in draws:
         moved = sums.weighted(weights)
+        n += weights.shape[1]
         for number, (a, b) in enumerate(pairs):
             shift = moved[..., b, :] - moved[..., a, :]
             swapped = sums.score(totals[..., a, None] + shift) - sums.score(totals[..., b, None] - shift)
             reached[number] += np.count_nonzero(np.abs(swapped) >= abs(seen[number]) - _TIE)
+            squares[number] += float(swapped @ swapped)
+    return reached, np.sqrt(squares / max(1, n))
+
+
+def _count_far_swaps(
+    sums: GroupSums, pairs: Sequence[tuple[int, int]], seen: Scores, draws: Iterable[Scores]
+) -> NDArray[np.int64]:
+    """Count the same where hardly any swap reaches it, ``(P,)``: only those are scored that come near to first order.
+
+    With both runs' mean M and half of their difference in each group d_g, a swap of signs s_g has the difference
+    ``f(M + Σ s_g d_g) - f(M - Σ s_g d_g)``, to first order ``Σ s_g (f(M + d_g) - f(M - d_g))``.
+    """
+    totals, reached = sums.totals(), np.zeros(len(pairs), np.int64)
+    slopes = np.empty((len(pairs), sums.n_groups), np.float32)
+    for number, (a, b) in enumerate(pairs):
+        middle = (totals[..., a, None] + totals[..., b, None]) / 2
+        half = (sums.sums[..., a, :] - sums.sums[..., b, :]) / 2
+        slopes[number] = sums.score(middle + half) - sums.score(middle - half)
+    near = (NEAR * np.abs(seen)).astype(np.float32)[:, None]
+    for weights in draws if len(pairs) else ():
+        first_order = slopes @ (1 - 2 * weights.astype(np.float32))
+        chosen = np.abs(first_order) >= near
+        for number in np.flatnonzero(chosen.any(axis=1)).tolist():
+            own, drawn = sums.of_runs(pairs[number]), weights[:, chosen[number]]
+            reached[number] += _count_swaps(own, [(0, 1)], seen[number : number + 1], [drawn])[0][0]
     return reached
 
 
