@@ -6,9 +6,10 @@ with the confusion counts of every training in each, and groups are drawn from i
 and ``rare`` (the same with one class in 3 % of the groups). A group is one scene, or 1 to 8 scenes with traits in
 common. Run from the project's root:
 
-    python benchmarks/coverage.py [--quick] [--markdown] [--question family]
+    python benchmarks/coverage.py [--quick] [--markdown] [--question family] [--law "one scene of 60 %" ...]
 
-``--quick`` runs the cells of 81 groups only, ``--question`` those of one question. One line a figure, with the target
+``--quick`` runs the cells of 81 groups only, ``--question`` those of one question, ``--law`` those of some laws. One
+line a figure, with the target
 beside it where there is one; exits 1 where one falls short. The populations themselves are in
 ``benchmarks/populations.py``, and in ``benchmarks/hard_populations.py`` those that break common methods: many equal
 architectures with few seeds, scenes of very unlike size, a class in few groups, groups in few regions.
@@ -28,7 +29,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # two processes are faster than two threads
 
 import numpy as np
 from bootstraps import bca_interval, percentile_interval
-from hard_populations import CLASS_5, Family, hard_pair
+from hard_populations import CLASS_5, Family, hard_intervals, hard_pair
 from numpy.typing import NDArray
 from populations import COUNTED, METRIC, Cell, Population, reliability
 
@@ -236,41 +237,41 @@ HARD = {
     "rare 5 %": None,
     "class in 4": None,
     "class in 8": None,
-    "class in 20": 0.92,
+    "class in 12": None,
+    "class in 20": None,
     "3 regions": None,
     "5 regions": None,
     "10 regions": None,
 }
-"""Laws of hard pairs, each with the least coverage wanted; ``None`` where the page warns instead."""
+"""Laws of hard pairs, each with the least coverage wanted; ``None`` where the page warns instead.
+
+Of one class .92 is wanted in the studies with 8 groups or more that hold it.
+"""
+
+
+POPULATION_SETS = 100
+"""Test sets drawn from one population of a hard law, whose few largest scenes decide its true difference."""
 
 
 def hard(cell: Cell) -> Iterable[Figure]:
-    """Coverage of the difference of two models where common intervals are too narrow."""
-    pair, rng = hard_pair(cell.law, cell.groups), np.random.default_rng([cell.number, 8])
-    hits, some, enough = [], [], []
-    for start in range(0, cell.sets, BATCH):
-        size = min(BATCH, cell.sets - start)
-        counts = (
-            pair.counts[:, pair.draw(rng, size, cell.groups)].swapaxes(0, 1).reshape(2 * size, cell.groups, *[6, 6])
-        )
-        pairs = [(2 * i, 2 * i + 1) for i in range(size)]
-        if pair.metric is CLASS_5:  # the number of groups that hold the class differs by test set: one call each
-            for a, b in pairs:
-                found = differences(counts[[a, b]], names(cell.groups), pair.metric, COUNTED)[0].interval
-                hits.append(found)
-                holders = int((counts[a, :, 5].sum(axis=-1) > 0.5).sum())
-                some.append(holders >= 4)
-                enough.append(holders >= 8)
-        else:
-            hits += [one.interval for one in differences(counts, names(cell.groups), pair.metric, COUNTED, pairs=pairs)]
-    low = HARD[cell.law]
-    if pair.metric is not CLASS_5:
-        yield Figure(cell, "jackknife, Student's t", covered(hits, pair.truth), slack(low, cell.sets))
+    """Coverage of the difference of two models where common intervals are too narrow, over several populations."""
+    hits, holders = [], []
+    for number in range(cell.sets // POPULATION_SETS):
+        pair, rng = hard_pair(cell.law, cell.groups, number), np.random.default_rng([cell.number, 8, number])
+        drawn = pair.counts[:, pair.draw(rng, POPULATION_SETS, cell.groups)]
+        found, held = hard_intervals(drawn, pair.metric)
+        hits += [covered([interval], pair.truth) for interval in found]
+        holders += held
+    low, some = HARD[cell.law], np.array(hits)
+    if CLASS_5 is not pair.metric:
+        yield Figure(cell, "jackknife, Student's t", float(some.mean()), slack(low, cell.sets))
         return
-    for name, chosen, bound in (("4 groups hold it or more", some, None), ("8 groups hold it or more", enough, 0.92)):
-        kept = [interval for interval, use in zip(hits, chosen, strict=True) if use]
-        if len(kept) >= 100:
-            yield Figure(cell, name, covered(kept, pair.truth), slack(bound, len(kept)))
+    for name, chosen, bound in (
+        ("4 to 7 groups hold it", (np.array(holders) >= 4) & (np.array(holders) < 8), None),
+        ("8 groups hold it or more", np.array(holders) >= 8, 0.92),
+    ):
+        if chosen.sum() >= 100:
+            yield Figure(cell, name, float(some[chosen].mean()), slack(bound, int(chosen.sum())))
 
 
 def slack(low: float | None, sets: int) -> float:
@@ -326,11 +327,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="only the cells of 81 groups")
     parser.add_argument("--question", choices=QUESTIONS, help="only the cells of this question")
+    parser.add_argument("--law", nargs="*", default=[], help="only the cells of these laws")
     parser.add_argument("--markdown", action="store_true", help="print rows of a Markdown table")
     arguments = parser.parse_args()
     start, figures = time.perf_counter(), []
     with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("fork")) as pool:
         asked = [cell for cell in cells(arguments.quick) if arguments.question in (None, cell.question)]
+        asked = [cell for cell in asked if not arguments.law or cell.law in arguments.law]
         for found in pool.map(answer, asked):
             figures += found
             for figure in found:

@@ -91,13 +91,15 @@ def anywhere(n: int) -> Draw:
     return lambda rng, sets, groups: rng.integers(0, n, (sets, groups))
 
 
-def hard_pair(law: str, groups: int) -> HardPair:
-    """Make the population of a law; its name says which (``LAWS``)."""
-    rng = np.random.default_rng([sum(law.encode()), 3])
+def hard_pair(law: str, groups: int, number: int = 0) -> HardPair:
+    """Make a population of a law, whose name says which (``HARD`` in ``benchmarks/coverage.py``)."""
+    rng = np.random.default_rng([sum(law.encode()), 3, number])
     metric = CLASS_5 if law.startswith("class") else METRIC
     draw = anywhere(N)
-    if law == "log-normal 2.5":
-        counts = two_models(rng, PRESENCE, log_normal(rng, 2.5), np.full(K, 0.3))
+    if law == "equal":
+        counts = two_models(rng, PRESENCE, np.ones(N), np.full(K, 0.3))
+    elif law.startswith("log-normal"):
+        counts = two_models(rng, PRESENCE, log_normal(rng, float(law.split()[1])), np.full(K, 0.3))
     elif law == "Pareto 1.1":
         counts = two_models(rng, PRESENCE, rng.pareto(1.1, N) + 1, np.full(K, 0.3))
     elif law == "one scene of 60 %":
@@ -201,29 +203,46 @@ def coverage_by_presence(law: str, groups: int, sets: int = 300) -> dict[str, tu
     return {kind: (len(held) / sets, float(np.mean(held))) for kind, held in sorted(found.items())}
 
 
-SIZES = ("equal", "log-normal 0.5", "log-normal 1.3", "log-normal 2.5", "Pareto 1.1")
+SIZES = ("equal", "log-normal 0.5", "log-normal 1.3", "log-normal 2.5", "Pareto 1.1", "one scene of 60 %")
 
 
-def coverage_by_sizes(law: str, groups: int, *, populations: int = 5, sets: int = 300) -> tuple[float, float, float]:
+def hard_intervals(
+    drawn: Floats, metric: Metric = METRIC, names: list[str] | None = None
+) -> tuple[list[tuple[float, float] | None], list[int]]:
+    """Compute intervals of Δ of test sets, and in how many scenes of each the last class lies.
+
+    Args:
+        drawn: Counts of two models, ``(2, sets, G, K, K)``.
+        metric: What is compared.
+        names: The group of each of the G scenes; by default each is its own.
+    """
+    sets, groups = drawn.shape[1:3]
+    names = names or [f"{number:03d}" for number in range(groups)]
+    held = (drawn[0, :, :, -1].sum(axis=-1) > 0).sum(axis=-1).tolist()
+    if metric is CLASS_5:  # the number of groups that hold the class differs by test set: one call each
+        one_by_one = [differences(drawn[:, number], names, metric, COUNTED)[0] for number in range(sets)]
+        return [one.interval for one in one_by_one], held
+    counts = np.ascontiguousarray(drawn.swapaxes(0, 1).reshape(2 * sets, groups, K, K))
+    pairs = [(2 * number, 2 * number + 1) for number in range(sets)]
+    return [one.interval for one in differences(counts, names, metric, COUNTED, pairs=pairs)], held
+
+
+def coverage_by_sizes(law: str, groups: int, *, populations: int = 20, sets: int = 100) -> tuple[float, float, float]:
     """Return how often the page warns of sizes, and the coverage of Δ in studies with the warning and without."""
     warned: list[bool] = []
     held: list[bool] = []
     for number in range(populations):
-        rng = np.random.default_rng([number, groups, sum(law.encode())])
-        sizes = np.ones(N) if law == "equal" else rng.pareto(1.1, N) + 1
-        if law.startswith("log"):
-            sizes = log_normal(rng, float(law.split()[1]))
-        counts = two_models(rng, PRESENCE, sizes, np.full(K, 0.3))
-        truth = difference(counts.sum(axis=1), METRIC)
-        drawn = counts[:, rng.integers(0, N, (sets, groups))]
-        pixels = drawn[0].sum(axis=(-1, -2))
-        heavy = pixels.max(axis=1) > HEAVY_SHARE * pixels.sum(axis=1)
-        warned += [
-            bool(one) or unlike_sizes(groups, alike_groups(row.tolist()))
-            for one, row in zip(heavy, pixels, strict=True)
-        ]
-        held += _covered(drawn, [f"{number:03d}" for number in range(groups)], truth)
+        pair, rng = hard_pair(law, groups, number), np.random.default_rng([number, groups, sum(law.encode())])
+        drawn = pair.counts[:, pair.draw(rng, sets, groups)]
+        warned += [warns_of_sizes(row.tolist()) for row in drawn[0].sum(axis=(-1, -2))]
+        held += _covered(drawn, pair.truth)
     return _split(warned, held)
+
+
+def warns_of_sizes(pixels: list[float]) -> bool:
+    """Tell whether the page warns of groups of these sizes."""
+    heavy = max(pixels) > HEAVY_SHARE * sum(pixels)
+    return heavy or unlike_sizes(len(pixels), alike_groups(pixels))
 
 
 def coverage_by_regions(n_regions: int, groups: int, taste: float, *, sets: int = 300) -> tuple[float, ...]:
@@ -243,16 +262,13 @@ def coverage_by_regions(n_regions: int, groups: int, taste: float, *, sets: int 
         centres, spread = rng.uniform((3, 45), (13, 52), (count, 2)), rng.uniform(-0.05, 0.05, (groups, 2))
         found = len(set(map_regions(centres[region] + spread)[0].tolist()))
         warned.append(1 < found <= min(MOST_REGIONS, (groups - 1) // 2))
-    by_region = _covered(drawn, [f"{number:03d}" for number in region], truth)
-    return *_split(warned, _covered(drawn, [f"{n:03d}" for n in range(groups)], truth)), float(np.mean(by_region))
+    by_region = _covered(drawn, truth, [f"{number:03d}" for number in region])
+    return *_split(warned, _covered(drawn, truth)), float(np.mean(by_region))
 
 
-def _covered(drawn: Floats, groups: list[str], truth: float) -> list[bool]:
+def _covered(drawn: Floats, truth: float, groups: list[str] | None = None) -> list[bool]:
     """Tell for each test set ``(2, sets, G, K, K)`` whether the interval of Δ holds the truth."""
-    sets, n_groups = drawn.shape[1:3]
-    counts = np.ascontiguousarray(drawn.swapaxes(0, 1).reshape(2 * sets, n_groups, K, K))
-    pairs = [(2 * number, 2 * number + 1) for number in range(sets)]
-    found = [one.interval for one in differences(counts, groups, METRIC, COUNTED, pairs=pairs)]
+    found = hard_intervals(drawn, METRIC, groups)[0]
     return [ends is not None and ends[0] <= truth <= ends[1] for ends in found]
 
 

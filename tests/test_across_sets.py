@@ -67,6 +67,16 @@ def test_the_mean_difference_is_the_t_test_where_sets_differ_more_than_groups() 
     assert found.detectable > 2.8 * found.se
 
 
+def test_the_interval_of_a_mean_difference_ends_where_no_difference_can_be() -> None:
+    """Two sets that disagree: Student's t with one degree of freedom would reach beyond two scores of 0 and 1."""
+    free, cut = (mean_difference([0.6, 0.2], [0.1, 0.1], most=most) for most in (np.inf, 1.0))
+    assert free.interval is not None
+    assert free.interval[0] < -1
+    assert free.interval[1] > 1
+    assert cut.interval == (-1.0, 1.0)
+    assert (cut.delta, cut.se, cut.p, cut.detectable) == (free.delta, free.se, free.p, free.detectable)
+
+
 def test_sets_that_agree_by_chance_keep_the_width_of_their_groups() -> None:
     """The variance over sets is not below what the groups within allow."""
     found = mean_difference([0.03, 0.03, 0.03], [0.06, 0.06, 0.06])

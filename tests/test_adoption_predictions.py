@@ -1,21 +1,24 @@
 import dataclasses
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from builders.foreign_files import WRITERS
-from builders.scene_files import save
+from builders.scene_files import noise, save
 from builders.study import LEGEND, SIZES, SPLIT
 from numpy.typing import NDArray
 
 from levelground.adoption.prediction_files import ReadingRules, read_mask
 from levelground.adoption.predictions import adopt_predictions, find_predictions
-from levelground.config import PredictionOptions
+from levelground.config import PredictionOptions, PrepareOptions
 from levelground.datasets.dataset import Dataset
+from levelground.datasets.prepare import prepare_dataset
 from levelground.errors import ConfigError, LabelColourError, SceneError
 from levelground.evaluation.evaluate import write_mask
+from levelground.imagery.geotiff import RasterInfo, write_raster
 from levelground.imagery.legend import IGNORE, encode_colours
 from levelground.metrics.counts import read_counts
 
@@ -164,6 +167,59 @@ def test_a_block_of_a_raster_takes_its_window_of_the_rasters_mask(dataset: Datas
     small = save(tmp_path / "small.tif", whole[:70])
     with pytest.raises(SceneError, match=r"small\.tif: mask has 300 × 70 pixels, scene c/1 96 × 64"):
         read_mask(small, blocks, "c/1")
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, NDArray[np.uint8]]:
+    """Two GeoTIFFs that share a map, cut into blocks; and their labels, one after the other."""
+    folder = tmp_path_factory.mktemp("blocks")
+    labels = np.random.default_rng(4).integers(0, 2, (2, 128, 160), np.uint8)
+    for number, name in enumerate(("east", "west")):
+        info = RasterInfo(0, 0, 0, "", None, "EPSG:32632", (10.0, 0.0, 5e5 - 5120 * number, 0.0, -10.0, 5e6))
+        for kind, array in (("images", noise(128, 160, seed=number)), ("masks", labels[number][..., None])):
+            (folder / "data" / kind).mkdir(parents=True, exist_ok=True)
+            write_raster(folder / "data" / kind / f"{name}.tif", array, info)
+    options = PrepareOptions(
+        data=folder / "data", out=folder / "study", cache=folder / "cache", split="blocks", block_px=32, buffer_px=4
+    )
+    return prepare_dataset(options), labels
+
+
+@pytest.mark.parametrize("names", ["{}.tif", "pred_{}.tif", "v2.{}.x.tif", "deep/down/{}_mask.tif", "images/{}.tif"])
+def test_maps_of_rasters_serve_the_blocks_of_a_split(
+    blocks: tuple[Dataset, NDArray[np.uint8]], tmp_path: Path, names: str
+) -> None:
+    """Maps of whole rasters, as `predict` writes them, and masks of each block give the same counts."""
+    dataset, labels = blocks
+    preds = labels ^ (np.random.default_rng(5).random(labels.shape) < 0.2)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for name, classes in zip(("east", "west"), preds, strict=True):
+        save(whole / names.format(name), classes)
+    for scene in map(dataset.scene, dataset.ids("test")):
+        assert scene.window is not None
+        row, col, height, width = scene.window
+        part = preds[int("west" in scene.image), row : row + height, col : col + width]
+        write_mask(parts / f"{scene.id}.png", part, dataset.legend)
+    first, second = (adopt_predictions(folder, dataset) for folder in (whole, parts))
+    counts = [read_counts(run.counts_path("test")).counts for run in (first, second)]
+    assert np.array_equal(*counts)
+    assert counts[0].sum() == len(dataset.ids("test")) * 32 * 32
+    for run in (first, second):
+        shutil.rmtree(run.folder)
+
+
+def test_a_missing_map_of_blocks_is_called_after_its_raster(
+    blocks: tuple[Dataset, NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    """The map that is missing, or the block's own mask; where one lacks, its raster is named."""
+    dataset, labels = blocks
+    save(tmp_path / "east.tif", labels[0])
+    lacking = next(scene for scene in dataset.ids("test") if dataset.scene(scene).image == "images/west.tif")
+    text = (
+        rf"the first is '{lacking}'\. Name it west\.png \(a map of the whole of images/west\.tif, or {lacking}\.png of"
+    )
+    with pytest.raises(SceneError, match=text):
+        find_predictions(tmp_path, dataset, "test")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from builders.scene_files import noise, save
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
+from scipy.optimize import minimize
+from scipy.special import softmax
 
 from levelground.config import PrepareOptions
 from levelground.datasets.dataset import Dataset
@@ -295,3 +298,84 @@ def test_a_bad_mask_stops_as_ever(folder: Path) -> None:
     pair(folder / "data", "other", np.full((80, 80), 7, np.uint8), 6e5)
     with pytest.raises(DataError):
         prepare(folder, block_px=40, legend=folder / "missing.toml")
+
+
+SIDE, LENGTH, CLASSES, BANDS = 240, 12, 3, 4
+
+
+def landscape(seed: int) -> tuple[NDArray[np.float64], Labels]:
+    """Bands and classes of a square; classes and how they look change from place to place, by smooth random fields.
+
+    Two values of a field at distance d correlate by exp(-(d/LENGTH)²/2): within a length they are much alike, beyond
+    three they are not.
+    """
+    rng, canvas = np.random.default_rng(seed), SIDE + 6 * LENGTH
+    squared = np.fft.fftfreq(canvas)[:, None] ** 2 + np.fft.rfftfreq(canvas) ** 2
+    waves = np.fft.rfft2(rng.standard_normal((CLASSES * (1 + BANDS), canvas, canvas)))
+    fields = np.fft.irfft2(waves * np.exp(-((np.pi * LENGTH) ** 2) * squared))[:, :SIDE, :SIDE]
+    fields = (fields - fields.mean(axis=(1, 2), keepdims=True)) / fields.std(axis=(1, 2), keepdims=True)
+    labels = fields[:CLASSES].argmax(axis=0).astype(np.uint8)
+    means = np.random.default_rng(7).standard_normal((CLASSES, BANDS, 1, 1))  # the same in all landscapes
+    looks = means + 1.2 * fields[CLASSES:].reshape(CLASSES, BANDS, SIDE, SIDE)
+    bands = np.take_along_axis(looks, labels[None, None].astype(np.intp), axis=0)[0]
+    return bands.transpose(1, 2, 0) + 0.5 * rng.standard_normal((SIDE, SIDE, BANDS)), labels
+
+
+def powers(bands: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Products of up to four bands and a one, ``(n, 70)``: features of a learner that can fit much."""
+    rows = np.concatenate([np.ones((len(bands), 1)), np.clip(bands / 3, -2, 2)], axis=1)
+    chosen = list(combinations_with_replacement(range(rows.shape[1]), 4))
+    return np.stack([rows[:, list(parts)].prod(axis=1) for parts in chosen], axis=1)
+
+
+def learn(features: NDArray[np.float64], labels: Labels) -> NDArray[np.float64]:
+    """Fit a multinomial model by gradients: weights ``(features, classes)``."""
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        logits = features @ flat.reshape(-1, CLASSES)
+        probs = softmax(logits, axis=1)
+        gradient = features.T @ (probs - np.eye(CLASSES)[labels]) / len(labels)
+        likelihood = np.log(probs[np.arange(len(labels)), labels] + 1e-12).mean()
+        return float(1e-5 * flat @ flat - likelihood), gradient.ravel() + 2e-5 * flat
+
+    start = np.zeros(features.shape[1] * CLASSES)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 60})
+    return np.asarray(found.x.reshape(-1, CLASSES))
+
+
+def flattery(used: NDArray[np.bool_], known: Sequence[tuple[NDArray[np.float64], Labels]]) -> NDArray[np.float64]:
+    """How much more often a learner is right on a split's test pixels than in another landscape, for each landscape."""
+    rng, found = np.random.default_rng(0), []
+
+    def drawn(number: int, pixels: NDArray[np.bool_]) -> tuple[NDArray[np.float64], Labels]:
+        bands, labels = known[number]
+        chosen = rng.choice(np.flatnonzero(pixels), 2000, replace=False)
+        return powers(bands.reshape(-1, BANDS)[chosen]), labels.ravel()[chosen]
+
+    for number in range(len(known)):
+        weights = learn(*drawn(number, used[0]))
+        tests = (drawn(number, used[2]), drawn((number + 1) % len(known), np.ones((SIDE, SIDE), np.bool_)))
+        own, new = (((features @ weights).argmax(axis=1) == labels).mean() for features, labels in tests)
+        found.append(own - new)
+    return np.array(found)
+
+
+def test_a_random_split_flatters_and_blocks_do_not(tmp_path: Path) -> None:
+    """Where ground changes over a known length: blocks of five lengths, two apart, score as a landscape never seen."""
+    known = [landscape(seed) for seed in range(10)]
+    bands, labels = known[0]
+    raster(tmp_path / "data/area.tif", np.clip(128 + 25 * bands, 1, 255).astype(np.uint8), 5e5, 5e6)
+    raster(tmp_path / "data/area_label.tif", labels[..., None], 5e5, 5e6)
+    dataset = prepare(tmp_path, block_px=5 * LENGTH, buffer_px=2 * LENGTH)
+    squares = used_pixels(dataset, (SIDE, SIDE), {"area.tif": (0, 0)})
+    drawn = np.random.default_rng(0).random((SIDE // LENGTH, SIDE // LENGTH)).repeat(LENGTH, 0).repeat(LENGTH, 1)
+    blocks = flattery(squares, known)
+    tiles = flattery(np.stack([drawn < 0.6, (drawn >= 0.6) & (drawn < 0.7), drawn >= 0.7]), known)
+    assert tiles.mean() > 3 * standard_error(tiles)
+    assert blocks.mean() < 2 * standard_error(blocks)
+    assert (tiles - blocks).mean() > 2 * standard_error(tiles - blocks)
+
+
+def standard_error(values: NDArray[np.float64]) -> float:
+    """Of a mean."""
+    return float(values.std(ddof=1)) / math.sqrt(len(values))

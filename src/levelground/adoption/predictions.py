@@ -178,7 +178,7 @@ def adopt_predictions(
     if old is not None:
         origin = dataclasses.replace(old.card.adopted_from or AdoptionRecord(), masks=folder.resolve().name)
         card = dataclasses.replace(old.card, known_as=training.known_as, seed=training.seed, adopted_from=origin)
-    codings = tell_mask_codings(files.values(), dataset.legend, class_map)
+    codings = tell_mask_codings(dict.fromkeys(files.values()), dataset.legend, class_map)
     rules = ReadingRules(codings, options.snap_colours, class_map, options.blue_first, options.align)
     run = Run(target, card)
     with _staged(run, split) as staging:
@@ -199,7 +199,8 @@ def adopt_predictions(
 
 def _evaluation_identity(files: Mapping[str, Path], dataset: Dataset, options: PredictionOptions) -> str:
     """Hash everything that decides the counts; options that are not used leave the hash as it was without them."""
-    hashes = {scene: sha256_file(path) for scene, path in files.items()}
+    by_path = {path: sha256_file(path) for path in dict.fromkeys(files.values())}  # blocks share their raster's map
+    hashes = {scene: by_path[path] for scene, path in files.items()}
     parts: list[object] = [hashes, options.snap_colours, dataset.digest((options.split,)), dataset.split_sha256]
     used = [options.class_map, options.blue_first, *(["align"] if options.align else [])]
     return sha256_json([*parts, used] if any(used) else parts)
@@ -277,8 +278,9 @@ def find_predictions(folder: Path, dataset: Dataset, split: SplitName, *, names:
 
     Without a pattern a file belongs to a scene if its path below ``folder``, without suffix and without endings such as
     ``_sat_mask`` or beginnings such as ``pred_``, is the scene's id, or the path of its image or labels below the data
-    folder; or if its bare file name is the last part of one of these and of no other scene's. Where no scene is found
-    so, the one pattern that gives each scene one file is taken, and said.
+    folder; or if its bare file name is the last part of one of these and of no other image's. So the map of an image
+    serves all blocks of it. Where no scene is found so, the one pattern that gives each scene one file is taken, and
+    said.
 
     Args:
         folder: Where the files lie.
@@ -311,7 +313,7 @@ def find_predictions(folder: Path, dataset: Dataset, split: SplitName, *, names:
     if missing:
         raise SceneError(
             f"{folder}: no prediction for {len(missing)} of {len(ids)} {split} scenes, the first is {missing[0]!r}. "
-            f"{_advise_on_names(folder, files, missing[0], ids)}"
+            f"{_advise_on_names(folder, files, dataset.scene(missing[0]), ids)}"
         )
     if names and "{n" in names:
         told = " and ".join(f"{found[scene][0].name} as scene {scene}" for scene in dict.fromkeys((ids[0], ids[-1])))
@@ -326,12 +328,10 @@ def _by_id(files: Mapping[str, Path], dataset: Dataset, ids: Sequence[str]) -> d
         key = _bare(below)
         by_path[key].append(path)
         by_name[PurePosixPath(key).name].append(path)
-    names, found = _last_parts(dataset, ids), {}
+    names, found = _own_names(dataset, ids), {}
     for scene in ids:
-        keys = _keys(dataset.scene(scene))
-        mine = [PurePosixPath(key).name for key in keys]
-        found[scene] = next((by_path[key] for key in keys if key in by_path), []) or next(
-            (by_name[name] for name in mine if name in by_name and names[name] == {scene}), []
+        found[scene] = next((by_path[key] for key in _keys(dataset.scene(scene)) if key in by_path), []) or next(
+            (by_name[name] for name in names[scene] if name in by_name), []
         )
     return found
 
@@ -340,11 +340,11 @@ def _by_pattern(pattern: str, files: Mapping[str, Path], dataset: Dataset, ids: 
     """Find files by a pattern of their path below the folder, or of their name where the pattern has no slash."""
     if not re.search(r"\{(id|n|n\+1)\}", pattern):
         raise ConfigError(f"--names {pattern}: expected {{id}}, {{n}} or {{n+1}} in it, such as 'DG_{{id}}.png'.")
-    names, found = _last_parts(dataset, ids), {}
+    names, found = _own_names(dataset, ids), {}
     pieces = re.split(r"(\{id\}|\{n\}|\{n\+1\}|\*)", pattern)
     ending = "" if PurePosixPath(pattern).suffix.lower() in _SUFFIXES else r"\.[^./]+"
     for place, scene in enumerate(ids):
-        keys = {scene, scene.replace("/", "_")} | {name for name, scenes in names.items() if scenes == {scene}}
+        keys = {scene, scene.replace("/", "_"), *names[scene]}
         known = "|".join(map(re.escape, sorted(keys)))
         parts = {"{id}": f"(?:{known})", "{n}": f"0*{place}", "{n+1}": f"0*{place + 1}", "*": "[^/]*"}
         whole = re.compile("".join(parts.get(piece, re.escape(piece)) for piece in pieces) + ending)
@@ -357,12 +357,13 @@ def _by_pattern(pattern: str, files: Mapping[str, Path], dataset: Dataset, ids: 
 
 
 def _fitting_patterns(files: Mapping[str, Path], dataset: Dataset, ids: Sequence[str]) -> list[str]:
-    """List the patterns that give each scene one file: what is around the first scene's id in a file's name."""
-    first = re.escape(PurePosixPath(ids[0]).name)
+    """List the patterns that give each scene one file: what is around a name of the first scene in a file's name."""
+    first = [PurePosixPath(ids[0]).name, *_own_names(dataset, ids)[ids[0]]]
     patterns = dict.fromkeys(
         f"{path.name[: at.start()]}{{id}}{path.name[at.end() :]}"
         for path in files.values()
-        for at in re.finditer(first, path.stem)
+        for name in dict.fromkeys(first)
+        for at in re.finditer(re.escape(name), path.stem)
     )
     return [
         pattern
@@ -371,8 +372,10 @@ def _fitting_patterns(files: Mapping[str, Path], dataset: Dataset, ids: Sequence
     ]
 
 
-def _advise_on_names(folder: Path, files: Mapping[str, Path], scene: str, ids: Sequence[str]) -> str:
+def _advise_on_names(folder: Path, files: Mapping[str, Path], record: SceneRecord, ids: Sequence[str]) -> str:
     """Say how the missing file should be called, or what the folder holds instead."""
+    image = PurePosixPath(record.image)
+    scene = record.id if record.window is None else image.stem
     others = Counter(path.suffix.lower() for path in folder.rglob("*") if path.is_file())
     if not files and others[".txt"]:
         return (
@@ -388,9 +391,10 @@ def _advise_on_names(folder: Path, files: Mapping[str, Path], scene: str, ids: S
         order = ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
         return f"Its files are numbered: if they follow the order {order}, pass --names '{pattern}'"
     name = next(iter(files.values())).name
-    inside = sorted((key for one in ids if (key := PurePosixPath(one).name) in name), key=len)
+    inside = sorted((key for one in (scene, *ids) if (key := PurePosixPath(one).name) in name), key=len)
     pattern = name.replace(inside[-1], "{id}", 1) if inside else f"pred_{{id}}{PurePosixPath(name).suffix}"
-    return f"Name it {scene}.png, or give the pattern of the names, such as --names '{pattern}'"
+    whole = f" (a map of the whole of {image}, or {record.id}.png of the block alone)" if record.window else ""
+    return f"Name it {scene}.png{whole}, or give the pattern of the names, such as --names '{pattern}'"
 
 
 def _bare(path: str) -> str:
@@ -405,10 +409,11 @@ def _keys(record: SceneRecord) -> list[str]:
     return list(dict.fromkeys([record.id, _bare(record.labels), _bare(record.image)]))
 
 
-def _last_parts(dataset: Dataset, ids: Sequence[str]) -> Mapping[str, set[str]]:
-    """Index the scenes by the bare names that their masks may have."""
-    names: dict[str, set[str]] = defaultdict(set)
-    for scene in ids:
-        for key in _keys(dataset.scene(scene)):
-            names[PurePosixPath(key).name].add(scene)
-    return names
+def _own_names(dataset: Dataset, ids: Sequence[str]) -> Mapping[str, list[str]]:
+    """List for each scene the bare names that a mask of it, or of the image that it is a block of, alone may have."""
+    images: dict[str, set[str]] = defaultdict(set)
+    names = {scene: [PurePosixPath(key).name for key in _keys(dataset.scene(scene))] for scene in ids}
+    for scene, own in names.items():
+        for name in own:
+            images[name].add(dataset.scene(scene).image)
+    return {scene: [name for name in own if len(images[name]) == 1] for scene, own in names.items()}

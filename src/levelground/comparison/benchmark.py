@@ -27,6 +27,7 @@ from levelground.comparison.record import Comparison
 from levelground.comparison.results import OPPOSITE, ArchitectureResult, Finding, PairResult, negated
 from levelground.comparison.text import listing, p_number, recorded, score
 from levelground.errors import ConfigError, UnlikeError
+from levelground.metrics.named import metric_range
 from levelground.metrics.scores import Scores
 from levelground.statistics.across_sets import Friedman, friedman, mean_difference, mean_ranks, set_ranks
 from levelground.statistics.pairs import FEWEST_GROUPS, decide
@@ -167,11 +168,15 @@ def _models(entries: Models, names: Sequence[str], ranks: Scores) -> tuple[Bench
 
 def _pairs(entries: Models, comparisons: Mapping[str, Comparison]) -> list[BenchmarkPair]:
     """Estimate the mean difference of each pair, and decide what it shows."""
+    first = next(iter(comparisons.values()))
+    low, high = metric_range(first.metric)
     pairs = []
     for a, b in combinations(entries, 2):
         within = {name: _within(one, entries[a][name], entries[b][name]) for name, one in comparisons.items()}
         found = mean_difference(
-            [one.delta for one in within.values() if one.delta is not None], [one.se for one in within.values()]
+            [one.delta for one in within.values() if one.delta is not None],
+            [one.se for one in within.values()],
+            most=high - low,
         )
         pairs.append(
             BenchmarkPair(
@@ -179,11 +184,10 @@ def _pairs(entries: Models, comparisons: Mapping[str, Comparison]) -> list[Bench
             )
         )
     adjusted = holm(np.array([np.nan if pair.p is None else pair.p for pair in pairs]))
-    delta = next(iter(comparisons.values())).delta
     judged = []
     for pair, p in zip(pairs, adjusted.tolist(), strict=True):
         p_holm = None if np.isnan(p) else p
-        word = decide(pair.interval, p_holm, delta=delta, n_groups=len(comparisons)).word
+        word = decide(pair.interval, p_holm, delta=first.delta, n_groups=len(comparisons)).word
         judged.append(replace(pair, p_holm=p_holm, verdict=word))
     return judged
 

@@ -185,17 +185,15 @@ def split_words(split: str) -> str:
 def recorded(text: str) -> str:
     """A text that a record holds in English (a budget, the rule of a split), in the current language.
 
-    One of another kind stays as it is.
+    One of another kind stays as it is. Records hold budgets in the plural ("1 steps"): runs are known by that text.
 
     Example:
-        >>> recorded("48 steps"), recorded("5 folds, every scene a test scene once; scenes in an order of mine")
-        ('48 steps', '5 folds, every scene a test scene once; scenes in an order of mine')
+        >>> recorded("1 steps"), recorded("5 folds, every scene a test scene once; scenes in an order of mine")
+        ('1 step', '5 folds, every scene a test scene once; scenes in an order of mine')
     """
-    if current_language() == SOURCE:
-        return text
     for pattern, write in _RECORDED.items():
         found = re.fullmatch(pattern, text)
-        if found is not None:
+        if found is not None and (write is _budget or current_language() != SOURCE):
             return write(found.groupdict(""))
     return text
 

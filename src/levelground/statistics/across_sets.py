@@ -36,7 +36,7 @@ class MeanDifference:
     detectable: float | None
 
 
-def mean_difference(deltas: ArrayLike, ses: Sequence[float | None]) -> MeanDifference:
+def mean_difference(deltas: ArrayLike, ses: Sequence[float | None], *, most: float = np.inf) -> MeanDifference:
     """Estimate the mean difference of two models over data sets, with an interval over sets, groups within set.
 
     ``SE² = max(s²/D, mean(SE_d²)/D)``, D - 1 degrees of freedom: s² is the variance of the D differences, which holds
@@ -46,6 +46,7 @@ def mean_difference(deltas: ArrayLike, ses: Sequence[float | None]) -> MeanDiffe
     Args:
         deltas: The difference in each set, ``(D,)``.
         ses: Its standard error over the groups of that set, ``(D,)``; ``None`` where a set has too few groups.
+        most: The largest difference that two scores can have; the interval is cut there.
     Returns:
         The estimate.
     Example:
@@ -63,7 +64,7 @@ def mean_difference(deltas: ArrayLike, ses: Sequence[float | None]) -> MeanDiffe
     if variance == 0:  # the same difference in every set and no groups: nothing says how sure it is
         return MeanDifference(mean, 0.0, None, None, None)
     se = float(np.sqrt(variance))
-    interval = ends(t_interval(np.array(mean), np.array(se), n - 1))
+    interval = ends(np.clip(t_interval(np.array(mean), np.array(se), n - 1), -most, most))
     p = float(2 * stdtr(n - 1, -abs(mean / se)))
     return MeanDifference(mean, se, interval, p, detectable_difference(se, n - 1))
 
