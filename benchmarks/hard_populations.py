@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from populations import COUNTED, EASE, METRIC, K
 
 from levelground.comparison.caveats import RARE_GROUPS
-from levelground.comparison.places import HEAVY_SHARE, MOST_REGIONS, alike_groups, map_regions, unlike_sizes
+from levelground.comparison.places import HEAVY_SHARE, MOST_REGIONS, map_regions, unlike_sizes
 from levelground.metrics import Metric
 from levelground.statistics import differences
 
@@ -242,7 +242,7 @@ def coverage_by_sizes(law: str, groups: int, *, populations: int = 20, sets: int
 def warns_of_sizes(pixels: list[float]) -> bool:
     """Tell whether the page warns of groups of these sizes."""
     heavy = max(pixels) > HEAVY_SHARE * sum(pixels)
-    return heavy or unlike_sizes(len(pixels), alike_groups(pixels))
+    return heavy or unlike_sizes(pixels)
 
 
 def coverage_by_regions(n_regions: int, groups: int, taste: float, *, sets: int = 300) -> tuple[float, ...]:

@@ -21,6 +21,13 @@ HEAVY_SHARE = 0.5
 ALIKE_GROUPS, ALIKE_SHARE = 12, 0.6
 """Groups that weigh as fewer alike ones than both of these (the second as a share of the groups) are unlike."""
 
+TAIL_GROUPS, TAIL_INDEX, POWER_INDEX, POWER_SKEWNESS = 20, 0.7, 1.5, 0.7
+"""From as many groups on: a tail index below the first is heavy, one below the second where log sizes are as skewed.
+
+Log sizes are normal where sizes are log-normal, and skewed (by 2) where they follow a power law, of which the largest
+scene at hand tells little about the largest there is (docs/experiments.md).
+"""
+
 MOST_REGIONS = 20
 """With as many regions, intervals over the groups in them cover .87 or more for other regions (docs/experiments.md)."""
 
@@ -116,8 +123,8 @@ def find_sizes(comparison: Comparison) -> list[Fact]:
         return []
     if pixels[heaviest] > HEAVY_SHARE * total:
         return [HeavyGroup(heaviest, pixels[heaviest] / total)]
-    alike = alike_groups(list(pixels.values()))
-    return [UnlikeGroups(len(pixels), alike)] if unlike_sizes(len(pixels), alike) else []
+    sizes = list(pixels.values())
+    return [UnlikeGroups(len(sizes), alike_groups(sizes))] if unlike_sizes(sizes) else []
 
 
 def alike_groups(pixels: Sequence[float]) -> float:
@@ -130,9 +137,31 @@ def alike_groups(pixels: Sequence[float]) -> float:
     return sum(pixels) ** 2 / sum(n * n for n in pixels)
 
 
-def unlike_sizes(groups: int, alike: float) -> bool:
-    """Tell whether groups are so unlike that intervals over them may be too narrow."""
-    return alike < min(ALIKE_GROUPS, ALIKE_SHARE * groups)
+def unlike_sizes(pixels: Sequence[float]) -> bool:
+    """Tell whether groups are so unlike that intervals over them may be too narrow.
+
+    They weigh as few alike ones, or their sizes have a heavy tail: by the index of a power law above the median
+    (Hill 1975) and the skewness of log sizes.
+
+    Args:
+        pixels: Scored pixels of each group; groups without any do not count.
+    Example:
+        >>> even = [90 + number for number in range(40)]
+        >>> unlike_sizes(even), unlike_sizes([*even, 5000]), unlike_sizes([(number + 1) ** -0.9 for number in range(40)])
+        (False, True, True)
+    """
+    sizes = np.sort([n for n in pixels if n > 0])
+    groups = len(sizes)
+    if alike_groups(sizes.tolist()) < min(ALIKE_GROUPS, ALIKE_SHARE * groups):
+        return True
+    if groups < TAIL_GROUPS:
+        return False
+    logs = np.log(sizes)
+    excess, spread = float((logs[groups // 2 :] - np.median(logs)).mean()), float(logs.std())
+    if excess * POWER_INDEX <= 1:  # the index is 1/excess
+        return False
+    skewness = float(((logs - logs.mean()) ** 3).mean()) / spread**3
+    return excess * TAIL_INDEX > 1 or skewness > POWER_SKEWNESS
 
 
 def find_places(comparison: Comparison) -> list[Fact]:
