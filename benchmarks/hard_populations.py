@@ -185,22 +185,33 @@ class Family:
         return confusions(np.random.default_rng(4), self._area[ids], logits)
 
 
-def coverage_by_presence(law: str, groups: int, sets: int = 300) -> dict[str, tuple[float, float]]:
-    """Split the coverage of Δ by the groups that hold the rarest class, as the warnings of the page do.
+def coverage_by_presence(law: str, groups: int, *, populations: int = 10, sets: int = 50) -> dict[str, list[float]]:
+    """Split coverage by the groups that hold the rarest class, as the warnings of the page do.
 
     Returns:
-        For ``absent``, ``1 to 4 groups`` (both are warned of) and ``5 or more`` (silent) the share of the test sets and
-        the coverage in them.
+        For ``absent`` and ``1 to 7 groups`` (both are warned of) and ``8 or more`` (silent) the share of the test sets,
+        the coverage of the difference of mIoU, and that of the class; NaN where it has no interval.
     """
-    pair, rng = hard_pair(law, groups), np.random.default_rng(5)
-    found: dict[str, list[bool]] = {}
-    for row in pair.draw(rng, sets, groups):
-        counts = pair.counts[:, row].astype(np.int64)
-        least = int((counts[0].sum(axis=-1) > 0).sum(axis=0)[COUNTED].min())
-        kind = "absent" if not least else "1 to 4 groups" if least < RARE_GROUPS else "5 or more"
-        ends = differences(counts, [str(number) for number in range(groups)], pair.metric, COUNTED)[0].interval
-        found.setdefault(kind, []).append(ends is not None and ends[0] <= pair.truth <= ends[1])
-    return {kind: (len(held) / sets, float(np.mean(held))) for kind, held in sorted(found.items())}
+    found: dict[str, list[tuple[bool, float]]] = {}
+    for number in range(populations):
+        pair, rng = hard_pair(law, groups, number), np.random.default_rng([number, 5, groups])
+        drawn = pair.counts[:, pair.draw(rng, sets, groups)]
+        of_class, held = hard_intervals(drawn, CLASS_5)
+        truths = [difference(pair.counts.sum(axis=1), metric) for metric in (METRIC, CLASS_5)]
+        for mean, own, holders in zip(_covered(drawn, truths[0]), of_class, held, strict=True):
+            kind = "absent" if not holders else f"1 to {RARE_GROUPS - 1} groups"
+            kind = f"{RARE_GROUPS} or more" if holders >= RARE_GROUPS else kind
+            found.setdefault(kind, []).append((mean, np.nan if own is None else own[0] <= truths[1] <= own[1]))
+    total = populations * sets
+    return {
+        kind: [len(rows) / total, float(np.mean([row[0] for row in rows])), _known_mean([row[1] for row in rows])]
+        for kind, rows in sorted(found.items())
+    }
+
+
+def _known_mean(values: list[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else np.nan
 
 
 SIZES = ("equal", "log-normal 0.5", "log-normal 1.3", "log-normal 2.5", "Pareto 1.1", "one scene of 60 %")
@@ -227,7 +238,7 @@ def hard_intervals(
     return [one.interval for one in differences(counts, names, metric, COUNTED, pairs=pairs)], held
 
 
-def coverage_by_sizes(law: str, groups: int, *, populations: int = 20, sets: int = 100) -> tuple[float, float, float]:
+def coverage_by_sizes(law: str, groups: int, *, populations: int = 60, sets: int = 50) -> tuple[float, float, float]:
     """Return how often the page warns of sizes, and the coverage of Δ in studies with the warning and without."""
     warned: list[bool] = []
     held: list[bool] = []
@@ -281,15 +292,18 @@ def _split(warned: list[bool], held: list[bool]) -> tuple[float, float, float]:
 
 def main() -> None:
     """Print how often the page warns in each population, and what intervals cover with the warning and without."""
-    for percentage in ("2.5", "4", "10"):
-        for number in (20, 81):
-            rates = coverage_by_presence(f"rare {percentage}", number)
-            texts = [f"{kind}: {share:.2f} of the sets, covered {held:.2f}" for kind, (share, held) in rates.items()]
-            print(f"class in {percentage} % of the groups, {number} groups: {'; '.join(texts)}")
+    for law in ("rare 2.5", "rare 4", "rare 10", "class in 4", "class in 8", "class in 12", "class in 20"):
+        for number in (40, 81):
+            rates = coverage_by_presence(law, number).items()
+            texts = [f"{kind}: {share:.2f}, mIoU {mean:.3f}, class {own:.3f}" for kind, (share, mean, own) in rates]
+            print(f"{law}{' %' * law.startswith('rare')}, {number} groups: {'; '.join(texts)}", flush=True)
     for law in SIZES:
-        for number in (20, 40, 81):
+        for number in (20, 40, 81, 142):
             share, with_it, without = coverage_by_sizes(law, number)
-            print(f"sizes {law}, {number} groups: warned in {share:.2f}, covered {with_it:.3f}; silent {without:.3f}")
+            print(
+                f"sizes {law}, {number} groups: warned in {share:.2f}, covered {with_it:.3f}; silent {without:.3f}",
+                flush=True,
+            )
     for regions, taste in [(n, 0.4) for n in (3, 5, 10, 20, 0)] + [(3, 0.0), (0, 0.0)]:
         share, with_it, without, by_region = coverage_by_regions(regions, 81, taste)
         where = f"{regions} regions" if regions else "places all over"

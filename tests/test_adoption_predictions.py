@@ -215,9 +215,7 @@ def test_a_missing_map_of_blocks_is_called_after_its_raster(
     dataset, labels = blocks
     save(tmp_path / "east.tif", labels[0])
     lacking = next(scene for scene in dataset.ids("test") if dataset.scene(scene).image == "images/west.tif")
-    text = (
-        rf"the first is '{lacking}'\. Name it west\.png \(a map of the whole of images/west\.tif, or {lacking}\.png of"
-    )
+    text = rf"the first is '{lacking}'\. Name the map of the whole of images/west\.tif west\.png, or the"
     with pytest.raises(SceneError, match=text):
         find_predictions(tmp_path, dataset, "test")
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders.runs import adopted_card, build_dataset, build_run, noisy_counts
+from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from levelground.comparison import caveats, places
 from levelground.comparison.caveats import (
@@ -84,14 +86,14 @@ def test_one_group_is_a_finding_of_its_own(tmp_path: Path) -> None:
     assert few_groups(study(tmp_path, {"unet": 0.2}, scenes=1)) == [caveats.OneGroup(groups=1, scenes=1, split="test")]
 
 
-def test_a_class_in_a_handful_of_groups_is_named(tmp_path: Path) -> None:
-    """Four of thirty groups hold the second class: its absence elsewhere makes a run's own interval too narrow."""
+@pytest.mark.parametrize(("held", "named"), [(4, True), (7, True), (8, False), (30, False)])
+def test_a_class_in_a_handful_of_groups_is_named(tmp_path: Path, held: int, named: bool) -> None:
+    """Fewer than eight of thirty groups hold the second class: intervals of it may be too narrow."""
     counts = noisy_counts(30, 0.2, seed=1)
-    counts[4:, 1] = 0
+    counts[held:, 1] = 0
     comparison = compare_runs([build_run(tmp_path, "unet-s0", counts)])
-    assert comparison.truth.groups == (30, 4, 30)
-    assert rare_classes(comparison) == [caveats.RareClasses({"Rangeland": 4}, 30)]
-    assert rare_classes(compare_runs([build_run(tmp_path, "fpn-s0", noisy_counts(30, 0.2, seed=1))])) == []
+    assert comparison.truth.groups == (30, held, 30)
+    assert rare_classes(comparison) == [caveats.RareClasses({"Rangeland": held}, 30)] * named
 
 
 def test_a_class_in_no_group_is_not_rare(tmp_path: Path) -> None:
@@ -297,6 +299,26 @@ def test_unlike_sizes_are_warned_of(tmp_path: Path) -> None:
 
     assert found([100, 200] * 12) == []
     assert found([100] * 20 + [1000] * 4) == [places.UnlikeGroups(24, pytest.approx(36 / 4.2))]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("groups", [24, 81, 142])
+def test_sizes_with_a_heavy_tail_are_warned_of(groups: int) -> None:
+    """Where sizes follow a power law, the largest at hand tell little of the largest there are.
+
+    Quantiles of each law: Pareto 1.1 and log-normal 2.5, on which intervals are too narrow, and those on which they are
+    as wide as they say. From 12 alike groups on, the number of alike ones alone would be silent on Pareto's.
+    """
+    shares = (np.arange(groups) + 0.5) / groups
+
+    def unlike(sizes: NDArray[np.float64]) -> bool:
+        return places.unlike_sizes((1000 * sizes).tolist())
+
+    assert unlike((1 - shares) ** (-1 / 1.1))
+    assert unlike(np.exp(2.5 * ndtri(shares)))
+    assert not any(unlike(np.exp(sigma * ndtri(shares))) for sigma in (0.0, 0.5))
+    assert not unlike((1 - shares) ** (-1 / 3))
+    assert unlike(np.exp(1.3 * ndtri(shares))) == (groups == 24)
+    assert not unlike(np.append(np.ones(groups - 1), 3))
 
 
 def test_blocks_of_one_raster_speak_of_it_only(tmp_path: Path) -> None:

@@ -393,8 +393,12 @@ def _advise_on_names(folder: Path, files: Mapping[str, Path], record: SceneRecor
     name = next(iter(files.values())).name
     inside = sorted((key for one in (scene, *ids) if (key := PurePosixPath(one).name) in name), key=len)
     pattern = name.replace(inside[-1], "{id}", 1) if inside else f"pred_{{id}}{PurePosixPath(name).suffix}"
-    whole = f" (a map of the whole of {image}, or {record.id}.png of the block alone)" if record.window else ""
-    return f"Name it {scene}.png{whole}, or give the pattern of the names, such as --names '{pattern}'"
+    if record.window is None:
+        return f"Name it {scene}.png, or give the pattern of the names, such as --names '{pattern}'"
+    return (
+        f"Name the map of the whole of {image} {scene}.png, or the block's own {record.id}.png, or give the pattern of "
+        f"the names, such as --names '{pattern}'"
+    )
 
 
 def _bare(path: str) -> str:

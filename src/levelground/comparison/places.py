@@ -146,8 +146,8 @@ def unlike_sizes(pixels: Sequence[float]) -> bool:
     Args:
         pixels: Scored pixels of each group; groups without any do not count.
     Example:
-        >>> even = [90 + number for number in range(40)]
-        >>> unlike_sizes(even), unlike_sizes([*even, 5000]), unlike_sizes([(number + 1) ** -0.9 for number in range(40)])
+        >>> even, power_law = [90 + rank for rank in range(40)], [(1 + rank) ** -0.9 for rank in range(40)]
+        >>> unlike_sizes(even), unlike_sizes([*even, 5000]), unlike_sizes(power_law)
         (False, True, True)
     """
     sizes = np.sort([n for n in pixels if n > 0])
