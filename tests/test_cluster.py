@@ -11,16 +11,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
-from builders.study import ENCODER
 
 from levelground.cli import main
-from levelground.config import Budget, DeviceOptions, Recipe, RunOptions
+from levelground.config import Budget, DeviceOptions, PredictOptions, Recipe, RunOptions
 from levelground.errors import ConfigError, DiskError, UnfinishedError
 from levelground.files import folder_holder, one_writer
 from levelground.metrics.counts import read_counts
@@ -36,12 +37,26 @@ from levelground.scaling.executors import (
     remote_call,
     sbatch_options,
 )
-from levelground.scaling.jobs import Job, RunTask, job_folder, read_status, run_progress, study_rows, write_job
+from levelground.scaling.jobs import (
+    Job,
+    JobStatus,
+    MapTask,
+    RunTask,
+    job_folder,
+    read_status,
+    run_progress,
+    study_rows,
+    write_job,
+)
 from levelground.synthetic.scenes import write_scenes
 
-pytestmark = pytest.mark.timeout(900)  # each job imports torch, which takes a minute on a machine that others use
+pytestmark = pytest.mark.timeout(
+    600
+)  # where others use the machine, importing torch takes a minute, and so does a Ray node
 
-STEPS = 40
+STEPS = 120
+ENCODER = "tu-test_resnet"
+"""A handful of layers: it is built, checked and trained in a third of the time of the other tests' encoder."""
 FLAGS = (
     f"--encoder {ENCODER} --encoder-weights none --tile 64 --halo 8 --batch 2 --validations 2 --device cpu "
     "--precision fp32 --threads 1"
@@ -63,14 +78,14 @@ def arguments(scenes: Path, out: Path, *more: str, steps: int = 4) -> list[str]:
     return [*data, *FLAGS, *more]
 
 
-def start(scenes: Path, out: Path, *more: str, steps: int = 4) -> "subprocess.Popen[str]":
-    """Start a study as a process in a group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "levelground", *arguments(scenes, out, *more, steps=steps)],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+T = TypeVar("T")
+
+
+def beside(command: Sequence[str], act: Callable[[], T]) -> tuple[int, T]:
+    """Run a command in this thread, where signals arrive, and do something beside it; both results."""
+    with ThreadPoolExecutor(1) as threads:
+        acted = threads.submit(act)
+        return main(list(command)), acted.result()
 
 
 @pytest.fixture(scope="module")
@@ -92,17 +107,16 @@ def assert_same_bits(study: Path, plain: Path) -> None:
         assert np.array_equal(*counts)
 
 
-def wait_for(found: Path, process: "subprocess.Popen[str]") -> None:
-    """Wait until a file is there; the process must not end before."""
-    deadline = time.monotonic() + 600
+def wait_for(found: Path) -> None:
+    """Wait until a file is there."""
+    deadline = time.monotonic() + 300
     while not found.exists():
         assert time.monotonic() < deadline, found
-        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
 
 
 def test_a_study_of_jobs_has_the_bits_of_one_process_though_one_failed_and_one_was_killed(
-    scenes: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    scenes: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run whose folder is a file, as on a damaged disk, fails: exit status 1, a page of the others that names it.
 
@@ -124,17 +138,23 @@ def test_a_study_of_jobs_has_the_bits_of_one_process_though_one_failed_and_one_w
     assert "is not compared" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert [run["name"] for run in record["runs"]] == [f"pspnet-{ENCODER.removeprefix('tu-')}-s0"]
     blocked.unlink()
-    head = start(scenes, tmp_path, *more, steps=STEPS)
-    wait_for(tmp_path / "runs" / name / "state.ckpt", head)
-    rows = {row.name: row for row in study_rows(tmp_path)}
-    assert rows[name].state == "training" and rows[name].progress.step > 0 and rows[name].progress.steps == STEPS
-    killed = read_status(tmp_path / "cluster" / name)
-    assert killed is not None and str(killed.process) in rows[name].where
-    os.kill(killed.process, signal.SIGKILL)
-    assert main(arguments(scenes, tmp_path, *more, steps=STEPS)) == 2
-    assert f"held by process {head.pid}" in capsys.readouterr().err
-    said = head.communicate(timeout=600)[1]
-    assert head.returncode == 0, said
+    command = arguments(scenes, tmp_path, *more, steps=STEPS)
+    monkeypatch.setattr(sys, "argv", ["levelground", *command])
+
+    def kill_job() -> JobStatus:
+        wait_for(tmp_path / "runs" / name / "state.ckpt")
+        rows = {row.name: row for row in study_rows(tmp_path)}
+        assert rows[name].state == "training" and rows[name].progress.step > 0 and rows[name].progress.steps == STEPS
+        status = read_status(tmp_path / "cluster" / name)
+        assert status is not None and str(status.process) in rows[name].where
+        os.kill(status.process, signal.SIGKILL)
+        assert main(command) == 2
+        return status
+
+    code, killed = beside(command, kill_job)
+    said = capsys.readouterr().err
+    assert code == 0, said
+    assert f"held by process {os.getpid()}" in said
     assert "1 of 2 runs are done already" in said
     assert f"{name}: lost on {killed.host} (killed by signal 9); queued again" in said
     assert f"{name}: goes on at step" in (tmp_path / "cluster" / name / "log.txt").read_text(encoding="utf-8")
@@ -147,15 +167,22 @@ def test_a_study_of_jobs_has_the_bits_of_one_process_though_one_failed_and_one_w
     assert capsys.readouterr().err.count("finished") == 2
 
 
-def test_a_stopped_head_cancels_its_jobs_and_loses_nothing(scenes: Path, tmp_path: Path) -> None:
+def test_a_stopped_head_cancels_its_jobs_and_loses_nothing(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """SIGTERM to the head: the job saves its state and ends with it; no process is left."""
-    head = start(scenes, tmp_path, "--archs", "pspnet", "--save-every", "0.1", "--cluster", "local:1", steps=5000)
     name = f"pspnet-{ENCODER.removeprefix('tu-')}-s0"
-    wait_for(tmp_path / "runs" / name / "state.ckpt", head)
-    job = read_status(tmp_path / "cluster" / name)
-    head.send_signal(signal.SIGTERM)
-    said = head.communicate(timeout=300)[1]
-    assert head.returncode == 130 and "nothing is lost: the same command goes on" in said
+    more = ("--archs", "pspnet", "--save-every", "0.1", "--cluster", "local:1")
+
+    def stop() -> JobStatus | None:
+        wait_for(tmp_path / "runs" / name / "state.ckpt")
+        status = read_status(tmp_path / "cluster" / name)
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # the head's, or this process would end
+        os.kill(os.getpid(), signal.SIGTERM)
+        return status
+
+    code, job = beside(arguments(scenes, tmp_path, *more, steps=5000), stop)
+    assert code == 130 and "nothing is lost: the same command goes on" in capsys.readouterr().err
     assert job is not None and not Path(f"/proc/{job.process}").exists()
     (run,) = list_runs(tmp_path)
     assert run.card.status == "stopped" and (run.card.steps_done or 0) > 0
@@ -263,6 +290,14 @@ def family(process: int) -> list[int]:
     return found
 
 
+def is_alive(process: int) -> bool:
+    """Tell whether a process runs; one that has ended and was not asked for its status does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def end(started: "subprocess.Popen[bytes]") -> None:
     """Kill a process that this test started, and all that descend from it."""
     for one in family(started.pid):
@@ -271,95 +306,129 @@ def end(started: "subprocess.Popen[bytes]") -> None:
     started.wait()
 
 
-JOINED = """
-import ray, sys, time
-ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')
-while sum(node['Alive'] and 'CPU' in node['Resources'] for node in ray.nodes()) < 2:
-    time.sleep(0.5)
+STARTER = """
+import os, sys, time
+from pathlib import Path
+from levelground.scaling.processes import start_job
+process = start_job(Path(sys.argv[1]), os.environ, fork=sys.argv[2] == "fork")
+while process.poll() is None:
+    time.sleep(0.02)
+print(process.poll())
 """
-"""Waits until a Ray cluster has two nodes with a CPU."""
+"""Starts the job of a folder, and prints how it ended."""
+
+
+@pytest.mark.parametrize(
+    ("how", "killed", "printed"), [("fork", "starter", ""), ("fork", "server", "-9\n"), ("fresh", "starter", "")]
+)
+def test_no_process_outlives_the_one_that_started_it(tmp_path: Path, how: str, killed: str, printed: str) -> None:
+    """SIGKILL to the process that started a job, and to the one that forked it: the job ends too."""
+    maps = MapTask(Path("model.onnx"), ("a.tif",), tmp_path, "a.tif", PredictOptions(engine="onnx"))
+    job = Job("a.tif", maps, DeviceOptions(), ("predict",), tmp_path / "job")
+    write_job(job)
+    log = job.folder / "log.txt"
+    with one_writer(job.folder):  # so that the job waits
+        starter = subprocess.Popen(
+            [sys.executable, "-c", STARTER, str(job.folder), how], stdout=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 120
+        while not log.exists() or "waiting for the process that has this job" not in log.read_text():
+            assert time.monotonic() < deadline and starter.poll() is None, log.read_text()
+            time.sleep(0.05)
+        processes = family(starter.pid)
+        assert len(processes) == (3 if how == "fork" else 2)
+        os.kill(processes[0 if killed == "starter" else 1], signal.SIGKILL)
+        assert starter.communicate(timeout=60)[0] == printed
+        while any(map(is_alive, processes)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+RAY_TRIES = 4
+"""Ray gives a node 30 seconds to start, which a busy machine may not keep."""
+
+
+class RayNodes:
+    """Nodes of a Ray cluster on loopback, each ``ray start`` in a process of its own."""
+
+    def __init__(self) -> None:
+        self.started: list[subprocess.Popen[bytes]] = []
+        self.folder = Path(tempfile.mkdtemp(prefix="lg-ray-", dir="/tmp"))  # a short path: sockets lie in it
+        self.address = ""
+
+    def launch(self, number: int, *more: str) -> "subprocess.Popen[bytes]":
+        """Start a node and wait until it is one; try again where Ray gave it up."""
+        for _ in range(RAY_TRIES):
+            port = free_port()
+            head = ["--head", "--include-dashboard=false", f"--port={port}", f"--temp-dir={self.folder}/{port}"]
+            where = [f"--address={self.address}"] if self.address else head
+            log = self.folder / f"{number}.{port}.log"
+            with log.open("wb") as out:
+                process = subprocess.Popen(
+                    [
+                        str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats",
+                        "--object-store-memory=100000000", "--node-ip-address=127.0.0.1", *where, *more,
+                    ],
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=os.environ | {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "5"},
+                )  # fmt: skip
+            self.started.append(process)
+            while process.poll() is None and b"Ray runtime started" not in log.read_bytes():
+                time.sleep(0.1)
+            if process.poll() is None:
+                self.address = self.address or f"127.0.0.1:{port}"
+                return process
+            end(process)
+        raise AssertionError(log.read_text(encoding="utf-8"))
+
+    def close(self) -> None:
+        """Kill all of them."""
+        for process in reversed(self.started):
+            end(process)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @pytest.fixture
-def ray_cluster() -> "Iterator[tuple[str, list[subprocess.Popen[bytes]]]]":
-    """A Ray cluster on loopback: a head without CPUs and two workers with one each; its address and its workers."""
+def ray_nodes() -> Iterator[RayNodes]:
+    """No node yet; those that are started end with the test."""
     pytest.importorskip("ray", reason="Ray, of the extra cluster, is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    program = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--object-store-memory=100000000"]
-    program += ["--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-    quick = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "5"}
-    temporary = tempfile.mkdtemp(prefix="lg-ray-", dir="/tmp")  # a short path: sockets lie in it
-    started = []
-
-    def launch(*more: str) -> "subprocess.Popen[bytes]":
-        process = subprocess.Popen(
-            [*program, *more],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            env=os.environ | quick,
-        )
-        started.append(process)
-        return process
-
+    nodes = RayNodes()
     try:
-        launch(
-            "--head",
-            "--include-dashboard=false",
-            f"--port={address.rpartition(':')[2]}",
-            "--num-cpus=0",
-            f"--temp-dir={temporary}",
-        )
-        deadline = time.monotonic() + 300
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 1).close()
-                break
-            assert time.monotonic() < deadline and started[0].poll() is None
-            time.sleep(0.2)
-        workers = [launch(f"--address={address}", "--num-cpus=1") for _ in range(2)]
-        look = subprocess.Popen([sys.executable, "-c", JOINED, address], stderr=subprocess.DEVNULL)
-        started.append(look)
-        deadline = time.monotonic() + 300
-        while look.poll() is None:
-            assert time.monotonic() < deadline, "the two workers did not join"
-            for place, worker in enumerate(workers):
-                if worker.poll() is not None:
-                    workers[place] = launch(f"--address={address}", "--num-cpus=1")
-            time.sleep(0.5)
-        assert look.returncode == 0
-        yield address, workers
+        yield nodes
     finally:
-        for process in reversed(started):
-            end(process)
-        shutil.rmtree(temporary, ignore_errors=True)
+        nodes.close()
 
 
 def test_ray_gives_the_bits_of_one_process_though_a_worker_is_killed(
-    scenes: Path, plain: Path, tmp_path: Path, ray_cluster: "tuple[str, list[subprocess.Popen[bytes]]]"
+    scenes: Path, plain: Path, tmp_path: Path, ray_nodes: RayNodes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The worker that trains one of the runs is killed with all its processes: the run goes on at the other one."""
-    address, workers = ray_cluster
-    more = ("--archs", "pspnet", "fpn", "--save-every", "0.1", "--cluster", f"ray:{address}")
-    for _ in range(10):  # a worker takes a while to join
-        head = start(scenes, tmp_path, *more, steps=STEPS)
-        said = ""
-        name = f"fpn-{ENCODER.removeprefix('tu-')}-s0"
-        while not (tmp_path / "runs" / name / "state.ckpt").exists() and head.poll() is None:
-            time.sleep(0.02)
-        if head.poll() is None:
-            break
-        said = head.communicate()[1]
-        assert "none of the" in said or "cannot join" in said, said
-    job = read_status(tmp_path / "cluster" / name)
-    assert job is not None
-    killed = [worker for worker in workers if job.process in family(worker.pid)]
-    assert len(killed) == 1
-    end(killed[0])
-    said = head.communicate(timeout=600)[1]
-    assert head.returncode == 0, said
+    ray_nodes.launch(0, "--num-cpus=0")
+    with ThreadPoolExecutor(2) as threads:
+        workers = list(threads.map(lambda number: ray_nodes.launch(number, "--num-cpus=1"), (1, 2)))
+    more = ("--archs", "pspnet", "fpn", "--save-every", "0.1", "--cluster", f"ray:{ray_nodes.address}")
+    name = f"fpn-{ENCODER.removeprefix('tu-')}-s0"
+
+    def kill_worker() -> int:
+        wait_for(tmp_path / "runs" / name / "state.ckpt")
+        job = read_status(tmp_path / "cluster" / name)
+        assert job is not None
+        killed = [worker for worker in workers if job.process in family(worker.pid)]
+        end(killed[0])
+        return len(killed)
+
+    code, killed = beside(arguments(scenes, tmp_path, *more, steps=STEPS), kill_worker)
+    said = capsys.readouterr().err
+    assert code == 0 and killed == 1, said
     assert f"{name}: lost on" in said and "queued again, it goes on from its state" in said
     assert f"{name}: goes on at step" in (tmp_path / "cluster" / name / "log.txt").read_text(encoding="utf-8")
     assert_same_bits(tmp_path, plain)
@@ -421,11 +490,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o600)
-    ports = []
-    for _ in range(2):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            ports.append(free.getsockname()[1])
+    ports = [free_port(), free_port()]
     plugins = os.environ.get("LEVELGROUND_SLURM_PLUGINS")
     conf = folder / "slurm.conf"
     conf.write_text(
@@ -476,7 +541,7 @@ def test_submitit_runs_jobs_without_slurm(
     def open_local(options: ClusterOptions, proofs: dict[Path, str], cpus: int, scratch: Path) -> object:
         request = {
             "proofs": {str(path): text for path, text in proofs.items()}, "versions": own_versions(),
-            "environment": job_environment(cpus), "cwd": str(Path.cwd()), "log": "log.txt", "grace_s": 10.0,
+            "environment": job_environment(cpus), "cwd": str(Path.cwd()), "fork": False, "grace_s": 10.0,
         }  # fmt: skip
         return engines.SlurmExecutor({}, request, cpus, 0, scratch, engine="local")
 
@@ -485,6 +550,32 @@ def test_submitit_runs_jobs_without_slurm(
     (run,) = list_runs(tmp_path)
     same = plain / "runs" / run.name / "model" / "model.safetensors"
     assert sha256_file(run.model_folder / "model.safetensors") == sha256_file(same)
+
+
+def test_a_tuning_on_a_cluster_gives_the_trials_of_one_process_and_a_page(
+    scenes: Path, plain: Path, tmp_path: Path
+) -> None:
+    """Equal journals but for the minutes; the study by its recipes has the tuning in its cost table and below it."""
+    pytest.importorskip("optuna", reason="Optuna, of the extra tune, is not installed")
+    space = tmp_path / "space.toml"
+    space.write_text("lr = {low = 1e-4, high = 1e-2, log = true}\n")
+    flags = ["--archs", "pspnet", "--space", str(space), "--trials", "2", "--steps", "2", "--reruns", "1", *FLAGS]
+    journals = []
+    for name, more in (("here", []), ("there", ["--cluster", "local:2"])):
+        study = tmp_path / name
+        study.mkdir()
+        shutil.copy(plain / "dataset.json", study)
+        assert main(["tune", str(study), *flags, *more]) == 0
+        lines = [json.loads(line) for line in (study / "tune" / "journal.jsonl").read_text().splitlines()]
+        journals.append([{n: v for n, v in line.items() if n not in ("minutes", "crc32")} for line in lines])
+    assert len(journals[0]) == 4 and sorted(map(str, journals[0])) == sorted(map(str, journals[1]))
+    recipe = f"pspnet={study / 'tune' / 'pspnet.toml'}"
+    by_recipe = ("--archs", "pspnet", "--recipe-for", recipe, "--cluster", "local:1")
+    assert main(arguments(scenes, study, *by_recipe, steps=2)) == 0
+    page = (study / "report.html").read_text(encoding="utf-8")
+    assert "Of 2 trials number" in page and "trials / minutes" in page
+    (run,) = list_runs(study)
+    assert run.card.tuning is not None and len(run.card.tuning.reruns) == 1
 
 
 @dataclass

@@ -12,9 +12,9 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -373,9 +373,13 @@ def is_own(arch: str) -> bool:
         >>> is_own("nets/small.py:make"), is_own("hf:nvidia/mit-b0"), is_own("unet")
         (True, True, False)
     """
-    return (
-        ".py:" in arch or arch.startswith("hf:") or arch in {point.name for point in entry_points(group=ENTRY_POINTS)}
-    )
+    return ".py:" in arch or arch.startswith("hf:") or arch in _offered(entry_points)
+
+
+@functools.cache
+def _offered(find: Callable[..., EntryPoints]) -> frozenset[str]:
+    """Return the names of networks that installed packages offer; finding them reads the metadata of every package."""
+    return frozenset(point.name for point in find(group=ENTRY_POINTS))
 
 
 def about_arch(arch: str, known: Sequence[str]) -> str:

@@ -27,7 +27,6 @@ from levelground.scaling.executors import (
     remote_call,
     sbatch_options,
 )
-from levelground.scaling.jobs import LOG_FILE
 
 CONNECT_S = 5.0
 """How long an address may take to answer, seconds."""
@@ -53,7 +52,7 @@ def open_executor(options: ClusterOptions, proofs: Mapping[Path, str], cpus: int
         "versions": own_versions(),
         "environment": job_environment(cpus),
         "cwd": str(Path.cwd()),
-        "log": LOG_FILE,
+        "fork": options.kind == "ray",
         "grace_s": GRACE_S,
     }
     gpus = options.gpus_per_run

@@ -1,12 +1,8 @@
 """Where jobs run: options of a cluster, what every worker is asked and told, and processes of this machine."""
 
-import contextlib
 import os
 import re
 import socket
-import subprocess
-import sys
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -19,11 +15,10 @@ from pydantic.dataclasses import dataclass
 
 from levelground import __version__
 from levelground.errors import ConfigError
-from levelground.scaling.jobs import LOG_FILE
+from levelground.scaling.processes import JobProcess, end_jobs, may_fork, start_job
 
 GRACE_S = 60.0
 """How long a job that is cancelled may take to save its state, seconds."""
-
 _KINDS = "local:N (N processes of this machine), ray, ray:HOST:PORT, slurm, or slurm:NAME=VALUE,… (for sbatch)"
 
 
@@ -187,10 +182,9 @@ def remote_call() -> Callable[[Request], dict[str, object]]:
         import importlib
         import os
         import socket
-        import subprocess
-        import sys
         import time
         from importlib.metadata import PackageNotFoundError, version
+        from pathlib import Path
 
         missing, versions = [], {}
         for path, text in request["proofs"].items():
@@ -212,27 +206,23 @@ def remote_call() -> Callable[[Request], dict[str, object]]:
         found = {"host": socket.gethostname(), "missing": missing, "versions": versions, "code": None}
         if not request["job"] or missing or versions != request["versions"]:
             return found
+        from levelground.scaling.processes import end_jobs, may_fork, start_job
+
         where = request["cwd"] if os.path.isdir(request["cwd"]) else None  # noqa: PTH112
-        with open(os.path.join(request["job"], request["log"]), "ab") as log:  # noqa: PTH118, PTH123
-            process = subprocess.Popen(  # noqa: S603 - this program
-                [sys.executable, "-m", "levelground.scaling.worker", request["job"]],
-                stdin=subprocess.PIPE,  # its end tells the process that this one is gone
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **request["environment"]},
-                cwd=where,
-            )
-            try:
-                while process.poll() is None:
-                    time.sleep(0.2)
-            except BaseException:  # cancelled: the state is saved first
-                process.terminate()
-                try:
-                    process.wait(request["grace_s"])
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                raise
-        return found | {"code": process.returncode}
+        process = start_job(
+            Path(request["job"]),
+            {**os.environ, **request["environment"]},
+            cwd=where,
+            fork=request["fork"] and may_fork(),
+            session=False,
+        )
+        try:
+            while (code := process.poll()) is None:
+                time.sleep(0.05)
+        except BaseException:  # cancelled: the state is saved first
+            end_jobs([process], request["grace_s"])
+            raise
+        return found | {"code": code}
 
     return call
 
@@ -279,7 +269,7 @@ class LocalExecutor:
         """
         self._cpus, self._gpus = cpus, gpus
         self._free, self._waiting = list(range(places)), deque[Path]()
-        self._running: dict[Path, tuple[subprocess.Popen[bytes], int]] = {}
+        self._running: dict[Path, tuple[JobProcess, int]] = {}
 
     def check(self) -> None:
         """Nothing to check: jobs see what this process sees."""
@@ -299,8 +289,6 @@ class LocalExecutor:
         for folder, (process, place) in list(self._running.items()):
             code = process.poll()
             if code is not None:
-                assert process.stdin is not None
-                process.stdin.close()
                 del self._running[folder]
                 self._free.append(place)
                 found.append((folder, Ended(socket.gethostname(), code)))
@@ -310,16 +298,7 @@ class LocalExecutor:
     def cancel(self) -> None:
         """Ask all processes to save and end, and wait for them."""
         self._waiting.clear()
-        for process, _ in self._running.values():
-            with contextlib.suppress(OSError):
-                process.terminate()
-        deadline = time.monotonic() + GRACE_S
-        for process, _ in self._running.values():
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end_jobs([process for process, _ in self._running.values()], GRACE_S)
         self._running.clear()
 
     def close(self) -> None:
@@ -332,18 +311,10 @@ class LocalExecutor:
             self._free.remove(place)
             self._running[folder] = self._start(folder, place), place
 
-    def _start(self, folder: Path, place: int) -> "subprocess.Popen[bytes]":
+    def _start(self, folder: Path, place: int) -> JobProcess:
         environment = {**os.environ, **job_environment(self._cpus)}
         if self._gpus is not None:
             first = int(place * self._gpus)
             devices = range(first, first + max(1, int(self._gpus))) if self._gpus else ()
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, devices))
-        with (folder / LOG_FILE).open("ab") as log:
-            return subprocess.Popen(  # noqa: S603 - this program
-                [sys.executable, "-m", "levelground.scaling.worker", str(folder)],
-                stdin=subprocess.PIPE,  # its end tells the process that this one is gone
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,  # Ctrl-C reaches it through this process alone, once
-            )
+        return start_job(folder, environment, fork=may_fork())

@@ -1,22 +1,26 @@
-"""Process of one job: train and evaluate one run, and note in its folder how far it is."""
+"""Process of one job, which trains and evaluates one run and notes how far it is; and a server that forks such ones."""
 
 import contextlib
+import json
 import os
+import select
 import signal
 import socket
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from levelground.console import say
 from levelground.errors import INTERRUPTED, OUR_FAULT, USER_FAULT, LevelgroundError, one_line
 from levelground.files import one_writer_after
 from levelground.scaling.jobs import (
     BEAT_S,
+    LOG_FILE,
     SILENT_S,
     STATUS_FILE,
     Job,
@@ -31,6 +35,98 @@ from levelground.scaling.jobs import (
 )
 from levelground.signals import stop_with_starter
 
+IDLE_S = 300.0
+"""How long a fork server waits for another job before it ends, seconds."""
+
+
+def serve() -> Path | None:
+    """Fork a process for each job that is asked for on the standard input, until that ends or nothing is asked.
+
+    Returns:
+        The job's folder, in a process that was forked; ``None`` at the end.
+    """
+    children: dict[int, tuple[int, int]] = {}
+    text, ready = b"", False
+    while True:
+        asked = select.select([0], [], [], 0.05 if children else IDLE_S)[0]
+        _note_ends(children)
+        chunk = os.read(0, 1 << 16) if asked else b""
+        if not chunk and (asked or not children):
+            return None
+        *lines, text = (text + chunk).split(b"\n")
+        for request in map(json.loads, lines):
+            if "signal" in request:
+                if request["number"] in children:
+                    os.kill(children[request["number"]][0], request["signal"])
+                continue
+            if not ready:
+                _import_for(Path(request["folder"]))
+                _answer({})
+                ready = True
+            if _fork(request, children):
+                return Path(request["folder"])
+
+
+def _note_ends(children: dict[int, tuple[int, int]]) -> None:
+    """Tell of the processes that ended, each a number with its process and what it reads from."""
+    for number, (process, pipe) in list(children.items()):
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            os.close(pipe)
+            del children[number]
+            _answer({"number": number, "code": os.waitstatus_to_exitcode(status)})
+
+
+def _fork(request: Mapping[str, Any], children: dict[int, tuple[int, int]]) -> bool:
+    """Fork a process for a job; tell whether this is it."""
+    lifeline, pipe = os.pipe()
+    process = os.fork()
+    if process:
+        os.close(lifeline)
+        children[request["number"]] = process, pipe
+        return False
+    for other in (pipe, *(pipe for _, pipe in children.values())):
+        os.close(other)  # else it would hold open what tells the others that the server is gone
+    _become(request, lifeline)
+    return True
+
+
+def _answer(answer: Mapping[str, int]) -> None:
+    with contextlib.suppress(OSError):  # who asked is gone, which the end of the input tells
+        os.write(1, json.dumps(answer).encode() + b"\n")
+
+
+def _import_for(folder: Path) -> None:
+    """Import what a job needs that takes long; what cannot be imported its own process names."""
+    with contextlib.suppress(Exception):
+        task = read_job(folder).task
+        if isinstance(task, MapTask):
+            import levelground.prediction.predict
+            from levelground.models.loading import choose_engine
+
+            if choose_engine(task.model, task.options.engine, task.options, "cpu") != "torch":
+                return
+        import lightning_fabric  # noqa: F401
+        import segmentation_models_pytorch  # noqa: F401
+
+        import levelground.pipeline
+        import levelground.training.prepare_run  # noqa: F401
+
+
+def _become(request: Mapping[str, Any], lifeline: int) -> None:
+    """Make a fork what a new process of its job would be: a session, input, output, variables, and a folder."""
+    os.setsid()
+    log = os.open(Path(request["folder"]) / LOG_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    for source, target in ((lifeline, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    for source in (lifeline, log):
+        os.close(source)
+    for name in request["unset"]:
+        os.environ.pop(name, None)
+    os.environ.update(request["set"])
+    with contextlib.suppress(OSError):
+        os.chdir(request["cwd"])
+
 
 def main(folder: Path) -> int:
     """Do the job of a folder.
@@ -40,8 +136,6 @@ def main(folder: Path) -> int:
     Returns:
         The exit status: 0, 2 where it cannot be done, 1 for our fault, 130 where it was stopped.
     """
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # jobs share their machine
     report = _Report(folder)
     try:
         job = read_job(folder)
@@ -169,4 +263,7 @@ def _train(job: Job, task: RunTask, report: _Report) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # jobs share their machine
+    job_given = Path(sys.argv[1]) if sys.argv[1:] else serve()
+    sys.exit(0 if job_given is None else main(job_given))
