@@ -11,6 +11,7 @@ import torch
 from builders.arrays import array_dataset
 from builders.onnx_files import write_onnx
 from builders.study import ENCODER
+from PIL import Image
 from torch import nn
 
 from levelground.adoption.adopted_runs import TrainingName
@@ -28,7 +29,7 @@ from levelground.models.own_networks import card_name, main_output, make_own, na
 from levelground.models.pretrained import fit_state
 from levelground.models.spec import dataset_spec, numbered_spec
 from levelground.pipeline import check_study, run_study
-from levelground.runs import list_runs, write_card
+from levelground.runs import Run, list_runs, write_card
 from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry
 from levelground.training.prepare_run import train_run
@@ -360,6 +361,34 @@ def test_pretrained_backbones_learn_at_the_encoders_rate(
 FLAGS = ["--device", "cpu", "--precision", "fp32", "--threads", "1"]
 
 
+def check_served(run: Run, image: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`serve` offers a run with its code, and its map is the one that `predict` made; without the code it says so."""
+    pytest.importorskip("fastapi", reason="the extra is not installed")
+    from levelground.serving.job_process import run_job
+    from levelground.serving.jobs import JobModel, JobStore
+    from levelground.serving.service import find_models
+
+    code = own_networks.named_sources()[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(own_networks, "_NAMED", {})
+        with pytest.raises(ModelError, match=r"^nets\.py:Tiny: .+ --code PATH/nets\.py:Tiny"):
+            find_models([run.folder], RUNTIME)
+        with pytest.raises(ModelError, match="its runs hold no models"):
+            find_models([run.study], RUNTIME)
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"{run.name}: is left out. nets.py:Tiny: is not of segmentation_models_pytorch" in said
+        name_network(code)
+        assert run.name in find_models([run.study], RUNTIME)[0]
+        store = JobStore(folder / "served", waiting=1, threads=1, code=[code])
+        with store.new_folder() as (id_, job):
+            store.add(id_, image.name, image, [JobModel("own", str(run.folder))], (1, 1))
+        patch.setattr(own_networks, "_NAMED", {})
+        run_job(job, 1, [code])
+    (made,) = (folder / "maps").rglob("*_mask.*")
+    pictures = [np.asarray(Image.open(path)) for path in (made, next((job / "maps").rglob(made.name)))]
+    assert (pictures[0] == pictures[1]).mean() > 0.95  # the server chooses the precision
+
+
 def test_commands_run_own_code_where_it_is_named(
     dataset: Dataset, code: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,6 +417,7 @@ def test_commands_run_own_code_where_it_is_named(
     runs = {one.name: one.card for one in list_runs(dataset.folder)}
     assert runs.keys() == {"nets.py-Tiny-s0", "again"}
     assert (runs["again"].outputs, runs["again"].mean) == (run.card.outputs, run.card.mean)
+    check_served(run, image, tmp_path, capsys)
     write_card(run.folder, card)
     code.write_text(CODE + "# another network\n")
     monkeypatch.setattr(own_networks, "_NAMED", {})

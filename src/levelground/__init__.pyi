@@ -776,6 +776,7 @@ def serve(
     max_upload_mb: float = 2048.0,
     waiting: int = 8,
     threads: int | None = None,
+    code: str | Sequence[str] = (),
 ) -> Path:
     r"""Serve a page on which maps by one to four models are made and compared; for this machine unless told otherwise.
 
@@ -793,6 +794,8 @@ def serve(
         max_upload_mb (float): Largest upload, MB.
         waiting (int): How many maps may wait; more are refused until one is finished.
         threads (int | None): Threads of the CPU for the prediction.
+        code (str | Sequence[str]): Code of runs whose networks are your own,
+            FILE.py:FUNCTION each; it runs only where it is named.
     Returns:
         The folder of the maps.
     Raises:

@@ -31,6 +31,8 @@ class ServeConfig:
     """How many maps may wait; more are refused until one is finished."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of the CPU for the prediction."""
+    code: tuple[str, ...] = ()
+    """Code of runs whose networks are your own, FILE.py:FUNCTION each; it runs only where it is named."""
 
 
 def serve(config: ServeConfig) -> Path:
@@ -45,7 +47,9 @@ def serve(config: ServeConfig) -> Path:
         ModelError: A path holds no model.
     """
     from levelground.errors import ConfigError, ModelError
+    from levelground.models.loading import check_names
 
+    check_names((), code=config.code)
     missing = next((path for path in config.models if not path.exists()), None)
     if missing is not None:
         raise ModelError(f"{missing}: no such file or folder. Give study folders, run folders or .onnx files.")
@@ -62,6 +66,11 @@ def serve(config: ServeConfig) -> Path:
     from levelground.serving.jobs import JobStore
 
     access = Access(config.host, config.token, int(config.max_upload_mb * 1e6))
-    store = partial(JobStore, config.out, waiting=config.waiting, threads=config.threads)
+    store = partial(JobStore, config.out, waiting=config.waiting, threads=config.threads, code=config.code)
+    if config.code:
+        from levelground.models.own_networks import name_network
+
+        for source in config.code:
+            name_network(source)
     run_server(config.models, config.rasters, store, access, config.port)
     return config.out

@@ -18,6 +18,7 @@ from levelground.models.openvino_backend import has_openvino, in_openvino, missi
 from levelground.models.spec import (
     ALIASES,
     ONNX_FILE,
+    SCRIPT_FILE,
     ModelSpec,
     about_arch,
     about_encoder_weights,
@@ -254,6 +255,33 @@ def load_model(run: Run) -> Model:
     network = load_network(spec, folder, run.card.outputs, code_sha256=run.card.code_sha256)
     network = network if spec.outputs == run.card.outputs else SummedOutputs(network, run.card.outputs)
     return described_model(spec, network.eval(), digest)
+
+
+def check_code(run: Run) -> None:
+    """Refuse a run whose network the user's own code makes and was not named, and say where that was changed.
+
+    Raises:
+        ModelError: It was not named.
+    """
+    if not is_own(run.arch) or run.arch.startswith("hf:") or model_file(run).name in (ONNX_FILE, SCRIPT_FILE):
+        return
+    from levelground.models.own_networks import named_arch
+
+    if run.card.code_sha256 not in (None, named_arch(run.arch).code_sha256):
+        say("Warning: %(arch)s: its code was changed since these weights were trained.", arch=run.arch)
+
+
+def made_runs(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs whose networks can be made, and say which need code that was not named."""
+    made = []
+    for run in runs:
+        try:
+            check_code(run)
+        except ModelError as error:
+            say("%(name)s: is left out. %(error)s", name=run.name, error=error)
+        else:
+            made.append(run)
+    return made
 
 
 def load_network(spec: ModelSpec, folder: Path, outputs: Sequence[int], *, code_sha256: str | None) -> "nn.Module":

@@ -1,7 +1,8 @@
 """The child process of one job: predict its maps, then measure where they differ.
 
-``python -m levelground.serving.job_process FOLDER [THREADS]``; it ends when its standard input closes, which happens
-when the server dies, and leaves a checkpoint from which the next one goes on.
+``python -m levelground.serving.job_process FOLDER [THREADS [CODE ...]]``, 0 threads leave their number to it; it ends
+when its standard input closes, which happens when the server dies, and leaves a checkpoint from which the next one goes
+on.
 """
 
 import sys
@@ -51,12 +52,13 @@ class _Map:
     areas: ClassAreas
 
 
-def run_job(folder: Path, threads: int | None = None) -> None:
+def run_job(folder: Path, threads: int | None = None, code: Sequence[str] = ()) -> None:
     """Predict the maps of a job that are not there yet, and write the areas and where the maps differ.
 
     Args:
         folder: The job's folder.
         threads: Threads of the CPU.
+        code: Code of networks of the user's own, ``FILE.py:FUNCTION`` each.
     Raises:
         LevelgroundError: The raster does not fit a model, or is damaged.
         KeyboardInterrupt: The process was asked to end; the next one goes on.
@@ -65,9 +67,19 @@ def run_job(folder: Path, threads: int | None = None) -> None:
     with one_writer_after(folder, lambda: time.monotonic() < give_up, poll_s=0.2):
         job = read_job(folder)
         device = DeviceOptions(threads=threads)
+        _name_networks(code)
         maps = [_predict(folder, job, number, device) for number in range(len(job.models))]
         differing = _write_disagreement(maps, folder / DISAGREEMENT_FILE)
         write_summary(folder, _summary(job.raster, maps, differing))
+
+
+def _name_networks(code: Sequence[str]) -> None:
+    """Take the networks of the user's own that the server was given; torch is imported only where there are any."""
+    if code:
+        from levelground.models.own_networks import name_network
+
+        for source in code:
+            name_network(source)
 
 
 def _predict(folder: Path, job: Job, number: int, device: DeviceOptions) -> _Map:
@@ -202,7 +214,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the job whose folder is named, and return the exit status."""
     stop_with_starter()
     try:
-        run_job(Path(arguments[0]), int(arguments[1]) if len(arguments) > 1 else None)
+        threads = int(arguments[1]) if len(arguments) > 1 else 0
+        run_job(Path(arguments[0]), threads or None, arguments[2:])
     except LevelgroundError as error:
         sys.stderr.write(f"{type(error).__name__}: {one_line(str(error))}\n")
         return USER_FAULT

@@ -128,15 +128,16 @@ def read_job(folder: Path) -> Job:
 class JobStore:
     """The jobs of one folder, and the thread that runs them one after the other."""
 
-    def __init__(self, folder: Path, *, waiting: int, threads: int | None = None) -> None:
+    def __init__(self, folder: Path, *, waiting: int, threads: int | None = None, code: Sequence[str] = ()) -> None:
         """Open a folder; unfinished jobs that an earlier server left are taken up again when the store starts.
 
         Args:
             folder: Folder of all jobs.
             waiting: How many jobs may wait.
             threads: Threads of the CPU for the child; ``None`` leaves the choice to it.
+            code: Code of networks of the user's own, ``FILE.py:FUNCTION`` each.
         """
-        self.folder, self._waiting, self._threads = folder, waiting, threads
+        self.folder, self._waiting, self._threads, self._code = folder, waiting, threads, tuple(code)
         folder.mkdir(parents=True, exist_ok=True)
         self._jobs = {path.name: job for path in sorted(folder.iterdir()) if (job := _found(path)) is not None}
         self._queue: queue.Queue[str | None] = queue.Queue()
@@ -269,8 +270,7 @@ class JobStore:
     def _spawn(self, id_: str) -> "subprocess.Popen[bytes]":
         """Start the child; it ends with this process, because it reads from a pipe that then closes."""
         command = [sys.executable, "-m", "levelground.serving.job_process", str(self.folder / id_)]
-        if self._threads is not None:
-            command.append(str(self._threads))
+        command += [str(self._threads or 0), *self._code]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # noqa: S603
 
 

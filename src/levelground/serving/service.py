@@ -12,7 +12,7 @@ from fastapi import HTTPException, UploadFile
 
 from levelground.errors import ConfigError, DiskError, LevelgroundError, ModelError, one_line
 from levelground.imagery.legend import Legend, hex_colour
-from levelground.models.loading import open_model
+from levelground.models.loading import check_code, made_runs, open_model
 from levelground.models.model import Model
 from levelground.models.spec import read_model_spec
 from levelground.prediction.inputs import IMAGES, RASTERS, find_inputs
@@ -55,7 +55,9 @@ def find_models(paths: Sequence[Path], runtime: Runtime) -> tuple[dict[str, Serv
     pages = []
     for path in paths:
         study = runs_folder(path).is_dir()
-        folders = [run.folder for run in list_runs(path) if run.card.outputs] if study else [path]
+        folders = [run.folder for run in made_runs(list_runs(path)) if run.card.outputs] if study else [path]
+        if not study and (path / "run.json").exists():
+            check_code(read_run(path))
         if not folders:
             raise ModelError(f"{path}: its runs hold no models. Train one, or give a run folder or model file.")
         for folder in folders:
