@@ -2,6 +2,7 @@ import dataclasses
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ def some_preds(scene: str, seed: int = 9) -> NDArray[np.uint8]:
         "{}_sat_mask.png",
         "{}_seg.Tif",
         "{}_sat_out.png",
+        "epoch_9/val/{}.png",
     ],
 )
 def test_masks_are_found_by_scene_id(dataset: Dataset, tmp_path: Path, pattern: str) -> None:
@@ -50,6 +52,26 @@ def test_masks_are_found_by_scene_id(dataset: Dataset, tmp_path: Path, pattern: 
     assert {scene: path.relative_to(tmp_path).as_posix() for scene, path in found.items()} == {
         scene: pattern.format(scene) for scene in SPLIT.test
     }
+
+
+@pytest.mark.parametrize("form", [str.upper, lambda scene: scene.replace("/", "_")])
+def test_names_in_capitals_and_without_folders_are_found(
+    dataset: Dataset, tmp_path: Path, form: Callable[[str], str]
+) -> None:
+    """As other systems and tools write them, where that can mean one scene only."""
+    expected = {scene: save(tmp_path / f"{form(scene)}_sat.png", some_preds(scene)) for scene in SPLIT.test}
+    assert find_predictions(tmp_path, dataset, "test") == expected
+
+
+def test_the_same_scene_in_two_folders_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    """The pattern with the folder tells which."""
+    for folder in ("last", "best"):
+        for scene in SPLIT.test:
+            save(tmp_path / folder / f"{scene}.png", some_preds(scene))
+    with pytest.raises(SceneError, match=r"best/b/2\.png: last/b/2\.png fits scene b/2 too\. .+ --names\.$"):
+        find_predictions(tmp_path, dataset, "test")
+    found = find_predictions(tmp_path, dataset, "test", names="best/{id}.png")
+    assert found == {scene: tmp_path / "best" / f"{scene}.png" for scene in SPLIT.test}
 
 
 @pytest.mark.parametrize("pattern", ["pred_{}.png", "mask-{}.png", "Pred_{}_seg.png", "pred_mask_{}.png"])
@@ -89,7 +111,9 @@ def test_two_masks_for_one_scene_are_refused(dataset: Dataset, tmp_path: Path) -
     """Both are named."""
     for name in ("b/1.png", "b/1_mask.png"):
         save(tmp_path / name, some_preds("b/1"))
-    text = f"{tmp_path / 'b/1.png'}: 1_mask.png fits scene b/1 too. Keep one file a scene, or tell which with --names."
+    text = (
+        f"{tmp_path / 'b/1.png'}: b/1_mask.png fits scene b/1 too. Keep one file a scene, or tell which with --names."
+    )
     with pytest.raises(SceneError, match=f"^{re.escape(text)}$"):
         find_predictions(tmp_path, dataset, "val")
 

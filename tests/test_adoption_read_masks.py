@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from builders.foreign_files import write_bands
 from builders.scene_files import save, save_palette
 from builders.study import LEGEND, SIZES, SPLIT
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from PIL import Image
 from rasterio.rio.main import main_group as rio
 from scipy.special import softmax
 
@@ -231,6 +233,8 @@ REFUSED: dict[str, tuple[NDArray[np.generic], str]] = {
         np.random.default_rng(0).normal(0, 5, (4, 64, 96)),
         r"so they are not probabilities\. Save their softmax",
     ),
+    "weights of classes": (np.full((4, 64, 96), 0.5), r"add up to 2 to 2 a pixel, .+ Divide them by their sum"),
+    "logits of one class": (np.full((64, 96), -0.5), r"values from -0\.5 to -0\.5 are not probabilities\. .+ sigmoid"),
     "not numbers": (np.full((64, 96), np.nan), r"values that are not numbers"),
     "another size": (np.zeros((32, 48), np.uint8), r"mask has 48 × 32 pixels, scene c/1 96 × 64"),
     "rows and columns exchanged": (np.zeros((96, 64), np.uint8), r"Exchange its last two axes: numpy\.swapaxes"),
@@ -283,6 +287,30 @@ def test_blue_first_is_told_and_read(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(LabelColourError, match=r"With blue first every colour is a class: pass --blue-first\.$"):
         read_mask(path, dataset, "c/1")
     assert np.array_equal(read_mask(path, dataset, "c/1", ReadingRules(blue_first=True)), some_preds("c/1"))
+
+
+def test_exchanged_rows_and_columns_are_told(dataset: Dataset, tmp_path: Path) -> None:
+    """Resizing such a mask would give it the scene's size and other classes; probabilities as bytes are no colours."""
+    path = save(tmp_path / "1.png", some_preds("c/1").T.copy())
+    with pytest.raises(SceneError, match=r"If rows and columns are exchanged, save its transpose: array\.T$"):
+        read_mask(path, dataset, "c/1")
+    write_bands(tmp_path / "1.tif", np.zeros((*SIZES["c/1"], 5), np.uint8))
+    with pytest.raises(SceneError, match=r"has 5 bands of uint8, expected one of class indices, .+ in float32, or the"):
+        read_mask(tmp_path / "1.tif", dataset, "c/1")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_indices_in_a_few_bits_are_indices(dataset: Dataset, tmp_path: Path, bits: int) -> None:
+    """In a palette of as few bits, or black and white."""
+    two = dataclasses.replace(dataset, legend=default_legend(4 if bits > 1 else 2))
+    preds = some_preds("c/1") % np.uint8(two.legend.n_classes)
+    image = Image.fromarray(preds, "P")
+    image.putpalette([9, 9, 9, 60, 60, 60, 130, 130, 130, 7, 7, 7])
+    image.save(tmp_path / "1.png", bits=bits)
+    assert np.array_equal(read_mask(tmp_path / "1.png", two, "c/1"), preds)
+    if bits == 1:
+        Image.fromarray(preds.astype(bool)).save(tmp_path / "2.png")
+        assert np.array_equal(read_mask(tmp_path / "2.png", two, "c/1"), preds)
 
 
 def test_colours_blurred_by_jpeg_are_told(dataset: Dataset, tmp_path: Path) -> None:

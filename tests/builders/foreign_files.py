@@ -2,14 +2,17 @@
 
 import argparse
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning
 from safetensors.torch import save_file
 from torch import nn
 
@@ -103,6 +106,16 @@ def _image(path: Path, values: NDArray[Any]) -> None:
     Image.fromarray(values).save(path.with_suffix(".png"))
 
 
+def write_bands(path: Path, values: NDArray[Any]) -> None:
+    """Write ``(H, W, C)`` by GDAL, as other tools' rasters."""
+    bands = np.moveaxis(values, -1, 0)
+    shape = {"count": len(bands), "height": bands.shape[1], "width": bands.shape[2], "dtype": bands.dtype}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", driver="PNG" if path.suffix == ".png" else "GTiff", **shape) as file:
+            file.write(bands)
+
+
 def _palette(path: Path, values: NDArray[np.uint8]) -> None:
     image = Image.fromarray(values, "P")
     image.putpalette(np.random.default_rng(1).integers(0, 255, 768, np.uint8).tobytes())
@@ -118,6 +131,12 @@ WRITERS: Mapping[str, Callable[[Path, NDArray[np.uint8], Legend], None]] = {
     "array": lambda path, preds, _: _array(path, preds),
     "float_array": lambda path, preds, _: _array(path, preds.astype(np.float32)),
     "probabilities": lambda path, preds, _: _array(path, np.eye(4, dtype=np.float16)[preds].transpose(2, 0, 1)),
+    "bands_of_probabilities": lambda path, preds, _: write_bands(
+        path.with_suffix(".tif"), np.eye(4, dtype=np.float32)[preds] * np.float32(0.96) + np.float32(0.01)
+    ),
+    "three_bands_of_sixteen_bits": lambda path, preds, _: write_bands(
+        path.with_suffix(".png"), np.repeat(preds[..., None], 3, axis=2).astype(np.uint16)
+    ),
     "suffix": lambda path, preds, _: _image(path.with_name(f"{path.name}_sat_out"), preds),
     "prefix": lambda path, preds, _: _image(path.with_name(f"pred_{path.name}"), preds),
     # These are refused, with the flag that reads them.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from levelground.datasets.dataset import Dataset
 from levelground.errors import LabelColourError, SceneError
-from levelground.imagery.class_maps import ClassMap
+from levelground.imagery.class_maps import ClassMap, channel_classes
 from levelground.imagery.colours import FAR, NO_MATCH, look_up
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader, read_header
@@ -159,6 +159,11 @@ def read_mask(path: Path, dataset: Dataset, scene: str, rules: ReadingRules = PL
         LabelColourError: It holds a colour of no class, or most of its colours are far from every class.
     """
     header = read_header(path)
+    if header.image_bands not in (1, 3) and not header.palette:
+        raise SceneError(
+            f"{path}: has {header.image_bands} bands of {header.dtype}, expected one of class indices, three of "
+            "colours, or one of float32 for each class. Save probabilities in float32, or the classes alone."
+        )
     take = _reader(path, header, dataset, scene, rules)
     codings = rules.codings or tell_mask_codings([path], dataset.legend, rules.class_map)
     if (codings.bands if _has_bands(header) else codings.palettes if header.palette else "index") == "colour":
@@ -210,17 +215,13 @@ def _probabilities(
         probs /= 255 if values.dtype == np.uint8 else 65535
     if np.isnan(probs).any() or probs.max() == np.inf:
         raise SceneError(f"{path}: holds values that are not numbers (NaN or infinite). Predict the scene again.")
-    if probs.max() <= 0:  # logarithms, as of log_softmax
+    stored = probs
+    if len(probs) > 1 and probs.max() <= 0:  # logarithms, as of log_softmax
         probs = np.exp(probs)
     if len(probs) == 1:
         probs = np.concatenate([1 - probs, probs])
-    total = probs.sum(axis=0)
-    if probs.min() < -SUM_ERROR or abs(total - 1).max() > SUM_ERROR:
-        raise SceneError(
-            f"{path}: values from {probs.min():.3g} to {probs.max():.3g} over {len(probs)} channels add up to "
-            f"{total.min():.3g} to {total.max():.3g} a pixel, so they are not probabilities. Save their softmax "
-            "(scipy.special.softmax(array, axis=0), channels first), or the classes: array.argmax(axis=0)."
-        )
+    if probs.min() < -SUM_ERROR or abs(probs.sum(axis=0) - 1).max() > SUM_ERROR:
+        raise SceneError(f"{path}: {_describe_scores(stored)}")
     classes = channel_classes(len(probs), dataset.legend, class_map, source=str(path))
     outputs = tuple(sorted(set(classes)))
     merged = np.zeros((len(outputs), *probs.shape[1:]), np.float32)
@@ -229,29 +230,26 @@ def _probabilities(
     return ClassProbabilities(merged / merged.sum(axis=0), outputs)
 
 
-def channel_classes(n: int, legend: Legend, class_map: ClassMap, *, source: str) -> tuple[int, ...]:
-    """Return the legend index of each of ``n`` channels.
-
-    Raises:
-        SceneError: Their number fits neither all classes nor the counted ones, and the map does not name each.
-    """
-    counted = np.flatnonzero(legend.counted).tolist()
-    own = list(range(legend.n_classes)) if n == legend.n_classes else counted if n == len(counted) else []
-    if class_map.numbers or not own:
-        missing = [number for number in range(n) if number not in class_map.numbers]
-        if missing or n < 2:
-            raise SceneError(
-                f"{source}: {n} channels, and {legend.name!r} has {legend.n_classes} classes, {len(counted)} of them "
-                f"counted. Name the class of each, {missing[0] if missing else 0} too: --class-map "
-                f"{' '.join(f'{number}=CLASS' for number in range(min(n, 4)))}{' …' if n > 4 else ''}"
-            )
-        own = [class_map.numbers[number] for number in range(n)]
-    return tuple(class_map.classes.get(index, index) for index in own)
+def _describe_scores(values: NDArray[np.float32]) -> str:
+    """Say what values of channels are that are not probabilities, and how probabilities are made of them."""
+    total, span = values.sum(axis=0), f"values from {values.min():.3g} to {values.max():.3g}"
+    if len(values) == 1:
+        return (
+            f"{span} are not probabilities. Save their sigmoid (scipy.special.expit(array)), or the classes: array > 0."
+        )
+    if values.min() >= 0 and total.min() > 0:
+        remedy = "Divide them by their sum (array / array.sum(axis=0), channels first)"
+    else:
+        remedy = "Save their softmax (scipy.special.softmax(array, axis=0), channels first)"
+    return (
+        f"{span} over {len(values)} channels add up to {total.min():.3g} to {total.max():.3g} a pixel, so they are not "
+        f"probabilities. {remedy}, or the classes: array.argmax(axis=0)."
+    )
 
 
 def _has_bands(header: ImageHeader) -> bool:
-    """Tell whether a mask has three bands or more, a palette aside."""
-    return header.image_bands >= 3 and not header.palette
+    """Tell whether a mask has three bands of eight bits, a palette aside; others hold no colours."""
+    return header.image_bands == 3 and header.dtype == "uint8" and not header.palette
 
 
 def _find_window(path: Path, size: tuple[int, int], dataset: Dataset, scene: str) -> Window | None:
@@ -260,6 +258,11 @@ def _find_window(path: Path, size: tuple[int, int], dataset: Dataset, scene: str
     window = record.window
     if (height, width) == (record.height, record.width):
         return None
+    if window is None and (width, height) == (record.height, record.width):
+        raise SceneError(
+            f"{path}: mask has {width} columns and {height} rows, scene {scene} {record.width} columns and "
+            f"{record.height} rows. If rows and columns are exchanged, save its transpose: array.T"
+        )
     if window is None or height < window[0] + window[2] or width < window[1] + window[3]:
         raise SceneError(
             f"{path}: mask has {width} × {height} pixels, scene {scene} {record.width} × {record.height} "

@@ -307,7 +307,8 @@ def find_predictions(folder: Path, dataset: Dataset, split: SplitName, *, names:
         if len(fitting) > 1:
             first, second = sorted(fitting)[:2]
             raise SceneError(
-                f"{first}: {second.name} fits scene {scene} too. Keep one file a scene, or tell which with --names."
+                f"{first}: {second.relative_to(folder)} fits scene {scene} too. Keep one file a scene, or tell which "
+                "with --names."
             )
     missing = [scene for scene in ids if not found[scene]]
     if missing:
@@ -322,17 +323,24 @@ def find_predictions(folder: Path, dataset: Dataset, split: SplitName, *, names:
 
 
 def _by_id(files: Mapping[str, Path], dataset: Dataset, ids: Sequence[str]) -> dict[str, list[Path]]:
-    """Find files by path without suffix, ending and beginning, else by bare name."""
-    by_path, by_name = defaultdict(list), defaultdict(list)
+    """Find files by path without suffix, ending and beginning, else by its last folders, bare name, or case aside."""
+    keys = {scene: _keys(dataset.scene(scene)) for scene in ids}
+    whole = {key for mine in keys.values() for key in mine}
+    scenes = Counter(folded for mine in keys.values() for folded in {key.casefold() for key in mine})
+    by_path, by_tail, by_name, by_folded = (defaultdict[str, list[Path]](list) for _ in range(4))
     for below, path in files.items():
         key = _bare(below)
+        parts = PurePosixPath(key).parts
         by_path[key].append(path)
-        by_name[PurePosixPath(key).name].append(path)
+        by_name[parts[-1]].append(path)
+        by_folded[key.casefold()].append(path)
+        for start in range(1, len(parts) - 1) if key not in whole else ():
+            by_tail["/".join(parts[start:])].append(path)
     names, found = _own_names(dataset, ids), {}
-    for scene in ids:
-        found[scene] = next((by_path[key] for key in _keys(dataset.scene(scene)) if key in by_path), []) or next(
-            (by_name[name] for name in names[scene] if name in by_name), []
-        )
+    for scene, mine in keys.items():
+        folded = [one for key in mine if scenes[one := key.casefold()] == 1]
+        ways = ((by_path, mine), (by_tail, mine), (by_name, names[scene]), (by_folded, folded))
+        found[scene] = next((way[key] for way, those in ways for key in those if key in way), [])
     return found
 
 
@@ -386,7 +394,7 @@ def _advise_on_names(folder: Path, files: Mapping[str, Path], record: SceneRecor
         held = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in others.most_common(3)) or "none"
         return f"Its files: {held}. Give masks as .png or .tif, or arrays as .npy or .npz, such as {scene}.png."
     numbers = sorted(int(path.stem) for path in files.values() if path.stem.isdecimal())
-    if len(numbers) == len(files) >= len(ids) and numbers[0] in (0, 1):
+    if len(set(numbers)) == len(files) >= len(ids) and numbers[0] in (0, 1):
         pattern = f"{'{n+1}' if numbers[0] else '{n}'}{next(iter(files.values())).suffix}"
         order = ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
         return f"Its files are numbered: if they follow the order {order}, pass --names '{pattern}'"
@@ -410,7 +418,7 @@ def _bare(path: str) -> str:
 
 def _keys(record: SceneRecord) -> list[str]:
     """List the names that a mask of this scene may have."""
-    return list(dict.fromkeys([record.id, _bare(record.labels), _bare(record.image)]))
+    return list(dict.fromkeys([record.id, _bare(record.labels), _bare(record.image), record.id.replace("/", "_")]))
 
 
 def _own_names(dataset: Dataset, ids: Sequence[str]) -> Mapping[str, list[str]]:

@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from levelground.errors import ConfigError
+import numpy as np
+
+from levelground.errors import ConfigError, SceneError
 from levelground.imagery.colours import RGB, Table
 from levelground.imagery.legend import Legend
 
@@ -134,3 +136,23 @@ def _class_index(word: str, legend: Legend, pair: str) -> int:
     raise ConfigError(
         f"--class-map {pair!r}: {text!r} is not a class of {legend.name!r}. Its classes are {', '.join(legend.names)}."
     )
+
+
+def channel_classes(n: int, legend: Legend, class_map: ClassMap, *, source: str) -> tuple[int, ...]:
+    """Return the legend index of each of ``n`` channels.
+
+    Raises:
+        SceneError: Their number fits neither all classes nor the counted ones, and the map does not name each.
+    """
+    counted = np.flatnonzero(legend.counted).tolist()
+    own = list(range(legend.n_classes)) if n == legend.n_classes else counted if n == len(counted) else []
+    if class_map.numbers or not own:
+        missing = [number for number in range(n) if number not in class_map.numbers]
+        if missing or n < 2:
+            raise SceneError(
+                f"{source}: {n} channels, and {legend.name!r} has {legend.n_classes} classes, {len(counted)} of them "
+                f"counted. Name the class of each, {missing[0] if missing else 0} too: --class-map "
+                f"{' '.join(f'{number}=CLASS' for number in range(min(n, 4)))}{' …' if n > 4 else ''}"
+            )
+        own = [class_map.numbers[number] for number in range(n)]
+    return tuple(class_map.classes.get(index, index) for index in own)
