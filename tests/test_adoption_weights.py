@@ -5,19 +5,21 @@ import torch
 from pydantic import JsonValue
 
 import levelground.adoption.detection
+from levelground.adoption.decoder_options import parse_decoder_options, read_decoder_options
 from levelground.adoption.detection import (
     _encoders,
     count_outputs,
     detect_arch,
     detect_encoder,
+    detect_network,
     expected_state,
     extract_network,
     first_difference,
-    parse_decoder_options,
-    read_decoder_options,
+    warn_of_imagenet,
 )
+from levelground.config import WeightsOptions
 from levelground.errors import ConfigError, ModelError, WeightsError
-from levelground.models.build import arch_names
+from levelground.models.build import arch_names, create_network
 from levelground.models.checkpoints import StateDict
 
 
@@ -130,8 +132,14 @@ OPTIONS = [
     ("pspnet", {"psp_out_channels": 256}),
     ("deeplabv3", {"decoder_channels": 128}),
     ("deeplabv3plus", {"decoder_channels": 128}),
-    ("pan", {"decoder_channels": 64}),
+    ("pan", {"decoder_channels": 16}),
+    ("pan", {"encoder_depth": 4}),
     ("upernet", {"decoder_channels": 128}),
+    ("upernet", {"decoder_use_norm": False, "encoder_depth": 4}),
+    ("linknet", {"decoder_use_norm": False}),
+    ("pspnet", {"decoder_use_norm": False}),
+    ("deeplabv3", {"decoder_aspp_separable": True}),
+    ("deeplabv3plus", {"decoder_aspp_separable": False}),
     ("segformer", {"decoder_segmentation_channels": 128}),
 ]
 
@@ -145,6 +153,78 @@ def test_options_of_a_decoder_are_read_from_its_tensors(arch: str, options: dict
     assert dict(read_decoder_options(state, arch)) == options
     assert detect_encoder(state, arch, options, source="a.pth") == "resnet18"
     assert count_outputs(state, source="a.pth") == 5
+
+
+DEPTHS = [
+    ("fpn", 4, {"encoder_depth": 4, "upsampling": 2}),
+    ("fpn", 3, {"encoder_depth": 3, "upsampling": 1}),
+    ("pspnet", 5, {"encoder_depth": 5, "upsampling": 32}),
+    ("deeplabv3", 4, {"encoder_depth": 4}),
+    ("deeplabv3plus", 4, {"encoder_depth": 4}),
+    ("segformer", 3, {"encoder_depth": 3}),
+]
+
+
+@pytest.mark.parametrize(("arch", "depth", "options"), DEPTHS)
+@pytest.mark.parametrize("named", [False, True])
+def test_a_depth_that_the_decoder_does_not_show_is_told_by_the_encoder(
+    arch: str, depth: int, options: dict[str, JsonValue], named: bool
+) -> None:
+    """Without a flag; the output of the network has the size of its input."""
+    state = expected_state(arch, "resnet18", {"encoder_depth": depth}, bands=3, n_outputs=5)
+    assert state is not None
+    given = WeightsOptions(arch=arch, encoder="resnet18") if named else WeightsOptions()
+    assert detect_network(state, None, given, source="a.pth") == (arch, "resnet18", options)
+    with torch.device("meta"):
+        network = create_network(arch, "resnet18", 3, 5, options).eval()
+        assert network(torch.empty(1, 3, 64, 64)).shape == (1, 5, 64, 64)
+
+
+def test_depths_that_fit_alike_are_asked_for() -> None:
+    """The encoder's first two levels have as many channels; the remedy works."""
+    state = expected_state("pspnet", "resnet18", {"encoder_depth": 2}, bands=3, n_outputs=5)
+    assert state is not None
+    text = "Say which it is: --decoder encoder_depth=2 or --decoder encoder_depth=1"
+    with pytest.raises(ModelError, match=f"^a.pth: its tensors fit several forms of pspnet. {text}$"):
+        detect_network(state, None, WeightsOptions(), source="a.pth")
+    given = WeightsOptions(decoder=("encoder_depth=2",))
+    assert detect_network(state, None, given, source="a.pth")[2] == {"encoder_depth": 2, "upsampling": 4}
+
+
+def test_what_tensors_do_not_show_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the values that are taken; nothing where the user gives them."""
+    state = state_of("pan", "resnet18")
+    detect_network(state, None, WeightsOptions(encoder="resnet18"), source="a.pth")
+    text = "a.pth: its tensors do not show decoder_interpolation=bilinear encoder_output_stride=16, the library's"
+    assert text in " ".join(capsys.readouterr().err.split())
+    given = WeightsOptions(arch="unet", encoder="resnet18", decoder=("decoder_interpolation=bilinear",))
+    detect_network(state_of("unet", "resnet18"), None, given, source="a.pth")
+    assert "do not show" not in capsys.readouterr().err
+
+
+def test_parameters_without_statistics_say_what_lacks() -> None:
+    """Of decoders and encoders that normalise; a network that has none is whole."""
+    state = {name: one for name, one in state_of("unet", "resnet18").items() if "running" not in name}
+    text = (
+        "a.pth: holds the parameters of unet with encoder resnet18 and lacks the 60 running means and variances of its "
+        "normalisation layers, the first encoder.bn1.running_mean: model.parameters() and named_parameters() leave "
+        'them out, and it cannot be run without. Save all: torch.save(model.state_dict(), "weights.pth")'
+    )
+    for given in (WeightsOptions(), WeightsOptions(arch="unet", encoder="resnet18")):
+        with pytest.raises(WeightsError, match=f"^{re.escape(text)}$"):
+            detect_network(state, None, given, source="a.pth")
+    assert detect_network(state_of("fpn", "mit_b0"), None, WeightsOptions(), source="mit_b0")[:2] == ("fpn", "mit_b0")
+    with pytest.raises(WeightsError, match=r"^a: holds 2 tensors without names, as list\(model\.parameters\(\)\)"):
+        extract_network({"0": torch.ones(1), "1": torch.ones(1)}, None, source="a")
+
+
+def test_means_of_imagenet_beside_a_network_are_no_quiet_matter(capsys: pytest.CaptureFixture[str]) -> None:
+    """As buffers of a training task, whatever their shape; other means say nothing."""
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    warn_of_imagenet({"model.mean": mean.view(1, 3, 1, 1), "model.std": std.view(3, 1, 1)}, source="a.ckpt")
+    assert "pass --normalise imagenet." in " ".join(capsys.readouterr().err.split())
+    warn_of_imagenet({"mean": torch.zeros(3), "std": torch.ones(3), "bn.running_mean": mean}, source="a.ckpt")
+    assert capsys.readouterr().err == ""
 
 
 def test_options_of_a_decoder_are_given_by_name() -> None:

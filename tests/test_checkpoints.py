@@ -5,6 +5,7 @@ import json
 import re
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from levelground.imagery.legend import IGNORE
 from levelground.metrics.counts import read_counts
 from levelground.models.checkpoints import StateDict, program_kind, read_state, weights_sha256
 from levelground.models.loading import load_model
-from levelground.models.pretrained import fit_state
+from levelground.models.pretrained import check_finite, fit_state
 from levelground.models.smp_backend import weights_file
 from levelground.runs import Run
 from levelground.runtime import make_runtime
@@ -144,7 +145,7 @@ def zipped(path: Path) -> None:
         (bytes(5000), "is a file of zeros, not weights. Its download or copy was not finished: fetch it again."),
         (b"<?xml version='1.0'?>\n<net name='g'>", "is the graph of an OpenVINO network, not weights. Give its ONNX"),
         (b"\x1c\0\0\0TFL3", "is a TensorFlow Lite network, not weights. "),
-        (zipped, "is a ZIP archive, not weights. Save its tensors: torch.save(model.state_dict()"),
+        (zipped, "is a ZIP archive, not weights. Unpack it, and give the file inside."),
     ],
 )
 def test_what_is_not_weights_is_named_for_what_it_is(tmp_path: Path, content: object, text: str) -> None:
@@ -311,6 +312,23 @@ def test_weights_that_are_not_numbers_are_refused(dataset: Dataset, tmp_path: Pa
     assert not (dataset.folder / "runs" / "x").exists()
     with pytest.raises(WeightsError, match=r"^mine: 1 of the 4 values"):
         fit_state(state, linknet_state(), source="mine")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda one: one.to("meta"), r"has a shape and no values \(device meta\)"),
+        (torch.Tensor.to_sparse, r"is sparse \(sparse_coo\)"),
+        (lambda one: one.to(torch.int8), "is of int8"),
+        (lambda one: one.to(torch.complex64), "is of complex64"),
+    ],
+)
+def test_weights_of_odd_kinds_are_refused(change: Callable[[torch.Tensor], torch.Tensor], text: str) -> None:
+    """Their values lie elsewhere, or cannot be computed with; numbers of other buffers are whole."""
+    state = {"a.index": torch.ones(2, dtype=torch.int64), "a.weight": change(torch.ones(2))}
+    with pytest.raises(WeightsError, match=f"^x: a.weight {text}, expected plain numbers. Save it in float32: "):
+        check_finite(state, "x")
+    check_finite({"a.index": state["a.index"], "a.weight": torch.ones(1).to(torch.float8_e4m3fn)}, "x")
 
 
 def test_a_decoder_with_options_is_adopted_and_loaded_again(dataset: Dataset, tmp_path: Path) -> None:

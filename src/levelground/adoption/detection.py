@@ -1,22 +1,38 @@
 """Detection of a network by its tensors: architecture, options of its decoder, encoder, outputs and bands."""
 
-import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
+import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 from pydantic import JsonValue
 
+from levelground.adoption.decoder_options import (
+    DecoderOptions,
+    describe_options,
+    further_options,
+    parse_decoder_options,
+    read_decoder_options,
+    untraced_options,
+    with_upsampling,
+)
+from levelground.config import WeightsOptions
 from levelground.console import say
-from levelground.errors import ConfigError, ModelError, WeightsError
-from levelground.models.build import arch_names, create_network
-from levelground.models.checkpoints import FoundNetwork, StateDict, choose_network, find_networks, say_left_out
+from levelground.errors import ModelError, WeightsError
+from levelground.models.build import arch_names, canonical_arch, create_network
+from levelground.models.checkpoints import (
+    SAVE_LINE,
+    FoundNetwork,
+    StateDict,
+    choose_network,
+    find_networks,
+    say_left_out,
+)
+from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
+from levelground.models.smp_backend import CONFIG_FILE, SmpConfig
 from levelground.models.spec import ALIASES
-
-DecoderOptions = Mapping[str, JsonValue]
-"""Options of an architecture that differ from its defaults, under segmentation_models_pytorch's names."""
 
 _FIRST_TRIED = ("resnet18", "resnet34", "resnet50", "tu-tf_efficientnet_lite0", "mobilenet_v2")
 
@@ -115,6 +131,10 @@ def _describe_foreign(tensors: StateDict) -> str:
     for pattern, what, remedy in _FOREIGN:
         if any(re.fullmatch(pattern, name) for name in tensors):
             return f"{what}. {remedy}"
+    if tensors and all(name.isdecimal() for name in tensors):
+        return (
+            f"holds {len(tensors)} tensors without names, as list(model.parameters()) gives them. Save all: {SAVE_LINE}"
+        )
     first = next(iter(tensors), "nothing")
     return (
         "no tensor segmentation_head.….weight, so this is not a network of segmentation_models_pytorch "
@@ -123,12 +143,48 @@ def _describe_foreign(tensors: StateDict) -> str:
     )
 
 
-def _without_buffers(state: StateDict) -> str:
-    """Say that a network's tensors may be its parameters alone; nothing where they hold buffers."""
-    normalised = any(re.search(r"(bn|norm)\d*\.weight$", name) for name in state)
-    if not normalised or any(name.endswith("running_mean") for name in state):
-        return ""
-    return " It holds no running_mean: if it was saved from model.parameters(), save model.state_dict() instead."
+def _refuse_without_statistics(state: StateDict, network: tuple[str, str, DecoderOptions], *, source: str) -> None:
+    """Refuse the parameters of a network without the running means and variances of its normalisation layers.
+
+    Args:
+        state: The state dict, without wrappers.
+        network: Architecture, encoder and options of the decoder.
+        source: The file's name.
+    Raises:
+        WeightsError: All else fits; nothing that could be computed from parameters stands for them.
+    """
+    if any(_STATISTICS.search(name) for name in state):
+        return
+    arch, encoder, options = network
+    bands, n_outputs = count_bands(state, encoder), count_outputs(state, source=source)
+    expected = expected_state(arch, encoder, options, bands=bands, n_outputs=n_outputs) or {}
+    lacking = [name for name in expected if _STATISTICS.search(name)]
+    if lacking and first_difference(state, expected, statistics=False) is None:
+        raise WeightsError(
+            f"{source}: holds the parameters of {arch} with encoder {encoder} and lacks the {len(lacking)} running "
+            f"means and variances of its normalisation layers, the first {lacking[0]}: model.parameters() and "
+            f"named_parameters() leave them out, and it cannot be run without. Save all: {SAVE_LINE}"
+        )
+
+
+_STATISTICS = re.compile(r"\.running_(mean|var)$")
+"""Tensors of a normalisation that are not parameters."""
+
+
+def warn_of_imagenet(tensors: StateDict, *, source: str) -> None:
+    """Say where a file holds ImageNet's means and deviations beside the network, which is run on values 0 to 1."""
+    held = [tensor.flatten().tolist() for name, tensor in tensors.items() if _MEAN_OR_STD.fullmatch(name)]
+    found = [any(np.allclose(values, given, atol=2e-3) for values in held if len(values) == 3) for given in _IMAGENET]
+    if all(found):
+        say(
+            "Warning: %(source)s: holds ImageNet's mean and std, and its inputs are taken as values 0 to 1. If its "
+            "training normalised by them, pass --normalise imagenet.",
+            source=source,
+        )
+
+
+_MEAN_OR_STD = re.compile(r"(.*\.)?(pixel_|image_|img_)?(mean|std)", re.IGNORECASE)
+_IMAGENET = (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def _complete(found: Sequence[FoundNetwork]) -> list[FoundNetwork]:
@@ -182,105 +238,41 @@ def _encoder_state(encoder: str, bands: int = 3) -> StateDict:
         return {}
 
 
-def parse_decoder_options(texts: Sequence[str], arch: str) -> DecoderOptions:
-    """Read options of an architecture, ``NAME=VALUE`` each, such as ``decoder_channels=128,64,32,16,8``.
+def _complete_options(
+    state: StateDict, arch: str, encoder: str, options: DecoderOptions, *, source: str
+) -> DecoderOptions:
+    """Complete the options of a decoder by those that architecture and encoder together tell.
 
+    Args:
+        state: The state dict, without wrappers.
+        arch: The architecture.
+        encoder: The encoder.
+        options: What is given, and what the decoder's tensors show.
+        source: The file's name.
+    Returns:
+        Those options with the encoder's depth, and with the upsampling that brings the output to the input's size; as
+        they are where nothing fits.
     Raises:
-        ConfigError: The architecture has no such option, or no value is given.
-
-    Example:
-        >>> parse_decoder_options(["decoder_channels=64,32", "decoder_use_norm=false"], "unet")
-        {'decoder_channels': [64, 32], 'decoder_use_norm': False}
+        ModelError: Several values fit alike.
     """
-    known, found = _defaults(arch), {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if name not in known or not equals or not value:
-            raise ConfigError(f"--decoder {text}: expected NAME=VALUE with one of {', '.join(known)} for {arch}.")
-        found[name] = _parse_value(value)
+    fits = _fitting_options(state, arch, encoder, options)
+    if len(fits) > 1:
+        shown = " or ".join(f"--decoder {describe_options(more)}" for more in fits)
+        raise ModelError(f"{source}: its tensors fit several forms of {arch}. Say which it is: {shown}")
+    return with_upsampling(arch, {**options, **(fits[0] if fits else {})})
+
+
+def _fitting_options(state: StateDict, arch: str, encoder: str, options: DecoderOptions) -> list[DecoderOptions]:
+    """List the further options with which an encoder fits: none where it fits as it is, else those of one more."""
+    bands, n_outputs = count_bands(state, encoder), count_outputs(state, source="")
+    found: list[DecoderOptions] = []
+    for more in ({}, *further_options(arch, options)):
+        expected = expected_state(arch, encoder, {**options, **more}, bands=bands, n_outputs=n_outputs)
+        if expected is not None and first_difference(state, expected, statistics=False) is None:
+            if not more:
+                return [{}]
+            found.append(more)
     return found
-
-
-def _parse_value(text: str) -> JsonValue:
-    words: dict[str, JsonValue] = {"none": None, "true": True, "false": False}
-    if "," in text:
-        return [_parse_value(part) for part in text.split(",") if part]
-    if text.lower() in words:
-        return words[text.lower()]
-    return int(text) if re.fullmatch(r"\d+", text) else float(text) if re.fullmatch(r"\d*\.\d+", text) else text
-
-
-def _defaults(arch: str) -> dict[str, JsonValue]:
-    """Return the options of an architecture with their defaults."""
-    others = ("self", "kwargs", "encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params")
-    parameters = inspect.signature(smp.MODEL_ARCHITECTURES_MAPPING[arch].__init__).parameters
-    return {name: parameter.default for name, parameter in parameters.items() if name not in others}
-
-
-_SEGMENTATION = "decoder_segmentation_channels"
-_WIDTHS = {
-    ("fpn", "decoder_pyramid_channels"): "decoder.p5.weight",
-    ("fpn", _SEGMENTATION): "decoder.seg_blocks.0.block.0.block.0.weight",
-    ("segformer", "decoder_segmentation_channels"): "decoder.fuse_stage.0.weight",
-    ("pspnet", "psp_out_channels"): "decoder.conv.0.weight",
-    ("deeplabv3", "decoder_channels"): "decoder.aspp.convs.0.0.weight",
-    ("deeplabv3plus", "decoder_channels"): "decoder.aspp.0.convs.0.0.weight",
-    ("pan", "decoder_channels"): "decoder.fpa.branch1.1.conv.weight",
-    ("upernet", "decoder_channels"): "decoder.fusion_block.0.weight",
-    ("manet", "decoder_pab_channels"): "decoder.center.top_conv.weight",
-    ("dpt", "decoder_fusion_channels"): "decoder.fusion_blocks.0.project.weight",
-}
-"""Architecture and option -> the tensor whose first side it is."""
-
-_BLOCKS = {"unet": r"(\d+)", "unetplusplus": r"x_0_(\d+)", "manet": r"(\d+)"}
-"""Architecture -> names of the blocks whose widths are ``decoder_channels``."""
-
-
-def read_decoder_options(state: StateDict, arch: str) -> DecoderOptions:
-    """Read the options of a decoder from its tensors, as if it were of an architecture; only those not the defaults."""
-    found: dict[str, JsonValue] = {}
-    for (owner, option), name in _WIDTHS.items():
-        if owner == arch and name in state:
-            found[option] = int(state[name].shape[0])
-    if arch in _BLOCKS:
-        pattern = re.compile(rf"decoder\.blocks\.{_BLOCKS[arch]}\.conv2\.0\.weight")
-        widths = {int(m[1]): int(t.shape[0]) for name, t in state.items() if (m := pattern.fullmatch(name))}
-        if widths:
-            found["decoder_channels"] = [widths[number] for number in sorted(widths)]
-            found["encoder_depth"] = len(widths)
-    head = state.get("segmentation_head.0.weight")
-    if (
-        arch == "fpn"
-        and head is not None
-        and head.ndim == 4
-        and head.shape[1] == 4 * int(str(found.get(_SEGMENTATION, 0))) > 0
-    ):
-        found["decoder_merge_policy"] = "cat"
-    if arch == "linknet":
-        blocks = {name.split(".")[2] for name in state if name.startswith("decoder.blocks.")}
-        found |= {"encoder_depth": len(blocks)} if blocks else {}
-    decoder = [name for name in state if name.startswith("decoder.")]
-    defaults = _defaults(arch)
-    if "decoder_attention_type" in defaults and any(".attention1.attention." in name for name in decoder):
-        found["decoder_attention_type"] = "scse"
-    norms = [name for name in decoder if name.endswith(".running_mean") and ".attention." not in name]
-    if "decoder_use_norm" in defaults and decoder and not norms:
-        found["decoder_use_norm"] = False
-    return {name: value for name, value in found.items() if value != _plain(defaults[name])}
-
-
-def _plain(value: JsonValue) -> JsonValue:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def describe_options(options: DecoderOptions) -> str:
-    """Write options as they are given on the command line, such as ``encoder_depth=4``.
-
-    Example:
-        >>> describe_options({"decoder_channels": [128, 64], "encoder_depth": 2})
-        'decoder_channels=128,64 encoder_depth=2'
-    """
-    return " ".join(f"{n}={','.join(map(str, v)) if isinstance(v, list) else v}" for n, v in options.items())
 
 
 def detect_arch(state: StateDict, *, source: str) -> str:
@@ -294,7 +286,8 @@ def detect_arch(state: StateDict, *, source: str) -> str:
     Raises:
         ModelError: None fits.
     """
-    found = {name for name in state if not name.startswith("encoder.")}
+    # Files of parameters alone have no statistics: a network is told without them, and refused for that afterwards.
+    found = {name for name in state if not name.startswith("encoder.") and not _STATISTICS.search(name)}
     shares = {}
     for arch in arch_names():
         options = read_decoder_options(state, arch)
@@ -308,7 +301,7 @@ def detect_arch(state: StateDict, *, source: str) -> str:
     if best < _ENOUGH:
         raise ModelError(
             f"{source}: its decoder is none of {', '.join(arch_names())}. Pass --arch if it is one, or adopt the "
-            f"network's masks with --predictions.{_without_buffers(state)}"
+            f"network's masks with --predictions."
         )
     return (named or fitting)[0]
 
@@ -326,29 +319,75 @@ def detect_encoder(state: StateDict, arch: str, options: DecoderOptions | None =
     Raises:
         ModelError: None of those known fits.
     """
-    n_outputs = count_outputs(state, source=source)
     for encoder in _encoders(source):
-        bands = count_bands(state, encoder)
-        if not _may_fit(state, encoder, bands):
-            continue
-        expected = expected_state(arch, encoder, options, bands=bands, n_outputs=n_outputs)
-        if expected is not None and first_difference(state, expected) is None:
+        if _may_fit(state, encoder, count_bands(state, encoder)) and _fitting_options(
+            state, arch, encoder, options or {}
+        ):
             return encoder
     raise ModelError(
         f"{source}: no encoder of segmentation_models_pytorch fits {arch}. Pass --encoder, such as tu-NAME, and "
         f"--decoder NAME=VALUE for each option that is not the default, such as --decoder encoder_depth=4."
-        f"{_without_buffers(state)}"
     )
 
 
-def first_difference(state: StateDict, expected: StateDict) -> str | None:
+def detect_network(
+    state: StateDict, beside: SmpConfig | None, options: WeightsOptions, *, source: str
+) -> tuple[str, str, DecoderOptions]:
+    """Tell architecture, encoder and options of the decoder: as given, else as beside, else by the tensors.
+
+    Args:
+        state: The state dict, without wrappers.
+        beside: The configuration beside the weights.
+        options: What is given.
+        source: The file's name.
+    Raises:
+        WeightsError: The tensors are parameters alone.
+        ModelError: Architecture, encoder or options cannot be told.
+    """
+    arch, encoder = None if options.arch is None else canonical_arch(options.arch), options.encoder
+    if beside is not None and arch in (None, beside.arch) and encoder in (None, beside.encoder) and not options.decoder:
+        what = _named(beside.arch, beside.encoder, beside.options)
+        say("%(source)s: is %(what)s, by its %(config_file)s.", source=source, what=what, config_file=CONFIG_FILE)
+        return beside.arch, beside.encoder, beside.options
+    known = arch is not None and encoder is not None
+    arch = detect_arch(state, source=source) if arch is None else arch
+    decoder: DecoderOptions = {**read_decoder_options(state, arch), **parse_decoder_options(options.decoder, arch)}
+    encoder = detect_encoder(state, arch, decoder, source=source) if encoder is None else encoder
+    decoder = _complete_options(state, arch, encoder, decoder, source=source)
+    _refuse_without_statistics(state, (arch, encoder, decoder), source=source)
+    if not known:
+        n, what = count_outputs(state, source=source), _named(arch, encoder, decoder)
+        outputs = f"{n} outputs" if n > 1 else "1 output"
+        values = {"source": source, "what": what, "outputs": outputs}
+        say("%(source)s: taken for %(what)s and %(outputs)s, by its tensors.", **values)
+    elif decoder and not options.decoder:
+        say("%(source)s: has %(options)s, by its tensors.", source=source, options=describe_options(decoder))
+    if unseen := untraced_options(arch, decoder):
+        say(
+            "%(source)s: its tensors do not show %(options)s, the library's defaults; or pass --decoder.",
+            source=source,
+            options=describe_options(unseen),
+        )
+    return arch, encoder, decoder
+
+
+def _named(arch: str, encoder: str, options: DecoderOptions) -> str:
+    return f"{arch} with encoder {encoder}" + (f", {describe_options(options)}" if options else "")
+
+
+def first_difference(state: StateDict, expected: StateDict, *, statistics: bool = True) -> str | None:
     """Name the first tensor that is missing, has another shape or is not expected; ``None`` where all fit.
 
     Counters of seen batches may be missing: old files do not have them.
+
+    Args:
+        state: Tensors of a file.
+        expected: Tensors of a network, by shape.
+        statistics: Whether running means and variances must be there too.
     """
     for name, tensor in expected.items():
         if name not in state:
-            if name.endswith("num_batches_tracked"):
+            if name.endswith("num_batches_tracked") or (not statistics and _STATISTICS.search(name)):
                 continue
             return f"{name} is missing"
         if state[name].shape != tensor.shape:
@@ -377,7 +416,7 @@ def _state_names(arch: str, options: tuple[tuple[str, JsonValue | tuple[JsonValu
     encoder = "tu-tf_efficientnet_lite0" if arch == "dpt" else "resnet18"
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in options}
     state = expected_state(arch, encoder, given, bands=3, n_outputs=2) or {}
-    return frozenset(name for name in state if not name.startswith("encoder."))
+    return frozenset(name for name in state if not name.startswith("encoder.") and not _STATISTICS.search(name))
 
 
 def _may_fit(state: StateDict, encoder: str, bands: int) -> bool:

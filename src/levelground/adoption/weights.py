@@ -17,17 +17,14 @@ from levelground.adoption.adopted_runs import (
     named_spec,
     warn_of_twins,
 )
+from levelground.adoption.decoder_options import DecoderOptions
 from levelground.adoption.detection import (
-    DecoderOptions,
     count_bands,
     count_outputs,
-    describe_options,
-    detect_arch,
-    detect_encoder,
+    detect_network,
     extract_network,
     first_difference,
-    parse_decoder_options,
-    read_decoder_options,
+    warn_of_imagenet,
 )
 from levelground.adoption.histories import read_history_file
 from levelground.config import Normalisation, WeightsOptions
@@ -36,8 +33,8 @@ from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, ModelError, WeightsError
 from levelground.history import append_history, truncate_history
 from levelground.imagery.class_maps import find_class
-from levelground.models.build import canonical_arch, create_network, measure_size
-from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, read_state, weights_sha256
+from levelground.models.build import create_network, measure_size
+from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, read_state, weights_sha256
 from levelground.models.model import Model
 from levelground.models.own_networks import (
     OWN_ENCODER,
@@ -49,7 +46,7 @@ from levelground.models.own_networks import (
     name_saved,
     where_named,
 )  # fmt: skip
-from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, fit_state
+from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, check_finite, fit_state
 from levelground.models.smp_backend import (
     CONFIG_FILE,
     SmpConfig,
@@ -145,9 +142,12 @@ def find_weights(weights: Path, options: WeightsOptions) -> FoundWeights:
     folder, source = weights_folder(weights), weights.name or str(weights.resolve().name)
     beside = read_smp_config(folder) if folder is not None else None
     own = own_spec(weights)
-    state = extract_network(read_state(weights_file(weights)), options.part, source=source)
+    tensors = read_state(weights_file(weights))
+    state = extract_network(tensors, options.part, source=source)
     check_finite(state, source)
-    arch, encoder, decoder = _detect(state, beside, options, source=source)
+    arch, encoder, decoder = detect_network(state, beside, options, source=source)
+    if options.normalise is None and own is None:
+        warn_of_imagenet(tensors, source=source)
     return FoundWeights(source, state, arch, encoder, decoder, beside, own)
 
 
@@ -277,33 +277,6 @@ def match_outputs(
         f"{source}: its outputs are {', '.join(names)}; the legend {dataset.legend.name!r} has no {missing}. Say which "
         f"class each output is: --outputs {' '.join(str(index % dataset.legend.n_classes) for index in range(n))}"
     )
-
-
-def _detect(
-    state: StateDict, beside: SmpConfig | None, options: WeightsOptions, *, source: str
-) -> tuple[str, str, DecoderOptions]:
-    """Tell architecture, encoder and options of the decoder: as given, else as beside, else by the tensors."""
-    arch, encoder = None if options.arch is None else canonical_arch(options.arch), options.encoder
-    if beside is not None and arch in (None, beside.arch) and encoder in (None, beside.encoder) and not options.decoder:
-        what = _named(beside.arch, beside.encoder, beside.options)
-        say("%(source)s: is %(what)s, by its %(config_file)s.", source=source, what=what, config_file=CONFIG_FILE)
-        return beside.arch, beside.encoder, beside.options
-    known = arch is not None and encoder is not None
-    arch = detect_arch(state, source=source) if arch is None else arch
-    decoder = {**read_decoder_options(state, arch), **parse_decoder_options(options.decoder, arch)}
-    encoder = detect_encoder(state, arch, decoder, source=source) if encoder is None else encoder
-    if not known:
-        n, what = count_outputs(state, source=source), _named(arch, encoder, decoder)
-        outputs = f"{n} outputs" if n > 1 else "1 output"
-        values = {"source": source, "what": what, "outputs": outputs}
-        say("%(source)s: taken for %(what)s and %(outputs)s, by its tensors.", **values)
-    elif decoder and not options.decoder:
-        say("%(source)s: has %(options)s, by its tensors.", source=source, options=describe_options(decoder))
-    return arch, encoder, decoder
-
-
-def _named(arch: str, encoder: str, options: DecoderOptions) -> str:
-    return f"{arch} with encoder {encoder}" + (f", {describe_options(options)}" if options else "")
 
 
 def _say_activation(beside: SmpConfig | None, n: int, source: str) -> None:

@@ -243,7 +243,10 @@ def _read_torch(file: Path) -> StateDict:
             f"tensors: {line}"
         )
     if archive is not None:
-        raise WeightsError(f"{file}: is {archive}, not weights. Save its tensors: {SAVE_LINE}")
+        remedy = (
+            "Unpack it, and give the file inside." if archive == "a ZIP archive" else f"Save its tensors: {SAVE_LINE}"
+        )
+        raise WeightsError(f"{file}: is {archive}, not weights. {remedy}")
     known: dict[str, type] = {}
     while True:
         try:
@@ -329,21 +332,6 @@ def _tensors(value: object, place: str, seen: set[int]) -> Iterator[tuple[str, t
 
 def _below(place: str, key: object) -> str:
     return f"{place}.{key}" if place else str(key)
-
-
-def check_finite(state: StateDict, source: str) -> None:
-    """Refuse weights that are not numbers.
-
-    Raises:
-        WeightsError: A tensor holds NaN or infinity; the message names the first.
-    """
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            bad = int((~torch.isfinite(tensor)).sum())
-            raise WeightsError(
-                f"{source}: {bad} of the {tensor.numel()} values of {name} are not numbers: its training failed. Give "
-                "a checkpoint from before that."
-            )
 
 
 @dataclass(frozen=True)

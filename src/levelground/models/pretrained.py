@@ -20,7 +20,7 @@ import torch
 from pydantic import JsonValue
 
 from levelground.errors import WeightsError, first_line
-from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, find_networks, read_state
+from levelground.models.checkpoints import SAVE_LINE, WEIGHTS_FILE, StateDict, find_networks, read_state
 from levelground.models.spec import about_encoder_weights
 from levelground.reading import parse_json, read_text
 from levelground.records import sha256_file
@@ -132,6 +132,35 @@ def normalisation(encoder: str, config: Path | None = None) -> tuple[Bands, Band
 def _triple(values: Sequence[float]) -> Bands:
     red, green, blue = values
     return red, green, blue
+
+
+def check_finite(state: StateDict, source: str) -> None:
+    """Refuse weights that are not numbers.
+
+    Raises:
+        WeightsError: A tensor holds NaN or infinity, no values, or whole numbers with a scale that lies elsewhere; the
+            message names the first.
+    """
+    for name, tensor in state.items():
+        if (odd := _odd_kind(name, tensor)) is not None:
+            raise WeightsError(f"{source}: {name} {odd}, expected plain numbers. Save it in float32: {SAVE_LINE}")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise WeightsError(
+                f"{source}: {bad} of the {tensor.numel()} values of {name} are not numbers: its training failed. Give "
+                "a checkpoint from before that."
+            )
+
+
+def _odd_kind(name: str, tensor: torch.Tensor) -> str | None:
+    """Say what a tensor is whose values are no plain numbers; ``None`` for all others."""
+    if tensor.is_meta:
+        return "has a shape and no values (device meta)"
+    if tensor.layout != torch.strided:
+        return f"is sparse ({str(tensor.layout).removeprefix('torch.')})"
+    kind = str(tensor.dtype).removeprefix("torch.")
+    whole = not tensor.is_floating_point() and name.rpartition(".")[2] in ("weight", "bias")
+    return f"is of {kind}" if whole or tensor.is_quantized or tensor.is_complex() else None
 
 
 def fit_state(state: StateDict, expected: StateDict, *, source: str, part: str = "encoder") -> StateDict:

@@ -101,6 +101,8 @@ def open_smp(folder: Path, runtime: "Runtime", overrides: Overrides) -> Model:
     """
     verify_file(folder / CONFIG_FILE, _RESTORE)
     verify_file(folder / WEIGHTS_FILE, _RESTORE)
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise WeightsError(f"{folder}: no {WEIGHTS_FILE}. Save the model with save_pretrained; pickles are not read.")
     config = _read_config(folder)
     network, n_outputs = _load_network(folder, config)
     weights = sha256_json([sha256_file(folder / name) for name in (CONFIG_FILE, WEIGHTS_FILE)])
@@ -329,8 +331,6 @@ def _load_network(folder: Path, config: Mapping[str, Any]) -> tuple[nn.Module, i
 
 def _read_config(folder: Path) -> dict[str, Any]:
     """Read the configuration and check its types."""
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise WeightsError(f"{folder}: no {WEIGHTS_FILE}. Save the model with save_pretrained; pickles are not read.")
     path = folder / CONFIG_FILE
     try:
         config: dict[str, Any] = parse_json(read_text(path))

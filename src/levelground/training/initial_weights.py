@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from levelground.adoption.detection import DecoderOptions, expected_state
+from levelground.adoption.decoder_options import DecoderOptions
+from levelground.adoption.detection import expected_state
 from levelground.adoption.weights import FoundWeights, find_weights, own_spec
 from levelground.comparison.text import count_of
 from levelground.config import Recipe, WeightsOptions
@@ -23,11 +24,11 @@ from levelground.errors import ConfigError, ModelError, UnlikeError, WeightsErro
 from levelground.evaluation.transfer import learnt_scenes
 from levelground.imagery.class_maps import find_class
 from levelground.models.build import canonical_arch, create_network, create_on_meta, freeze_encoder
-from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, check_finite, read_state, weights_sha256
+from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, read_state, weights_sha256
 from levelground.models.loading import load_network
 from levelground.models.model import Model
 from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, is_own, name_network, name_saved, named_arch
-from levelground.models.pretrained import adapt_bands, renamed_state
+from levelground.models.pretrained import adapt_bands, check_finite, renamed_state
 from levelground.models.smp_backend import save_model, weights_file
 from levelground.models.spec import ModelSpec, about_init, full_scale, read_model_spec
 from levelground.records import sha256_json
