@@ -27,7 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from levelground.escaping import visible
-from levelground.wording import gettext, gettext_plain, pgettext
+from levelground.wording import gettext, gettext_plain, pgettext, translated
 
 T = TypeVar("T")
 
@@ -99,9 +99,11 @@ def say(message: str, /, **values: object) -> None:
 
     Args:
         message: A message of the catalogue (:mod:`levelground.wording`), or a text that was written from one.
-        values: What is filled in for ``%(name)s``; without any, a per cent sign stands for itself.
+        values: What is filled in for ``%(name)s``, texts of errors in the current language; without any, a per cent
+            sign stands for itself.
     """
-    text = gettext(message, **values) if values else gettext_plain(message)
+    shown = {name: translated(value) if isinstance(value, str) else value for name, value in values.items()}
+    text = gettext(message, **shown) if values else translated(gettext_plain(message))
     say_event("line", text=text)
     _console.print(Text(visible(text)))
 

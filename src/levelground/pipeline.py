@@ -9,6 +9,7 @@ from pathlib import Path
 from levelground.comparison.compare import compare_runs, log_exploratory, write_comparison
 from levelground.comparison.record import Comparison
 from levelground.comparison.tables import scores_table
+from levelground.comparison.text import recorded
 from levelground.config import RunOptions, StudyOptions
 from levelground.console import Forecast, duration, part_of, say, say_table
 from levelground.datasets.dataset import Dataset, write_dataset
@@ -253,7 +254,8 @@ def _shorter_stages(dataset: Dataset, options: StudyOptions) -> Iterator[_Stage]
     for share in shorter_budgets(options):
         budget = options.budget.scaled(share, options.recipe)
         specs = run_specs(dataclasses.replace(options, budget=budget))
-        title = f"Budget {share:g} of the whole: {budget.describe(options.recipe)}"
+        asked = recorded(budget.describe(options.recipe))
+        title = gettext("Budget %(share)s of the whole: %(budget)s", share=decimal(f"{share:g}"), budget=asked)
         yield _Stage(_budget_dataset(dataset, share), specs, title, share)
 
 
@@ -277,7 +279,7 @@ def _train_all(stage: _Stage, runtime: Runtime, options: RunOptions, forecast: F
             "Run %(number)s of %(n)s: %(arch)s, seed %(seed)s",
             number=number,
             n=len(specs),
-            arch=f"{spec.arch} (twin)" if spec.twin else spec.arch,
+            arch=gettext("%(arch)s (twin)", arch=spec.arch) if spec.twin else spec.arch,
             seed=spec.seed,
         )
         left = forecast.left_s()
@@ -407,8 +409,8 @@ def as_named(options: StudyOptions, folder: Path) -> StudyOptions:
         return options
     named = read_study(folder).options
     if (named.metric, named.delta) != (options.metric, options.delta):
-        question = f"{named.metric} and δ = {named.delta}"
-        say("Exploratory: the study named %(question)s before its test scenes were scored.", question=question)
+        was = {"metric": named.metric, "delta": decimal(str(named.delta))}
+        say("Exploratory: the study named %(metric)s and δ = %(delta)s before its test scenes were scored.", **was)
     return dataclasses.replace(options, metric=named.metric, delta=named.delta)
 
 

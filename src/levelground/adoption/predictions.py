@@ -317,8 +317,12 @@ def find_predictions(folder: Path, dataset: Dataset, split: SplitName, *, names:
             f"{_advise_on_names(folder, files, dataset.scene(missing[0]), ids)}"
         )
     if names and "{n" in names:
-        told = " and ".join(f"{found[scene][0].name} as scene {scene}" for scene in dict.fromkeys((ids[0], ids[-1])))
-        say("%(name)s: reads %(told)s.", name=folder.name, told=told)
+        ends = {"name": folder.name, "a": ids[0], "b": ids[-1]}
+        ends |= {"first": found[ids[0]][0].name, "last": found[ids[-1]][0].name}
+        if len(ids) == 1:
+            say("%(name)s: reads %(first)s as scene %(a)s.", **ends)
+        else:
+            say("%(name)s: reads %(first)s as scene %(a)s and %(last)s as scene %(b)s.", **ends)
     return {scene: fitting[0] for scene, fitting in found.items()}
 
 

@@ -35,7 +35,7 @@ def check(config: CheckConfig) -> "CheckedFolder":
 
     checked = check_folder(config.study)
     for file in checked.damaged:
-        say(f"{file.path}: {file.fault}. {file.redo}")
+        say("%(path)s: %(fault)s. %(redo)s", path=str(file.path), fault=file.fault, redo=file.redo)
     if checked.unhashed:
         paths = listing([str(file.path) for file in checked.unhashed], most=3)
         say("%(n)s files have no checksum: %(paths)s.", n=len(checked.unhashed), paths=paths)

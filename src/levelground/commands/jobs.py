@@ -57,5 +57,5 @@ def jobs(config: JobsConfig) -> "list[RunRow]":
     say_table(gettext("Runs of %(study)s", study=config.study), titles, table)
     for row in rows:
         if row.error:
-            say(f"{row.name}: {row.error}")
+            say("%(name)s: %(error)s", name=row.name, error=row.error)
     return rows

@@ -29,7 +29,6 @@ from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import Legend
 from levelground.imagery.legend_schema import JsonLegend
 from levelground.records import SCHEMAS, SEAL_KEY, SEAL_SCHEMA, read_json, sha256_json, write_json
-from levelground.wording import translated
 
 DATASET_FILE = "dataset.json"
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -227,7 +226,7 @@ def warn_of_unlike(dataset: Dataset) -> None:
     """Repeat what `prepare` found that makes scenes unlike for a network, where one is trained or adopted."""
     for finding in dataset.findings:
         if finding.code in ("unlike-gsd", "unlike-band-names", "unlike-scales"):
-            say("Warning: %(text)s", text=translated(finding.text))
+            say("Warning: %(text)s", text=finding.text)
 
 
 def write_dataset(dataset: Dataset, folder: Path) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import ScalarFormatter
 
 from levelground.comparison.compare import in_current_language
 from levelground.comparison.record import Comparison
@@ -40,7 +41,7 @@ from levelground.reporting.gallery import SceneSource, chosen_scenes, open_scene
 from levelground.reporting.learning_curves import curve_runs
 from levelground.reporting.per_class import shown_classes
 from levelground.reporting.run_styles import SHOWN_RUNS, StyledRun, pictured_runs, styled_runs
-from levelground.wording import gettext
+from levelground.wording import decimal, gettext
 
 DPI = 120
 SIDE_PX, GAP_PX, TITLE_PX = 400, 12, 28
@@ -206,8 +207,19 @@ def _figure(charts: Sequence[Chart]) -> Figure | None:
     width, height = charts[0].size
     figure = Figure(figsize=(width, height * len(charts)), dpi=DPI, layout="constrained")
     for number, chart in enumerate(charts):
-        chart.draw(figure.add_subplot(len(charts), 1, number + 1))
+        axes = figure.add_subplot(len(charts), 1, number + 1)
+        chart.draw(axes)
+        for axis in (axes.xaxis, axes.yaxis):
+            if type(axis.get_major_formatter()) is ScalarFormatter:
+                axis.set_major_formatter(_TickNumbers())
     return figure
+
+
+class _TickNumbers(ScalarFormatter):
+    """Numbers at the ticks of an axis, with the language's decimal mark."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return decimal(super().__call__(x, pos))
 
 
 _COMPRESSION = 4
