@@ -405,7 +405,7 @@ def test_paper_shows_what_is_folded_and_no_controls(browser: Browser, report: Pa
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("details:not([open])").count() == 0
-    assert not any(page.locator(place).is_visible() for place in ("#viewer", ".theme", "nav", "select"))
+    assert not any(page.locator(place).is_visible() for place in ("#viewer", ".theme", "nav", "#v-order"))
     assert page.locator(".class-legend .swatch").count() == 7 and page.locator(".class-legend").is_visible()
     look = "([place, name]) => getComputedStyle(document.querySelector(place))[name]"
     assert page.evaluate(look, ["body", "backgroundColor"]) == "rgb(255, 255, 255)"
