@@ -27,7 +27,7 @@ from levelground.files import folder_holder, one_writer
 from levelground.metrics.counts import read_counts
 from levelground.records import read_json, sha256_file
 from levelground.runs import list_runs, read_study
-from levelground.scaling import cluster, engines, worker
+from levelground.scaling import cluster, engines, processes, worker
 from levelground.scaling.executors import (
     ClusterOptions,
     Ended,
@@ -335,11 +335,11 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path: Path, how: str, k
         while not log.exists() or "waiting for the process that has this job" not in log.read_text():
             assert time.monotonic() < deadline and starter.poll() is None, log.read_text()
             time.sleep(0.05)
-        processes = family(starter.pid)
-        assert len(processes) == (3 if how == "fork" else 2)
-        os.kill(processes[0 if killed == "starter" else 1], signal.SIGKILL)
+        started = family(starter.pid)
+        assert len(started) == (3 if how == "fork" else 2)
+        os.kill(started[0 if killed == "starter" else 1], signal.SIGKILL)
         assert starter.communicate(timeout=60)[0] == printed
-        while any(map(is_alive, processes)):
+        while any(map(is_alive, started)):
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -576,6 +576,22 @@ def test_a_tuning_on_a_cluster_gives_the_trials_of_one_process_and_a_page(
     assert "Of 2 trials number" in page and "trials / minutes" in page
     (run,) = list_runs(study)
     assert run.card.tuning is not None and len(run.card.tuning.reruns) == 1
+
+
+def test_one_process_forks_all_jobs(tmp_path: Path) -> None:
+    """The server of the first job is there for the next one, after the first has ended; each has an exit status."""
+    servers = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        process = processes.start_job(folder, {**os.environ, "OMP_NUM_THREADS": "1"}, fork=True)
+        while (code := process.poll()) is None:
+            time.sleep(0.02)
+        assert code == 2 and "cannot be read as a job" in (folder / "log.txt").read_text()
+        time.sleep(0.2)
+        assert processes._server is not None and processes._server._process.poll() is None
+        servers.append(processes._server)
+    assert servers[0] is servers[1]
 
 
 @dataclass

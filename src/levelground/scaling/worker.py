@@ -46,12 +46,13 @@ def serve() -> Path | None:
         The job's folder, in a process that was forked; ``None`` at the end.
     """
     children: dict[int, tuple[int, int]] = {}
-    text, ready = b"", False
+    text = b""
     while True:
-        asked = select.select([0], [], [], 0.05 if children else IDLE_S)[0]
+        idle = not children
+        asked = select.select([0], [], [], IDLE_S if idle else 0.05)[0]
         _note_ends(children)
         chunk = os.read(0, 1 << 16) if asked else b""
-        if not chunk and (asked or not children):
+        if not chunk and (asked or idle):
             return None
         *lines, text = (text + chunk).split(b"\n")
         for request in map(json.loads, lines):
@@ -59,10 +60,8 @@ def serve() -> Path | None:
                 if request["number"] in children:
                     os.kill(children[request["number"]][0], request["signal"])
                 continue
-            if not ready:
-                _import_for(Path(request["folder"]))
-                _answer({})
-                ready = True
+            _import_for(Path(request["folder"]))
+            _answer({})  # from now on signals reach the process
             if _fork(request, children):
                 return Path(request["folder"])
 
