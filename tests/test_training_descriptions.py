@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from builders.runs import adopted_card, build_run, noisy_counts, scene_counts
 
+from levelground.commands.demo import STEPS
 from levelground.comparison.compare import compare_runs
 from levelground.comparison.descriptions import (
     ConvergesFirst,
@@ -84,7 +85,7 @@ def test_who_was_still_learning(tmp_path: Path) -> None:
 
 
 def test_a_lead_while_scores_still_rise_is_no_win(tmp_path: Path) -> None:
-    """The headline says after how many steps it leads; of fewer than a hundred it says that it is a rehearsal."""
+    """The headline says after how many steps it leads; of fewer, as in the demo, it says that it is a rehearsal."""
     runs = [
         build_run(tmp_path, f"{arch}-s0", noisy_counts(20, error, seed=n), arch=arch, vals=LATE)
         for n, (arch, error) in enumerate({"unet": 0.1, "fpn": 0.5}.items())
@@ -93,9 +94,9 @@ def test_a_lead_while_scores_still_rise_is_no_win(tmp_path: Path) -> None:
     assert (found.still_rising, found.rehearsal, found.steps) == (True, False, (100, 100))
     assert write(found).startswith("unet leads after 100 steps with ")
     assert "were still rising by 0.010 or more" in write(found)
-    brief = [build_run(tmp_path, f"{n}", noisy_counts(20, n / 10, seed=n), card={"steps_done": 48}) for n in (1, 5)]
+    brief = [build_run(tmp_path, f"{n}", noisy_counts(20, n / 10, seed=n), card={"steps_done": STEPS}) for n in (1, 5)]
     short = headline(compare_runs(brief))
-    assert "This is a rehearsal of 48 steps a model" in write(short)
+    assert f"This is a rehearsal of {STEPS} steps a model" in write(short)
 
 
 def test_nobody_converges_first_while_a_score_rises(tmp_path: Path) -> None:
