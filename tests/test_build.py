@@ -1,6 +1,8 @@
 """Networks: every architecture builds and runs, impossible requests are refused in time, weights survive the disk."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -232,3 +234,23 @@ def test_names_read_in_the_sources_are_the_libraries_own() -> None:
     assert [name for name in set(library_encoders()) - known if not timm.is_model(name.removeprefix("tu-"))] == []
     for encoder in ("mit_b0", "tu-resnet50.a1_in1k", "timm-regnetx_002", "tu-hf-hub:timm/resnet18.a1_in1k"):
         check_names(["unet", "DeepLab"], encoder)
+
+
+def test_networks_are_made_and_run_without_torchs_compiler() -> None:
+    """Its import takes longer than torch's own; whoever compiles a network afterwards gets it."""
+    code = f"""
+import sys
+import torch
+from levelground.models.build import create_network
+network = create_network("linknet", "{SMALL.encoder}", 3, 2).eval()
+images = torch.rand(1, 3, 32, 32)
+with torch.no_grad():
+    plain = network(images)
+    assert "torch._dynamo" not in sys.modules
+    assert torch.equal(torch.compile(network, backend="eager")(images), plain)
+assert type(sys.modules["torch._dynamo"]).__name__ == "module"
+from torchvision.ops.roi_align import is_compile_supported
+assert is_compile_supported("cpu") in (True, False)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

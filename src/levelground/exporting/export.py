@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import segmentation_models_pytorch as smp
 from numpy.typing import NDArray
 from torch import nn
 
@@ -27,6 +26,7 @@ from levelground.inference.tiling import pad_tile, windows
 from levelground.models.loading import load_model, open_model, parity_path
 from levelground.models.model import Model, Overrides
 from levelground.models.openvino_backend import open_openvino, read_graph, save_openvino
+from levelground.models.smp import smp
 from levelground.models.smp_backend import save_model
 from levelground.models.spec import SPEC_FILE, ModelSpec, full_scale, model_file, read_model_spec, write_spec
 from levelground.reading import parse_json, read_text

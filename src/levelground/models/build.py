@@ -4,13 +4,14 @@ import copy
 import dataclasses
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import segmentation_models_pytorch as smp
 import torch
 from pydantic import JsonValue
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from levelground.config import Recipe
 from levelground.console import say
@@ -18,9 +19,13 @@ from levelground.errors import ModelError, first_line
 from levelground.models.model import Model
 from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, card_name, is_own, make_own
 from levelground.models.pretrained import adapt_bands, encoder_options, load_encoder_weights, resolve_source
+from levelground.models.smp import smp
 from levelground.models.spec import ALIASES, ModelSpec, about_arch, full_scale, near
 from levelground.records import sha256_json
 from levelground.tile_geometry import MULTIPLE
+
+_DRAWS = {f"{name}_" for name in ("normal", "uniform", "kaiming_normal", "kaiming_uniform", "xavier_normal")}
+"""Functions of torch that fill a tensor with values drawn at random."""
 
 
 def arch_names() -> tuple[str, ...]:
@@ -45,6 +50,20 @@ def canonical_arch(arch: str) -> str:
     return name
 
 
+class _WithoutValues(TorchFunctionMode):
+    """Draw no values for tensors on the device ``meta``, which hold none: torch loads its compiler for that."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], _: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__name__", "") in _DRAWS:
+            tensor = args[0] if args else given["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **given)
+
+
 def create_network(
     arch: str, encoder: str, bands: int, n_outputs: int, options: Mapping[str, JsonValue] | None = None
 ) -> nn.Module:
@@ -63,7 +82,7 @@ def create_network(
         return make_own(arch, bands, n_outputs)
     given = encoder_options(arch, encoder) | dict(options or {})
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _WithoutValues():  # encoders are first built on meta, for their shapes
             warnings.simplefilter("ignore")  # the libraries' advice to their own users
             network: nn.Module = smp.create_model(
                 arch,

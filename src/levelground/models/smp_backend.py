@@ -13,7 +13,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import segmentation_models_pytorch as smp
 from pydantic import JsonValue
 from torch import nn
 
@@ -31,6 +30,7 @@ from levelground.models.model import (
 )
 from levelground.models.own_networks import OwnNetwork, TwoClasses
 from levelground.models.pretrained import encoder_options, fit_state, normalisation
+from levelground.models.smp import smp
 from levelground.models.spec import SPEC_FILE, ModelSpec, read_spec
 from levelground.reading import parse_json, read_text
 from levelground.records import HASHES_FILE, keep_hashes, sha256_file, sha256_json, verify_file
