@@ -4,11 +4,11 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-import segmentation_models_pytorch as smp
 from pydantic import JsonValue
 
 from levelground.errors import ConfigError
 from levelground.models.checkpoints import StateDict
+from levelground.models.smp import smp
 
 DecoderOptions = Mapping[str, JsonValue]
 """Options of an architecture that differ from its defaults, under segmentation_models_pytorch's names."""

@@ -4,11 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-<<<<<<< HEAD
 import numpy as np
-import segmentation_models_pytorch as smp
-=======
->>>>>>> 6ad140b (Networks' libraries are imported without torch's compiler: commands that do not train start in half the time)
 import torch
 from pydantic import JsonValue
 
@@ -23,7 +19,6 @@ from levelground.adoption.decoder_options import (
 )
 from levelground.config import WeightsOptions
 from levelground.console import say
-<<<<<<< HEAD
 from levelground.errors import ModelError, WeightsError
 from levelground.models.build import arch_names, canonical_arch, create_network
 from levelground.models.checkpoints import (
@@ -35,13 +30,8 @@ from levelground.models.checkpoints import (
     say_left_out,
 )
 from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
-from levelground.models.smp_backend import CONFIG_FILE, SmpConfig
-=======
-from levelground.errors import ConfigError, ModelError, WeightsError
-from levelground.models.build import arch_names, create_network
-from levelground.models.checkpoints import FoundNetwork, StateDict, choose_network, find_networks, say_left_out
 from levelground.models.smp import smp
->>>>>>> 6ad140b (Networks' libraries are imported without torch's compiler: commands that do not train start in half the time)
+from levelground.models.smp_backend import CONFIG_FILE, SmpConfig
 from levelground.models.spec import ALIASES
 
 _FIRST_TRIED = ("resnet18", "resnet34", "resnet50", "tu-tf_efficientnet_lite0", "mobilenet_v2")
