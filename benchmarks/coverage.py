@@ -12,7 +12,8 @@ common. Run from the project's root:
 line a figure, with the target
 beside it where there is one; exits 1 where one falls short. The populations themselves are in
 ``benchmarks/populations.py``, and in ``benchmarks/hard_populations.py`` those that break common methods: many equal
-architectures with few seeds, scenes of very unlike size, a class in few groups, groups in few regions.
+architectures with few seeds, scenes of very unlike size, a class in few groups, groups in few regions. Learners that
+are trained anew in every fold are those of ``benchmarks/folds.py``, which has more designs.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from multiprocessing import get_context
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two processes are faster than two threads on matrices this small
 
+import folds as folds_of
 import numpy as np
 from bootstraps import bca_interval, percentile_interval
 from hard_populations import CLASS_5, Family, hard_intervals, hard_pair
@@ -295,9 +297,17 @@ def families(cell: Cell) -> Iterable[Figure]:
     yield Figure(cell, "width of an interval, median", float(np.median(widths)))
 
 
+def folds(cell: Cell) -> Iterable[Figure]:
+    """Coverage of the interval of joined folds, and of what was tried beside it."""
+    for name, (share, width) in folds_of.measure(folds_of.Cell(cell.groups, folds=5), cell.sets).items():
+        low = slack(0.93 if name == folds_of.SHIPPED else None, cell.sets)
+        yield Figure(cell, f"{name}, half-width {width:.3f}", share, low)
+
+
 QUESTIONS = {
     "weights": weights, "twins": verdicts, "seed twins": verdicts, "power": verdicts, "architectures": architectures,
     "architecture twins": architectures, "calibration": calibration, "hard": hard, "family": families,
+    "folds": folds,
 }  # fmt: skip
 
 
@@ -318,6 +328,7 @@ def cells(quick: bool) -> list[Cell]:
     for groups in (40,) if quick else (24, 40, 142):
         for archs, seeds in ((3, 2), (12, 2)) if quick else [(a, n) for a in (3, 6, 12) for n in (2, 3, 5)]:
             found += [Cell("family", "", groups, archs=archs, seeds=seeds, unlike=u, sets=1000) for u in (1.0, 3.0)]
+    found += [Cell("folds", "5 folds", groups, sets=400) for groups in ((20,) if quick else (10, 20, 40))]
     return [replace(cell, number=number) for number, cell in enumerate(found)]
 
 
