@@ -107,7 +107,7 @@ def _texts(node: ast.AST, place: str) -> Iterator[tuple[ast.expr, int]]:
     if isinstance(node, ast.Call) and name in ("Finding", "HTTPException"):
         yield from ((one, 3) for one in node.args[{"Finding": 2, "HTTPException": 1}[name] :][:1])
     target = node.targets[0] if isinstance(node, ast.Assign) else None
-    if (isinstance(target, ast.Name) and target.id in IN_VARIABLES) or isinstance(node, ast.Return):
+    if (isinstance(target, ast.Name) and target.id in IN_VARIABLES) or isinstance(node, ast.Return | ast.Yield):
         value = node.value
         yield from (
             (one, 3) for one in ([value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]) if one

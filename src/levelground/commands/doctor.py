@@ -12,6 +12,8 @@ from pathlib import Path
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from levelground.wording import translated
+
 _LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "timm", "rasterio", "numpy", "scipy")
 _INNER = ("dev", "docs")  # extras of those who work on levelground
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108  where Linux keeps what processes share
@@ -36,7 +38,7 @@ def doctor(config: DoctorConfig) -> list[str]:
     Raises:
         LevelgroundError: Never; what cannot be found out is said.
     """
-    lines = [*_versions(), *_devices(), *_extras(), *_room(config.cache)]
+    lines = [translated(line) for line in (*_versions(), *_devices(), *_extras(), *_room(config.cache))]
     sys.stdout.write("\n".join([*lines, ""]))
     return lines
 
