@@ -12,6 +12,7 @@ from levelground.comparison.record import comparison_json, read_comparison, writ
 from levelground.comparison.sentences import write
 from levelground.config import Budget, Recipe
 from levelground.statistics.pairs import VerdictWord
+from levelground.wording import language
 
 DATA = Path(__file__).parent / "data"
 
@@ -56,9 +57,18 @@ def test_another_leader_is_a_warning() -> None:
 
 
 def test_nothing_is_found_without_a_ladder_or_with_one_model() -> None:
-    """One budget has no order over budgets; one model has no order."""
+    """One budget has no order over budgets, also where half of one step is one step; one model has no order."""
     assert found() == []
     assert found(rung(0.5, "a"), rung(1, "a")) == []
+    assert found(replace(rung(0.5, "ab"), asked="1 steps"), replace(rung(1, "ab"), asked="1 steps")) == []
+
+
+def test_a_budget_of_one_has_the_singular() -> None:
+    """Records write "1 steps": runs are known by that text."""
+    (fact,) = found(replace(rung(0.5, "ab"), asked="1 steps"), replace(rung(1, "ab"), asked="2 steps"))
+    assert write(fact) == "The order is the same at every budget from 1 step to 2 steps: a and b."
+    with language("ru"):
+        assert "от «1 шаг» до «2 шага»" in write(fact)
 
 
 def test_a_rung_holds_scores_and_verdict_of_its_comparison(tmp_path: Path) -> None:

@@ -237,10 +237,10 @@ def budget_facts(comparison: Comparison) -> list[Fact]:
     if not comparison.budgets:
         return []
     names = set.intersection(*({one.name for one in rung.scores} for rung in comparison.budgets))
-    if len(names) < 2:
+    asked = [rung.asked for rung in comparison.budgets]
+    if len(names) < 2 or len(set(asked)) < 2:  # half of one step is one step
         return []
     orders = [tuple(one.name for one in rung.scores if one.name in names) for rung in comparison.budgets]
-    asked = [rung.asked for rung in comparison.budgets]
     return [*_leader_changes(comparison.budgets, orders, asked), _order(orders, asked)]
 
 
