@@ -125,7 +125,8 @@ LOGS = {
         [("step", 50, None, 0.9, None, None), ("val", 50, None, None, None, 0.41)],
     ),
     "trainer_state.json": (
-        '{"log_history": [{"epoch": 0.5, "loss": 0.9, "step": 10}, {"epoch": 1.0, "eval_loss": 0.7, "step": 20}]}',
+        '{"log_history": [{"epoch": 0.5, "loss": 0.9, "step": 10}, {"epoch": 1.0, "eval_loss": 0.7, "step": 20},'
+        ' {"train_loss": 0.95, "train_runtime": 3.0, "step": 10}]}',
         [("step", 10, 0.5, 0.9, None, None), ("val", 20, 1.0, None, 0.7, None)],
     ),
 }  # fmt: skip
@@ -154,6 +155,12 @@ def test_logs_of_other_trainers_are_read(tmp_path: Path, name: str) -> None:
         ("a.json", '{"loss": [1, 2], "val_loss": [1]}', "lists of unlike length (loss 2, val_loss 1)"),
         ("a.json", '{"loss": [true]}', "loss of entry 1 is 'True', expected a number"),
         ("a.json", '{"loss": 1}\n{"loss": ', "line 2 is not JSON"),
+        (
+            "a.csv",
+            "epoch,loss,val_loss\n1,2,2\n2,1,1\n1,3,3\n",
+            "epoch 1 has two values of train_loss, 2 and 3. Give the",
+        ),
+        ("a.csv", "epoch,iter,loss\n1,50,2\n2,50,1\n", "step 50 has two values of train_loss, 2 and 1. Give the log"),
         ("a.json", "[1, 2]", "entry 1 is '1', expected an object"),
         ("a.json", "{}", "no training history. Expected a JSON object with keys such as"),
         ("events.out.tfevents.1.host", "x", "is TensorBoard's event file. Download its scalars as CSV or JSON"),

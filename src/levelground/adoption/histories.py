@@ -142,7 +142,8 @@ def _json_line(line: str, number: int, path: Path) -> object:
 def _rows(content: object, path: Path) -> Iterator[Row]:
     """Yield what a log says of each epoch or step: lists by name become rows, lists of objects are rows."""
     if isinstance(content, dict) and isinstance(content.get("log_history"), list):
-        content = content["log_history"]  # the Hugging Face trainer's state
+        # The Hugging Face trainer's state; its last entry repeats the loss as a mean of the whole training.
+        content = [row for row in content["log_history"] if not isinstance(row, dict) or "train_runtime" not in row]
     if isinstance(content, dict) and isinstance(content.get("history"), dict):
         content = content["history"]
     if isinstance(content, dict):
@@ -173,6 +174,7 @@ def _lines(rows: Sequence[Row], path: Path) -> Iterator[HistoryLine]:
     if scale < 1:
         say("%(name)s: its IoU is in per cent.", name=path.name)
     validations: dict[int, dict[str, float]] = defaultdict(dict)
+    trained: dict[int, dict[str, float]] = defaultdict(dict)
     for number, row in enumerate(read, start=1):
         if "epoch" in row:
             row["epoch"] += first_epoch
@@ -182,14 +184,31 @@ def _lines(rows: Sequence[Row], path: Path) -> Iterator[HistoryLine]:
             row["train_loss"] = of_epoch
         known = row.keys() & {"train_loss", "val_own_loss", "val_own_iou"}
         if known == {"train_loss"} and "step" in row and of_epoch is None:
+            _refuse_twice(trained[step], row, f"step {step}", path)
+            trained[step] |= row
             yield history_line({"kind": "step", "step": step} | {key: row[key] for key in row.keys() - {"step"}})
         elif known:
+            _refuse_twice(validations[step], row, f"step {step}" if "step" in row else f"epoch {step}", path)
             validations[step] |= row
     for step, row in sorted(validations.items()):
         figures = {key: value for key, value in row.items() if key not in ("step", "lr")}
         if "val_own_iou" in figures:
             figures["val_own_iou"] *= scale
         yield history_line({"kind": "val", "step": step} | figures)
+
+
+def _refuse_twice(before: Mapping[str, float], row: Mapping[str, float], place: str, path: Path) -> None:
+    """Refuse a figure that a step or epoch has two values of: a log of two trainings, or of parts without a step.
+
+    Raises:
+        DataError: There is one.
+    """
+    for name in ("train_loss", "val_own_loss", "val_own_iou"):
+        if name in before and name in row and before[name] != row[name]:
+            raise DataError(
+                f"{path}: {place} has two values of {name}, {before[name]:g} and {row[name]:g}. Give the log of one "
+                "training, with a column step that counts through where an epoch has several rows."
+            )
 
 
 def _figures(row: Row, path: Path, number: int) -> dict[str, float]:
