@@ -30,6 +30,13 @@ from levelground.tile_geometry import OWN_TILES
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own for converted networks."""
+    monkeypatch.setenv("LEVELGROUND_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.mark.parametrize("kind", ["float", "uint8", "float16"])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_any_form_of_file_gives_what_onnxruntime_gives(tmp_path: Path, layout: str, kind: str) -> None:
@@ -118,9 +125,31 @@ def test_a_run_is_predicted_and_evaluated_by_openvino(
     for engine in ("torch", "openvino"):
         out = ["--out", str(tmp_path / engine), "--engine", engine, *flags]
         assert main(["predict", str(finished.folder), str(source), *out]) == 0
-    assert "openvino runs it; 100.00 % of the pixels" in capsys.readouterr().err
+    assert "one: runs in openvino as it was converted before, without torch." in capsys.readouterr().err
     maps = [read_window(tmp_path / engine / "a.tif") for engine in ("torch", "openvino")]
     assert (maps[0] == maps[1]).mean() > 0.995
+
+
+def test_a_conversion_is_kept_and_read_without_torch(
+    dataset: Dataset, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second call gives the same bytes and does not import torch; a damaged conversion is made anew."""
+    run = add_run(dataset, "one", dtype="uint8")
+    source = write_pixels(tmp_path / "a.tif", draw_pixels(70, 80))
+    command = ["predict", str(run.folder), str(source), "--engine", "openvino", "--precision", "fp32", "--threads", "1"]
+    assert main([*command, "--out", str(tmp_path / "first")]) == 0
+    assert "openvino runs it; 100.00 % of the pixels" in capsys.readouterr().err
+    (kept,) = cache.glob("openvino/*/*/model.bin")
+    code = "import sys; from levelground.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    second = [sys.executable, "-c", code, *command, "--out", str(tmp_path / "second")]
+    assert subprocess.run(second, capture_output=True, text=True, check=True).stdout == "0 False\n"
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 1
+    kept.write_bytes(content)
+    assert main([*command, "--out", str(tmp_path / "third")]) == 0
+    maps = [(tmp_path / name / "a.tif").read_bytes() for name in ("first", "second", "third")]
+    assert maps[0] == maps[1] == maps[2]
+    assert kept.read_bytes() != bytes(content)
 
 
 def test_a_current_export_is_run_in_place_of_the_network(exported: Run, tmp_path: Path) -> None:

@@ -11,10 +11,18 @@ from typing import TYPE_CHECKING
 
 from levelground.config import DeviceName, DeviceOptions, EngineName, PredictOptions, TileOptions
 from levelground.console import say
-from levelground.errors import ConfigError, ModelError, WeightsError
+from levelground.errors import ConfigError, LevelgroundError, ModelError, WeightsError
 from levelground.models.model import Engine, Model, Overrides, described_model
 from levelground.models.onnx_backend import open_onnx
-from levelground.models.openvino_backend import has_openvino, in_openvino, missing_openvino, open_openvino
+from levelground.models.openvino_backend import (
+    conversion,
+    conversions_folder,
+    has_openvino,
+    in_openvino,
+    missing_openvino,
+    open_converted,
+    open_openvino,
+)
 from levelground.models.spec import (
     ALIASES,
     ONNX_FILE,
@@ -164,7 +172,7 @@ def open_model(
     """
     overrides = Overrides(legend, None if mean is None else tuple(mean), None if std is None else tuple(std))
     path, engine = _whole_run(path), engine or "torch"
-    return _open(path, runtime, overrides, engine, program_of(path, engine, tiles))
+    return _open(path, runtime, overrides, engine, program_of(path, engine, tiles), tiles)
 
 
 def _whole_run(path: Path) -> Path:
@@ -172,13 +180,45 @@ def _whole_run(path: Path) -> Path:
     return path.parent if path.is_dir() and path.name == "model" and (path.parent / "run.json").exists() else path
 
 
-def _open(path: Path, runtime: "Runtime", overrides: Overrides, engine: Engine, program: Path | None) -> Model:
+def _open(
+    path: Path, runtime: "Runtime", overrides: Overrides, engine: Engine, program: Path | None, tiles: TileOptions
+) -> Model:
     """Open a model in an engine; ``program`` is its file of :func:`program_of`."""
     if program is not None and program == path:
         by_openvino = engine == "openvino" or path.suffix.lower() == ".xml"
         return (open_openvino if by_openvino else open_onnx)(path, runtime, overrides)
+    kept = conversions_of(path) if engine == "openvino" and program is None else None
+    if kept is not None and _is_converted(path, kept, tiles):
+        overrides.refuse(path)
+        run = read_run(path)
+        say("%(name)s: runs in openvino as it was converted before, without torch.", name=run.name)
+        digest = sha256_file(model_file(run))
+        return open_converted(read_model_spec(run), digest, lambda: load_model(run).network, runtime, kept)
     model = _open_folder(path, runtime, overrides, engine, program)
-    return model if engine != "openvino" or model.engine == "openvino" else in_openvino(model, runtime)
+    return model if engine != "openvino" or model.engine == "openvino" else in_openvino(model, runtime, kept)
+
+
+def conversions_of(path: Path) -> Path | None:
+    """Return the folder in the cache for a run's network as OpenVINO takes it; ``None`` where it cannot be kept.
+
+    Networks of the user's own are converted anew each time: their code decides what they compute.
+    """
+    try:
+        run = read_run(path)
+        spec, file = read_model_spec(run), model_file(run)
+        weights = sha256_file(file)
+    except (LevelgroundError, OSError):
+        return None
+    if file.suffix != ".safetensors" or is_own(spec.arch) or run.card.weights_sha256 not in (None, weights):
+        return None
+    return conversions_folder(weights, spec.to_json(), run.card.outputs)
+
+
+def _is_converted(path: Path, kept: Path, tiles: TileOptions) -> bool:
+    """Tell whether a run's network was converted for the tiles that are asked for."""
+    run = read_run(path)
+    tile = run_geometry(run).tile if tiles.tile is None else tiles.tile
+    return not tiles.fit_tile and conversion(kept, (read_model_spec(run).bands, tile, tile)).exists()
 
 
 def _open_folder(path: Path, runtime: "Runtime", overrides: Overrides, engine: Engine, program: Path | None) -> Model:
@@ -401,8 +441,9 @@ def open_predictor(
         device = dataclasses.replace(device, device=refuse_other_device(device.device))
     model = _whole_run(model)
     program = program_of(model, engine, options)
-    if engine != "torch" and program is not None:
+    kept = conversions_of(model) if engine == "openvino" and program is None else None
+    if engine != "torch" and (program is not None or (kept is not None and _is_converted(model, kept, options))):
         runtime = open_array_runtime(device, engine=engine)
     else:
         runtime = open_runtime(device)
-    return _open(model, runtime, Overrides(legend, mean, std), engine, program), runtime
+    return _open(model, runtime, Overrides(legend, mean, std), engine, program, options), runtime

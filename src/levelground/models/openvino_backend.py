@@ -4,19 +4,25 @@ In bfloat16 where the processor multiplies it, it takes half of torch's or onnxr
 as they do is measured on tiles of the input before it is used (:mod:`levelground.inference.parity`).
 """
 
+import contextlib
 import dataclasses
 import importlib.util
+import shutil
+import tempfile
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from levelground import __version__
 from levelground.errors import ModelError, WeightsError, first_line
 from levelground.files import writing
-from levelground.models.model import Model, Overrides
+from levelground.imagery.cache import default_cache_folder
+from levelground.models.model import Model, Overrides, described_model
 from levelground.models.onnx_backend import (
     Dimension,
     Program,
@@ -37,6 +43,10 @@ if TYPE_CHECKING:
 
 _TYPES = {"f32": "tensor(float)", "f16": "tensor(float16)", "f64": "tensor(double)", "u8": "tensor(uint8)"}
 """OpenVINO's names of types of input, in onnxruntime's."""
+
+_HASH_FILE = "sha256"
+_MAX_DIFFERENCE = 1e-3
+"""Largest difference of a probability between a network and its conversion that is kept; rounding gives 1e-5."""
 
 _MOST_SHAPES = 4
 """Shapes of tiles that a torch network is converted for; each takes seconds."""
@@ -98,27 +108,70 @@ def _reference_of(path: Path, runtime: "Runtime", overrides: Overrides) -> Calla
     return lambda: open_openvino(path, single, overrides)
 
 
-def in_openvino(model: Model, runtime: "Runtime") -> Model:
+def in_openvino(model: Model, runtime: "Runtime", kept: Path | None = None) -> Model:
     """Return a model whose torch network is run by OpenVINO; the network itself is its reference.
 
+    Args:
+        model: The model, in torch.
+        runtime: Threads and precision.
+        kept: Folder in which the converted network is kept for the next time; ``None`` keeps it nowhere.
     Raises:
         ModelError: OpenVINO is missing.
     """
     if not has_openvino():
         raise missing_openvino("--engine openvino")
-    forward = ConvertedNetwork(model.network, runtime)
+    forward = ConvertedNetwork(lambda: model.network, runtime, kept)
     return dataclasses.replace(model, forward=forward, engine="openvino", reference=lambda: model)
 
 
+def open_converted(
+    spec: ModelSpec, weights_sha256: str, load: "Callable[[], nn.Module]", runtime: "Runtime", kept: Path
+) -> Model:
+    """Return a model whose network was converted before, without torch.
+
+    Args:
+        spec: The model's specification.
+        weights_sha256: Hash of its weights.
+        load: Loads its torch network, for tiles of a size that it was not converted for.
+        runtime: Threads and precision.
+        kept: Folder with the conversions; each agreed with the network in float32 when it was made.
+    Returns:
+        The model; in bfloat16 its reference is the same in float32.
+    """
+
+    def make(runtime: "Runtime") -> Model:
+        return described_model(spec, ConvertedNetwork(load, runtime, kept), weights_sha256, engine="openvino")
+
+    model = make(runtime)
+    if runtime.precision == "fp32":
+        return model
+    return dataclasses.replace(model, reference=lambda: make(dataclasses.replace(runtime, precision="fp32")))
+
+
+def conversions_folder(*network: object) -> Path:
+    """Return the folder in the cache for the conversions of a network.
+
+    Args:
+        network: All that decides what it computes, beside the versions that convert and run it.
+    """
+    versions = [version("openvino"), version("segmentation_models_pytorch"), __version__]
+    return default_cache_folder() / "openvino" / sha256_json([*network, *versions])[:32]
+
+
+def conversion(kept: Path, shape: tuple[int, ...]) -> Path:
+    """Return the file of a network converted for tiles of one shape ``(C, H, W)``, which need not be there."""
+    return kept / "x".join(map(str, shape)) / "model.xml"
+
+
 class ConvertedNetwork:
-    """A torch network that is converted to OpenVINO for each shape of tiles that comes.
+    """A torch network that is converted to OpenVINO for each shape of tiles that comes, or was once.
 
     Sizes that a network computes while it is traced are constants afterwards, so no other shape is run through them.
     """
 
-    def __init__(self, network: "nn.Module", runtime: "Runtime") -> None:
-        """Keep the network; it is converted when the first tiles come."""
-        self._network, self._runtime = network, runtime
+    def __init__(self, load: "Callable[[], nn.Module]", runtime: "Runtime", kept: Path | None = None) -> None:
+        """Keep what loads the network, which is converted when the first tiles come, and the folder of conversions."""
+        self._load, self._runtime, self._kept = load, runtime, kept
         self._compiled: dict[tuple[int, ...], RunBatch] = {}
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -131,9 +184,55 @@ class ConvertedNetwork:
         if shape not in self._compiled:
             if len(self._compiled) == _MOST_SHAPES:
                 self._compiled.clear()
-            graph = convert_network(self._network, shape)
-            self._compiled[shape] = compiled(graph, self._runtime, self._network.__class__.__name__)
+            self._compiled[shape] = compiled(self._graph(image), self._runtime, "the converted network")
         return self._compiled[shape](np.ascontiguousarray(image))
+
+    def _graph(self, image: NDArray[np.float32]) -> Any:
+        """Read or make the graph for tiles of this shape; it is kept where it says the same as the network."""
+        path = None if self._kept is None else conversion(self._kept, image.shape[1:])
+        if path is not None and _is_whole(path):
+            return read_graph(path)
+        network = self._load()
+        graph = convert_network(network, image.shape[1:])
+        if path is not None and _agrees(network, graph, image, self._runtime):
+            _keep(graph, path)
+        return graph
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a kept graph is there and as it was written."""
+    try:
+        return path.with_name(_HASH_FILE).read_text(encoding="ascii") == _ir_digest(path)
+    except (OSError, ValueError, WeightsError):
+        return False
+
+
+def _keep(graph: Any, path: Path) -> None:
+    """Write a graph into the cache; a full or foreign disk takes nothing but the time of the next call."""
+    import openvino
+
+    folder = path.parent
+    with contextlib.suppress(OSError, RuntimeError):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            made = Path(temporary) / folder.name
+            made.mkdir()
+            openvino.save_model(graph, str(made / path.name), compress_to_fp16=False)
+            (made / _HASH_FILE).write_text(_ir_digest(made / path.name), encoding="ascii")
+            if folder.exists() and not _is_whole(path):
+                shutil.rmtree(folder)
+            made.rename(folder)  # refused where another process was first
+
+
+def _agrees(network: "nn.Module", graph: Any, image: NDArray[np.float32], runtime: "Runtime") -> bool:
+    """Tell whether a graph gives the probabilities of the network it was made of, both in float32."""
+    import torch
+
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(np.ascontiguousarray(image))).float().softmax(1).numpy()
+    run = compiled(graph, dataclasses.replace(runtime, precision="fp32"), "the converted network")
+    found = torch.from_numpy(run(np.ascontiguousarray(image))).softmax(1).numpy()
+    return bool(np.abs(found - expected).max() <= _MAX_DIFFERENCE)
 
 
 def convert_network(network: "nn.Module", shape: tuple[int, ...]) -> Any:
