@@ -154,7 +154,7 @@ REMEDIES: dict[str, Action] = {
     r"Replace the file\.|Replace or convert the file\.|Replace or remove the scene\.": restore,
     r"Fix the file|Fix the mask": restore,
     r"Give all scenes the same bands and type|CMYK|Write what is to be read|Write it anew in tiles": restore,
-    r"Cut it, or save it as GeoTIFF|Save the mask as PNG or TIFF|Pass --layout index where it holds": restore,
+    r"Cut it, or |Save the mask as PNG or TIFF|Pass --layout index where it holds": restore,
     r"Add the mask or remove the image\.|Add the image or remove the mask\.|Mend or remove it\.": remove_named,
     r"Keep one of them\.": remove_named,
     r"Rename the file\.": rename,

@@ -36,9 +36,11 @@ BLOCK = 1 << 21  # values of a product of matrices that are held at once
 TILE = 1 << 10  # rows and columns of a part of a matrix that stays in the processor's cache
 RIDGE, LEAST_R = 1e-3, 0.1  # share of the variance that is noise at least; correlations of lines that tell something
 LEARNT = 4000  # scenes that teach what lines that continue each other have in common
-LIKELY, SHAPE = 15.0, 0.4  # nats, and correlation of structure, of lines that continue each other
-LEVEL_MARGIN = 6.0  # nats that brightness and colour add to a margin by chance
-CODED_MARGIN = 10.0  # nats, where colour coded coarsely makes borders less alike than lines within scenes
+LIKELY, UNLIKELY = 20.0, 175.0  # nats of lines that continue each other, and what less of them costs: neighbours are
+# above 22 of 150, but for one with a lead of 400
+LEAD, LEVEL = 3.0, 24.0  # nats over the runner-up at least, and what brightness and colour may tell of them at most
+CODED_MARGIN = 25.0  # nats, where colour coded coarsely makes borders less alike than lines within scenes
+SHAPE, MISFIT = 2.0, 30.0  # weights of the lead without brightness and colour, and of the misfit
 FITS = 0.99  # of lines within scenes are nearer than what is called a misfit
 ALIGNED = 5.0  # evidence where two spots match, averaged over 3 × 3 shifts; 98 % of overlaps are above, others below
 
@@ -231,47 +233,58 @@ class _Continuation:
 def continued_pairs(lines: NDArray[Any]) -> tuple[Pairs, Vectors]:
     """Find lines at borders that continue each other better than either continues any other line.
 
-    How likely two lines are neighbours says little alone: what is smooth, dark or flat fits much else as well. A
-    neighbour stands out from the runner-up, with and without brightness and colour, which may be rare in a data set; it
-    shows a structure, and nowhere departs by more than lines within scenes do, or than those would as borders.
+    How likely two lines are neighbours says little alone: what is smooth, dark or flat fits much else as well. So the
+    score of a pair is by how much it is likelier than either with any other, as far as brightness and colour may tell,
+    and twice the same without these, which scenes of one place share, less what lines depart where they meet.
 
     Args:
         lines: ``(n, 4, 2, length, bands)``, as :class:`~levelground.datasets.fingerprints.Fingerprint` keeps them.
     Returns:
-        Positions of the scene before and the one behind, and by how much, in nats, the pair is likelier than others.
+        Positions of the scene before and the one behind, and the score, in nats.
     """
     before, behind = (_channels(lines[:: -(-len(lines) // LEARNT), side]) for side in (2, 3))
-    pairs, leads = _leading_pairs(lines, before, behind)
-    others, surely = _leading_pairs(lines, *_as_at_borders(before, behind))
-    sure = surely >= CODED_MARGIN
-    every = np.concatenate([pairs, others[sure]])
-    _, first = np.unique(every, axis=0, return_index=True)
-    return every[first], np.concatenate([leads, surely[sure]])[first]
+    pairs, score = _leading_pairs(lines, before, behind, unlikely=UNLIKELY)
+    others, coded = _leading_pairs(lines, *_as_at_borders(before, behind), unlikely=np.inf)
+    every, scores = np.concatenate([pairs, others]), np.concatenate([score, coded - CODED_MARGIN])
+    best = np.argsort(-scores, kind="stable")
+    _, first = np.unique(every[best], axis=0, return_index=True)
+    return every[best][first], scores[best][first]
 
 
-def _leading_pairs(lines: NDArray[Any], before: Vectors, behind: Vectors) -> tuple[Pairs, Vectors]:
-    """Find lines that continue each other as those before and behind the middles of scenes do."""
+def _leading_pairs(lines: NDArray[Any], before: Vectors, behind: Vectors, *, unlikely: float) -> tuple[Pairs, Vectors]:
+    """Find lines that continue each other as those before and behind the middles of scenes do, with their score.
+
+    ``unlikely`` is what it costs not to be likely neighbours at all.
+    """
     n = len(lines)
     limit = float(np.quantile(_misfit(before, behind), FITS))
     model = _Continuation.learn(_spectrum(before), _spectrum(behind))
     x, y = (model.components(lines[:, side]) for side in (1, 0))
     weight, level = model.r / (1 - model.r**2), np.nonzero(model.kept)[0] == 0  # frequency 0: brightness and colour
-    best = _best_partners(x, y, model.r, weight, level)
-    other = best[0].of_row
-    mutual = np.all([(one.of_row == other) & (one.of_column[other] == np.arange(n)) for one in best], axis=0)
-    pairs = np.stack([np.flatnonzero(mutual), other[mutual]], axis=1)
-    margins = [one.margins(pairs) for one in best]
-    a, b = (values[pairs[:, side]][:, ~level] * np.sqrt(weight[~level]) for side, values in enumerate((x, y)))
-    shape = np.einsum("ij,ij->i", unit_rows(a), unit_rows(b))
-    sound = (best[0].row[0][pairs[:, 0]] >= LIKELY) & (shape >= SHAPE)
-    sound &= _misfit(_channels(lines[pairs[:, 0], 1]), _channels(lines[pairs[:, 1], 0])) <= limit
-    return pairs[sound], np.minimum(margins[0] - LEVEL_MARGIN, margins[1])[sound]
+    whole, shape = _best_partners(x, y, model.r, weight, level)
+    pairs = np.stack([np.arange(n), whole.of_row], axis=1)[whole.of_column[whole.of_row] == np.arange(n)]
+    depart = _misfit(_channels(lines[pairs[:, 0], 1]), _channels(lines[pairs[:, 1], 0])) / max(limit, 1e-12)
+    likely = whole.row[0][pairs[:, 0]]
+    values = (part[pairs[:, side]][:, ~level] for side, part in enumerate((x, y)))
+    lead = whole.margins(pairs, likely)
+    score = np.minimum(lead, LEVEL) - MISFIT * depart - np.where(likely < LIKELY, unlikely, 0.0)
+    score += SHAPE * shape.margins(pairs, _evidences(*values, model.r[~level], weight[~level]))
+    sound = (depart <= 1) & (lead >= LEAD)
+    return pairs[sound], np.asarray(score[sound], np.float32)
 
 
-def _best_partners(x: Vectors, y: Vectors, r: Vectors, weight: Vectors, level: NDArray[np.bool_]) -> list["_Best"]:
+def border_lines(lines: NDArray[Any], side: int) -> Vectors:
+    """Extrapolate the lines of a border half a pixel outside, ``(n, channels, length)``; 0 is the first border."""
+    made = _channels(lines[:, side])
+    return np.asarray(1.5 * made[:, 0::2] - 0.5 * made[:, 1::2], np.float32)
+
+
+def _best_partners(
+    x: Vectors, y: Vectors, r: Vectors, weight: Vectors, level: NDArray[np.bool_]
+) -> tuple["_Best", "_Best"]:
     """Find which lines of each side are likeliest to continue which, with brightness and colour and without."""
     n = len(x)
-    best = [_Best(n), _Best(n)]
+    best = _Best(n), _Best(n)
     for start in range(0, n, TILE):
         rows = slice(start, start + TILE)
         for beginning in range(0, n, TILE):
@@ -317,6 +330,12 @@ def _evidence(first: Vectors, second: Vectors, r: Vectors, weight: Vectors) -> V
     return np.asarray(left @ np.hstack([second, np.ones_like(other), other]).T, np.float32)
 
 
+def _evidences(first: Vectors, second: Vectors, r: Vectors, weight: Vectors) -> Vectors:
+    """Return the log likelihood ratio of each row of one matrix with the same row of another, ``(n,)``."""
+    total = (first * second) @ weight - 0.5 * ((first**2 + second**2) @ (r * weight)) - 0.5 * np.log(1 - r**2).sum()
+    return np.asarray(total, np.float32)
+
+
 def _misfit(before: Vectors, behind: Vectors) -> Vectors:
     """Return how far lines depart where they meet, in units of how much they change nearby, ``(n,)``."""
     n, _, length = before.shape
@@ -346,10 +365,12 @@ class _Best:
         _update(self.row, self.of_row, row, column, values)
         _update(self.column, self.of_column, column, row, values.T)
 
-    def margins(self, pairs: Pairs) -> Vectors:
-        """Return by how much mutual bests exceed the runner-up of either."""
-        second = np.maximum(self.row[1][pairs[:, 0]], self.column[1][pairs[:, 1]])
-        return np.asarray(self.row[0][pairs[:, 0]] - second, np.float32)
+    def margins(self, pairs: Pairs, values: Vectors) -> Vectors:
+        """Return by how much pairs of such values exceed all others of either; below 0 where one is larger."""
+        a, b = pairs.T
+        of_a = np.where(self.of_row[a] == b, self.row[1][a], self.row[0][a])
+        of_b = np.where(self.of_column[b] == a, self.column[1][b], self.column[0][b])
+        return np.asarray(values - np.maximum(of_a, of_b), np.float32)
 
 
 def _update(best: Vectors, place: NDArray[np.int64], start: int, beginning: int, values: Vectors) -> None:
