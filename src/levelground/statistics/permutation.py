@@ -109,9 +109,9 @@ def _count_far_swaps(
         half = (sums.sums[..., a, :] - sums.sums[..., b, :]) / 2
         slopes[number] = sums.score(middle + half) - sums.score(middle - half)
     near = (NEAR * np.abs(seen)).astype(np.float32)[:, None]
+    unswapped = slopes.sum(axis=1, keepdims=True)
     for weights in draws if len(pairs) else ():
-        first_order = slopes @ (1 - 2 * weights.astype(np.float32))
-        chosen = np.abs(first_order) >= near
+        chosen = np.abs(unswapped - 2 * (slopes @ weights.astype(np.float32))) >= near
         for number in np.flatnonzero(chosen.any(axis=1)).tolist():
             own, drawn = sums.of_runs(pairs[number]), weights[:, chosen[number]]
             reached[number] += _count_swaps(own, [(0, 1)], seen[number : number + 1], [drawn])[0][0]

@@ -211,7 +211,7 @@ def swap_weights(
     generator = np.random.Generator(np.random.Philox(seed if isinstance(seed, int) else list(seed)))
     for start in range(0, n_resamples, chunk):
         width = min(chunk, n_resamples - start)
-        yield np.ascontiguousarray(generator.integers(0, 2, (width, n_groups)).T, dtype=np.float64)
+        yield generator.integers(0, 2, (width, n_groups)).astype(np.float64).T  # products take it as it lies
 
 
 def exact_swaps(n_groups: int, n_resamples: int) -> bool:
