@@ -36,10 +36,10 @@ BLOCK = 1 << 21  # values of a product of matrices that are held at once
 TILE = 1 << 10  # rows and columns of a part of a matrix that stays in the processor's cache
 RIDGE, LEAST_R = 1e-3, 0.1  # share of the variance that is noise at least; correlations of lines that tell something
 LEARNT = 4000  # scenes that teach what lines that continue each other have in common
-LIKELY, UNLIKELY = 20.0, 175.0  # nats of lines that continue each other, and what less of them costs: neighbours are
-# above 22 of 150, but for one with a lead of 400
+LIKELY, SURE, DOUBT = 30.0, 35.0, 3.0  # nats of lines that continue each other, beyond which more says no more, and the
+# weight of what is missing: of 200 neighbours 195 are above 24, others that lead by chance mostly below 27
 LEAD, LEVEL = 3.0, 24.0  # nats over the runner-up at least, and what brightness and colour may tell of them at most
-CODED_MARGIN = 25.0  # nats, where colour coded coarsely makes borders less alike than lines within scenes
+CODED, CODED_MARGIN = 20.0, 25.0  # nats, where colour coded coarsely makes borders less alike than lines within scenes
 SHAPE, MISFIT = 2.0, 30.0  # weights of the lead without brightness and colour, and of the misfit
 FITS = 0.99  # of lines within scenes are nearer than what is called a misfit
 ALIGNED = 5.0  # evidence where two spots match, averaged over 3 × 3 shifts; 98 % of overlaps are above, others below
@@ -243,18 +243,18 @@ def continued_pairs(lines: NDArray[Any]) -> tuple[Pairs, Vectors]:
         Positions of the scene before and the one behind, and the score, in nats.
     """
     before, behind = (_channels(lines[:: -(-len(lines) // LEARNT), side]) for side in (2, 3))
-    pairs, score = _leading_pairs(lines, before, behind, unlikely=UNLIKELY)
-    others, coded = _leading_pairs(lines, *_as_at_borders(before, behind), unlikely=np.inf)
+    pairs, score = _leading_pairs(lines, before, behind, least=-np.inf)
+    others, coded = _leading_pairs(lines, *_as_at_borders(before, behind), least=CODED)
     every, scores = np.concatenate([pairs, others]), np.concatenate([score, coded - CODED_MARGIN])
     best = np.argsort(-scores, kind="stable")
     _, first = np.unique(every[best], axis=0, return_index=True)
     return every[best][first], scores[best][first]
 
 
-def _leading_pairs(lines: NDArray[Any], before: Vectors, behind: Vectors, *, unlikely: float) -> tuple[Pairs, Vectors]:
+def _leading_pairs(lines: NDArray[Any], before: Vectors, behind: Vectors, *, least: float) -> tuple[Pairs, Vectors]:
     """Find lines that continue each other as those before and behind the middles of scenes do, with their score.
 
-    ``unlikely`` is what it costs not to be likely neighbours at all.
+    Pairs whose likelihood is not ``least`` are left out.
     """
     n = len(lines)
     limit = float(np.quantile(_misfit(before, behind), FITS))
@@ -265,11 +265,11 @@ def _leading_pairs(lines: NDArray[Any], before: Vectors, behind: Vectors, *, unl
     pairs = np.stack([np.arange(n), whole.of_row], axis=1)[whole.of_column[whole.of_row] == np.arange(n)]
     depart = _misfit(_channels(lines[pairs[:, 0], 1]), _channels(lines[pairs[:, 1], 0])) / max(limit, 1e-12)
     likely = whole.row[0][pairs[:, 0]]
-    values = (part[pairs[:, side]][:, ~level] for side, part in enumerate((x, y)))
+    first, second = x[pairs[:, 0]][:, ~level], y[pairs[:, 1]][:, ~level]
     lead = whole.margins(pairs, likely)
-    score = np.minimum(lead, LEVEL) - MISFIT * depart - np.where(likely < LIKELY, unlikely, 0.0)
-    score += SHAPE * shape.margins(pairs, _evidences(*values, model.r[~level], weight[~level]))
-    sound = (depart <= 1) & (lead >= LEAD)
+    score = np.minimum(lead, LEVEL) + DOUBT * (np.minimum(likely, SURE) - LIKELY) - MISFIT * depart
+    score += SHAPE * shape.margins(pairs, _evidences(first, second, model.r[~level], weight[~level]))
+    sound = (depart <= 1) & (lead >= LEAD) & (likely >= least)
     return pairs[sound], np.asarray(score[sound], np.float32)
 
 

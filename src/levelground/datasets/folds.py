@@ -11,7 +11,7 @@ from levelground.config import PrepareOptions
 from levelground.datasets.blocks import describe_blocks
 from levelground.datasets.dataset import Dataset, SceneRecord, read_dataset
 from levelground.datasets.groups import Grouping
-from levelground.datasets.splits import DRAWS, EMPTY, NEVER_TRAINED, Content, Split, group_table, unevenness
+from levelground.datasets.splits import DRAWS, EMPTY, NEVER_TRAINED, Content, Split, draw_groups, group_table
 from levelground.errors import ConfigError, RecordError, SplitError
 
 PASSES = 8
@@ -219,7 +219,5 @@ def _improve(content: Content, fold_of: NDArray[np.intp], n_folds: int, group: i
 
 def _draw_val(content: Content, n_val: int, *, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Take the best of :data:`DRAWS` random draws of groups into train and val."""
-    order = np.argsort(np.random.RandomState(seed).random_sample((DRAWS, len(content))), axis=1)
-    draws = order[:, n_val:], order[:, :n_val]
-    best = int(np.argmin(unevenness([content[draw].sum(axis=1) for draw in draws], (len(content) - n_val, n_val))))
-    return draws[0][best], draws[1][best]
+    train, val = draw_groups(content, (len(content) - n_val, n_val), seed=seed)
+    return train, val

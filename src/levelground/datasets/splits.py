@@ -31,7 +31,6 @@ LIST_FILES: dict[SplitName, tuple[str, ...]] = {
 }
 
 Content = NDArray[np.int64]  # (groups, classes + 1): pixels of each class, then the number of scenes
-Parts = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]  # train, val, test; each (..., groups of the set)
 
 DRAWS = 1024
 NEVER_TRAINED = 10.0  # outweighs any imbalance of shares: a class without training pixels cannot be learnt
@@ -267,8 +266,7 @@ def random_split(
 ) -> Split:
     """Draw a seeded split of whole groups, stratified by class shares.
 
-    Of many random draws, the one whose sets come nearest to the overall class shares and to their part of the scenes is
-    kept (:func:`draw_groups`).
+    Of many random draws, the one whose sets come nearest to the class shares and sizes is kept (:func:`draw_groups`).
 
     Args:
         groups: Group of each scene, by id.
@@ -374,22 +372,24 @@ def group_counts(n_groups: int) -> tuple[int, int, int]:
     return n_groups - test - val, val, test
 
 
-def draw_groups(content: Content, counts: Sequence[int], *, seed: int) -> Parts:
-    """Take the best of :data:`DRAWS` random draws of groups into train, val and test.
+def draw_groups(content: Content, counts: Sequence[int], *, seed: int) -> tuple[NDArray[np.intp], ...]:
+    """Take the best of :data:`DRAWS` random draws of groups into sets; return the indices of the groups of each set.
 
     Args:
         content: What each group holds, ``(groups, classes + 1)``.
-        counts: Number of groups for train, val and test; their sum is the number of groups.
+        counts: Number of groups for each set, the training set first; their sum is the number of groups.
         seed: From 0 to 2**32 - 1.
-    Returns:
-        Indices of the groups of each set.
     """
     # RandomState's stream is frozen for good (NEP 19), so a seed names the same split under every NumPy.
-    order = np.argsort(np.random.RandomState(seed).random_sample((DRAWS, len(content))), axis=1)
-    n_val, n_test = counts[1], counts[2]
-    draws = order[:, n_test + n_val :], order[:, n_test : n_test + n_val], order[:, :n_test]
-    best = int(np.argmin(unevenness([content[draw].sum(axis=1) for draw in draws], counts)))
-    return draws[0][best], draws[1][best], draws[2][best]
+    found: tuple[NDArray[np.intp], ...] = ()
+    state, least = np.random.RandomState(seed), math.inf
+    for _ in range(0, DRAWS, 16):  # a few at a time: of many groups they take much memory
+        order = np.argsort(state.random_sample((16, len(content))), axis=1)
+        draws = np.split(order, np.cumsum(counts[:0:-1]), axis=1)[::-1]
+        scores = unevenness([content[draw].sum(axis=1) for draw in draws], counts)
+        if scores.min() < least:
+            least, found = float(scores.min()), tuple(draw[scores.argmin()].copy() for draw in draws)
+    return found
 
 
 def strips(content: Content, lines: NDArray[np.intp]) -> tuple[float, NDArray[np.int64], tuple[int, int, int]] | None:
