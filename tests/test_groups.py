@@ -179,6 +179,23 @@ def test_neighbouring_chips_are_found_and_no_others() -> None:
     assert len(found) >= 0.95 * len(near)
 
 
+def test_packed_fingerprints_find_the_same() -> None:
+    """They hold no short borders, which nothing asks for, and all else; long borders are kept."""
+    images, _ = chips(range(6))
+    wide = fingerprint_scene(ground(1, 200)[:64], None)
+    prints = [*fingerprints_of(images).values(), wide]
+    packed = [one.packed() for one in prints]
+    assert list(find_touching(packed)) == list(find_touching(prints)) != []
+    for one, other in zip(prints, packed, strict=True):
+        assert one.size == other.size
+        for name, array in vars(one).items():
+            if name in ("rows", "columns") and array.shape[-1] < 128:
+                assert not vars(other)[name].any()
+            else:
+                np.testing.assert_array_equal(array, vars(other)[name])
+                assert array.dtype == vars(other)[name].dtype
+
+
 def test_neighbours_of_copies_are_found() -> None:
     """A copy of a chip fits its neighbour as well as the chip does, which hides neither."""
     images, _ = chips(range(20), per_side=2)

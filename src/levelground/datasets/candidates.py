@@ -263,7 +263,11 @@ def _leading_pairs(lines: NDArray[Any], before: Vectors, behind: Vectors, *, lea
     weight, level = model.r / (1 - model.r**2), np.nonzero(model.kept)[0] == 0  # frequency 0: brightness and colour
     whole, shape = _best_partners(x, y, model.r, weight, level)
     pairs = np.stack([np.arange(n), whole.of_row], axis=1)[whole.of_column[whole.of_row] == np.arange(n)]
-    depart = _misfit(_channels(lines[pairs[:, 0], 1]), _channels(lines[pairs[:, 1], 0])) / max(limit, 1e-12)
+    some = [pairs[start : start + 512] for start in range(0, len(pairs), 512)] or [pairs]
+    depart = np.concatenate(
+        [_misfit(_channels(lines[a, 1]), _channels(lines[b, 0])) for a, b in (one.T for one in some)]
+    )
+    depart /= max(limit, 1e-12)
     likely = whole.row[0][pairs[:, 0]]
     first, second = x[pairs[:, 0]][:, ~level], y[pairs[:, 1]][:, ~level]
     lead = whole.margins(pairs, likely)

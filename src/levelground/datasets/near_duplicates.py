@@ -26,6 +26,7 @@ from levelground.datasets.candidates import (
     unit_rows,
 )
 from levelground.datasets.fingerprints import MARGIN, SHORT, STEPS, THUMB, Details, Fingerprint
+from levelground.imagery.geotiff import Pixels
 
 Kind = Literal["touches", "overlaps", "repeats"]
 """How two scenes are related."""
@@ -84,16 +85,20 @@ def find_touching(fingerprints: Sequence[Fingerprint], copies: Collection[int] =
                 members = [position for position in members if position not in copies and len(lines[position])]
                 if len(members) < SHORT_SCENES:
                     continue
-                own = np.stack([lines[i] for i in members])
-                pairs, score = continued_pairs(own)
-                correlated = _border_scores(border_lines(own, 1), border_lines(own, 0), pairs)
-                score = score + CONTINUED * correlated
-                kept = (score >= TOUCH_SHORT) & (correlated >= 1)  # even borders fit each other and show nothing
+                pairs, score, kept = _short_borders(np.stack([lines[i] for i in members]))
             else:
                 borders = np.stack([getattr(fingerprints[i], name) for i in members])  # (n, 2, channels, length)
                 pairs, score, kept = _long_borders(borders)
             for (a, b), value in zip(pairs[kept].tolist(), score[kept].tolist(), strict=True):
                 yield Link(members[a], members[b], "touches", where, value)
+
+
+def _short_borders(lines: Pixels) -> tuple[NDArray[np.int64], Scores, NDArray[np.bool_]]:
+    """Return pairs of short borders, their score, and whether it is enough."""
+    pairs, score = continued_pairs(lines)
+    correlated = _border_scores(border_lines(lines, 1), border_lines(lines, 0), pairs)
+    score = score + CONTINUED * correlated
+    return pairs, score, (score >= TOUCH_SHORT) & (correlated >= 1)  # even borders fit each other and show nothing
 
 
 def _long_borders(borders: Scores) -> tuple[NDArray[np.int64], Scores, NDArray[np.bool_]]:
