@@ -106,7 +106,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--no-ray", action="store_true", help="leave Ray out")
     parser.add_argument("--quick", action="store_true", help="without Ray, and with a tenth of the steps")
-    parser.add_argument("--steps", type=int, default=800, help="steps of the longer runs")
+    parser.add_argument("--steps", type=int, default=1600, help="steps of the longer runs")
     options = parser.parse_args()
     steps = options.steps // 10 if options.quick else options.steps
     folder = Path(tempfile.mkdtemp(prefix="lg-bench-", dir="/tmp"))  # a short path: Ray's sockets lie in it
