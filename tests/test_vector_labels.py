@@ -1,6 +1,10 @@
 """Polygons as labels, and exclusion layers: drawn on the image's grid, counted against the generator's truth."""
 
+import contextlib
 import json
+import os
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +17,9 @@ from numpy.typing import NDArray
 from rasterio.features import shapes
 from rasterio.warp import transform_geom
 
+from levelground.config import PrepareOptions
 from levelground.errors import ConfigError, LegendError, SceneError
+from levelground.imagery.vector_labels import vector_classes
 
 NAMES = ("field", "built", "forest", "water")  # by class; in alphabetical order 1, 0, 2, 3
 ALPHABETICAL = [1, 0, 2, 3]
@@ -281,3 +287,67 @@ def test_wrong_exclusions_are_refused(tmp_path: Path, text: str, says: str) -> N
     write(tmp_path / "data/clouds/s0.tif", clouds(0).astype(np.uint8), 0)
     with pytest.raises((ConfigError, SceneError), match=says):
         prepare(tmp_path / "data", exclude=(text,))
+
+
+@pytest.fixture
+def address() -> Iterator[tuple[str, list[bytes]]]:
+    """An address on this machine, and who called it."""
+    calls: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client = server.accept()[0]
+                    calls.append(client.recv(200))
+                    client.sendall(b"HTTP/1.0 404 Not found\r\n\r\n")
+                    client.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/x", calls
+        server.shutdown(socket.SHUT_RDWR)
+
+
+LINK = '"crs": {"type": "link", "properties": {"href": "ADDRESS"}}'
+ESCAPED = LINK.replace("crs", r"\u0063rs").replace("link", r"l\u0069nk")
+PADDED = LINK.replace("{", "{" + " " * (3 << 20), 1)
+POLYGON = '{"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}'
+FEATURE = f'{{"type": "Feature", "properties": {{"class": 1}}, "geometry": {POLYGON}}}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.geojson", f'{{"type": "FeatureCollection", {LINK}, "features": [{FEATURE}]}}'),
+        ("a.geojson", f'{{"type": "FeatureCollection", "features": [{FEATURE[:-1]}, {LINK}}}]}}'),
+        ("a.geojson", f'{{"type": "FeatureCollection", "features": [{FEATURE[:-2]}, {LINK}}}}}]}}'),
+        ("a.geojson", f'{{"type": "FeatureCollection", "features": [{FEATURE}], {LINK.replace("link", "URL")}}}'),
+        ("a.geojson", f'{{"type": "FeatureCollection", {ESCAPED}, "features": [{FEATURE}]}}'),
+        ("a.geojson", f'{{"type": "FeatureCollection", {PADDED}, "features": [{FEATURE}]}}'),
+        ("a.geojson", "<OGRWFSDataSource><URL>ADDRESS</URL></OGRWFSDataSource>"),
+        *(
+            (name, f'<OGRVRTDataSource><OGRVRTLayer name="a"><SrcDataSource>{source}</SrcDataSource></OGRVRTLayer>')
+            for name in ("a.geojson", "a.gpkg", "a.shp")
+            for source in ("ADDRESS", "/vsicurl/ADDRESS", "/etc/passwd")
+        ),
+    ],
+)  # fmt: skip
+def test_vectors_lead_nowhere(tmp_path: Path, address: tuple[str, list[bytes]], name: str, text: str) -> None:
+    """No network is asked and no other file is read, whatever a file of labels says."""
+    path = tmp_path / name
+    path.write_text(text.replace("ADDRESS", address[0]))
+    with pytest.raises(SceneError, match=r"by an address|a description, not vectors"):
+        vector_classes([path], PrepareOptions(label_field="class"), None)
+    assert address[1] == []
+
+
+@pytest.mark.parametrize("name", ["a.geojson", "a.gpkg", "a.shp", "a.dbf"])
+def test_a_fifo_among_vectors_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    """Nobody will write into it."""
+    os.mkfifo(tmp_path / name)
+    if name == "a.dbf":
+        (tmp_path / "a.shp").write_bytes(b"\0\0\x27\x0a")
+    with pytest.raises(SceneError, match="is not a regular file"):
+        vector_classes(
+            [(tmp_path / name).with_suffix(".shp" if name == "a.dbf" else Path(name).suffix)], PrepareOptions(), None
+        )

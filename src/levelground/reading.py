@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -55,6 +55,11 @@ DRIVERS: Mapping[bytes, str] = {
 
 _PARTS = frozenset({"images", "image", "labels", "label", "masks", "train", "val", "test"})
 """Folders inside a data folder."""
+
+_MAX_CRS_BYTES = 1 << 16
+_CRS_KEY = re.compile(rb'"(?:c|\\u00[46]3)(?:r|\\u00[57]2)(?:s|\\u00[57]3)"\s*:\s*\{', re.IGNORECASE)
+_JSON_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}]', re.DOTALL)
+_REFERENCE = re.compile(rb"href|url|link|\\u", re.IGNORECASE)
 
 _Form = Literal["record", "line"]
 _SEALS: dict[_Form, tuple[str, int, str]] = {
@@ -313,6 +318,47 @@ def check_raster(path: Path, root: Path | None = None) -> bytes:
         elif start.startswith(b"<"):
             raise ValueError(f"holds {start[:20].decode('utf-8', 'replace')!r}: a description, not pixels")
     return begins
+
+
+def check_vector(path: Path) -> None:
+    """Refuse a file of vectors that would make GDAL read elsewhere, or that is none of the forms read here.
+
+    Args:
+        path: A GeoPackage, GeoJSON or shapefile; the parts of a shapefile are looked at too.
+    Raises:
+        OSError: It, or a part, cannot be read or is not a regular file.
+        ValueError: Its content is of another form, or names its coordinate system by an address.
+    """
+    for suffix in (".shx", ".dbf", ".prj", ".cpg") if path.suffix.lower() == ".shp" else ():
+        if (part := path.with_suffix(suffix)).exists():
+            open_regular(part).close()
+    with open_regular(path) as file:
+        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n\x1e")
+        if start.startswith(b"<"):
+            raise ValueError(f"holds {start[:20].decode('utf-8', 'replace')!r}: a description, not vectors")
+        if not start.startswith((b"SQLite format 3\0", b"\0\0\x27\x0a", b"{")):
+            raise ValueError("is damaged or is not a vector file")
+        file.seek(0)
+        if start.startswith(b"{") and _refers(file):
+            raise ValueError("names its coordinate system by an address, and no network is asked")
+
+
+def _refers(file: IO[bytes]) -> bool:
+    """Tell whether an object ``crs`` in a GeoJSON text, at any depth and however it is written, holds a reference."""
+    text = b""
+    while chunk := file.read(1 << 20):
+        text = text[-_MAX_CRS_BYTES:] + chunk
+        for key in _CRS_KEY.finditer(text):
+            depth = 1
+            for token in _JSON_TOKEN.finditer(text, key.end()):
+                depth += {b"{": 1, b"}": -1}.get(token[0], 0)
+                if _REFERENCE.search(token[0]) is not None:
+                    return True
+                if depth == 0 or token.end() - key.start() > _MAX_CRS_BYTES:
+                    break
+            if depth and len(text) - key.start() > _MAX_CRS_BYTES:
+                return True
+    return False
 
 
 def is_own_stack(path: Path, text: str) -> bool:

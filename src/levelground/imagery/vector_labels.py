@@ -18,7 +18,7 @@ from levelground.imagery.image_headers import ImageHeader, read_header
 from levelground.imagery.layouts import VECTOR_SUFFIXES, Pairs
 from levelground.imagery.legend import Legend
 from levelground.imagery.legend_sources import ValueName, legend_of_values
-from levelground.reading import raster_errors
+from levelground.reading import check_vector, raster_errors
 from levelground.records import sha256_file, sha256_json
 
 FIELDS = (
@@ -256,10 +256,16 @@ def _layer(path: Path) -> str:
     """Return the one layer of a file that has geometries; tables without any, such as styles, do not count.
 
     Raises:
-        SceneError: There is none, or there are several.
+        SceneError: There is none, or there are several, or the file would make GDAL read elsewhere.
     """
     from pyogrio import list_layers
 
+    try:
+        check_vector(path)
+    except OSError as error:
+        raise SceneError(f"{path}: cannot be read ({error.strerror}). Mend the file or its permissions.") from error
+    except ValueError as error:
+        raise SceneError(f"{path}: {error}. Save its features as a GeoPackage.") from error
     layers = [str(name) for name, kind in list_layers(path).tolist() if kind is not None]
     if len(layers) != 1:
         told = f"layers {', '.join(layers)}" if layers else "no layer with geometries"
