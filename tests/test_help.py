@@ -93,6 +93,6 @@ def test_the_demos_help_names_its_own_steps(capsys: pytest.CaptureFixture[str]) 
     from levelground.commands.demo import STEPS
 
     assert main(["demo", "--help"]) == 0
-    text = f"Optimiser steps of each run; {STEPS} where"
+    text = f"Optimiser steps of each run; {STEPS} unless"
     assert text in " ".join(capsys.readouterr().out.split())
     assert text in Path("docs/demo.md").read_text(encoding="utf-8")

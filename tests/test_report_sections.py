@@ -106,7 +106,7 @@ def test_facts_leave_out_what_is_not_known(known: Comparison) -> None:
     }
     log = replace(known.test_evaluations, total=3)
     more = replace(known, dataset=replace(known.dataset, train=20, val=5), test_evaluations=log)
-    assert dict(facts(more)) == terms | {"Trained on": "20 scenes, 5 for validation", "Test evaluations": "3"}
+    assert dict(facts(more)) == terms | {"Trained on": "20 scenes, validated on 5 more", "Test evaluations": "3"}
 
 
 def test_ranking_is_of_architectures_where_each_has_seeds(known: Comparison, runs: list[StyledRun]) -> None:

@@ -363,8 +363,8 @@ def demo(
             scored, the same for every model. 1 scores them whole.
         sanity_check (bool): Train one epoch on two scenes first, thrown away, to fail
             early.
-        steps (int | None): Optimiser steps of each run; 48 where neither these nor
-            ``epochs`` nor ``minutes`` are given.
+        steps (int | None): Optimiser steps of each run; 48 unless ``steps``, ``epochs`` or
+            ``minutes`` is given.
         epochs (float | None): Epochs of each run; one sees as many pixels as the training
             scenes hold.
         minutes (float | None): Minutes of each run, validations and saved states included:
@@ -597,7 +597,7 @@ def predict(
         probs (Literal['none', 'uint8', 'float32']): Write probabilities, a band for each
             class; uint8 in steps of 1/254.
         polygons (Literal['none', 'gpkg', 'geojson']): Write connected pixels of one class
-            as polygons, with class, name and area.
+            as polygons, with class, name and area: gpkg or geojson.
         smallest_area (float): Merge smaller polygons into their largest neighbour; m², or
             pixels where the ground is not known.
         picture (bool): Write the map's colours as a PNG; no data is transparent.
@@ -676,7 +676,7 @@ def prepare(
 
     Args:
         data (path | None): Folder with the scenes; may be left out with ``download``.
-        out (path): Folder that gets dataset.json; a study folder.
+        out (path): Study folder to create or to go on with.
         layout (Literal['auto', 'kaggle', 'folders', 'index', 'geotiff', 'raster']): How the
             folder is laid out; auto detects the layout and prints it.
         images (str | None): Pattern of the images below ``data``, such as
@@ -891,7 +891,7 @@ def study(
 
     Args:
         data (path | None): Folder with the scenes; may be left out with ``download``.
-        out (path): Folder that gets dataset.json; a study folder.
+        out (path): Study folder to create or to go on with.
         layout (Literal['auto', 'kaggle', 'folders', 'index', 'geotiff', 'raster']): How the
             folder is laid out; auto detects the layout and prints it.
         images (str | None): Pattern of the images below ``data``, such as
@@ -1147,7 +1147,7 @@ def train(
         arch (str | None): Architecture: unet unetplusplus fpn pspnet deeplabv3
             deeplabv3plus linknet manet pan upernet segformer dpt; or FILE.py:FUNCTION for a
             network of your own, hf:FOLDER_OR_NAME for one of transformers.
-        seed (int | None): Seed of the initial weights and of every crop; none is 0.
+        seed (int | None): Seed of the initial weights and of every crop; by default 0.
         init (str | None): Whole network to start from: a run, a folder with a model, or
             weights of any kind that adopt reads, PATH or PATH::PART; brings architecture
             and encoder. Outputs of other classes start anew. The origin study's name for it

@@ -125,7 +125,7 @@ COMMANDS = {
     "predict": Command(
         "PredictConfig",
         "predict class maps of images and rasters of any size",
-        "predict study/runs/unet-resnet18-s0 ortho.tif --out maps --polygons gpkg",
+        "predict study/runs/unet-tf_efficientnet_lite0-s0 ortho.tif --out maps",
         often="out polygons bands overlay tile",
         computes=True,
     ),
@@ -152,7 +152,7 @@ COMMANDS = {
     "export": Command(
         "ExportConfig",
         "a run's model as an ONNX file or SMP folder, checked against the run",
-        "export study/runs/unet-resnet18-s0 --to onnx",
+        "export study/runs/unet-tf_efficientnet_lite0-s0 --to onnx",
         often="to tile gsd overwrite",
         computes=True,
     ),

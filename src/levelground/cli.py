@@ -79,7 +79,8 @@ def short_help(name: str) -> str:
     needed = [one for one in arguments if one.default is MISSING and one not in wanted and one not in given]
     flags = sorted(wanted, key=lambda one: command.often.split().index(one.flag.removeprefix("--")))
     summary = (command_module(name).__doc__ or "").strip()
-    usage = " ".join(["usage: levelground", name, *map(_placeholder, given), "[FLAGS]"])
+    required = (f"{one.flag} ..." for one in arguments if one.default is MISSING and one not in given)
+    usage = " ".join(["usage: levelground", name, *map(_placeholder, given), *required, "[FLAGS]"])
     lines = [usage, "", *textwrap.wrap(summary, _HELP_WIDTH), "", f"Example: levelground {command.example}", ""]
     for title, ones in (("What it takes:", given), ("Flags that most people need first:", [*needed, *flags])):
         if ones:
@@ -101,6 +102,8 @@ def _explained(argument: Argument) -> list[str]:
     shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
     plain = default in (MISSING, None, (), "") or isinstance(default, bool)
     text = argument.text if plain else f"{argument.text} [{shown}]"
+    if default is MISSING and argument.flag.startswith("--"):
+        text += " (required)"
     width = max(_FLAG_WIDTH, len(argument.flag) + 2)
     wrapped = textwrap.wrap(text, _HELP_WIDTH - _FLAG_WIDTH - 2)
     return [f"  {argument.flag:<{width}}{wrapped[0]}", *(" " * (_FLAG_WIDTH + 2) + line for line in wrapped[1:])]
@@ -161,7 +164,7 @@ def _with_events(arguments: list[str], debug: bool) -> int:
 
 def _main(arguments: list[str], debug: bool) -> int:
     """Run a command in the language that is set, and return the exit status."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in ("-h", "--help", "--help-all", "help"):
         sys.stdout.write(help_text() + "\n")
         return 0 if arguments else USER_FAULT
     if arguments[0] in ("-V", "--version"):

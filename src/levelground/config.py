@@ -237,7 +237,7 @@ class PrepareOptions:
     """What to prepare, and how."""
 
     out: Path = Path("study")
-    """Folder that gets dataset.json; a study folder."""
+    """Study folder to create or to go on with."""
     data: Path | None = None
     """Folder with the scenes; may be left out with --download."""
     layout: Literal["auto", Layout] = "auto"
@@ -427,7 +427,7 @@ class PredictOptions(TileOptions, ReadOptions):
     probs: ProbsFormat = "none"
     """Write probabilities, a band for each class; uint8 in steps of 1/254."""
     polygons: PolygonFormat = "none"
-    """Write connected pixels of one class as polygons, with class, name and area."""
+    """Write connected pixels of one class as polygons, with class, name and area: gpkg or geojson."""
     smallest_area: Annotated[float, Field(ge=0)] = 0.0
     """Merge smaller polygons into their largest neighbour; m², or pixels where the ground is not known."""
     picture: bool = False

@@ -25,7 +25,7 @@ class DemoBudget(Budget):
     """How long each run trains; the recipe's own number of epochs is not used."""
 
     steps: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    """Optimiser steps of each run; 48 where neither these nor --epochs nor --minutes are given."""
+    """Optimiser steps of each run; 48 unless --steps, --epochs or --minutes is given."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -23,7 +23,7 @@ class TrainConfig:
     """Architecture: unet unetplusplus fpn pspnet deeplabv3 deeplabv3plus linknet manet pan upernet segformer dpt;
     or FILE.py:FUNCTION for a network of your own, hf:FOLDER_OR_NAME for one of transformers."""
     seed: Seed | None = None
-    """Seed of the initial weights and of every crop; none is 0."""
+    """Seed of the initial weights and of every crop; by default 0."""
     init: Annotated[str | None, tyro.conf.arg(aliases=("--load-from-checkpoint",))] = None
     """Whole network to start from: a run, a folder with a model, or weights of any kind that adopt reads, PATH or
     PATH::PART; brings architecture and encoder. Outputs of other classes start anew. The origin study's name for it is

@@ -350,8 +350,8 @@ def _what_would_decide(fact: facts.WhatWouldDecide) -> str:
         )
     elif power.seeds is None:
         text = gettext(
-            "With %(groups)s, no difference between %(pair)s, however large, would be found in %(share)s of such "
-            "studies.",
+            "With %(groups)s, even the largest difference between %(pair)s would be found in fewer than %(share)s of "
+            "such studies.",
             **values,
         )
     elif fact.detects:
@@ -362,8 +362,8 @@ def _what_would_decide(fact: facts.WhatWouldDecide) -> str:
         )
     else:
         text = gettext(
-            "With %(groups)s and %(seeds)s of each architecture, no difference between %(pair)s, however large, would "
-            "be found in %(share)s of such studies.",
+            "With %(groups)s and %(seeds)s of each architecture, even the largest difference between %(pair)s would be "
+            "found in fewer than %(share)s of such studies.",
             **values,
         )
     return " ".join([text, *_needs(power.delta, fact)])

@@ -129,8 +129,8 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
     found = [(gettext("Scored on"), scored_on(comparison))]
     if data.train is not None:
         trained = ngettext(
-            "%(n)s scene, %(val)s for validation",
-            "%(n)s scenes, %(val)s for validation",
+            "%(n)s scene, validated on %(val)s more",
+            "%(n)s scenes, validated on %(val)s more",
             data.train,
             val=whole(data.val or 0),
         )
