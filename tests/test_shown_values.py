@@ -14,7 +14,7 @@ from rich.console import Console
 
 from levelground.cli import main
 from levelground.comparison.record import read_comparison
-from levelground.comparison.text import score
+from levelground.comparison.text import paper_name, score
 from levelground.metrics.named import METRICS
 from levelground.reporting.page import render_report
 from levelground.runs import Run
@@ -192,9 +192,9 @@ def test_an_architecture_is_shown_by_the_primary_metric(compared: Path) -> None:
     expected = {entry.name: score(entry.value) for entry in comparison.architectures}
     markdown = markdown_tables((compared / "comparison.md").read_text(encoding="utf-8"))
     latex = latex_tables((compared / "comparison.tex").read_text(encoding="utf-8"))
-    for tables in (markdown, latex):
-        (table,) = [table for table in tables if table[0][0] == "architecture"]
-        assert {row[0]: row[2].replace("$-$", "−") for row in table[1:]} == expected
+    for tables, shown in ((markdown, str), (latex, paper_name)):
+        (table,) = [table for table in tables if table[0][0] == "architecture" and "95 % interval" in table[0]]
+        assert {row[0]: row[2] for row in table[1:]} == {shown(name): value for name, value in expected.items()}
     rows = csv.DictReader(io.StringIO((compared / "comparison.csv").read_text(encoding="utf-8")))
     values = {row["subject"]: (row["metric"], float(row["value"])) for row in rows if row["kind"] == "architecture"}
     assert values == {entry.name: (comparison.metric, entry.value) for entry in comparison.architectures}
