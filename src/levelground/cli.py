@@ -216,9 +216,13 @@ def named_limits() -> Iterator[None]:
             raise DataError(
                 f"{error.filename}: cannot be read or written ({reason(error)}). Mend the file or its permissions."
             ) from error
+        if isinstance(error, RuntimeError) and str(error).startswith(_LINK_LOOP):  # of pathlib, before Python 3.13
+            link = str(error).removeprefix(_LINK_LOOP).strip("'\" ")
+            raise DataError(f"{link}: is a link that leads back to itself. Replace it with the file.") from error
         raise
 
 
+_LINK_LOOP = "Symlink loop from "
 _OUT_OF_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|bad_alloc|out of memory|cannot allocate memory|failed to map segment|"
     r"insufficient memory|OutOfMemory|unable to allocate|can't start new thread",

@@ -19,7 +19,8 @@ from builders.onnx_files import write_onnx
 from builders.scene_files import kaggle_pair, noise, random_labels, save, save_raster
 from builders.study import ENCODER, build_study
 
-from levelground.cli import main
+from levelground.cli import main, named_limits
+from levelground.errors import DataError
 
 COMPUTE = ["--device", "cpu", "--precision", "fp32", "--threads", "1"]
 
@@ -203,7 +204,14 @@ def test_counts_that_overflow_are_refused(tmp_path: Path, capfd: pytest.CaptureF
         content = dict(arrays)
     card = json.loads((tmp_path / "study/runs/a-s0/run.json").read_text())
     del card["evaluations"]["test"]["counts_sha256"], card["sha256"]
-    for name, value in (("counts", 2**62), ("conf_sum", 1e300), ("megapixels", np.inf), ("forward_s", np.nan)):
+    for name, value in (
+        ("counts", 2**62),
+        ("conf_sum", 1e300),
+        ("conf_correct", 10**9),
+        ("conf_sum", 1e9),
+        ("megapixels", np.inf),
+        ("forward_s", np.nan),
+    ):
         changed = content[name].copy()
         changed.flat[0] = value
         np.savez(path, **content | {name: changed})
@@ -265,3 +273,22 @@ def test_a_fifo_is_never_waited_for(command: str, tmp_path: Path, capfd: pytest.
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
     assert status == 2, capfd.readouterr().err
+
+
+def test_an_unknown_metric_in_a_comparison_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The page would not know its range."""
+    compared(tmp_path)
+    path = tmp_path / "study" / "comparison.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["sha256"]
+    path.write_text(json.dumps(content | {"metric": "2020"}), encoding="utf-8")
+    line = refused(["report", str(tmp_path / "study")], capfd)
+    assert str(path) in line and "metric: '2020' is unknown" in line
+
+
+def test_a_loop_of_links_is_one_line(tmp_path: Path) -> None:
+    """Wherever a path is followed: pathlib raises a RuntimeError, from Python 3.13 on an OSError."""
+    link = tmp_path / "mask.png"
+    link.symlink_to(link)
+    with pytest.raises(DataError, match=re.escape(str(link))), named_limits():
+        link.resolve(strict=True)

@@ -51,6 +51,7 @@ from levelground.comparison.results import (
 )
 from levelground.errors import RecordError, one_line
 from levelground.imagery.legend_schema import JsonLegend
+from levelground.metrics.named import metric_range
 from levelground.metrics.scores import Scoring
 from levelground.records import SCHEMAS, read_json, write_json
 
@@ -354,7 +355,11 @@ def read_comparison(path: str | PathLike[str]) -> Comparison:
     path = path if path.suffix == ".json" else path / FILE
     record = read_json(path, kind="comparison")
     try:
-        return _placed(_COMPARISON.validate_json(json.dumps(record), strict=True), path.parent)
+        comparison = _COMPARISON.validate_json(json.dumps(record), strict=True)
+        metric_range(comparison.metric)
+        return _placed(comparison, path.parent)
+    except KeyError as error:
+        raise RecordError(f"{path}: metric: {error} is unknown. Run `levelground compare` again.") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = one_line(".".join(str(part) for part in first["loc"]))

@@ -232,7 +232,7 @@ def _decision(run: Run, spec: ModelSpec) -> list[str]:
 def _single(run: Run) -> bool:
     """Tell whether a run's network has one output, the probability of the second of two classes."""
     config = read_smp_config(run.model_folder)
-    return config is not None and config.n_outputs == 1 and _program(run) is None
+    return config is not None and config.n_outputs == 1 and len(run.card.outputs) == 2 and _program(run) is None
 
 
 def _loading_program(run: Run, spec: ModelSpec) -> list[str]:
