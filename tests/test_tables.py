@@ -237,6 +237,8 @@ def test_an_adopted_run_keeps_its_name_and_a_missing_loss_is_a_dash(tmp_path: Pa
     bare = scene_counts(noisy_counts(3, 0.2, seed=0))
     object.__setattr__(bare, "loss_pixels", counts.loss_pixels * 0)
     object.__setattr__(bare, "conf_n", counts.conf_n * 0)
+    for name in ("conf_sum", "conf_correct"):
+        object.__setattr__(bare, name, getattr(counts, name) * 0)
     run = build_run(tmp_path, "theirs", bare, arch="unknown", seed=None, card=adopted_card())
     comparison = compare_runs([run])
     assert scores_table(comparison).rows[0][0] == "theirs"

@@ -426,7 +426,7 @@ def _check_arrays(record: SceneCounts) -> None:
             raise RecordError(f"{name} hold a negative number or none at all. Evaluate the run again.")
         if kind != "U" and name != "loss_sum" and not (array <= _MOST).all():  # a loss may be infinite
             raise RecordError(f"{name} hold a number above {_MOST:g}. Evaluate the run again.")
-    for name, most in (("conf_correct", 1.0), ("conf_sum", 1.001)):  # confidences are at most 1, but for rounding
+    for name, most in (("conf_correct", 1.0), ("conf_sum", 1.02)):  # confidences are at most 1, but for rounding
         if (getattr(record, name) > record.conf_n * most).any():
             raise RecordError(f"{name} hold more than the pixels in conf_n. Evaluate the run again.")
     if len(set(record.scenes.tolist())) != n_scenes:
