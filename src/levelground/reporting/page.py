@@ -124,11 +124,11 @@ def render_report(comparison: Comparison, study_folder: Path, out: Path, *, scen
         DiskError: The file cannot be written.
     """
     own_pages = out.with_name(f"{out.stem}-scenes")
-    html = report_html(comparison, study_folder, scenes=scenes, own_pages=own_pages.name)
     shown = in_current_language(comparison)
     runs = pictured_runs(styled_runs(shown))
     folders = [run.folder(study_folder) for run in runs]
     source = scenes or study_scenes(study_folder, folders)
+    html = report_html(comparison, study_folder, scenes=source, own_pages=own_pages.name)
     pages = write_scene_pages(shown, runs, folders, source, own_pages)
     with atomic_path(out) as temporary:
         temporary.write_bytes(html.encode("utf-8", "replace"))
