@@ -195,7 +195,7 @@ def run_study(
         write_study(folder, dataclasses.replace(study_record(asked, ()), planned=planned))
         stages = [*_shorter_stages(dataset, fitted), _Stage(dataset, specs)]
         failed = {} if elsewhere is None else _train_elsewhere(stages, elsewhere)
-        forecast = Forecast([part for stage in stages for part in _work(stage)])
+        forecast = Forecast([part for stage in stages for part in _work(stage)] if elsewhere is None else [])
         for stage in stages:
             with one_writer(stage.dataset.folder) if stage.title else contextlib.nullcontext():
                 if elsewhere is None:

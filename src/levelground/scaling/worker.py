@@ -103,10 +103,10 @@ def _import_for(folder: Path) -> None:
             import levelground.prediction.predict
             from levelground.models.loading import choose_engine
 
-            if choose_engine(task.model, task.options.engine, task.options, "cpu") != "torch":
-                return
+            if choose_engine(task.model, task.options.engine, task.options, "cpu") == "torch":
+                import levelground.models.smp_backend
+            return
         import lightning_fabric  # noqa: F401
-        import segmentation_models_pytorch  # noqa: F401
 
         import levelground.pipeline
         import levelground.training.prepare_run  # noqa: F401
