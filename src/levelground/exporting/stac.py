@@ -115,7 +115,7 @@ def _output(spec: ModelSpec) -> dict[str, JsonValue]:
     classes: list[JsonValue] = []
     for index in spec.outputs:
         entry = spec.legend.classes[index]
-        colour = hex_colour(entry.colour).lstrip("#").upper()
+        colour = hex_colour(entry.colour)
         classes.append(
             {"value": index, "name": _plain_name(entry.name), "description": entry.name, "color_hint": colour}
         )

@@ -18,7 +18,7 @@ from levelground.comparison.compare import in_current_language
 from levelground.comparison.record import Comparison
 from levelground.config import PNG, Figures
 from levelground.console import track
-from levelground.imagery.legend import Legend
+from levelground.imagery.legend import Legend, hex_colour
 from levelground.imagery.thumbnails import (
     ERROR_COLOURS,
     Picture,
@@ -193,7 +193,7 @@ def _picture_grid(rows: Sequence[Sequence[tuple[str, Picture]]], legend: Legend)
     axes.imshow(canvas, interpolation="none", aspect="auto")  # every pixel once, whatever the format's resolution
     axes.set_axis_off()
     handles = [
-        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*entry.colour), edgecolor="0.4", label=plain_label(entry.name))
+        Patch(facecolor=f"#{hex_colour(entry.colour)}", edgecolor="0.4", label=plain_label(entry.name))
         for entry in legend.classes
     ]
     figure.legend(handles=handles, loc="lower left", ncols=key_columns, frameon=False, fontsize=8, borderaxespad=0.2)

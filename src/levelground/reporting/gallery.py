@@ -17,7 +17,7 @@ from levelground.comparison.record import Comparison
 from levelground.comparison.text import score
 from levelground.console import track
 from levelground.errors import LevelgroundError
-from levelground.imagery.legend import LabelMap, Legend
+from levelground.imagery.legend import LabelMap, Legend, hex_colour
 from levelground.imagery.thumbnails import (
     ERROR_COLOURS,
     error_map,
@@ -205,7 +205,7 @@ def _scene_page(
             figures.append(figure(caption, (made.preds[run.number], classes), (made.errors[run.number], errors)))
     colours = []
     for one in legend.classes:
-        square = element("rect", width=12, height=12, fill="#{:02x}{:02x}{:02x}".format(*one.colour))
+        square = element("rect", width=12, height=12, fill=f"#{hex_colour(one.colour).lower()}")
         colours.append(element("li", element("svg", square, width=12, height=12), f" {one.name}"))
     policy = "default-src 'none'; img-src data:"
     head = Markup(
