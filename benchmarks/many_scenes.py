@@ -47,7 +47,7 @@ class Ground:
 
 @dataclass(frozen=True)
 class Measured:
-    """One call: seconds by the clock, seconds of the processor, and the largest memory, KB."""
+    """One command: seconds by the clock, seconds of the processor, and the largest memory, KB."""
 
     wall_s: float
     cpu_s: float
@@ -118,17 +118,21 @@ def write_set(folder: Path, scenes: int, ground: Ground) -> int:
     return sum(path.name.endswith("_sat.jpg") for path in folder.iterdir())
 
 
-def prepare(data: Path, work: Path) -> Measured:
-    """Run ``levelground prepare`` in a process of its own."""
-    command = [sys.executable, "-m", "levelground", "prepare", "--data", data, "--out", work / "study"]
-    start = time.perf_counter()
-    with Path(os.devnull).open("w") as null:
-        child = subprocess.Popen([*command, "--cache", work / "cache"], stderr=null, stdout=null)
-        _, status, used = os.wait4(child.pid, 0)
+def measure(*arguments: object, stderr: int | None = None) -> Measured:
+    """Run ``levelground`` in a process of its own."""
+    command, start = [sys.executable, "-m", "levelground", *map(str, arguments)], time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+    _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
-        raise SystemExit(f"prepare ended with status {child.returncode}")
+        raise SystemExit(f"{arguments[0]} ended with status {child.returncode}")
     return Measured(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss)
+
+
+def prepare(data: Path, work: Path) -> Measured:
+    """Measure ``levelground prepare``."""
+    folders = ("--data", data, "--out", work / "study", "--cache", work / "cache")
+    return measure("prepare", *folders, stderr=subprocess.DEVNULL)
 
 
 def leaks(study: Path) -> tuple[int, int, list[str]]:
