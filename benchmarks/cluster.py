@@ -6,7 +6,7 @@ Generated scenes, a tiny network, one thread a run; some CPU minutes.
 A study of four short runs is made plainly, with ``local:1`` and through a Ray node on loopback; each command is given a
 second time, when nothing is left to train, and that time taken off, so that what the head does before and after does
 not count. The overhead per run is what remains above the plain study and the workers' imports (target 5 s). Then four
-longer runs, in a row and on ``local:2``, in the same way, imports included (target .60 of the time).
+longer runs of one architecture, in a row and on ``local:2``, likewise, imports included (target .60 of the time).
 """
 
 import argparse
@@ -27,8 +27,9 @@ from typing import NamedTuple
 from levelground.synthetic.scenes import write_scenes
 
 RUNS, TARGET_S, TARGET_SHARE = 4, 5.0, 0.60
+SHORT, LONG = "--archs pspnet fpn --seeds 0 1", "--archs fpn --seeds 0 1 2 3"
 FLAGS = (
-    "--archs pspnet fpn --seeds 0 1 --encoder tu-test_resnet --encoder-weights none --tile 64 --halo 8 "
+    "--encoder tu-test_resnet --encoder-weights none --tile 64 --halo 8 "
     "--batch 2 --validations 2 --device cpu --precision fp32 --threads 1"
 )
 IMPORTS = "import lightning_fabric, segmentation_models_pytorch, levelground.pipeline, levelground.training.prepare_run"
@@ -60,11 +61,22 @@ def seconds(*command: str) -> Taken:
     return Taken(time.perf_counter() - started, cpu)
 
 
-def study_seconds(folder: Path, name: str, steps: int, *more: str) -> Taken:
+def study_seconds(folder: Path, name: str, steps: int, runs: str, *more: str) -> Taken:
     """Return how long the runs of a study take: its command, less the same command once they are done."""
     out = folder / f"{name}-{steps}"
     data = ["--data", str(folder / "scenes"), "--cache", str(folder / "cache"), "--out", str(out)]
-    command = [sys.executable, "-m", "levelground", "study", *data, "--steps", str(steps), *FLAGS.split(), *more]
+    command = [
+        sys.executable,
+        "-m",
+        "levelground",
+        "study",
+        *data,
+        "--steps",
+        str(steps),
+        *runs.split(),
+        *FLAGS.split(),
+        *more,
+    ]
     whole = seconds(*command)
     again = seconds(*command)
     print(f"{name}, {RUNS} runs of {steps} steps: {whole}, once they are done {again}", flush=True)
@@ -116,19 +128,19 @@ def main() -> int:
         imports = seconds(sys.executable, "-c", IMPORTS)
         load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
         print(f"imports of a worker: {imports}; {os.cpu_count()} CPUs{load}")
-        plain = study_seconds(folder, "plain", 4)
-        taken = {"local:1": study_seconds(folder, "local1", 4, "--cluster", "local:1")}
+        plain = study_seconds(folder, "plain", 4, SHORT)
+        taken = {"local:1": study_seconds(folder, "local1", 4, SHORT, "--cluster", "local:1")}
         if not (options.no_ray or options.quick):
             with ray_node(folder) as address:
-                taken["Ray"] = study_seconds(folder, "ray", 4, "--cluster", f"ray:{address}")
+                taken["Ray"] = study_seconds(folder, "ray", 4, SHORT, "--cluster", f"ray:{address}")
         above = {name: value.less(plain).less(imports) for name, value in taken.items()}
         for name, value in above.items():
             cpu = f", {value.cpu / RUNS:.2f} CPU s" if name != "Ray" else ""
             print(
                 f"{name}: overhead {value.wall / RUNS:.2f} s a run on top of the imports{cpu} (target {TARGET_S:g} s)"
             )
-        row = study_seconds(folder, "plain", steps)
-        two = study_seconds(folder, "local2", steps, "--cluster", "local:2")
+        row = study_seconds(folder, "plain", steps, LONG)
+        two = study_seconds(folder, "local2", steps, LONG, "--cluster", "local:2")
         share = two.wall / row.wall
         print(f"two workers: {two}, in a row {row}: {share:.2f} of the time (target {TARGET_SHARE:.2f})")
         return int(max(value.wall for value in above.values()) > TARGET_S * RUNS or share > TARGET_SHARE)

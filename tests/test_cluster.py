@@ -580,7 +580,8 @@ def test_a_tuning_on_a_cluster_gives_the_trials_of_one_process_and_a_page(
 
 def test_one_process_forks_all_jobs(tmp_path: Path) -> None:
     """The server of the first job is there for the next one, after the first has ended; each has an exit status."""
-    servers = []
+    processes.import_ahead({**os.environ, "OMP_NUM_THREADS": "1"})
+    servers = [processes._server]
     for name in ("first", "second"):
         folder = tmp_path / name
         folder.mkdir()
@@ -591,7 +592,7 @@ def test_one_process_forks_all_jobs(tmp_path: Path) -> None:
         time.sleep(0.2)
         assert processes._server is not None and processes._server._process.poll() is None
         servers.append(processes._server)
-    assert servers[0] is servers[1]
+    assert servers[0] is servers[1] is servers[2]
 
 
 @dataclass

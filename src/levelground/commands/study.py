@@ -44,17 +44,19 @@ def study(config: StudyConfig) -> "Comparison":
     Raises:
         LevelgroundError: Something cannot be done; what is finished stays.
     """
+    from levelground.comparison.record import FILE as COMPARISON_FILE
     from levelground.datasets.data_source import check_data
     from levelground.models.loading import check_names
-    from levelground.scaling.engines import check_engine
+    from levelground.scaling.engines import check_engine, import_ahead
 
     check_data(config.scenes)  # torch, which the rest needs, takes seconds
     options, cluster = config.study, config.cluster_options
+    check_engine(cluster)
     check_names(
         options.archs, options.recipe.encoder, encoder_weights=options.recipe.encoder_weights, init=options.init
     )
-    if cluster.cluster is not None:
-        check_engine(cluster)
+    if not (config.scenes.out / COMPARISON_FILE).exists():  # nothing may be left to train
+        import_ahead(cluster, config.device_options)
     if config.track is None:
         return _study(config)
     from levelground.scaling.tracking import tracked

@@ -69,6 +69,7 @@ def tune(config: TuneConfig) -> list[Path]:
         LevelgroundError: The study is not prepared, or an architecture cannot be trained.
     """
     from levelground.datasets.dataset import read_dataset
+    from levelground.scaling.engines import import_ahead
     from levelground.scaling.tuning import TUNE_FOLDER, Tuning, import_optuna, read_space
 
     if config.space is None:
@@ -77,6 +78,7 @@ def tune(config: TuneConfig) -> list[Path]:
         )
     space = read_space(config.space, config.recipe)
     import_optuna()
+    import_ahead(config.cluster_options, config.device_options)
     dataset = read_dataset(config.study)  # torch, which the rest needs, takes seconds
     if dataset.split.folds:
         raise ConfigError(f"{config.study}: is in folds. Tune on one of them, such as {config.study / 'folds' / '1'}.")

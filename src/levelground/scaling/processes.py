@@ -53,15 +53,30 @@ def start_job(
         fork: Whether it is forked from a process that imports torch once for all jobs.
         session: Whether one that is not forked leaves this process's session, out of reach of Ctrl-C.
     """
-    global _server
     if not fork:
         return _Fresh(folder, environment, cwd, session)
+    return _fork_server(folder, environment).start(folder, environment, cwd or os.getcwd())  # noqa: PTH109 - a text
+
+
+def import_ahead(environment: Mapping[str, str]) -> None:
+    """Let the process from which jobs are forked import what training needs, while this one does something else.
+
+    Args:
+        environment: All variables of the first job's process.
+    """
+    if may_fork():
+        _fork_server(None, environment).import_ahead()
+
+
+def _fork_server(folder: Path | None, environment: Mapping[str, str]) -> "_ForkServer":
+    """Return the process whose forks can have these variables; start it where there is none."""
+    global _server
     if _server is None:
         atexit.register(_end_server)
     if _server is None or not _server.serves(environment):
         _end_server()
         _server = _ForkServer(folder, environment)
-    return _server.start(folder, environment, cwd or os.getcwd())  # noqa: PTH109 - a text for the other process
+    return _server
 
 
 def end_jobs(processes: Collection[JobProcess], grace_s: float) -> None:
@@ -103,11 +118,11 @@ class _Fresh:
 class _ForkServer:
     """Process that imports what jobs need, once, and forks a process for each of them."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        """Start it; what goes wrong with its imports is written to the log of the first job."""
+    def __init__(self, folder: Path | None, environment: Mapping[str, str]) -> None:
+        """Start it; what goes wrong with its imports is written to the log of the first job, if there is one yet."""
         self._environment, self._ready, self._text = dict(environment), False, b""
         self._codes: dict[int, int | None] = {}
-        with (folder / LOG_FILE).open("ab") as log:
+        with Path(os.devnull if folder is None else folder / LOG_FILE).open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - this program
                 _PROGRAM,
                 stdin=subprocess.PIPE,
@@ -133,6 +148,10 @@ class _ForkServer:
         gone = sorted(self._environment.keys() - environment.keys())
         self._ask({"number": number, "folder": str(folder), "cwd": cwd, "set": changes, "unset": gone})
         return _Forked(self, number)
+
+    def import_ahead(self) -> None:
+        """Let it import what training needs before the first job is known."""
+        self._ask({"folder": None})
 
     def code(self, number: int) -> int | None:
         """Return the exit status of a process; that of the server where it is gone, whose forks then end too."""

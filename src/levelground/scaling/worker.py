@@ -60,6 +60,9 @@ def serve() -> Path | None:
                 if request["number"] in children:
                     os.kill(children[request["number"]][0], request["signal"])
                 continue
+            if request["folder"] is None:
+                _import_training()
+                continue
             _import_for(Path(request["folder"]))
             _answer({})  # from now on signals reach the process
             if _fork(request, children):
@@ -104,8 +107,13 @@ def _import_for(folder: Path) -> None:
             from levelground.models.loading import choose_engine
 
             if choose_engine(task.model, task.options.engine, task.options, "cpu") == "torch":
-                import levelground.models.smp_backend
+                import levelground.models.smp_backend  # noqa: F401
             return
+        _import_training()
+
+
+def _import_training() -> None:
+    with contextlib.suppress(Exception):
         import lightning_fabric  # noqa: F401
 
         import levelground.pipeline
