@@ -43,8 +43,8 @@ from levelground.statistics import (
     differences,
     run_intervals,
 )
-from levelground.statistics.permutation import swap_p_values
 from levelground.statistics.resampling import bootstrap_values, group_sums
+from levelground.statistics.significance import swap_p_values
 
 LOW, HIGH = 0.925, 0.98  # coverage wanted of a 95 % interval at 81 groups and more
 BATCH = 250  # test sets treated at once, as pairs of runs of one call

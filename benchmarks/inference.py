@@ -28,10 +28,9 @@ from levelground import Model
 from levelground.evaluation.score_scenes import postprocess_scene
 from levelground.inference.sliding_window import sliding_window_inference
 from levelground.inference.tensors import Normaliser
-from levelground.inference.tiling import cut, windows
 from levelground.models.spec import numbered_spec
 from levelground.runtime import Runtime, make_runtime
-from levelground.tile_geometry import TileGeometry
+from levelground.tile_geometry import TileGeometry, cut, windows
 
 TARGET, JUDGED = 0.90, ("unet", "fpn")
 MEAN, STD, OUTPUTS = (100.0, 100.0, 100.0), (50.0, 50.0, 50.0), (0, 1, 2, 3, 4, 5)

@@ -43,14 +43,13 @@ from levelground import Legend, LegendClass, Model, ModelSpec
 from levelground.config import PredictOptions
 from levelground.imagery.geotiff import read_info, read_window
 from levelground.inference.tensors import Normaliser
-from levelground.inference.tiling import plan_axis
 from levelground.models.loading import open_model
 from levelground.models.model import Forward
 from levelground.prediction.inputs import find_inputs
 from levelground.prediction.predict import predict_maps
 from levelground.prediction.resume import STATE_FILE
 from levelground.runtime import Runtime, make_runtime
-from levelground.tile_geometry import TileGeometry
+from levelground.tile_geometry import TileGeometry, plan_axis
 
 TARGET_SHARE, TARGET_SPREAD, TARGET_MIB = 0.90, 0.10, 64.0
 TILE, HALO, BASE = 512, 64, 1024

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from levelground.statistics.across_sets import friedman, mean_difference, mean_ranks, set_ranks
+from levelground.statistics.significance import friedman, mean_difference, mean_ranks, set_ranks
 
 
 def table(seed: int, sets: int, models: int, *, ties: bool) -> NDArray[np.float64]:

@@ -12,8 +12,8 @@ from levelground.statistics.architectures import (
     pairs_without_a_group,
 )
 from levelground.statistics.pairs import pair_estimates
-from levelground.statistics.permutation import holm
 from levelground.statistics.resampling import group_sums
+from levelground.statistics.significance import holm
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 GROUPS = [f"{number // 2:02d}" for number in range(24)]

@@ -14,8 +14,17 @@ from levelground.datasets.dataset import Dataset
 from levelground.errors import RecordError
 from levelground.imagery.legend import IGNORE
 from levelground.recipe_files import load_recipe
-from levelground.training.batches import Batch, BatchSource, cut_crop, load_batches, target_table
-from levelground.training.sampling import MAX_TRIES, Draw, make_sampler, process_slots
+from levelground.training.batches import (
+    MAX_TRIES,
+    Batch,
+    BatchSource,
+    Draw,
+    cut_crop,
+    load_batches,
+    make_sampler,
+    process_slots,
+    target_table,
+)
 
 RECIPE = dataclasses.replace(Recipe(), tile=32, batch=3)
 SIZES = [(50, 70), (64, 64), (40, 90), (33, 31)]

@@ -16,9 +16,8 @@ from builders.onnx_files import read_metadata
 from builders.study import LEGEND
 
 from levelground.errors import ModelError
-from levelground.exporting.export import gather_tiles
 from levelground.exporting.onnx import client_metadata, write_onnx
-from levelground.inference.parity import compare_models
+from levelground.inference.parity import compare_models, gather_tiles
 from levelground.models.loading import load_model, open_model
 from levelground.models.model import Model
 from levelground.models.spec import ModelSpec, read_model_spec

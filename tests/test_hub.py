@@ -16,13 +16,12 @@ from safetensors.torch import save
 
 from levelground.errors import WeightsError
 from levelground.models.pretrained import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     StateDict,
     check_hub_reachable,
     download_encoder,
     normalisation,
 )
+from levelground.models.spec import IMAGENET_MEAN, IMAGENET_STD
 
 LITE0 = "tu-tf_efficientnet_lite0"
 WAYS = r"Offline ways: --encoder tu-tf_efficientnet_lite0 --encoder-weights package, --encoder-weights FILE, or "

@@ -24,7 +24,7 @@ from levelground.imagery.legend import IGNORE, default_legend
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.scene_pixels import SceneFile, read_labels
 from levelground.imagery.validity import NodataRule
-from levelground.prediction.readers import RasterPixels
+from levelground.prediction.inputs import RasterPixels
 
 
 @pytest.mark.parametrize("bands", [1, 3])

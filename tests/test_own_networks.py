@@ -15,8 +15,7 @@ from PIL import Image
 from torch import nn
 
 from levelground.adoption.adopted_runs import TrainingName
-from levelground.adoption.program_files import adopt_program
-from levelground.adoption.weights import adopt_weights
+from levelground.adoption.weights import adopt_program, adopt_weights
 from levelground.cli import main
 from levelground.config import Budget, Recipe, StudyOptions, TileOptions, WeightsOptions
 from levelground.datasets.dataset import Dataset

@@ -12,8 +12,7 @@ from builders.study import LEGEND, add_run, small_model
 
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ModelError
-from levelground.exporting.export import gather_tiles
-from levelground.inference.parity import Parity, Tiles, compare_models
+from levelground.inference.parity import Parity, Tiles, compare_models, gather_tiles
 from levelground.models.loading import load_model, open_model
 from levelground.models.spec import ModelSpec, read_model_spec
 from levelground.runs import Run, read_run

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from levelground.prediction.readers import resample, resampling_weights
+from levelground.prediction.inputs import resample, resampling_weights
 
 
 def whole(

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from levelground.errors import DiskError
-from levelground.inference.tiling import plan_axis
 from levelground.integrity import check_folder
 from levelground.prediction.resume import STATE_FILE, Checkpoint
-from levelground.tile_geometry import TileGeometry
+from levelground.tile_geometry import TileGeometry, plan_axis
 
 ROWS, COLS = plan_axis(150, TileGeometry(64, 8)), plan_axis(90, TileGeometry(64, 8))
 COUNTS = np.arange(256)

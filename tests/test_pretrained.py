@@ -18,8 +18,6 @@ from levelground.errors import WeightsError
 from levelground.models import pretrained as weights
 from levelground.models.checkpoints import StateDict, read_state
 from levelground.models.pretrained import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     adapt_bands,
     fit_state,
     load_encoder_weights,
@@ -27,6 +25,7 @@ from levelground.models.pretrained import (
     resolve_source,
     source_identity,
 )
+from levelground.models.spec import IMAGENET_MEAN, IMAGENET_STD
 
 LITE0 = "tu-tf_efficientnet_lite0"
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from levelground.adoption.adopted_runs import UNNAMED, TrainingName
-from levelground.adoption.program_files import adopt_program
+from levelground.adoption.weights import adopt_program
 from levelground.cli import main
 from levelground.comparison.compare import compare_runs
 from levelground.config import WeightsOptions

@@ -8,7 +8,7 @@ import pytest
 
 from levelground.config import Recipe
 from levelground.errors import ConfigError
-from levelground.training.sampling import MAX_TRIES, Sampler, generator, make_sampler, process_slots, steps_per_epoch
+from levelground.training.batches import MAX_TRIES, Sampler, generator, make_sampler, process_slots, steps_per_epoch
 
 RECIPE = dataclasses.replace(Recipe(), tile=32, batch=3)
 SIZES = [(50, 70), (64, 64), (40, 90), (33, 31)]

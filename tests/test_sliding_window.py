@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from levelground.errors import DiskError, ShapeError
 from levelground.inference.sliding_window import Block, sliding_window_inference
 from levelground.inference.tensors import Normaliser
-from levelground.inference.tiling import cut, stitch
 from levelground.models.model import Forward
 from levelground.runtime import make_runtime
-from levelground.tile_geometry import TileGeometry
+from levelground.tile_geometry import TileGeometry, cut, stitch
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 Stored = NDArray[np.generic]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from levelground.errors import ConfigError, ShapeError
-from levelground.inference.tiling import (
+from levelground.tile_geometry import (
     Axis,
+    TileGeometry,
     Window,
     cut,
     pad_tile,
@@ -14,7 +15,6 @@ from levelground.inference.tiling import (
     tile_starts,
     windows,
 )
-from levelground.tile_geometry import TileGeometry
 
 
 def test_tiles_are_as_few_as_the_stride_allows_and_spread_evenly() -> None:

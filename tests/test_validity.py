@@ -20,9 +20,8 @@ from levelground.imagery.legend import IGNORE, default_legend
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.scene_pixels import SceneFile, read_labels
 from levelground.imagery.validity import find_far_value
-from levelground.prediction.inputs import find_inputs
+from levelground.prediction.inputs import RasterPixels, find_inputs
 from levelground.prediction.plan import choose_nodata_rule
-from levelground.prediction.readers import RasterPixels
 from levelground.records import sha256_file
 from levelground.tile_geometry import TileGeometry
 

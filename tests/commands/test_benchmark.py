@@ -17,7 +17,7 @@ from levelground.comparison.benchmark_record import Benchmark
 from levelground.comparison.compare import compare_runs, write_comparison
 from levelground.comparison.record import read_comparison
 from levelground.evaluation.evaluate import evaluate_run
-from levelground.statistics.across_sets import mean_difference
+from levelground.statistics.significance import mean_difference
 
 ARCHS = {"pspnet": 0.30, "unet": 0.21, "fpn": 0.19}
 

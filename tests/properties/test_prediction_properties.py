@@ -20,12 +20,11 @@ from hypothesis import strategies as st
 
 from levelground.config import PredictOptions
 from levelground.imagery.geotiff import RasterInfo, read_window
-from levelground.inference.tiling import plan_axis
+from levelground.prediction.inputs import resample, resampling_weights
 from levelground.prediction.pipeline import predict_missing_rows
-from levelground.prediction.readers import resample, resampling_weights
 from levelground.prediction.resume import Checkpoint
 from levelground.prediction.write_raster import OutputGrid
-from levelground.tile_geometry import TileGeometry
+from levelground.tile_geometry import TileGeometry, plan_axis
 
 SIZES = st.integers(1, 150)
 

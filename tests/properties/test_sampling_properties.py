@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from levelground.config import Recipe
 from levelground.imagery.legend import IGNORE
-from levelground.training.batches import cut_crop
-from levelground.training.sampling import Draw, make_sampler
+from levelground.training.batches import Draw, cut_crop, make_sampler
 
 SIZE = st.integers(1, 90)
 TILES = st.sampled_from([32, 64, 96])

@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import arrays
 from levelground.metrics.named import parse_metric
 from levelground.statistics.architectures import compare_architectures
 from levelground.statistics.pairs import compare_pairs, decide, differences, run_intervals
-from levelground.statistics.permutation import holm
 from levelground.statistics.power_analysis import Design, detectable_difference, satterthwaite
+from levelground.statistics.significance import holm
 
 K, COUNTED = 3, np.array([True, True, False])
 MIOU = parse_metric("official.miou", ("a", "b", "c"), COUNTED)

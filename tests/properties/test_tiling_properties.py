@@ -2,8 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levelground.inference.tiling import cut, plan_axis, stitch, windows
-from levelground.tile_geometry import TileGeometry
+from levelground.tile_geometry import TileGeometry, cut, plan_axis, stitch, windows
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""Run folders of adopted runs: names, folders and cards, shared by adopted weights and adopted masks."""
+"""Run folders of adopted runs: names, folders, cards and outputs, shared by adopted networks and adopted masks."""
 
 import dataclasses
 import re
@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydantic import JsonValue
 
+from levelground.config import Normalisation
 from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError
+from levelground.history import HistoryLine, append_history, truncate_history
+from levelground.imagery.class_maps import find_class
 from levelground.imagery.legend import Legend, default_legend
-from levelground.models.spec import ModelSpec
-from levelground.runs import RUN_FILE, Run, RunCard, list_runs, read_run, runs_folder
+from levelground.models.spec import IMAGENET_MEAN, IMAGENET_STD, ModelSpec
+from levelground.runs import RUN_FILE, AdoptionRecord, Run, RunCard, list_runs, read_run, runs_folder, write_card
 from levelground.tile_geometry import TileGeometry
 
 
@@ -150,3 +154,122 @@ def adopted_card(dataset: Dataset, name: str, identity: str, training: TrainingN
         legend_sha256=dataset.legend.digest(),
         identity=identity,
     )
+
+
+def network_card(card: RunCard, spec: ModelSpec, origin: AdoptionRecord) -> RunCard:
+    """Complete the card of an adopted run by what is known of its network's inputs and outputs."""
+    return dataclasses.replace(
+        card,
+        arch=spec.arch,
+        encoder=spec.encoder,
+        outputs=spec.outputs,
+        in_channels=spec.bands,
+        mean=spec.mean,
+        std=spec.std,
+        adopted_from=origin,
+    )
+
+
+def write_adopted(folder: Path, card: RunCard, found: Run | None, lines: Sequence[HistoryLine]) -> Run:
+    """Write the card and the history of an adopted network.
+
+    Args:
+        folder: The run's folder, with its weights.
+        card: What is known of it.
+        found: The run where the very same was adopted before; what evaluations wrote onto its card stays.
+        lines: Its history; an older one stays where there are none.
+    """
+    if found is not None:
+        old = found.card
+        card = dataclasses.replace(card, evaluations=old.evaluations, tile=old.tile, halo=old.halo, speed=old.speed)
+    run = write_card(folder, card)
+    warn_of_twins(run)
+    if lines:
+        truncate_history(folder, 0)
+        append_history(folder, lines)
+    return run
+
+
+def match_outputs(
+    dataset: Dataset, own: ModelSpec | None, n: int, given: Sequence[int], *, source: str
+) -> tuple[int, ...]:
+    """Return the legend index of each output: as given, by the names of classes beside the weights, or by number.
+
+    Args:
+        dataset: Gives the legend.
+        own: The specification that comes with the weights; ``None`` where there is none.
+        n: Number of the network's outputs.
+        given: Legend index of each output, as the user gives them.
+        source: The file's name, for the error.
+    Raises:
+        ConfigError: Their number does not fit, or the legend lacks a class.
+    """
+    if given or own is None or (n != len(own.outputs)):
+        return output_indices(dataset, n, given, source=source)
+    names = [own.legend.names[index] for index in own.outputs]
+    found = [find_class(name, dataset.legend) for name in names]
+    if all(index is not None for index in found):
+        return tuple(index for index in found if index is not None)
+    missing = ", ".join(name for name, index in zip(names, found, strict=True) if index is None)
+    raise ConfigError(
+        f"{source}: its outputs are {', '.join(names)}; the legend {dataset.legend.name!r} has no {missing}. Say which "
+        f"class each output is: --outputs {' '.join(str(index % dataset.legend.n_classes) for index in range(n))}"
+    )
+
+
+def output_indices(dataset: Dataset, n: int, outputs: Sequence[int], *, source: str) -> tuple[int, ...]:
+    """Return the legend index of each of ``n`` outputs; of a single one, the classes below and above .5.
+
+    Raises:
+        ConfigError: Their number fits neither all classes nor the counted ones and none are given, or those given are
+            not ``n`` classes.
+    """
+    k, counted = dataset.legend.n_classes, np.flatnonzero(dataset.legend.counted).tolist()
+    single, n = n == 1, max(2, n)  # one output is the probability of the second of two classes
+    if outputs:
+        if len(outputs) != n or not all(0 <= index < k for index in outputs) or (single and len(set(outputs)) < 2):
+            given = " ".join(map(str, outputs))
+            raise ConfigError(
+                f"--outputs {given}: expected {n} class indices from 0 to {k - 1}, "
+                f"{'the class below .5 and the class above' if single else 'one an output'}."
+            )
+        chosen = tuple(outputs)
+    elif n == k:
+        chosen = tuple(range(k))
+    elif n == len(counted):
+        chosen = tuple(counted)
+    elif single:
+        raise ConfigError(
+            f"{source}: has 1 output, the probability of one class, and the legend {dataset.legend.name!r} has {k} "
+            "classes. Say which class it is below .5 and which above: --outputs 0 1"
+        )
+    else:
+        example = " ".join(str(min(index, k - 1)) for index in range(n))
+        raise ConfigError(
+            f"{source}: has {n} outputs, the legend {dataset.legend.name!r} has {k} classes, "
+            f"{len(counted)} of them counted. Say which class each output is, several may be one: --outputs {example}"
+        )
+    if single:
+        below, above = (dataset.legend.names[index] for index in chosen)
+        taken = {"source": source, "above": above, "below": below}
+        say("%(source)s: its one output is %(above)s from .5 up, %(below)s below; or pass --outputs.", **taken)
+    return chosen
+
+
+def normalise_inputs(spec: ModelSpec, dataset: Dataset, normalise: Normalisation) -> ModelSpec:
+    """Give a model of values 0 to 1 the mean and deviation that its inputs were normalised by.
+
+    Raises:
+        ConfigError: ``imagenet`` for other than three bands of 8 bits.
+    """
+    if normalise == "none":
+        return spec
+    if normalise == "data":
+        return dataclasses.replace(spec, mean=dataset.mean, std=dataset.std)
+    if dataset.bands != 3 or dataset.dtype != "uint8":
+        raise ConfigError(
+            f"--normalise imagenet: its means are for 3 bands of uint8, the scenes have {dataset.bands} of "
+            f"{dataset.dtype}. Pass --normalise data or none."
+        )
+    mean, std = (tuple(255 * value for value in values) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return dataclasses.replace(spec, mean=mean, std=std)

@@ -29,10 +29,9 @@ from levelground.models.checkpoints import (
     find_networks,
     say_left_out,
 )
-from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
 from levelground.models.smp import smp
 from levelground.models.smp_backend import CONFIG_FILE, SmpConfig
-from levelground.models.spec import ALIASES
+from levelground.models.spec import ALIASES, IMAGENET_MEAN, IMAGENET_STD
 
 _FIRST_TRIED = ("resnet18", "resnet34", "resnet50", "tu-tf_efficientnet_lite0", "mobilenet_v2")
 

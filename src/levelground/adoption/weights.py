@@ -1,4 +1,7 @@
-"""Adoption of weights that another tool trained: architecture detection, normalisation, outputs, run card."""
+"""Adoption of networks that another tool trained: their weights, or whole networks in ONNX and TorchScript.
+
+Of bare weights, architecture and encoder are detected; a whole network is run as it is.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,16 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from levelground.adoption.adopted_runs import (
     UNNAMED,
     TrainingName,
     adopted_card,
+    clean_name,
     find_adopted,
     joined_history,
+    match_outputs,
     named_spec,
-    warn_of_twins,
+    network_card,
+    normalise_inputs,
+    write_adopted,
 )
 from levelground.adoption.decoder_options import DecoderOptions
 from levelground.adoption.detection import (
@@ -31,11 +39,10 @@ from levelground.config import Normalisation, WeightsOptions
 from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, ModelError, WeightsError
-from levelground.history import append_history, truncate_history
-from levelground.imagery.class_maps import find_class
 from levelground.models.build import create_network, measure_size
-from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, read_state, weights_sha256
+from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, program_kind, read_state, weights_sha256
 from levelground.models.model import Model
+from levelground.models.onnx_backend import exported_spec
 from levelground.models.own_networks import (
     OWN_ENCODER,
     OwnNetwork,
@@ -46,7 +53,8 @@ from levelground.models.own_networks import (
     name_saved,
     where_named,
 )  # fmt: skip
-from levelground.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, check_finite, fit_state
+from levelground.models.pretrained import check_finite, fit_state
+from levelground.models.programs import OpenedProgram, copy_program, open_program
 from levelground.models.smp_backend import (
     CONFIG_FILE,
     SmpConfig,
@@ -57,10 +65,20 @@ from levelground.models.smp_backend import (
     weights_file,
     weights_folder,
 )
-from levelground.models.spec import SPEC_FILE, ModelSpec, dataset_spec, full_scale, read_model_spec, read_spec
+from levelground.models.spec import (
+    ONNX_FILE,
+    SCRIPT_FILE,
+    SPEC_FILE,
+    ModelSpec,
+    dataset_spec,
+    full_scale,
+    read_model_spec,
+    read_spec,
+)
 from levelground.recipe_files import load_recipe
 from levelground.records import sha256_file, sha256_json
-from levelground.runs import AdoptionRecord, ParametersRecord, Run, RunCard, read_run, run_name, write_card
+from levelground.runs import AdoptionRecord, ParametersRecord, Run, read_run, run_name
+from levelground.runtime import make_runtime
 from levelground.tile_geometry import TileGeometry
 
 
@@ -92,17 +110,15 @@ def adopt_weights(weights: Path, dataset: Dataset, options: WeightsOptions, trai
         save_model(model, folder / "model")
     metadata = joined_history(folder, metadata)
     origin = AdoptionRecord(weights=weights.resolve().name, normalise=options.normalise or "none", metadata=metadata)
-    card = _card(adopted_card(dataset, label, identity, training), model, origin)
-    if found is not None:  # the same weights: what evaluations wrote onto the card stays
-        old = found.card
-        card = dataclasses.replace(card, evaluations=old.evaluations, tile=old.tile, halo=old.halo, speed=old.speed)
-    card = dataclasses.replace(card, weights_sha256=sha256_file(folder / "model" / WEIGHTS_FILE))
-    run = write_card(folder, card)
-    warn_of_twins(run)
-    if lines:
-        truncate_history(folder, 0)
-        append_history(folder, lines)
-    return run
+    size, network = measure_size(model), model.network
+    card = dataclasses.replace(
+        network_card(adopted_card(dataset, label, identity, training), spec, origin),
+        parameters=ParametersRecord(total=size.total, used=size.used),
+        macs_per_megapixel=size.macs_per_megapixel,
+        code_sha256=network.arch.code_sha256 if isinstance(network, OwnNetwork) else None,
+        weights_sha256=sha256_file(folder / "model" / WEIGHTS_FILE),
+    )
+    return write_adopted(folder, card, found, lines)
 
 
 def _holds_weights(run: Run) -> bool:
@@ -252,33 +268,6 @@ def own_spec(weights: Path) -> ModelSpec | None:
     return None
 
 
-def match_outputs(
-    dataset: Dataset, own: ModelSpec | None, n: int, given: Sequence[int], *, source: str
-) -> tuple[int, ...]:
-    """Return the legend index of each output: as given, by the names of classes beside the weights, or by number.
-
-    Args:
-        dataset: Gives the legend.
-        own: The specification that comes with the weights; ``None`` where there is none.
-        n: Number of the network's outputs.
-        given: Legend index of each output, as the user gives them.
-        source: The file's name, for the error.
-    Raises:
-        ConfigError: Their number does not fit, or the legend lacks a class.
-    """
-    if given or own is None or (n != len(own.outputs)):
-        return output_indices(dataset, n, given, source=source)
-    names = [own.legend.names[index] for index in own.outputs]
-    found = [find_class(name, dataset.legend) for name in names]
-    if all(index is not None for index in found):
-        return tuple(index for index in found if index is not None)
-    missing = ", ".join(name for name, index in zip(names, found, strict=True) if index is None)
-    raise ConfigError(
-        f"{source}: its outputs are {', '.join(names)}; the legend {dataset.legend.name!r} has no {missing}. Say which "
-        f"class each output is: --outputs {' '.join(str(index % dataset.legend.n_classes) for index in range(n))}"
-    )
-
-
 def _say_activation(beside: SmpConfig | None, n: int, source: str) -> None:
     """Refuse outputs that do not exclude each other, as the configuration beside says.
 
@@ -299,63 +288,6 @@ def _normalised(
         say("%(source)s: inputs are normalised as its own description says.", source=source)
         return dataclasses.replace(spec, mean=own.mean, std=own.std)
     return normalise_inputs(spec, dataset, normalise or "none")
-
-
-def _card(card: RunCard, model: Model, origin: AdoptionRecord) -> RunCard:
-    """Complete the card of an adopted run by what is known of its network."""
-    spec, size = model.spec, measure_size(model)
-    return dataclasses.replace(
-        card,
-        arch=spec.arch,
-        encoder=spec.encoder,
-        outputs=spec.outputs,
-        in_channels=spec.bands,
-        mean=spec.mean,
-        std=spec.std,
-        parameters=ParametersRecord(total=size.total, used=size.used),
-        macs_per_megapixel=size.macs_per_megapixel,
-        adopted_from=origin,
-        code_sha256=model.network.arch.code_sha256 if isinstance(model.network, OwnNetwork) else None,
-    )
-
-
-def output_indices(dataset: Dataset, n: int, outputs: Sequence[int], *, source: str) -> tuple[int, ...]:
-    """Return the legend index of each of ``n`` outputs; of a single one, the classes below and above .5.
-
-    Raises:
-        ConfigError: Their number fits neither all classes nor the counted ones and none are given, or those given are
-            not ``n`` classes.
-    """
-    k, counted = dataset.legend.n_classes, np.flatnonzero(dataset.legend.counted).tolist()
-    single, n = n == 1, max(2, n)  # one output is the probability of the second of two classes
-    if outputs:
-        if len(outputs) != n or not all(0 <= index < k for index in outputs) or (single and len(set(outputs)) < 2):
-            given = " ".join(map(str, outputs))
-            raise ConfigError(
-                f"--outputs {given}: expected {n} class indices from 0 to {k - 1}, "
-                f"{'the class below .5 and the class above' if single else 'one an output'}."
-            )
-        chosen = tuple(outputs)
-    elif n == k:
-        chosen = tuple(range(k))
-    elif n == len(counted):
-        chosen = tuple(counted)
-    elif single:
-        raise ConfigError(
-            f"{source}: has 1 output, the probability of one class, and the legend {dataset.legend.name!r} has {k} "
-            "classes. Say which class it is below .5 and which above: --outputs 0 1"
-        )
-    else:
-        example = " ".join(str(min(index, k - 1)) for index in range(n))
-        raise ConfigError(
-            f"{source}: has {n} outputs, the legend {dataset.legend.name!r} has {k} classes, "
-            f"{len(counted)} of them counted. Say which class each output is, several may be one: --outputs {example}"
-        )
-    if single:
-        below, above = (dataset.legend.names[index] for index in chosen)
-        taken = {"source": source, "above": above, "below": below}
-        say("%(source)s: its one output is %(above)s from .5 up, %(below)s below; or pass --outputs.", **taken)
-    return chosen
 
 
 def fitted_model(
@@ -402,20 +334,115 @@ def fitted_model(
     return Model(spec, built if n > 1 else TwoClasses(built), encoder_weights="none")
 
 
-def normalise_inputs(spec: ModelSpec, dataset: Dataset, normalise: Normalisation) -> ModelSpec:
-    """Give a model of values 0 to 1 the mean and deviation that its inputs were normalised by.
+def adopt_program(path: Path, dataset: Dataset, options: WeightsOptions, training: TrainingName) -> Run:
+    """Adopt a whole network as a run, which is evaluated afterwards like any other.
+
+    Args:
+        path: An ONNX file or a TorchScript program.
+        dataset: The scenes that it will be evaluated on; the run lies in the ``runs/`` beside.
+        options: Outputs and normalisation, as far as they are known.
+        training: Its names, and the seed that it was trained with, as far as they are known.
+    Returns:
+        The run.
+    Raises:
+        ModelError: It is not a segmentation network, or cannot be run.
+        WeightsError: It is damaged, or reads other bands.
+        ConfigError: The number of classes does not fit, the name is taken, or a flag describes bare weights.
+    """
+    _refuse_flags(options, path)
+    kind, source = program_kind(path), path.name
+    lines, metadata = read_history_file(options.history) if options.history else ([], None)
+    if kind == "onnx":
+        say("%(source)s: is a whole network in ONNX; onnxruntime runs it.", source=source)
+    else:
+        say(
+            "%(source)s: is a whole network in TorchScript; torch runs that program, and no Python code of its author.",
+            source=source,
+        )
+    # As many threads as there are: another number would change the last bits of what this process trains afterwards.
+    opened = open_program(path, make_runtime("cpu", "fp32", threads=torch.get_num_threads()), dataset.bands)
+    if opened.bands != dataset.bands:
+        raise WeightsError(
+            f"{source}: reads {opened.bands} bands, the scenes of {dataset.folder} have {dataset.bands}. Adopt it into "
+            f"a study of images with {opened.bands} bands."
+        )
+    if options.classes not in (None, opened.n_outputs):
+        raise ConfigError(
+            f"--classes {options.classes}: {source} has {opened.n_outputs} outputs. Pass --classes {opened.n_outputs}."
+        )
+    outputs = match_outputs(dataset, _described(opened), opened.n_outputs, options.outputs, source=source)
+    spec = _program_spec(opened, dataset, outputs, options, source)
+    identity = sha256_json([sha256_file(path), kind, spec.outputs, spec.mean, spec.std])
+    known = run_name(spec.arch, spec.encoder, 0).removesuffix("-s0") if opened.own else clean_name(path.stem)
+    label = training.folder_name(f"{known}-adopted")
+    folder, found = find_adopted(dataset, label, identity)
+    target = folder / "model" / (ONNX_FILE if kind == "onnx" else SCRIPT_FILE)
+    if found is None or found.card.weights_sha256 != (sha256_file(target) if target.exists() else None):
+        copy_program(path, target)
+    metadata = joined_history(folder, metadata)
+    origin = AdoptionRecord(weights=source, normalise=options.normalise or "none", metadata=metadata)
+    geometry = spec.geometry
+    card = dataclasses.replace(
+        network_card(adopted_card(dataset, label, identity, training), spec, origin),
+        tile=geometry.tile,
+        halo=geometry.halo,
+        fixed_tile=spec.fixed_tile,
+        gsd_m=spec.gsd_m,
+        parameters=ParametersRecord(total=opened.parameters),
+        weights_sha256=sha256_file(target),
+    )
+    return write_adopted(folder, card, found, lines)
+
+
+def _refuse_flags(options: WeightsOptions, path: Path) -> None:
+    """Refuse flags that describe bare weights.
 
     Raises:
-        ConfigError: ``imagenet`` for other than three bands of 8 bits.
+        ConfigError: One is given.
     """
-    if normalise == "none":
-        return spec
-    if normalise == "data":
-        return dataclasses.replace(spec, mean=dataset.mean, std=dataset.std)
-    if dataset.bands != 3 or dataset.dtype != "uint8":
-        raise ConfigError(
-            f"--normalise imagenet: its means are for 3 bands of uint8, the scenes have {dataset.bands} of "
-            f"{dataset.dtype}. Pass --normalise data or none."
+    given = next((flag for flag in ("arch", "encoder", "decoder", "part") if getattr(options, flag)), None)
+    if given is not None:
+        raise ConfigError(f"--{given}: describes bare weights; {path.name} is a whole network. Leave --{given} away.")
+
+
+def _described(opened: OpenedProgram) -> ModelSpec | None:
+    """Return the specification that a file brings, or one of the class names that it gives; ``None`` without either."""
+    if opened.own is not None or len(opened.names) != opened.n_outputs:
+        return opened.own
+    return named_spec(opened.names, opened.bands)
+
+
+def _program_spec(
+    opened: OpenedProgram, dataset: Dataset, outputs: Sequence[int], options: WeightsOptions, source: str
+) -> ModelSpec:
+    """Return the specification of the run: the file's own, or one of values 0 to 1 normalised as is asked for."""
+    recipe, own = load_recipe(), opened.own
+    geometry = TileGeometry(recipe.tile, recipe.halo) if opened.tile is None else _one_tile(opened.tile)
+    if (own is not None or opened.scaled) and options.normalise is not None:
+        raise ConfigError(f"--normalise {options.normalise}: {source} normalises its inputs itself. Leave it away.")
+    if own is not None:
+        if (own.dtype or "uint8") != dataset.dtype:
+            raise WeightsError(
+                f"{source}: is for {own.dtype or 'uint8'} pixels, the scenes of {dataset.folder} hold {dataset.dtype}."
+            )
+        spec = dataset_spec(dataset, own.arch, own.encoder, outputs, name=source, geometry=own.geometry)
+        inner = exported_spec(own, opened.tile, opened.batch)
+        return dataclasses.replace(
+            spec, mean=inner.mean, std=inner.std, gsd_m=own.gsd_m, geometry=inner.geometry, fixed_tile=inner.fixed_tile
         )
-    mean, std = (tuple(255 * value for value in values) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return dataclasses.replace(spec, mean=mean, std=std)
+    spec = dataset_spec(dataset, "unknown", "unknown", outputs, name=source, geometry=geometry)
+    full = 1.0 if opened.scaled else full_scale(spec.dtype)
+    spec = dataclasses.replace(
+        spec, mean=(0.0,) * spec.bands, std=(full,) * spec.bands, fixed_tile=opened.tile is not None
+    )
+    if not opened.scaled and options.normalise is None:
+        say(
+            "%(source)s: does not say how its inputs are normalised; values 0 to 1 are taken. Or pass --normalise.",
+            source=source,
+        )
+    return normalise_inputs(spec, dataset, options.normalise or "none")
+
+
+def _one_tile(side: int) -> TileGeometry:
+    """Return the geometry of a network that takes tiles of one size."""
+    return TileGeometry(side, side // 8)

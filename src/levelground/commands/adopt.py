@@ -74,8 +74,7 @@ def adopt(config: AdoptConfig) -> Run:
     if not config.weights.exists():
         raise WeightsError(f"{config.weights}: no such file or folder. Give a .safetensors, .pth, .pt or .onnx file.")
     check_names(() if config.network.arch is None else (config.network.arch,), config.network.encoder)
-    from levelground.adoption.program_files import adopt_program
-    from levelground.adoption.weights import adopt_weights
+    from levelground.adoption.weights import adopt_program, adopt_weights
     from levelground.exporting.model_card import write_model_card
     from levelground.models.checkpoints import program_kind
 

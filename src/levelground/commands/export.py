@@ -80,7 +80,7 @@ def export(config: ExportConfig) -> list[Path]:
 def _export(run: "Run", to: ExportFormat, options: ExportOptions) -> Path:
     """Export in one format."""
     if to == "stac":
-        from levelground.exporting.stac import write_item
+        from levelground.exporting.export import write_item
 
         return write_item(run, overwrite=options.overwrite)
     if to.endswith("int8"):

@@ -29,9 +29,8 @@ from levelground.comparison.text import listing, p_number, recorded, score
 from levelground.errors import ConfigError, UnlikeError
 from levelground.metrics.named import metric_range
 from levelground.metrics.scores import Scores
-from levelground.statistics.across_sets import Friedman, friedman, mean_difference, mean_ranks, set_ranks
 from levelground.statistics.pairs import FEWEST_GROUPS, decide
-from levelground.statistics.permutation import holm
+from levelground.statistics.significance import Friedman, friedman, holm, mean_difference, mean_ranks, set_ranks
 from levelground.wording import SOURCE, current_language, decimal, gettext, language, ngettext
 
 

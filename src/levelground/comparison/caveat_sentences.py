@@ -19,7 +19,7 @@ from levelground.comparison.text import (
     signed,
     split_words,
 )
-from levelground.statistics.pairs import ALPHA
+from levelground.statistics.significance import ALPHA
 from levelground.wording import decimal, gettext, ngettext, npgettext, pgettext, whole
 
 

@@ -14,7 +14,8 @@ from levelground.comparison.facts import Fact
 from levelground.comparison.places import find_places, find_sizes
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import Interval, block_json
-from levelground.statistics.pairs import ALPHA, VerdictWord
+from levelground.statistics.pairs import VerdictWord
+from levelground.statistics.significance import ALPHA
 
 FEW_GROUPS = 20
 """Below as many groups, intervals are not known to cover what they promise (docs/experiments.md)."""

@@ -49,8 +49,8 @@ from levelground.comparison.results import (
     RunResult,
     absent,
 )
+from levelground.datasets.dataset import JsonLegend
 from levelground.errors import RecordError, one_line
-from levelground.imagery.legend_schema import JsonLegend
 from levelground.metrics.named import metric_range
 from levelground.metrics.scores import Scoring
 from levelground.records import SCHEMAS, read_json, write_json

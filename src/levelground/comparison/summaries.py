@@ -50,9 +50,9 @@ from levelground.statistics.families import (
     ranks,
 )
 from levelground.statistics.intervals import ends, jackknife_se, t_interval
-from levelground.statistics.pairs import ALPHA, Estimate, PairEstimate
-from levelground.statistics.permutation import smallest_p
+from levelground.statistics.pairs import Estimate, PairEstimate
 from levelground.statistics.power_analysis import POWER, Design, power
+from levelground.statistics.significance import ALPHA, smallest_p
 
 
 def run_pair_results(

@@ -31,12 +31,12 @@ from levelground.datasets.groups import (
 )
 from levelground.datasets.splits import SPLIT_NAMES, Split
 from levelground.errors import ConfigError, SplitError
-from levelground.imagery.data_folder import FoundScenes, labelled_blocks
+from levelground.imagery.data_folder import FoundScenes
 from levelground.imagery.geotiff import Window
 from levelground.imagery.grids import is_on_earth, metres_per_pixel
 from levelground.imagery.image_headers import ImageHeader, read_header
 from levelground.imagery.legend import Legend
-from levelground.imagery.scene_pixels import Rectangle, SceneFile
+from levelground.imagery.scene_pixels import Rectangle, SceneFile, labelled_blocks
 
 LEAST_PX = 32
 """Smallest side of a block, px: the smallest tile of a network."""

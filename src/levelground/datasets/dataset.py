@@ -16,19 +16,78 @@ from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.dataclasses import dataclass
 
 from levelground.config import Layout
 from levelground.console import say
 from levelground.datasets.splits import SPLIT_NAMES, Split, SplitName
-from levelground.errors import RecordError, SplitError, one_line
+from levelground.errors import LegendError, RecordError, SplitError, one_line
 from levelground.imagery.cache import Cache, CachedScene
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo, Window
 from levelground.imagery.layouts import Finding
-from levelground.imagery.legend import Legend
-from levelground.imagery.legend_schema import JsonLegend
+from levelground.imagery.legend import MAX_CLASSES, Legend
 from levelground.records import SCHEMAS, SEAL_KEY, SEAL_SCHEMA, read_json, sha256_json, write_json
+
+
+def _validate_legend(value: object) -> Legend:
+    """Read a legend that is part of a record."""
+    if isinstance(value, Legend):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError("Input should be an object")
+    try:
+        return Legend.from_json(value)
+    except LegendError as error:
+        raise ValueError(str(error)) from error
+
+
+_HEX = {"type": "string", "pattern": "^#?[0-9a-fA-F]{6}$"}
+_VALUES = {"type": "array", "items": {"type": "integer"}}
+_CLASS_KEYS = {
+    "index": {"type": "integer", "minimum": 0, "maximum": MAX_CLASSES - 1},
+    "name": {"type": "string"},
+    "colour": _HEX,
+    "counted": {"type": "boolean", "default": True},
+    "name_ru": {"type": "string"},
+    "value": _VALUES,
+    "also": {"type": "array", "items": _HEX, "description": "Further colours in masks, of classes that were merged."},
+}
+_LEGEND_KEYS = {
+    "name": {"type": "string"},
+    "rule": {"enum": ["exact", "threshold"]},
+    "ignored": {"type": "array", "items": _HEX, "description": "Colours of pixels without data."},
+    "nodata": _VALUES | {"description": "Values of pixels without data in index masks."},
+    "class": {
+        "type": "array",
+        "minItems": 1,
+        "items": {"type": "object", "properties": _CLASS_KEYS, "required": ["index", "name", "colour"]},
+    },
+}
+JsonLegend = Annotated[
+    Legend,
+    PlainValidator(_validate_legend),
+    PlainSerializer(Legend.to_json),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "The classes, as a legend file holds them (docs/legends.md).",
+            "properties": _LEGEND_KEYS,
+            "required": ["class"],
+        }
+    ),
+]
+"""A legend as a field of a record, with its JSON form."""
+
 
 DATASET_FILE = "dataset.json"
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -1,4 +1,7 @@
-"""Export of a run's model in a format that other tools run, checked against the run's network before it is kept."""
+"""Export of a run's model in a format that other tools run, checked against the run's network before it is kept.
+
+A STAC item beside the exports describes them.
+"""
 
 import contextlib
 import dataclasses
@@ -6,99 +9,34 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import JsonValue
 from torch import nn
 
+from levelground import __version__
 from levelground.config import ExportFormat, ExportOptions, TileOptions
 from levelground.console import say
-from levelground.datasets.dataset import Dataset, read_dataset
-from levelground.errors import ConfigError, ModelError, RecordError
+from levelground.errors import ConfigError, ModelError
 from levelground.exporting.model_card import card_text
-from levelground.exporting.onnx import UNKNOWN_RESOLUTION_CM, write_onnx
+from levelground.exporting.onnx import INPUT, OUTPUT, UNKNOWN_RESOLUTION_CM, write_onnx
 from levelground.files import writing
-from levelground.imagery.image_headers import READ_AS
-from levelground.inference.parity import EQUAL_CLASSES, MAX_DIFFERENCE, Tiles, compare_models
-from levelground.inference.tiling import pad_tile, windows
-from levelground.models.loading import load_model, open_model, parity_path
+from levelground.imagery.legend import hex_colour
+from levelground.inference.parity import EQUAL_CLASSES, MAX_DIFFERENCE, compare_models, gather_tiles
+from levelground.models.loading import EXPORT_FILES, export_file, load_model, open_model, parity_path
 from levelground.models.model import Model, Overrides
 from levelground.models.openvino_backend import open_openvino, read_graph, save_openvino
 from levelground.models.smp import smp
 from levelground.models.smp_backend import save_model
-from levelground.models.spec import SPEC_FILE, ModelSpec, full_scale, model_file, read_model_spec, write_spec
+from levelground.models.spec import SPEC_FILE, ModelSpec, model_file, read_model_spec, write_spec
 from levelground.reading import parse_json, read_text
 from levelground.records import HASHES_FILE, Record, atomic_path, one_writer, sha256_file, write_hashes
 from levelground.runs import Run
 from levelground.runtime import Runtime, make_runtime, versions
-from levelground.synthetic.scenes import SMALLEST, generate_scene
 from levelground.tile_geometry import TileGeometry, choose_geometry
 from levelground.wording import decimal
-
-N_TILES = 8
-"""Tiles compared: two to a scene where there are few scenes."""
-
-
-def gather_tiles(run: Run, spec: ModelSpec, *, n: int = N_TILES) -> Tiles:
-    """Gather tiles of the study's validation scenes, else of its test scenes, else of generated scenes.
-
-    Args:
-        run: The run; its study is the folder above ``runs/``.
-        spec: Bands, type and tile of the model.
-        n: How many tiles.
-    Returns:
-        Up to ``n`` tiles, spread evenly over the scenes.
-    """
-    try:
-        found = _study_tiles(read_dataset(run.folder.resolve().parent.parent), spec, n)
-    except RecordError:
-        found = None
-    return found or _generated_tiles(spec, n)
-
-
-def _study_tiles(dataset: Dataset, spec: ModelSpec, n: int) -> Tiles | None:
-    """Cut tiles of a data set; ``None`` where it has not the model's bands or type."""
-    if dataset.bands != spec.bands or spec.dtype not in (None, dataset.dtype):
-        return None
-    split = "validation" if dataset.ids("val") else "test"
-    tiles = list(cut_tiles(dataset, dataset.ids("val") or dataset.ids("test"), spec.geometry.tile, n))
-    return Tiles(np.stack(tiles), f"the study's {split} scenes") if tiles else None
-
-
-def cut_tiles(dataset: Dataset, names: Sequence[str], side: int, n: int) -> Iterator[NDArray[np.generic]]:
-    """Cut tiles of scenes, spread evenly over them.
-
-    Args:
-        dataset: The scenes.
-        names: Those to cut tiles of.
-        side: Side of a tile, px; smaller scenes are padded.
-        n: How many tiles.
-    Yields:
-        Up to ``n`` tiles ``(side, side, C)``, in stored units.
-    """
-    places = [
-        (name, window)
-        for name in names
-        for scene in (dataset.scene(name),)
-        for window in windows(scene.height, scene.width, TileGeometry(side, 0))
-    ]
-    for k in np.unique(np.linspace(0, len(places) - 1, n).astype(int)) if places else ():
-        name, w = places[k]
-        pixels = dataset.open(name).pixels
-        yield pad_tile(np.asarray(pixels[w.row : w.row + w.height, w.col : w.col + w.width]), side, side)
-
-
-def _generated_tiles(spec: ModelSpec, n: int) -> Tiles:
-    """Cut tiles of generated scenes: three colours, repeated over the bands and stretched to the type's full scale."""
-    side = spec.geometry.tile
-    images = [generate_scene(0, index, max(SMALLEST, side))[0][:side, :side] for index in range(n)]
-    stored = np.stack(images)[..., np.arange(spec.bands) % 3]
-    if spec.dtype not in (None, "uint8"):
-        stored = (stored * (full_scale(spec.dtype) / 255)).astype(READ_AS.get(spec.dtype, spec.dtype))
-    return Tiles(stored, "generated scenes")
-
 
 _NAMES: dict[ExportFormat, str] = {
     "onnx": "model.onnx",
@@ -328,3 +266,146 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of a killed export; this process holds the folder's lock."""
     for path in folder.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+SCHEMA_URIS = (
+    "https://stac-extensions.github.io/mlm/v1.6.0/schema.json",
+    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+    "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+)
+"""Extensions that the item follows."""
+
+_MEDIA_TYPES = {
+    ".onnx": "application/octet-stream; application=onnx",
+    ".xml": "application/xml; application=openvino",
+    ".safetensors": "application/octet-stream; application=safetensors",
+}
+
+
+def write_item(run: Run, *, overwrite: bool = False) -> Path:
+    """Write ``RUN/export/item.json``: a STAC item whose assets are the run's weights and the exports that are there.
+
+    Args:
+        run: A run with a model.
+        overwrite: Whether an older item is replaced.
+    Returns:
+        The file.
+    Raises:
+        ConfigError: There is an item already.
+        ModelError: The run has no model.
+        DiskError: It cannot be written.
+    """
+    path = export_path(run, "stac")
+    if not overwrite:
+        refuse_existing(run, ["stac"])
+    item = model_item(run, read_model_spec(run))
+    with one_writer(path.parent):
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(item, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        hash_exports(path.parent)
+    return path
+
+
+def model_item(run: Run, spec: ModelSpec) -> dict[str, JsonValue]:
+    """Return the item of a model: its classes, input, output and files.
+
+    It covers no place, because where a model holds is not known; its time is that of its weights.
+    """
+    made = datetime.fromtimestamp(model_file(run).stat().st_mtime, UTC).isoformat(timespec="seconds")
+    properties: dict[str, JsonValue] = {
+        "datetime": made.replace("+00:00", "Z"),
+        "title": spec.name,
+        "description": f"Land-cover segmentation: {', '.join(spec.legend.names[index] for index in spec.outputs)}.",
+        "mlm:name": spec.name,
+        "mlm:architecture": run.known_as if spec.arch == "unknown" else f"{spec.arch} ({spec.encoder})",
+        "mlm:tasks": ["semantic-segmentation"],
+        "mlm:framework": "PyTorch",
+        "mlm:pretrained": False,
+        "mlm:input": [_item_input(spec)],
+        "mlm:output": [_item_output(spec)],
+        "processing:software": {"levelground": __version__},
+    }
+    if run.card.parameters is not None and run.card.parameters.total:
+        properties["mlm:total_parameters"] = run.card.parameters.total
+    if spec.gsd_m is not None:
+        properties["gsd"] = spec.gsd_m
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "stac_extensions": list(SCHEMA_URIS),
+        "id": spec.name,
+        "geometry": None,
+        "properties": properties,
+        "links": [],
+        "assets": _item_assets(run),
+    }
+
+
+def _item_input(spec: ModelSpec) -> dict[str, JsonValue]:
+    """Return the input: normalised bands."""
+    names = [name for name in spec.band_info.names if name] or [str(band + 1) for band in range(spec.bands)]
+    side = spec.geometry.tile or -1
+    scaling: list[JsonValue] = [
+        {"type": "z-score", "mean": mean, "stddev": std} for mean, std in zip(spec.mean, spec.std, strict=True)
+    ]
+    return {
+        "name": INPUT,
+        "bands": list(names),
+        "input": {
+            "shape": [-1, spec.bands, side, side],
+            "dim_order": ["batch", "bands", "height", "width"],
+            "data_type": "float32",
+        },
+        "value_scaling": scaling,
+        "description": f"Stored {spec.dtype or 'uint8'} values, normalised band by band; tiles overlap by "
+        f"{2 * spec.geometry.halo} px at least.",
+    }
+
+
+def _item_output(spec: ModelSpec) -> dict[str, JsonValue]:
+    """Return the output: a probability for each class."""
+    side = spec.geometry.tile or -1
+    classes: list[JsonValue] = []
+    for index in spec.outputs:
+        entry = spec.legend.classes[index]
+        colour = hex_colour(entry.colour)
+        classes.append(
+            {"value": index, "name": _plain_name(entry.name), "description": entry.name, "color_hint": colour}
+        )
+    return {
+        "name": OUTPUT,
+        "tasks": ["semantic-segmentation"],
+        "bands": [],
+        "result": {
+            "shape": [-1, len(spec.outputs), side, side],
+            "dim_order": ["batch", "class", "height", "width"],
+            "data_type": "float32",
+        },
+        "classification:classes": classes,
+        "post_processing_function": None,
+    }
+
+
+def _plain_name(name: str) -> str:
+    """Return a class name in the letters that the classification extension allows."""
+    return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in name).strip("-") or "class"
+
+
+def _item_assets(run: Run) -> dict[str, JsonValue]:
+    """List the run's weights and the exports that are there, with their sizes and hashes."""
+    files = {"weights": model_file(run)} | {form: export_file(run, form) for form in EXPORT_FILES}
+    assets: dict[str, JsonValue] = {}
+    for name, file in files.items():
+        if not file.is_file():
+            continue
+        href = Path("..", "model", file.name) if name == "weights" else file.relative_to(run.folder / "export")
+        assets[name] = {
+            "href": f"./{href.as_posix()}",
+            "type": _MEDIA_TYPES.get(file.suffix, "application/octet-stream"),
+            "title": f"{name}: {file.name}",
+            "roles": ["mlm:model", "mlm:weights"] if name == "weights" else ["mlm:model"],
+            "mlm:artifact_type": {".onnx": "onnx", ".xml": "openvino"}.get(file.suffix, "torch.save"),
+            "file:size": file.stat().st_size,
+            "file:checksum": "1220" + sha256_file(file),
+        }
+    return assets

@@ -26,7 +26,6 @@ from levelground.evaluation.evaluate import (
 from levelground.evaluation.score_scenes import ScenePrediction, ScoringOptions, score_scenes
 from levelground.exporting.export import (
     chosen_spec,
-    cut_tiles,
     export_folder,
     export_path,
     keep_export,
@@ -34,6 +33,7 @@ from levelground.exporting.export import (
 )
 from levelground.exporting.onnx import INPUT, write_onnx
 from levelground.files import writing
+from levelground.inference.parity import cut_tiles
 from levelground.inference.sliding_window import ArrayTiles
 from levelground.metrics.counts import SceneCounts, read_counts, write_counts
 from levelground.metrics.named import parse_metric

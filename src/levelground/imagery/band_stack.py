@@ -29,6 +29,7 @@ from levelground.imagery.layouts import (
     list_files,
 )
 from levelground.imagery.name_patterns import files_by_pattern
+from levelground.imagery.vector_labels import is_vector
 from levelground.reading import open_raster, raster_errors, read_loosely
 from levelground.records import sha256_json
 
@@ -103,7 +104,7 @@ def _groups(
     used = set()
     for path in files:
         parts = [part.upper() for part in path.parts]
-        if path.suffix.lower() in VECTOR_SUFFIXES or "QI_DATA" in parts or path.name.upper().startswith("MSK_"):
+        if is_vector(path) or "QI_DATA" in parts or path.name.upper().startswith("MSK_"):
             continue
         for name in names:
             match = re.search(rf"(^|[_.-]){re.escape(name)}(?=$|[_.-])", path.stem, re.IGNORECASE)
@@ -140,14 +141,14 @@ def _masks(
         for path in files:
             base = bare_name(path.stem)
             inside = any(part.lower() in MASK_FOLDERS for part in path.parts[:-1])
-            if path not in used and (inside or base != path.stem or path.suffix.lower() in VECTOR_SUFFIXES):
+            if path not in used and (inside or base != path.stem or is_vector(path)):
                 found[base] = data / path
     masks: dict[str, Path] = {}
     for key, names in aliases.items():
         for base, mask in found.items():
             own = PurePosixPath(base).name
             alike = own in names or any(name.startswith(f"{own}_") or name.endswith(f"_{own}") for name in names)
-            only = len(found) == 1 and (mask.suffix.lower() in VECTOR_SUFFIXES or len(aliases) == 1)
+            only = len(found) == 1 and (is_vector(mask) or len(aliases) == 1)
             if alike or only:
                 masks[key] = mask
                 break

@@ -6,19 +6,20 @@ colours or class indices, which indices, and which blocks of a label raster have
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from levelground.config import Layout, PrepareOptions
 from levelground.errors import ConfigError, SceneError
 from levelground.imagery.band_stack import find_stacks, source_files
-from levelground.imagery.colours import pack_colour, pack_colours
-from levelground.imagery.exclusion import draw_exclusion, exclusion_layers
-from levelground.imagery.geotiff import Pixels, Window
+from levelground.imagery.geotiff import Pixels, Window, raster_writer
+from levelground.imagery.grids import read_onto
 from levelground.imagery.image_headers import ImageHeader, read_header
+from levelground.imagery.image_pixels import read_indices
 from levelground.imagery.layouts import (
     NAMINGS,
     SUFFIXES,
@@ -32,20 +33,40 @@ from levelground.imagery.layouts import (
 )
 from levelground.imagery.legend import DEEPGLOBE, IGNORE, Legend
 from levelground.imagery.legend_sources import given_legend, read_legend, with_nodata
-from levelground.imagery.name_patterns import describe_files, find_known_set, find_pairs_by_pattern, list_kinds
-from levelground.imagery.scene_pixels import SceneFile, check_partners, needs_alignment, read_mask_values
+from levelground.imagery.name_patterns import (
+    describe_files,
+    describe_no_scene,
+    exclusion_layers,
+    find_known_set,
+    find_pairs_by_pattern,
+    list_kinds,
+)
+from levelground.imagery.scene_pixels import (
+    SceneFile,
+    block_sides,
+    check_partners,
+    check_side,
+    labelled_blocks,
+    needs_alignment,
+)
 from levelground.imagery.stored_values import (
     Coding,
     colours_without_legend,
-    labels_of_values,
     legend_of_masks,
     occurring_values,
     tell_coding,
 )
-from levelground.imagery.vector_labels import draw_vectors
-
-MIN_SIDE = 4
-"""The least height and width of a scene, px: one cell of what decoders put out. Smaller files are placeholders."""
+from levelground.imagery.vector_labels import (
+    draw_shapes,
+    draw_vectors,
+    file_sums,
+    grid_of,
+    is_vector,
+    raster_info,
+    read_features,
+    strips_of,
+)
+from levelground.records import sha256_json
 
 _ANY_FILES = PrepareOptions()
 _SHIPPED = "shipped, told by the names of the files; --legend overrides"
@@ -101,9 +122,9 @@ def find_scenes(
     sound = tuple(pair for pair in pairs.pairs if pair.image in headers)
     masks = {pair.mask: headers[pair.mask] for pair in sound if pair.mask}
     if not masks:
-        raise SceneError(_no_scene(data, findings))
+        raise SceneError(describe_no_scene(data, findings))
     layers = exclusion_layers(data, sound, options)
-    left_out = {pair.id: draw_exclusion(layers[pair.id], pair.image, options.cache or data) for pair in sound}
+    left_out = {pair.id: _draw_exclusion(layers[pair.id], pair.image, options.cache or data) for pair in sound}
     chosen = _choose_legend(data, replace(pairs, pairs=sound), headers, layout, given, options)
     classes, coding, findings = chosen.legend, chosen.coding, findings + chosen.findings
     unread = {finding.scene for finding in chosen.findings if finding.severity == "error"}
@@ -118,7 +139,7 @@ def find_scenes(
     of_files = {(pair.image, pair.mask): pair for pair in sound}
     scenes = tuple(_with_sources(scene, of_files, left_out) for scene in scenes)
     if not any(scene.labels for scene in scenes):
-        raise SceneError(_no_scene(data, findings))
+        raise SceneError(describe_no_scene(data, findings))
     lines = (
         f"layout {told_layout}{'' if layout else ' (detected; --layout overrides)'}: {line}; masks hold "
         f"{'colours' if coding == 'colour' else 'class indices'}",
@@ -208,7 +229,7 @@ def _read_headers(pairs: Iterable[Pair], *, align: bool) -> tuple[dict[Path, Ima
     for pair in pairs:
         try:
             image = read_header(pair.image)
-            _check_side(pair.image, image)
+            check_side(pair.image, image)
             if pair.mask:
                 mask = read_header(pair.mask)
                 check_partners(pair.image, image, pair.mask, mask, align=align)
@@ -230,15 +251,6 @@ def _read_headers(pairs: Iterable[Pair], *, align: bool) -> tuple[dict[Path, Ima
                 )
                 findings.append(Finding("error", "unlike-bands", text, pair.id))
     return headers, tuple(findings)
-
-
-def _check_side(path: Path, header: ImageHeader) -> None:
-    """Refuse scenes of fewer than :data:`MIN_SIDE` pixels a side."""
-    if min(header.height, header.width) < MIN_SIDE:
-        raise SceneError(
-            f"{path}: has {header.width} × {header.height} pixels, expected at least {MIN_SIDE} each way. "
-            "Replace or remove the scene."
-        )
 
 
 @dataclass(frozen=True)
@@ -388,59 +400,51 @@ def _gsd(pairs: tuple[Pair, ...], headers: dict[Path, ImageHeader]) -> float | N
     return next((headers[p.image].gsd_m for p in pairs if headers[p.image].format == "tiff"), None)
 
 
-def _no_scene(data: Path, findings: tuple[Finding, ...]) -> str:
-    """Say why there is no scene: the first error, else the layouts that are known."""
-    errors = [finding.text for finding in findings if finding.severity == "error"]
-    if errors:
-        return errors[0] + (f" ({len(errors)} problems in all, and no scene is left.)" if len(errors) > 1 else "")
-    return (
-        f"{data}: holds no scene with a mask. Expected <id>_sat.jpg with <id>_mask.png, folders images/ and masks/, or "
-        "NAME.tif with NAME_label.tif; see docs/layouts.md."
-    )
+def _draw_exclusion(layers: Sequence[tuple[Path, frozenset[int], bool]], image: Path, cache: Path) -> Path | None:
+    """Draw which pixels of an image are left out, 1 where they are, once; ``None`` without layers.
 
-
-Sides = Sequence[tuple[int, int]]
-"""First pixel and length of each line of blocks."""
-
-
-def labelled_blocks(scene: SceneFile, rows: Sides, columns: Sides, legend: Legend) -> tuple[tuple[Window, ...], int]:
-    """Find the blocks of an image that hold a label.
-
-    Args:
-        scene: The whole image and its mask.
-        rows: Lines of blocks from top to bottom.
-        columns: Lines of blocks from left to right.
-        legend: Classes and ignored colours of the mask.
-    Returns:
-        The windows that hold a label, row by row, and how many were left out.
+    A layer is a raster or vector, the values of the raster that are meant (none: all but 0), and whether the pixels
+    that are *not* meant are left out: an area of interest.
     """
-    windows: list[Window] = []
-    n = 0
-    image = read_header(scene.image)
-    for row, height in rows:
-        labelled = _has_label(replace(scene, window=(row, 0, height, image.width)), legend)
-        for col, width in columns:
-            n += 1
-            if labelled[:, col : col + width].any():
-                windows.append((row, col, height, width))
-    return tuple(windows), n - len(windows)
+    if not layers:
+        return None
+    header = read_header(image)
+    told = [[file_sums(path), sorted(values), inverted] for path, values, inverted in layers]
+    target = cache / "vectors" / f"{sha256_json(['exclude', 1, told, grid_of(header)])}.tif"
+    if target.exists():
+        return target
+    left_out = np.zeros((header.height, header.width), np.bool_)
+    for path, values, inverted in layers:
+        if is_vector(path):
+            shapes = [(shape, 1) for shape in read_features(path, image, header, None).shapes]
+            meant = np.zeros_like(left_out)
+            for row, height in strips_of(header):
+                meant[row : row + height] = (
+                    draw_shapes(shapes, header, (row, height), 0, False) == 1 if shapes else False
+                )
+        else:
+            meant = _raster_layer(path, image, header, values)
+        left_out |= ~meant if inverted else meant
+    with raster_writer(target, raster_info(header, "uint8", None)) as writer:
+        writer.write(0, 0, left_out.astype(np.uint8))
+    return target
 
 
-def _has_label(scene: SceneFile, legend: Legend) -> Pixels:
-    """Find the labelled pixels of a part of a label raster, ``(H, W)`` bool."""
-    assert scene.labels is not None
-    values, outside = read_mask_values(scene)
-    if scene.coding == "index":
-        found = np.asarray(labels_of_values(values, legend, read_header(scene.labels).nodata)[0] != IGNORE)
+def _raster_layer(path: Path, image: Path, header: ImageHeader, values: frozenset[int]) -> NDArray[np.bool_]:
+    """Read where a raster holds one of some values, on the grid of an image."""
+    own = read_header(path)
+    if own.transform and header.transform:
+
+        def read(window: Window) -> Pixels:
+            return read_indices(path, window if own.format == "tiff" else None)
+
+        stored, outside = read_onto(read, own, header, None)
+    elif (own.height, own.width) == (header.height, header.width):
+        stored, outside = read_indices(path), np.zeros((header.height, header.width), np.bool_)
     else:
-        packed = pack_colours(np.asarray(values, np.uint8))
-        found = ~np.isin(packed, [pack_colour(colour) for colour in legend.ignored_colours])
-    return found if outside is None else found & ~outside
-
-
-def block_sides(length: int, block: int) -> Iterator[tuple[int, int]]:
-    """Yield start and length of each block along one side; a rest below half a block joins the last one."""
-    n = max(1, length // block + (length % block >= block / 2))
-    for number in range(n):
-        start = number * block
-        yield start, length - start if number == n - 1 else block
+        raise SceneError(
+            f"{path}: has {own.width} × {own.height} pixels and no place, its image {image.name} {header.width} × "
+            f"{header.height}. Give it a place, or the same size."
+        )
+    meant = np.isin(stored, list(values)) if values else np.asarray((stored != 0) & (stored != own.nodata))
+    return np.asarray(meant & ~outside)

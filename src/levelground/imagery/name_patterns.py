@@ -2,12 +2,13 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from levelground.errors import ConfigError
-from levelground.imagery.layouts import SUFFIXES, VECTOR_SUFFIXES, Keyed, Pairs, list_files, make_pairs
+from levelground.config import PrepareOptions
+from levelground.errors import ConfigError, SceneError
+from levelground.imagery.layouts import SUFFIXES, VECTOR_SUFFIXES, Finding, Keyed, Pair, Pairs, list_files, make_pairs
 
 _KINDS = 8  # kinds of files in a message
 _UNREAD_VECTORS = (".fgb", ".kml", ".kmz", ".gml", ".gpx", ".tab", ".mif", ".dxf", ".zip")
@@ -103,6 +104,35 @@ def files_by_pattern(flag: str, data: Path, pattern: str) -> dict[str, Path]:
     return {str(key) if compiled.groupindex else "": data / paths[0] for key, paths in found.items()}
 
 
+def exclusion_layers(
+    data: Path, pairs: Sequence[Pair], options: PrepareOptions
+) -> dict[str, list[tuple[Path, frozenset[int], bool]]]:
+    """Find the layers that ``--exclude`` and ``--within`` name, by the id of the scene that they belong to.
+
+    A pattern without wildcards is one file for all scenes. Otherwise what it captures is a scene's id or the name of
+    its image.
+
+    Raises:
+        ConfigError: A pattern fits no file, or a value is not a whole number.
+        SceneError: A scene has no file of a pattern.
+    """
+    layers: dict[str, list[tuple[Path, frozenset[int], bool]]] = {pair.id: [] for pair in pairs}
+    for flag, texts in (("--exclude", options.exclude), ("--within", options.within)):
+        for text in texts:
+            pattern, equals, listed = text.partition("=")
+            if equals and not all(part.strip().lstrip("-").isdigit() for part in listed.split(",")):
+                raise ConfigError(f"{flag} {text!r}: expected PATTERN=VALUES, such as 'scl/*.tif=3,8,9,10'.")
+            values = frozenset(int(part) for part in listed.split(",")) if equals else frozenset()
+            files = files_by_pattern(flag, data, pattern)
+            for pair in pairs:
+                file = files.get("") or files.get(pair.id) or files.get(pair.image.stem)
+                if file is None:
+                    found = ", ".join(sorted(files)[:4])
+                    raise SceneError(f"{flag} {pattern!r}: has no file for scene {pair.id} (found {found} …). Add it.")
+                layers[pair.id].append((file, values, flag == "--within"))
+    return layers
+
+
 def find_known_set(data: Path, files: Iterable[PurePosixPath]) -> Pairs | None:
     """Find the public data set whose names the files have; ``None`` where they have no such names."""
     files = tuple(files)
@@ -169,6 +199,17 @@ def describe_files(data: Path, files: Iterable[PurePosixPath]) -> str:
     return (
         f"Found: {shown}. Name images and masks by patterns, such as --images '{images}' --labels '{labels}', or "
         "with {id} for what both share."
+    )
+
+
+def describe_no_scene(data: Path, findings: tuple[Finding, ...]) -> str:
+    """Say why there is no scene: the first error, else the layouts that are known."""
+    errors = [finding.text for finding in findings if finding.severity == "error"]
+    if errors:
+        return errors[0] + (f" ({len(errors)} problems in all, and no scene is left.)" if len(errors) > 1 else "")
+    return (
+        f"{data}: holds no scene with a mask. Expected <id>_sat.jpg with <id>_mask.png, folders images/ and masks/, or "
+        "NAME.tif with NAME_label.tif; see docs/layouts.md."
     )
 
 

@@ -1,12 +1,13 @@
 """Decode the pixels and labels of one scene, and check them against each other and against the legend."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from levelground.errors import SceneError
+from levelground.imagery.colours import pack_colour, pack_colours
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.grids import Grid, off_grid, overlap, part_of, read_onto
 from levelground.imagery.image_headers import ImageHeader, read_header
@@ -20,6 +21,9 @@ from levelground.imagery.image_pixels import (
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, count_impure, decode_colours, refuse_guesses
 from levelground.imagery.stored_values import Coding, labels_of_values
 from levelground.imagery.validity import NodataMask
+
+MIN_SIDE = 4
+"""The least height and width of a scene, px: one cell of what decoders put out. Smaller files are placeholders."""
 
 Rectangle = tuple[float, float, float, float]
 """Row, column, height and width, px."""
@@ -103,6 +107,19 @@ def read_scene(scene: SceneFile, legend: Legend, *, snap: int = 0) -> SceneArray
     if scene.labels is None:
         return SceneArrays(pixels, None)
     return SceneArrays(pixels, *_decode_labels(scene, legend, snap, nodata))
+
+
+def check_side(path: Path, header: ImageHeader) -> None:
+    """Refuse scenes of fewer than :data:`MIN_SIDE` pixels a side.
+
+    Raises:
+        SceneError: The image is one.
+    """
+    if min(header.height, header.width) < MIN_SIDE:
+        raise SceneError(
+            f"{path}: has {header.width} × {header.height} pixels, expected at least {MIN_SIDE} each way. "
+            "Replace or remove the scene."
+        )
 
 
 def check_partners(
@@ -314,3 +331,50 @@ def _refuse_grey_indices(grey: LabelMap, mask: Path) -> None:
             f"{mask}: grey mask with values up to {int(odd.max())}, expected colours. "
             "Pass --layout index where it holds class indices."
         )
+
+
+Sides = Sequence[tuple[int, int]]
+"""First pixel and length of each line of blocks."""
+
+
+def labelled_blocks(scene: SceneFile, rows: Sides, columns: Sides, legend: Legend) -> tuple[tuple[Window, ...], int]:
+    """Find the blocks of an image that hold a label.
+
+    Args:
+        scene: The whole image and its mask.
+        rows: Lines of blocks from top to bottom.
+        columns: Lines of blocks from left to right.
+        legend: Classes and ignored colours of the mask.
+    Returns:
+        The windows that hold a label, row by row, and how many were left out.
+    """
+    windows: list[Window] = []
+    n = 0
+    image = read_header(scene.image)
+    for row, height in rows:
+        labelled = _has_label(replace(scene, window=(row, 0, height, image.width)), legend)
+        for col, width in columns:
+            n += 1
+            if labelled[:, col : col + width].any():
+                windows.append((row, col, height, width))
+    return tuple(windows), n - len(windows)
+
+
+def _has_label(scene: SceneFile, legend: Legend) -> Pixels:
+    """Find the labelled pixels of a part of a label raster, ``(H, W)`` bool."""
+    assert scene.labels is not None
+    values, outside = read_mask_values(scene)
+    if scene.coding == "index":
+        found = np.asarray(labels_of_values(values, legend, read_header(scene.labels).nodata)[0] != IGNORE)
+    else:
+        packed = pack_colours(np.asarray(values, np.uint8))
+        found = ~np.isin(packed, [pack_colour(colour) for colour in legend.ignored_colours])
+    return found if outside is None else found & ~outside
+
+
+def block_sides(length: int, block: int) -> Iterator[tuple[int, int]]:
+    """Yield start and length of each block along one side; a rest below half a block joins the last one."""
+    n = max(1, length // block + (length % block >= block / 2))
+    for number in range(n):
+        start = number * block
+        yield start, length - start if number == n - 1 else block

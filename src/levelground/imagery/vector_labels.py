@@ -4,7 +4,7 @@ import struct
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TypedDict
 
 import numpy as np
@@ -63,7 +63,7 @@ class VectorClasses:
     legend: Legend | None
 
 
-def is_vector(path: Path) -> bool:
+def is_vector(path: PurePath) -> bool:
     """Tell by its name whether a file holds vectors."""
     return path.suffix.lower() in VECTOR_SUFFIXES
 

@@ -1,19 +1,23 @@
 """Parity of two forms of a network: the same tiles through both, and whether one may be used in place of the other."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from levelground.console import say
-from levelground.errors import LevelgroundError, ModelError, one_line
+from levelground.datasets.dataset import Dataset, read_dataset
+from levelground.errors import LevelgroundError, ModelError, RecordError, one_line
+from levelground.imagery.image_headers import READ_AS
 from levelground.inference.sliding_window import Pixels, tile_arithmetic
-from levelground.inference.tiling import pad_tile, plan_axis
 from levelground.models.model import Model
+from levelground.models.spec import ModelSpec, full_scale
+from levelground.runs import Run
 from levelground.runtime import Runtime
-from levelground.tile_geometry import TileGeometry
+from levelground.synthetic.scenes import SMALLEST, generate_scene
+from levelground.tile_geometry import TileGeometry, pad_tile, plan_axis, windows
 from levelground.wording import decimal, gettext
 
 MAX_DIFFERENCE = 1e-3
@@ -31,6 +35,69 @@ class Tiles:
     """``(N, H, W, C)``, in stored units."""
     source: str
     """Origin of the tiles, for the report."""
+
+
+N_TILES = 8
+"""Tiles compared: two to a scene where there are few scenes."""
+
+
+def gather_tiles(run: Run, spec: ModelSpec, *, n: int = N_TILES) -> Tiles:
+    """Gather tiles of the study's validation scenes, else of its test scenes, else of generated scenes.
+
+    Args:
+        run: The run; its study is the folder above ``runs/``.
+        spec: Bands, type and tile of the model.
+        n: How many tiles.
+    Returns:
+        Up to ``n`` tiles, spread evenly over the scenes.
+    """
+    try:
+        found = _study_tiles(read_dataset(run.folder.resolve().parent.parent), spec, n)
+    except RecordError:
+        found = None
+    return found or _generated_tiles(spec, n)
+
+
+def _study_tiles(dataset: Dataset, spec: ModelSpec, n: int) -> Tiles | None:
+    """Cut tiles of a data set; ``None`` where it has not the model's bands or type."""
+    if dataset.bands != spec.bands or spec.dtype not in (None, dataset.dtype):
+        return None
+    split = "validation" if dataset.ids("val") else "test"
+    tiles = list(cut_tiles(dataset, dataset.ids("val") or dataset.ids("test"), spec.geometry.tile, n))
+    return Tiles(np.stack(tiles), f"the study's {split} scenes") if tiles else None
+
+
+def cut_tiles(dataset: Dataset, names: Sequence[str], side: int, n: int) -> Iterator[NDArray[np.generic]]:
+    """Cut tiles of scenes, spread evenly over them.
+
+    Args:
+        dataset: The scenes.
+        names: Those to cut tiles of.
+        side: Side of a tile, px; smaller scenes are padded.
+        n: How many tiles.
+    Yields:
+        Up to ``n`` tiles ``(side, side, C)``, in stored units.
+    """
+    places = [
+        (name, window)
+        for name in names
+        for scene in (dataset.scene(name),)
+        for window in windows(scene.height, scene.width, TileGeometry(side, 0))
+    ]
+    for k in np.unique(np.linspace(0, len(places) - 1, n).astype(int)) if places else ():
+        name, w = places[k]
+        pixels = dataset.open(name).pixels
+        yield pad_tile(np.asarray(pixels[w.row : w.row + w.height, w.col : w.col + w.width]), side, side)
+
+
+def _generated_tiles(spec: ModelSpec, n: int) -> Tiles:
+    """Cut tiles of generated scenes: three colours, repeated over the bands and stretched to the type's full scale."""
+    side = spec.geometry.tile
+    images = [generate_scene(0, index, max(SMALLEST, side))[0][:side, :side] for index in range(n)]
+    stored = np.stack(images)[..., np.arange(spec.bands) % 3]
+    if spec.dtype not in (None, "uint8"):
+        stored = (stored * (full_scale(spec.dtype) / 255)).astype(READ_AS.get(spec.dtype, spec.dtype))
+    return Tiles(stored, "generated scenes")
 
 
 @dataclass(frozen=True)

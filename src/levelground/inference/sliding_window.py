@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 
 from levelground.errors import DiskError, ShapeError
 from levelground.files import read_at, write_at
-from levelground.inference.tiling import SYMMETRIES, Axis, pad_tile, plan_axis
 from levelground.models.model import ArrayForward, Forward, Model
-from levelground.tile_geometry import TileGeometry
+from levelground.tile_geometry import SYMMETRIES, Axis, TileGeometry, pad_tile, plan_axis
 
 if TYPE_CHECKING:
     import torch

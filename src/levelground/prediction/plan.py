@@ -15,13 +15,11 @@ from levelground.imagery.geotiff import CACHE_BYTES, BandInfo, RasterInfo
 from levelground.imagery.image_headers import MAX_PIXELS, kind_of_type, read_header
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.validity import NodataRule, find_far_value, nodata_mask, nodata_rule
-from levelground.inference.tiling import Axis, plan_axis
 from levelground.models.model import Model, fit_pixels
-from levelground.prediction.inputs import InputFile
-from levelground.prediction.readers import PixelReader, Rescaling, open_pixels
+from levelground.prediction.inputs import InputFile, PixelReader, Rescaling, open_pixels
 from levelground.records import sha256_json
 from levelground.runtime import Runtime
-from levelground.tile_geometry import TileGeometry
+from levelground.tile_geometry import Axis, TileGeometry, plan_axis
 from levelground.wording import decimal
 
 VERSION = 1

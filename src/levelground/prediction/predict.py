@@ -27,11 +27,10 @@ from levelground.imagery.thumbnails import Picture, reduced_size
 from levelground.inference.parity import first_tiles, proved
 from levelground.models.model import Model
 from levelground.prediction.areas import JOINT_AREAS_FILE, STRIP_ROWS, ClassAreas, class_areas, join_areas, write_areas
-from levelground.prediction.inputs import InputFile, find_inputs
+from levelground.prediction.inputs import InputFile, PixelReader, find_inputs
 from levelground.prediction.pipeline import Throughput, model_pixels, open_block_files, predict_missing_rows
 from levelground.prediction.plan import PredictionPlan, bytes_needed, check_free_space, plan_predictions
 from levelground.prediction.polygons import write_polygons
-from levelground.prediction.readers import PixelReader
 from levelground.prediction.resume import Checkpoint, FinishedInputs
 from levelground.prediction.write_raster import publish_map, write_draft_map, write_probs
 from levelground.records import atomic_path, one_writer

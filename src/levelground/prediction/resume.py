@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from levelground.errors import DiskError, RecordError
 from levelground.files import open_for_blocks, read_at, write_at
-from levelground.inference.tiling import Axis
 from levelground.prediction.inputs import InputFile
 from levelground.reading import open_regular
 from levelground.records import Record, read_json, write_json
+from levelground.tile_geometry import Axis
 
 STATE_FILE = "journal.json"
 """The resume state, in a checkpoint folder."""

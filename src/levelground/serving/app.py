@@ -20,15 +20,40 @@ from levelground.config import DeviceOptions
 from levelground.console import say
 from levelground.errors import ConfigError, DiskError, one_line
 from levelground.runtime import Runtime, open_runtime
-from levelground.serving.contract import MOST_MODELS, REFUSALS, AreasOut, MapId, MapOut, ModelOut, RasterOut
 from levelground.serving.guard import Access, Guard
 from levelground.serving.jobs import JobStore, QueueFullError, input_of, read_summary
-from levelground.serving.service import MapService, ServedModel, describe_model, find_models, list_rasters, page_words
+from levelground.serving.service import (
+    MOST_MODELS,
+    AreasOut,
+    MapOut,
+    MapService,
+    ModelOut,
+    Problem,
+    RasterOut,
+    ServedModel,
+    describe_model,
+    find_models,
+    list_rasters,
+    page_words,
+)
 from levelground.serving.tiles import render_tile
 from levelground.wording import current_language, language, languages, translated
 
 _FOLDER = Path(__file__).parent / "static"
 _REPORT_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+REFUSALS: dict[int | str, dict[str, object]] = {
+    400: {"model": Problem, "description": "The request cannot be read"},
+    401: {"model": Problem, "description": "A token is needed"},
+    403: {"model": Problem, "description": "Asked by another site"},
+    404: {"model": Problem, "description": "No such thing"},
+    413: {"model": Problem, "description": "The body is too large"},
+    422: {"model": Problem, "description": "A value is wrong, or the raster does not fit a model"},
+    429: {"model": Problem, "description": "The queue is full"},
+    507: {"model": Problem, "description": "The disk is full"},
+}
+
+MapId = Annotated[str, PathParameter(pattern="^[0-9a-f]{16}$")]
 
 
 def create_app(

@@ -23,9 +23,9 @@ from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.thumbnails import Picture
 from levelground.models.loading import open_predictor
 from levelground.prediction.areas import STRIP_ROWS, ClassAreas, cell_areas, class_areas
+from levelground.prediction.inputs import PixelReader
 from levelground.prediction.plan import PredictionPlan, plan_predictions
 from levelground.prediction.predict import predict_maps, stretch_of
-from levelground.prediction.readers import PixelReader
 from levelground.prediction.write_raster import BLOCK_PX, OutputGrid
 from levelground.serving.jobs import (
     DISAGREEMENT_FILE,

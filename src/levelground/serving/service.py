@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fastapi import HTTPException, UploadFile
+from pydantic import BaseModel, Field
 
 from levelground.errors import ConfigError, DiskError, LevelgroundError, ModelError, one_line
 from levelground.imagery.legend import Legend, hex_colour
@@ -19,15 +20,108 @@ from levelground.prediction.inputs import IMAGES, RASTERS, find_inputs
 from levelground.prediction.plan import plan_predictions
 from levelground.runs import list_runs, read_run, runs_folder
 from levelground.runtime import Runtime
-from levelground.serving.contract import ClassOut, MapOut, ModelOut, RasterOut, TilesOut
-from levelground.serving.jobs import DISAGREEMENT_FILE, IMAGE_FILE, OPTIONS, Job, JobModel, JobStore, input_of
-from levelground.serving.tiles import DIFFERS, Colours, TileGrid, tile_grid
+from levelground.serving.jobs import DISAGREEMENT_FILE, IMAGE_FILE, OPTIONS, Job, JobModel, JobStore, Status, input_of
+from levelground.serving.tiles import DIFFERS, Colours, Scheme, TileGrid, tile_grid
 from levelground.wording import gettext, translated
+
+MOST_MODELS = 4
+"""Models of one map."""
+
+_MOST_RASTERS = 5000  # listed of a folder
+
+
+class Problem(BaseModel):
+    """Why a request was refused, in one line."""
+
+    detail: str
+
+
+class ClassOut(BaseModel):
+    """A class of a model."""
+
+    name: str
+    colour: str
+    name_ru: str | None = Field(None, description="The Russian name, where the legend has one")
+
+
+class ModelOut(BaseModel):
+    """A model that maps can be made with."""
+
+    name: str
+    arch: str
+    bands: int
+    gsd_m: float | None
+    classes: list[ClassOut]
+
+
+class RasterOut(BaseModel):
+    """A raster of the server's folder."""
+
+    name: str
+    bytes: int
+
+
+class TilesOut(BaseModel):
+    """Where the tiles of a map are."""
+
+    scheme: Scheme
+    min_zoom: int
+    max_zoom: int
+    bounds: tuple[float, float, float, float] = Field(description="Left, top, right, bottom in pixels of max_zoom")
+
+
+class MapOut(BaseModel):
+    """A map that was asked for."""
+
+    id: str
+    raster: str
+    created: str
+    models: list[str]
+    width: int
+    height: int
+    status: Status
+    progress: float = Field(ge=0, le=1)
+    seconds_left: float | None
+    error: str | None
+    layers: list[str] = Field(description="Values of `layer` that tiles are there for")
+    tiles: TilesOut | None
+
+
+class ClassAreaOut(ClassOut):
+    """Area of a class by a model."""
+
+    pixels: int
+    share: float
+    hectares: float | None
+
+
+class ModelAreasOut(BaseModel):
+    """Areas by a model."""
+
+    name: str
+    nodata_pixels: int
+    classes: list[ClassAreaOut]
+
+
+class DisagreementOut(BaseModel):
+    """How much of the area not all models call the same class."""
+
+    pixels: int
+    share: float
+    hectares: float | None
+
+
+class AreasOut(BaseModel):
+    """Areas by model and class."""
+
+    basis: Literal["plane", "ellipsoid", "none"]
+    notes: list[str]
+    disagreement: DisagreementOut
+    models: list[ModelAreasOut]
+
 
 if TYPE_CHECKING:
     import torch
-
-_MOST_RASTERS = 5000  # listed of a folder
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,8 @@ from levelground.statistics.pairs import (
     differences,
     run_intervals,
 )
-from levelground.statistics.permutation import holm, smallest_p
-from levelground.statistics.power_analysis import Design, Power, detectable_difference, equal_margin, power
+from levelground.statistics.power_analysis import Design, Power, equal_margin, power
+from levelground.statistics.significance import detectable_difference, holm, smallest_p
 
 __all__ = [
     "ArchitecturePair",

@@ -15,7 +15,6 @@ from levelground.metrics.named import Metric
 from levelground.metrics.scores import AnyCounts, Counted, Scores
 from levelground.statistics.intervals import ends, jackknife, known, t_interval, t_test
 from levelground.statistics.pairs import (
-    ALPHA,
     RESAMPLES,
     Ends,
     Groups,
@@ -25,9 +24,9 @@ from levelground.statistics.pairs import (
     decide,
     pair_estimates,
 )
-from levelground.statistics.permutation import holm, smallest_p
 from levelground.statistics.power_analysis import Design
 from levelground.statistics.resampling import CountsMetric, GroupSums, bootstrap_values, group_sums
+from levelground.statistics.significance import ALPHA, holm, smallest_p
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,10 @@ from levelground.statistics.intervals import (
     t_interval,
     t_test,
 )
-from levelground.statistics.permutation import holm, smallest_p, swap_p_values
 from levelground.statistics.resampling import CountsMetric, GroupSums, group_sums
+from levelground.statistics.significance import ALPHA, holm, smallest_p, swap_p_values
 
 VerdictWord = Literal["equal", "better", "worse", "undecided"]
-
-ALPHA = 0.05
-"""The adjusted p at which a difference counts as shown."""
 
 
 @dataclass(frozen=True)

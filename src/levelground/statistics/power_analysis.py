@@ -9,12 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import nctdtrinc, stdtrit
+from scipy.special import stdtrit
 
-from levelground.statistics.pairs import ALPHA
-
-POWER = 0.8
-"""The share of repetitions in which a true difference should be seen: the usual convention (Cohen 1988)."""
+from levelground.statistics.significance import ALPHA, POWER, detectable_difference
 
 _MOST_GROUPS, _MOST_SEEDS = 1_000_000, 1_000
 """Where more would be needed, the answer is none."""
@@ -111,24 +108,6 @@ def satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
     if total == 0:
         return float(sum(df for _, df in parts))
     return float(total**2 / sum(variance**2 / df for variance, df in parts if variance > 0))
-
-
-def detectable_difference(se: float, df: float, *, alpha: float = ALPHA, power: float = POWER) -> float:
-    """Compute the smallest true difference that a two-sided t test shows in a share ``power`` of repetitions.
-
-    Args:
-        se: Standard error of the difference.
-        df: Its degrees of freedom.
-        alpha: Level of the test.
-        power: The share wanted.
-    Returns:
-        ``c · SE``, c the noncentrality at which T exceeds t(1 - α/2, df) with probability ``power``; the other tail
-        has less than 1e-6.
-    Example:
-        >>> round(detectable_difference(1.0, 1e6), 3), round(detectable_difference(1.0, 4.0), 3)
-        (2.802, 3.761)
-    """
-    return float(nctdtrinc(df, 1 - power, stdtrit(df, 1 - alpha / 2)) * se)
 
 
 def equal_margin(se: float, df: float, *, power: float = POWER) -> float:

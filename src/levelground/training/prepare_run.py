@@ -22,7 +22,7 @@ from levelground.models.own_networks import name_network, named_sources
 from levelground.recipe_files import BudgetRecord, RecipeRecord
 from levelground.runs import ParametersRecord, Run, RunCard, SelectionRecord, read_run, write_card
 from levelground.runtime import Runtime, versions
-from levelground.training.batches import BatchSource
+from levelground.training.batches import BatchSource, make_sampler, process_slots, steps_per_epoch
 from levelground.training.distributed import broadcast_job
 from levelground.training.initial_weights import InitialWeights, keep_initial, reload_initial, remove_initial
 from levelground.training.loop import train
@@ -38,7 +38,6 @@ from levelground.training.run_spec import (
     output_classes,
     read_run_spec,
 )
-from levelground.training.sampling import make_sampler, process_slots, steps_per_epoch
 from levelground.training.validation import STEP_COST, choose_rule, choose_sample, describe_sample, validate
 from levelground.wording import decimal, gettext, pgettext
 

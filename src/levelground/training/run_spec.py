@@ -22,9 +22,8 @@ from levelground.records import sha256_json
 from levelground.runs import InitialWeightsRecord, Run, read_recipe, read_run, run_name, runs_folder
 from levelground.runtime import Runtime, available_cores
 from levelground.tile_geometry import MULTIPLE, TileGeometry
-from levelground.training.batches import BatchSource
+from levelground.training.batches import BatchSource, process_slots
 from levelground.training.initial_weights import InitialWeights, build_from_initial, started_from
-from levelground.training.sampling import process_slots
 from levelground.training.schedule import Course, TimeBudget, Times
 from levelground.training.step import Stepper
 

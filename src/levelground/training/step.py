@@ -14,9 +14,8 @@ from levelground.models.build import own_weights
 from levelground.models.model import Model
 from levelground.runtime import Runtime
 from levelground.signals import poll_between_layers
-from levelground.training.batches import Batch
+from levelground.training.batches import Batch, generator
 from levelground.training.losses import make_loss
-from levelground.training.sampling import generator
 from levelground.training.schedule import rate_factor
 
 

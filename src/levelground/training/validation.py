@@ -18,8 +18,8 @@ from levelground.models.model import Model
 from levelground.recipe_files import ValidationSampleRecord
 from levelground.records import sha256_json
 from levelground.tile_geometry import TileGeometry
+from levelground.training.batches import generator
 from levelground.training.run_spec import Corners, TrainingJob
-from levelground.training.sampling import generator
 
 SHOWN_SHARE = 1e-3
 """Share of a class among the labelled pixels of validation from which its score says something; with fewer it lacks."""

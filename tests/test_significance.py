@@ -8,9 +8,9 @@ from builders.counts import COUNTED, NAMES, made_up_counts, slow_miou
 from scipy import stats
 
 from levelground.metrics.named import parse_metric
-from levelground.statistics import permutation
-from levelground.statistics.permutation import FAR, FEW, holm, smallest_p, swap_p_values
+from levelground.statistics import significance
 from levelground.statistics.resampling import group_sums, swap_weights
+from levelground.statistics.significance import FAR, FEW, holm, smallest_p, swap_p_values
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 
@@ -135,10 +135,10 @@ def test_swaps_that_do_not_come_near_to_first_order_need_not_be_scored(n_scenes:
     sums = group_sums(counts, names(n_scenes), MIOU, COUNTED)
     pairs = list(itertools.combinations(range(8), 2))
     seen = np.array([sums.values()[a] - sums.values()[b] for a, b in pairs])
-    reached, deviation = permutation._count_swaps(sums, pairs, seen, swap_weights(n_scenes, 300, seed=0, chunk=64))
+    reached, deviation = significance._count_swaps(sums, pairs, seen, swap_weights(n_scenes, 300, seed=0, chunk=64))
     again = np.flatnonzero(reached < FEW)
     more = swap_weights(n_scenes, 2500, seed=[0, 1], chunk=64)
-    reached[again] += permutation._count_swaps(sums, [pairs[number] for number in again], seen[again], more)[0]
+    reached[again] += significance._count_swaps(sums, [pairs[number] for number in again], seen[again], more)[0]
     tried = np.full(len(pairs), 300)
     tried[again] = 2800
     assert swap_p_values(sums, pairs, 300, seed=0).tolist() == ((1 + reached) / (1 + tried)).tolist()
