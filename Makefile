@@ -79,7 +79,9 @@ fuzz: .venv/ready-dev
 gold: .venv/ready-dev
 	$(BIN)/python -m pytest tests/test_page.py tests/test_messages.py --gold --no-cov
 
-check: lint types test docs
+check: # the tests take all processors, the rest take one each
+	$(MAKE) --jobs=2 lint types docs
+	$(MAKE) test
 
 clean:
 	rm -rf .venv .venv-lowest demo site .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -3,18 +3,17 @@
 import ctypes
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from builders.commands import run_code
 
 from levelground import cli, runtime
 
 TRAIN = """
 import hashlib, json, resource, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
 from levelground import runtime
 if sys.argv[1] == "old":
     runtime.reuse_freed_memory = lambda: False
@@ -23,7 +22,7 @@ from builders.study import build_study
 from levelground.evaluation.evaluate import evaluate_run
 from levelground.metrics.counts import read_counts
 machine = runtime.make_runtime("cpu", "fp32", threads=1)
-dataset = build_study(Path(sys.argv[3]))
+dataset = build_study(Path(sys.argv[2]))
 run = training.train(training.small_spec(dataset, steps=4), dataset, dataset.folder)
 run = evaluate_run(run, dataset, "test", runtime=machine)
 counts = read_counts(run.counts_path("test"))
@@ -45,10 +44,7 @@ def test_weights_and_counts_are_the_same_to_the_bit_and_pages_are_kept(tmp_path:
         pytest.skip("this system's allocator is not glibc's own, or a variable of the user's sets it")
     found = {}
     for setting in ("old", "new"):
-        command = [sys.executable, "-c", TRAIN, setting, str(Path(__file__).parent), str(tmp_path / setting)]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        found[setting] = json.loads(done.stdout.splitlines()[-1])
+        found[setting] = json.loads(run_code(TRAIN, setting, str(tmp_path / setting)).splitlines()[-1])
     assert found["old"][:-1] == found["new"][:-1]
     assert found["new"][-1] < found["old"][-1] / 4
 

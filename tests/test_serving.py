@@ -82,7 +82,7 @@ class Server:
         end = time.monotonic() + seconds
         while (state := self.state(id_))["status"] not in ("done", "failed"):
             assert time.monotonic() < end, state
-            time.sleep(0.2)
+            time.sleep(0.05)
         return state
 
     def stop(self, number: int = signal.SIGTERM) -> None:
@@ -127,13 +127,20 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, P
     assert server.process.returncode in (0, 130, -signal.SIGTERM)
 
 
-def test_a_map_is_the_one_that_predict_makes(served: tuple[Server, Path], tmp_path: Path) -> None:
-    """Map, areas and polygons are those of the command, and the areas of the API those of its table."""
-    server, root = served
+@pytest.fixture(scope="module")
+def job(served: tuple[Server, Path]) -> Any:
+    """A finished map by two models of a raster with a place, which tests leave as it is."""
+    server, _ = served
     status, job = server.order(["first", "second"], raster="sub/placed.tif")
     assert (status, job["models"], job["width"]) == (202, ["first", "second"], 180)
     state = server.wait(job["id"])
     assert state["status"] == "done", state
+    return state
+
+
+def test_a_map_is_the_one_that_predict_makes(served: tuple[Server, Path], job: Any, tmp_path: Path) -> None:
+    """Map, areas and polygons are those of the command, and the areas of the API those of its table."""
+    server, root = served
     areas = json.loads(server.ask("GET", f"/v1/maps/{job['id']}/areas")[1])
     for number, name in enumerate(("first", "second")):
         out = tmp_path / name
@@ -150,11 +157,10 @@ def test_a_map_is_the_one_that_predict_makes(served: tuple[Server, Path], tmp_pa
         ]
 
 
-def test_disagreement_is_what_the_two_maps_say(served: tuple[Server, Path]) -> None:
+def test_disagreement_is_what_the_two_maps_say(served: tuple[Server, Path], job: Any) -> None:
     """Pixels, share and hectares of the disagreement, computed again from the downloaded maps."""
     server, _ = served
-    job = server.order(["first", "second"], raster="sub/placed.tif")[1]
-    assert server.wait(job["id"])["layers"] == ["image", "first", "second", "disagreement"]
+    assert job["layers"] == ["image", "first", "second", "disagreement"]
     files = [server.ask("GET", f"/v1/maps/{job['id']}/files/{name}/map")[1] for name in ("first", "second")]
     one, other = (np.asarray(Image.open(io.BytesIO(file))) for file in files)
     told = json.loads(server.ask("GET", f"/v1/maps/{job['id']}/areas")[1])["disagreement"]
@@ -185,13 +191,12 @@ def test_tiles_of_a_png_show_its_very_pixels(served: tuple[Server, Path]) -> Non
     assert server.ask("GET", f"/v1/maps/{job['id']}/tiles/0/7/7")[0] == 404
 
 
-def test_tiles_of_a_placed_raster_are_web_mercator(served: tuple[Server, Path]) -> None:
+def test_tiles_of_a_placed_raster_are_web_mercator(served: tuple[Server, Path], job: Any) -> None:
     """The bounds are those that rasterio computes, and the tile in their middle is not empty."""
     from rasterio.warp import transform_bounds
 
     server, _ = served
-    job = server.order(["first"], raster="sub/placed.tif")[1]
-    grid = server.wait(job["id"])["tiles"]
+    grid = job["tiles"]
     assert grid["scheme"] == "WebMercatorQuad"
     bounds = transform_bounds("EPSG:32633", "EPSG:3857", 500_000, 5_998_500, 501_800, 6_000_000)
     half = 20037508.342789244
@@ -334,11 +339,10 @@ def test_the_queue_is_bounded_and_a_map_can_be_removed(served: tuple[Server, Pat
     assert status == 422  # and the server still answers
 
 
-def test_twenty_clients_keep_memory_flat(served: tuple[Server, Path]) -> None:
+def test_twenty_clients_keep_memory_flat(served: tuple[Server, Path], job: Any) -> None:
     """Twenty clients that ask for the page, areas and tiles at the same time get all of it; memory stops growing."""
     server, _ = served
-    job = server.order(["first", "second"], raster="sub/placed.tif")[1]
-    grid = server.wait(job["id"])["tiles"]
+    grid = job["tiles"]
     zoom = grid["max_zoom"]
     corners = [int(edge // 256) for edge in grid["bounds"]]
     tiles = [(x, y) for x in range(corners[0], corners[2] + 1) for y in range(corners[1], corners[3] + 1)]

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from builders.commands import Process, start_command
 from builders.study import ENCODER, build_study
 from builders.training import assert_same_run
 
@@ -49,7 +50,7 @@ def start(*command: str, before: str = "") -> "subprocess.Popen[str]":
     )
 
 
-def wait_for(process: "subprocess.Popen[str]", path: Path) -> None:
+def wait_for(process: "subprocess.Popen[str] | Process", path: Path) -> None:
     """Wait until a file is there."""
     deadline = time.monotonic() + 200
     while not path.exists():
@@ -58,7 +59,7 @@ def wait_for(process: "subprocess.Popen[str]", path: Path) -> None:
         time.sleep(0.02)
 
 
-def loaders(process: "subprocess.Popen[str]") -> list[int]:
+def loaders(process: Process) -> list[int]:
     """The processes that load scenes: the children that run this program's main module."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [int(child) for child in children if b"levelground" in Path(f"/proc/{child}/cmdline").read_bytes()]
@@ -75,7 +76,7 @@ def one_error(said: str) -> str:
 def test_a_loader_that_the_system_kills_is_one_line_and_the_same_command_goes_on(study: Path, whole: Run) -> None:
     """As the kernel does when memory ends."""
     folder = study / "runs" / whole.name
-    process = start("train", str(study), *FLAGS, *SAVING, "--workers", "2")
+    process = start_command("train", str(study), *FLAGS, *SAVING, "--workers", "2")
     wait_for(process, folder / "state.ckpt")
     os.kill(loaders(process)[0], signal.SIGKILL)
     said = process.communicate(timeout=100)[1]
@@ -92,9 +93,8 @@ def test_a_loader_that_the_system_kills_is_one_line_and_the_same_command_goes_on
 def test_a_terminal_that_closes_saves_the_state(study: Path, whole: Run) -> None:
     """SIGHUP goes to the process and its loaders, and nobody reads the standard error stream any more."""
     folder = study / "runs" / whole.name
-    process = start("train", str(study), *FLAGS, *SAVING, "--workers", "2")
+    process = start_command("train", str(study), *FLAGS, *SAVING, "--workers", "2")
     wait_for(process, folder / "state.ckpt")
-    assert process.stderr is not None
     process.stderr.close()
     os.killpg(process.pid, signal.SIGHUP)
     assert process.wait(timeout=100) == 130

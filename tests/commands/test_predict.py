@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from builders.commands import start_command
 from builders.onnx_files import weights_of, write_onnx
 from builders.prediction import RUNTIME, draw_pixels, write_pixels
 from builders.scene_files import save
@@ -132,7 +133,7 @@ def test_a_job_that_was_killed_goes_on_and_gives_the_same_file(
     assert main([*flags, "--out", str(tmp_path / "whole")]) == 0
     out = tmp_path / "out"
     command = [*flags, "--out", str(out)]
-    process = subprocess.Popen([sys.executable, "-m", "levelground", *command], stderr=subprocess.DEVNULL)
+    process = start_command(*command)
     while rows_done(out) < 2 and process.poll() is None:
         time.sleep(0.005)
     process.kill()

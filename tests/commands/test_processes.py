@@ -1,13 +1,11 @@
 """``levelground train --processes 2``: two gloo processes on one run, stopped, and gone on with."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from builders.commands import Process, start_command
 from builders.study import ENCODER, build_study
 from builders.training import assert_same_run
 
@@ -21,18 +19,7 @@ FLAGS = (
 ).split()
 
 
-def start(*command: str) -> "subprocess.Popen[str]":
-    """Start the command line in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "levelground", *command],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
-    )
-
-
-def signalled(process: "subprocess.Popen[str]", number: signal.Signals, state: Path) -> tuple[int, str]:
+def signalled(process: Process, number: signal.Signals, state: Path) -> tuple[int, str]:
     """Signal the first process as soon as it has saved a state; its status and what both said."""
     deadline = time.monotonic() + 120
     while not state.exists():
@@ -47,13 +34,13 @@ def signalled(process: "subprocess.Popen[str]", number: signal.Signals, state: P
 def test_two_processes_train_one_run_and_go_on_exactly(tmp_path: Path) -> None:
     """PSPNet leaves encoder layers unused. The first process is stopped; the other ends with it."""
     first, second = (build_study(tmp_path / name).folder for name in ("undisturbed", "disturbed"))
-    whole = start("train", str(first), *FLAGS)
+    whole = start_command("train", str(first), *FLAGS)
     folder = second / "runs" / "pspnet-mobilenetv3_small_050-s0"
     command = ["train", str(second), *FLAGS, "--save-every", "0.2"]
-    status, said = signalled(start(*command), signal.SIGTERM, folder / "state.ckpt")
+    status, said = signalled(start_command(*command), signal.SIGTERM, folder / "state.ckpt")
     assert (status, read_run(folder).card.status) == (130, "stopped")
     assert "Error" not in said
-    again = start("train", "--resume", str(folder))
+    again = start_command("train", "--resume", str(folder))
     assert (again.communicate()[1].count("goes on at step"), again.returncode) == (1, 0)
     said = [line for line in whole.communicate()[1].splitlines() if line.startswith("train ")]
     assert whole.returncode == 0
@@ -69,7 +56,7 @@ def test_two_processes_end_a_budget_of_time_together(tmp_path: Path) -> None:
     """The first one decides when: the other takes the same steps at the same rates, and ends with it."""
     folder = build_study(tmp_path / "study").folder
     flags = [flag for flag in FLAGS if flag not in ("--steps", str(STEPS))]
-    process = start("train", str(folder), *flags, "--minutes", "0.1")
+    process = start_command("train", str(folder), *flags, "--minutes", "0.1")
     _, said = process.communicate(timeout=200)
     assert (process.returncode, "Error" in said) == (0, False)
     (run,) = list_runs(folder)

@@ -14,6 +14,8 @@ from levelground.runs import list_runs, read_run
 from levelground.synthetic.scenes import write_scenes
 
 SMALL = ("--tile", "64", "--halo", "8", "--batch", "2", "--steps", "2", "--validations", "1", "--threads", "1")
+TINY = ("--encoder", "tu-test_resnet", "--encoder-weights", "none", "--figures")
+"""A handful of layers and no pictures, where a test is about neither: a third of the time."""
 
 
 @pytest.fixture(scope="module")
@@ -29,25 +31,32 @@ def study(scenes: Path, out: Path, *more: str) -> int:
     return main(["study", "--data", str(scenes), "--out", str(out), "--cache", str(out / "cache"), *SMALL, *more])
 
 
+@pytest.fixture(scope="module")
+def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of two architectures with the default encoder and its weights."""
+    out = tmp_path_factory.mktemp("whole")
+    assert study(scenes, out, "--archs", "pspnet", "fpn") == 0
+    return out
+
+
 def test_a_study_goes_through_all_stages_and_reuses_them(
-    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    scenes: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One command leaves records, tables, figures and page; a second one trains and looks at nothing anew."""
-    assert study(scenes, tmp_path, "--archs", "pspnet", "fpn") == 0
-    left = {path.name for path in tmp_path.iterdir()}
+    left = {path.name for path in whole.iterdir()}
     wanted = {"study.json", "dataset.json", "report.html", "figures", "runs", "test_looks.jsonl"}
     assert wanted | {f"comparison.{suffix}" for suffix in ("json", "csv", "md", "tex")} <= left
-    looks = (tmp_path / "test_looks.jsonl").read_text(encoding="utf-8")
+    looks = (whole / "test_looks.jsonl").read_text(encoding="utf-8")
     capsys.readouterr()
-    assert study(scenes, tmp_path, "--archs", "pspnet", "fpn") == 0
+    assert study(scenes, whole, "--archs", "pspnet", "fpn") == 0
     said = capsys.readouterr().err
     assert said.count("trained already") == 2 and said.count("reused") >= 4
-    assert (tmp_path / "test_looks.jsonl").read_text(encoding="utf-8") == looks
+    assert (whole / "test_looks.jsonl").read_text(encoding="utf-8") == looks
 
 
 def test_folds_make_every_scene_a_test_scene(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A model for each fold, scored on scenes that it did not see; one joined run over all eight scenes; all reused."""
-    assert study(scenes, tmp_path, "--archs", "pspnet", "fpn", "--folds", "2") == 0
+    assert study(scenes, tmp_path, "--archs", "pspnet", "fpn", "--folds", "2", *TINY) == 0
     record = read_json(tmp_path / "comparison.json", kind="comparison")
     assert len(record["runs"]) == 2 and len(record["scenes"]) == record["n_groups"] == 8
     assert record["dataset"]["train"] is None and "data like these" in record["findings"][0]["text"]
@@ -63,7 +72,7 @@ def test_folds_make_every_scene_a_test_scene(scenes: Path, tmp_path: Path, capsy
             assert read_run(tmp_path / folder).card.train_sha256 == fold.train_sha256
         assert len({*run.preds_folder("test").rglob("*.png")}) == 8
     capsys.readouterr()
-    assert study(scenes, tmp_path, "--archs", "pspnet", "fpn", "--folds", "2") == 0
+    assert study(scenes, tmp_path, "--archs", "pspnet", "fpn", "--folds", "2", *TINY) == 0
     assert capsys.readouterr().err.count("trained already") == 4
     assert len((tmp_path / "test_looks.jsonl").read_text(encoding="utf-8").splitlines()) == 2
 
@@ -72,7 +81,7 @@ def test_a_study_in_folds_names_the_folds_where_one_data_set_is_needed(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Train and evaluate say which folder to take; predict asks for the run of a fold. What they say works."""
-    assert study(scenes, tmp_path, "--archs", "pspnet", "--folds", "2") == 0
+    assert study(scenes, tmp_path, "--archs", "pspnet", "--folds", "2", *TINY) == 0
     run = str(list_runs(tmp_path)[0].folder)
     capsys.readouterr()
     assert main(["train", str(tmp_path), "--arch", "unet"]) == 2
@@ -91,14 +100,14 @@ def test_workers_change_no_count(scenes: Path, tmp_path: Path) -> None:
     found = []
     for workers in ("0", "1", "3"):
         out = tmp_path / workers
-        assert study(scenes, out, "--archs", "pspnet", "--workers", workers) == 0
+        assert study(scenes, out, "--archs", "pspnet", "--workers", workers, *TINY) == 0
         found.append(read_counts(next(out.glob("runs/*/counts-test.npz"))).counts)
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
 
 
 def test_twins_ask_the_architecture_question(scenes: Path, tmp_path: Path) -> None:
     """Two seeds a side of one architecture under two names: a pair of architectures, and a finding about it."""
-    assert study(scenes, tmp_path, "--archs", "pspnet", "--seeds", "0", "1", "--twins") == 0
+    assert study(scenes, tmp_path, "--archs", "pspnet", "--seeds", "0", "1", "--twins", *TINY) == 0
     record = read_json(tmp_path / "comparison.json", kind="comparison")
     assert len(record["runs"]) == 4
     assert [row["twin_of"] for row in record["architectures"]].count(None) == 1
@@ -118,7 +127,7 @@ def test_budgets_train_every_run_at_shares_too(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Shorter runs lie beside the study, with a schedule of their own; the ladder is in record and page; all reused."""
-    given = ("--archs", "pspnet", "fpn", "--budgets", ".5", "1")
+    given = ("--archs", "pspnet", "fpn", "--budgets", ".5", "1", *TINY)
     assert study(scenes, tmp_path, *given) == 0
     record = read_json(tmp_path / "comparison.json", kind="comparison")
     assert [(rung["share"], rung["steps"]) for rung in record["budgets"]] == [(0.5, [1, 1]), (1.0, [2, 2])]
@@ -134,10 +143,9 @@ def test_budgets_train_every_run_at_shares_too(
     assert read_json(tmp_path / "comparison.json", kind="comparison")["budgets"] == record["budgets"]
 
 
-def test_without_budgets_the_study_is_as_it_was(scenes: Path, tmp_path: Path) -> None:
+def test_without_budgets_the_study_is_as_it_was(whole: Path) -> None:
     """No folder, no key and no section where one budget is asked for."""
-    assert study(scenes, tmp_path, "--archs", "pspnet", "fpn") == 0
-    assert not (tmp_path / "budgets").exists()
-    assert "budgets" not in read_json(tmp_path / "comparison.json", kind="comparison")
-    assert not read_json(tmp_path / "study.json", kind="study")["options"].get("budgets")
-    assert 'id="budgets"' not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not (whole / "budgets").exists()
+    assert "budgets" not in read_json(whole / "comparison.json", kind="comparison")
+    assert not read_json(whole / "study.json", kind="study")["options"].get("budgets")
+    assert 'id="budgets"' not in (whole / "report.html").read_text(encoding="utf-8")

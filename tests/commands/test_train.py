@@ -3,12 +3,11 @@
 import dataclasses
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from builders.commands import start_command
 from builders.runs import edit_card
 from builders.study import ENCODER, SPLIT, build_study
 from builders.training import assert_same_run
@@ -18,7 +17,7 @@ from levelground.history import read_history
 from levelground.records import one_writer
 from levelground.runs import Run, list_runs, read_run
 
-STEPS = 300
+STEPS = 150
 FLAGS = (
     f"--arch linknet --encoder {ENCODER} --encoder-weights none --tile 32 --halo 4 --batch 2 --validations 2 "
     f"--steps {STEPS} --device cpu --precision fp32 --threads 1"
@@ -131,9 +130,7 @@ def saved_at(state: Path) -> int | None:
 def stopped_by(number: signal.Signals, command: list[str], state: Path) -> tuple[int, str]:
     """Run a command, signal it and its loaders as soon as it has saved a state; its status and what it said."""
     before = saved_at(state)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "levelground", *command], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    process = start_command(*command)
     deadline = time.monotonic() + 120
     while saved_at(state) in (before, None):
         assert time.monotonic() < deadline
