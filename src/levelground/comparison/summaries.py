@@ -51,7 +51,7 @@ from levelground.statistics.families import (
 )
 from levelground.statistics.intervals import ends, jackknife_se, t_interval
 from levelground.statistics.pairs import Estimate, PairEstimate
-from levelground.statistics.power_analysis import POWER, Design, power
+from levelground.statistics.power_analysis import Design, power
 from levelground.statistics.significance import ALPHA, smallest_p
 
 
