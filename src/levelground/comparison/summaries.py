@@ -52,7 +52,7 @@ from levelground.statistics.families import (
 from levelground.statistics.intervals import ends, jackknife_se, t_interval
 from levelground.statistics.pairs import Estimate, PairEstimate
 from levelground.statistics.power_analysis import Design, power
-from levelground.statistics.significance import ALPHA, smallest_p
+from levelground.statistics.significance import ALPHA, POWER, smallest_p
 
 
 def run_pair_results(
