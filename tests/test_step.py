@@ -1,5 +1,6 @@
 """One optimiser step: repeatable, deaf to torch's random state, blind to ignored pixels."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -15,7 +16,7 @@ from levelground.recipe_files import load_recipe
 from levelground.runtime import make_runtime
 from levelground.training.batches import Batch
 from levelground.training.schedule import rate_factor
-from levelground.training.step import Stepper
+from levelground.training.step import Stepper, fast_depthwise
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
 RECIPE = dataclasses.replace(Recipe(), encoder=ENCODER, encoder_weights="none", tile=64, batch=2)
@@ -172,3 +173,37 @@ def test_what_cannot_repeat_exactly_is_one_line(monkeypatch: pytest.MonkeyPatch)
     )
     with pytest.raises(ConfigError, match=line):
         taken.gradients(0, batch())
+
+
+@pytest.mark.parametrize(("side", "stride", "dilation"), [(5, 1, 1), (5, 2, 1), (3, 2, 1), (3, 1, 1), (5, 1, 2)])
+def test_slow_depthwise_gradients_in_float32(side: int, stride: int, dilation: int) -> None:
+    """The forward pass keeps its bits; gradients come as near to float64's as bfloat16's own, or nearer."""
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randn((2, 8, 14, 15), generator=rng)
+    conv = torch.nn.Conv2d(8, 8, side, stride, 1, dilation, groups=8)
+    exact = torch.nn.Conv2d(8, 8, side, stride, 1, dilation, groups=8).double()
+    exact.load_state_dict({name: value.bfloat16().double() for name, value in conv.state_dict().items()})
+    runtime = make_runtime("cpu", "bf16", threads=1)
+    found = []
+    for block in (contextlib.nullcontext(), fast_depthwise(runtime)):
+        given = images.clone().requires_grad_()
+        conv.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16), block:
+            out = conv(given)
+        weight = torch.linspace(-1, 1, out.numel()).reshape(out.shape).bfloat16()
+        (out * weight).sum().backward()
+        assert given.grad is not None and conv.weight.grad is not None and conv.bias is not None
+        found.append((out, given.grad, conv.weight.grad.clone(), conv.bias.grad))
+    given = images.bfloat16().double().requires_grad_()
+    (exact(given) * weight.double()).sum().backward()
+    assert torch.equal(found[0][0], found[1][0])
+    assert exact.bias is not None
+    for place, true in enumerate((given.grad, exact.weight.grad, exact.bias.grad), 1):
+        assert true is not None
+        slow, fast = ((one[place].double() - true).abs().max() / true.abs().max() for one in found)
+        assert fast <= 1.05 * slow + 1e-6 and fast < 0.02
+
+
+def test_a_depthwise_convolution_is_left_alone_outside_bf16_on_a_cpu() -> None:
+    """In float32 nothing is slow: the block does nothing, and gradients have the same bits."""
+    assert isinstance(fast_depthwise(RUNTIME), contextlib.nullcontext)
