@@ -3,10 +3,13 @@
 Run from the project's root: ``python benchmarks/training.py [--quick] [--arch unet] [--encoder resnet18]``. Prints
 images/s of the real loop as a share of the bare step on a batch that stays on the device (target .93), and as a
 multiple of a plain fp32 loop on the same crops (target 3 for U-Net on a CPU with AMX; printed without a target
-elsewhere). All are timed in one process, in turns; medians.
+elsewhere), and what the bare step gains by float32 for the gradients of depthwise convolutions that oneDNN computes
+slowly in bfloat16 (on a CPU; --encoder tu-tf_efficientnet_lite0 has such ones). All are timed in one process, in
+turns; medians.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import statistics
 import sys
@@ -25,6 +28,7 @@ from levelground.training.loop import train
 from levelground.training.losses import make_loss
 from levelground.training.prepare_run import make_job, new_card
 from levelground.training.run_spec import RunSpec, TrainingJob, fit_recipe, make_stepper
+from levelground.training.step import fast_depthwise, to_device
 
 SHARE_TARGET, MULTIPLE_TARGET = 0.93, 3.0
 
@@ -59,18 +63,16 @@ def synchronise(runtime: Runtime) -> None:
         torch.cuda.synchronize()
 
 
-def bare_rate(job: TrainingJob, steps: int) -> float:
-    """Images a second of the step alone, on one batch that stays where it is."""
+def bare_rate(job: TrainingJob, steps: int, *, fast: bool = True) -> float:
+    """Images a second of the step alone, on one batch that stays where it is; ``fast`` as the loop does it."""
     stepper, batch = make_stepper(job), job.source[0]
     network, runtime = stepper.model.network.train(), job.runtime
-    from levelground.training.step import to_device
-
     images, targets = to_device(batch, stepper.model, runtime)
     loss_function = make_loss(job.recipe.loss)
     times = []
     for _ in range(steps):
         started = time.perf_counter()
-        with runtime.autocast():
+        with runtime.autocast(), fast_depthwise(runtime) if fast else contextlib.nullcontext():
             logits = network(images)
         loss = loss_function(logits, targets)
         stepper.optimiser.zero_grad(set_to_none=True)
@@ -117,12 +119,14 @@ def main() -> int:
     runtime = make_runtime()
     if runtime.device.type == "cuda":
         steps *= 20
-    bare, loop, plain = [], [], []
+    bare, slow, loop, plain = [], [], [], []
     with tempfile.TemporaryDirectory() as temporary:
         dataset = prepared(Path(temporary))
         for number in range(rounds):
             job, spec = planned(dataset, flags.arch, recipe, steps, Path(temporary) / f"run-{number}", runtime)
             bare.append(bare_rate(job, steps))
+            job, spec = planned(dataset, flags.arch, recipe, steps, Path(temporary) / f"run-{number}", runtime)
+            slow.append(bare_rate(job, steps, fast=False))
             job, spec = planned(dataset, flags.arch, recipe, steps, Path(temporary) / f"run-{number}", runtime)
             loop.append(loop_rate(job, spec))
             job, _ = planned(dataset, flags.arch, recipe, steps, Path(temporary) / f"plain-{number}", runtime)
@@ -134,6 +138,10 @@ def main() -> int:
     settings = f"{flags.arch} {flags.encoder} {tile}x{tile} batch {flags.batch} {runtime.precision}"
     print(f"hardware: {runtime.describe()['hardware']}; {settings}")
     print(f"bare step on a resident batch: {statistics.median(bare):.2f} images/s")
+    gain = statistics.median(a / b for a, b in zip(bare, slow, strict=True))
+    print(
+        f"the same with all gradients in {runtime.precision}: {statistics.median(slow):.2f} images/s; gain {gain:.2f}"
+    )
     print(f"real loop: {statistics.median(loop):.2f} images/s = {share:.3f} of the bare step (target {SHARE_TARGET})")
     target = f"target {MULTIPLE_TARGET}" if judged else "no target: not a CPU with AMX"
     print(
