@@ -24,12 +24,20 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 from levelground.metrics.named import METRICS
+from levelground.reporting.cost_table import PROTOCOL_FIELDS
 from levelground.reporting.learning_curves import AXES, CURVES
 from levelground.wording import DOMAIN, ERRORS, FOLDER
 
 PACKAGE = FOLDER.parent
 TEMPLATE = FOLDER / f"{DOMAIN}.pot"
-KEYWORDS = {"gettext": None, "say": None, "ngettext": (1, 2), "pgettext": ((1, "c"), 2), "npgettext": ((1, "c"), 2, 3)}
+KEYWORDS = {
+    "gettext": None,
+    "say": None,
+    "say_counted": (1, 2),
+    "ngettext": (1, 2),
+    "pgettext": ((1, "c"), 2),
+    "npgettext": ((1, "c"), 2, 3),
+}
 IN_TEMPLATES = KEYWORDS | {"_": None, "markup": None}
 HEAD = f"# Messages of {DOMAIN}; made by docs/messages.py, not to be edited.\n#"
 
@@ -57,6 +65,8 @@ def template() -> Catalog:
         found.add(kind.words, None, [("metrics/named.py", 0)])
     for title in dict.fromkeys([*(curve.title for curve in CURVES), *AXES.values()]):
         found.add(title, None, [("reporting/learning_curves.py", 0)])
+    for name in PROTOCOL_FIELDS.values():
+        found.add(name, None, [("reporting/cost_table.py", 0)])
     return found
 
 

@@ -94,14 +94,60 @@ def test_a_wrong_value_among_several_names_the_flag(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.startswith("ConfigError: --seeds -1: should be greater than or equal to 0. See ")
 
 
-@pytest.mark.parametrize("flags", [["--tile", "wide"], ["--loss", "l1"], ["--bogus"]])
-def test_flag_errors_are_the_parsers_own(capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
-    """It shows what it expected, and where every flag is explained; status 2."""
-    assert main(["train", "nowhere", "--arch", "unet", *flags]) == 2
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("train s --arch unet --tile wide", "--tile wide: expected a whole number. See levelground train --help-all."),
+        ("train s --arch unet --lr fast", "--lr fast: expected a number. See levelground train --help-all."),
+        (
+            "train s --arch unet --loss l1",
+            "--loss l1: expected one of ce, dice, focal, ce+dice, focal+dice, smp-dice. See levelground train",
+        ),
+        ("completion tcsh", "SHELL tcsh: expected one of bash, zsh, fish. See levelground completion --help-all."),
+        (
+            "train s --arch unet --step 3",
+            "--step: no such flag. The nearest is --steps. See levelground train --help-all.",
+        ),
+        (
+            "train s --archs=unet --step 3",
+            "--archs: no such flag. The nearest is --arch. See levelground train --help-all.",
+        ),
+        ("train s --arch unet --qzx", "--qzx: no such flag. See levelground train --help-all."),
+        ("report s t", "t: is one value too many. See levelground report --help."),
+        ("train s --arch", "--arch: its value is missing. See levelground train --help-all."),
+        ("report", "STUDY: must be given. Example: levelground report study. See levelground report --help."),
+        (
+            "serve",
+            "MODELS: must be given. Example: levelground serve study --rasters rasters. See levelground serve --help.",
+        ),
+        (
+            "compare --metric kept.miou",
+            "RUNS: must be given. Example: levelground compare study. See levelground compare",
+        ),
+        (
+            "predict model",
+            "INPUTS: must be given. Example: levelground predict study/runs/unet-tf_efficientnet_lite0-s0",
+        ),
+        ("benchmark --out b", "STUDIES: must be given. Example: levelground benchmark study-a study-b study-c --out"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(capsys: pytest.CaptureFixture[str], line: str, text: str) -> None:
+    """With the nearest flag or what was expected, and where flags are explained; status 2, and likewise in Russian."""
+    assert main(line.split()) == 2
     error = capsys.readouterr().err
-    assert flags[0] in error
-    assert error.endswith("levelground train --help shows an example, --help-all every flag.\n")
-    assert "full helptext" not in error
+    assert error.startswith(f"ConfigError: {text}") and error.count("\n") == 1
+    assert main([*line.split(), "--lang", "ru"]) == 2
+    error = capsys.readouterr().err
+    assert re.search("[а-яё]{3}", error) and error.count("\n") == 1 and "See" not in error
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "serve", "adopt"])
+def test_the_whole_help_shows_no_empty_default(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """Options that hold nothing by default say so in words; frames keep their width."""
+    assert main([command, "--help-all"]) == 0
+    shown = capsys.readouterr().out
+    assert not re.search(r"\(default:[\s│|]*\)", shown)
+    assert "(default: " in shown and len({len(one) for one in shown.splitlines() if one.startswith(("│", "|"))}) == 1
 
 
 @pytest.fixture

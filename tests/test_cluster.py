@@ -156,7 +156,7 @@ def test_a_study_of_jobs_has_the_bits_of_one_process_though_one_failed_and_one_w
     said = capsys.readouterr().err
     assert code == 0, said
     assert f"held by process {os.getpid()}" in said
-    assert "1 of 2 runs are done already" in said
+    assert "Runs that are done already: 1 of 2." in said
     assert f"{name}: lost on {killed.host} (killed by signal 9); queued again" in said
     assert f"{name}: goes on at step" in (tmp_path / "cluster" / name / "log.txt").read_text(encoding="utf-8")
     assert_same_bits(tmp_path, plain)
@@ -577,7 +577,7 @@ def test_a_tuning_on_a_cluster_gives_the_trials_of_one_process_and_a_page(
     by_recipe = ("--archs", "pspnet", "--recipe-for", recipe, "--cluster", "local:1")
     assert main(arguments(scenes, study, *by_recipe, steps=2)) == 0
     page = (study / "report.html").read_text(encoding="utf-8")
-    assert "Of 2 trials number" in page and "trials / minutes" in page
+    assert "Trial number" in page and "trials / minutes" in page
     (run,) = list_runs(study)
     assert run.card.tuning is not None and len(run.card.tuning.reruns) == 1
 

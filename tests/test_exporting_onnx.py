@@ -98,6 +98,85 @@ def test_onnxruntime_1_17_gives_the_networks_probabilities(exported: Run, old_py
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), wanted.numpy(), rtol=0, atol=1e-5)
 
 
+DEEPNESS_CLIENT = """
+import json
+import sys
+import types
+
+class Empty(types.ModuleType):
+    __path__ = []
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+for name in ("qgis", "qgis.core", "qgis.gui", "qgis.utils", "qgis.PyQt", "qgis.PyQt.QtCore", "qgis.PyQt.QtWidgets"):
+    sys.modules[name] = Empty(name)
+plugin, model, tiles, out = sys.argv[1:]
+package = types.ModuleType("deepness")  # without its entry point, which opens windows
+package.__path__ = [plugin]
+sys.modules["deepness"] = package
+import numpy as np
+from deepness.processing.models.segmentor import Segmentor
+
+found = Segmentor(model)
+np.save(out, np.array(found.process(np.load(tiles)))[0])
+print(json.dumps({
+    "type": found.get_metadata_model_type(),
+    "names": found.outputs_names,
+    "channels": found.get_number_of_output_channels(),
+    "sigmoid": found.outputs_are_sigmoid,
+    "batch": found.get_model_batch_size(),
+    "resolution": found.get_metadata_resolution(),
+    "tile": found.get_metadata_tile_size(),
+    "overlap": found.get_metadata_tiles_overlap(),
+    "threshold": found.get_metadata_segmentation_threshold(),
+    "smallest": found.get_metadata_segmentation_small_segment(),
+}))
+"""
+
+
+def deepness_plugin() -> Path | None:
+    """The plugin's package in the folder that LEVELGROUND_DEEPNESS names, such as a copy of its repository."""
+    given = Path(os.environ.get("LEVELGROUND_DEEPNESS") or "nowhere")
+    places = (given, given / "deepness", given / "src" / "deepness")
+    return next((place for place in places if (place / "processing" / "models" / "segmentor.py").is_file()), None)
+
+
+@pytest.mark.skipif(deepness_plugin() is None, reason="LEVELGROUND_DEEPNESS does not hold the QGIS plugin Deepness")
+def test_deepness_reads_and_runs_the_file(exported: Run, old_python: Path, tmp_path: Path) -> None:
+    """Its own classes, with QGIS's modules empty: what it shows is right, and its map has the network's classes."""
+    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    np.save(tmp_path / "tiles.npy", pixels.numpy())
+    model = exported.folder / "export" / "model.onnx"
+    command = [
+        old_python,
+        "-c",
+        DEEPNESS_CLIENT,
+        deepness_plugin(),
+        model,
+        tmp_path / "tiles.npy",
+        tmp_path / "out.npy",
+    ]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "type": "Segmentor",
+        "names": [["Field", "Wood", "Water"]],
+        "channels": [3],
+        "sigmoid": [False],
+        "batch": None,
+        "resolution": 50.0,
+        "tile": 64,
+        "overlap": 25,
+        "threshold": 0.0,
+        "smallest": 0,
+    }
+    with torch.inference_mode():
+        wanted = load_model(exported).network((pixels.permute(0, 3, 1, 2).float() - 100) / 60).softmax(1)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), wanted.numpy(), rtol=0, atol=1e-5)
+
+
 def test_the_metadata_are_those_that_deepness_and_geodeep_read(exported: Run) -> None:
     """Every value is JSON; classes are numbered by output, the resolution is in centimetres."""
     found = {key: json.loads(value) for key, value in read_metadata(exported.folder / "export" / "model.onnx").items()}

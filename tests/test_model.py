@@ -136,7 +136,7 @@ def test_an_external_smp_folder_takes_the_encoders_normalisation(
     assert found.spec.mean == pytest.approx((123.675, 116.28, 103.53))
     assert (found.spec.dtype, found.spec.geometry.tile, found.rescale) == (None, 512, True)
     said = capsys.readouterr().err
-    assert "theirs: does not name its 2 classes; they are numbered. Pass --legend to name them." in said
+    assert "theirs: does not name its classes (2); they are numbered. Pass --legend to name them." in said
     assert f"theirs: inputs are normalised as {ENCODER}'s published weights; or pass --mean and --std." in said
 
 

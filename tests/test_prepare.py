@@ -127,7 +127,7 @@ def test_shares_findings_and_split_are_shown(data: Path, capsys: pytest.CaptureF
     prepare(data)
     told = capsys.readouterr().err
     assert "layout kaggle (detected" in told
-    assert "groups from pixels: 6 scenes in 6 groups" in told
+    assert "groups from pixels: 6, with 6 scenes" in told
     assert re.search(
         r"split grouped \(chosen from the data; --split overrides\): 3 train / 1 val / 2 test; .*decide little", told
     )
@@ -377,7 +377,7 @@ def test_scenes_without_labels_are_in_no_set(tmp_path: Path) -> None:
     dataset = prepare(data)
     assert dataset.split.left_out == ("2",)
     assert texts(dataset, "no-labels") == ["2: no pixel has a label; the scene is in no set."]
-    assert texts(dataset, "left-out") == ["1 scenes are in no set (first 2)."]
+    assert texts(dataset, "left-out") == ["scenes in no set: 1 (first 2)."]
 
 
 def test_classes_that_never_occur_or_lack_in_a_set_are_findings(tmp_path: Path) -> None:

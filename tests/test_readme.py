@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,21 +12,47 @@ from pathlib import Path
 import pytest
 import tyro
 from builders.prediction import draw_pixels, write_pixels
-from builders.study import add_run, build_study
 
-from levelground.arguments import COMMANDS, options_class
+from levelground.arguments import COMMANDS, command_arguments, options_class
 from levelground.cli import main
+from levelground.models.spec import library_archs
 from levelground.runs import run_name
+from levelground.synthetic.scenes import write_scenes
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PAGES = ("README.md", "README.ru.md")
 
 
+def blocks(page: str, kind: str = "") -> list[str]:
+    """The fenced blocks of a page, commands or those of a language."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
 def commands(page: str) -> list[list[str]]:
     """The commands of a page's fenced blocks, word by word, without comments."""
-    blocks = re.findall(r"^```\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [words for block in blocks for line in block.splitlines() if (words := shlex.split(line, comments=True))]
+    lines = [line for block in blocks(page) for line in block.splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def write_data(folder: Path, *, n: int, size: int) -> None:
+    """Write what the READMEs take for granted: scenes of DeepGlobe's layout, and a raster."""
+    write_scenes(folder / "DeepGlobe", n=n, size=size, seed=1)
+    write_pixels(folder / "ortho.tif", draw_pixels(70, 90))
+
+
+def made(folder: Path) -> set[str]:
+    """What the commands after the set-up leave behind, of all that they must."""
+    wanted = ["study/report.html", "study/runs/unet-tf_efficientnet_lite0-s0/export/*.onnx", "maps/ortho.tif"]
+    return {name for name in [*wanted, "maps/*.gpkg"] if list(folder.glob(name))}
+
+
+def test_both_readmes_have_the_same_commands() -> None:
+    """And the same lines of Python: what is run of one holds for the other."""
+    english, russian = PAGES
+    assert commands(english) == commands(russian)
+    assert blocks(english, "python") == blocks(russian, "python")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -65,17 +92,67 @@ def test_the_demos_environment_has_what_the_readmes_use() -> None:
     assert used == {"study", "predict", "export"}
 
 
-def test_maps_of_the_readmes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their `predict`, word by word but for the run's name, on an untrained network and a small raster."""
-    run = add_run(build_study(tmp_path / "study"), dtype="uint8", gsd_m=None, tile=64, halo=8)
+SMALL = {"steps": 1, "tile": 64, "halo": 8, "batch": 2, "threads": 1}
+"""What is added to the training of the READMEs so that it takes seconds; the rest runs word by word."""
+
+
+def test_commands_and_python_of_the_readmes_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On six small generated scenes, with one step a run; those that set an environment up are not run here."""
     monkeypatch.chdir(tmp_path)
-    write_pixels(tmp_path / "ortho.tif", draw_pixels(70, 90))
-    lines = {tuple(words[1:]) for page in PAGES for words in commands(page) if words[1:2] == ["predict"]}
-    for words in lines:
-        given = [str(run.folder) if "/runs/" in word else word for word in words]
-        assert main([*given, "--device", "cpu", "--threads", "1"]) == 0
+    write_data(tmp_path, n=6, size=96)
+    small = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
+    for words in commands(PAGES[0]):
+        if words[0].endswith("bin/levelground"):
+            assert main([*words[1:], *(small if words[1] == "study" else [])]) == 0, words
+    assert len(made(tmp_path)) == 4
+    shutil.rmtree("maps")
+    (code,) = blocks(PAGES[0], "python")
+    arguments = ", ".join(f"{name}={value}" for name, value in SMALL.items())
+    exec(code.replace("seeds=[0, 1])", f"seeds=[0, 1], {arguments})"), {})
     assert (tmp_path / "maps" / "ortho.tif").exists()
-    assert list((tmp_path / "maps").glob("*.gpkg"))
+
+
+@pytest.mark.skipif(not os.environ.get("LEVELGROUND_WALK"), reason="LEVELGROUND_WALK is not set; it takes 15 minutes")
+@pytest.mark.parametrize("page", PAGES)
+def test_a_reader_can_run_every_command(tmp_path_factory: pytest.TempPathFactory, page: str) -> None:
+    """As they stand, in order, in the environment that `make demo` builds in a copy of the project.
+
+    `make test`, which would run this very suite, is left out unless LEVELGROUND_WALK is ``all``.
+    """
+    copy = tmp_path_factory.getbasetemp() / "walk"
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, copy / name)
+    write_data(copy, n=12, size=256)
+    paths = {"PATH": f"{copy}/.venv/bin{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": f"{copy}/.venv"}
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "LEVELGROUND_WALK")}
+    for line in (line for block in blocks(page) for line in block.splitlines()):
+        if line.startswith("make test") and os.environ["LEVELGROUND_WALK"] != "all":
+            continue
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=copy, env=kept | paths | {"PYTHON": sys.executable}, check=False
+        )
+        assert done.returncode == 0, line
+    assert (copy / "demo" / "report.html").exists() and len(made(copy)) == 4
+    for code in blocks(page, "python"):
+        subprocess.run([copy / ".venv" / "bin" / "python", "-c", code], cwd=copy, env=kept | paths, check=True)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_names_and_numbers_in_the_text_are_those_of_the_project(page: str) -> None:
+    """Extras, flags, the licence, the lowest Python; how many runs its study makes, of how many epochs."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert set(re.findall(r"`\[(\w+)\]`", text)) == {*PROJECT["optional-dependencies"]} - {"dev", "docs"}
+    known = {one.flag for name in COMMANDS for one in command_arguments(name)} | {"--lang"}
+    assert set(re.findall(r"`(--[a-z-]+)", text)) <= known
+    assert f"Python {PROJECT['requires-python'].removeprefix('>=')}" in text and PROJECT["license"] in text
+    study = next(words for words in commands(page) if "study" in words)
+    given = tyro.cli(options_class("study"), args=study[2:]).study
+    assert (len(given.archs) * len(given.seeds), given.recipe.default_epochs) == (9, 5)
+    assert re.search("nine runs of five epochs each|девять обучений по пять эпох", text)
+    assert len(library_archs()) == 12 and re.search("SMP's twelve|двенадцать из SMP", text)
 
 
 def test_figures_of_the_readme_are_those_of_the_experiments() -> None:

@@ -1,5 +1,6 @@
 """Sections of the report as views: figures of the comparison in words, in the order of the ranking."""
 
+import dataclasses
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,10 @@ from markupsafe import Markup
 from levelground.comparison.conditions import ProtocolDifference
 from levelground.comparison.record import Comparison, read_comparison
 from levelground.comparison.results import Finding, MetricRow, PairResult, RunResult
+from levelground.config import Recipe
 from levelground.reporting.cost_table import (
+    PROTOCOL_FIELDS,
+    ProtocolField,
     calibration_charts,
     make_cost_table,
     protocol_rows,
@@ -349,16 +353,22 @@ def test_calibration_charts_have_one_bar_for_each_bin_with_pixels(runs: list[Sty
 
 def test_protocol_lists_what_runs_share_and_what_differs(known: Comparison, runs: list[StyledRun]) -> None:
     """Shared fields without the prefix of the recipe; a field that differs has the value of each run, best first."""
-    assert dict(protocol_rows(known))["lr"] == "0.001"
+    assert ProtocolField("learning rate", "recipe.lr", "0.001") in protocol_rows(known)
     values = {"unet-resnet18-s0": 0.001, "unet-resnet18-s1": 0.01, "fpn-resnet18-s0": None, "fpn-resnet18-s1": True}
     unlike = replace(
         known,
         protocol={**known.protocol, "recipe.lr": None},
         protocol_differences=(ProtocolDifference("recipe.lr", values),),
     )
-    assert "lr" not in dict(protocol_rows(unlike))
+    assert "recipe.lr" not in [one.key for one in protocol_rows(unlike)]
     row = unlike_rows(unlike, runs)[0]
-    assert (row.field, row.cells) == ("recipe.lr", ("–", "0.01", "yes", "0.001"))
+    assert (row.field, row.key, row.cells) == ("learning rate", "recipe.lr", ("–", "0.01", "yes", "0.001"))
+
+
+def test_every_field_of_a_protocol_has_a_name_for_people() -> None:
+    """Those of the recipe, but for the model's own, and those that a comparison adds."""
+    recipe = {field.name for field in dataclasses.fields(Recipe)} - {"name", "encoder", "encoder_weights"}
+    assert recipe <= PROTOCOL_FIELDS.keys()
 
 
 NO_PICTURES = Gallery((), 0, ())

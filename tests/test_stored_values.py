@@ -76,7 +76,7 @@ def test_255_beside_class_indices_is_no_data_with_a_warning(tmp_path: Path) -> N
     data = folder_of(tmp_path / "a/data", patterned([0, 1, 255], "uint8"))
     (found,) = (one for one in prepare(data).findings if one.code == "dropped-values")
     assert found.severity == "warning"
-    assert found.text.startswith("5 masks hold 255 in 300 pixels in all, read as no data (first 0).")
+    assert found.text.startswith("255 in masks is read as no data (300 px in 5 of them, first 0).")
     again = prepare(data)
     assert found in again.findings  # from the cache too
     tagged = prepare(folder_of(tmp_path / "b/data", patterned([0, 1, 255], "uint8"), tag=255))

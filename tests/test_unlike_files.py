@@ -60,7 +60,7 @@ def test_what_files_say_of_their_bands_is_kept(tmp_path: Path) -> None:
     ("code", "text", "case"),
     [
         ("unlike-band-names", "4 nir red green, most red green blue", {"names": {4: ("nir", "red", "green")}}),
-        ("unlike-scales", "1 of 6 images have other offsets than the rest: 2 -0.1 -0.1 -0.1", {"offsets": {2: -0.1}}),
+        ("unlike-scales", "other offsets than the rest in 1 of 6 images: 2 -0.1 -0.1 -0.1", {"offsets": {2: -0.1}}),
         ("unlike-gsd", "from 0.5 m a pixel (5) to 10 m", {"gsd": {5: 0.5}}),
     ],
 )

@@ -194,7 +194,7 @@ def test_the_price_is_said(wide: Dataset, tmp_path: Path, capsys: pytest.Capture
     job_of(wide, tmp_path / "a")
     said = " ".join(capsys.readouterr().err.split())
     text = (
-        r"a: validations: 3, about \d+\.\d s each, on 5 windows of 3 scenes "
+        r"a: validations: 3, about \d+\.\d s each, on 5 windows of the validation scenes "
         r"\(0\.00512 of 0\.01384 megapixels\), the same"
     )
     assert re.search(text, said)

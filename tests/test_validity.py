@@ -160,7 +160,7 @@ def test_prepare_warns_of_untagged_sentinels_and_of_dropped_zeros(tmp_path: Path
     texts = {one.code: one for one in first.findings}
     assert texts["far-value"].scene == "1"
     assert "-3.40282347e+38" in texts["far-value"].text
-    assert "120 pixels" in texts["zero-pixels"].text
+    assert "120 px" in texts["zero-pixels"].text
     assert first.scene("2").ignored_pixels == 120
     dark = PrepareOptions(
         tmp_path / "dark", tmp_path / "data", cache=tmp_path / "cache", split="random", zero_is_nodata=False
@@ -180,7 +180,9 @@ def test_nan_in_a_file_without_tags_is_not_called_zero(tmp_path: Path) -> None:
     write_pairs(tmp_path / "data", images)
     options = PrepareOptions(tmp_path / "study", tmp_path / "data", cache=tmp_path / "cache", split="random")
     (finding,) = [one for one in prepare_dataset(options).findings if one.code == "zero-pixels"]
-    assert finding.text.startswith("1 images hold 0 in every band in 10 pixels")
+    assert finding.text.startswith(
+        "0 in every band is read as no data, because the files name no nodata value (10 px in 1 of the images,"
+    )
 
 
 def test_a_mask_beside_a_raster_is_part_of_what_the_image_is(tmp_path: Path) -> None:

@@ -109,11 +109,11 @@ def adopt(
             network in ONNX or TorchScript; left out with ``predictions``.
         study (path): Prepared study folder that gets the run; by default the current
             folder.
-        arch (str | None): Architecture the weights belong to; None detects it from their
-            tensors and says so.
-        encoder (str | None): Encoder the weights belong to; None detects it from their
-            tensors and says so.
-        classes (int | None): Number of the network's outputs; None takes the weights'.
+        arch (str | None): Architecture the weights belong to; without it, their tensors
+            tell, which is said.
+        encoder (str | None): Encoder the weights belong to; without it, their tensors tell,
+            which is said.
+        classes (int | None): Number of the network's outputs; without it, the weights'.
         outputs (int | Sequence[int]): Legend index of each output; by default all classes,
             or all counted ones, whichever are as many. Outputs of one class are summed; of
             a single output the classes below and above .5 are given.
@@ -125,7 +125,7 @@ def adopt(
             message lists, such as model_ema.
         normalise (Literal['none', 'imagenet', 'data'] | None): How inputs were normalised
             in training: none (values 0 to 1, as in the origin study), imagenet, or data
-            (the training scenes' means); None takes what is described beside the weights,
+            (the training scenes' means); without it, what is described beside the weights,
             else values 0 to 1.
         history (path | None): Training history, beside weights or predictions or alone: the
             origin study's (*_trainhist.json), Keras', Lightning's or ultralytics' log, or
@@ -136,7 +136,7 @@ def adopt(
         split (Literal['test', 'val']): Scenes that predictions are counted on.
         names (str | None): Names of the predictions: {id} stands for the scene's id, * for
             anything, {n} or {n+1} for its place in the split from 0 or 1, as in
-            DG_{id}.png; None finds them by scene id.
+            DG_{id}.png; without it, they are found by scene id.
         class_map (str | Sequence[str]): What numbers, colours or classes of the predictions
             mean: FROM=CLASS each, such as 1=Water 3+4=0 #FF0000=Water Rangeland=Barren;
             numbers are those of index masks or channels. All others keep their meaning, but
@@ -147,13 +147,13 @@ def adopt(
             writes an RGB array.
         align (bool): Bring georeferenced maps that lie on another grid onto their scene's
             by nearest neighbour; without it they are refused.
-        name (str | None): Name of the run; None makes one of architecture and encoder, or
-            takes the masks' folder's.
+        name (str | None): Name of the run; without it, one of architecture and encoder, or
+            the masks' folder's.
         as_ (str | None): Name of the architecture that this is one training of; runs with
             the same name and other seeds are compared as one architecture. Needs ``seed``.
-            None takes the weights' own.
-        seed (int | None): Seed, or number, of this training; None leaves the run alone,
-            without a verdict on its architecture.
+            Without it, the weights' own.
+        seed (int | None): Seed, or number, of this training; without it, the run stands
+            alone, without a verdict on its architecture.
     Returns:
         The run; masks are counted already, weights are evaluated by ``levelground evaluate``.
     Raises:
@@ -209,16 +209,16 @@ def compare(
     Args:
         runs (path | Sequence[path]): Run folders, or study folders, whose evaluated runs
             are all taken; one run alone gets its own scores.
-        out (path | None): Folder for comparison.json, .csv, .md and .tex; None takes the
+        out (path | None): Folder for comparison.json, .csv, .md and .tex; without it, the
             study that all runs belong to.
         split (Literal['val', 'test']): Split whose counts are compared.
-        metric (str | None): Primary metric, the one that is tested; None takes the one that
-            the study named, else official.miou. Another one makes an exploratory view,
-            labelled and logged. VIEW.KIND or VIEW.KIND:CLASS, with views official, kept,
-            all, boundary and kinds miou, mf1, pixel_accuracy, fwiou, kappa, or of one class
-            iou, f1, precision, recall.
+        metric (str | None): Primary metric, the one that is tested; without it, the one the
+            study named, else official.miou. Another one makes an exploratory view, labelled
+            and logged. VIEW.KIND or VIEW.KIND:CLASS, with views official, kept, all,
+            boundary and kinds miou, mf1, pixel_accuracy, fwiou, kappa, or of one class iou,
+            f1, precision, recall.
         delta (float | None): Differences below this do not matter, as a fraction; runs
-            shown to lie closer are called equal. None takes the one that the study named,
+            shown to lie closer are called equal. Without it, the one that the study named,
             else .01.
         allow_unlike (bool): Compare runs of unlike recipe, budget, weight source, split or
             tile geometry; what differs is named. Runs with unlike labels, legends or test
@@ -374,7 +374,7 @@ def demo(
             then MPS, then the CPU.
         precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
             takes bf16 where the hardware has it.
-        threads (int | None): CPU threads; None takes all cores. Other numbers of threads
+        threads (int | None): CPU threads; without it, all cores. Other numbers of threads
             give other last bits of the weights.
     Returns:
         The comparison, on disk beside its tables, figures and ``report.html``.
@@ -389,7 +389,7 @@ def doctor(
     r"""Say what this installation can do: versions, device, threads, extras, cache, and how to get what is missing.
 
     Args:
-        cache (path | None): Folder of decoded scenes to look at; None takes the default
+        cache (path | None): Folder of decoded scenes to look at; without it, the default
             one.
     Returns:
         The lines.
@@ -419,7 +419,7 @@ def evaluate(
     Args:
         study (path): Study folder with dataset.json and runs/, or the folder of one run in
             it.
-        runs (str | Sequence[str]): Names of runs in the study; none takes every run that
+        runs (str | Sequence[str]): Names of runs in the study; without any, every run that
             has a model.
         split (Literal['test', 'val']): Scenes to evaluate on. Every evaluation on test is
             written down, and the report shows their number.
@@ -429,12 +429,12 @@ def evaluate(
             name or number, that have another name there; several may become one.
         code (str | Sequence[str]): Code of runs whose network is your own, FILE.py:FUNCTION
             each; it runs only where it is named.
-        tile (int | None): Side of a tile, px, a multiple of 32; 0 takes whole scenes; None
-            takes the model's.
-        halo (int | None): Half of the overlap of neighbouring tiles, px; None takes the
+        tile (int | None): Side of a tile, px, a multiple of 32; 0 takes whole scenes;
+            without it, the model's.
+        halo (int | None): Half of the overlap of neighbouring tiles, px; without it, the
             model's, or an eighth of another tile.
-        batch (int | None): Tiles run at a time; None fills about one megapixel on a CPU,
-            eight on a GPU.
+        batch (int | None): Tiles run at a time; without it, as many as hold about one
+            megapixel on a CPU, eight on a GPU.
         fit_tile (bool): Take the tile that covers a scene with the fewest pixels, from the
             model's own to a megapixel (GPU: eight).
         engine (Literal['auto', 'torch', 'openvino', 'onnx']): What runs the network; auto
@@ -445,7 +445,7 @@ def evaluate(
             then MPS, then the CPU.
         precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
             takes bf16 where the hardware has it.
-        threads (int | None): CPU threads; None takes all cores. Other numbers of threads
+        threads (int | None): CPU threads; without it, all cores. Other numbers of threads
             give other last bits of the weights.
     Returns:
         The counts files, in the order of the runs.
@@ -477,11 +477,11 @@ def export(
         code (str | None): Code of a run whose network is your own, FILE.py:FUNCTION; it
             runs only where it is named.
         tile (int | None): Height and width of the input of a file, px, a multiple of 32;
-            None takes what the run was trained on.
+            without it, what the run was trained on.
         gsd (float | None): Ground sample distance of the training images, metres a pixel;
-            None takes what the run card says.
+            without it, what the run card says.
         overwrite (bool): Replace an older export.
-        threads (int | None): CPU threads of the check; None takes all cores.
+        threads (int | None): CPU threads of the check; without it, all cores.
     Returns:
         The file or folder of each format.
     Raises:
@@ -512,7 +512,7 @@ def legends(
     r"""List the legends that are shipped, or print one as a legend file to start from.
 
     Args:
-        name (str | None): Legend to print as TOML; none lists them all.
+        name (str | None): Legend to print as TOML; without one, all are listed.
         out (path | None): File to write the legend to instead, to start from; an existing
             one is not replaced.
     Returns:
@@ -568,8 +568,8 @@ def predict(
             and patterns such as 'scenes/*.tif'.
         out (path): Folder of the maps; subfolders of a folder that was given are kept in
             it.
-        bands (int | Sequence[int]): Bands to read, from 1, in the model's order; none takes
-            them all where the raster has as many.
+        bands (int | Sequence[int]): Bands to read, from 1, in the model's order; without
+            it, all of them where the raster has as many.
         stack (str | Sequence[str]): Bands that are files of their own in the folders given,
             in the model's order: B02 B03, as ``bands`` of prepare.
         alpha (bool): Zeros of an alpha band that the model does not read are no data.
@@ -580,12 +580,12 @@ def predict(
             at; the map stays on the input's grid.
         any_gsd (bool): Predict a raster as it is even if its ground sample distance is more
             than 4 times off.
-        tile (int | None): Side of a tile, px, a multiple of 32; 0 takes whole scenes; None
-            takes the model's.
-        halo (int | None): Half of the overlap of neighbouring tiles, px; None takes the
+        tile (int | None): Side of a tile, px, a multiple of 32; 0 takes whole scenes;
+            without it, the model's.
+        halo (int | None): Half of the overlap of neighbouring tiles, px; without it, the
             model's, or an eighth of another tile.
-        batch (int | None): Tiles run at a time; None fills about one megapixel on a CPU,
-            eight on a GPU.
+        batch (int | None): Tiles run at a time; without it, as many as hold about one
+            megapixel on a CPU, eight on a GPU.
         fit_tile (bool): Take the tile that covers a scene with the fewest pixels, from the
             model's own to a megapixel (GPU: eight).
         engine (Literal['auto', 'torch', 'openvino', 'onnx']): What runs the network; auto
@@ -620,17 +620,17 @@ def predict(
             then MPS, then the CPU.
         precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
             takes bf16 where the hardware has it.
-        threads (int | None): CPU threads; None takes all cores. Other numbers of threads
+        threads (int | None): CPU threads; without it, all cores. Other numbers of threads
             give other last bits of the weights.
         cluster (str | None): Where each run is a job of its own: local:N (processes of this
             machine), ray or ray:HOST:PORT (a running Ray cluster, extra 'cluster'), slurm
             or slurm:partition=gpu,time=4:00:00 (Slurm with sbatch's options, extra
             'cluster'); None runs them here, one after the other.
-        cpus_per_run (int | None): CPUs, and so threads, of each job; None takes
+        cpus_per_run (int | None): CPUs, and so threads, of each job; without it,
             ``threads``, else the cores shared out under local:N, else 1, or 4 for each GPU.
         gpus_per_run (float | None): GPUs of each job; .5 puts two on one GPU (Ray and
-            local:N). None takes none under Ray and Slurm, and under local:N leaves all jobs
-            all GPUs.
+            local:N). Without it, none under Ray and Slurm, and under local:N leaves all
+            jobs all GPUs.
     Returns:
         The maps that this call finished; none of a cluster, which leaves them as files.
     Raises:
@@ -692,9 +692,9 @@ def prepare(
         bands (str | Sequence[str]): Bands that are files of their own, by the part of the
             file name that tells them, such as B02 B03 B04 B08.
         label_field (str | None): Field of the polygons of a GeoPackage, GeoJSON or
-            shapefile that holds the class; None finds it by its name.
+            shapefile that holds the class; else found by its name.
         label_outside (str | None): Class of the pixels outside all polygons, a name or
-            value of the legend; None makes them no data.
+            value of the legend; without it, they are no data.
         all_touched (bool): Draw every pixel that a polygon touches, not only those whose
             centre it holds.
         exclude (str | Sequence[str]): Layers whose pixels are left out like any without
@@ -712,11 +712,11 @@ def prepare(
             ground too.
         buffer_m (float | None): Training pixels nearer than this to a square that validates
             or tests, and validation pixels nearer than this to one that tests, metres, are
-            left out; None, without ``buffer_px`` too, takes an eighth of the side.
+            left out; without it and ``buffer_px``, an eighth of the side.
         buffer_px (int | None): The same distance in pixels.
         split_seed (int): Seed of the random and grouped splits, of blocks and of folds.
         folds (int | None): Number of folds: every scene is a test scene once, all models
-            are trained for each fold; None splits once.
+            are trained for each fold; else one split.
         lists (path | None): Folder with train.txt, val.txt (or crossvali.txt) and test.txt,
             one file name a line; for ``split`` lists.
         groups (str): Which scenes belong together: auto (groups.csv in the data folder,
@@ -753,8 +753,8 @@ def report(
     Args:
         study (path): Study folder with comparison.json, or the file itself; runs and data
             set are looked for beside it.
-        out (path | None): Folder for report.html and figures/; None takes the folder of the
-            comparison.
+        out (path | None): Folder for report.html and figures/; without it, the folder of
+            the comparison.
         figures (Literal['png', 'svg', 'pdf'] | Sequence[Literal['png', 'svg', 'pdf']]):
             Formats of the pictures in figures/, any of png, svg and pdf; without a format
             none is drawn.
@@ -907,9 +907,9 @@ def study(
         bands (str | Sequence[str]): Bands that are files of their own, by the part of the
             file name that tells them, such as B02 B03 B04 B08.
         label_field (str | None): Field of the polygons of a GeoPackage, GeoJSON or
-            shapefile that holds the class; None finds it by its name.
+            shapefile that holds the class; else found by its name.
         label_outside (str | None): Class of the pixels outside all polygons, a name or
-            value of the legend; None makes them no data.
+            value of the legend; without it, they are no data.
         all_touched (bool): Draw every pixel that a polygon touches, not only those whose
             centre it holds.
         exclude (str | Sequence[str]): Layers whose pixels are left out like any without
@@ -927,11 +927,11 @@ def study(
             ground too.
         buffer_m (float | None): Training pixels nearer than this to a square that validates
             or tests, and validation pixels nearer than this to one that tests, metres, are
-            left out; None, without ``buffer_px`` too, takes an eighth of the side.
+            left out; without it and ``buffer_px``, an eighth of the side.
         buffer_px (int | None): The same distance in pixels.
         split_seed (int): Seed of the random and grouped splits, of blocks and of folds.
         folds (int | None): Number of folds: every scene is a test scene once, all models
-            are trained for each fold; None splits once.
+            are trained for each fold; else one split.
         lists (path | None): Folder with train.txt, val.txt (or crossvali.txt) and test.txt,
             one file name a line; for ``split`` lists.
         groups (str): Which scenes belong together: auto (groups.csv in the data folder,
@@ -1037,10 +1037,10 @@ def study(
         minutes (float | None): Minutes of each run, validations and saved states included:
             the learning rate follows the share of the time that is used, and training ends
             when it is used up.
-        workers (int | None): Loader processes; None takes none on a CPU and up to 8 beside
+        workers (int | None): Loader processes; without it, none on a CPU and up to 8 beside
             a GPU. They change no sample.
-        processes (int | None): Processes that share each batch, one device each; None takes
-            one, or as many as torchrun started.
+        processes (int | None): Processes that share each batch, one device each; without
+            it, one, or as many as torchrun started.
         deterministic (bool): On a GPU, only algorithms that give the same bits every time:
             slower. A CPU always does.
         save_every (float): Longest time between two saved states, seconds.
@@ -1048,17 +1048,17 @@ def study(
             then MPS, then the CPU.
         precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
             takes bf16 where the hardware has it.
-        threads (int | None): CPU threads; None takes all cores. Other numbers of threads
+        threads (int | None): CPU threads; without it, all cores. Other numbers of threads
             give other last bits of the weights.
         cluster (str | None): Where each run is a job of its own: local:N (processes of this
             machine), ray or ray:HOST:PORT (a running Ray cluster, extra 'cluster'), slurm
             or slurm:partition=gpu,time=4:00:00 (Slurm with sbatch's options, extra
             'cluster'); None runs them here, one after the other.
-        cpus_per_run (int | None): CPUs, and so threads, of each job; None takes
+        cpus_per_run (int | None): CPUs, and so threads, of each job; without it,
             ``threads``, else the cores shared out under local:N, else 1, or 4 for each GPU.
         gpus_per_run (float | None): GPUs of each job; .5 puts two on one GPU (Ray and
-            local:N). None takes none under Ray and Slurm, and under local:N leaves all jobs
-            all GPUs.
+            local:N). Without it, none under Ray and Slurm, and under local:N leaves all
+            jobs all GPUs.
         track (str | None): Send curves, scores and verdicts to a tracker while the study
             runs, from a process beside it: tensorboard, tensorboard:FOLDER, mlflow:URI or
             mlflow, as levelground track takes them.
@@ -1222,12 +1222,12 @@ def train(
             then MPS, then the CPU.
         precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
             takes bf16 where the hardware has it.
-        threads (int | None): CPU threads; None takes all cores. Other numbers of threads
+        threads (int | None): CPU threads; without it, all cores. Other numbers of threads
             give other last bits of the weights.
-        workers (int | None): Loader processes; None takes none on a CPU and up to 8 beside
+        workers (int | None): Loader processes; without it, none on a CPU and up to 8 beside
             a GPU. They change no sample.
-        processes (int | None): Processes that share each batch, one device each; None takes
-            one, or as many as torchrun started.
+        processes (int | None): Processes that share each batch, one device each; without
+            it, one, or as many as torchrun started.
         deterministic (bool): On a GPU, only algorithms that give the same bits every time:
             slower. A CPU always does.
         save_every (float): Longest time between two saved states, seconds.
@@ -1302,7 +1302,7 @@ def tune(
         seed (int): Seed of the proposals and of the trials' training.
         reruns (int): How often the chosen trial is trained again, each time with another
             seed: by as much lower as those score, the best of many trials is optimistic.
-        out (path | None): Folder of the journal and of the recipe files; None takes
+        out (path | None): Folder of the journal and of the recipe files; without it,
             STUDY/tune.
         recipe (path | Recipe): Shipped recipe (default, origin) or the path of a TOML file;
             flags given beside it override its fields.
@@ -1366,12 +1366,12 @@ def tune(
             then MPS, then the CPU.
         precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
             takes bf16 where the hardware has it.
-        threads (int | None): CPU threads; None takes all cores. Other numbers of threads
+        threads (int | None): CPU threads; without it, all cores. Other numbers of threads
             give other last bits of the weights.
-        workers (int | None): Loader processes; None takes none on a CPU and up to 8 beside
+        workers (int | None): Loader processes; without it, none on a CPU and up to 8 beside
             a GPU. They change no sample.
-        processes (int | None): Processes that share each batch, one device each; None takes
-            one, or as many as torchrun started.
+        processes (int | None): Processes that share each batch, one device each; without
+            it, one, or as many as torchrun started.
         deterministic (bool): On a GPU, only algorithms that give the same bits every time:
             slower. A CPU always does.
         save_every (float): Longest time between two saved states, seconds.
@@ -1379,11 +1379,11 @@ def tune(
             machine), ray or ray:HOST:PORT (a running Ray cluster, extra 'cluster'), slurm
             or slurm:partition=gpu,time=4:00:00 (Slurm with sbatch's options, extra
             'cluster'); None runs them here, one after the other.
-        cpus_per_run (int | None): CPUs, and so threads, of each job; None takes
+        cpus_per_run (int | None): CPUs, and so threads, of each job; without it,
             ``threads``, else the cores shared out under local:N, else 1, or 4 for each GPU.
         gpus_per_run (float | None): GPUs of each job; .5 puts two on one GPU (Ray and
-            local:N). None takes none under Ray and Slurm, and under local:N leaves all jobs
-            all GPUs.
+            local:N). Without it, none under Ray and Slurm, and under local:N leaves all
+            jobs all GPUs.
     Returns:
         The recipe file of each architecture, for ``study --recipe-for``.
     Raises:

@@ -6,16 +6,20 @@ A command's options dataclass (:mod:`levelground.commands`) is the one declarati
 
 import ast
 import dataclasses
+import difflib
 import functools
 import importlib
 import inspect
 import itertools
 import keyword
+import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass
 from types import ModuleType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+
+from levelground.errors import ConfigError
 
 PATH_TYPE = "str | PathLike[str]"
 
@@ -287,3 +291,60 @@ def _accepted(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return f"Literal[{', '.join(map(repr, get_args(hint)))}]"
     return {"Path": PATH_TYPE, "NoneType": "None"}.get(hint.__name__, str(hint.__name__))
+
+
+def raise_fault(command: str, given: Sequence[str], shown: str) -> NoReturn:
+    """Raise in one line what the parser shows in a box when arguments do not fit; a wrong flag with the nearest one.
+
+    Args:
+        command: The command.
+        given: Its arguments.
+        shown: What the parser wrote.
+    Raises:
+        ConfigError: Always.
+    """
+    arguments, told = command_arguments(command), " ".join(re.sub("[\u2500-\u257f]", " ", shown).split())
+    if found := re.search(r"Unrecognized options: ([^\s,]+)", told):
+        word = next((one for one in given if one.startswith(found[1])), found[1]).partition("=")[0]
+        if not re.match("-+[A-Za-z]", word):
+            raise ConfigError(f"{word}: is one value too many. See levelground {command} --help.")
+        flags = [one.flag for one in arguments if one.flag.startswith("--")]
+        near = difflib.get_close_matches("--" + word.lstrip("-").replace("_", "-"), flags, 1)
+        if near:
+            raise ConfigError(f"{word}: no such flag. The nearest is {near[0]}. See levelground {command} --help-all.")
+        raise ConfigError(f"{word}: no such flag. See levelground {command} --help-all.")
+    if "Missing from" in told:
+        raise_missing(command, [one for one in arguments if one.default is MISSING and f" {one.flag} " in told])
+    if found := re.search(r"Missing value for argument '(\S+)'", told):
+        raise ConfigError(f"{found[1]}: its value is missing. See levelground {command} --help-all.")
+    if found := re.search(r"invalid choice '(.*?)' for argument '(\S+)'\. Expected one of \((.*?),?\)", told):
+        flag = found[2] if found[2].startswith("-") else found[2].upper()
+        choices = found[3].replace("'", "")
+        raise ConfigError(f"{flag} {found[1]}: expected one of {choices}. See levelground {command} --help-all.")
+    if found := re.search(r"Error parsing (\S+): ", told):
+        _raise_wrong_value(command, next((one for one in arguments if one.flag == found[1]), None), given, told)
+    raise ConfigError(f"{command}: {told}. See levelground {command} --help-all.")
+
+
+def raise_missing(command: str, missing: Sequence[Argument]) -> NoReturn:
+    """Raise that arguments are missing.
+
+    Raises:
+        ConfigError: Always.
+    """
+    flags, example = ", ".join(one.flag for one in missing), COMMANDS[command].example
+    raise ConfigError(f"{flags}: must be given. Example: levelground {example}. See levelground {command} --help.")
+
+
+def _raise_wrong_value(command: str, argument: Argument | None, given: Sequence[str], told: str) -> NoReturn:
+    flag = "" if argument is None else argument.flag
+    kinds = "" if argument is None else _accepted(argument.hint)
+    words = [*given[given.index(flag) + 1 :]] if flag in given else []
+    value = next((word for word in words if f"'{word}'" in told), words[0] if words else "")
+    if re.search(r"\bint\b", kinds):
+        raise ConfigError(f"{flag} {value}: expected a whole number. See levelground {command} --help-all.")
+    if re.search(r"\bfloat\b", kinds):
+        raise ConfigError(f"{flag} {value}: expected a number. See levelground {command} --help-all.")
+    if re.search(r"\bbool\b", kinds):
+        raise ConfigError(f"{flag} {value}: expected True or False. See levelground {command} --help-all.")
+    raise ConfigError(f"{flag} {value}: is not a value that it takes. See levelground {command} --help-all.")

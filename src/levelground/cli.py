@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_origin
 
 from levelground import __version__
-from levelground.arguments import COMMANDS, Argument, bare_type, command_arguments, command_module
+from levelground.arguments import (
+    COMMANDS,
+    Argument,
+    bare_type,
+    command_arguments,
+    command_module,
+    raise_fault,
+    raise_missing,
+)
 from levelground.errors import (
     INTERRUPTED,
     OUR_FAULT,
@@ -330,32 +338,44 @@ def _parse(name: str, config: type[object], arguments: list[str], description: s
     import tyro
     from pydantic import ValidationError
 
-    shown = io.StringIO()
+    shown, helped = io.StringIO(), _Shown()
+    given = with_values(arguments)
     try:
-        with contextlib.redirect_stderr(shown):
-            given = with_values(arguments)
-            return tyro.cli(config, prog=f"levelground {name}", args=given, description=description)
+        with contextlib.redirect_stderr(shown), contextlib.redirect_stdout(helped):
+            options = tyro.cli(config, prog=f"levelground {name}", args=given, description=description)
     except (SystemExit, ValidationError) as stop:
         error: BaseException | None = stop
         while error is not None and not isinstance(error, ValidationError):
             error = error.__context__  # the parser draws a box around the error of a nested configuration and exits
         if error is None:
-            sys.stderr.write(_without_pointer(shown.getvalue(), name))
-            sys.stderr.write(f"levelground {name} --help shows an example, --help-all every flag.\n")
-            raise
+            if isinstance(stop, SystemExit) and not stop.code:
+                sys.stdout.write(_without_empty_defaults(helped.getvalue()))
+                raise
+            raise_fault(name, given, shown.getvalue())
         flags = {
             str(e["loc"][0]): f"--{str(e['loc'][0]).rstrip('_').replace('_', '-')}" for e in error.errors() if e["loc"]
         }
         raise ConfigError(f"{fault_of(error, flags, name)}. See levelground {name} --help-all.") from error
+    needed = [one for one in command_arguments(name) if one.first and one.default is MISSING and len(one.place) == 1]
+    if empty := [one for one in needed if getattr(options, one.place[0]) == ()]:
+        raise_missing(name, empty)
+    return options
 
 
-def _without_pointer(box: str, name: str) -> str:
-    """Take the parser's own pointer to the help out of its message, with the rule above it."""
-    pointer = re.compile(rf"For full helptext|levelground {name} --help\b")
-    lines = box.splitlines(keepends=True)
-    last = next((number for number, line in enumerate(lines) if "For full helptext" in line), 0) - 1
-    ruled = {last} if last >= 0 and not re.search(r"\w", lines[last]) else set()
-    return "".join(line for number, line in enumerate(lines) if number not in ruled and not pointer.search(line))
+class _Shown(io.StringIO):
+    """A text that the parser draws as it would on stdout."""
+
+    encoding = getattr(sys.__stdout__, "encoding", "utf-8")
+
+    def isatty(self) -> bool:
+        """Whether stdout shows colours."""
+        return sys.__stdout__ is not None and sys.__stdout__.isatty()
+
+
+def _without_empty_defaults(text: str) -> str:
+    """Blank what a help says of options that hold nothing by default, whose frame stays as wide."""
+    empty = re.compile("\\(default:(?:\x1b\\[[0-9;]*m|[\\s\u2502|])*\\)")
+    return empty.sub(lambda found: re.sub(r"\(default:|\)", lambda part: " " * len(part[0]), found[0]), text)
 
 
 def with_values(arguments: list[str]) -> list[str]:

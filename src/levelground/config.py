@@ -154,7 +154,7 @@ class DeviceOptions:
     precision: PrecisionName = "auto"
     """Precision of multiplications; auto takes bf16 where the hardware has it."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """CPU threads; None takes all cores. Other numbers of threads give other last bits of the weights."""
+    """CPU threads; without it, all cores. Other numbers of threads give other last bits of the weights."""
 
 
 @dataclass(frozen=True, config=_NO_EXTRAS)
@@ -162,9 +162,9 @@ class RunOptions:
     """How a run is computed and saved: loader processes, training processes, determinism, saved states."""
 
     workers: Annotated[int, Field(ge=0, le=256)] | None = None
-    """Loader processes; None takes none on a CPU and up to 8 beside a GPU. They change no sample."""
+    """Loader processes; without it, none on a CPU and up to 8 beside a GPU. They change no sample."""
     processes: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Processes that share each batch, one device each; None takes one, or as many as torchrun started."""
+    """Processes that share each batch, one device each; without it, one, or as many as torchrun started."""
     deterministic: bool = False
     """On a GPU, only algorithms that give the same bits every time: slower. A CPU always does."""
     save_every: Annotated[float, Field(gt=0)] = 60.0
@@ -255,9 +255,9 @@ class PrepareOptions:
     bands: tuple[str, ...] = ()
     """Bands that are files of their own, by the part of the file name that tells them, such as B02 B03 B04 B08."""
     label_field: str | None = None
-    """Field of the polygons of a GeoPackage, GeoJSON or shapefile that holds the class; None finds it by its name."""
+    """Field of the polygons of a GeoPackage, GeoJSON or shapefile that holds the class; else found by its name."""
     label_outside: str | None = None
-    """Class of the pixels outside all polygons, a name or value of the legend; None makes them no data."""
+    """Class of the pixels outside all polygons, a name or value of the legend; without it, they are no data."""
     all_touched: bool = False
     """Draw every pixel that a polygon touches, not only those whose centre it holds."""
     exclude: tuple[str, ...] = ()
@@ -274,13 +274,13 @@ class PrepareOptions:
     """The same side in pixels, for scenes without a place on the ground too."""
     buffer_m: Annotated[float, Field(ge=0)] | None = None
     """Training pixels nearer than this to a square that validates or tests, and validation pixels nearer than this to
-    one that tests, metres, are left out; None, without --buffer-px too, takes an eighth of the side."""
+    one that tests, metres, are left out; without it and --buffer-px, an eighth of the side."""
     buffer_px: Annotated[int, Field(ge=0)] | None = None
     """The same distance in pixels."""
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of the random and grouped splits, of blocks and of folds."""
     folds: Annotated[int, Field(ge=2, le=100)] | None = None
-    """Number of folds: every scene is a test scene once, all models are trained for each fold; None splits once."""
+    """Number of folds: every scene is a test scene once, all models are trained for each fold; else one split."""
     lists: Path | None = None
     """Folder with train.txt, val.txt (or crossvali.txt) and test.txt, one file name a line; for --split lists."""
     groups: GroupsFrom = "auto"
@@ -317,11 +317,11 @@ class WeightsOptions:
     """Properties of another tool's weights, as far as they are known."""
 
     arch: str | None = None
-    """Architecture the weights belong to; None detects it from their tensors and says so."""
+    """Architecture the weights belong to; without it, their tensors tell, which is said."""
     encoder: str | None = None
-    """Encoder the weights belong to; None detects it from their tensors and says so."""
+    """Encoder the weights belong to; without it, their tensors tell, which is said."""
     classes: Annotated[int, Field(ge=1, le=255)] | None = None
-    """Number of the network's outputs; None takes the weights'."""
+    """Number of the network's outputs; without it, the weights'."""
     outputs: tuple[int, ...] = ()
     """Legend index of each output; by default all classes, or all counted ones, whichever are as many. Outputs of one
     class are summed; of a single output the classes below and above .5 are given."""
@@ -332,7 +332,7 @@ class WeightsOptions:
     """Which of several networks in one file, by the place that the message lists, such as model_ema."""
     normalise: Normalisation | None = None
     """How inputs were normalised in training: none (values 0 to 1, as in the origin study), imagenet, or data (the
-    training scenes' means); None takes what is described beside the weights, else values 0 to 1."""
+    training scenes' means); without it, what is described beside the weights, else values 0 to 1."""
     history: Path | None = None
     """Training history, beside weights or predictions or alone: the origin study's (*_trainhist.json), Keras',
     Lightning's or ultralytics' log, or another CSV or JSON by epoch or step."""
@@ -346,7 +346,7 @@ class PredictionOptions:
     """Scenes that predictions are counted on."""
     names: str | None = None
     """Names of the predictions: {id} stands for the scene's id, * for anything, {n} or {n+1} for its place in the split
-    from 0 or 1, as in DG_{id}.png; None finds them by scene id."""
+    from 0 or 1, as in DG_{id}.png; without it, they are found by scene id."""
     class_map: tuple[str, ...] = ()
     """What numbers, colours or classes of the predictions mean: FROM=CLASS each, such as 1=Water 3+4=0 #FF0000=Water
     Rangeland=Barren; numbers are those of index masks or channels. All others keep their meaning, but where a number
@@ -368,13 +368,13 @@ class ExportOptions:
     """Options of an export."""
 
     tile: Annotated[int, Field(ge=32, le=8192)] | None = None
-    """Height and width of the input of a file, px, a multiple of 32; None takes what the run was trained on."""
+    """Height and width of the input of a file, px, a multiple of 32; without it, what the run was trained on."""
     gsd: Annotated[float, Field(gt=0, le=10_000)] | None = None
-    """Ground sample distance of the training images, metres a pixel; None takes what the run card says."""
+    """Ground sample distance of the training images, metres a pixel; without it, what the run card says."""
     overwrite: bool = False
     """Replace an older export."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """CPU threads of the check; None takes all cores."""
+    """CPU threads of the check; without it, all cores."""
 
 
 ProbsFormat = Literal["none", "uint8", "float32"]
@@ -387,11 +387,11 @@ class TileOptions:
     """Tiles to run a model on instead of its own (:func:`levelground.tile_geometry.choose_geometry`); its engine."""
 
     tile: Annotated[int, Field(ge=0, le=16384)] | None = None
-    """Side of a tile, px, a multiple of 32; 0 takes whole scenes; None takes the model's."""
+    """Side of a tile, px, a multiple of 32; 0 takes whole scenes; without it, the model's."""
     halo: Annotated[int, Field(ge=0, le=4096)] | None = None
-    """Half of the overlap of neighbouring tiles, px; None takes the model's, or an eighth of another tile."""
+    """Half of the overlap of neighbouring tiles, px; without it, the model's, or an eighth of another tile."""
     batch: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Tiles run at a time; None fills about one megapixel on a CPU, eight on a GPU."""
+    """Tiles run at a time; without it, as many as hold about one megapixel on a CPU, eight on a GPU."""
     fit_tile: bool = False
     """Take the tile that covers a scene with the fewest pixels, from the model's own to a megapixel (GPU: eight)."""
     engine: EngineName = "auto"
@@ -404,7 +404,7 @@ class ReadOptions:
     """How `predict` reads its inputs: bands, pixels without data, ground sample distance."""
 
     bands: tuple[int, ...] = ()
-    """Bands to read, from 1, in the model's order; none takes them all where the raster has as many."""
+    """Bands to read, from 1, in the model's order; without it, all of them where the raster has as many."""
     stack: tuple[str, ...] = ()
     """Bands that are files of their own in the folders given, in the model's order: B02 B03, as --bands of prepare."""
     alpha: bool = True

@@ -27,7 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from levelground.escaping import visible
-from levelground.wording import gettext, gettext_plain, pgettext, translated
+from levelground.wording import gettext, gettext_plain, ngettext, pgettext, translated
 
 T = TypeVar("T")
 
@@ -106,6 +106,12 @@ def say(message: str, /, **values: object) -> None:
     text = gettext(message, **shown) if values else translated(gettext_plain(message))
     say_event("line", text=text)
     _console.print(Text(visible(text)))
+
+
+def say_counted(one: str, many: str, n: int, /, **values: object) -> None:
+    """Print one line whose form agrees with a number, which it may show as ``%(n)s``; otherwise as :func:`say`."""
+    shown = {name: translated(value) if isinstance(value, str) else value for name, value in values.items()}
+    say(ngettext(one, many, n, **shown))
 
 
 def say_table(title: str, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:

@@ -376,7 +376,7 @@ def _train_folds(
     runs = []
     for number, fold in enumerate(folds, start=1):
         say(
-            "Fold %(number)s of %(n)s: %(training)s training, %(test)s test scenes",
+            "Fold %(number)s of %(n)s: training scenes %(training)s, test scenes %(test)s",
             number=number,
             n=len(folds),
             training=len(fold.ids("train")),

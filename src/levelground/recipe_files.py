@@ -209,18 +209,18 @@ class TuningRecord(OpenRecord):
         }
         if self.optimism is None:
             return gettext(
-                "Of %(trials)s trials number %(trial)s was chosen, with a validation mIoU of %(value)s. It was not "
+                "Trial number %(trial)s of %(trials)s was chosen, with a validation mIoU of %(value)s. It was not "
                 "trained again with new seeds, so nobody knows how optimistic that is.",
                 **words,
             )
         if self.optimism < 0:
             return gettext(
-                "Of %(trials)s trials number %(trial)s was chosen, with a validation mIoU of %(value)s. With new seeds "
+                "Trial number %(trial)s of %(trials)s was chosen, with a validation mIoU of %(value)s. With new seeds "
                 "it reaches %(reruns)s, %(more)s more in the mean.",
                 **words,
             )
         return gettext(
-            "Of %(trials)s trials number %(trial)s was chosen, with a validation mIoU of %(value)s. With new seeds it "
+            "Trial number %(trial)s of %(trials)s was chosen, with a validation mIoU of %(value)s. With new seeds it "
             "reaches %(reruns)s: as the best of many, its score is optimistic by %(more)s.",
             **words,
         )

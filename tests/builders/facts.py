@@ -167,6 +167,7 @@ DESCRIPTIONS: tuple[Fact, ...] = (
     descriptions.StillLearning({"unet": 0.012, "fpn": 0.05}, 0.01),
     descriptions.UnlikeMachines(("unet s0", "fpn s0")),
     descriptions.Faster({"unet": 2.0, "pspnet": 6.0, "fpn": 0.25}),
+    descriptions.Faster({"unet": 5.0, "pspnet": 6.0, "fpn": 0.25}, ("unet",)),
     descriptions.Faster({"unet": 2.0, "pspnet": 6.0, "fpn": 6.0}),
     descriptions.Faster({"unet": 14.2, "pspnet": 14.2}),
     descriptions.FasterTraining({"unet": 2.0, "pspnet": 6.0}),

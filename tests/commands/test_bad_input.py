@@ -97,7 +97,7 @@ def test_skip_bad_goes_on_without_the_scene(
         assert step
         step(tmp_path)
     assert main([*shlex.split(PREPARE), "--skip-bad"]) == 0
-    assert re.search(r"\d scenes or files with problems are left out", capfd.readouterr().err)
+    assert re.search(r"scenes or files with problems, left out: \d", capfd.readouterr().err)
     dataset = read_dataset(tmp_path / "study")
     errors = [one for one in dataset.findings if one.severity == "error"]
     assert errors

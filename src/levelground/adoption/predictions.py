@@ -29,7 +29,7 @@ from levelground.adoption.prediction_files import (
     tell_mask_codings,
 )
 from levelground.config import PredictionOptions
-from levelground.console import say, track
+from levelground.console import say, say_counted, track
 from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.datasets.splits import SplitName
 from levelground.errors import ConfigError, SceneError
@@ -193,7 +193,13 @@ def adopt_predictions(
     )
     run = record_evaluation(run, dataset, split, entry)
     _warn(run, split, dataset.legend, class_map)
-    say("%(label)s: %(n)s predictions counted on %(split)s.", label=label, n=len(files), split=split)
+    say_counted(
+        "%(label)s: %(n)s prediction counted on %(split)s.",
+        "%(label)s: %(n)s predictions counted on %(split)s.",
+        len(files),
+        label=label,
+        split=split,
+    )
     return run
 
 

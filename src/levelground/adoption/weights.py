@@ -215,7 +215,7 @@ def _load_own(weights: Path, dataset: Dataset, options: WeightsOptions, arch: st
             spec = dataclasses.replace(spec, mean=mean, std=std)
             say("%(source)s: inputs are normalised as its preprocessor_config.json says.", source=source)
         spec = _normalised(spec, own, dataset, options.normalise, source)
-        say("%(source)s: fits %(name)s with %(n)s outputs.", source=source, name=name, n=n)
+        say("%(source)s: fits %(name)s (outputs: %(n)s).", source=source, name=name, n=n)
         return Model(spec, network, encoder_weights="none")
     raise WeightsError(f"{problem} Or pass --classes with the number of its outputs.") from problem
 

@@ -30,12 +30,12 @@ class AdoptConfig:
     .npz) of classes or probabilities."""
     reading: tyro.conf.OmitArgPrefixes[PredictionOptions] = PredictionOptions()
     name: str | None = None
-    """Name of the run; None makes one of architecture and encoder, or takes the masks' folder's."""
+    """Name of the run; without it, one of architecture and encoder, or the masks' folder's."""
     as_: Annotated[str | None, tyro.conf.arg(name="as")] = None
     """Name of the architecture that this is one training of; runs with the same name and other seeds are compared as
-    one architecture. Needs --seed. None takes the weights' own."""
+    one architecture. Needs --seed. Without it, the weights' own."""
     seed: Seed | None = None
-    """Seed, or number, of this training; None leaves the run alone, without a verdict on its architecture."""
+    """Seed, or number, of this training; without it, the run stands alone, without a verdict on its architecture."""
 
 
 def adopt(config: AdoptConfig) -> Run:

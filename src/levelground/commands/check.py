@@ -30,7 +30,7 @@ def check(config: CheckConfig) -> "CheckedFolder":
         RecordError: There is no such folder, or it holds nothing that levelground wrote.
     """
     from levelground.comparison.text import listing
-    from levelground.console import say
+    from levelground.console import say, say_counted
     from levelground.integrity import check_folder
 
     checked = check_folder(config.study)
@@ -38,15 +38,26 @@ def check(config: CheckConfig) -> "CheckedFolder":
         say("%(path)s: %(fault)s. %(redo)s", path=str(file.path), fault=file.fault, redo=file.redo)
     if checked.unhashed:
         paths = listing([str(file.path) for file in checked.unhashed], most=3)
-        say("%(n)s files have no checksum: %(paths)s.", n=len(checked.unhashed), paths=paths)
+        say_counted(
+            "%(n)s file has no checksum: %(paths)s.",
+            "%(n)s files have no checksum: %(paths)s.",
+            len(checked.unhashed),
+            paths=paths,
+        )
     sound = len(checked.files) - len(checked.damaged) - len(checked.unhashed)
     if checked.damaged:
-        say(
+        say_counted(
+            "%(study)s: %(n)s of %(total)s files is damaged or missing.",
             "%(study)s: %(n)s of %(total)s files are damaged or missing.",
+            len(checked.damaged),
             study=config.study,
-            n=len(checked.damaged),
             total=len(checked.files),
         )
     else:
-        say("%(study)s: %(sound)s files are as they were written.", study=config.study, sound=sound)
+        say_counted(
+            "%(study)s: %(n)s file is as it was written.",
+            "%(study)s: %(n)s files are as they were written.",
+            sound,
+            study=config.study,
+        )
     return checked

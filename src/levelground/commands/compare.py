@@ -23,19 +23,19 @@ class CompareConfig:
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUNS ...")]
     """Run folders, or study folders, whose evaluated runs are all taken; one run alone gets its own scores."""
     out: Path | None = None
-    """Folder for comparison.json, .csv, .md and .tex; None takes the study that all runs belong to."""
+    """Folder for comparison.json, .csv, .md and .tex; without it, the study that all runs belong to."""
     split: Literal["val", "test"] = "test"
     """Split whose counts are compared."""
     metric: Annotated[
         str | None,
         tyro.conf.arg(
-            help="Primary metric, the one that is tested; None takes the one that the study named, else official.miou. "
+            help="Primary metric, the one that is tested; without it, the one the study named, else official.miou. "
             "Another one makes an exploratory view, labelled and logged. VIEW.KIND or VIEW.KIND:CLASS, with "
             f"views official, kept, all, boundary and kinds {metric_names()}."
         ),
     ] = None
     delta: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Differences below this do not matter, as a fraction; runs shown to lie closer are called equal. None takes the
+    """Differences below this do not matter, as a fraction; runs shown to lie closer are called equal. Without it, the
     one that the study named, else .01."""
     allow_unlike: bool = False
     """Compare runs of unlike recipe, budget, weight source, split or tile geometry; what differs is named. Runs with

@@ -25,7 +25,7 @@ class DoctorConfig:
     """Options of ``doctor``."""
 
     cache: Path | None = None
-    """Folder of decoded scenes to look at; None takes the default one."""
+    """Folder of decoded scenes to look at; without it, the default one."""
 
 
 def doctor(config: DoctorConfig) -> list[str]:

@@ -21,7 +21,7 @@ class EvaluateConfig:
     study: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="STUDY")]
     """Study folder with dataset.json and runs/, or the folder of one run in it."""
     runs: tuple[str, ...] = ()
-    """Names of runs in the study; none takes every run that has a model."""
+    """Names of runs in the study; without any, every run that has a model."""
     split: Literal["test", "val"] = "test"
     """Scenes to evaluate on. Every evaluation on test is written down, and the report shows their number."""
     on: Path | None = None

@@ -14,7 +14,7 @@ class LegendsConfig:
     """Options of ``legends``."""
 
     name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NAME")] = None
-    """Legend to print as TOML; none lists them all."""
+    """Legend to print as TOML; without one, all are listed."""
 
     out: Path | None = None
     """File to write the legend to instead, to start from; an existing one is not replaced."""

@@ -18,7 +18,7 @@ class ReportConfig:
     study: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="STUDY")]
     """Study folder with comparison.json, or the file itself; runs and data set are looked for beside it."""
     out: Path | None = None
-    """Folder for report.html and figures/; None takes the folder of the comparison."""
+    """Folder for report.html and figures/; without it, the folder of the comparison."""
     figures: Figures = PNG
     """Formats of the pictures in figures/, any of png, svg and pdf; without a format none is drawn."""
 
@@ -36,7 +36,7 @@ def report(config: ReportConfig) -> Path:
     """
     from levelground.comparison.inputs import with_question
     from levelground.comparison.record import FILE, read_comparison
-    from levelground.console import say
+    from levelground.console import say, say_counted
 
     path = config.study if config.study.suffix == ".json" else config.study / FILE
     comparison = with_question(read_comparison(path), path.parent)
@@ -46,7 +46,7 @@ def report(config: ReportConfig) -> Path:
     out = config.out or path.parent
     if config.figures:
         drawn = draw_figures(comparison, path.parent, out / "figures", formats=config.figures)
-        say("%(n)s pictures in %(path)s", n=len(drawn), path=out / "figures")
+        say_counted("%(n)s picture in %(path)s", "%(n)s pictures in %(path)s", len(drawn), path=out / "figures")
     page = render_report(comparison, path.parent, out / "report.html")
     say("Written: %(page)s (%(size)s MB)", page=page, size=decimal(f"{page.stat().st_size / 1000000.0:.1f}"))
     return page

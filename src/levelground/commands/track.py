@@ -34,7 +34,7 @@ def track(config: TrackConfig) -> int:
         ConfigError: There is no such tracker, it is not installed, or it does not answer.
         RecordError: There is no study in the folder.
     """
-    from levelground.console import say
+    from levelground.console import say_counted
     from levelground.scaling.trackers import check_target
     from levelground.scaling.tracking import track_study
 
@@ -42,10 +42,11 @@ def track(config: TrackConfig) -> int:
         raise ConfigError("--to: not given. Say levelground track STUDY --to tensorboard, or --to mlflow:URI.")
     check_target(config.to)
     count = track_study(config.study, config.to, follow=config.follow)
-    say(
-        "%(study)s: %(count)s points were sent to %(to)s; those that it had already were left alone.",
+    say_counted(
+        "%(study)s: %(n)s point was sent to %(to)s; those that it had already were left alone.",
+        "%(study)s: %(n)s points were sent to %(to)s; those that it had already were left alone.",
+        count,
         study=config.study,
-        count=count,
         to=config.to,
     )
     return count

@@ -49,7 +49,7 @@ class TuneConfig:
     """How often the chosen trial is trained again, each time with another seed: by as much lower as those score, the
     best of many trials is optimistic."""
     out: Path | None = None
-    """Folder of the journal and of the recipe files; None takes STUDY/tune."""
+    """Folder of the journal and of the recipe files; without it, STUDY/tune."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
     device_options: DeviceGroup = DeviceOptions()
     run_options: RunGroup = RunOptions()

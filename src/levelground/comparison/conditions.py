@@ -92,6 +92,8 @@ class DatasetSummary:
     """What ``prepare`` found."""
     groups_from: Annotated[str | None, Field(exclude_if=absent)] = None
     """Where groups come from; ``None`` where no ``dataset.json`` tells."""
+    name: Annotated[str | None, Field(exclude_if=absent)] = None
+    """Name of its folder; ``None`` where no ``dataset.json`` tells."""
 
 
 @dataclass(frozen=True, config=BLOCK)

@@ -100,11 +100,20 @@ def _speeds(speeds: Mapping[str, float]) -> tuple[list[str], dict[str, str]]:
 
 def _faster(fact: descriptions.Faster) -> str:
     level, values = _speeds(fact.speeds)
+    unsure = sorted(set(fact.overlapping) - set(level))
     if len(level) == 1:
-        return gettext("%(names)s predicts fastest, %(rate)s megapixels a second: %(ratios)s.", **values)
-    if values["ratios"]:
-        return gettext("%(names)s predict about equally fast, %(rate)s megapixels a second: %(ratios)s.", **values)
-    return gettext("%(names)s predict about equally fast, %(rate)s megapixels a second.", **values)
+        text = gettext("%(names)s predicts fastest, %(rate)s megapixels a second: %(ratios)s.", **values)
+    elif values["ratios"]:
+        text = gettext("%(names)s predict about equally fast, %(rate)s megapixels a second: %(ratios)s.", **values)
+    else:
+        text = gettext("%(names)s predict about equally fast, %(rate)s megapixels a second.", **values)
+    if not unsure:
+        return text
+    more = gettext(
+        "The 95 %% intervals of %(names)s overlap: another measurement may order them otherwise.",
+        names=listing([*level, *unsure]),
+    )
+    return f"{text} {more}"
 
 
 def _faster_training(fact: descriptions.FasterTraining) -> str:

@@ -60,6 +60,8 @@ class Faster(Fact):
 
     code = "faster"
     speeds: Mapping[str, float]
+    overlapping: tuple[str, ...] = ()
+    """Models whose interval overlaps that of the fastest."""
 
     @property
     def figures(self) -> dict[str, object]:
@@ -311,7 +313,7 @@ def fastest(comparison: Comparison) -> list[Fact]:
         _speeds(comparison, "train_images_per_s"),
     )
     if len(predicting) >= 2:
-        found.append(Faster(predicting))
+        found.append(Faster(predicting, _overlapping(comparison, predicting)))
     if len(training) >= 2:
         found.append(FasterTraining(training))
     return found
@@ -325,6 +327,17 @@ def _speeds(comparison: Comparison, key: str) -> dict[str, float]:
             # Runs take unequal times for the same work, so rates meet in their harmonic mean.
             speeds[name] = len(values) / sum(1 / value for value in values)
     return speeds
+
+
+def _overlapping(comparison: Comparison, speeds: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the models whose interval of the speed, over all their runs, overlaps that of the fastest."""
+    ends = {}
+    for name in speeds:
+        known = [run.throughput.interval for run in comparison.candidate_runs[name] if run.throughput.interval]
+        ends[name] = (min(low for low, _ in known), max(high for _, high in known)) if known else None
+    top = max(sorted(speeds), key=speeds.__getitem__)
+    first = ends[top]
+    return tuple(name for name, own in ends.items() if own and first and name != top and own[1] >= first[0])
 
 
 def unlike_trainable(comparison: Comparison) -> list[Fact]:

@@ -246,6 +246,7 @@ class DatasetContent:
     split_sha256: str | None = None
     legend_sha256: str | None = None
     groups_from: str | None = None
+    data: str | None = None
     findings: tuple[DatasetFinding, ...] = field(default=())
 
 
@@ -296,6 +297,7 @@ def dataset_summary(dataset: DatasetContent | None, counts: SceneCounts, split: 
         n_test_groups=len(set(counts.groups.tolist())) if split == "test" else None,
         findings=dataset.findings if dataset else (),
         groups_from=dataset.groups_from if dataset else None,
+        name=Path(dataset.data).name if dataset and dataset.data else None,
     )
 
 

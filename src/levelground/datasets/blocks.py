@@ -161,16 +161,16 @@ def cut_blocks(found: FoundScenes, options: PrepareOptions) -> Blocks:
         raise SplitError(_too_few(n_squares, needed, images, found.legend, options))
     text = describe_blocks(options)
     say(
-        "%(rule)s: %(n)s scenes cut into %(blocks)s blocks in %(squares)s squares of the map",
+        "%(rule)s: %(blocks)s blocks in %(squares)s squares of the map (scenes cut: %(n)s)",
         rule=text,
         n=len(images),
         blocks=len(cut),
         squares=n_squares,
     )
     if left_out:
-        say("%(n)s blocks without a valid label pixel are left out", n=left_out)
+        say("blocks without a valid label pixel, left out: %(n)s", n=left_out)
     if strips:
-        say("%(n)s strips of fewer than %(least)s px are left out", n=strips, least=LEAST_PX)
+        say("strips of fewer than %(least)s px, left out: %(n)s", n=strips, least=LEAST_PX)
     bare = tuple(scene for scene in found.scenes if scene.labels is None)
     return Blocks(
         replace(found, scenes=(*(scene for scene, _ in cut), *bare)),

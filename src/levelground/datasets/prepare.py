@@ -328,7 +328,7 @@ def settle_problems(problems: Sequence[Problem], n_sound: int, *, skip_bad: bool
         told = "; ".join(filter(None, (more, hint)))
         raise problems[0].kind(problems[0].finding.text + (f" ({told}.)" if told else ""))
     if problems:
-        say("%(n)s scenes or files with problems are left out", n=len(problems))
+        say("scenes or files with problems, left out: %(n)s", n=len(problems))
     return [one.finding for one in problems]
 
 
@@ -418,9 +418,9 @@ def _report(dataset: Dataset, kinds: Mapping[str, int], *, told: bool) -> None:
     values = {"source": dataset.groups_from, "scenes": len(dataset.scenes), "groups": len(groups)}
     if kinds:
         pairs = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
-        say("groups from %(source)s: %(scenes)s scenes in %(groups)s groups (pairs: %(pairs)s)", pairs=pairs, **values)
+        say("groups from %(source)s: %(groups)s, with %(scenes)s scenes (pairs: %(pairs)s)", pairs=pairs, **values)
     else:
-        say("groups from %(source)s: %(scenes)s scenes in %(groups)s groups", **values)
+        say("groups from %(source)s: %(groups)s, with %(scenes)s scenes", **values)
     sizes = " / ".join(f"{len(ids)} {name}" if name in SPLIT_NAMES else str(len(ids)) for name, ids in sets.items())
     split = {"rule": dataset.split.rule, "sizes": sizes, "text": dataset.split.text}
     if told:
@@ -429,7 +429,7 @@ def _report(dataset: Dataset, kinds: Mapping[str, int], *, told: bool) -> None:
         text = gettext("split %(rule)s: %(sizes)s; %(text)s", **split)
     n_test = len({dataset.scene(scene).group for scene in dataset.ids("test")})
     if n_test < FEW_GROUPS:
-        few = ngettext("%(n)s test group decide little", "%(n)s test groups decide little", n_test)
+        few = ngettext("%(n)s test group decides little", "%(n)s test groups decide little", n_test)
         text = f"{text}; {few}"
     say(text)
     head = (gettext("class"), pgettext("scenes", "all"), *sets, gettext("scenes"))

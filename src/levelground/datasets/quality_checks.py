@@ -103,8 +103,8 @@ def odd_masks(scenes: Sequence[SceneRecord], impure: Mapping[str, int]) -> list[
     dirty = sorted(scene for scene, pixels in impure.items() if pixels)
     if dirty:
         text = (
-            f"{len(dirty)} masks have impure colours, {sum(impure.values())} pixels in all, read as the nearest class "
-            f"(first {dirty[0]})."
+            f"Impure colours in masks are read as the nearest class ({sum(impure.values())} px in {len(dirty)} of "
+            f"them, first {dirty[0]})."
         )
         found.append(Finding("note", "impure-colours", text, dirty[0]))
     return found
@@ -121,7 +121,7 @@ def dropped_values(dropped: Mapping[str, int], legend: Legend) -> list[Finding]:
     if not scenes:
         return []
     text = (
-        f"{len(scenes)} masks hold 255 in {sum(dropped.values())} pixels in all, read as no data (first {scenes[0]}). "
+        f"255 in masks is read as no data ({sum(dropped.values())} px in {len(scenes)} of them, first {scenes[0]}). "
         f"If 255 is a class, give each class of a legend its value{_example_legend(legend)}; else nodata = [255] in "
         "the legend says so."
     )
@@ -166,7 +166,7 @@ def unlike_files(scenes: Sequence[SceneFile]) -> list[Finding]:
         if others:
             first = " ".join(map(str, said[others[0]])) or "none"
             text = (
-                f"{len(others)} of {len(said)} images have other {what} than the rest: {others[0]} {first}, most "
+                f"other {what} than the rest in {len(others)} of {len(said)} images: {others[0]} {first}, most "
                 f"{' '.join(map(str, most)) or 'none'}. Pixels are read as they are stored: write all files alike."
             )
             found.append(Finding("warning", code, text, others[0]))
@@ -197,9 +197,9 @@ def far_values(far: Mapping[str, NDArray[np.float64]], example: Path) -> list[Fi
     for value, scenes in by_value.items():
         _, band, share, following = far[scenes[0]]
         text = (
-            f"{len(scenes)} scenes hold {value:.9g} far from all other values (first {scenes[0]}: {share:.1%} of band "
-            f"{band:.0f}, the next value is {following:.6g}), read as data. If it stands for no data, say so in each "
-            f"file: rio edit-info --nodata {value:.9g} {example}"
+            f"{value:.9g}, far from all other values, is read as data (in {len(scenes)} of the scenes, first "
+            f"{scenes[0]}: {share:.1%} of band {band:.0f}, the next value is {following:.6g}). If it stands for no "
+            f"data, say so in each file: rio edit-info --nodata {value:.9g} {example}"
         )
         found.append(Finding("warning", "far-value", text, scenes[0]))
     return found
@@ -215,8 +215,8 @@ def zero_pixels(zeros: Mapping[str, int]) -> list[Finding]:
     if not scenes:
         return []
     text = (
-        f"{len(scenes)} images hold 0 in every band in {sum(zeros.values())} pixels in all, read as no data because "
-        f"the files name no nodata value (first {scenes[0]}). If they are dark ground, pass --no-zero-is-nodata."
+        f"0 in every band is read as no data, because the files name no nodata value ({sum(zeros.values())} px in "
+        f"{len(scenes)} of the images, first {scenes[0]}). If these are dark ground, pass --no-zero-is-nodata."
     )
     return [Finding("warning", "zero-pixels", text, scenes[0])]
 
@@ -308,7 +308,7 @@ def split_findings(split: Split, groups: Mapping[str, str], *, n_rasters: int, b
         text = f"Test has {n_test} groups of scenes: so few decide little; most differences will be undecided."
         found.append(Finding("note", "few-test-groups", text))
     if split.left_out:
-        text = f"{len(split.left_out)} scenes are in no set (first {split.left_out[0]})."
+        text = f"scenes in no set: {len(split.left_out)} (first {split.left_out[0]})."
         found.append(Finding("note", "left-out", text, split.left_out[0]))
     return found
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from levelground.config import TileOptions
-from levelground.console import progress_bar, say
+from levelground.console import progress_bar, say, say_counted
 from levelground.datasets.dataset import DATASET_FILE, Dataset
 from levelground.datasets.splits import SplitName
 from levelground.errors import ModelError, RecordError, UnlikeError, WeightsError, first_line
@@ -112,12 +112,13 @@ def evaluate_run(
 
 
 def _say_score(name: str, split: SplitName, score: float, n_scenes: int, speed: float) -> None:
-    say(
+    say_counted(
+        "%(name)s: %(split)s mIoU %(score)s over %(n)s scene, %(speed)s megapixels/s.",
         "%(name)s: %(split)s mIoU %(score)s over %(n)s scenes, %(speed)s megapixels/s.",
+        n_scenes,
         name=name,
         split=split,
         score=decimal(f"{score:.4f}"),
-        n=n_scenes,
         speed=decimal(f"{speed:.1f}"),
     )
 

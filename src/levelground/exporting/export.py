@@ -18,7 +18,7 @@ from torch import nn
 
 from levelground import __version__
 from levelground.config import ExportFormat, ExportOptions, TileOptions
-from levelground.console import say
+from levelground.console import say, say_counted
 from levelground.errors import ConfigError, ModelError
 from levelground.exporting.model_card import card_text
 from levelground.exporting.onnx import INPUT, OUTPUT, UNKNOWN_RESOLUTION_CM, write_onnx
@@ -177,7 +177,12 @@ def _warn_of_clients(spec: ModelSpec) -> None:
             unknown_resolution_cm=decimal(f"{UNKNOWN_RESOLUTION_CM:g}"),
         )
     if spec.bands != 3:
-        say("%(name)s: reads %(bands)s bands; geodeep runs models of 3 bands only.", name=spec.name, bands=spec.bands)
+        say_counted(
+            "%(name)s: reads %(n)s band; geodeep runs models of 3 bands only.",
+            "%(name)s: reads %(n)s bands; geodeep runs models of 3 bands only.",
+            spec.bands,
+            name=spec.name,
+        )
     if spec.dtype not in (None, "uint8"):
         say(
             "%(name)s: learnt from %(dtype)s; Deepness and geodeep scale such rasters in their own way.",

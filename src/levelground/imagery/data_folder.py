@@ -365,7 +365,7 @@ def _cut_rasters(
     line = f"{len(labelled)} raster{'s' * (len(labelled) != 1)} cut into blocks of {block} px: {len(scenes)} blocks"
     if empty:
         line += f", {empty} more without a valid label pixel left out"
-        findings.append(Finding("note", "empty-blocks", f"{empty} blocks have no valid label pixel and are left out."))
+        findings.append(Finding("note", "empty-blocks", f"blocks without a valid label pixel, left out: {empty}."))
     return tuple(scenes), tuple(findings), line
 
 

@@ -219,7 +219,7 @@ class Overrides:
         legend = default_legend(n_outputs)
         if names is None:
             say(
-                "%(name)s: does not name its %(n_outputs)s classes; they are numbered. Pass --legend to name them.",
+                "%(name)s: does not name its classes (%(n_outputs)s); they are numbered. Pass --legend to name them.",
                 name=source.name,
                 n_outputs=n_outputs,
             )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from levelground.config import PredictOptions
-from levelground.console import say
+from levelground.console import say, say_counted
 from levelground.errors import ConfigError, SceneError
 from levelground.imagery.geotiff import bounded_cache
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, hex_colour
@@ -427,10 +427,14 @@ def _write_other_outputs(plan: PredictionPlan, classes: Path) -> ClassAreas:
         say(warning)
     if paths.polygons is not None:
         count = write_polygons(classes, legend, paths.polygons, smallest=options.smallest_area)
-        say("%(path)s: %(n)s polygons.", path=paths.polygons, n=count.written)
+        say_counted("%(path)s: %(n)s polygon.", "%(path)s: %(n)s polygons.", count.written, path=paths.polygons)
         if count.left_out:
-            n = count.left_out
-            say("%(path)s: %(n)s small polygons without a large neighbour are left out.", path=paths.polygons, n=n)
+            say_counted(
+                "%(path)s: %(n)s small polygon without a large neighbour is left out.",
+                "%(path)s: %(n)s small polygons without a large neighbour are left out.",
+                count.left_out,
+                path=paths.polygons,
+            )
     if paths.picture is not None:
         write_colours(classes, legend, paths.picture, side=options.picture_side)
     if paths.overlay is not None:

@@ -87,9 +87,10 @@ class CalibrationChart:
 
 @dataclass(frozen=True)
 class UnlikeRow:
-    """A field of the protocol that differs, with each run's value."""
+    """A field of the protocol that differs, by its name and the recipe's, with each run's value."""
 
     field: str
+    key: str
     cells: tuple[str, ...]
 
 
@@ -201,16 +202,68 @@ def _flat(content: Mapping[str, object], prefix: str = "") -> list[tuple[str, st
     return rows
 
 
-def protocol_rows(comparison: Comparison) -> list[tuple[str, str]]:
+PROTOCOL_FIELDS = {
+    "outputs": "classes with an output",
+    "batch": "batch, crops",
+    "default_epochs": "epochs where no budget is given",
+    "optimiser": "optimiser",
+    "lr": "learning rate",
+    "encoder_lr_factor": "learning rate of the encoder, as a factor",
+    "weight_decay": "weight decay",
+    "schedule": "course of the learning rate",
+    "warmup": "warm-up, share of the steps",
+    "clip": "largest norm of the gradient",
+    "loss": "loss function",
+    "class_weights": "weights of classes",
+    "scale_min": "smallest crop, in tiles",
+    "scale_max": "largest crop, in tiles",
+    "d4": "random turns and flips",
+    "colour": "random brightness and contrast",
+    "normalise": "normalised by",
+    "freeze_encoder_children": "frozen parts of the encoder",
+    "select": "weights kept by",
+    "select_groups": "validation groups needed to choose weights",
+    "average": "averaged weights, share of the run",
+    "validations": "validations",
+    "validation_share": "validations, largest share of the work",
+    "sanity_check": "check on two scenes before training",
+    "tuning": "tuning",
+    "budget": "budget",
+    "validation": "validated on",
+    "weights": "encoder weights",
+    "training scenes": "training scenes, hash",
+    "split": "split, hash",
+    "tile": "tile, px",
+    "halo": "overlap of tiles, half, px",
+}
+"""Names of the fields of the training protocol, by the recipe's."""
+
+
+@dataclass(frozen=True)
+class ProtocolField:
+    """A field of the protocol that all runs share: its name, the recipe's, and its value."""
+
+    name: str
+    key: str
+    value: str
+
+
+def protocol_rows(comparison: Comparison) -> list[ProtocolField]:
     """Return the training protocol and tile geometry that all runs share, field by field."""
     fields = _flat({key: value for key, value in comparison.protocol.items() if value is not None})
-    return [(name.removeprefix("recipe.").replace("_", " "), text) for name, text in fields]
+    return [ProtocolField(_field_name(key), key, text) for key, text in fields]
+
+
+def _field_name(key: str) -> str:
+    """Return the name of a field for people; one that a record of another version holds keeps its own."""
+    own = key.removeprefix("recipe.")
+    return gettext(PROTOCOL_FIELDS[own]) if own in PROTOCOL_FIELDS else own.replace("_", " ")
 
 
 def unlike_rows(comparison: Comparison, runs: Sequence[StyledRun]) -> list[UnlikeRow]:
     """Return the fields of the protocol that differ between the runs."""
     return [
-        UnlikeRow(entry.field, tuple(plain_text(entry.values.get(run.name)) for run in runs))
+        UnlikeRow(_field_name(entry.field), entry.field, tuple(plain_text(entry.values.get(run.name)) for run in runs))
         for entry in comparison.protocol_differences
     ]
 

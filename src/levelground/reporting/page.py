@@ -103,7 +103,7 @@ class PageView:
     costs: cost_table.CostTable
     tunings: list[tuple[str, str]]
     calibrations: list[cost_table.CalibrationChart]
-    protocol: list[tuple[str, str]]
+    protocol: list[cost_table.ProtocolField]
     unlike: list[cost_table.UnlikeRow]
     cards: list[list[tuple[str, str]]]
     viewer_data: Markup

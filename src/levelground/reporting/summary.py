@@ -126,7 +126,8 @@ def text_of(comparison: Comparison, code: str) -> str:
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
     """Return data, split, protocol and δ of the comparison as terms with a text."""
     data, split, protocol = comparison.dataset, comparison.split_rule, comparison.protocol
-    found = [(gettext("Scored on"), scored_on(comparison))]
+    found = [(gettext("Data set"), data.name)] if data.name else []
+    found.append((gettext("Scored on"), scored_on(comparison)))
     if data.train is not None:
         trained = ngettext(
             "%(n)s scene, validated on %(val)s more",

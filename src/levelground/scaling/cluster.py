@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from levelground.config import DeviceOptions, RunOptions
-from levelground.console import LINE_EVERY_S, duration, say
+from levelground.console import LINE_EVERY_S, duration, say, say_counted
 from levelground.errors import INTERRUPTED, UnfinishedError, UnlikeError, last_line
 from levelground.records import atomic_path
 from levelground.scaling.engines import open_executor
@@ -106,7 +106,7 @@ def train_elsewhere(
         if not _is_done(spec, dataset, device_options):
             jobs[job.folder] = job
     if len(jobs) < len(runs):
-        say("%(done)s of %(n)s runs are done already.", done=len(runs) - len(jobs), n=len(runs))
+        say("Runs that are done already: %(done)s of %(n)s.", done=len(runs) - len(jobs), n=len(runs))
     scratch, caches = study / CLUSTER_FOLDER, {dataset.cache.resolve() for _, dataset in runs}
     failures = run_jobs(list(jobs.values()), options, cpus=cpus, scratch=scratch / ".engine", shared=[study, *caches])
     return {_below(study, one.job): f"on {one.where or 'an unknown machine'}: {one.reason}" for one in failures}
@@ -241,9 +241,10 @@ class _Head:
             for job in self.jobs:
                 write_job(job)
                 self.executor.submit(job.folder)
-            say(
+            say_counted(
+                "%(n)s job is queued on %(cluster)s. levelground jobs shows what runs where.",
                 "%(n)s jobs are queued on %(cluster)s. levelground jobs shows what runs where.",
-                n=len(self.jobs),
+                len(self.jobs),
                 cluster=self.options.cluster,
             )
             self.said_at = self.asked_at = self.able_at = time.monotonic()
@@ -377,7 +378,7 @@ class _Head:
         waiting = len(self.open) - len(parts)
         text = [
             gettext(
-                "%(done)s of %(n)s jobs are done, %(run)s run, %(wait)s wait",
+                "jobs done: %(done)s of %(n)s, running: %(run)s, waiting: %(wait)s",
                 done=done,
                 n=len(self.jobs),
                 run=len(parts),

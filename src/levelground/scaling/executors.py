@@ -43,10 +43,10 @@ class ClusterOptions:
     cluster, extra 'cluster'), slurm or slurm:partition=gpu,time=4:00:00 (Slurm with sbatch's options, extra
     'cluster'); None runs them here, one after the other."""
     cpus_per_run: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """CPUs, and so threads, of each job; None takes --threads, else the cores shared out under local:N, else 1, or 4
+    """CPUs, and so threads, of each job; without it, --threads, else the cores shared out under local:N, else 1, or 4
     for each GPU."""
     gpus_per_run: Annotated[float, Field(ge=0, le=64)] | None = None
-    """GPUs of each job; .5 puts two on one GPU (Ray and local:N). None takes none under Ray and Slurm, and under
+    """GPUs of each job; .5 puts two on one GPU (Ray and local:N). Without it, none under Ray and Slurm, and under
     local:N leaves all jobs all GPUs."""
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from starlette.routing import Match
 
 from levelground import __version__
 from levelground.config import DeviceOptions
-from levelground.console import say
+from levelground.console import say_counted
 from levelground.errors import ConfigError, DiskError, one_line
 from levelground.runtime import Runtime, open_runtime
 from levelground.serving.guard import Access, Guard
@@ -284,9 +284,10 @@ def run_server(
     app = create_app(models, pages, rasters, store, runtime, access)
     store.start()
     shown = f"[{access.host}]" if ":" in access.host else access.host
-    say(
+    say_counted(
+        "%(n)s model. Open http://%(host)s:%(port)s/  (Ctrl-C ends the server)",
         "%(n)s models. Open http://%(host)s:%(port)s/  (Ctrl-C ends the server)",
-        n=len(models),
+        len(models),
         host=shown,
         port=listener.getsockname()[1],
     )

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from levelground.comparison.text import recorded
 from levelground.config import Budget, DeviceOptions, Recipe, RunOptions
-from levelground.console import say
+from levelground.console import say, say_counted
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import ConfigError, RecordError, TrainingError
 from levelground.history import truncate_history
@@ -73,8 +73,11 @@ def _train_in(
 ) -> Run:
     """Train in a folder where ``run`` was started before, if any."""
     if run is not None and run.card.status == "finished":
-        say(
-            "%(name)s: trained already, %(steps_done)s steps; reused.", name=folder.name, steps_done=run.card.steps_done
+        say_counted(
+            "%(name)s: trained already, %(n)s step; reused.",
+            "%(name)s: trained already, %(n)s steps; reused.",
+            run.card.steps_done or 0,
+            name=folder.name,
         )
         return run
     job = make_job(spec, dataset, folder, runtime, run, options)
@@ -84,12 +87,8 @@ def _train_in(
         if spec.init is not None:
             keep_initial(job.model, folder)
         if card.selection.reason:
-            say(
-                "%(name)s: weights: %(rule)s, because %(reason)s.",
-                name=folder.name,
-                rule=card.selection.rule,
-                reason=recorded(card.selection.reason),
-            )
+            said = {"rule": card.selection.rule, "reason": recorded(card.selection.reason)}
+            say("%(name)s: weights: %(rule)s, because %(reason)s.", name=folder.name, **said)
     else:
         card = dataclasses.replace(run.card, status="training")
         _say_changes(card, runtime)
@@ -216,9 +215,8 @@ def _say_price(job: TrainingJob) -> None:
     if sample is not None:
         size = pgettext(
             "validations on",
-            "%(windows)s windows of %(scenes)s scenes (%(part)s of %(all)s megapixels), the same for every run",
+            "%(windows)s windows of the validation scenes (%(part)s of %(all)s megapixels), the same for every run",
             windows=sample.windows,
-            scenes=sample.scenes,
             part=decimal(f"{sample.megapixels:.3g}"),
             all=decimal(f"{sample.of_megapixels:.4g}"),
         )

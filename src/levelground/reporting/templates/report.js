@@ -35,7 +35,7 @@
   // Tables that are wider than their frame say that they scroll.
   const watch = new ResizeObserver((entries) => {
     for (const { target } of entries) {
-      const scrolls = target.scrollWidth > target.clientWidth + 1;
+      const scrolls = target.scrollWidth > target.clientWidth + 8; // less hides no figure
       const note = target.previousElementSibling;
       if (note?.matches(".scroll-note")) note.hidden = !scrolls;
       else if (scrolls) {
