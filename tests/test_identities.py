@@ -31,8 +31,8 @@ def run(dataset: Dataset) -> Run:
 
 def test_digests_of_models(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run, a folder of ours and of others, a file of ours and of others; weights themselves are left out."""
-    for module in ("loading", "smp_backend", "onnx_backend"):
-        monkeypatch.setattr(f"levelground.models.{module}.sha256_file", lambda _: "0" * 64)
+    for name in ("loading.sha256_stamped", "smp_backend.sha256_file", "onnx_backend.sha256_stamped"):
+        monkeypatch.setattr(f"levelground.models.{name}", lambda _: "0" * 64)
     ours = shutil.copytree(run.model_folder, tmp_path / "moved")
     theirs = shutil.copytree(ours, tmp_path / "theirs")
     (theirs / "levelground.json").unlink()

@@ -208,7 +208,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("library", ["onnx", "onnxruntime"])
 def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     """Whoever installed without the extra is told its name."""
-    path = write_onnx(tmp_path / "m.onnx")
+    path = write_onnx(tmp_path / "m.onnx", metadata={"location": "onnx looks for weights beside it"})
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(
         ModelError, match=r"m\.onnx: onnxruntime, which runs it, is not installed\. pip install 'levelg"

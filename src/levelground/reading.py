@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import math
+import mmap
 import os
 import re
 import stat
@@ -82,6 +83,19 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
         number, reason = (errno.EISDIR, "Is a directory") if folder else (errno.EINVAL, "is not a regular file")
         raise OSError(number, reason, os.fspath(path))
     return os.fdopen(handle, "rb")
+
+
+def holds_bytes(path: Path, wanted: bytes) -> bool:
+    """Tell whether a regular file holds some bytes anywhere; nothing of it is kept in memory.
+
+    Raises:
+        OSError: It cannot be read or is not a regular file.
+    """
+    with open_regular(path) as file:
+        if not os.fstat(file.fileno()).st_size:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(wanted) >= 0
 
 
 def read_bytes(path: Path, limit: int | None = None) -> bytes:

@@ -319,9 +319,14 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_stamped(path: Path) -> str:
+    """Return the SHA-256 of a file that this process hashes once, as long as its size and time stay."""
+    status = path.stat()
+    return _sha256_of(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
 @lru_cache(maxsize=1 << 12)
-def sha256_stamped(path: Path, _size: int, _time_ns: int) -> str:
-    """Hash a file once; its size and time are arguments so that a changed file is hashed anew."""
+def _sha256_of(path: Path, _inode: int, _size: int, _time_ns: int) -> str:
     return sha256_file(path)
 
 
@@ -396,7 +401,7 @@ def verify_file(path: Path, remedy: str, hashes: Path | None = None) -> None:
     except OSError:
         return
     known = _known_hashes(record, status.st_size, status.st_mtime_ns).get(path.relative_to(record.parent).as_posix())
-    if known is not None and path.is_file() and sha256_file(path) != known:
+    if known is not None and path.is_file() and sha256_stamped(path) != known:
         raise RecordError(
             f"{path}: was changed after it was written. {remedy} If you changed it on purpose, remove {record}."
         )
@@ -439,11 +444,6 @@ def sha256_array(array: NDArray[np.generic]) -> str:
 
 
 def sha256_json(value: object) -> str:
-    """Return the SHA-256 of a value's canonical JSON (sorted keys, no spaces), in hexadecimal.
-
-    Example:
-        >>> sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1})
-        True
-    """
+    """Return the SHA-256 of a value's canonical JSON (sorted keys, no spaces), in hexadecimal."""
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -32,6 +32,9 @@ _PRECISION: dict[str, _FabricPrecision] = {"fp32": "32-true", "bf16": "bf16-mixe
 """Fabric's names."""
 
 
+_MOST_STREAMS = 2
+
+
 class RuntimeFacts(TypedDict):
     """Facts on a run card about its runtime, by their keys."""
 
@@ -84,6 +87,11 @@ class Runtime:
     def channels_last(self) -> bool:
         """Whether images lie in memory pixel by pixel; faster on CPUs and tensor cores, not offered on MPS."""
         return self.device_kind != "mps"
+
+    @property
+    def streams(self) -> int:
+        """How many tiles OpenVINO runs at a time, each with its share of the threads; each takes memory of its own."""
+        return min(self.threads, _MOST_STREAMS)
 
     @property
     def rank(self) -> int:

@@ -1,5 +1,9 @@
 """Generate land-cover scenes and run a whole study on them; needs no data and no network."""
 
+import contextlib
+import importlib
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,8 +72,6 @@ def demo(config: DemoConfig) -> "Comparison":
     check_names(config.archs, config.recipe.encoder, encoder_weights=config.recipe.encoder_weights)
     from levelground.config import PrepareOptions, StudyOptions
     from levelground.datasets.prepare import prepare_dataset
-    from levelground.pipeline import check_study, run_study
-    from levelground.runtime import open_runtime
     from levelground.synthetic.scenes import write_scenes
 
     asked = config.budget
@@ -83,9 +85,29 @@ def demo(config: DemoConfig) -> "Comparison":
         budgets=config.budgets,
         figures=config.figures,
     )
-    check_study(options)
     scenes = config.out / "scenes"
     with one_writer(config.out):
-        write_scenes(scenes, n=config.scenes, size=config.size, seed=config.scene_seed)
+        with _imported_meanwhile("levelground.pipeline"):
+            write_scenes(scenes, n=config.scenes, size=config.size, seed=config.scene_seed)
+        from levelground.pipeline import check_study, run_study
+        from levelground.runtime import open_runtime
+
+        check_study(options)
         dataset = prepare_dataset(PrepareOptions(data=scenes, out=config.out, cache=config.out / "cache"))
     return run_study(dataset, options, open_runtime(config.device_options))
+
+
+@contextlib.contextmanager
+def _imported_meanwhile(module: str) -> Iterator[None]:
+    """Import a module in a thread beside the block: torch takes seconds, most of them on one core."""
+
+    def load() -> None:
+        with contextlib.suppress(Exception):  # whoever imports it next gets the same error
+            importlib.import_module(module)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()

@@ -422,8 +422,7 @@ def _validity(path: Path, zero: bool | None = None) -> list[str]:
 def _file_sha256(path: Path) -> str:
     """Hash a file once for all blocks cut from it."""
     try:
-        status = path.stat()
-        own = sha256_stamped(path, status.st_size, status.st_mtime_ns)
+        own = sha256_stamped(path)
         sources = [_file_sha256(source) for source in source_files(path)]
         return sha256_json([own, sources]) if sources else own
     except OSError as error:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 Probs: TypeAlias = "torch.Tensor | Array"
 A = TypeVar("A", "torch.Tensor", NDArray[np.float32])
+S, R = TypeVar("S"), TypeVar("R")
 
 Place = tuple[int, int]  # row and column of a tile in the grid of tiles
 
@@ -113,14 +114,21 @@ def sliding_window_inference(
         regions = [pad_tile(pixels[rows.extent(r), cols.extent(c)], rows.tile, cols.tile) for r, c in chunk]
         return tiles.stack(regions)
 
+    def run(stored: NDArray[np.generic]) -> Any:
+        probs = tiles.probabilities(stored)
+        if probs.shape[-2:] != stored.shape[1:3]:
+            raise ShapeError(
+                f"the network made {tuple(probs.shape[-2:])} of tiles of {tuple(stored.shape[1:3])} with "
+                f"{stored.shape[3]} bands. Expected an output of the input's height and width."
+            )
+        return probs
+
+    loaded = _ahead(load, chunks)
+    # Other engines wait for their threads without the interpreter's lock: meanwhile tiles are blended and written.
+    streams = runtime.streams if model.engine == "openvino" else 1
+    found = map(run, loaded) if model.engine == "torch" else _ahead(run, loaded, threads=streams)
     try:
-        for chunk, stored in zip(chunks, _load_ahead(load, chunks), strict=True):
-            probs = tiles.probabilities(stored)
-            if probs.shape[-2:] != stored.shape[1:3]:
-                raise ShapeError(
-                    f"the network made {tuple(probs.shape[-2:])} of tiles of {tuple(stored.shape[1:3])} with "
-                    f"{stored.shape[3]} bands. Expected an output of the input's height and width."
-                )
+        for chunk, probs in zip(chunks, found, strict=True):
             blender = blender or OverlapBlender(rows, cols, probs.shape[1], tiles, overlap_folder)
             for (r, c), one in zip(chunk, probs, strict=True):
                 if r >= needed:
@@ -267,15 +275,13 @@ def _averaged_over_symmetries(model: Model) -> ArrayForward:
     return averaged
 
 
-def _load_ahead(
-    load: Callable[[list[Place]], NDArray[np.generic]], chunks: Iterable[list[Place]]
-) -> Iterator[NDArray[np.generic]]:
-    """Load chunks of tiles in order, one ahead of the one that is asked for, in a thread."""
-    waiting: deque[Future[NDArray[np.generic]]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="tiles") as pool:
-        for chunk in chunks:
-            waiting.append(pool.submit(load, chunk))
-            if len(waiting) > 1:
+def _ahead(work: Callable[[S], R], items: Iterable[S], *, threads: int = 1) -> Iterator[R]:
+    """Work on items in threads, as many ahead of the one that is asked for as there are threads, and yield in order."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="tiles") as pool:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

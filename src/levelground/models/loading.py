@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from levelground.config import DeviceName, DeviceOptions, EngineName, PredictOptions, TileOptions
 from levelground.console import say
-from levelground.errors import ConfigError, LevelgroundError, ModelError, WeightsError
+from levelground.errors import ConfigError, ModelError, WeightsError
 from levelground.models.model import Engine, Model, Overrides, described_model
 from levelground.models.onnx_backend import open_onnx
 from levelground.models.openvino_backend import (
-    conversion,
-    conversions_folder,
+    Conversion,
+    find_conversion,
     has_openvino,
     in_openvino,
     missing_openvino,
@@ -40,7 +40,7 @@ from levelground.models.spec import (
     run_geometry,
 )
 from levelground.reading import parse_json, read_text
-from levelground.records import sha256_file
+from levelground.records import sha256_stamped
 from levelground.runs import Run, read_run
 from levelground.runtime import onnxruntime_has_cuda, open_array_runtime, open_runtime, refuse_other_device
 from levelground.tile_geometry import OWN_TILES
@@ -139,7 +139,7 @@ def _is_current(file: Path, run: Run, form: str) -> bool:
     if not isinstance(entry, dict) or not entry.get("weights_sha256") or entry.get("gsd_m") != run.card.gsd_m:
         return False
     made_of = (entry["weights_sha256"], entry.get("tile"), entry.get("sha256"))
-    return made_of == (sha256_file(model_file(run)), run_geometry(run).tile, sha256_file(file))
+    return made_of == (sha256_stamped(model_file(run)), run_geometry(run).tile, sha256_stamped(file))
 
 
 def open_model(
@@ -172,7 +172,9 @@ def open_model(
     """
     overrides = Overrides(legend, None if mean is None else tuple(mean), None if std is None else tuple(std))
     path, engine = _whole_run(path), engine or "torch"
-    return _open(path, runtime, overrides, engine, program_of(path, engine, tiles), tiles)
+    program = program_of(path, engine, tiles)
+    converted = find_conversion(path, tiles) if engine == "openvino" and program is None else None
+    return _open(path, runtime, overrides, engine, program, converted)
 
 
 def _whole_run(path: Path) -> Path:
@@ -181,44 +183,26 @@ def _whole_run(path: Path) -> Path:
 
 
 def _open(
-    path: Path, runtime: "Runtime", overrides: Overrides, engine: Engine, program: Path | None, tiles: TileOptions
+    path: Path,
+    runtime: "Runtime",
+    overrides: Overrides,
+    engine: Engine,
+    program: Path | None,
+    converted: Conversion | None,
 ) -> Model:
     """Open a model in an engine; ``program`` is its file of :func:`program_of`."""
     if program is not None and program == path:
         by_openvino = engine == "openvino" or path.suffix.lower() == ".xml"
         return (open_openvino if by_openvino else open_onnx)(path, runtime, overrides)
-    kept = conversions_of(path) if engine == "openvino" and program is None else None
-    if kept is not None and _is_converted(path, kept, tiles):
+    if converted is not None and converted.is_there:
         overrides.refuse(path)
-        run = read_run(path)
+        run = converted.run
         say("%(name)s: runs in openvino as it was converted before, without torch.", name=run.name)
-        digest = sha256_file(model_file(run))
-        return open_converted(read_model_spec(run), digest, lambda: load_model(run).network, runtime, kept)
+        return open_converted(converted, lambda: load_model(run).network, runtime)
     model = _open_folder(path, runtime, overrides, engine, program)
-    return model if engine != "openvino" or model.engine == "openvino" else in_openvino(model, runtime, kept)
-
-
-def conversions_of(path: Path) -> Path | None:
-    """Return the folder in the cache for a run's network as OpenVINO takes it; ``None`` where it cannot be kept.
-
-    Networks of the user's own are converted anew each time: their code decides what they compute.
-    """
-    try:
-        run = read_run(path)
-        spec, file = read_model_spec(run), model_file(run)
-        weights = sha256_file(file)
-    except (LevelgroundError, OSError):
-        return None
-    if file.suffix != ".safetensors" or is_own(spec.arch) or run.card.weights_sha256 not in (None, weights):
-        return None
-    return conversions_folder(weights, spec.to_json(), run.card.outputs)
-
-
-def _is_converted(path: Path, kept: Path, tiles: TileOptions) -> bool:
-    """Tell whether a run's network was converted for the tiles that are asked for."""
-    run = read_run(path)
-    tile = run_geometry(run).tile if tiles.tile is None else tiles.tile
-    return not tiles.fit_tile and conversion(kept, (read_model_spec(run).bands, tile, tile)).exists()
+    if engine != "openvino" or model.engine == "openvino":
+        return model
+    return in_openvino(model, runtime, None if converted is None else converted.folder)
 
 
 def _open_folder(path: Path, runtime: "Runtime", overrides: Overrides, engine: Engine, program: Path | None) -> Model:
@@ -285,7 +269,7 @@ def load_model(run: Run) -> Model:
         )
     if not (folder / WEIGHTS_FILE).exists():
         raise WeightsError(f"{folder}: no {WEIGHTS_FILE}. Train the run to its end, or adopt the weights anew.")
-    digest = sha256_file(folder / WEIGHTS_FILE)
+    digest = sha256_stamped(folder / WEIGHTS_FILE)
     if run.card.weights_sha256 not in (None, digest):
         again = "adopt the weights" if run.adopted else "remove the folder of the run and train it"
         raise WeightsError(
@@ -441,9 +425,9 @@ def open_predictor(
         device = dataclasses.replace(device, device=refuse_other_device(device.device))
     model = _whole_run(model)
     program = program_of(model, engine, options)
-    kept = conversions_of(model) if engine == "openvino" and program is None else None
-    if engine != "torch" and (program is not None or (kept is not None and _is_converted(model, kept, options))):
+    converted = find_conversion(model, options) if engine == "openvino" and program is None else None
+    if engine != "torch" and (program is not None or (converted is not None and converted.is_there)):
         runtime = open_array_runtime(device, engine=engine)
     else:
         runtime = open_runtime(device)
-    return _open(model, runtime, Overrides(legend, mean, std), engine, program, options), runtime
+    return _open(model, runtime, Overrides(legend, mean, std), engine, program, converted), runtime

@@ -28,8 +28,8 @@ from levelground.models.model import (
     external_digest,
 )
 from levelground.models.spec import SPEC_KEY, ModelSpec, full_scale, parse_spec
-from levelground.reading import parse_json
-from levelground.records import sha256_file, sha256_json, verify_file
+from levelground.reading import holds_bytes, parse_json
+from levelground.records import sha256_json, sha256_stamped, verify_file
 
 if TYPE_CHECKING:
     import onnx
@@ -43,7 +43,6 @@ Dimension = int | str | None  # a dimension of an ONNX shape: a number, or a nam
 Activation = Literal["probabilities", "shares", "logits"]
 """Kind of outputs: adding up to 1; each in 0 to 1 on its own, as after a sigmoid; any number."""
 
-
 INPUT_TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -52,10 +51,8 @@ INPUT_TYPES: dict[str, type[np.generic]] = {
 }
 """Types of input that can be given, by onnxruntime's names."""
 
-
 MOST_BANDS = 32
 """A last dimension up to this, after larger ones, is taken for bands."""
-
 
 PROBE_TILE = 256
 """Dimension of the noise tile that a file of any tile size is run with, px."""
@@ -85,7 +82,7 @@ def open_onnx(path: Path, runtime: "Runtime", overrides: Overrides) -> Model:
         ConfigError: The overrides do not fit.
     """
     verify_file(path, "Export the model anew.")
-    weights = weights_digest(path, parse_onnx(path))
+    weights = weights_digest(path)
     return program_model(path, onnx_program(path, runtime), weights, overrides, engine="onnx")
 
 
@@ -118,9 +115,18 @@ def onnx_program(path: Path, runtime: "Runtime") -> Program:
         raise WeightsError(f"{path}: holds names that are not UTF-8 ({error.reason}). Export it anew.") from error
 
 
-def weights_digest(path: Path, content: "onnx.ModelProto") -> str:
-    """Hash a file with the weights that lie beside it."""
-    return sha256_json([sha256_file(file) for file in (path, *external_files(content, path))])
+def weights_digest(path: Path) -> str:
+    """Hash a file with the weights that lie beside it.
+
+    Raises:
+        WeightsError: It names weights outside its folder, or cannot be read.
+    """
+    try:
+        named = holds_bytes(path, b"location")  # the key of entries that name weights beside it
+    except OSError:
+        named = True  # what is wrong is said where it is parsed
+    beside = external_files(parse_onnx(path), path) if named else []
+    return sha256_json([sha256_stamped(file) for file in (path, *beside)])
 
 
 def program_model(path: Path, program: Program, weights: str, overrides: Overrides, *, engine: Engine) -> Model:
@@ -317,8 +323,8 @@ def _session(path: Path, runtime: "Runtime") -> Any:
         providers.insert(0, "CUDAExecutionProvider")
     try:
         return onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers)
-    except Exception as error:
-        # Its errors share no class: a damaged file, an unknown operator, a newer format.
+    except Exception as error:  # its errors share no class: a damaged file, an unknown operator, a newer format
+        parse_onnx(path)
         raise WeightsError(f"{path}: onnxruntime cannot load it ({_reason(error)}). Export it anew.") from error
 
 

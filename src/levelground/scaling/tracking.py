@@ -191,7 +191,8 @@ def send_new(tracker: Tracker, entries: Sequence[Entry], known: dict[tuple[str, 
         points.sort(key=lambda point: (point.step, point.metric))
         wanted = {f"parameter/{name}": text for name, text in entry.parameters.items()} | dict(entry.notes)
         texts = {name: text for name, text in (wanted | {"state": entry.state}).items() if has.texts.get(name) != text}
-        hashes = {place: _sha256(path) for place, path in entry.files.items() if path.is_file()}
+        # All files of a study are asked for every few seconds.
+        hashes = {place: sha256_stamped(path) for place, path in entry.files.items() if path.is_file()}
         files = {place: digest for place, digest in hashes.items() if has.texts.get(f"file/{place}") != digest}
         if points or texts or files:
             tracker.send(entry, points, texts, files)
@@ -201,12 +202,6 @@ def send_new(tracker: Tracker, entries: Sequence[Entry], known: dict[tuple[str, 
         has.texts |= texts | {f"file/{place}": digest for place, digest in files.items()}
         known[key], count = has, count + len(points)
     return count
-
-
-def _sha256(path: Path) -> str:
-    """Hash a file when it is new or has changed: all files of a study are asked for every few seconds."""
-    status = path.stat()
-    return sha256_stamped(path, status.st_size, status.st_mtime_ns)
 
 
 def track_study(study: Path, to: str, *, follow: bool = False, over: threading.Event | None = None) -> int:

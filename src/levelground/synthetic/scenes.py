@@ -6,6 +6,8 @@ atmosphere and sensor change the picture, and labels are drawn with the errors o
 about 1.2 m.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -54,6 +56,7 @@ GENERATOR: Final = 1
 """Raised whenever the same numbers give other pixels, so that files of an older generator are made anew."""
 
 _STAMP_KEY: Final = "levelground"
+_PIXELS_AT_ONCE: Final = 2**22  # of all scenes that are generated at a time: each takes some hundred bytes
 
 _LOTS: Final = 16  # house lots along and across one parcel, at most
 _ROOFS: Final = floats(
@@ -355,19 +358,30 @@ def _check(*, seed: int, index: int, size: int) -> None:
 
 
 def _write_all(folder: Path, todo: list[tuple[str, int]], *, seed: int, size: int, bar: Bar) -> None:
-    for name, index in todo:
-        image, labels = generate_scene(seed, index, size)
-        stamp = _stamp(seed, index, size)
-        coded = simplejpeg.encode_jpeg(image, quality=92, colorspace="RGB", colorsubsampling="420")
-        comment = stamp.encode("ascii")
-        with atomic_path(folder / f"{name}_sat.jpg") as path:
-            # A comment segment right behind the start-of-image marker (ITU-T T.81, B.2.4.5).
-            path.write_bytes(coded[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + coded[2:])
-        text = PngImagePlugin.PngInfo()
-        text.add_text(_STAMP_KEY, stamp)
-        with atomic_path(folder / f"{name}_mask.png") as path:
-            Image.fromarray(encode_colours(labels, DEEPGLOBE)).save(path, format="PNG", pnginfo=text, compress_level=4)
-        bar.advance()
+    """Write scenes in threads, where a few fit into memory: NumPy releases the lock."""
+    at_once = max(1, _PIXELS_AT_ONCE // size**2)
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1, at_once))
+    try:
+        tasks = [pool.submit(_write_scene, folder, name, seed=seed, index=index, size=size) for name, index in todo]
+        for task in as_completed(tasks):
+            task.result()
+            bar.advance()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_scene(folder: Path, name: str, *, seed: int, index: int, size: int) -> None:
+    image, labels = generate_scene(seed, index, size)
+    stamp = _stamp(seed, index, size)
+    coded = simplejpeg.encode_jpeg(image, quality=92, colorspace="RGB", colorsubsampling="420")
+    comment = stamp.encode("ascii")
+    with atomic_path(folder / f"{name}_sat.jpg") as path:
+        # A comment segment right behind the start-of-image marker (ITU-T T.81, B.2.4.5).
+        path.write_bytes(coded[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + coded[2:])
+    text = PngImagePlugin.PngInfo()
+    text.add_text(_STAMP_KEY, stamp)
+    with atomic_path(folder / f"{name}_mask.png") as path:
+        Image.fromarray(encode_colours(labels, DEEPGLOBE)).save(path, format="PNG", pnginfo=text, compress_level=4)
 
 
 def _stamp(seed: int, index: int, size: int) -> str:
