@@ -22,7 +22,7 @@ from levelground.inference.parity import proved
 from levelground.models.loading import choose_engine, open_model
 from levelground.models.model import Model, Overrides
 from levelground.models.onnx_backend import open_onnx
-from levelground.models.openvino_backend import open_openvino
+from levelground.models.openvino_backend import compiled, open_openvino, rounding_large_layers
 from levelground.runs import Run, read_run
 from levelground.runtime import make_runtime
 from levelground.tile_geometry import OWN_TILES
@@ -84,6 +84,32 @@ def test_an_engine_that_gives_other_classes_is_not_used(tmp_path: Path, capsys: 
     assert "openvino runs it; 100.00 % of the pixels of its first 2 tiles have the class that onnx gives." in used
     assert other.endswith("fewer than 99.5 %; onnx runs it.")
     assert "openvino cannot run it (no such operator. Give another); onnx does." in failed
+
+
+def test_bfloat16_is_for_the_largest_layers(tmp_path: Path) -> None:
+    """Those that hold three quarters of the work; all others keep float32, in which the graph is what it was."""
+    openvino = pytest.importorskip("openvino")
+    ops = pytest.importorskip("openvino.opset13")
+    rng = np.random.default_rng(0)
+    image = ops.parameter([-1, 3, -1, -1], np.float32, "image")
+    found = image
+    for n_in, n_out, side in ((3, 8, 1), (8, 32, 3), (32, 2, 1)):
+        weights = rng.standard_normal((n_out, n_in, side, side)).astype(np.float32)
+        pad = [side // 2] * 2
+        found = ops.convolution(found, ops.constant(weights), [1, 1], pad, pad, [1, 1], name=f"conv{n_in}")
+        found = ops.relu(found)
+    graph = openvino.Model([found], [image], "net")
+    marked = rounding_large_layers(graph, 64)
+    kept = {
+        node.get_friendly_name(): any("precis" in str(key).lower() for key in dict(node.get_rt_info()))
+        for node in marked.get_ordered_ops()
+        if node.get_type_name() in ("Convolution", "Relu")
+    }
+    assert [kept[f"conv{n}"] for n in (3, 8, 32)] == [True, False, True]
+    assert list(kept.values()).count(True) == 5
+    pixels = rng.random((2, 3, 20, 40), np.float32)
+    before, after = (compiled(one, RUNTIME, "net")(pixels) for one in (graph, marked))
+    np.testing.assert_array_equal(before, after)
 
 
 def test_an_onnx_file_is_run_without_torch_by_either_engine(tmp_path: Path) -> None:

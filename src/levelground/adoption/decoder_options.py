@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import JsonValue
 
 from levelground.errors import ConfigError
+from levelground.models.build import smp
 from levelground.models.checkpoints import StateDict
-from levelground.models.smp import smp
 
 DecoderOptions = Mapping[str, JsonValue]
 """Options of an architecture that differ from its defaults, under segmentation_models_pytorch's names."""

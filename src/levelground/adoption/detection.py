@@ -20,7 +20,7 @@ from levelground.adoption.decoder_options import (
 from levelground.config import WeightsOptions
 from levelground.console import say
 from levelground.errors import ModelError, WeightsError
-from levelground.models.build import arch_names, canonical_arch, create_network
+from levelground.models.build import arch_names, canonical_arch, create_network, smp
 from levelground.models.checkpoints import (
     SAVE_LINE,
     FoundNetwork,
@@ -29,7 +29,6 @@ from levelground.models.checkpoints import (
     find_networks,
     say_left_out,
 )
-from levelground.models.smp import smp
 from levelground.models.smp_backend import CONFIG_FILE, SmpConfig
 from levelground.models.spec import ALIASES, IMAGENET_MEAN, IMAGENET_STD
 

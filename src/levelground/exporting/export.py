@@ -25,10 +25,10 @@ from levelground.exporting.onnx import INPUT, OUTPUT, UNKNOWN_RESOLUTION_CM, wri
 from levelground.files import writing
 from levelground.imagery.legend import hex_colour
 from levelground.inference.parity import EQUAL_CLASSES, MAX_DIFFERENCE, compare_models, gather_tiles
+from levelground.models.build import smp
 from levelground.models.loading import EXPORT_FILES, export_file, load_model, open_model, parity_path
 from levelground.models.model import Model, Overrides
 from levelground.models.openvino_backend import open_openvino, read_graph, save_openvino
-from levelground.models.smp import smp
 from levelground.models.smp_backend import save_model
 from levelground.models.spec import SPEC_FILE, ModelSpec, model_file, read_model_spec, write_spec
 from levelground.reading import parse_json, read_text

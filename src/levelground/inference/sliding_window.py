@@ -114,21 +114,8 @@ def sliding_window_inference(
         regions = [pad_tile(pixels[rows.extent(r), cols.extent(c)], rows.tile, cols.tile) for r, c in chunk]
         return tiles.stack(regions)
 
-    def run(stored: NDArray[np.generic]) -> Any:
-        probs = tiles.probabilities(stored)
-        if probs.shape[-2:] != stored.shape[1:3]:
-            raise ShapeError(
-                f"the network made {tuple(probs.shape[-2:])} of tiles of {tuple(stored.shape[1:3])} with "
-                f"{stored.shape[3]} bands. Expected an output of the input's height and width."
-            )
-        return probs
-
-    loaded = _ahead(load, chunks)
-    # Other engines wait for their threads without the interpreter's lock: meanwhile tiles are blended and written.
-    streams = runtime.streams if model.engine == "openvino" else 1
-    found = map(run, loaded) if model.engine == "torch" else _ahead(run, loaded, threads=streams)
     try:
-        for chunk, probs in zip(chunks, found, strict=True):
+        for chunk, probs in zip(chunks, _run(model, tiles, _ahead(load, chunks), runtime), strict=True):
             blender = blender or OverlapBlender(rows, cols, probs.shape[1], tiles, overlap_folder)
             for (r, c), one in zip(chunk, probs, strict=True):
                 if r >= needed:
@@ -138,6 +125,25 @@ def sliding_window_inference(
     finally:
         if blender is not None:
             blender.close()
+
+
+def _run(
+    model: Model, tiles: "TileArithmetic[Any]", loaded: Iterator[NDArray[np.generic]], runtime: "Runtime"
+) -> Iterator[Any]:
+    """Yield the probabilities of tiles in order; engines other than torch run the next ones in other threads."""
+
+    def probabilities(stored: NDArray[np.generic]) -> Any:
+        probs = tiles.probabilities(stored)
+        if probs.shape[-2:] != stored.shape[1:3]:
+            raise ShapeError(
+                f"the network made {tuple(probs.shape[-2:])} of tiles of {tuple(stored.shape[1:3])} with "
+                f"{stored.shape[3]} bands. Expected an output of the input's height and width."
+            )
+        return probs
+
+    if model.engine == "torch":
+        return map(probabilities, loaded)
+    return _ahead(probabilities, loaded, threads=runtime.streams if model.engine == "openvino" else 1)
 
 
 class TileArithmetic(Protocol[A]):

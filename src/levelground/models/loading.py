@@ -12,17 +12,10 @@ from typing import TYPE_CHECKING
 from levelground.config import DeviceName, DeviceOptions, EngineName, PredictOptions, TileOptions
 from levelground.console import say
 from levelground.errors import ConfigError, ModelError, WeightsError
+from levelground.models.conversions import Conversion, find_conversion, in_openvino, open_converted
 from levelground.models.model import Engine, Model, Overrides, described_model
 from levelground.models.onnx_backend import open_onnx
-from levelground.models.openvino_backend import (
-    Conversion,
-    find_conversion,
-    has_openvino,
-    in_openvino,
-    missing_openvino,
-    open_converted,
-    open_openvino,
-)
+from levelground.models.openvino_backend import has_openvino, missing_openvino, open_openvino
 from levelground.models.spec import (
     ALIASES,
     ONNX_FILE,

@@ -19,6 +19,7 @@ from torch import nn
 from levelground.console import say
 from levelground.errors import ConfigError, ModelError, WeightsError, first_line
 from levelground.files import reason, writing
+from levelground.models.build import smp
 from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, read_state, weight_parts
 from levelground.models.model import (
     EXTERNAL_GEOMETRY,
@@ -30,7 +31,6 @@ from levelground.models.model import (
 )
 from levelground.models.own_networks import OwnNetwork, TwoClasses
 from levelground.models.pretrained import encoder_options, fit_state, normalisation
-from levelground.models.smp import smp
 from levelground.models.spec import SPEC_FILE, ModelSpec, read_spec
 from levelground.reading import parse_json, read_text
 from levelground.records import HASHES_FILE, keep_hashes, sha256_file, sha256_json, verify_file
