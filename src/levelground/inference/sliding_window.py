@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 Probs: TypeAlias = "torch.Tensor | Array"
 A = TypeVar("A", "torch.Tensor", NDArray[np.float32])
-S, R = TypeVar("S"), TypeVar("R")
+S = TypeVar("S")
+R = TypeVar("R")
 
 Place = tuple[int, int]  # row and column of a tile in the grid of tiles
 

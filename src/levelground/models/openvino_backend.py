@@ -220,12 +220,12 @@ def _multiplications(node: Any) -> int:
     if kind == "MatMul":
         sides = [side.get_length() for side in node.input(0).get_partial_shape()]
         depth = sides[-2 if node.get_attributes().get("transpose_a") else -1]
-        return depth * math.prod(side.get_length() for side in list(node.output(0).get_partial_shape())[1:])
+        return int(depth * math.prod(side.get_length() for side in list(node.output(0).get_partial_shape())[1:]))
     if kind not in ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData"):
         return 0
     places = node.input(0) if "Backprop" in kind else node.output(0)
     weights = math.prod(side.get_length() for side in node.input(1).get_partial_shape())
-    return weights * math.prod(side.get_length() for side in list(places.get_partial_shape())[2:])
+    return int(weights * math.prod(side.get_length() for side in list(places.get_partial_shape())[2:]))
 
 
 def save_openvino(graph: Any, path: Path, spec: ModelSpec) -> None:
