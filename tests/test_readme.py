@@ -105,39 +105,46 @@ def test_commands_and_python_of_the_readmes_run_in_order(tmp_path: Path, monkeyp
         if words[0].endswith("bin/levelground"):
             assert main([*words[1:], *(small if words[1] == "study" else [])]) == 0, words
     assert len(made(tmp_path)) == 4
-    shutil.rmtree("maps")
     (code,) = blocks(PAGES[0], "python")
     arguments = ", ".join(f"{name}={value}" for name, value in SMALL.items())
     exec(code.replace("seeds=[0, 1])", f"seeds=[0, 1], {arguments})"), {})
-    assert (tmp_path / "maps" / "ortho.tif").exists()
+    assert (tmp_path / "maps-from-python" / "ortho.tif").exists()
 
 
 @pytest.mark.skipif(not os.environ.get("LEVELGROUND_WALK"), reason="LEVELGROUND_WALK is not set; it takes 15 minutes")
-@pytest.mark.parametrize("page", PAGES)
-def test_a_reader_can_run_every_command(tmp_path_factory: pytest.TempPathFactory, page: str) -> None:
+def test_a_reader_can_run_every_command(tmp_path: Path) -> None:
     """As they stand, in order, in the environment that `make demo` builds in a copy of the project.
 
-    `make test`, which would run this very suite, is left out unless LEVELGROUND_WALK is ``all``.
+    `make test`, which would run this very suite, is left out unless LEVELGROUND_WALK is ``all``. Where torch's own
+    index is out of reach, what names it is run without it, and said.
     """
-    copy = tmp_path_factory.getbasetemp() / "walk"
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(None, names):
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, copy / name)
-    write_data(copy, n=12, size=256)
-    paths = {"PATH": f"{copy}/.venv/bin{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": f"{copy}/.venv"}
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, tmp_path / name)
+    write_data(tmp_path, n=12, size=256)
+    own = {"PATH": f"{tmp_path}/.venv/bin{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": f"{tmp_path}/.venv"}
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "LEVELGROUND_WALK")}
-    for line in (line for block in blocks(page) for line in block.splitlines()):
+
+    def run(line: str) -> subprocess.CompletedProcess[str]:
+        env = kept | own | {"PYTHON": sys.executable}
+        return subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True, check=False
+        )
+
+    for line in (line for block in blocks(PAGES[0]) for line in block.splitlines()):
         if line.startswith("make test") and os.environ["LEVELGROUND_WALK"] != "all":
             continue
-        done = subprocess.run(
-            ["bash", "-c", line], cwd=copy, env=kept | paths | {"PYTHON": sys.executable}, check=False
-        )
-        assert done.returncode == 0, line
-    assert (copy / "demo" / "report.html").exists() and len(made(copy)) == 4
-    for code in blocks(page, "python"):
-        subprocess.run([copy / ".venv" / "bin" / "python", "-c", code], cwd=copy, env=kept | paths, check=True)
+        done = run(line)
+        if "--torch-backend" in line and "Failed to fetch" in done.stderr:
+            sys.stdout.write(f"torch's index is out of reach: {line}\n")
+            done = run(line.replace("--torch-backend cpu ", ""))
+        assert done.returncode == 0, (line, done.stderr)
+    assert (tmp_path / "demo" / "report.html").exists() and len(made(tmp_path)) == 4
+    for code in blocks(PAGES[0], "python"):
+        done = run(f".venv/bin/python -c {shlex.quote(code)}")
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from levelground.comparison.record import Comparison
-from levelground.comparison.text import MISSING, between, score, weights_kept
+from levelground.comparison.text import MISSING, between, recorded, score, weights_kept
 from levelground.records import to_json
 from levelground.reporting.run_styles import StyledRun, metric_title
 from levelground.reporting.summary import millions, rate
@@ -251,7 +251,7 @@ class ProtocolField:
 def protocol_rows(comparison: Comparison) -> list[ProtocolField]:
     """Return the training protocol and tile geometry that all runs share, field by field."""
     fields = _flat({key: value for key, value in comparison.protocol.items() if value is not None})
-    return [ProtocolField(_field_name(key), key, text) for key, text in fields]
+    return [ProtocolField(_field_name(key), key, recorded(text)) for key, text in fields]
 
 
 def _field_name(key: str) -> str:

@@ -202,6 +202,7 @@ def _classes(one: _Map) -> list[dict[str, object]]:
         {
             "name": entry.name,
             "colour": f"#{hex_colour(entry.colour)}",
+            "name_ru": entry.name_ru,
             "pixels": int(areas.pixels[entry.index]),
             "share": float(areas.shares[entry.index]),
             "hectares": None if hectares is None else float(hectares[entry.index]),

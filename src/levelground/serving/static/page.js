@@ -190,6 +190,7 @@ const className = (name) => (language === "ru" ? russian.get(name) ?? name : nam
 
 function fillAreas(areas) {
   const ground = areas.basis !== "none";
+  for (const one of areas.models) for (const entry of one.classes) if (entry.name_ru) russian.set(entry.name, entry.name_ru);
   const [first, ...others] = areas.models;
   const unit = ground ? words.hectares : words.share;
   const head = [words.class, ...areas.models.map((one) => `${one.name}, ${unit}`)];
