@@ -440,7 +440,7 @@ def evaluate(
         engine (Literal['auto', 'torch', 'openvino', 'onnx']): What runs the network; auto
             takes torch for runs and folders, OpenVINO for ONNX files where it is installed,
             else onnxruntime. OpenVINO is used on CPUs, once its classes were seen to equal
-            the other engine's on the first tiles.
+            the other engine's on some tiles.
         device (Literal['auto', 'cpu', 'cuda', 'mps']): Where to compute; auto takes CUDA,
             then MPS, then the CPU.
         precision (Literal['auto', 'fp32', 'bf16']): Precision of multiplications; auto
@@ -591,7 +591,7 @@ def predict(
         engine (Literal['auto', 'torch', 'openvino', 'onnx']): What runs the network; auto
             takes torch for runs and folders, OpenVINO for ONNX files where it is installed,
             else onnxruntime. OpenVINO is used on CPUs, once its classes were seen to equal
-            the other engine's on the first tiles.
+            the other engine's on some tiles.
         tta (Literal['none', 'd4']): Test-time augmentation; d4 takes the mean over the
             eight symmetries of the square, in eight times the time.
         probs (Literal['none', 'uint8', 'float32']): Write probabilities, a band for each

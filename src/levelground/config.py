@@ -396,7 +396,7 @@ class TileOptions:
     """Take the tile that covers a scene with the fewest pixels, from the model's own to a megapixel (GPU: eight)."""
     engine: EngineName = "auto"
     """What runs the network; auto takes torch for runs and folders, OpenVINO for ONNX files where it is installed, else
-    onnxruntime. OpenVINO is used on CPUs, once its classes were seen to equal the other engine's on the first tiles."""
+    onnxruntime. OpenVINO is used on CPUs, once its classes were seen to equal the other engine's on some tiles."""
 
 
 @dataclass(frozen=True, config=_NO_EXTRAS)

@@ -1,9 +1,5 @@
 """Generate land-cover scenes and run a whole study on them; needs no data and no network."""
 
-import contextlib
-import importlib
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from levelground.config import PNG, Budget, DeviceGroup, DeviceOptions, Figures, Recipe, Seed
 from levelground.records import one_writer
+from levelground.runtime import imported_meanwhile
 
 STEPS = 48
 """Steps of each run where no budget is given: five minutes for three architectures on two cores."""
@@ -87,7 +84,7 @@ def demo(config: DemoConfig) -> "Comparison":
     )
     scenes = config.out / "scenes"
     with one_writer(config.out):
-        with _imported_meanwhile("levelground.pipeline"):
+        with imported_meanwhile("levelground.pipeline"):
             write_scenes(scenes, n=config.scenes, size=config.size, seed=config.scene_seed)
         from levelground.pipeline import check_study, run_study
         from levelground.runtime import open_runtime
@@ -95,19 +92,3 @@ def demo(config: DemoConfig) -> "Comparison":
         check_study(options)
         dataset = prepare_dataset(PrepareOptions(data=scenes, out=config.out, cache=config.out / "cache"))
     return run_study(dataset, options, open_runtime(config.device_options))
-
-
-@contextlib.contextmanager
-def _imported_meanwhile(module: str) -> Iterator[None]:
-    """Import a module in a thread beside the block: torch takes seconds, most of them on one core."""
-
-    def load() -> None:
-        with contextlib.suppress(Exception):  # whoever imports it next gets the same error
-            importlib.import_module(module)
-
-    thread = threading.Thread(target=load)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()

@@ -71,17 +71,20 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
     if config.cluster_options.cluster is not None:
         return _predict_elsewhere(config, files)
     from levelground.models.loading import open_predictor
+    from levelground.runtime import imported_meanwhile
+
+    with imported_meanwhile("levelground.prediction.predict"):
+        model, runtime = open_predictor(
+            config.model,
+            config.prediction,
+            config.device_options,
+            legend=config.legend,
+            mean=config.mean,
+            std=config.std,
+            code=config.code,
+        )
     from levelground.prediction.predict import predict_maps
 
-    model, runtime = open_predictor(
-        config.model,
-        config.prediction,
-        config.device_options,
-        legend=config.legend,
-        mean=config.mean,
-        std=config.std,
-        code=config.code,
-    )
     return predict_maps(model, files, config.out, config.prediction, runtime)
 
 

@@ -22,7 +22,7 @@ from levelground.errors import ModelError, RecordError, UnlikeError, WeightsErro
 from levelground.evaluation.score_scenes import BOUNDARY_PX, ScenePrediction, ScoringOptions, score_scenes
 from levelground.files import append_text, command_line, copy_or_link, in_turn
 from levelground.imagery.legend import LabelMap, Legend
-from levelground.inference.parity import first_tiles, proved
+from levelground.inference.parity import proof_tiles, proved
 from levelground.metrics.counts import SceneCounts, join_counts, read_counts, write_counts
 from levelground.metrics.scores import miou
 from levelground.models.loading import choose_engine, open_model, open_run
@@ -246,7 +246,7 @@ def _open_in(
     """Open a run's model in another engine than torch, or in torch where the first scene's tiles come out otherwise."""
     scene = dataset.open(dataset.ids(split)[0])
     model = open_model(run.folder, runtime, engine=engine, tiles=TileOptions(geometry.tile))
-    return proved(model, lambda: first_tiles(scene.pixels, geometry), runtime)
+    return proved(model, lambda: proof_tiles(scene.pixels, geometry), runtime)
 
 
 def evaluation_identity(

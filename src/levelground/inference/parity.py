@@ -135,8 +135,8 @@ EQUAL_ENOUGH = 0.995
 """Smallest share of pixels with the same class that lets another engine run a network: in bfloat16 torch itself is that
 far from float32."""
 
-N_PROOF = 2
-"""Tiles that engines are compared on before one is used."""
+PROOF_PIXELS, MOST_PROOFS = 2**18, 16
+"""Pixels, in tiles, that engines are compared on before one is used, and the most tiles."""
 
 
 def compare_models(model: Model, other: Model, tiles: Tiles, runtime: Runtime) -> Parity:
@@ -170,17 +170,18 @@ def compare_models(model: Model, other: Model, tiles: Tiles, runtime: Runtime) -
     return Parity(largest, total / values, equal / pixels, len(tiles.stored), pixels, tiles.source)
 
 
-def proved(model: Model, first: Callable[[], NDArray[np.generic]], runtime: Runtime) -> Model:
+def proved(model: Model, some: Callable[[], NDArray[np.generic]], runtime: Runtime) -> Model:
     """Return a model as it may be used: by its own engine where that agrees with its reference, else its reference.
 
     Args:
         model: The model; without a reference it is returned as it is.
-        first: Gives tiles of what is to be predicted, ``(N, H, W, C)``, in stored units.
+        some: Gives some tiles of what is to be predicted, ``(N, H, W, C)``, in stored units.
         runtime: Device and precision.
     """
     if model.reference is None:
         return model
-    tiles, reference = Tiles(first(), "the first scene"), model.run_as(model.reference())
+    tiles, reference = Tiles(some(), "the first scene"), model.run_as(model.reference())
+    other = reference.engine if reference.engine != model.engine else f"{reference.engine} (float32)"
     try:
         parity = compare_models(reference, model, tiles, runtime)
     except LevelgroundError as error:
@@ -190,41 +191,46 @@ def proved(model: Model, first: Callable[[], NDArray[np.generic]], runtime: Runt
             name=model.spec.name,
             engine=model.engine,
             reason=reason,
-            engine2=reference.engine,
+            engine2=other,
         )
         return reference
-    percent = f"{100 * parity.equal_classes:.2f} % of the pixels of its first {parity.tiles} tiles"
+    share = decimal(f"{100 * parity.equal_classes:.2f}")
     if parity.equal_classes < EQUAL_ENOUGH:
         say(
-            "%(name)s: %(engine)s gives %(percent)s the class that %(engine2)s gives, fewer than "
-            "%(value)s %%; %(engine2)s runs it.",
+            "%(name)s: on %(n)s of its tiles %(engine)s gives %(share)s %% of the pixels the class that %(engine2)s "
+            "gives, fewer than %(value)s %%; %(engine2)s runs it.",
             name=model.spec.name,
+            n=parity.tiles,
             engine=model.engine,
-            percent=percent,
-            engine2=reference.engine,
+            share=share,
+            engine2=other,
             value=decimal(f"{100 * EQUAL_ENOUGH:g}"),
         )
         return reference
     say(
-        "%(name)s: %(engine)s runs it; %(percent)s have the class that %(engine2)s gives.",
+        "%(name)s: %(engine)s runs it; on %(n)s of its tiles %(share)s %% of the pixels have the class that "
+        "%(engine2)s gives.",
         name=model.spec.name,
+        n=parity.tiles,
         engine=model.engine,
-        percent=percent,
-        engine2=reference.engine,
+        share=share,
+        engine2=other,
     )
     return dataclasses.replace(model, reference=None)
 
 
-def first_tiles(pixels: Pixels, geometry: TileGeometry) -> NDArray[np.generic]:
-    """Cut the first tiles of a scene, in reading order, as the sliding window cuts them.
+def proof_tiles(pixels: Pixels, geometry: TileGeometry) -> NDArray[np.generic]:
+    """Cut some tiles of a scene, spread evenly over it, as the sliding window cuts them.
 
     Args:
         pixels: The scene, ``(H, W, C)``.
         geometry: Tile and halo.
     Returns:
-        ``(N, tile, tile, C)``, N up to :data:`N_PROOF`.
+        ``(N, tile, tile, C)``: one tile, or as many small ones as hold :data:`PROOF_PIXELS`.
     """
     height, width, _ = pixels.shape
     rows, cols = plan_axis(height, geometry), plan_axis(width, geometry)
-    places = [(r, c) for r in range(len(rows.starts)) for c in range(len(cols.starts))][:N_PROOF]
+    n = min(MOST_PROOFS, max(1, PROOF_PIXELS // (rows.tile * cols.tile)))
+    chosen = np.unique(np.linspace(0, len(rows.starts) * len(cols.starts) - 1, n + 2).round().astype(int)[1:-1])
+    places = [divmod(int(place), len(cols.starts)) for place in chosen]
     return np.stack([pad_tile(pixels[rows.extent(r), cols.extent(c)], rows.tile, cols.tile) for r, c in places])

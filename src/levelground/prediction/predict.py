@@ -24,13 +24,12 @@ from levelground.imagery.geotiff import bounded_cache
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, hex_colour
 from levelground.imagery.raster_reader import RasterReader
 from levelground.imagery.thumbnails import Picture, reduced_size
-from levelground.inference.parity import first_tiles, proved
+from levelground.inference.parity import proof_tiles, proved
 from levelground.models.model import Model
 from levelground.prediction.areas import JOINT_AREAS_FILE, STRIP_ROWS, ClassAreas, class_areas, join_areas, write_areas
 from levelground.prediction.inputs import InputFile, PixelReader, find_inputs
 from levelground.prediction.pipeline import Throughput, model_pixels, open_block_files, predict_missing_rows
 from levelground.prediction.plan import PredictionPlan, bytes_needed, check_free_space, plan_predictions
-from levelground.prediction.polygons import write_polygons
 from levelground.prediction.resume import Checkpoint, FinishedInputs
 from levelground.prediction.write_raster import publish_map, write_draft_map, write_probs
 from levelground.records import atomic_path, one_writer
@@ -314,19 +313,19 @@ def predict_one(
 
 
 def _with_proved_engine(plans: list[PredictionPlan]) -> list[PredictionPlan]:
-    """Decide on the first tiles of the first input that can be read which engine runs the model, for all inputs."""
+    """Decide on some tiles of the first input that can be read which engine runs the model, for all inputs."""
     for plan in plans if plans[0].model.reference else ():
         try:
-            chosen = proved(plan.model, functools.partial(_first_tiles, plan), plan.runtime)
+            chosen = proved(plan.model, functools.partial(_some_tiles, plan), plan.runtime)
         except SceneError:  # it is named when its turn comes
             continue
         return [dataclasses.replace(one, model=one.model.run_as(chosen)) for one in plans]
     return plans
 
 
-def _first_tiles(plan: PredictionPlan) -> NDArray[np.generic]:
+def _some_tiles(plan: PredictionPlan) -> NDArray[np.generic]:
     with bounded_cache(plan.cache_bytes), plan.open_pixels() as reader:
-        return first_tiles(model_pixels(plan, reader), plan.geometry)
+        return proof_tiles(model_pixels(plan, reader), plan.geometry)
 
 
 def _predict_all(plans: Sequence[PredictionPlan], finished: FinishedInputs, *, total: int) -> list[PredictedMap]:
@@ -426,6 +425,8 @@ def _write_other_outputs(plan: PredictionPlan, classes: Path) -> ClassAreas:
     if warning:
         say(warning)
     if paths.polygons is not None:
+        from levelground.prediction.polygons import write_polygons  # SciPy takes as long to load as all else
+
         count = write_polygons(classes, legend, paths.polygons, smallest=options.smallest_area)
         say_counted("%(path)s: %(n)s polygon.", "%(path)s: %(n)s polygons.", count.written, path=paths.polygons)
         if count.left_out:
