@@ -317,11 +317,17 @@ def detect_encoder(state: StateDict, arch: str, options: DecoderOptions | None =
     Raises:
         ModelError: None of those known fits.
     """
+    others: set[object] = set()  # kinds of encoders that share no name with the tensors, as all of the kind do then
     for encoder in _encoders(source):
-        if _may_fit(state, encoder, count_bands(state, encoder)) and _fitting_options(
-            state, arch, encoder, options or {}
-        ):
+        kind = smp.encoders.encoders.get(encoder, {}).get("encoder")
+        if kind in others:
+            continue
+        bands = count_bands(state, encoder)
+        if _may_fit(state, encoder, bands) and _fitting_options(state, arch, encoder, options or {}):
             return encoder
+        expected = _encoder_state(encoder)
+        if kind and expected and not any(f"encoder.{name}" in state for name in expected):
+            others.add(kind)
     raise ModelError(
         f"{source}: no encoder of segmentation_models_pytorch fits {arch}. Pass --encoder, such as tu-NAME, and "
         f"--decoder NAME=VALUE for each option that is not the default, such as --decoder encoder_depth=4."
