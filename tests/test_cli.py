@@ -65,7 +65,10 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     """One line, status 2."""
     assert main(["trian"]) == 2
-    assert capsys.readouterr().err == f"ConfigError: trian: no such command. Commands: {', '.join(COMMANDS)}.\n"
+    known = f"Commands: {', '.join(COMMANDS)}.\n"
+    assert capsys.readouterr().err == f"ConfigError: trian: no such command. The nearest is train. {known}"
+    assert main(["qzx"]) == 2
+    assert capsys.readouterr().err == f"ConfigError: qzx: no such command. {known}"
 
 
 @pytest.mark.parametrize(
@@ -113,6 +116,17 @@ def test_a_wrong_value_among_several_names_the_flag(capsys: pytest.CaptureFixtur
             "--archs: no such flag. The nearest is --arch. See levelground train --help-all.",
         ),
         ("train s --arch unet --qzx", "--qzx: no such flag. See levelground train --help-all."),
+        ("train s --arch unet --steps 0", "--steps 0: should be greater than or equal to 1. See levelground train"),
+        ("train s --arch unet --lr 50", "--lr 50.0: should be less than or equal to 10. See levelground train --help"),
+        ("compare s --delta 1", "--delta 1.0: should be less than 1. See levelground compare --help-all."),
+        (
+            "train s --arch unet --encoder-lr-factor 0",
+            "--encoder-lr-factor 0.0: should be greater than 0. See levelground",
+        ),
+        (
+            "adopt w --study s --normalise half",
+            "--normalise half: expected one of none, imagenet, data. See levelground",
+        ),
         ("report s t", "t: is one value too many. See levelground report --help."),
         ("train s --arch", "--arch: its value is missing. See levelground train --help-all."),
         ("report", "STUDY: must be given. Example: levelground report study. See levelground report --help."),

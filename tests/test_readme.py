@@ -111,6 +111,7 @@ def test_commands_and_python_of_the_readmes_run_in_order(tmp_path: Path, monkeyp
     assert (tmp_path / "maps-from-python" / "ortho.tif").exists()
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not os.environ.get("LEVELGROUND_WALK"), reason="LEVELGROUND_WALK is not set; it takes 15 minutes")
 def test_a_reader_can_run_every_command(tmp_path: Path) -> None:
     """As they stand, in order, in the environment that `make demo` builds in a copy of the project.
@@ -176,6 +177,7 @@ def test_figures_of_the_readme_are_those_of_the_experiments() -> None:
     assert [re.findall(r"[\d.]*\d", figure.replace(",", ".")) for _, figure in theirs] == numbers
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not os.environ.get("LEVELGROUND_LOWEST"), reason="LEVELGROUND_LOWEST is not set; it installs 5 GB")
 def test_the_lowest_versions_work() -> None:
     """`make lowest`: a demo of two steps and an export, with the oldest versions that the project allows."""

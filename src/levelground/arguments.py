@@ -319,7 +319,9 @@ def raise_fault(command: str, given: Sequence[str], shown: str) -> NoReturn:
         raise ConfigError(f"{found[1]}: its value is missing. See levelground {command} --help-all.")
     if found := re.search(r"invalid choice '(.*?)' for argument '(\S+)'\. Expected one of \((.*?),?\)", told):
         flag = found[2] if found[2].startswith("-") else found[2].upper()
-        choices = found[3].replace("'", "")
+        order = " ".join(_accepted(one.hint) for one in arguments if one.flag == flag)  # the parser's is not fixed
+        named = {one for one in re.findall("'(.*?)'", found[3]) if one != "None"}
+        choices = ", ".join(sorted(named, key=lambda one: order.find(f"'{one}'")))
         raise ConfigError(f"{flag} {found[1]}: expected one of {choices}. See levelground {command} --help-all.")
     if found := re.search(r"Error parsing (\S+): ", told):
         _raise_wrong_value(command, next((one for one in arguments if one.flag == found[1]), None), given, told)

@@ -4,6 +4,7 @@ Only the module of the chosen command is imported, and for ``levelground --help`
 """
 
 import contextlib
+import difflib
 import io
 import os
 import re
@@ -285,13 +286,26 @@ def fault_of(error: "ValidationError", spellings: dict[str, str], whole: str) ->
     field = str(first["loc"][0]) if first["loc"] else ""
     given = f" {first['input']}" if isinstance(first["input"], str | int | float) else ""
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{spellings.get(field, field) or whole}{given}: {reason}"
+    what, limits = f"{spellings.get(field, field) or whole}{given}", first.get("ctx", {})
+    match first["type"]:
+        case "greater_than_equal":
+            return f"{what}: should be greater than or equal to {limits['ge']:g}"
+        case "greater_than":
+            return f"{what}: should be greater than {limits['gt']:g}"
+        case "less_than_equal":
+            return f"{what}: should be less than or equal to {limits['le']:g}"
+        case "less_than":
+            return f"{what}: should be less than {limits['lt']:g}"
+    return f"{what}: {reason}"
 
 
 def _run_command(name: str, arguments: list[str]) -> int:
     """Run a command; its status is 0 unless its result has another one, as that of ``check``."""
     command = COMMANDS.get(name)
     if command is None:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        if near:
+            raise ConfigError(f"{name}: no such command. The nearest is {near[0]}. Commands: {', '.join(COMMANDS)}.")
         raise ConfigError(f"{name}: no such command. Commands: {', '.join(COMMANDS)}.")
     if {"-h", "--help"} & {*arguments}:
         sys.stdout.write(short_help(name) + "\n")
