@@ -127,6 +127,19 @@ def test_predictions_that_do_not_fit_are_left_out(study: FakeStudy, tmp_path: Pa
     assert read_preds(inside, "a\0b", (4, 4)) is None
 
 
+def test_damaged_predictions_are_left_out(tmp_path: Path) -> None:
+    """Whatever byte of a PNG is another one, its prediction is read or left out."""
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / "one.png")
+    content = (tmp_path / "one.png").read_bytes()
+    read = []
+    for place in range(len(content)):
+        for value in (0, 0x7F, 0xA9, 0xFF):
+            (tmp_path / "one.png").write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+            read.append(read_preds(tmp_path, "one", (16, 16)) is not None)
+    assert any(read)
+    assert not all(read)
+
+
 def test_scene_without_labels_or_image_is_missing(study: FakeStudy) -> None:
     """A scene that cannot be opened is named, the others are shown."""
     gallery = make_gallery(["a", "gone"], [], DEEPGLOBE, study)

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from rasterio.warp import transform
 
+from levelground.datasets import near_duplicates
 from levelground.datasets.fingerprints import Fingerprint, cached_fingerprint, fingerprint_scene, mean_and_std
 from levelground.datasets.groups import (
     Footprint,
@@ -20,8 +21,9 @@ from levelground.datasets.groups import (
     pixel_links,
     read_groups,
 )
-from levelground.datasets.near_duplicates import TOUCH, find_touching
+from levelground.datasets.near_duplicates import TOUCH, _corners, find_touching
 from levelground.errors import DataError
+from levelground.synthetic.scenes import generate_scene
 
 Image = NDArray[np.uint8]
 
@@ -177,6 +179,32 @@ def test_neighbouring_chips_are_found_and_no_others() -> None:
     found = {pair for pair, kind in pairs(images).items() if kind == "touches"}
     assert found <= near
     assert len(found) >= 0.95 * len(near)
+
+
+def test_corners_tell_borders_that_show_even_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of squares of four chips cut from generated ground, nearly every border is found, more than each tells alone."""
+    images, near = {}, set()
+    for number in range(26):
+        image, name = generate_scene(3, number, 128)[0], f"{number:02d}-"
+        images |= tiles(image, 64, name)
+        near |= {(f"{name}{a}", f"{name}{b}") for a, b in (("00", "01"), ("10", "11"), ("00", "10"), ("01", "11"))}
+    found = set(pairs(images))
+    monkeypatch.setattr(near_duplicates, "_corners", lambda *_: ())
+    alone = set(pairs(images))
+    assert alone < found <= near
+    assert len(found) >= 0.96 * len(near)
+
+
+def test_a_corner_needs_four_borders_that_lead_to_one_chip() -> None:
+    """Its borders carry the evidence of all four; three borders, or little evidence, are not enough."""
+    columns, rows = {0: (1, 9.0), 2: (3, -8.0)}, {0: (2, 20.0), 1: (3, 10.0)}
+    assert {(link.a, link.b, link.where, link.score) for link in _corners(columns, rows)} == {
+        (0, 1, "left of", 31.0), (2, 3, "left of", 31.0), (0, 2, "above", 31.0), (1, 3, "above", 31.0),
+    }  # fmt: skip
+    assert not list(_corners(columns, rows | {1: (4, 10.0)}))
+    assert not list(_corners({0: (1, 9.0)}, rows))
+    assert not list(_corners(columns, rows | {1: (3, 3.0)}))
+    assert not list(_corners({0: (1, 99.0), 1: (0, 99.0)}, {0: (1, 99.0), 1: (0, 99.0)}))
 
 
 def test_packed_fingerprints_find_the_same() -> None:

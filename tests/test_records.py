@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from levelground.errors import RecordError
+from levelground.reading import indented
 from levelground.records import (
     SCHEMAS,
     check_schema,
@@ -48,6 +49,19 @@ def test_write_json_read_json_round_trip(tmp_path: Path) -> None:
     }
     assert list(json.loads(path.read_text(encoding="utf-8")))[:2] == ["schema", "kind"]
     assert "Лес" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {}, [], 3, None, "a\nb", {"a": []}, {"a": {}, "b": [1, 2, [3, {"x": None}]], "Лес, да": "é\u2028, "}, [[[]]],
+        [[1, 2], [3.5, True]], {"k": [{}]}, {"a": 1, "b": 'c", "d'},
+        [{"ids": ["1", "2"], "n": 1e-300}, {"n": {"m": {}}}],
+    ],
+)  # fmt: skip
+def test_records_are_written_as_the_standard_library_writes_them(value: object) -> None:
+    """The bytes of a record do not depend on who encodes it."""
+    assert indented(value) == json.dumps(value, indent=1, ensure_ascii=False)
 
 
 @pytest.mark.parametrize(

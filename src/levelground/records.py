@@ -38,7 +38,7 @@ from pydantic_core import CoreSchema
 
 from levelground.errors import RecordError, one_line
 from levelground.files import atomic_path, one_writer
-from levelground.reading import UNREADABLE, check_seal, open_regular, parse_json, read_text, seal
+from levelground.reading import UNREADABLE, check_seal, indented, open_regular, parse_json, read_text, seal
 
 __all__ = [
     "DAMAGED",
@@ -138,7 +138,7 @@ def write_json(path: Path, record: Mapping[str, object], *, kind: str) -> None:
         DiskError: The file cannot be written.
     """
     content = {"schema": SCHEMAS[kind], "kind": kind} | plain(record)
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    text = indented(content)
     with atomic_path(path) as temporary:
         try:
             temporary.write_text(seal(text + "\n", "record"), encoding="utf-8")

@@ -41,6 +41,7 @@ LIKELY, SURE, DOUBT = 30.0, 35.0, 3.0  # nats of lines that continue each other,
 LEAD, LEVEL = 3.0, 24.0  # nats over the runner-up at least, and what brightness and colour may tell of them at most
 CODED, CODED_MARGIN = 20.0, 25.0  # nats, where colour coded coarsely makes borders less alike than lines within scenes
 SHAPE, MISFIT = 2.0, 30.0  # weights of the lead without brightness and colour, and of the misfit
+TURN = 20.0  # nats for each deviation, beyond what is usual, by which structures turn where lines meet
 FITS = 0.99  # of lines within scenes are nearer than what is called a misfit
 ALIGNED = 5.0  # evidence where two spots match, averaged over 3 × 3 shifts; 98 % of overlaps are above, others below
 
@@ -230,31 +231,36 @@ class _Continuation:
         return made
 
 
-def continued_pairs(lines: NDArray[Any]) -> tuple[Pairs, Vectors]:
+def continued_pairs(lines: NDArray[Any]) -> tuple[Pairs, Vectors, NDArray[np.bool_]]:
     """Find lines at borders that continue each other better than either continues any other line.
 
     How likely two lines are neighbours says little alone: what is smooth, dark or flat fits much else as well. So the
     score of a pair is by how much it is likelier than either with any other, as far as brightness and colour may tell,
-    and twice the same without these, which scenes of one place share, less what lines depart where they meet.
+    and twice the same without these, which scenes of one place share, less what lines depart where they meet, and
+    less what structures turn there.
 
     Args:
         lines: ``(n, 4, 2, length, bands)``, as :class:`~levelground.datasets.fingerprints.Fingerprint` keeps them.
     Returns:
-        Positions of the scene before and the one behind, and the score, in nats.
+        Positions of the scene before and the one behind, the score in nats, and whether the lines also fit.
     """
     before, behind = (_channels(lines[:: -(-len(lines) // LEARNT), side]) for side in (2, 3))
-    pairs, score = _leading_pairs(lines, before, behind, least=-np.inf)
-    others, coded = _leading_pairs(lines, *_as_at_borders(before, behind), least=CODED)
-    every, scores = np.concatenate([pairs, others]), np.concatenate([score, coded - CODED_MARGIN])
-    best = np.argsort(-scores, kind="stable")
-    _, first = np.unique(every[best], axis=0, return_index=True)
-    return every[best][first], scores[best][first]
+    first = _leading_pairs(lines, before, behind, least=-np.inf)
+    coded = _leading_pairs(lines, *_as_at_borders(before, behind), least=CODED)
+    every = np.concatenate([first[0], coded[0]])
+    scores = np.concatenate([first[1], coded[1] - np.float32(CODED_MARGIN)])
+    fit = np.concatenate([first[2], coded[2]])
+    best = np.lexsort((-scores, ~fit))
+    _, kept = np.unique(every[best], axis=0, return_index=True)
+    return every[best][kept], scores[best][kept], fit[best][kept]
 
 
-def _leading_pairs(lines: NDArray[Any], before: Vectors, behind: Vectors, *, least: float) -> tuple[Pairs, Vectors]:
+def _leading_pairs(
+    lines: NDArray[Any], before: Vectors, behind: Vectors, *, least: float
+) -> tuple[Pairs, Vectors, NDArray[np.bool_]]:
     """Find lines that continue each other as those before and behind the middles of scenes do, with their score.
 
-    Pairs whose likelihood is not ``least`` are left out.
+    The last array says whether they fit: they depart little, lead, and their likelihood is ``least``.
     """
     n = len(lines)
     limit = float(np.quantile(_misfit(before, behind), FITS))
@@ -268,13 +274,16 @@ def _leading_pairs(lines: NDArray[Any], before: Vectors, behind: Vectors, *, lea
         [_misfit(_channels(lines[a, 1]), _channels(lines[b, 0])) for a, b in (one.T for one in some)]
     )
     depart /= max(limit, 1e-12)
+    turned = np.concatenate([_turn(_channels(lines[a, 1]), _channels(lines[b, 0])) for a, b in (one.T for one in some)])
+    usual = _turn(before, behind)
+    turned = np.maximum(turned - np.median(usual), 0) / max(float(usual.std()), 1e-6)
     likely = whole.row[0][pairs[:, 0]]
     first, second = x[pairs[:, 0]][:, ~level], y[pairs[:, 1]][:, ~level]
     lead = whole.margins(pairs, likely)
-    score = np.minimum(lead, LEVEL) + DOUBT * (np.minimum(likely, SURE) - LIKELY) - MISFIT * depart
+    score = np.minimum(lead, LEVEL) + DOUBT * (np.minimum(likely, SURE) - LIKELY) - MISFIT * depart - TURN * turned
     score += SHAPE * shape.margins(pairs, _evidences(first, second, model.r[~level], weight[~level]))
     sound = (depart <= 1) & (lead >= LEAD) & (likely >= least)
-    return pairs[sound], np.asarray(score[sound], np.float32)
+    return pairs, np.asarray(score, np.float32), sound
 
 
 def border_lines(lines: NDArray[Any], side: int) -> Vectors:
@@ -354,6 +363,30 @@ def _misfit(before: Vectors, behind: Vectors) -> Vectors:
         if parts.shape[2]:
             total += (parts.mean(axis=3) ** 2 * width).mean(axis=(1, 2))
     return total
+
+
+def _turn(before: Vectors, behind: Vectors) -> Vectors:
+    """Return by how much structures change their direction where lines meet, 0 to 2, ``(n,)``.
+
+    Directions are those of structure tensors over nine pixels (Bigün & Granlund 1987), their angles doubled; what has
+    no direction counts for nothing.
+    """
+    found = []
+    for lines, outwards in ((before, -1.0), (behind, 1.0)):
+        smooth = cv2.blur(lines.reshape(-1, lines.shape[2]), (3, 1), borderType=cv2.BORDER_REFLECT)
+        values = np.asarray(smooth, np.float32).reshape(len(lines), -1, 2, lines.shape[2])
+        along = np.gradient(values, axis=3)
+        across = np.repeat(outwards * (values[:, :, 1:] - values[:, :, :1]), 2, axis=2)
+        products = [
+            (one * other).sum(axis=(1, 2)) for one, other in ((along, along), (along, across), (across, across))
+        ]
+        found.append([cv2.blur(one, (9, 1), borderType=cv2.BORDER_REFLECT) for one in products])
+    (ll, lc, cc), (mm, md, dd) = found
+    floor = grey_step(before) ** 2
+    a, b = ll + cc + floor, mm + dd + floor
+    apart = np.hypot((ll - cc) / a - (mm - dd) / b, 2 * (lc / a - md / b))
+    weight = np.minimum(a, b) - floor
+    return np.asarray((weight * apart).sum(axis=1) / (weight.sum(axis=1) + floor), np.float32)
 
 
 class _Best:

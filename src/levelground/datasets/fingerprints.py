@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,21 @@ class Fingerprint:
         """Return the same in one piece of memory, for many scenes; borders that are told by their lines become zero."""
         arrays = sorted(vars(self).items(), key=lambda item: -item[1].itemsize)
         short = {name for name, array in arrays if name in ("rows", "columns") and array.shape[-1] < SHORT.stop}
-        content = b"".join(array.tobytes() for name, array in arrays if name not in short)
+        content = np.frombuffer(b"".join(array.tobytes() for name, array in arrays if name not in short), np.uint8)
         packed, place = {}, 0
         for name, array in arrays:
             if name in short:
-                packed[name] = np.broadcast_to(np.zeros((), array.dtype), array.shape)
+                packed[name] = _no_border(array.dtype, array.shape)
                 continue
-            packed[name] = np.frombuffer(content, array.dtype, array.size, place).reshape(array.shape)
+            packed[name] = content[place : place + array.nbytes].view(array.dtype).reshape(array.shape)
             place += array.nbytes
         return Fingerprint(**packed)
+
+
+@lru_cache(maxsize=64)
+def _no_border(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return zeros that take no memory, the same for all scenes of a size."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def fingerprint_scene(pixels: Pixels, labels: LabelMap | None) -> Fingerprint:

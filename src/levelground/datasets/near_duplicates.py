@@ -5,6 +5,7 @@ Margins were measured on the ten real DeepGlobe scenes and on tiles cut from the
 ``docs/prepare.md``.
 """
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +32,9 @@ from levelground.imagery.geotiff import Pixels
 Kind = Literal["touches", "overlaps", "repeats"]
 """How two scenes are related."""
 
+_Partners = dict[int, tuple[int, float]]  # the best partner of a scene behind its border, and the score
+BORDERS = (("columns", 1, "left of"), ("rows", 0, "above"))
+
 Scores = NDArray[np.float32]
 Spectra = NDArray[np.complex64]
 
@@ -39,8 +43,9 @@ SCALES = (4, 8, 16, 32, 64, 128)  # pixels along a border; an octave each
 SURE = 20.0  # needs no second opinion
 LONG_BORDER = SHORT.stop  # unlike tiles reach 12.7 at 128 px, 10.1 at 256 px; shorter borders are told by their lines,
 SHORT_SCENES = 50  # ... which needs so many scenes to know what lines that continue each other have in common
-TOUCH_SHORT, CONTINUED = 25.0, 5.0  # nats, and nats for each deviation of the borders' correlation: of 100 neighbours
-# among 5 400 generated chips of 64 px 97 are above and no others; of 3 640 among 1 960 real chips 92 %, and no others
+TOUCH_SHORT, CONTINUED = 25.0, 5.0  # nats, and nats for each deviation of the borders' correlation; also of the four
+# borders of chips that meet at a corner: of 197 such corners 196 are above, others that lead to one chip below -190
+MANY, RISE = 2000, 20.0  # scenes beyond which more coincidences are met, and the nats that each doubling by e takes
 TOUCH = 13.0  # whole scenes of 2448 px: the real pair 64.6 (51.4 when compressed anew at quality 85), others below 6.2;
 # tiles of 816 px cut from them: 123 of 123 neighbours found and nothing else; of 408 px: 592 of 606 and nothing else
 OVERLAP = 13.0  # tiles sharing a fifth or more: 97 % above, with one peak; unlike scenes below 11.0 in 31 000 pairs,
@@ -73,32 +78,58 @@ def find_touching(fingerprints: Sequence[Fingerprint], copies: Collection[int] =
     correlations, in units of its deviation between unlike borders, are summed up. Short borders must fit each other
     better than any other border, by what lines within the scenes teach.
 
+    Four chips that meet at a corner, as a tiler cuts them, tell each other: where three borders lead to one chip from
+    both sides, these may show an even field.
+
     Args:
         fingerprints: The scenes' fingerprints.
         copies: Positions of scenes that repeat another one, whose short borders compete with nothing.
     """
-    for name, axis, where in (("columns", 1, "left of"), ("rows", 0, "above")):
+    best: list[_Partners] = []
+    found: dict[tuple[int, int], Link] = {}
+    for name, axis, where in BORDERS:
         lines = [getattr(one, f"{name[:-1]}_lines") for one in fingerprints]
         keys = [(one.size[1 - axis], len(own), own.shape[-1]) for one, own in zip(fingerprints, lines, strict=True)]
+        best.append({})
         for members in _group_equal(keys):
             if fingerprints[members[0]].size[1 - axis] < LONG_BORDER:
                 members = [position for position in members if position not in copies and len(lines[position])]
                 if len(members) < SHORT_SCENES:
                     continue
                 pairs, score, kept = _short_borders(np.stack([lines[i] for i in members]))
+                every = zip(pairs.tolist(), score.tolist(), strict=True)
+                best[-1] |= {members[a]: (members[b], value) for (a, b), value in every}
             else:
                 borders = np.stack([getattr(fingerprints[i], name) for i in members])  # (n, 2, channels, length)
                 pairs, score, kept = _long_borders(borders)
             for (a, b), value in zip(pairs[kept].tolist(), score[kept].tolist(), strict=True):
-                yield Link(members[a], members[b], "touches", where, value)
+                found[members[a], members[b]] = Link(members[a], members[b], "touches", where, value)
+    for link in _corners(*best):
+        found.setdefault((link.a, link.b), link)
+    yield from found.values()
+
+
+def _corners(columns: _Partners, rows: _Partners) -> Iterator[Link]:
+    """Yield the borders of four chips that meet at a corner: right and below, below and right lead to one chip."""
+    for a, (right, beside) in columns.items():
+        below, under = rows.get(a, (a, 0.0))
+        last, right_under = rows.get(right, (a, 0.0))
+        meeting, below_beside = columns.get(below, (a, 0.0))
+        evidence = beside + under + right_under + below_beside
+        if last == meeting and len({a, right, below, last}) == 4 and evidence >= TOUCH_SHORT:
+            for one, other in ((a, right), (below, last)):
+                yield Link(one, other, "touches", BORDERS[0][2], evidence)
+            for one, other in ((a, below), (right, last)):
+                yield Link(one, other, "touches", BORDERS[1][2], evidence)
 
 
 def _short_borders(lines: Pixels) -> tuple[NDArray[np.int64], Scores, NDArray[np.bool_]]:
-    """Return pairs of short borders, their score, and whether it is enough."""
-    pairs, score = continued_pairs(lines)
+    """Return pairs of short borders that are each other's best, their score, and whether it is enough alone."""
+    pairs, score, sound = continued_pairs(lines)
     correlated = _border_scores(border_lines(lines, 1), border_lines(lines, 0), pairs)
     score = score + CONTINUED * correlated
-    return pairs, score, (score >= TOUCH_SHORT) & (correlated >= 1)  # even borders fit each other and show nothing
+    enough = TOUCH_SHORT + RISE * max(0.0, math.log(len(lines) / MANY))
+    return pairs, score, sound & (score >= enough) & (correlated >= 1)  # even borders fit each other and show nothing
 
 
 def _long_borders(borders: Scores) -> tuple[NDArray[np.int64], Scores, NDArray[np.bool_]]:

@@ -28,7 +28,7 @@ from levelground.imagery.thumbnails import (
     reduced_scene,
     reduced_size,
 )
-from levelground.records import HASHES_FILE, atomic_path, verify_file
+from levelground.records import DAMAGED, HASHES_FILE, atomic_path, verify_file
 from levelground.reporting.run_styles import StyledRun
 from levelground.reporting.svg_charts import element
 from levelground.wording import current_language, gettext
@@ -317,7 +317,7 @@ def read_preds(folder: Path, scene_id: str, shape: tuple[int, int]) -> LabelMap 
     try:
         with Image.open(path) as image:
             preds = np.asarray(image, np.uint8) if image.mode in ("P", "L") else None
-    except (OSError, Image.DecompressionBombError):
+    except (*DAMAGED, Image.DecompressionBombError):
         return None
     return preds if preds is not None and preds.shape == shape else None
 

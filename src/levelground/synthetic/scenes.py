@@ -15,12 +15,12 @@ from typing import Final
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from levelground.console import Bar, progress_bar
 from levelground.errors import ConfigError, SceneError
 from levelground.imagery.legend import DEEPGLOBE, LabelMap, encode_colours
-from levelground.records import atomic_path
+from levelground.records import DAMAGED, atomic_path
 from levelground.synthetic.noise import (
     Field,
     Flags,
@@ -393,7 +393,7 @@ def _read_stamp(path: Path) -> str | None:
     try:
         with Image.open(path) as image:
             stamp = image.info.get(_STAMP_KEY) or image.info.get("comment")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except (*DAMAGED, Image.DecompressionBombError):
         return None
     text = stamp.decode("ascii", "replace") if isinstance(stamp, bytes) else str(stamp)
     return text if text.startswith("levelground generated scene,") else None
