@@ -79,6 +79,7 @@ def changed(tmp_path: Path, *keys: str | int, to: Any) -> Path:
         (("runs", 0, "counts", 2, 1), -1, "runs.0.counts.2.1: Input should be greater than or equal to 0"),
         (("runs", 2, "scores", "kept"), KeyError, "runs.2.scores: expected all of official, kept, all"),
         (("runs", 0, "scene_miou"), [], "runs.0.scene_miou: 0 values for 8 scenes"),
+        (("runs", 0, "calibration", "bins", -1, "confidence"), None, r"runs.0.calibration.bins.\d+: pixels without"),
         (("runs", 1, "name"), "unet-resnet18-s0", "runs: a name is used twice"),
         (("pairs", 0, "a"), "mine", "pairs.0.a: no run is called 'mine'"),
         (("pairs", 0, "verdict"), "good", "pairs.0.verdict: Input should be 'equal', 'better', 'worse' or 'undecided'"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from levelground.errors import RecordError
-from levelground.reading import indented
+from levelground.files import indented
 from levelground.records import (
     SCHEMAS,
     check_schema,

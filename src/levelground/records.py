@@ -37,8 +37,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from levelground.errors import RecordError, one_line
-from levelground.files import atomic_path, one_writer
-from levelground.reading import UNREADABLE, check_seal, indented, open_regular, parse_json, read_text, seal
+from levelground.files import atomic_path, indented, one_writer
+from levelground.reading import UNREADABLE, check_seal, open_regular, parse_json, read_text, seal
 
 __all__ = [
     "DAMAGED",

@@ -287,6 +287,9 @@ def _contradictions(comparison: Comparison) -> Iterator[tuple[str, str]]:
             yield f"runs.{number}.scene_miou", f"{len(run.scene_miou)} values for {n_scenes} scenes"
         if any(scoring not in run.scores for scoring in comparison.scorings):
             yield f"runs.{number}.scores", f"expected all of {', '.join(comparison.scorings)}"
+        for place, found in enumerate(run.calibration.bins if run.calibration else ()):
+            if found.n and (found.confidence is None or found.accuracy is None):
+                yield f"runs.{number}.calibration.bins.{place}", "pixels without a confidence or an accuracy"
     runs, architectures = ([item.name for item in items] for items in (comparison.runs, comparison.architectures))
     for where, names in (("runs", runs), ("architectures", architectures)):
         if len(set(names)) < len(names):

@@ -22,11 +22,7 @@ Pairs = NDArray[np.int64]  # (m, 2)
 
 FEW = 300  # scenes; all pairs of so few are compared in seconds, and nothing is missed
 INVARIANT = 0.5  # correlation of what no turn changes: copies above .9, unlike scenes deviate by .12
-SPOTS, SPOT_SIDE, SPOT_RADIUS = (
-    16,
-    6,
-    5,
-)  # distinct spots of a thumbnail, side of their description, and their radius, px
+SPOTS, SPOT_SIDE, SPOT_RADIUS = 16, 6, 5  # distinct spots of a thumbnail, side of their description, their radius, px
 SPOT = {1500: 0.85, 10**9: 0.9}  # correlation of two spots, by number of scenes: 6 and 1 % of unlike pairs have one
 SAMPLES = 16  # of a border, by channel
 LEVEL = 2.0  # deviations of brightness and colour beyond which they say nothing more
@@ -38,7 +34,7 @@ RIDGE, LEAST_R = 1e-3, 0.1  # share of the variance that is noise at least; corr
 LEARNT = 4000  # scenes that teach what lines that continue each other have in common
 LIKELY, SURE, DOUBT = 30.0, 35.0, 3.0  # nats of lines that continue each other, beyond which more says no more, and the
 # weight of what is missing: of 200 neighbours 195 are above 24, others that lead by chance mostly below 27
-LEAD, LEVEL = 3.0, 24.0  # nats over the runner-up at least, and what brightness and colour may tell of them at most
+LEAD, MOST_LEAD = 3.0, 24.0  # nats over the runner-up at least, and what brightness and colour may add to them
 CODED, CODED_MARGIN = 20.0, 25.0  # nats, where colour coded coarsely makes borders less alike than lines within scenes
 SHAPE, MISFIT = 2.0, 30.0  # weights of the lead without brightness and colour, and of the misfit
 TURN = 20.0  # nats for each deviation, beyond what is usual, by which structures turn where lines meet
@@ -280,7 +276,7 @@ def _leading_pairs(
     likely = whole.row[0][pairs[:, 0]]
     first, second = x[pairs[:, 0]][:, ~level], y[pairs[:, 1]][:, ~level]
     lead = whole.margins(pairs, likely)
-    score = np.minimum(lead, LEVEL) + DOUBT * (np.minimum(likely, SURE) - LIKELY) - MISFIT * depart - TURN * turned
+    score = np.minimum(lead, MOST_LEAD) + DOUBT * (np.minimum(likely, SURE) - LIKELY) - MISFIT * depart - TURN * turned
     score += SHAPE * shape.margins(pairs, _evidences(first, second, model.r[~level], weight[~level]))
     sound = (depart <= 1) & (lead >= LEAD) & (likely >= least)
     return pairs, np.asarray(score, np.float32), sound
