@@ -11,7 +11,7 @@ from PIL import Image
 
 from levelground.history import HistoryLine, append_history
 from levelground.imagery.legend import default_legend
-from levelground.reporting.figures import draw_figures, file_name
+from levelground.reporting.figures import GAP_PX, TITLE_PX, _picture_grid, draw_figures, file_name
 
 PLOTS = {
     "train_loss_epochs.png", "train_loss_steps.png", "val_iou_epochs.png", "val_iou_steps.png",
@@ -42,6 +42,16 @@ def test_comparison_shows_truth_predictions_and_errors(study: FakeStudy, tmp_pat
         picture = np.asarray(image.convert("RGB")).reshape(-1, 3)
     seen = {tuple(colour) for colour in np.unique(picture, axis=0).tolist()}
     assert {(255, 255, 0), (255, 0, 255), (0, 0, 255), (0, 255, 0), (150, 30, 20), (236, 236, 232)} <= seen
+
+
+def test_pictures_are_shown_pixel_for_pixel_and_upright(tmp_path: Path) -> None:
+    """Each pixel of a scene is one pixel of the PNG, in its place below its title."""
+    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    figure = _picture_grid([[("one", picture), ("two", picture[::-1])]], default_legend(2))
+    figure.savefig(tmp_path / "a.png")
+    shown = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
+    for left, expected in ((GAP_PX, picture), (2 * GAP_PX + 90, picture[::-1])):
+        np.testing.assert_array_equal(shown[TITLE_PX : TITLE_PX + 60, left : left + 90], expected)
 
 
 def test_each_format_shows_the_same_in_the_same_bytes(study: FakeStudy, tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
     from levelground.runtime import Runtime
 
+_CONVERTING = 2
+"""Raised where the same network is converted otherwise, so that earlier conversions are not used."""
+
 _HASH_FILE = "sha256"
 _MAX_DIFFERENCE = 1e-3
 """Largest difference of a probability between a network and its conversion that is kept; rounding gives 1e-5."""
@@ -124,7 +127,7 @@ def _conversions_folder(*network: object) -> Path:
     Args:
         network: All that decides what it computes, beside the versions that convert and run it.
     """
-    versions = [version("openvino"), version("segmentation_models_pytorch"), __version__]
+    versions = [version("openvino"), version("segmentation_models_pytorch"), __version__, _CONVERTING]
     return default_cache_folder() / "openvino" / sha256_json([*network, *versions])[:32]
 
 

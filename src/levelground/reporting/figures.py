@@ -10,7 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from matplotlib.ticker import ScalarFormatter
 
@@ -190,7 +194,7 @@ def _picture_grid(rows: Sequence[Sequence[tuple[str, Picture]]], legend: Legend)
             canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
             figure.text(left / width, 1 - (top - 6) / height, plain_label(title), fontsize=8, va="bottom")
     axes = figure.add_axes((0, 0, 1, 1), zorder=-1)
-    axes.imshow(canvas, interpolation="none", aspect="auto")  # every pixel once, whatever the format's resolution
+    axes.add_image(_PixelForPixel(axes, canvas))
     axes.set_axis_off()
     handles = [
         Patch(facecolor=f"#{hex_colour(entry.colour)}", edgecolor="0.4", label=plain_label(entry.name))
@@ -198,6 +202,27 @@ def _picture_grid(rows: Sequence[Sequence[tuple[str, Picture]]], legend: Legend)
     ]
     figure.legend(handles=handles, loc="lower left", ncols=key_columns, frameon=False, fontsize=8, borderaxespad=0.2)
     return figure
+
+
+class _PixelForPixel(AxesImage):
+    """A picture that fills its axes, every pixel once, whatever the format's resolution."""
+
+    def __init__(self, axes: Axes, picture: Picture) -> None:
+        """Take the picture, ``(H, W, 3)``, of the size of the figure in pixels."""
+        height, width = picture.shape[:2]
+        super().__init__(axes, interpolation="none", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+        self.set_data(picture)
+        self._picture = picture
+        axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Copy the pixels where they are the renderer's own; resampling them takes most of a figure's time."""
+        height, width = self._picture.shape[:2]
+        if not isinstance(renderer, RendererAgg) or (round(renderer.width), round(renderer.height)) != (width, height):
+            super().draw(renderer)
+            return
+        opaque = np.full((height, width, 1), 255, np.uint8)
+        renderer.draw_image(renderer.new_gc(), 0, 0, np.concatenate([self._picture, opaque], axis=2)[::-1])
 
 
 def _figure(charts: Sequence[Chart]) -> Figure | None:
