@@ -155,6 +155,13 @@ def test_a_wrong_flag_is_one_line(capsys: pytest.CaptureFixture[str], line: str,
     assert re.search("[а-яё]{3}", error) and error.count("\n") == 1 and "See" not in error
 
 
+def test_help_and_wrong_flags_say_nothing_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a command that runs looks whether others use the processor."""
+    monkeypatch.setattr(cli, "wait_passively_if_shared", lambda: pytest.fail("was looked at"))
+    assert main(["evaluate", "--help-all"]) == 0
+    assert main(["evaluate", "nowhere", "--bogus"]) == 2
+
+
 @pytest.mark.parametrize("command", ["train", "predict", "evaluate", "serve", "adopt"])
 def test_the_whole_help_shows_no_empty_default(capsys: pytest.CaptureFixture[str], command: str) -> None:
     """Options that hold nothing by default say so in words; frames keep their width."""

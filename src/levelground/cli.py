@@ -312,8 +312,6 @@ def _run_command(name: str, arguments: list[str]) -> int:
         return 0
     arguments = ["--help" if argument == "--help-all" else argument for argument in arguments]
     module = command_module(name)
-    if command.computes:
-        wait_passively_if_shared()
     if command.takes_recipe:
         resumed = _value_of("--resume", arguments) if name == "train" else None
         recipe = initial_recipe(_value_of("--recipe", arguments), None if resumed is None else Path(resumed))
@@ -322,7 +320,10 @@ def _run_command(name: str, arguments: list[str]) -> int:
 
             # The recipe's fields come first, so that flags given beside it win.
             arguments = [*recipe_flags(recipe), *arguments]
-    result = getattr(module, name)(_parse(name, getattr(module, command.config), arguments, module.__doc__))
+    options = _parse(name, getattr(module, command.config), arguments, module.__doc__)
+    if command.computes:
+        wait_passively_if_shared()
+    result = getattr(module, name)(options)
     return getattr(result, "exit_status", 0)
 
 
