@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from builders.field_sets import write
 import levelground
 from levelground import __version__, cli, wording
 from levelground.arguments import COMMANDS, command_arguments
-from levelground.cli import main
+from levelground.cli import _messages_of_others, main
 from levelground.errors import SceneError
 
 HEAVY = {"torch", "matplotlib", "rasterio", "segmentation_models_pytorch", "timm", "lightning_fabric"}
@@ -279,7 +280,7 @@ EARLY = [
 
 REFUSE = """
 import pathlib, re, shlex, sys, time
-from levelground.cli import main
+from levelground.cli import _messages_of_others, main
 for command in sys.argv[1:]:
     start = time.process_time()
     assert main(shlex.split(command)) == 2, command
@@ -415,3 +416,27 @@ def test_json_lines_end_with_error_and_status(capsys: pytest.CaptureFixture[str]
     assert [event["event"] for event in events] == ["error", "end"] * 2
     assert events[0]["type"] == "RecordError" and events[0]["text"].startswith("nowhere: ") and events[1]["status"] == 2
     assert captured.err.count("RecordError: nowhere: ") == 2
+
+
+def test_messages_of_gdal_that_are_not_utf_8_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rasterio writes a traceback for each; one of another library is still told."""
+    with pytest.raises(UnicodeDecodeError) as caught:
+        b"\x80".decode()
+    told = SimpleNamespace(
+        exc_type=UnicodeDecodeError,
+        exc_value=caught.value,
+        exc_traceback=None,
+        err_msg=None,
+        object="rasterio._env.log",
+    )
+    former = sys.unraisablehook
+    sys.unraisablehook = lambda found: sys.stderr.write(f"told of {found.object}")
+    try:
+        with _messages_of_others():
+            sys.unraisablehook(told)
+            assert capsys.readouterr().err == ""
+            told.object = "another"
+            sys.unraisablehook(told)
+        assert capsys.readouterr().err == "told of another"
+    finally:
+        sys.unraisablehook = former

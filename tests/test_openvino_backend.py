@@ -65,6 +65,21 @@ def test_damaged_and_incomplete_files_are_one_line(tmp_path: Path) -> None:
         open_openvino(path, RUNTIME, Overrides())
 
 
+def test_texts_that_are_not_utf_8_are_one_line(tmp_path: Path) -> None:
+    """A text and a key of the metadata, and the name of an input, whichever engine reads them."""
+    sound = write_onnx(tmp_path / "m.onnx", metadata={"somekey": "sometext"}).read_bytes()
+    refused = []
+    for word in (b"sometext", b"somekey", b"image"):
+        (tmp_path / "m.onnx").write_bytes(sound.replace(word, b"\xff" + word[1:]))
+        for opened in (open_openvino, open_onnx):
+            try:
+                opened(tmp_path / "m.onnx", RUNTIME, Overrides())
+            except WeightsError as error:  # an engine may also pass such a text by
+                refused.append(str(error))
+    assert {opened for opened in refused if "not UTF-8" in opened}
+    assert all(re.fullmatch(r".+m\.onnx: .+ Export it anew\.", text) for text in refused)
+
+
 def test_an_engine_that_gives_other_classes_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fewer than 99.5 % equal classes, an error, or agreement: a line says which engine runs the network, and why."""
     path = write_onnx(tmp_path / "m.onnx")

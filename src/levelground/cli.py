@@ -183,7 +183,7 @@ def _main(arguments: list[str], debug: bool) -> int:
         for argument in arguments:
             if any("\ud800" <= character <= "\udfff" for character in argument):
                 raise ConfigError(f"{argument}: is not UTF-8, so no record can name it. Rename it.")
-        with named_limits():
+        with named_limits(), _messages_of_others():
             return _run_command(arguments[0], arguments[1:])
     except LevelgroundError as error:
         return _fail(error, error.exit_status, debug, str(error))
@@ -198,6 +198,19 @@ def _main(arguments: list[str], debug: bool) -> int:
         first = str(error).strip().splitlines()[:1]
         text = f"{' '.join(first)} (a fault of levelground: run again with --debug and report what it prints)"
         return _fail(error, OUR_FAULT, debug, text)
+
+
+@contextlib.contextmanager
+def _messages_of_others() -> Iterator[None]:
+    """Leave out the traceback that rasterio writes where a message of GDAL quotes a damaged file and is not UTF-8."""
+    former, quoted = sys.unraisablehook, UnicodeDecodeError
+    sys.unraisablehook = lambda found: (
+        None if isinstance(found.exc_value, quoted) and "rasterio" in str(found.object) else former(found)
+    )
+    try:
+        yield
+    finally:
+        sys.unraisablehook = former
 
 
 @contextlib.contextmanager

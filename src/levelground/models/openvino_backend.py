@@ -113,7 +113,14 @@ def openvino_program(path: Path, runtime: "Runtime") -> Program:
         ModelError: OpenVINO is missing, or the file does not take one image.
         WeightsError: OpenVINO cannot load it.
     """
-    graph = read_graph(path)
+    try:
+        return _program(path, read_graph(path), runtime)
+    except UnicodeDecodeError as error:  # of any name or text that OpenVINO hands over
+        raise WeightsError(f"{path}: holds names that are not UTF-8 ({error.reason}). Export it anew.") from error
+
+
+def _program(path: Path, graph: Any, runtime: "Runtime") -> Program:
+    """Return what runs a graph, with what its file says of it."""
     own = [SPEC_KEY] if path.suffix.lower() == ".xml" else [_ONNX_METADATA, SPEC_KEY]
     metadata = {SPEC_KEY: str(graph.get_rt_info(own).value)} if graph.has_rt_info(own) else _texts(graph)
     inputs = [(_TYPES.get(_type_of(one), _type_of(one)), _sides(one)) for one in graph.inputs]
