@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from builders.onnx_files import write_onnx
 from builders.prediction import draw_pixels, write_pixels
 from builders.study import add_run
+from torch import nn
 
 from levelground.cli import main
 from levelground.config import TileOptions
@@ -20,6 +22,7 @@ from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, ModelError, WeightsError
 from levelground.imagery.geotiff import read_window
 from levelground.inference.parity import proved
+from levelground.models.conversions import convert_network
 from levelground.models.loading import choose_engine, open_model
 from levelground.models.model import Model, Overrides
 from levelground.models.onnx_backend import open_onnx
@@ -126,6 +129,20 @@ def test_bfloat16_is_for_the_largest_layers(tmp_path: Path) -> None:
     pixels = rng.random((2, 3, 20, 40), np.float32)
     before, after = (compiled(one, RUNTIME, "net")(pixels) for one in (graph, marked))
     np.testing.assert_array_equal(before, after)
+
+
+def test_group_normalisations_are_converted_layer_by_layer() -> None:
+    """So that each of their layers can stay in float32; the numbers are the network's."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(4, 8), nn.Conv2d(8, 2, 1)).eval()
+    nn.init.normal_(network[1].weight)  # type: ignore[arg-type]
+    nn.init.normal_(network[1].bias)  # type: ignore[arg-type]
+    graph = rounding_large_layers(convert_network(network, (3, 32, 48)), 48)
+    assert "GroupNormalization" not in {node.get_type_name() for node in graph.get_ordered_ops()}
+    pixels = np.random.default_rng(0).random((3, 3, 32, 48), np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(pixels)).numpy()
+    np.testing.assert_allclose(compiled(graph, RUNTIME, "net")(pixels), expected, atol=1e-5)
 
 
 def test_an_onnx_file_is_run_without_torch_by_either_engine(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from levelground.runtime import Runtime
 
-_CONVERTING = 2
+_CONVERTING = 4
 """Raised where the same network is converted otherwise, so that earlier conversions are not used."""
 
 _HASH_FILE = "sha256"

@@ -168,11 +168,14 @@ def rounding_large_layers(graph: Any, tile: int) -> Any:
     in its own files, so the graph takes the way through one.
 
     Args:
-        graph: The graph; one of 8-bit numbers is returned as it is.
+        graph: The graph, which may be changed; one of 8-bit numbers is returned as it is.
         tile: Side of the tiles that work is reckoned for where the graph takes any.
     """
     import openvino
 
+    if any(node.get_type_name() == "FakeQuantize" for node in graph.get_ordered_ops()):
+        return graph
+    _split_layers(graph)
     large = _large_layers(graph, tile)
     if not large:
         return graph
@@ -188,6 +191,36 @@ def rounding_large_layers(graph: Any, tile: int) -> Any:
     return graph
 
 
+def _split_layers(graph: Any) -> None:
+    """Fold and split layers as OpenVINO does when it compiles: what it makes then loses what keeps it in float32."""
+    with contextlib.suppress(ImportError):  # where a version of it does not have this, more is rounded
+        from openvino._offline_transformations import apply_moc_transformations
+
+        apply_moc_transformations(graph, cf=True)
+    _split_group_norms(graph)
+
+
+def _split_group_norms(graph: Any) -> None:
+    """Replace group normalisations by the layers that OpenVINO makes of them later, which would not stay in float32."""
+    import openvino.opset13 as ops
+    from openvino.utils import replace_node
+
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() != "GroupNormalization":
+            continue
+        shape = list(node.get_output_partial_shape(0))[1:]
+        if any(side.is_dynamic for side in shape):
+            continue
+        asked, sides = node.get_attributes(), [side.get_length() for side in shape]
+        values, scale, shift = (node.input_value(place) for place in range(3))
+        grouped = ops.reshape(values, [0, asked["num_groups"], -1], special_zero=True)
+        normal = ops.mvn(grouped, [2], True, asked["epsilon"], "inside_sqrt")
+        whole = ops.reshape(normal, [0, *sides], special_zero=True)
+        wide = [1, sides[0], *(1 for _ in sides[1:])]
+        factor, offset = (ops.reshape(one, wide, special_zero=False) for one in (scale, shift))
+        replace_node(node, ops.add(ops.multiply(whole, factor), offset))
+
+
 def _keep_precision(layer: ElementTree.Element) -> None:
     """Mark a layer of a file of OpenVINO as one that is computed in the precision that it is written in."""
     info = layer.find("rt_info")
@@ -199,15 +232,13 @@ def _keep_precision(layer: ElementTree.Element) -> None:
 
 
 def _large_layers(graph: Any, tile: int) -> set[str]:
-    """Return the names of the fewest layers that hold most of a graph's multiplications; of 8-bit graphs, none."""
+    """Return the names of the fewest layers that hold most of a graph's multiplications."""
     work: dict[str, int] = {}
     try:
         if any(side.is_dynamic for side in list(graph.inputs[0].get_partial_shape())[1:]):
             graph, sides = graph.clone(), list(graph.inputs[0].get_partial_shape())
             graph.reshape([side if side.is_static else tile if place else 1 for place, side in enumerate(sides)])
         for node in graph.get_ordered_ops():
-            if node.get_type_name() == "FakeQuantize":
-                return set()
             work[node.get_friendly_name()] = _multiplications(node)
     except RuntimeError:  # shapes that cannot be known beforehand
         return set()
