@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from levelground.errors import RecordError
-from levelground.files import indented
 from levelground.records import (
     SCHEMAS,
     check_schema,
@@ -49,19 +48,6 @@ def test_write_json_read_json_round_trip(tmp_path: Path) -> None:
     }
     assert list(json.loads(path.read_text(encoding="utf-8")))[:2] == ["schema", "kind"]
     assert "Лес" in path.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        {}, [], 3, None, "a\nb", {"a": []}, {"a": {}, "b": [1, 2, [3, {"x": None}]], "Лес, да": "é\u2028, "}, [[[]]],
-        [[1, 2], [3.5, True]], {"k": [{}]}, {"a": 1, "b": 'c", "d'},
-        [{"ids": ["1", "2"], "n": 1e-300}, {"n": {"m": {}}}],
-    ],
-)  # fmt: skip
-def test_records_are_written_as_the_standard_library_writes_them(value: object) -> None:
-    """The bytes of a record do not depend on who encodes it."""
-    assert indented(value) == json.dumps(value, indent=1, ensure_ascii=False)
 
 
 @pytest.mark.parametrize(
@@ -115,3 +101,15 @@ def test_sha256_json_ignores_the_order_of_keys_and_nothing_else() -> None:
     """Canonical JSON: sorted keys."""
     assert sha256_json({"b": [1, 2], "a": np.int64(3)}) == sha256_json({"a": 3, "b": (1, 2)})
     assert sha256_json({"a": [1, 2]}) != sha256_json({"a": [2, 1]})
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1E+400", "NaN", "-Infinity", "9" * 400 + ".5", "1e308"])
+def test_records_hold_no_number_that_is_not_finite(tmp_path: Path, number: str) -> None:
+    """Figures that do not exist are null, so such a number was written by somebody else."""
+    path = tmp_path / "run.json"
+    path.write_text(f'{{"schema": {SCHEMAS["run"]}, "kind": "run", "wall_s": [{number}]}}')
+    if number == "1e308":
+        assert read_json(path, kind="run")["wall_s"] == [1e308]
+        return
+    with pytest.raises(RecordError, match=r"run\.json: unreadable run record"):
+        read_json(path, kind="run")

@@ -8,7 +8,6 @@ is asked for here and nowhere else.
 
 import contextlib
 import errno
-import json
 import os
 import re
 import shlex
@@ -420,21 +419,3 @@ def _remove_stale(path: Path) -> bool:
                 path.unlink()
                 return True
     return False
-
-
-def indented(value: object, line: str = "\n") -> str:
-    """Write JSON as ``json.dumps(…, indent=1)`` does, of which Python's compiled encoder writes the innermost parts.
-
-    Args:
-        value: What JSON holds, with texts as keys.
-        line: The end of a line and the spaces before the part.
-    """
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    deeper = f"{line} "
-    if not items or {dict, list}.isdisjoint(map(type, items)):
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(f",{deeper}", ": "))
-        return f"{text[0]}{deeper}{text[1:-1]}{line}{text[-1]}" if items else text
-    if isinstance(value, dict):
-        parts = [f"{json.dumps(key, ensure_ascii=False)}: {indented(item, deeper)}" for key, item in value.items()]
-        return f"{{{deeper}{f',{deeper}'.join(parts)}{line}}}"
-    return f"[{deeper}{f',{deeper}'.join(indented(item, deeper) for item in items)}{line}]"

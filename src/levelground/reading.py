@@ -37,6 +37,8 @@ MAX_TEXT_BYTES = 1 << 28
 MAX_DIGITS = 4000
 """The most digits of a whole number in JSON; Python itself reads no more than 4300."""
 
+_HUGE = re.compile(r"NaN|Infinity|[eE]\+?\d{3}|\d{309}")  # where a number may be that is not finite
+
 UNREADABLE = (
     OSError, EOFError, ValueError, TypeError, KeyError, SyntaxError, MemoryError, OverflowError, RuntimeError,
     zipfile.BadZipFile, zlib.error,
@@ -159,15 +161,20 @@ def raster_errors() -> tuple[type[Exception], ...]:
     return RasterioError, CRSError, CPLE_BaseError, UnicodeError, OSError
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, finite: bool = False) -> Any:
     """Parse JSON.
 
+    Args:
+        text: The text.
+        finite: Whether to refuse numbers that are not finite, such as ``1e400``, which records write as null.
     Raises:
         ValueError: The text is not JSON, is nested too deeply, or holds a number or half of a surrogate pair that no
             type can hold.
     """
     try:
         content = json.loads(text, parse_int=_whole_number)
+        if finite and _HUGE.search(text):
+            json.dumps(content, allow_nan=False)
         if "\\ud" in text.lower():
             json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

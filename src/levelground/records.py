@@ -37,7 +37,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from levelground.errors import RecordError, one_line
-from levelground.files import atomic_path, indented, one_writer
+from levelground.files import atomic_path, one_writer
 from levelground.reading import UNREADABLE, check_seal, open_regular, parse_json, read_text, seal
 
 __all__ = [
@@ -138,7 +138,7 @@ def write_json(path: Path, record: Mapping[str, object], *, kind: str) -> None:
         DiskError: The file cannot be written.
     """
     content = {"schema": SCHEMAS[kind], "kind": kind} | plain(record)
-    text = indented(content)
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
         try:
             temporary.write_text(seal(text + "\n", "record"), encoding="utf-8")
@@ -163,7 +163,7 @@ def read_json(path: Path, *, kind: str) -> Record:
     """
     try:
         text = read_text(path)
-        record = parse_json(text)
+        record = parse_json(text, finite=True)
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such record; expected a {kind} written by levelground.") from error
     except (OSError, ValueError) as error:
