@@ -19,7 +19,7 @@ from levelground.runs import Run, list_runs, read_run
 
 FLAGS = (
     f"--arch linknet --encoder {ENCODER} --encoder-weights none --tile 32 --halo 4 --batch 4 --validations 2 "
-    "--steps 60 --device cpu --precision fp32 --threads 1"
+    "--steps 150 --device cpu --precision fp32 --threads 1"
 ).split()
 SAVING = ["--save-every", "0.2"]
 
@@ -83,7 +83,7 @@ def test_a_loader_that_the_system_kills_is_one_line_and_the_same_command_goes_on
     line = one_error(said)
     assert process.returncode == 2
     assert re.search(
-        r"LoaderError: \S+: stopped at step \d+ of 60; all is saved, the same command goes on: a loader", line
+        r"LoaderError: \S+: stopped at step \d+ of 150; all is saved, the same command goes on: a loader", line
     )
     assert read_run(folder).card.status == "stopped"
     assert main(["train", str(study), *FLAGS, *SAVING]) == 0
