@@ -44,9 +44,9 @@ CONTEXT = multiprocessing.get_context("forkserver")
 killed is the command line's own ``main``, and no half hour goes into loading torch. ``--fresh`` starts interpreters."""
 CLOCK = {
     "created", "time", "command", "time_s", "train_s", "wall_s", "peak_memory_mib", "speed", "throughput",
-    "counts_sha256", "megapixels_per_s", "images_per_s", "pareto",
+    "counts_sha256", "megapixels_per_s", "images_per_s", "pareto", "validation_s", "sha256", "crc32",
 }  # fmt: skip
-"""Keys of records that hold what a clock, or the memory of a process, says."""
+"""Keys of records that hold what a clock, or the memory of a process, says, and the checksums over these."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,10 @@ def fingerprint(out: Path) -> dict[str, Any]:
             value = [timeless(to_json(line)) for line in read_history(path.parent)]
         elif path.name.endswith("hashes.json"):  # of tables and pages, which show what a clock says
             value = sorted(json.loads(path.read_text())["files"])
-        elif path.suffix == ".json" and "cache" not in path.parts:
+        elif path.suffix == ".json" and "cache" in path.parts:
+            if not path.with_suffix(".npy").exists():  # what prepare found, by a name that the study's folder decides
+                name = "cache: what was prepared"
+        elif path.suffix == ".json":
             value = timeless(json.loads(path.read_text()))
         elif path.suffix == ".jsonl":
             value = [timeless(json.loads(line)) for line in path.read_text().splitlines()]
