@@ -12,6 +12,7 @@ MINUTES ?= 30# of make fuzz
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE # importing torch and its libraries takes 2.5 times as long where their bytecode is not kept
 .PHONY: help lowest setup demo lint types test docs renew pictures bench fuzz gold check clean
 
 help:

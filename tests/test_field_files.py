@@ -175,7 +175,7 @@ KINDS = {
     "two orders of bands": FieldFiles(files.bands_in_two_orders, "told", "other band names than the rest in"),
     "two offsets": FieldFiles(files.two_offsets, "told", "other offsets than the rest in"),
     "cloud layers": FieldFiles(files.cloud_layers, "remedy", "not used: scl/*.tif (6)"),
-    "one place at six dates": FieldFiles(files.one_place_at_six_dates, "read", "6 scenes in 1 groups"),
+    "one place at six dates": FieldFiles(files.one_place_at_six_dates, "read", ": 1, with 6 scenes"),
     "two sizes of pixels": FieldFiles(files.two_sizes_of_pixels, "told", "ground sample distances differ"),
     "degrees": FieldFiles(files.degrees),
     "12 bits": FieldFiles(

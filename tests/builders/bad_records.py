@@ -354,7 +354,9 @@ FLAGS = {
         TRAIN + " --encoder resnet19",
     ),
     "a metric that is none": Case(compared, None, r"ConfigError: .*offical.*", "compare study --metric offical.miou"),
-    "an unknown command": Case(None, None, r"ConfigError: trian: no such command\. Commands: .+", "trian study"),
+    "an unknown command": Case(
+        None, None, r"ConfigError: trian: no such command\. The nearest is train\. Commands: .+", "trian study"
+    ),
     "a study that is not prepared": Case(
         None,
         lambda root: (root / "study").mkdir(),

@@ -206,6 +206,8 @@ def _serve(channel: socket.socket) -> Mapping[str, object] | None:
 def _become(request: Mapping[str, object], pipes: Sequence[int]) -> None:
     """Make a fork what a new process would be: a session, streams, a folder, variables, and the name of the program."""
     os.setsid()
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may have started the tests
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in zip((nothing, *pipes), range(3), strict=True):
         os.dup2(source, target)
