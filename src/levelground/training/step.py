@@ -123,14 +123,18 @@ class _FastDepthwise(TorchFunctionMode):
         if func is torch.conv2d and len(args) == 7 and not kwargs:
             images, weight, _, stride, padding, _, groups = args
             depthwise = 1 < groups == weight.shape[0] == images.shape[-3]
-            slow = max(weight.shape[-2:]) > _WIDE_PX or max(_pair(stride)) > 1
-            if depthwise and slow and images.ndim == 4 and not isinstance(padding, str):
+            if depthwise and any(_slow_gradients(weight, stride)) and images.ndim == 4 and not isinstance(padding, str):
                 return _DepthwiseConv.apply(*args)
         return func(*args, **(kwargs or {}))
 
 
 _WIDE_PX = 3
 """Widest depthwise kernel whose weights' gradient oneDNN computes fast in bfloat16, px."""
+
+
+def _slow_gradients(weight: torch.Tensor, stride: int | Sequence[int]) -> tuple[bool, bool]:
+    """Tell of a depthwise convolution whether the gradient of its images is slow, and that of its weights."""
+    return max(_pair(stride)) > 1, max(weight.shape[-2:]) > _WIDE_PX
 
 
 def _pair(value: int | Sequence[int]) -> list[int]:
@@ -144,11 +148,8 @@ class _DepthwiseConv(torch.autograd.Function):
     def forward(context: Any, images: torch.Tensor, weight: torch.Tensor, *options: Any) -> torch.Tensor:
         """Convolve as under autocast; ``options`` are ``torch.conv2d``'s from the bias on."""
         bias, stride, padding, dilation, groups = options
-        context.options, context.types = (
-            (_pair(stride), _pair(padding), _pair(dilation), groups),
-            (images.dtype, weight.dtype),
-        )
-        context.bias = None if bias is None else bias.dtype
+        context.options = _pair(stride), _pair(padding), _pair(dilation), groups
+        context.types = [None if tensor is None else tensor.dtype for tensor in (images, weight, bias)]
         images, weight = images.bfloat16(), weight.bfloat16()
         context.save_for_backward(images, weight)
         return torch.conv2d(images, weight, None if bias is None else bias.bfloat16(), *options[1:])
@@ -157,21 +158,20 @@ class _DepthwiseConv(torch.autograd.Function):
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Return the gradients of images, weight and bias."""
         (gradient,), (images, weight), options = gradients, context.saved_tensors, context.options
-        wanted = context.needs_input_grad
-        wide, strided = max(weight.shape[-2:]) > _WIDE_PX, max(options[0]) > 1
+        wanted, slow = context.needs_input_grad, _slow_gradients(weight, options[0])
 
-        def compute(index: int, in_float: bool) -> torch.Tensor | None:
+        def compute(index: int) -> torch.Tensor | None:
             if not wanted[index]:
                 return None
-            given = [tensor.float() if in_float else tensor for tensor in (gradient, images, weight)]
+            given = [tensor.float() if slow[index] else tensor for tensor in (gradient, images, weight)]
             mask = [place == index for place in range(3)]
             found: torch.Tensor = torch.ops.aten.convolution_backward(
                 *given, None, *options[:3], False, [0, 0], options[3], mask
             )[index]
             return found.to(context.types[index])
 
-        bias = gradient.float().sum((0, 2, 3)).to(context.bias) if wanted[2] else None
-        return compute(0, strided), compute(1, wide), bias, None, None, None, None
+        bias = gradient.float().sum((0, 2, 3)).to(context.types[2]) if wanted[2] else None
+        return compute(0), compute(1), bias, None, None, None, None
 
 
 class Stepper:
