@@ -47,7 +47,8 @@ def study(config: StudyConfig) -> "Comparison":
     from levelground.comparison.record import FILE as COMPARISON_FILE
     from levelground.datasets.data_source import check_data
     from levelground.models.loading import check_names
-    from levelground.scaling.engines import check_engine, import_ahead
+    from levelground.scaling.cluster import import_ahead
+    from levelground.scaling.engines import check_engine
 
     check_data(config.scenes)  # torch, which the rest needs, takes seconds
     options, cluster = config.study, config.cluster_options

@@ -69,7 +69,7 @@ def tune(config: TuneConfig) -> list[Path]:
         LevelgroundError: The study is not prepared, or an architecture cannot be trained.
     """
     from levelground.datasets.dataset import read_dataset
-    from levelground.scaling.engines import import_ahead
+    from levelground.scaling.cluster import import_ahead
     from levelground.scaling.tuning import TUNE_FOLDER, Tuning, import_optuna, read_space
 
     if config.space is None:

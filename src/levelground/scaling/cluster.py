@@ -1,6 +1,7 @@
 """Head of a cluster: prove that workers see the folders, queue jobs, send lost ones elsewhere, say how far they are."""
 
 import contextlib
+import os
 import secrets
 import sys
 import time
@@ -13,8 +14,9 @@ from levelground.config import DeviceOptions, RunOptions
 from levelground.console import LINE_EVERY_S, duration, say, say_counted
 from levelground.errors import INTERRUPTED, UnfinishedError, UnlikeError, last_line
 from levelground.records import atomic_path
+from levelground.scaling import processes
 from levelground.scaling.engines import open_executor
-from levelground.scaling.executors import ClusterOptions, Ended, Executor
+from levelground.scaling.executors import ClusterOptions, Ended, Executor, job_environment
 from levelground.scaling.jobs import (
     CLUSTER_FOLDER,
     ENDED,
@@ -118,6 +120,18 @@ def job_resources(options: ClusterOptions, device_options: DeviceOptions) -> tup
 
     cpus = options.cpus(device_options.threads, available_cores())
     return cpus, replace(device_options, threads=device_options.threads or cpus)
+
+
+def import_ahead(options: ClusterOptions, device_options: DeviceOptions) -> None:
+    """Let the process from which local jobs are forked import torch while the head does.
+
+    Args:
+        options: Which cluster; only ``local:N`` is concerned.
+        device_options: Gives the threads of each job.
+    """
+    if options.kind == "local":
+        cpus, _ = job_resources(options, device_options)
+        processes.import_ahead({**os.environ, **job_environment(cpus)})
 
 
 def _below(study: Path, job: Job) -> str:

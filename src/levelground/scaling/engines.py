@@ -12,11 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from levelground.config import DeviceOptions
 from levelground.errors import ConfigError, UnlikeError, first_line, last_line
 from levelground.files import reason
-from levelground.runtime import available_cores
-from levelground.scaling import processes
 from levelground.scaling.executors import (
     GRACE_S,
     ClusterOptions,
@@ -74,18 +71,6 @@ def check_engine(options: ClusterOptions) -> None:
     """
     if options.kind == "ray" and importlib.util.find_spec("ray") is None:
         raise ConfigError(_about_missing("ray", "ray"))
-
-
-def import_ahead(options: ClusterOptions, device_options: DeviceOptions) -> None:
-    """Let the process from which local jobs are forked import torch while the head does.
-
-    Args:
-        options: Which cluster; only ``local:N`` is concerned.
-        device_options: Gives the threads of each job.
-    """
-    if options.kind == "local":
-        cpus = options.cpus(device_options.threads, available_cores())
-        processes.import_ahead({**os.environ, **job_environment(cpus)})
 
 
 def _about_missing(name: str, flag: str) -> str:

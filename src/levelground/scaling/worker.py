@@ -60,10 +60,9 @@ def serve() -> Path | None:
                 if request["number"] in children:
                     os.kill(children[request["number"]][0], request["signal"])
                 continue
+            _import_for(request["folder"])
             if request["folder"] is None:
-                _import_training()
                 continue
-            _import_for(Path(request["folder"]))
             _answer({})  # from now on signals reach the process
             if _fork(request, children):
                 return Path(request["folder"])
@@ -98,22 +97,17 @@ def _answer(answer: Mapping[str, int]) -> None:
         os.write(1, json.dumps(answer).encode() + b"\n")
 
 
-def _import_for(folder: Path) -> None:
-    """Import what a job needs that takes long; what cannot be imported its own process names."""
+def _import_for(folder: str | None) -> None:
+    """Import what a job, or without one any training, needs that takes long; its own process names what fails."""
     with contextlib.suppress(Exception):
-        task = read_job(folder).task
+        task = None if folder is None else read_job(Path(folder)).task
         if isinstance(task, MapTask):
             import levelground.prediction.predict
             from levelground.models.loading import choose_engine
 
             if choose_engine(task.model, task.options.engine, task.options, "cpu") == "torch":
-                import levelground.models.smp_backend  # noqa: F401
+                import levelground.models.smp_backend
             return
-        _import_training()
-
-
-def _import_training() -> None:
-    with contextlib.suppress(Exception):
         import lightning_fabric  # noqa: F401
 
         import levelground.pipeline
