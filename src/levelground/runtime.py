@@ -7,13 +7,10 @@ neither (:func:`open_array_runtime`).
 import contextlib
 import ctypes
 import dataclasses
-import importlib
 import logging
 import os
 import platform
 import sys
-import threading
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -245,22 +242,6 @@ def onnxruntime_has_cuda() -> bool:
     except ImportError:
         return False
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-
-
-@contextlib.contextmanager
-def imported_meanwhile(module: str) -> Iterator[None]:
-    """Import a module in a thread beside the block: torch, and much else, is imported on one core for seconds."""
-
-    def load() -> None:
-        with contextlib.suppress(Exception):  # whoever imports it next gets the same error
-            importlib.import_module(module)
-
-    thread = threading.Thread(target=load)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
 
 
 def _quiet_fabric() -> None:

@@ -149,3 +149,10 @@ def test_without_budgets_the_study_is_as_it_was(whole: Path) -> None:
     assert "budgets" not in read_json(whole / "comparison.json", kind="comparison")
     assert not read_json(whole / "study.json", kind="study")["options"].get("budgets")
     assert 'id="budgets"' not in (whole / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_refused_demo_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What does not go together is found before scenes are generated."""
+    asked = ["--archs", "pan", "--tile", "64", "--encoder", "resnet18", "--encoder-weights", "none"]
+    assert main(["demo", *asked, "--out", str(tmp_path / "demo")]) == 2
+    assert "tile" in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -9,7 +9,6 @@ from pydantic.dataclasses import dataclass
 
 from levelground.config import PNG, Budget, DeviceGroup, DeviceOptions, Figures, Recipe, Seed
 from levelground.records import one_writer
-from levelground.runtime import imported_meanwhile
 
 STEPS = 48
 """Steps of each run where no budget is given: five minutes for three architectures on two cores."""
@@ -69,6 +68,8 @@ def demo(config: DemoConfig) -> "Comparison":
     check_names(config.archs, config.recipe.encoder, encoder_weights=config.recipe.encoder_weights)
     from levelground.config import PrepareOptions, StudyOptions
     from levelground.datasets.prepare import prepare_dataset
+    from levelground.pipeline import check_study, run_study
+    from levelground.runtime import open_runtime
     from levelground.synthetic.scenes import write_scenes
 
     asked = config.budget
@@ -82,13 +83,9 @@ def demo(config: DemoConfig) -> "Comparison":
         budgets=config.budgets,
         figures=config.figures,
     )
+    check_study(options)
     scenes = config.out / "scenes"
     with one_writer(config.out):
-        with imported_meanwhile("levelground.pipeline"):
-            write_scenes(scenes, n=config.scenes, size=config.size, seed=config.scene_seed)
-        from levelground.pipeline import check_study, run_study
-        from levelground.runtime import open_runtime
-
-        check_study(options)
+        write_scenes(scenes, n=config.scenes, size=config.size, seed=config.scene_seed)
         dataset = prepare_dataset(PrepareOptions(data=scenes, out=config.out, cache=config.out / "cache"))
     return run_study(dataset, options, open_runtime(config.device_options))

@@ -1,8 +1,12 @@
 """Predict class maps of images and rasters of any size; a job that was stopped is resumed by the same command."""
 
+import contextlib
 import dataclasses
+import importlib
 import shutil
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,9 +75,8 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
     if config.cluster_options.cluster is not None:
         return _predict_elsewhere(config, files)
     from levelground.models.loading import open_predictor
-    from levelground.runtime import imported_meanwhile
 
-    with imported_meanwhile("levelground.prediction.predict"):
+    with _imported_meanwhile("levelground.prediction.predict"):
         model, runtime = open_predictor(
             config.model,
             config.prediction,
@@ -86,6 +89,22 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
     from levelground.prediction.predict import predict_maps
 
     return predict_maps(model, files, config.out, config.prediction, runtime)
+
+
+@contextlib.contextmanager
+def _imported_meanwhile(module: str) -> Iterator[None]:
+    """Import a module in a thread beside the block: torch, and much else, is imported on one core for seconds."""
+
+    def load() -> None:
+        with contextlib.suppress(Exception):  # whoever imports it next gets the same error
+            importlib.import_module(module)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def _predict_elsewhere(config: PredictConfig, files: "list[InputFile]") -> "list[PredictedMap]":

@@ -45,7 +45,7 @@ LONG_BORDER = SHORT.stop  # unlike tiles reach 12.7 at 128 px, 10.1 at 256 px; s
 SHORT_SCENES = 50  # ... which needs so many scenes to know what lines that continue each other have in common
 TOUCH_SHORT, CONTINUED = 25.0, 5.0  # nats, and nats for each deviation of the borders' correlation; also of the four
 # borders of chips that meet at a corner: of 197 such corners 196 are above, others that lead to one chip below -190
-MANY, RISE = 2000, 20.0  # scenes beyond which more coincidences are met, and the nats that each doubling by e takes
+MANY, RISE = 2000, 20.0  # scenes beyond which more coincidences are met, and the nats that e times as many take
 TOUCH = 13.0  # whole scenes of 2448 px: the real pair 64.6 (51.4 when compressed anew at quality 85), others below 6.2;
 # tiles of 816 px cut from them: 123 of 123 neighbours found and nothing else; of 408 px: 592 of 606 and nothing else
 OVERLAP = 13.0  # tiles sharing a fifth or more: 97 % above, with one peak; unlike scenes below 11.0 in 31 000 pairs,
