@@ -7,7 +7,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 WORKERS ?= 2 # test processes, one thread each
-COVERAGE ?= --cov --cov-report=term # of branches; it makes the tests half as slow again
 MINUTES ?= 30# of make fuzz
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
@@ -46,7 +45,7 @@ types: .venv/ready-dev
 	$(BIN)/mypy
 
 test: .venv/ready-dev
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 docs: .venv/ready-dev
 	$(BIN)/python docs/flags.py --check
@@ -83,7 +82,7 @@ gold: .venv/ready-dev
 
 check: # the tests take all processors, the rest take one each
 	$(MAKE) --jobs=2 lint types docs
-	$(MAKE) test COVERAGE=
+	$(MAKE) test
 
 clean:
 	rm -rf .venv .venv-lowest demo site .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
