@@ -71,6 +71,7 @@ def template() -> Catalog:
 
 
 IN_VARIABLES = {
+    "_REMEDIES",
     "again",
     "damage",
     "how",
@@ -119,6 +120,8 @@ def _texts(node: ast.AST, place: str) -> Iterator[tuple[ast.expr, int]]:
     target = node.targets[0] if isinstance(node, ast.Assign) else None
     if (isinstance(target, ast.Name) and target.id in IN_VARIABLES) or isinstance(node, ast.Return | ast.Yield):
         value = node.value
+        if isinstance(target, ast.Name) and isinstance(value, ast.Dict):
+            yield from ((one, 3) for one in ast.walk(value) if isinstance(one, ast.Constant))
         yield from (
             (one, 3) for one in ([value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]) if one
         )

@@ -178,6 +178,30 @@ def test_changed_masks_configurations_and_exports_are_refused_by_their_readers(
         path.write_bytes(before)
 
 
+@pytest.mark.parametrize("victim", ["dataset.json", "study.json", "comparison.json", "run.json", "history.jsonl"])
+def test_a_damaged_record_is_refused_by_commands_that_can_do_without_it(
+    victim: str, study: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is not taken for one that is missing: no page without curves, no export checked on other scenes."""
+    run = next((study / "runs").glob("linknet*"))
+    report, track = ["report", str(study), "--no-figures"], ["track", str(study), "--to", "tensorboard"]
+    commands = {
+        "dataset.json": [report, ["export", str(run), "--to", "smp", "--overwrite", "--threads", "1"]],
+        "study.json": [["compare", str(study)]],
+        "comparison.json": [report, track],
+        "run.json": [report, track, ["jobs", str(study)]],
+        "history.jsonl": [report, track, ["jobs", str(study)], ["compare", str(study)]],
+    }
+    path = (run if victim in ("run.json", "history.jsonl") else study) / victim
+    content = bytearray(path.read_bytes())
+    place = content.index(b": ", len(content) // 3) + 2
+    content[place] ^= 1
+    path.write_bytes(content)
+    for command in commands[victim]:
+        assert main(command) == 2, command
+        assert f"RecordError: {path}: " in capfd.readouterr().err, command
+
+
 def test_what_check_says_makes_masks_and_tables_and_card_anew(study: Path) -> None:
     """Each command is given as it is said, with its own kind of file damaged."""
     run = next((study / "runs").glob("linknet*"))

@@ -242,9 +242,12 @@ def test_errors_are_shown_in_russian(capsys: pytest.CaptureFixture[str], tmp_pat
     with wording.language("ru"):
         assert wording.translated(text) == "scenes/a.png: пуст (0 байт). Скопируйте файл ещё раз."
         again = wording.translated(
-            "a.json: unreadable run record (not a JSON object). Remove it and run the command again."
+            "a.json: unreadable run record (not a JSON object). Restore it from a copy, or make the run anew."
         )
-        assert again == "a.json: запись run не удалось прочитать (не объект JSON). Удалите её и повторите команду."
+        assert again == (
+            "a.json: запись (run) не удалось прочитать (не объект JSON). "
+            "Восстановите её из копии или создайте запуск заново."
+        )
         assert wording.translated("Something that no sentence says.") == "Something that no sentence says."
         assert wording.translated("no window is over 50 % here") == "no window is over 50 % here"
     for lang, words in (

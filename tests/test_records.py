@@ -53,10 +53,10 @@ def test_write_json_read_json_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"run\.json: no such record; expected a run written by levelground\."),
-        (b"{", r"run\.json: unreadable run record \(.+\)\. Remove it and run the command again\."),
-        (b"\xff\xfe", r"run\.json: unreadable run record \(.+\)\. Remove it and run the command again\."),
-        (b"[" * 100_000, r"run\.json: unreadable run record \(.+\)\. Remove it and run the command again\."),
+        (None, r"run\.json: no such record; expected a run written by levelground\. Give the folder of a run\."),
+        (b"{", r"run\.json: unreadable run record \(.+\)\. Restore it from a copy, or make the run anew\."),
+        (b"\xff\xfe", r"run\.json: unreadable run record \(.+\)\. Restore it from a copy, or make the run anew\."),
+        (b"[" * 100_000, r"run\.json: unreadable run record \(.+\)\. Restore it from a copy, or make the run anew\."),
         (b"[]", r"run\.json: holds 'list', expected a record of kind 'run'\. Give the right file\."),
         (b'{"kind": "study"}', r"run\.json: holds 'study', expected a record of kind 'run'\. Give the right file\."),
         (

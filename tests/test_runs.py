@@ -213,7 +213,9 @@ def test_null_and_a_missing_key_are_the_default(tmp_path: Path) -> None:
 def test_half_a_character_in_a_card_is_refused(tmp_path: Path) -> None:
     """It could be read and not be written again."""
     (tmp_path / "run.json").write_text(json.dumps(to_json(CARD) | {"arch": "\ud800"}))
-    with pytest.raises(RecordError, match=r"run\.json: unreadable run record \(.+surrogates not allowed\)\. Remove it"):
+    with pytest.raises(
+        RecordError, match=r"run\.json: unreadable run record \(.+surrogates not allowed\)\. Restore it"
+    ):
         read_run(tmp_path)
 
 

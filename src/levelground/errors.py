@@ -10,6 +10,7 @@
     │   ├── LegendError             a legend that contradicts itself
     │   └── SplitError              a split with unknown, doubled or no scenes
     ├── RecordError                 a record: damaged, unknown schema, wrong kind
+    │   ├── MissingRecordError      a record that is not there
     │   └── BusyError               another process holds the folder
     ├── ModelError                  architecture, encoder or their combination
     │   └── WeightsError            weights: not there, do not fit, unsafe
@@ -62,6 +63,10 @@ class SplitError(DataError):
 
 class RecordError(LevelgroundError):
     """A record on disk that is damaged, of an unknown schema or of another kind."""
+
+
+class MissingRecordError(RecordError):
+    """A record that is not there; whoever can do without it catches this, and lets one that is damaged be refused."""
 
 
 class BusyError(RecordError):

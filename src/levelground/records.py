@@ -36,7 +36,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from levelground.errors import RecordError, one_line
+from levelground.errors import MissingRecordError, RecordError, first_line, one_line
 from levelground.files import atomic_path, one_writer
 from levelground.reading import UNREADABLE, check_seal, open_regular, parse_json, read_text, seal
 
@@ -96,15 +96,17 @@ SEAL_SCHEMA: Record = {
     "description": "SHA-256 of the file's text before this key; files of version 0.1.0 have none.",
 }
 
-_RENEWAL = {
-    "dataset": "Run levelground prepare again",
-    "comparison": "Run levelground compare again",
-    "study": "Remove it and run levelground study again",
-    "prediction": "Remove it and run the command again",
-    "hashes": "Run the command again that wrote the files beside it",
-    "map": "Remove its folder and ask for the map again",
+_REMEDIES = {
+    "run": ("Restore it from a copy, or make the run anew", "Give the folder of a run"),
+    "dataset": ("Run levelground prepare again", "Give the folder of a study, or run levelground prepare first"),
+    "comparison": ("Run levelground compare again", "Run levelground compare first"),
+    "study": ("Remove it and run levelground study again", "Give the folder of a study"),
+    "prediction": ("Remove it and run the command again", "Give the folder of a prediction"),
+    "hashes": ("Run the command again that wrote the files beside it", "Export the model anew"),
+    "map": ("Remove its folder and ask for the map again", "Ask for the map again"),
+    "benchmark": ("Run levelground benchmark again", "Run levelground benchmark first"),
 }
-"""How to make a record of a kind anew; a run card holds what only its training knew."""
+"""What to do about a damaged and a missing record, by kind; a run card holds what only its training knew."""
 
 
 def plain(value: object) -> Any:
@@ -158,18 +160,18 @@ def read_json(path: Path, *, kind: str) -> Record:
     Returns:
         The record, ``schema`` and ``kind`` included, without its checksum.
     Raises:
-        RecordError: The file is missing, is not a JSON object, has another kind or an unknown schema, or was changed
-            after it was written.
+        MissingRecordError: There is no such file.
+        RecordError: It is not a JSON object, has another kind or schema, or was changed after it was written.
     """
+    remedy, missing = _REMEDIES.get(kind, _REMEDIES["run"])
     try:
         text = read_text(path)
         record = parse_json(text, finite=True)
     except FileNotFoundError as error:
-        raise RecordError(f"{path}: no such record; expected a {kind} written by levelground.") from error
+        what = f"{path}: no such record; expected a {kind} written by levelground. {missing}."
+        raise MissingRecordError(what) from error
     except (OSError, ValueError) as error:
-        raise RecordError(
-            f"{path}: unreadable {kind} record ({error}). Remove it and run the command again."
-        ) from error
+        raise RecordError(f"{path}: unreadable {kind} record ({first_line(error)}). {remedy}.") from error
     if not isinstance(record, dict) or record.get("kind") != kind:
         found = record.get("kind") if isinstance(record, dict) else type(record).__name__
         raise RecordError(f"{path}: holds {found!r}, expected a record of kind {kind!r}. Give the right file.")
@@ -177,7 +179,6 @@ def read_json(path: Path, *, kind: str) -> Record:
     try:
         check_seal(text, "record")
     except ValueError as error:
-        remedy = _RENEWAL.get(kind, "Restore it from a copy, or make the run anew")
         raise RecordError(
             f"{path}: was changed after it was written ({error}). {remedy}; or remove its last key, {SEAL_KEY}, if you "
             "changed it on purpose."

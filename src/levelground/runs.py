@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from levelground import _drawn_by
 from levelground.config import Budget, Recipe
-from levelground.errors import RecordError
+from levelground.errors import MissingRecordError, RecordError
 from levelground.history import HISTORY_FILE, HistoryLine
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo
 from levelground.recipe_files import BudgetRecord, RecipeRecord, TuningRecord
@@ -435,7 +435,7 @@ def read_study(folder: Path) -> StudyRecord:
 
 def study_budgets(folder: Path) -> tuple[float, ...]:
     """Return the shares of the budget that a study was trained at beside the whole one; none where nothing tells."""
-    with contextlib.suppress(RecordError):  # the runs are compared without it
+    with contextlib.suppress(MissingRecordError):  # the runs are compared without it
         return tuple(sorted(share for share in read_study(folder).options.budgets if share < 1))
     return ()
 

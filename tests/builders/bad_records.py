@@ -169,7 +169,7 @@ RUNS = {
     "a data set cut short": Case(
         with_run,
         cut("study/dataset.json"),
-        r"RecordError: study/dataset\.json: unreadable dataset record \(.+\)\. Remove it and run the command again\.",
+        r"RecordError: study/dataset\.json: unreadable dataset record \(.+\)\. Run levelground prepare again\.",
         TRAIN,
     ),
     "an edited split": Case(
@@ -194,7 +194,7 @@ RUNS = {
     "no such run": Case(
         with_run,
         None,
-        r"RecordError: study/runs/b/run\.json: no such record; expected a run written by levelground\.",
+        r"MissingRecordError: study/runs/b/run\.json: no such record; expected a run written by levelground\. Give .+",
         EVALUATE + " --runs b",
     ),
     "a mask that was not predicted": Case(
@@ -360,7 +360,7 @@ FLAGS = {
     "a study that is not prepared": Case(
         None,
         lambda root: (root / "study").mkdir(),
-        r"RecordError: study/dataset\.json: no such record; expected a dataset written by levelground\.",
+        r"MissingRecordError: study/dataset\.json: no such record; expected a dataset written by levelground\. .+",
         TRAIN,
     ),
 }

@@ -185,7 +185,10 @@ def test_flags_of_weights_beside_masks_are_refused(dataset: Dataset, tmp_path: P
 
 def test_a_folder_that_is_no_study_is_named(tmp_path: Path, weights: Path) -> None:
     """Scenes and legend have to be known first."""
-    text = f"{tmp_path / 'dataset.json'}: no such record; expected a dataset written by levelground."
+    text = (
+        f"{tmp_path / 'dataset.json'}: no such record; expected a dataset written by levelground. Give the folder of a "
+        "study, or run levelground prepare first."
+    )
     with pytest.raises(RecordError, match=f"^{re.escape(text)}$"):
         adopt(AdoptConfig(weights=weights, study=tmp_path))
 

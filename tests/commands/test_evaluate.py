@@ -78,7 +78,7 @@ def test_masks_of_other_tools_are_left_out(dataset: Dataset) -> None:
 def test_an_unknown_run_is_named(dataset: Dataset) -> None:
     """With the card that is not there."""
     path = dataset.folder / "runs" / "nobody" / "run.json"
-    text = f"{path}: no such record; expected a run written by levelground."
+    text = f"{path}: no such record; expected a run written by levelground. Give the folder of a run."
     with pytest.raises(RecordError, match=f"^{re.escape(text)}$"):
         evaluate(config(dataset, runs=("nobody",)))
 

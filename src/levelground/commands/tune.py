@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from levelground.config import Budget, DeviceGroup, DeviceOptions, Recipe, RunGroup, RunOptions, Seed
-from levelground.errors import ConfigError, LevelgroundError, TrainingError, UnfinishedError
+from levelground.errors import ConfigError, MissingRecordError, TrainingError, UnfinishedError
 from levelground.scaling.executors import ClusterGroup, ClusterOptions
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _outcome(tuning: "Tuning", proposal: "Proposal", own: "Dataset", error: str)
 
     curve: tuple[tuple[int, float], ...] = ()
     value, minutes, done = None, 0.0, 0
-    with contextlib.suppress(LevelgroundError):
+    with contextlib.suppress(MissingRecordError):  # it did not begin
         run = find_run(_trial_spec(tuning, proposal), own, own.folder)[1]
         if run is not None:
             scored = [line for line in read_history(run.folder) if line.kind == "val"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from levelground.console import say
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.datasets.splits import SplitName
-from levelground.errors import ModelError, RecordError, UnlikeError, WeightsError
+from levelground.errors import MissingRecordError, ModelError, RecordError, UnlikeError, WeightsError
 from levelground.imagery.class_maps import find_class, read_class_map
 from levelground.imagery.legend import Legend
 from levelground.models.smp_backend import CONFIG_FILE
@@ -178,7 +178,7 @@ def _origin(run: Run) -> Dataset | None:
     """Return the data set that a run was trained on, where the study around it is still that one."""
     try:
         origin = read_dataset(run.study)
-    except RecordError:
+    except MissingRecordError:
         return None
     return origin if run.card.train_sha256 in (None, origin.train_sha256) else None
 

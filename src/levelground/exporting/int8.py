@@ -14,7 +14,7 @@ from levelground.adoption.adopted_runs import TrainingName, adopted_card, find_a
 from levelground.config import DELTA, METRIC, DeviceOptions, ExportFormat, ExportOptions
 from levelground.console import say
 from levelground.datasets.dataset import Dataset, read_dataset
-from levelground.errors import ModelError, RecordError, RejectedError
+from levelground.errors import MissingRecordError, ModelError, RejectedError
 from levelground.evaluation.evaluate import (
     evaluate_run,
     hash_masks,
@@ -131,7 +131,7 @@ def _study_of(run: Run) -> Dataset:
     """
     try:
         dataset = read_dataset(run.study)
-    except RecordError as error:
+    except MissingRecordError as error:
         raise ModelError(
             f"{run.name}: int8 is calibrated and scored on scenes of its study, and {run.study} is none. Leave int8 "
             "away, or export the run where it was trained."
@@ -231,7 +231,7 @@ def _compare(run: Run, dataset: Dataset, counts: SceneCounts) -> Int8Verdict:
     try:
         asked = read_study(dataset.folder).options
         name, delta = asked.metric, asked.delta
-    except RecordError:  # a data set with single runs asks the default question
+    except MissingRecordError:  # a data set with single runs asks the default question
         pass
     own, legend = read_counts(run.counts_path("test")), dataset.legend
     metric = parse_metric(name, legend.names, legend.counted)

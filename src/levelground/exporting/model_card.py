@@ -11,7 +11,7 @@ from levelground.comparison.compare import compare_runs, in_current_language
 from levelground.comparison.record import Comparison
 from levelground.comparison.text import MISSING, between, listing, metric_words, per_cent, recorded, score, weights_kept
 from levelground.datasets.dataset import Dataset, read_dataset
-from levelground.errors import LevelgroundError
+from levelground.errors import LevelgroundError, MissingRecordError
 from levelground.escaping import escape_markdown, visible
 from levelground.imagery.legend import hex_colour
 from levelground.metrics.named import METRICS, class_kinds, overall_metrics
@@ -99,7 +99,7 @@ def _dataset(run: Run) -> Dataset | None:
     """Read the data set that the run was trained on, if it is unchanged."""
     try:
         dataset = read_dataset(run.study)
-    except LevelgroundError:
+    except MissingRecordError:
         return None
     return dataset if run.card.train_sha256 == dataset.train_sha256 else None
 

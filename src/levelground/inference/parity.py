@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from levelground.console import say
 from levelground.datasets.dataset import Dataset, read_dataset
-from levelground.errors import LevelgroundError, ModelError, RecordError, one_line
+from levelground.errors import LevelgroundError, MissingRecordError, ModelError, one_line
 from levelground.imagery.image_headers import READ_AS
 from levelground.inference.sliding_window import Pixels, tile_arithmetic
 from levelground.models.model import Model
@@ -53,7 +53,7 @@ def gather_tiles(run: Run, spec: ModelSpec, *, n: int = N_TILES) -> Tiles:
     """
     try:
         found = _study_tiles(read_dataset(run.folder.resolve().parent.parent), spec, n)
-    except RecordError:
+    except MissingRecordError:
         found = None
     return found or _generated_tiles(spec, n)
 

@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from levelground.config import Recipe, TileOptions
 from levelground.datasets.dataset import Dataset, JsonLegend, read_dataset
-from levelground.errors import ConfigError, ModelError, RecordError, WeightsError, first_line
+from levelground.errors import ConfigError, MissingRecordError, ModelError, WeightsError, first_line
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo
 from levelground.imagery.legend import Legend, default_legend
 from levelground.reading import parse_json, read_bytes, read_text
@@ -303,7 +303,7 @@ def _study_dtype(folder: Path) -> str | None:
     """Return the type of the pixels of the study that a run lies in; cards of adopted runs do not name it."""
     try:
         return read_dataset(folder.resolve().parent.parent).dtype
-    except RecordError:
+    except MissingRecordError:
         return None
 
 

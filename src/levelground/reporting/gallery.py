@@ -16,7 +16,7 @@ from PIL import Image
 from levelground.comparison.record import Comparison
 from levelground.comparison.text import score
 from levelground.console import track
-from levelground.errors import LevelgroundError
+from levelground.errors import LevelgroundError, MissingRecordError
 from levelground.imagery.legend import LabelMap, Legend, hex_colour
 from levelground.imagery.thumbnails import (
     ERROR_COLOURS,
@@ -295,7 +295,7 @@ def study_scenes(study_folder: Path, run_folders: Sequence[Path]) -> SceneSource
     for folder in dict.fromkeys([study_folder, *(run.parent.parent for run in run_folders)]):
         try:
             return read_dataset(folder)
-        except (LevelgroundError, OSError):
+        except MissingRecordError:
             continue
     return None
 

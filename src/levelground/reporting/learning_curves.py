@@ -8,7 +8,6 @@ from markupsafe import Markup
 
 from levelground.comparison.record import Comparison
 from levelground.comparison.text import between, recorded, score
-from levelground.errors import RecordError
 from levelground.history import HistoryLine, read_history
 from levelground.reporting.run_styles import RunStyle, StyledRun, assign_styles
 from levelground.reporting.svg_charts import Point, Series, line_chart
@@ -96,10 +95,7 @@ def curve_runs(runs: Sequence[StyledRun], study_folder: Path) -> list[CurveRun]:
         study_folder: Folder of ``runs/``.
     """
     compared = [CurveRun(run.label, run.style, run.folder(study_folder)) for run in runs]
-    try:
-        alone = [run for run in list_runs(study_folder) if run.history_alone]
-    except RecordError:  # a damaged card; its run is not among those compared
-        return compared
+    alone = [run for run in list_runs(study_folder) if run.history_alone]
     styles = assign_styles([run.result.arch for run in runs] + [run.name for run in alone])[len(runs) :]
     return compared + [CurveRun(run.name, style, run.folder) for run, style in zip(alone, styles, strict=True)]
 
@@ -179,7 +175,7 @@ def read_curves(folders: Sequence[Path]) -> list[tuple[Curve, dict[int, tuple[Po
     Returns:
         Each curve with the points of the runs that have it, by place in ``folders``.
     """
-    histories = [_history(folder) for folder in folders]
+    histories = [read_history(folder) for folder in folders]
     found = []
     for curve in CURVES:
         points = [curve_points(curve, history) for history in histories]
@@ -187,14 +183,6 @@ def read_curves(folders: Sequence[Path]) -> list[tuple[Curve, dict[int, tuple[Po
         if lines:
             found.append((curve, lines))
     return found
-
-
-def _history(folder: Path) -> Sequence[HistoryLine]:
-    """Read a run's history; empty where it has none or it is damaged."""
-    try:
-        return read_history(folder)
-    except (RecordError, OSError, UnicodeDecodeError):
-        return []
 
 
 def curve_points(curve: Curve, history: Iterable[HistoryLine]) -> list[Point]:

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from levelground.config import Budget, DeviceOptions, PredictOptions, Recipe, RunOptions
-from levelground.errors import LevelgroundError, RecordError
+from levelground.errors import MissingRecordError, RecordError
 from levelground.files import atomic_path, folder_holder
 from levelground.history import HistoryLine, read_history
 from levelground.reading import parse_json, read_text
@@ -172,12 +172,12 @@ def touch_status(folder: Path) -> None:
 
 
 def list_jobs(root: Path) -> list[Job]:
-    """List the jobs of a folder by name; damaged ones are left out."""
-    jobs = []
-    for path in sorted(root.glob(f"*/{JOB_FILE}")):
-        with contextlib.suppress(RecordError):
-            jobs.append(read_job(path.parent))
-    return jobs
+    """List the jobs of a folder by name.
+
+    Raises:
+        RecordError: One is damaged.
+    """
+    return [read_job(path.parent) for path in sorted(root.glob(f"*/{JOB_FILE}"))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +205,7 @@ def run_progress(folder: Path) -> Progress:
     """Return how far a run is, from its card and history."""
     try:
         run, lines = read_run(folder), read_history(folder)
-    except LevelgroundError:  # not begun, or just being written
+    except MissingRecordError:  # not begun
         return Progress()
     steps = run.card.budget.steps if run.card.budget else None
     if run.card.status in ("finished", "joined"):

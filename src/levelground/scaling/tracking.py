@@ -23,6 +23,7 @@ from levelground.errors import (
     BusyError,
     DiskError,
     LevelgroundError,
+    MissingRecordError,
     first_line,
     last_line,
     one_line,
@@ -59,17 +60,18 @@ def read_entries(study: Path) -> list[Entry]:
 
     Args:
         study: A study's folder; what is being written there is read next time.
+    Raises:
+        RecordError: A record is damaged.
     """
     comparison = None
-    with contextlib.suppress(LevelgroundError):
+    with contextlib.suppress(MissingRecordError):  # removed since
         comparison = read_comparison(study) if (study / COMPARISON_FILE).exists() else None
     entries = []
     for folder in data_folders(study):
-        with contextlib.suppress(LevelgroundError):
+        with contextlib.suppress(MissingRecordError):
             for run in list_runs(folder):
-                with contextlib.suppress(LevelgroundError):
-                    found = comparison if folder == study else None
-                    entries.append(_run_entry(run_title(study, folder, run.name), run, found))
+                found = comparison if folder == study else None
+                entries.append(_run_entry(run_title(study, folder, run.name), run, found))
     return entries + ([] if comparison is None else [_comparison_entry(study, comparison)])
 
 
