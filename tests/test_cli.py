@@ -1,6 +1,7 @@
 """The command line: help without heavy imports, exit statuses, one line for each error."""
 
 import ast
+import gc
 import json
 import os
 import re
@@ -55,6 +56,15 @@ def test_version(capsys: pytest.CaptureFixture[str], flag: str) -> None:
     """On stdout, status 0."""
     assert main([flag]) == 0
     assert capsys.readouterr().out == f"levelground {__version__}\n"
+
+
+def test_full_collections_are_rare_while_a_command_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Young objects are looked at as often as ever; what called the command keeps its own setting."""
+    before, seen = gc.get_threshold(), []
+    monkeypatch.setattr(cli, "_main", lambda *_: seen.append(gc.get_threshold()) or 0)
+    assert main([]) == 0
+    assert seen == [(before[0], before[1], 100 * before[2])]
+    assert gc.get_threshold() == before
 
 
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:

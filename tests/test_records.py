@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +115,19 @@ def test_records_hold_no_number_that_is_not_finite(tmp_path: Path, number: str) 
         return
     with pytest.raises(RecordError, match=r"run\.json: unreadable run record"):
         read_json(path, kind="run")
+
+
+_WITHOUT_SOURCE = """
+import inspect
+def refuse(owner, *rest):
+    raise AssertionError(f"the source of {owner} is read")
+inspect.getsource = inspect.getsourcelines = inspect.findsource = refuse
+import levelground.commands.predict, levelground.commands.train, levelground.commands.compare
+import levelground.comparison.benchmark_record, levelground.models.spec, levelground.serving.jobs
+"""
+
+
+def test_no_record_reads_its_source_at_the_start() -> None:
+    """Texts under fields are for schemas and help; no command that needs neither waits for them to be read."""
+    done = subprocess.run([sys.executable, "-c", _WITHOUT_SOURCE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

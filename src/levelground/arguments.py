@@ -4,22 +4,19 @@ A command's options dataclass (:mod:`levelground.commands`) is the one declarati
 :mod:`levelground.api` a function, ``docs/flags.py`` the table on its page. Importing this module loads no command.
 """
 
-import ast
 import dataclasses
 import difflib
 import functools
 import importlib
-import inspect
-import itertools
 import keyword
 import re
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass
 from types import ModuleType, UnionType
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from levelground.errors import ConfigError
+from levelground.wording import texts_under_fields
 
 PATH_TYPE = "str | PathLike[str]"
 
@@ -255,14 +252,9 @@ def default_of(field: "dataclasses.Field[Any]") -> object:
 
 def field_texts(cls: type[Any]) -> dict[str, str]:
     """Return the text under each field of an options class, inherited fields included, by field and on one line."""
-    texts = {}
+    texts: dict[str, str] = {}
     for owner in (owner for owner in reversed(cls.__mro__) if dataclasses.is_dataclass(owner)):
-        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
-        for field, following in itertools.pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(following, ast.Expr):
-                value = following.value
-                if isinstance(value, ast.Constant) and isinstance(field.target, ast.Name):
-                    texts[field.target.id] = " ".join(str(value.value).split())
+        texts |= {name: " ".join(text.split()) for name, text in texts_under_fields(owner).items()}
     return texts
 
 

@@ -8,6 +8,7 @@ is asked for here and nowhere else.
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import shlex
@@ -197,6 +198,22 @@ def write_at(handle: int, data: memoryview, offset: int) -> int:
     with _position:
         os.lseek(handle, offset, os.SEEK_SET)
         return os.write(handle, data)
+
+
+SIGNATURE_BYTES = 65
+"""Length of the line before a signed content: its SHA-256 in hexadecimal, and a line end."""
+
+
+def verify_signed(content: bytes) -> memoryview:
+    """Return the content behind a line with its SHA-256, as states of training are written.
+
+    Raises:
+        ValueError: It does not fit.
+    """
+    head, body = content[:SIGNATURE_BYTES], memoryview(content)[SIGNATURE_BYTES:]
+    if hashlib.sha256(body).hexdigest().encode() + b"\n" != head:
+        raise ValueError("its checksum does not match")
+    return body
 
 
 def folders_without(folder: Path, name: str) -> list[Path]:

@@ -39,6 +39,7 @@ from pydantic_core import CoreSchema
 from levelground.errors import MissingRecordError, RecordError, first_line, one_line
 from levelground.files import atomic_path, one_writer
 from levelground.reading import UNREADABLE, check_seal, open_regular, parse_json, read_text, seal
+from levelground.wording import texts_under_fields
 
 __all__ = [
     "DAMAGED",
@@ -50,6 +51,7 @@ __all__ = [
     "atomic_path",
     "check_record",
     "check_schema",
+    "describe_fields",
     "json_schema",
     "keep_hashes",
     "one_writer",
@@ -61,7 +63,6 @@ __all__ = [
     "sha256_json",
     "to_json",
     "verify_file",
-    "verify_signed",
     "write_hashes",
     "write_json",
 ]
@@ -200,7 +201,20 @@ def check_schema(path: Path, schema: object, *, kind: str) -> None:
         )
 
 
-RECORD_CONFIG = ConfigDict(extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+def describe_fields(schema: Record, cls: type) -> None:
+    """Describe the fields of a type in its JSON Schema by the texts under them, where nothing else describes them.
+
+    Pydantic would read them from the source at each start; as ``json_schema_extra`` this is done for a schema only.
+    """
+    fields: dict[str, FieldInfo] = getattr(cls, "__pydantic_fields__", {})  # the standard library's have none
+    for name, text in texts_under_fields(cls).items():
+        info = fields.get(name)
+        key = name if info is None else info.alias or name
+        if key in schema.get("properties", ()) and (info is None or info.description is None):
+            schema["properties"][key]["description"] = text
+
+
+RECORD_CONFIG = ConfigDict(extra="forbid", populate_by_name=True, json_schema_extra=describe_fields)
 """The pydantic configuration of typed records."""
 
 
@@ -412,22 +426,6 @@ def verify_file(path: Path, remedy: str, hashes: Path | None = None) -> None:
 def _known_hashes(path: Path, _size: int, _time_ns: int) -> dict[str, str]:
     """Read a record of hashes once for all files that it names."""
     return read_hashes(path)
-
-
-SIGNATURE_BYTES = 65
-"""Length of the line before a signed content: its SHA-256 in hexadecimal, and a line end."""
-
-
-def verify_signed(content: bytes) -> memoryview:
-    """Return the content behind a line with its SHA-256, as states of training are written.
-
-    Raises:
-        ValueError: It does not fit.
-    """
-    head, body = content[:SIGNATURE_BYTES], memoryview(content)[SIGNATURE_BYTES:]
-    if hashlib.sha256(body).hexdigest().encode() + b"\n" != head:
-        raise ValueError("its checksum does not match")
-    return body
 
 
 def sha256_array(array: NDArray[np.generic]) -> str:

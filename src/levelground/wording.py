@@ -13,10 +13,14 @@ The language of a process is :data:`VARIABLE`, which the flag ``--lang`` sets fo
 starts. Files for programs (JSON, CSV) are written in English whatever the language.
 """
 
+import ast
 import functools
 import gettext as catalogues
+import inspect
+import itertools
 import os
 import re
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -197,6 +201,18 @@ def _sentences(code: str, folder: Path) -> tuple[tuple[list[str], re.Pattern[str
         if english and re.search(r"[a-z]{3}", "".join(parts)):
             sentences.append((parts, re.compile(pattern, re.DOTALL), message))
     return tuple(sorted(sentences, key=lambda one: -sum(map(len, one[0]))))
+
+
+def texts_under_fields(cls: type) -> dict[str, str]:
+    """Return the text that stands under each field in the source of a class, without inherited fields."""
+    texts = {}
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+    for field, following in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(following, ast.Expr):
+            value = following.value.value if isinstance(following.value, ast.Constant) else None
+            if isinstance(value, str):
+                texts[field.target.id] = inspect.cleandoc(value)
+    return texts
 
 
 def whole(n: int) -> str:

@@ -76,7 +76,7 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
         return _predict_elsewhere(config, files)
     from levelground.models.loading import open_predictor
 
-    with _imported_meanwhile("levelground.prediction.predict"):
+    with _imported_meanwhile("levelground.prediction.predict", "rasterio"):
         model, runtime = open_predictor(
             config.model,
             config.prediction,
@@ -92,12 +92,13 @@ def predict(config: PredictConfig) -> "list[PredictedMap]":
 
 
 @contextlib.contextmanager
-def _imported_meanwhile(module: str) -> Iterator[None]:
-    """Import a module in a thread beside the block: torch, and much else, is imported on one core for seconds."""
+def _imported_meanwhile(*modules: str) -> Iterator[None]:
+    """Import modules in a thread beside the block: torch, and much else, is imported on one core for seconds."""
 
     def load() -> None:
         with contextlib.suppress(Exception):  # whoever imports it next gets the same error
-            importlib.import_module(module)
+            for module in modules:
+                importlib.import_module(module)
 
     thread = threading.Thread(target=load)
     thread.start()

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, T
 from pydantic.dataclasses import dataclass
 
 from levelground.metrics.scores import Scoring
-from levelground.records import plain
+from levelground.records import describe_fields, plain
 from levelground.runs import RunCard
 from levelground.statistics.pairs import VerdictWord
 
@@ -21,7 +21,7 @@ BLOCK = ConfigDict(
     validate_by_name=True,
     validate_by_alias=True,
     serialize_by_alias=True,
-    use_attribute_docstrings=True,
+    json_schema_extra=describe_fields,
     allow_inf_nan=False,
 )
 """How every block of a comparison is read and written."""
@@ -63,7 +63,7 @@ class ScoreSet(BaseModel):
     Which kinds there are is for the metrics to say, so all but two are read and written as they come.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="allow", json_schema_extra=describe_fields, allow_inf_nan=False)
     __pydantic_extra__: dict[str, Value | tuple[Value, ...]]
 
     miou: Value

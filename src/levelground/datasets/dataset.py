@@ -36,7 +36,7 @@ from levelground.imagery.cache import Cache, CachedScene
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo, Window
 from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import MAX_CLASSES, Legend
-from levelground.records import SCHEMAS, SEAL_KEY, SEAL_SCHEMA, read_json, sha256_json, write_json
+from levelground.records import SCHEMAS, SEAL_KEY, SEAL_SCHEMA, describe_fields, read_json, sha256_json, write_json
 
 
 def _validate_legend(value: object) -> Legend:
@@ -93,7 +93,7 @@ DATASET_FILE = "dataset.json"
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Size = Annotated[int, Field(ge=1)]
-_CONFIG = ConfigDict(use_attribute_docstrings=True)
+_CONFIG = ConfigDict(json_schema_extra=describe_fields)
 
 
 def _empty(value: object) -> bool:
@@ -180,7 +180,6 @@ class DatasetRecord:
     split: dict[SplitName, tuple[str, ...]]
     """Ids of the scenes of each set."""
     split_rule: SplitDescription
-    """Rule of the split."""
     split_sha256: Digest
     """Hash of the three sets."""
     findings: tuple[Finding, ...]

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from levelground.config import Layout
 from levelground.errors import SceneError
+from levelground.records import describe_fields
 from levelground.wording import gettext, translated
 
 Naming = Literal["kaggle", "folders", "suffix", "vector", "bands", "pattern"]
@@ -67,7 +68,7 @@ Keyed = dict[PurePosixPath, list[PurePosixPath]]
 """Files by what makes their scene's id."""
 
 
-@pydantic_dataclass(frozen=True, config=ConfigDict(use_attribute_docstrings=True))
+@pydantic_dataclass(frozen=True, config=ConfigDict(json_schema_extra=describe_fields))
 class Finding:
     """Something worth saying about the data."""
 

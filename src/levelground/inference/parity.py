@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +13,11 @@ from levelground.console import say
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.errors import LevelgroundError, MissingRecordError, ModelError, one_line
 from levelground.imagery.image_headers import READ_AS
-from levelground.inference.sliding_window import Pixels, tile_arithmetic
+from levelground.inference.sliding_window import Pixels, TileArithmetic, tile_arithmetic
 from levelground.models.model import Model
 from levelground.models.spec import ModelSpec, full_scale
 from levelground.runs import Run
 from levelground.runtime import Runtime
-from levelground.synthetic.scenes import SMALLEST, generate_scene
 from levelground.tile_geometry import TileGeometry, pad_tile, plan_axis, windows
 from levelground.wording import decimal, gettext
 
@@ -92,6 +93,8 @@ def cut_tiles(dataset: Dataset, names: Sequence[str], side: int, n: int) -> Iter
 
 def _generated_tiles(spec: ModelSpec, n: int) -> Tiles:
     """Cut tiles of generated scenes: three colours, repeated over the bands and stretched to the type's full scale."""
+    from levelground.synthetic.scenes import SMALLEST, generate_scene
+
     side = spec.geometry.tile
     images = [generate_scene(0, index, max(SMALLEST, side))[0][:side, :side] for index in range(n)]
     stored = np.stack(images)[..., np.arange(spec.bands) % 3]
@@ -151,10 +154,11 @@ def compare_models(model: Model, other: Model, tiles: Tiles, runtime: Runtime) -
         ModelError: The other form makes another number of classes or another size.
     """
     ours, theirs = tile_arithmetic(model, runtime), tile_arithmetic(other, runtime)
+    at_once = "torch" not in (model.engine, other.engine)  # one of torch may be converted for the other form just now
     largest, total, equal, values = 0.0, 0.0, 0, 0
     for tile in tiles.stored:
         stored = np.ascontiguousarray(tile[None])
-        expected, found = ours.to_array(ours.probabilities(stored)), theirs.to_array(theirs.probabilities(stored))
+        expected, found = _both(ours, theirs, stored, at_once=at_once)
         if found.shape != expected.shape:
             raise ModelError(
                 f"{other.spec.name}: exported, it makes {found.shape}, the network {expected.shape}. "
@@ -170,6 +174,21 @@ def compare_models(model: Model, other: Model, tiles: Tiles, runtime: Runtime) -
     return Parity(largest, total / values, equal / pixels, len(tiles.stored), pixels, tiles.source)
 
 
+def _both(
+    ours: TileArithmetic[Any], theirs: TileArithmetic[Any], stored: NDArray[np.generic], *, at_once: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the probabilities of two forms; the first run of a network leaves cores idle, which the other may take."""
+
+    def run(form: TileArithmetic[Any]) -> NDArray[np.float32]:
+        return form.to_array(form.probabilities(stored))
+
+    if not at_once:
+        return run(ours), run(theirs)
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(run, theirs)
+        return run(ours), found.result()
+
+
 def proved(model: Model, some: Callable[[], NDArray[np.generic]], runtime: Runtime) -> Model:
     """Return a model as it may be used: by its own engine where that agrees with its reference, else its reference.
 
@@ -180,7 +199,10 @@ def proved(model: Model, some: Callable[[], NDArray[np.generic]], runtime: Runti
     """
     if model.reference is None:
         return model
-    tiles, reference = Tiles(some(), "the first scene"), model.run_as(model.reference())
+    with ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(model.reference)
+        tiles = Tiles(some(), "the first scene")
+    reference = model.run_as(opened.result())
     other = reference.engine if reference.engine != model.engine else f"{reference.engine} (float32)"
     try:
         parity = compare_models(reference, model, tiles, runtime)

@@ -26,7 +26,7 @@ from levelground.errors import ConfigError, MissingRecordError, ModelError, Weig
 from levelground.imagery.geotiff import NO_BAND_INFO, BandInfo
 from levelground.imagery.legend import Legend, default_legend
 from levelground.reading import parse_json, read_bytes, read_text
-from levelground.records import atomic_path, plain, verify_file
+from levelground.records import atomic_path, describe_fields, plain, verify_file
 from levelground.runs import Run
 from levelground.tile_geometry import MULTIPLE, TileGeometry, choose_geometry
 
@@ -59,7 +59,7 @@ def full_scale(dtype: str | None) -> float:
 class ModelSpec:
     """Specification of a model: classes, normalisation, type and ground sample distance of pixels, tile geometry."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(use_attribute_docstrings=True)
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(json_schema_extra=describe_fields)
 
     name: str
     """Name to show to people."""
@@ -109,7 +109,7 @@ _WRITTEN = ("name", "arch", "encoder", "legend", "outputs", "mean", "std", "dtyp
 class _Geometry:
     """Ranges of tile and halo on disk."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(use_attribute_docstrings=True)
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(json_schema_extra=describe_fields)
 
     tile: Annotated[int, Field(ge=0, le=16384)]
     """Side of the tile that it was trained with, px; 0 takes whole scenes."""
