@@ -285,6 +285,33 @@ def _accepted(hint: Any) -> str:
     return {"Path": PATH_TYPE, "NoneType": "None"}.get(hint.__name__, str(hint.__name__))
 
 
+UNDECIDED = ("--zero-is-nodata",)
+"""Switches that are on with ``--NAME``, off with ``--no-NAME``, and decided by the files where neither is given."""
+
+
+def with_values(arguments: list[str]) -> list[str]:
+    """Give switches that may be left undecided, which the parser reads with a value, the value that they stand for.
+
+    Example:
+        >>> with_values(["--no-zero-is-nodata", "--zero-is-nodata", "a.tif"])
+        ['--zero-is-nodata', 'False', '--zero-is-nodata', 'True', 'a.tif']
+        >>> with_values(["--no-figures", "study"])  # no format at all, behind what is no format
+        ['study', '--figures']
+    """
+    found: list[str] = []
+    for place, argument in enumerate(arguments):
+        name = argument.replace("_", "-")
+        following = arguments[place + 1] if place + 1 < len(arguments) else ""
+        if name == "--no-figures" or (name == "--figures" and (not following or following.startswith("-"))):
+            continue  # as a switch it was on in version 0.1.0
+        if name.replace("--no-", "--", 1) not in UNDECIDED or following in ("None", "True", "False"):
+            found.append(argument)
+        else:
+            found += [name.replace("--no-", "--", 1), str(not name.startswith("--no-"))]
+    undrawn = {"--no-figures", "--no_figures"} & {*arguments}
+    return [*found, "--figures"] if undrawn else found
+
+
 def raise_fault(command: str, given: Sequence[str], shown: str) -> NoReturn:
     """Raise in one line what the parser shows in a box when arguments do not fit; a wrong flag with the nearest one.
 

@@ -26,6 +26,7 @@ from levelground.arguments import (
     command_module,
     raise_fault,
     raise_missing,
+    with_values,
 )
 from levelground.errors import (
     INTERRUPTED,
@@ -51,10 +52,6 @@ _SHARED_LOAD = 0.4
 """Load of the last minute, a core, from which on others are taken to use the machine."""
 
 _HELP_WIDTH, _FLAG_WIDTH = 96, 16  # columns of a command's help, and of its flags
-
-
-UNDECIDED = ("--zero-is-nodata",)
-"""Switches that are on with ``--NAME``, off with ``--no-NAME``, and decided by the files where neither is given."""
 
 
 def help_text() -> str:
@@ -423,29 +420,6 @@ def _without_empty_defaults(text: str) -> str:
     """Blank what a help says of options that hold nothing by default, whose frame stays as wide."""
     empty = re.compile("\\(default:(?:\x1b\\[[0-9;]*m|[\\s\u2502|])*\\)")
     return empty.sub(lambda found: re.sub(r"\(default:|\)", lambda part: " " * len(part[0]), found[0]), text)
-
-
-def with_values(arguments: list[str]) -> list[str]:
-    """Give switches that may be left undecided, which the parser reads with a value, the value that they stand for.
-
-    Example:
-        >>> with_values(["--no-zero-is-nodata", "--zero-is-nodata", "a.tif"])
-        ['--zero-is-nodata', 'False', '--zero-is-nodata', 'True', 'a.tif']
-        >>> with_values(["--no-figures", "study"])  # no format at all, behind what is no format
-        ['study', '--figures']
-    """
-    found: list[str] = []
-    for place, argument in enumerate(arguments):
-        name = argument.replace("_", "-")
-        following = arguments[place + 1] if place + 1 < len(arguments) else ""
-        if name == "--no-figures" or (name == "--figures" and (not following or following.startswith("-"))):
-            continue  # as a switch it was on in version 0.1.0
-        if name.replace("--no-", "--", 1) not in UNDECIDED or following in ("None", "True", "False"):
-            found.append(argument)
-        else:
-            found += [name.replace("--no-", "--", 1), str(not name.startswith("--no-"))]
-    undrawn = {"--no-figures", "--no_figures"} & {*arguments}
-    return [*found, "--figures"] if undrawn else found
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:
