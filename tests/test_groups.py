@@ -21,7 +21,7 @@ from levelground.datasets.groups import (
     pixel_links,
     read_groups,
 )
-from levelground.datasets.near_duplicates import TOUCH, _corners, find_touching
+from levelground.datasets.near_duplicates import TOUCH, _corners, _ShortBorders, find_touching
 from levelground.errors import DataError
 from levelground.synthetic.scenes import generate_scene
 
@@ -144,6 +144,34 @@ def test_near_duplicates_repeat(change: str) -> None:
     assert pairs(images) == {("3", "copy"): "repeats"}
 
 
+def even(rng: np.random.Generator) -> Image:
+    """A chip of a field or of water: nearly one colour, a slope and fine noise."""
+    slope = cv2.resize(rng.normal(0, 1.2, (3, 3)).astype(np.float32), (64, 64), interpolation=cv2.INTER_CUBIC)
+    noise = cv2.GaussianBlur(rng.normal(0, 8.0, (64, 64, 3)).astype(np.float32), (0, 0), 0.8)
+    return np.clip(rng.normal((70, 90, 80), 3.0) + slope[..., None] + noise, 0, 255).astype(np.uint8)
+
+
+def test_copies_of_even_chips_are_found_and_no_others() -> None:
+    """Compression leaves little of their detail, but the means of their parts, which others have only nearly."""
+    rng = np.random.default_rng(5)
+    images = {f"{n:03d}": jpeg(even(rng), 92) for n in range(400)}
+    copies = {f"{n:03d} copy": jpeg(images[f"{n:03d}"], 60) for n in range(25)}
+    found = {pair for pair, kind in pairs(images | copies).items() if kind == "repeats"}
+    assert found <= {(name[:3], name) for name in copies}
+    assert len(found) >= 22
+    deep = {name: fingerprint_scene(image.astype(np.uint16), None) for name, image in (images | copies).items()}
+    assert {one.coarse.size for one in deep.values()} == {0}  # what is said of grey levels is true of eight bits
+
+
+@pytest.mark.parametrize("change", ["brighter", "turned", "mirrored", "transposed"])
+def test_copies_of_smooth_chips_are_found(change: str) -> None:
+    """Smoothness leaves few independent pixels, of which nearly all agree."""
+    rng = np.random.default_rng(3)
+    images = {str(n): smooth(rng, 64, 8) for n in range(30)}
+    copies = {f"{n} copy": jpeg(COPIES[change](images[str(n)]), 92) for n in range(30)}
+    assert pairs(images | copies) == {(name[:-5], name): "repeats" for name in copies}
+
+
 def test_overlapping_scenes_are_found_at_any_shift() -> None:
     """Two cuts that share a third of their area overlap; two that share nothing do not."""
     mosaic = ground(7, 1024)
@@ -195,16 +223,49 @@ def test_corners_tell_borders_that_show_even_fields(monkeypatch: pytest.MonkeyPa
     assert len(found) >= 0.96 * len(near)
 
 
-def test_a_corner_needs_four_borders_that_lead_to_one_chip() -> None:
-    """Its borders carry the evidence of all four; three borders, or little evidence, are not enough."""
-    columns, rows = {0: (1, 9.0), 2: (3, -8.0)}, {0: (2, 20.0), 1: (3, 10.0)}
-    assert {(link.a, link.b, link.where, link.score) for link in _corners(columns, rows)} == {
-        (0, 1, "left of", 31.0), (2, 3, "left of", 31.0), (0, 2, "above", 31.0), (1, 3, "above", 31.0),
-    }  # fmt: skip
-    assert not list(_corners(columns, rows | {1: (4, 10.0)}))
-    assert not list(_corners({0: (1, 9.0)}, rows))
-    assert not list(_corners(columns, rows | {1: (3, 3.0)}))
-    assert not list(_corners({0: (1, 99.0), 1: (0, 99.0)}, {0: (1, 99.0), 1: (0, 99.0)}))
+def corners(
+    columns: dict[tuple[int, int], float], rows: dict[tuple[int, int], float], others: dict[tuple[int, int], float]
+) -> set[tuple[int, int, str, float]]:
+    """What corners tell where these are each other's best, and others have such scores when they are asked for."""
+    sides = []
+    for known in (columns, rows):
+        sides.append(_ShortBorders([]))
+        sides[-1].behind, sides[-1].score = dict(known.keys()), dict(known)
+        sides[-1].compare_pairs = lambda asked, score=sides[-1].score: score.update(  # type: ignore[method-assign]
+            {pair: others[pair] for pair in asked if pair in others and pair not in score}
+        )
+    return {(link.a, link.b, link.where, link.score) for link in _corners(*sides)}
+
+
+def test_a_corner_needs_three_borders_that_lead_to_one_chip() -> None:
+    """The fourth may fit others better, but its score counts; two borders, or little evidence, are not enough."""
+    columns, rows = {(0, 1): 9.0, (2, 3): -8.0}, {(0, 2): 20.0, (1, 3): 10.0}
+    found = {(0, 1, "left of", 31.0), (2, 3, "left of", 31.0), (0, 2, "above", 31.0), (1, 3, "above", 31.0)}
+    assert corners(columns, rows, {}) == found
+    assert corners(columns, rows | {(1, 3): 3.0}, {}) == set()
+    assert corners({(0, 1): 99.0, (1, 0): 99.0}, {(0, 1): 99.0, (1, 0): 99.0}, {}) == set()
+    columns, rows = dict.fromkeys(columns, 60.0), dict.fromkeys(rows, 30.0)
+    every = {(*pair, "left of", 180.0) for pair in columns} | {(*pair, "above", 180.0) for pair in rows}
+    for pair in (*columns, *rows):
+        left, above = ({one: value for one, value in side.items() if one != pair} for side in (columns, rows))
+        assert corners(left, above, columns | rows) == every
+        assert corners(left, above, {}) == set()
+        assert corners(left, above, {pair: -61.0}) == set()  # strong borders in one direction, doubt in the other
+    assert corners({(0, 1): 90.0}, {(0, 2): 90.0}, columns | rows) == set()
+
+
+def test_borders_of_unlike_sizes_have_no_score_and_others_have_that_of_their_search() -> None:
+    """Pairs that a search scored keep their score; scored alone it is the same."""
+    images, _ = chips(range(15), per_side=2)
+    prints = list(fingerprints_of(images).values())
+    short = _ShortBorders([one.column_lines for one in prints])
+    found, score, _ = short.compare(range(56))
+    known = {(int(a), int(b)): float(value) for (a, b), value in zip(found, score, strict=True)}
+    assert short.score == known
+    short.score = {}
+    short.compare_pairs({*known, (0, 58)})
+    assert short.score.keys() == known.keys()
+    assert all(short.score[pair] >= known[pair] - 1e-2 for pair in known)
 
 
 def test_packed_fingerprints_find_the_same() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from levelground.datasets.fingerprints import tame
+from levelground.datasets.fingerprints import grey_step, line_channels
 
 Vectors = NDArray[np.float32]  # (n, D), rows of length 1 or 0
 Pairs = NDArray[np.int64]  # (m, 2)
@@ -221,71 +221,90 @@ class _Continuation:
         """Return the components of pairs of lines ``(n, 2, length, bands)``, clipped at four deviations, ``(n, D)``."""
         made = np.empty((len(lines), len(self.r)), np.float32)
         for start in range(0, len(lines), 512):
-            departure = _spectrum(_channels(lines[start : start + 512])) - self.mean
+            departure = _spectrum(line_channels(lines[start : start + 512])) - self.mean
             values = np.einsum("ncl,lcd->nld", departure, self.axes, optimize=True)
             made[start : start + 512] = np.clip(values[:, self.kept], -4.0, 4.0)
         return made
 
 
-def continued_pairs(lines: NDArray[Any]) -> tuple[Pairs, Vectors, NDArray[np.bool_]]:
-    """Find lines at borders that continue each other better than either continues any other line.
+class Continued:
+    """Lines at borders that continue each other better than either continues any other line.
 
     How likely two lines are neighbours says little alone: what is smooth, dark or flat fits much else as well. So the
     score of a pair is by how much it is likelier than either with any other, as far as brightness and colour may tell,
     and twice the same without these, which scenes of one place share, less what lines depart where they meet, and
     less what structures turn there.
 
-    Args:
-        lines: ``(n, 4, 2, length, bands)``, as :class:`~levelground.datasets.fingerprints.Fingerprint` keeps them.
-    Returns:
-        Positions of the scene before and the one behind, the score in nats, and whether the lines also fit.
+    ``pairs`` holds positions of the scene before and the one behind, ``score`` nats, and ``sound`` whether the lines
+    also fit: they depart little, lead, and are likely.
     """
-    before, behind = (_channels(lines[:: -(-len(lines) // LEARNT), side]) for side in (2, 3))
-    first = _leading_pairs(lines, before, behind, least=-np.inf)
-    coded = _leading_pairs(lines, *_as_at_borders(before, behind), least=CODED)
-    every = np.concatenate([first[0], coded[0]])
-    scores = np.concatenate([first[1], coded[1] - np.float32(CODED_MARGIN)])
-    fit = np.concatenate([first[2], coded[2]])
-    best = np.lexsort((-scores, ~fit))
-    _, kept = np.unique(every[best], axis=0, return_index=True)
-    return every[best][kept], scores[best][kept], fit[best][kept]
+
+    def __init__(self, lines: NDArray[Any]) -> None:
+        """Search lines ``(n, 4, 2, length, bands)``, as :class:`~levelground.datasets.fingerprints.Fingerprint` has."""
+        before, behind = (line_channels(lines[:: -(-len(lines) // LEARNT), side]) for side in (2, 3))
+        first = _Search(lines, before, behind, least=-np.inf)
+        coded = _Search(lines, *_as_at_borders(before, behind), least=CODED)
+        self._searches = (first, 0.0), (coded, CODED_MARGIN)
+        every = np.concatenate([search.leading() for search, _ in self._searches])
+        found = []
+        for search, margin in self._searches:
+            a, b = search.leading().T
+            found.append((search.scores(lines[a, 1], lines[b, 0], search.leading()), margin))
+        scores = np.concatenate([score - np.float32(margin) for (score, _), margin in found])
+        sound = np.concatenate([fit for (_, fit), _ in found])
+        best = np.lexsort((-scores, ~sound))
+        _, kept = np.unique(every[best], axis=0, return_index=True)
+        self.pairs, self.score, self.sound = every[best][kept], scores[best][kept], sound[best][kept]
+
+    def scores(self, before: NDArray[Any], behind: NDArray[Any], pairs: Pairs) -> Vectors:
+        """Return the score of any pairs, given their lines too; below 0 where others fit far better."""
+        every = [search.scores(before, behind, pairs)[0] - np.float32(margin) for search, margin in self._searches]
+        return np.asarray(np.maximum(*every), np.float32)
 
 
-def _leading_pairs(
-    lines: NDArray[Any], before: Vectors, behind: Vectors, *, least: float
-) -> tuple[Pairs, Vectors, NDArray[np.bool_]]:
-    """Find lines that continue each other as those before and behind the middles of scenes do, with their score.
+class _Search:
+    """Pairs of lines, by what those before and behind the middles of scenes have in common."""
 
-    The last array says whether they fit: they depart little, lead, and their likelihood is ``least``.
-    """
-    n = len(lines)
-    limit = float(np.quantile(_misfit(before, behind), FITS))
-    model = _Continuation.learn(_spectrum(before), _spectrum(behind))
-    x, y = (model.components(lines[:, side]) for side in (1, 0))
-    weight, level = model.r / (1 - model.r**2), np.nonzero(model.kept)[0] == 0  # frequency 0: brightness and colour
-    whole, shape = _best_partners(x, y, model.r, weight, level)
-    pairs = np.stack([np.arange(n), whole.of_row], axis=1)[whole.of_column[whole.of_row] == np.arange(n)]
-    some = [pairs[start : start + 512] for start in range(0, len(pairs), 512)] or [pairs]
-    depart = np.concatenate(
-        [_misfit(_channels(lines[a, 1]), _channels(lines[b, 0])) for a, b in (one.T for one in some)]
-    )
-    depart /= max(limit, 1e-12)
-    turned = np.concatenate([_turn(_channels(lines[a, 1]), _channels(lines[b, 0])) for a, b in (one.T for one in some)])
-    usual = _turn(before, behind)
-    turned = np.maximum(turned - np.median(usual), 0) / max(float(usual.std()), 1e-6)
-    likely = whole.row[0][pairs[:, 0]]
-    first, second = x[pairs[:, 0]][:, ~level], y[pairs[:, 1]][:, ~level]
-    lead = whole.margins(pairs, likely)
-    score = np.minimum(lead, MOST_LEAD) + DOUBT * (np.minimum(likely, SURE) - LIKELY) - MISFIT * depart - TURN * turned
-    score += SHAPE * shape.margins(pairs, _evidences(first, second, model.r[~level], weight[~level]))
-    sound = (depart <= 1) & (lead >= LEAD) & (likely >= least)
-    return pairs, np.asarray(score, np.float32), sound
+    def __init__(self, lines: NDArray[Any], before: Vectors, behind: Vectors, *, least: float) -> None:
+        """Compare all lines; those that fit have this likelihood at least."""
+        self._least, self._limit = least, max(float(np.quantile(_misfit(before, behind), FITS)), 1e-12)
+        usual = _turn(before, behind)
+        self._straight, self._turns = np.median(usual), max(float(usual.std()), 1e-6)
+        self._model = model = _Continuation.learn(_spectrum(before), _spectrum(behind))
+        self._level = np.nonzero(model.kept)[0] == 0  # frequency 0: brightness and colour
+        self._weight = model.r / (1 - model.r**2)
+        x, y = (model.components(lines[:, side]) for side in (1, 0))
+        self._whole, self._shape = _best_partners(x, y, model.r, self._weight, self._level)
 
+    def leading(self) -> Pairs:
+        """Return lines that are each other's likeliest."""
+        of_row, of_column = self._whole.of_row, self._whole.of_column
+        every = np.arange(len(of_row))
+        found: Pairs = np.stack([every, of_row], axis=1)[of_column[of_row] == every]
+        return found
 
-def border_lines(lines: NDArray[Any], side: int) -> Vectors:
-    """Extrapolate the lines of a border half a pixel outside, ``(n, channels, length)``; 0 is the first border."""
-    made = _channels(lines[:, side])
-    return np.asarray(1.5 * made[:, 0::2] - 0.5 * made[:, 1::2], np.float32)
+    def scores(self, before: NDArray[Any], behind: NDArray[Any], pairs: Pairs) -> tuple[Vectors, NDArray[np.bool_]]:
+        """Return the score of pairs, given their lines too, and whether they fit."""
+        some = [slice(start, start + 512) for start in range(0, max(1, len(pairs)), 512)]
+        found = [self._some_scores(before[one], behind[one], pairs[one]) for one in some]
+        scores, fit = (np.concatenate(column) for column in zip(*found, strict=True))
+        return scores, fit
+
+    def _some_scores(
+        self, before: NDArray[Any], behind: NDArray[Any], pairs: Pairs
+    ) -> tuple[Vectors, NDArray[np.bool_]]:
+        model, level, weight = self._model, self._level, self._weight
+        first, second = model.components(before), model.components(behind)
+        before, behind = line_channels(before), line_channels(behind)
+        depart = _misfit(before, behind) / self._limit
+        turned = np.maximum(_turn(before, behind) - self._straight, 0) / self._turns
+        likely = _evidences(first, second, model.r, weight)
+        shape = _evidences(first[:, ~level], second[:, ~level], model.r[~level], weight[~level])
+        lead = self._whole.margins(pairs, likely)
+        score = np.minimum(lead, MOST_LEAD) + DOUBT * (np.minimum(likely, SURE) - LIKELY) - MISFIT * depart
+        score += SHAPE * self._shape.margins(pairs, shape) - TURN * turned
+        fit = (depart <= 1) & (lead >= LEAD) & (likely >= self._least)
+        return np.asarray(score, np.float32), fit
 
 
 def _best_partners(
@@ -305,14 +324,6 @@ def _best_partners(
             evidence -= _evidence(x[rows][:, level], y[columns][:, level], r[level], weight[level])
             best[1].add(start, beginning, evidence)
     return best
-
-
-def _channels(lines: NDArray[Any]) -> Vectors:
-    """Return mean of the bands and differences from it of pairs of lines, ``(n, 2 · channels, length)``."""
-    values = tame(lines.astype(np.float32))
-    mean = values.mean(axis=-1, keepdims=True)
-    made = np.concatenate([mean, values[..., :-1] - mean], axis=-1)  # (n, 2, length, channels)
-    return np.ascontiguousarray(made.transpose(0, 3, 1, 2).reshape(len(lines), -1, lines.shape[2]))
 
 
 def _as_at_borders(before: Vectors, behind: Vectors) -> tuple[Vectors, Vectors]:
@@ -419,11 +430,6 @@ def _update(best: Vectors, place: NDArray[np.int64], start: int, beginning: int,
     place[start + rows] = np.where(most > first, beginning + where, place[start + rows])
     best[1, start + rows] = np.maximum(np.minimum(first, most), np.maximum(second, chosen.max(axis=1)))
     best[0, start + rows] = np.maximum(first, most)
-
-
-def grey_step(lines: NDArray[np.float32]) -> float:
-    """Return one grey level of integer imagery, or nearly nothing for values between 0 and 1."""
-    return 1.0 if float(np.abs(lines).max(initial=0.0)) > 2.0 else 1e-6
 
 
 def unit_rows(values: NDArray[np.float32]) -> Vectors:

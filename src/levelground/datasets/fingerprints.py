@@ -18,11 +18,12 @@ from levelground.records import DAMAGED, sha256_json
 
 Details = NDArray[np.int8]  # (64, 64) or (n, 64, 64), in steps of 1/42
 
-FINGERPRINT_VERSION = 4  # raised when the same pixels give another fingerprint
+FINGERPRINT_VERSION = 5  # raised when the same pixels give another fingerprint
 THUMB = 64  # side of the thumbnail, px
 CHANNELS = 3  # brightness and two differences of bands; more add little and cost space
 MARGIN = 3  # thumbnail pixels
 SHORT = range(32, 128)  # sides of scenes, px, whose lines are kept too: a border alone says too little
+COARSE = 8  # parts along each side of an eight-bit scene whose means are kept: JPEG at any quality keeps these
 STEPS = 42  # in which details are kept, as whole numbers
 _LARGEST = 1e15  # of values; beyond it sums of squares overflow
 
@@ -38,7 +39,8 @@ class Fingerprint:
     far from all others as ``(value, band, share, next)``, or nothing; ``dark`` the number of pixels that are 0 in
     every band and have no label. ``row_lines`` and ``column_lines`` hold, where the line's length is :data:`SHORT`,
     pairs of lines of up to three bands: at the first and the last border, outermost first, and before and behind the
-    middle, nearest first.
+    middle, nearest first. ``coarse`` holds means of 8 × 8 parts of eight-bit scenes, of up to three bands, in steps of
+    1/256, and nothing of others.
     """
 
     rows: NDArray[np.float32]
@@ -51,6 +53,7 @@ class Fingerprint:
     dark: NDArray[np.int64]  # ()
     row_lines: Pixels  # (4, 2, W, bands) or nothing
     column_lines: Pixels  # (4, 2, H, bands) or nothing
+    coarse: NDArray[np.uint16]  # (8, 8, bands) or (0, 8, 0)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -109,7 +112,22 @@ def fingerprint_scene(pixels: Pixels, labels: LabelMap | None) -> Fingerprint:
         np.array(dark, np.int64),
         _lines(pixels),
         _lines(turned),
+        _coarse(pixels),
     )
+
+
+def line_channels(lines: NDArray[Any]) -> NDArray[np.float32]:
+    """Return mean of the bands and differences from it of pairs of lines, ``(n, 2 · channels, length)``."""
+    values = tame(lines.astype(np.float32))
+    mean = values.mean(axis=-1, keepdims=True)
+    made = np.concatenate([mean, values[..., :-1] - mean], axis=-1)  # (n, 2, length, channels)
+    return np.ascontiguousarray(made.transpose(0, 3, 1, 2).reshape(len(lines), -1, lines.shape[2]))
+
+
+def border_lines(lines: NDArray[Any], side: int) -> NDArray[np.float32]:
+    """Extrapolate the lines of a border half a pixel outside, ``(n, channels, length)``; 0 is the first border."""
+    made = line_channels(lines[:, side])
+    return np.asarray(1.5 * made[:, 0::2] - 0.5 * made[:, 1::2], np.float32)
 
 
 def _lines(pixels: Pixels) -> Pixels:
@@ -119,6 +137,15 @@ def _lines(pixels: Pixels) -> Pixels:
     if few.shape[1] not in SHORT or middle < 2:
         return np.zeros((0, 2, *few.shape[1:]), few.dtype)
     return np.stack([few[:2], few[::-1][:2], few[middle - 2 : middle][::-1], few[middle : middle + 2]])
+
+
+def _coarse(pixels: Pixels) -> NDArray[np.uint16]:
+    """Return the means of parts of an eight-bit scene in steps of 1/256, ``(8, 8, bands)``."""
+    if pixels.dtype != np.uint8:
+        return np.zeros((0, COARSE, 0), np.uint16)
+    few = np.ascontiguousarray(pixels[:, :, :CHANNELS], np.float32)
+    means = cv2.resize(few, (COARSE, COARSE), interpolation=cv2.INTER_AREA).reshape(COARSE, COARSE, -1)
+    return np.asarray(np.rint(256 * means), np.uint16)
 
 
 def _moments(
@@ -155,6 +182,11 @@ def _border(lines: Pixels) -> NDArray[np.float32]:
 def tame(values: Pixels) -> NDArray[np.float32]:
     """Replace what is not a number by 0, and bound what would overflow when it is squared."""
     return np.clip(np.nan_to_num(values, posinf=0.0, neginf=0.0), -_LARGEST, _LARGEST)
+
+
+def grey_step(lines: NDArray[np.float32]) -> float:
+    """Return one grey level of integer imagery, or nearly nothing for values between 0 and 1."""
+    return 1.0 if float(np.abs(lines).max(initial=0.0)) > 2.0 else 1e-6
 
 
 def _thumb(pixels: Pixels) -> NDArray[np.float32]:
@@ -215,6 +247,7 @@ def cached_fingerprint(
 def _check_part(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     """Refuse an array that no fingerprint holds, before its values are read."""
     forms = {"rows": ("<f4", 3), "columns": ("<f4", 3), "detail": ("|i1", 2), "n_valid": ("<i8", 1), "dark": ("<i8", 0)}
+    forms["coarse"] = "<u2", 3
     if name.endswith("_lines"):
         forms[name] = dtype.str if dtype.str in ("|u1", "<u2", "<i2", "<f4") else "", 4
     if (dtype.str, len(shape)) != forms.get(name, ("<f8", 1)) or max(shape, default=0) > 1 << 20:

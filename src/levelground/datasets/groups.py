@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from levelground.config import GroupsFrom, Layout, group_distance_m
 from levelground.datasets.dataset import SceneRecord
 from levelground.datasets.fingerprints import Fingerprint
-from levelground.datasets.near_duplicates import Kind, find_overlaps, find_repeats, find_touching
+from levelground.datasets.near_duplicates import Kind, find_overlaps, find_recompressed, find_repeats, find_touching
 from levelground.errors import DataError
 from levelground.imagery.grids import in_degrees, is_on_earth, moved
 from levelground.imagery.image_headers import read_header
@@ -284,7 +284,7 @@ def pixel_links(fingerprints: Mapping[str, Fingerprint]) -> list[NamedLink]:
     shapes = [one.size for one in ordered]
     detail = [one.detail for one in ordered]
     links: dict[tuple[str, str], NamedLink] = {}
-    repeats = list(find_repeats(detail, shapes))
+    repeats = [*find_repeats(detail, shapes), *find_recompressed(ordered)]
     copies = {max(link.a, link.b) for link in repeats}
     for link in (*repeats, *find_overlaps(detail, shapes), *find_touching(ordered, copies)):
         a, b = ids[link.a], ids[link.b]

@@ -15,24 +15,22 @@ import cv2
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from levelground.datasets.candidates import (
     FEW,
-    border_lines,
+    Continued,
     border_pairs,
-    continued_pairs,
-    grey_step,
     overlapping_pairs,
     turned_pairs,
     unit_rows,
 )
-from levelground.datasets.fingerprints import MARGIN, SHORT, STEPS, THUMB, Details, Fingerprint
+from levelground.datasets.fingerprints import MARGIN, SHORT, STEPS, THUMB, Details, Fingerprint, border_lines, grey_step
 from levelground.imagery.geotiff import Pixels
 
 Kind = Literal["touches", "overlaps", "repeats"]
 """How two scenes are related."""
 
-_Partners = dict[int, tuple[int, float]]  # the best partner of a scene behind its border, and the score
 BORDERS = (("columns", 1, "left of"), ("rows", 0, "above"))
 
 Scores = NDArray[np.float32]
@@ -44,8 +42,12 @@ SURE = 20.0  # needs no second opinion
 LONG_BORDER = SHORT.stop  # unlike tiles reach 12.7 at 128 px, 10.1 at 256 px; shorter borders are told by their lines,
 SHORT_SCENES = 50  # ... which needs so many scenes to know what lines that continue each other have in common
 TOUCH_SHORT, CONTINUED = 25.0, 5.0  # nats, and nats for each deviation of the borders' correlation; also of the four
-# borders of chips that meet at a corner: of 197 such corners 196 are above, others that lead to one chip below -190
-MANY, RISE = 2000, 20.0  # scenes beyond which more coincidences are met, and the nats that e times as many take
+# borders of chips that meet at a corner
+THREE = (
+    80.0  # nats of these four where one fits others better: of 213 squares 212 have this or four best borders; others
+)
+# among 20 000 generated chips are below -16, among 2 560 real ones at 46
+MANY, RISE = 2000, 30.0  # scenes beyond which more coincidences are met, and the nats that e times as many take
 TOUCH = 13.0  # whole scenes of 2448 px: the real pair 64.6 (51.4 when compressed anew at quality 85), others below 6.2;
 # tiles of 816 px cut from them: 123 of 123 neighbours found and nothing else; of 408 px: 592 of 606 and nothing else
 OVERLAP = 13.0  # tiles sharing a fifth or more: 97 % above, with one peak; unlike scenes below 11.0 in 31 000 pairs,
@@ -53,9 +55,18 @@ PEAK = 1.5  # ... save fields of one furrow, up to 17.4, whose peaks repeat: hig
 UNLIKE = 6.5  # peak in deviations of its own: unlike scenes below 6.2 in 3 000 pairs, smooth random textures below 5.7;
 # ... the evidence alone calls those alike, since smoothness leaves few independent pixels
 MIN_OVERLAP = 0.2  # of the area; below, chance peaks rise faster than the evidence
-# Perceptual hash, share of equal bits: unlike scenes below .58, unlike tiles below .70, copies above .94.
-REPEAT_BITS = 0.7
+# Perceptual hash, share of equal bits: unlike scenes below .58, unlike tiles below .70, copies above .94, of even
+# chips above .61.
+REPEAT_BITS = 0.6
 REPEAT = 0.5  # correlation of thumbnails; unlike scenes below .08, unlike tiles below .27, copies above .95
+COARSE_APART = (1.0, 1.5, 1.5)  # grey levels between means of parts; recompressed even chips below .67, .85, 1.04
+COARSE_ALIKE, DETAIL_ALIKE = (
+    0.8,
+    3.5,
+)  # their correlation, and deviations of details: 477 of 480 copies at quality 70 are
+# above; of 14 440 real chips, strangers that are so near, five are above .8, and none of these above two deviations
+NEAREST, COMPONENTS = 8, 12  # scenes, and principal components of what they are compared by
+EVEN = 0.3  # grey levels between parts of a scene, below which it shows nothing
 MOST_OVERLAPS = 6000  # scenes; more have so many candidates that the search would take most of the time
 
 
@@ -78,58 +89,104 @@ def find_touching(fingerprints: Sequence[Fingerprint], copies: Collection[int] =
     correlations, in units of its deviation between unlike borders, are summed up. Short borders must fit each other
     better than any other border, by what lines within the scenes teach.
 
-    Four chips that meet at a corner, as a tiler cuts them, tell each other: where three borders lead to one chip from
-    both sides, these may show an even field.
+    Four chips that meet at a corner, as a tiler cuts them, tell each other: three borders lead to the fourth, which may
+    show an even field that continues in others as well.
 
     Args:
         fingerprints: The scenes' fingerprints.
         copies: Positions of scenes that repeat another one, whose short borders compete with nothing.
     """
-    best: list[_Partners] = []
+    shorts = []
     found: dict[tuple[int, int], Link] = {}
     for name, axis, where in BORDERS:
         lines = [getattr(one, f"{name[:-1]}_lines") for one in fingerprints]
         keys = [(one.size[1 - axis], len(own), own.shape[-1]) for one, own in zip(fingerprints, lines, strict=True)]
-        best.append({})
+        shorts.append(_ShortBorders(lines))
         for members in _group_equal(keys):
             if fingerprints[members[0]].size[1 - axis] < LONG_BORDER:
                 members = [position for position in members if position not in copies and len(lines[position])]
                 if len(members) < SHORT_SCENES:
                     continue
-                pairs, score, kept = _short_borders(np.stack([lines[i] for i in members]))
-                every = zip(pairs.tolist(), score.tolist(), strict=True)
-                best[-1] |= {members[a]: (members[b], value) for (a, b), value in every}
+                pairs, score, kept = shorts[-1].compare(members)
             else:
                 borders = np.stack([getattr(fingerprints[i], name) for i in members])  # (n, 2, channels, length)
                 pairs, score, kept = _long_borders(borders)
             for (a, b), value in zip(pairs[kept].tolist(), score[kept].tolist(), strict=True):
                 found[members[a], members[b]] = Link(members[a], members[b], "touches", where, value)
-    for link in _corners(*best):
+    for link in _corners(*shorts):
         found.setdefault((link.a, link.b), link)
     yield from found.values()
 
 
-def _corners(columns: _Partners, rows: _Partners) -> Iterator[Link]:
-    """Yield the borders of four chips that meet at a corner: right and below, below and right lead to one chip."""
-    for a, (right, beside) in columns.items():
-        below, under = rows.get(a, (a, 0.0))
-        last, right_under = rows.get(right, (a, 0.0))
-        meeting, below_beside = columns.get(below, (a, 0.0))
-        evidence = beside + under + right_under + below_beside
-        if last == meeting and len({a, right, below, last}) == 4 and evidence >= TOUCH_SHORT:
-            for one, other in ((a, right), (below, last)):
-                yield Link(one, other, "touches", BORDERS[0][2], evidence)
-            for one, other in ((a, below), (right, last)):
-                yield Link(one, other, "touches", BORDERS[1][2], evidence)
+class _ShortBorders:
+    """Short borders along one side of scenes: which are each other's best, and how well any two fit."""
+
+    def __init__(self, lines: Sequence[Pixels]) -> None:
+        """Keep the lines of each scene, ``(4, 2, length, bands)``, and compare none yet."""
+        self._lines = lines
+        self._searches: list[tuple[dict[int, int], Continued]] = []
+        self.behind: dict[int, int] = {}
+        self.score: dict[tuple[int, int], float] = {}
+
+    def compare(self, members: Sequence[int]) -> tuple[NDArray[np.int64], Scores, NDArray[np.bool_]]:
+        """Find pairs of members that are each other's best, their score, and whether it is enough alone."""
+        lines = np.stack([self._lines[i] for i in members])
+        search = Continued(lines)
+        correlated = _border_scores(border_lines(lines, 1), border_lines(lines, 0), search.pairs)
+        score = search.score + CONTINUED * correlated
+        self._searches.append(({position: n for n, position in enumerate(members)}, search))
+        for (a, b), value in zip(search.pairs.tolist(), score.tolist(), strict=True):
+            self.behind[members[a]] = members[b]
+            self.score[members[a], members[b]] = value
+        enough = TOUCH_SHORT + RISE * max(0.0, math.log(len(lines) / MANY))
+        # Even borders fit each other and show nothing.
+        return search.pairs, score, search.sound & (score >= enough) & (correlated >= 1)
+
+    def compare_pairs(self, pairs: Collection[tuple[int, int]]) -> None:
+        """Score further pairs; those of unlike sizes have none."""
+        for place, search in self._searches:
+            some = [pair for pair in pairs if pair not in self.score and place.keys() >= {*pair}]
+            if some:
+                before, behind = (np.stack([self._lines[pair[side]] for pair in some]) for side in (0, 1))
+                same = np.repeat(np.arange(len(some))[:, None], 2, axis=1)
+                score = search.scores(before[:, 1], behind[:, 0], np.array([[place[a], place[b]] for a, b in some]))
+                score += CONTINUED * _border_scores(border_lines(before, 1), border_lines(behind, 0), same)
+                self.score |= zip(some, score.tolist(), strict=True)
 
 
-def _short_borders(lines: Pixels) -> tuple[NDArray[np.int64], Scores, NDArray[np.bool_]]:
-    """Return pairs of short borders that are each other's best, their score, and whether it is enough alone."""
-    pairs, score, sound = continued_pairs(lines)
-    correlated = _border_scores(border_lines(lines, 1), border_lines(lines, 0), pairs)
-    score = score + CONTINUED * correlated
-    enough = TOUCH_SHORT + RISE * max(0.0, math.log(len(lines) / MANY))
-    return pairs, score, sound & (score >= enough) & (correlated >= 1)  # even borders fit each other and show nothing
+def _corners(columns: _ShortBorders, rows: _ShortBorders) -> Iterator[Link]:
+    """Yield the borders of four chips that meet at a corner, of which three at least are each other's best.
+
+    Where the fourth is not, neither direction may speak against the corner: two pairs of neighbours, each beyond doubt,
+    say nothing of each other.
+    """
+    squares = _squares(columns.behind, rows.behind)
+    best = {**columns.score}, {**rows.score}
+    columns.compare_pairs({pair for a, right, below, last in squares for pair in ((a, right), (below, last))})
+    rows.compare_pairs({pair for a, right, below, last in squares for pair in ((a, below), (right, last))})
+    for a, right, below, last in squares:
+        beside, under = ((a, right), (below, last)), ((a, below), (right, last))
+        sums = [
+            sum(side.score.get(pair, -math.inf) for pair in two) for side, two in ((columns, beside), (rows, under))
+        ]
+        whole = best[0].keys() >= {*beside} and best[1].keys() >= {*under}
+        if sum(sums) >= TOUCH_SHORT if whole else sum(sums) >= THREE and min(sums) >= 0:
+            for pairs, where in ((beside, BORDERS[0][2]), (under, BORDERS[1][2])):
+                yield from (Link(*pair, "touches", where, sum(sums)) for pair in pairs)
+
+
+def _squares(right_of: dict[int, int], below_of: dict[int, int]) -> list[tuple[int, int, int, int]]:
+    """List four scenes, row by row, of whose four borders three or four are known."""
+    left_of, above_of = ({b: a for a, b in known.items()} for known in (right_of, below_of))
+    found = set()
+    for a, right in right_of.items():
+        below, last = below_of.get(a, -1), below_of.get(right, -1)
+        found |= {(a, right, below, last), (a, right, below, right_of.get(below, -1))}
+        found.add((a, right, left_of.get(last, -1), last))
+    for a, below in below_of.items():
+        last = right_of.get(below, -1)
+        found.add((a, above_of.get(last, -1), below, last))
+    return sorted(four for four in found if -1 not in four and len({*four}) == 4)
 
 
 def _long_borders(borders: Scores) -> tuple[NDArray[np.int64], Scores, NDArray[np.bool_]]:
@@ -218,18 +275,36 @@ def find_repeats(details: Sequence[Details], shapes: Sequence[tuple[int, int]]) 
     if not len(pairs):
         return
     bits = _bits(small)
+    shown = np.sqrt(np.maximum(np.count_nonzero(bits, axis=1), 1))
     aspect = np.array([np.log(width / height) for height, width in shapes])
     for turn in range(8):
         hashes = _bits(_turned(small, turn))
         for start in range(0, len(pairs), 1 << 14):
             some = pairs[start : start + (1 << 14)]
             equal = np.einsum("ij,ij->i", bits[some[:, 0]], hashes[some[:, 1]], dtype=np.float32)
-            for a, b in some[(equal / 256 + 1) / 2 >= REPEAT_BITS].tolist():
-                unlike = abs(aspect[a] + (aspect[b] if turn % 2 else -aspect[b])) > 0.05
-                first, moved = _values([details[a]])[0], _turned(_values([details[b]]), turn)[0]
-                score = float(unit_rows(first.reshape(1, -1))[0] @ unit_rows(moved.reshape(1, -1))[0])
-                if score >= REPEAT and not unlike and _peaks_once(_spectra(first), _spectra(moved)):
-                    yield Link(a, b, "repeats", "turned or mirrored" if turn else "as it is", score)
+            equal /= shown[some].prod(axis=1)
+            near = some[(equal + 1) / 2 >= REPEAT_BITS]
+            unlike = np.abs(aspect[near[:, 0]] + (1 if turn % 2 else -1) * aspect[near[:, 1]]) > 0.05
+            yield from _confirmed_repeats(details, near[~unlike], turn)
+
+
+def _confirmed_repeats(details: Sequence[Details], pairs: NDArray[np.int64], turn: int) -> Iterator[Link]:
+    """Yield the pairs whose thumbnails correlate, the second one turned."""
+    for start in range(0, len(pairs), 64):  # 64 pairs stay in the processor's cache
+        some = pairs[start : start + 64]
+        first = _values([details[a] for a in some[:, 0].tolist()])
+        moved = _turned(_values([details[b] for b in some[:, 1].tolist()]), turn)
+        score = _correlations(first, moved)
+        for n in np.flatnonzero(score >= REPEAT).tolist():
+            if _peaks_once(_spectra(first[n]), _spectra(moved[n]), float(score[n])):
+                where = "turned or mirrored" if turn else "as it is"
+                yield Link(int(some[n, 0]), int(some[n, 1]), "repeats", where, float(score[n]))
+
+
+def _correlations(first: Scores, second: Scores) -> Scores:
+    """Correlate thumbnails ``(n, 64, 64)`` with others, one by one."""
+    a, b = (unit_rows(values.reshape(len(values), -1)) for values in (first, second))
+    return np.asarray(np.einsum("ij,ij->i", a, b), np.float32)
 
 
 def _turned(detail: Scores, turn: int) -> Scores:
@@ -241,6 +316,53 @@ def _turned(detail: Scores, turn: int) -> Scores:
 def _bits(small: Scores) -> NDArray[np.int8]:
     """Compute perceptual hashes, ``(n, 256)``, bits as ±1; zero where a thumbnail shows nothing."""
     return np.sign(small).reshape(len(small), -1).astype(np.int8)
+
+
+def find_recompressed(fingerprints: Sequence[Fingerprint]) -> Iterator[Link]:
+    """Find copies of even scenes, of eight bits, that were compressed harder, which leaves little of their detail.
+
+    What is left are the means of parts of a scene: they agree to a grey level, rise and fall together, and what detail
+    there is correlates by more than chance.
+    """
+    keys = [(len(one.coarse), *one.coarse.shape[2:]) for one in fingerprints]
+    for members in _group_equal(keys):
+        if not fingerprints[members[0]].coarse.size:
+            continue
+        values = np.stack([fingerprints[i].coarse for i in members]).astype(np.float32) / np.float32(256)
+        values[..., 0], values[..., 1:] = values.mean(axis=-1), values[..., :-1] - values.mean(axis=-1, keepdims=True)
+        parts: Scores = values.reshape(len(members), -1, values.shape[-1])  # (n, 64, channels)
+        shape = unit_rows(parts[..., 0] - parts[..., 0].mean(axis=1, keepdims=True))
+        for a, b in _nearest_pairs(parts).tolist():
+            apart = np.sqrt(((parts[a] - parts[b]) ** 2).mean(axis=0))
+            score = float(shape[a] @ shape[b])
+            near = (apart <= COARSE_APART[: len(apart)]).all() and score >= COARSE_ALIKE
+            if near and _details_agree(*_values([fingerprints[members[n]].detail for n in (a, b)])):
+                yield Link(members[a], members[b], "repeats", "as it is", score)
+
+
+def _nearest_pairs(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Find pairs of rows, parts × channels, of which one is among the other's nearest by principal components.
+
+    Rows whose first channel hardly varies between parts are near nothing.
+    """
+    shown = np.flatnonzero(values[..., 0].std(axis=1) >= EVEN)
+    if len(shown) < 2:
+        return np.zeros((0, 2), np.int64)
+    flat = values[shown].reshape(len(shown), -1)
+    flat = flat - flat.mean(axis=0)
+    _, axes = np.linalg.eigh(flat.T @ flat)
+    largest = flat @ axes[:, -COMPONENTS:]
+    _, near = cKDTree(largest).query(largest, k=min(NEAREST + 1, len(flat)))
+    pairs = np.sort(np.stack([np.repeat(np.arange(len(flat)), near.shape[1]), near.ravel()], axis=1), axis=1)
+    return np.asarray(shown[np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)], np.int64)
+
+
+def _details_agree(first: Scores, second: Scores) -> bool:
+    """Check that two details correlate without a shift by more than chance and their smoothness explain."""
+    a, b = _spectra(first), _spectra(second)
+    correlation = float(_correlations(first[None], second[None])[0])
+    evidence = _fisher(correlation) * float(_evidence(a, b)[0, 0])
+    return evidence >= DETAIL_ALIKE * math.sqrt(_shared_smoothness(a, b))
 
 
 def find_overlaps(details: Sequence[Details], shapes: Sequence[tuple[int, int]]) -> Iterator[Link]:
@@ -271,11 +393,20 @@ def find_overlaps(details: Sequence[Details], shapes: Sequence[tuple[int, int]])
                     yield Link(a, b, "overlaps", "", float(peaks[offset]))
 
 
-def _peaks_once(first: Spectra, second: Spectra) -> bool:
-    """Check that two scenes correlate at one shift only, and more than their own smoothness explains."""
+def _peaks_once(first: Spectra, second: Spectra, correlation: float = 0.0) -> bool:
+    """Check that two scenes correlate at one shift only, and more than their own smoothness explains.
+
+    A correlation without a shift counts as Fisher's z: near 1 it says more than the same evidence of a low one.
+    """
     evidence = _evidence(first, second)
-    enough = float(evidence.max()) >= UNLIKE * np.sqrt(_shared_smoothness(first, second))
-    return bool(enough) and _single_peak(evidence)
+    peak = max(float(evidence.max()), _fisher(correlation) * float(evidence[0, 0]))
+    return peak >= UNLIKE * math.sqrt(_shared_smoothness(first, second)) and _single_peak(evidence)
+
+
+def _fisher(correlation: float) -> float:
+    """Return how much larger Fisher's z of a correlation is."""
+    r = min(abs(correlation), 0.999)
+    return math.atanh(r) / r if r > 0 else 1.0
 
 
 def _shared_smoothness(first: Spectra, second: Spectra) -> float:
