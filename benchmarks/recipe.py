@@ -1,11 +1,12 @@
 """What the default recipe is worth against the origin study's, in the same minutes on the same real scenes.
 
 Run from the project's root: ``python benchmarks/recipe.py [--quick] [--minutes 4] [--folds 5] [--seeds 0 1]``. Needs
-real DeepGlobe scenes in ``$LEVELGROUND_DATA/deepglobe``. Leave-groups-out: the groups of scenes are dealt to folds,
-and for each fold a U-Net and an FPN are trained on the scenes of the others, one group of which validates, with the
-default recipe (packaged encoder weights) and with the origin recipe (resnet18 without weights, nothing frozen,
-because hubs may be out of reach). Printed is the official mIoU of the counts of all held-out scenes together, each
-predicted by the model that did not see it. Target: default >= 6 x origin.
+real DeepGlobe scenes in ``$LEVELGROUND_DATA/deepglobe``. Leave-groups-out, as ``levelground prepare --folds`` deals the
+scenes out: for each fold a U-Net and an FPN are trained without the fold's scenes, with the default recipe (packaged
+encoder weights) and with the origin recipe (resnet18 without weights, nothing frozen, because hubs may be out of
+reach). Printed is the official mIoU of the counts of all held-out scenes together, each predicted by the model that
+did not see it, and the IoU of each class. ``--steps`` gives runs of so many steps, whose results do not depend on what
+else the machine does. Target: default >= 6 x origin.
 """
 
 import argparse
@@ -14,7 +15,6 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground import Budget, Dataset, load_recipe, read_counts
+from levelground.datasets.folds import read_folds
 from levelground.datasets.prepare import PrepareOptions, prepare_dataset
 from levelground.evaluation.evaluate import evaluate_run
-from levelground.metrics import miou
+from levelground.metrics import class_iou, miou
 from levelground.runtime import Runtime, make_runtime
 from levelground.training.prepare_run import train_run
 from levelground.training.run_spec import RunSpec, fit_recipe
@@ -32,38 +33,9 @@ from levelground.training.run_spec import RunSpec, fit_recipe
 TARGET = 6.0
 
 
-def scene_ids(data: Path) -> list[str]:
-    """The scenes by name."""
-    return sorted(path.name.removesuffix("_sat.jpg") for path in data.glob("*_sat.jpg"))
-
-
-def prepared(data: Path, folder: Path, test: Sequence[str], val: Sequence[str]) -> Dataset:
-    """The scenes, split by lists; those that neither test nor validate train."""
-    lists = folder / "lists"
-    lists.mkdir(parents=True)
-    parts = {"test": test, "val": val, "train": [i for i in scene_ids(data) if i not in {*test, *val}]}
-    for name, members in parts.items():
-        (lists / f"{name}.txt").write_text("".join(f"{i}_sat.jpg\n" for i in members), encoding="utf-8")
-    cache = folder.parent / "cache"
-    return prepare_dataset(PrepareOptions(data=data, out=folder / "study", cache=cache, split="lists", lists=lists))
-
-
-def dealt_groups(data: Path, folder: Path, folds: int) -> list[list[str]]:
-    """Scenes of each fold: whole groups, as prepare finds them (scenes that touch), dealt out in turn."""
-    ids = scene_ids(data)
-    dataset = prepared(data, folder / "groups", ids[:1], ids[1:2])
-    groups: dict[str, list[str]] = {}
-    for name in ids:
-        groups.setdefault(dataset.scene(name).group, []).append(name)
-    dealt: list[list[str]] = [[] for _ in range(min(folds, len(groups)))]
-    for members in sorted(groups.values(), key=len, reverse=True):
-        min(dealt, key=len).extend(members)
-    return dealt
-
-
-def counts_of(spec: RunSpec, dataset: Dataset, study: Path, runtime: Runtime) -> NDArray[np.int64]:
+def counts_of(spec: RunSpec, dataset: Dataset, runtime: Runtime) -> NDArray[np.int64]:
     """Train one model and return its counts on the test scenes, added up."""
-    run = train_run(spec, dataset, study, runtime)
+    run = train_run(spec, dataset, dataset.folder, runtime)
     counts = read_counts(evaluate_run(run, dataset, "test", runtime=runtime).counts_path("test")).counts.sum(axis=0)
     value = float(miou(counts, dataset.legend.counted, "official"))
     shown = f"{spec.recipe.name:8} {spec.arch:5} seed {spec.seed}: {run.card.steps_done:5} steps"
@@ -76,6 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one minute a model")
     parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--steps", type=int, default=None, help="steps of each model, in place of minutes")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--first", type=int, default=None, help="train only this many folds: a rehearsal")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -88,30 +61,31 @@ def main() -> int:
         print("skipped: LEVELGROUND_DATA names no folder with deepglobe/")
         return 0
     minutes = 1.0 if flags.quick else flags.minutes
+    budget = Budget(minutes=minutes) if flags.steps is None else Budget(steps=flags.steps)
     trial = {key: _value(text) for key, _, text in (pair.partition("=") for pair in flags.set)}
     recipes = {
         "default": dataclasses.replace(load_recipe(), **trial),
         "origin": dataclasses.replace(load_recipe("origin"), encoder_weights="none", freeze_encoder_children=0),
     }
     runtime = make_runtime()
-    print(f"{minutes:g} minutes a model on {runtime.describe()['hardware']}, {runtime.precision}", flush=True)
+    print(
+        f"{budget.describe(load_recipe())} a model on {runtime.describe()['hardware']}, {runtime.precision}", flush=True
+    )
     means = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folds = dealt_groups(data, Path(temporary), flags.folds)
-        datasets = [
-            prepared(data, Path(temporary) / f"fold-{k}", test, folds[(k + 1) % len(folds)][:1])
-            for k, test in enumerate(folds[: flags.first])
-        ]
+        work = Path(temporary)
+        options = PrepareOptions(data=data, out=work / "study", cache=work / "cache", folds=flags.folds)
+        datasets = read_folds(prepare_dataset(options))[: flags.first]
         counted = datasets[0].legend.counted
         for name in flags.recipes:
             values = []
             for arch, seed in product(flags.archs, flags.seeds):
-                specs = (
-                    RunSpec(arch, seed, fit_recipe(recipes[name], one), Budget(minutes=minutes)) for one in datasets
-                )
-                found = [counts_of(spec, one, one.folder, runtime) for spec, one in zip(specs, datasets, strict=True)]
-                values.append(float(miou(np.sum(found, axis=0), counted, "official")))
+                specs = (RunSpec(arch, seed, fit_recipe(recipes[name], one), budget) for one in datasets)
+                found = [counts_of(spec, one, runtime) for spec, one in zip(specs, datasets, strict=True)]
+                joined = np.sum(found, axis=0)
+                values.append(float(miou(joined, counted, "official")))
                 print(f"{name} {arch} seed {seed}: official mIoU {values[-1]:.4f} over all held-out scenes", flush=True)
+                print("  by class:", " ".join(f"{value:.3f}" for value in class_iou(joined, counted)), flush=True)
             means[name] = statistics.fmean(values)
             print(f"{name}: mean official mIoU {means[name]:.4f}", flush=True)
     if len(means) < 2:

@@ -115,6 +115,23 @@ def test_damaged_raster_is_one_line(tmp_path: Path) -> None:
         read_memory(b"nonsense", shown=Path("x.png"))
 
 
+@pytest.mark.parametrize("box", ["jp2h", "ihdr", "colr", "uuid", "jp2c"])
+def test_a_jpeg_2000_box_without_a_length_does_not_hang(tmp_path: Path, box: str) -> None:
+    """GDAL's walk through the boxes never ends for the box of the header; the header is read or refused."""
+    path, place = tmp_path / "a.jp2", {"crs": "EPSG:32633", "transform": rasterio.Affine(*PLACE)}
+    size = {"driver": "JP2OpenJPEG", "count": 3, "height": 24, "width": 24, "dtype": "uint8"}
+    with rasterio.open(path, "w", **size, **place) as raster:
+        raster.write(noise(24, 24, 3).transpose(2, 0, 1))
+    content = path.read_bytes()
+    start = content.index(box.encode()) - 4
+    path.write_bytes(content[:start] + bytes(4) + content[start + 4 :])
+    try:
+        assert read_info(path).width == 24
+        assert read_window(path).shape == (24, 24, 3)
+    except SceneError as error:
+        assert str(error).startswith(f"{path}: is damaged")
+
+
 @pytest.mark.parametrize("threads", [False, True])
 def test_a_raster_that_the_disk_did_not_take_is_refused(tmp_path: Path, threads: bool) -> None:
     """GDAL's compressing threads lose blocks without a word; the file must not appear."""

@@ -309,6 +309,16 @@ def inputs(numbers: Iterator[int], seconds: float, log: Path | None = None) -> t
     return counts, faults
 
 
+def _wait(child: int, log: Path) -> int:
+    """Wait for a process and return its status; it is ended where one input lasts too long inside a library."""
+    started = time.time()
+    while (found := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.time() - (log.stat().st_mtime if log.exists() else started + WAITED_S) > 2 * WAITED_S:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.5)
+    return found[1]
+
+
 def run() -> int:
     """Fuzz for some minutes; a crash of the process is a fault too, and it goes on behind it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -332,7 +342,7 @@ def run() -> int:
                 sys.stdout.write(f"{total} inputs, {len(faults)} faults\n")
                 sys.stdout.flush()
                 os._exit(min(1, len(faults)))
-            status = os.waitpid(child, 0)[1]
+            status = _wait(child, log)
             bad += status != 0
             if os.WIFSIGNALED(status):
                 first = int(log.read_text()) + 1

@@ -163,7 +163,9 @@ def info_of(raster: "DatasetReader", shown: Path) -> RasterInfo:
         raise SceneError(f"{shown}: bands have the types {', '.join(types)}, expected one. Write them alike.")
     if types[0].startswith("complex"):
         raise SceneError(f"{shown}: holds complex numbers. Write what is to be read, such as amplitudes, as float32.")
-    tile, together = max(raster.block_shapes), raster.profile.get("interleave") == "pixel"
+    # a JPEG 2000 file is not asked: GDAL would walk through its boxes, and never end where one has the length 0
+    together = raster.driver == "JP2OpenJPEG" or raster.profile.get("interleave") == "pixel"
+    tile = max(raster.block_shapes)
     if tile[0] * tile[1] * np.dtype(types[0]).itemsize * (raster.count if together else 1) > MAX_TILE_BYTES:
         raise SceneError(
             f"{shown}: is stored in tiles of {tile[1]} × {tile[0]} pixels, of which not one is decoded at once. "
