@@ -6,7 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +26,7 @@ from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, ModelError, WeightsError
 from levelground.imagery.geotiff import read_window
 from levelground.inference.parity import proved
+from levelground.models import openvino_backend
 from levelground.models.conversions import convert_network
 from levelground.models.loading import choose_engine, open_model
 from levelground.models.model import Model, Overrides
@@ -103,6 +108,30 @@ def test_an_engine_that_gives_other_classes_is_not_used(tmp_path: Path, capsys: 
     assert "openvino runs it; on 2 of its tiles 100.00 % of the pixels have the class that onnx gives." in used
     assert other.endswith("fewer than 99.5 %; onnx runs it.")
     assert "openvino cannot run it (no such operator. Give another); onnx does." in failed
+
+
+def test_the_first_run_of_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that run OpenVINO for the first time may wait for each other for ever; later they run at once."""
+    running, most = list[int](), list[int]()
+
+    def infer(batch: list[np.ndarray], **_: object) -> list[np.ndarray]:
+        running.append(1)
+        time.sleep(0.02)
+        most.append(len(running))
+        running.pop()
+        return batch
+
+    network = SimpleNamespace(create_infer_request=lambda: SimpleNamespace(infer=infer))
+    core = SimpleNamespace(compile_model=lambda *_: network)
+    monkeypatch.setattr("openvino.Core", lambda: core)
+    monkeypatch.setattr(openvino_backend, "_has_run", threading.Event())
+    monkeypatch.setattr(openvino_backend, "_type_of", lambda _: "f32")
+    run = compiled(SimpleNamespace(outputs=[None]), RUNTIME, "network")
+    tile = np.zeros((1, 3, 8, 8), np.float32)
+    with ThreadPoolExecutor(2) as pool:
+        assert len(list(pool.map(run, [tile] * 8))) == 8
+    assert most[0] == 1
+    assert max(most) == 2
 
 
 def test_bfloat16_is_for_the_largest_layers(tmp_path: Path) -> None:

@@ -49,6 +49,10 @@ _ROUNDED_SHARE = 0.75
 layers, most of them early, whose rounding is carried through the rest: in float32 they take a quarter more time, and a
 tenth of the differences is left."""
 
+_first_run, _has_run = threading.Lock(), threading.Event()
+"""The first run of a process is alone: OpenVINO's part in Python sets itself up in it, and of two threads that do so at
+once each may wait for the other for ever."""
+
 
 def has_openvino() -> bool:
     """Tell whether OpenVINO is installed, without loading it."""
@@ -321,9 +325,11 @@ def compiled(graph: Any, runtime: "Runtime", source: str) -> RunBatch:
 
     def run(batch: NDArray[np.generic]) -> NDArray[np.float32]:
         try:
-            if not hasattr(own, "request"):
-                own.request = network.create_infer_request()
-            found = own.request.infer([batch], share_inputs=True)[0]
+            with contextlib.nullcontext() if _has_run.is_set() else _first_run:
+                if not hasattr(own, "request"):
+                    own.request = network.create_infer_request()
+                found = own.request.infer([batch], share_inputs=True)[0]
+            _has_run.set()
         except Exception as error:  # as above: whatever it says, this network cannot run this tile
             raise ModelError(
                 f"{source}: cannot run a tile of {batch.shape} ({first_line(error)}). Give another --tile."
