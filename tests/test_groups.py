@@ -285,6 +285,17 @@ def test_packed_fingerprints_find_the_same() -> None:
                 assert array.dtype == vars(other)[name].dtype
 
 
+def test_statistics_alone_are_those_of_all() -> None:
+    """What prepare keeps of many scenes after grouping gives the same mean and deviation; size is known."""
+    prints = [fingerprint_scene(ground(seed, 100)[:64, :90], None).packed() for seed in range(3)]
+    few = [one.statistics() for one in prints]
+    assert mean_and_std(few) == mean_and_std(prints)
+    assert [one.size for one in few] == [(64, 90)] * 3
+    assert not any(
+        array.any() for one in few for name, array in vars(one).items() if "lines" in name or name == "detail"
+    )
+
+
 def test_neighbours_of_copies_are_found() -> None:
     """A copy of a chip fits its neighbour as well as the chip does, which hides neither."""
     images, _ = chips(range(20), per_side=2)

@@ -78,9 +78,11 @@ def turned_pairs(small: NDArray[np.float32]) -> Pairs:
     n = len(small)
     if n <= FEW:
         return _all_pairs(n)
-    both = small + small[:, :, ::-1]
-    mean = sum(np.rot90(both, turn, axes=(1, 2)) for turn in range(4))
-    vectors = unit_rows(np.ascontiguousarray(mean, np.float32).reshape(n, -1))
+    vectors = np.empty((n, small[0].size), np.float32)
+    for start in range(0, n, 512):
+        both = small[start : start + 512] + small[start : start + 512, :, ::-1]
+        mean = np.sum([np.rot90(both, turn, axes=(1, 2)) for turn in range(4)], axis=0)
+        vectors[start : start + 512] = unit_rows(mean.reshape(len(both), -1))
     return np.concatenate(list(correlating_pairs(vectors, vectors, INVARIANT, ordered=True)))
 
 

@@ -1,5 +1,7 @@
 """Fingerprints of scenes: borders, a thumbnail's detail and band statistics, computed once and kept in the cache."""
 
+import ctypes
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -73,6 +75,16 @@ class Fingerprint:
             packed[name] = content[place : place + array.nbytes].view(array.dtype).reshape(array.shape)
             place += array.nbytes
         return Fingerprint(**packed)
+
+    def statistics(self) -> "Fingerprint":
+        """Return the same without what only tells related scenes, which takes most of the memory; that becomes zero."""
+        kept = ("n_valid", "total", "squares", "far", "dark")
+        return Fingerprint(
+            **{
+                name: array.copy() if name in kept else _no_border(array.dtype, array.shape)
+                for name, array in vars(self).items()
+            }
+        )
 
 
 @lru_cache(maxsize=64)
@@ -214,6 +226,14 @@ def mean_and_std(fingerprints: Sequence[Fingerprint]) -> tuple[tuple[float, ...]
     variance = np.maximum(np.sum([one.squares for one in fingerprints], axis=0) / n - mean**2, 0.0)
     std = np.where(variance > 1e-12 * np.maximum(mean**2, 1.0), np.sqrt(variance), 1.0)
     return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def give_back_memory() -> None:
+    """Give freed memory back to the system where glibc would keep it: fingerprints of many scenes are small blocks."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
 
 
 def fingerprint_path(cache: Path, image_key: str, labels_key: str | None) -> Path:

@@ -1,8 +1,7 @@
 """Find scenes that touch, overlap or repeat, from a fingerprint of each scene; pairs are candidates of an index.
 
-Three scores say how alike two scenes are, each a sum of evidence in units near a standard deviation of unlike scenes.
-Margins were measured on the ten real DeepGlobe scenes and on tiles cut from them and compressed anew; see the table in
-``docs/prepare.md``.
+Scores are sums of evidence in units near a standard deviation of unlike scenes. Margins were measured on the ten real
+DeepGlobe scenes and on tiles cut from them and compressed anew; see the table in ``docs/prepare.md``.
 """
 
 import math
@@ -35,7 +34,6 @@ BORDERS = (("columns", 1, "left of"), ("rows", 0, "above"))
 
 Scores = NDArray[np.float32]
 Spectra = NDArray[np.complex64]
-
 
 SCALES = (4, 8, 16, 32, 64, 128)  # pixels along a border; an octave each
 SURE = 20.0  # needs no second opinion
@@ -132,7 +130,8 @@ class _ShortBorders:
         """Find pairs of members that are each other's best, their score, and whether it is enough alone."""
         lines = np.stack([self._lines[i] for i in members])
         search = Continued(lines)
-        correlated = _border_scores(border_lines(lines, 1), border_lines(lines, 0), search.pairs)
+        before, behind = (lines[search.pairs[:, side]] for side in (0, 1))
+        correlated = _border_scores(border_lines(before, 1), border_lines(behind, 0))
         score = search.score + CONTINUED * correlated
         self._searches.append(({position: n for n, position in enumerate(members)}, search))
         for (a, b), value in zip(search.pairs.tolist(), score.tolist(), strict=True):
@@ -148,9 +147,8 @@ class _ShortBorders:
             some = [pair for pair in pairs if pair not in self.score and place.keys() >= {*pair}]
             if some:
                 before, behind = (np.stack([self._lines[pair[side]] for pair in some]) for side in (0, 1))
-                same = np.repeat(np.arange(len(some))[:, None], 2, axis=1)
                 score = search.scores(before[:, 1], behind[:, 0], np.array([[place[a], place[b]] for a, b in some]))
-                score += CONTINUED * _border_scores(border_lines(before, 1), border_lines(behind, 0), same)
+                score += CONTINUED * _border_scores(border_lines(before, 1), border_lines(behind, 0))
                 self.score |= zip(some, score.tolist(), strict=True)
 
 
@@ -213,12 +211,14 @@ def _group_equal(keys: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
     yield from (members for members in found.values() if len(members) > 1)
 
 
-def _border_scores(first: Scores, second: Scores, pairs: NDArray[np.int64]) -> Scores:
+def _border_scores(first: Scores, second: Scores, pairs: NDArray[np.int64] | None = None) -> Scores:
     """Score the evidence that borders of ``first`` continue in ones of ``second``, both ``(n, channels, length)``.
 
-    Fisher's z of a band of width s has deviation .72·√(s/length) between unlike borders, whatever the channel.
+    Without pairs each is scored with the one of the same position. Fisher's z of a band of width s has deviation
+    .72·√(s/length) between unlike borders, whatever the channel.
     """
-    _, n_channels, length = first.shape
+    n, n_channels, length = first.shape
+    pairs = np.repeat(np.arange(n)[:, None], 2, axis=1) if pairs is None else pairs
     scales = tuple(scale for scale in SCALES if 8 * scale <= length)
     total = np.zeros(len(pairs), np.float32)
     for channel in range(n_channels):
@@ -297,8 +297,8 @@ def _confirmed_repeats(details: Sequence[Details], pairs: NDArray[np.int64], tur
         score = _correlations(first, moved)
         for n in np.flatnonzero(score >= REPEAT).tolist():
             if _peaks_once(_spectra(first[n]), _spectra(moved[n]), float(score[n])):
-                where = "turned or mirrored" if turn else "as it is"
-                yield Link(int(some[n, 0]), int(some[n, 1]), "repeats", where, float(score[n]))
+                a, b = some[n].tolist()
+                yield Link(a, b, "repeats", "turned or mirrored" if turn else "as it is", float(score[n]))
 
 
 def _correlations(first: Scores, second: Scores) -> Scores:

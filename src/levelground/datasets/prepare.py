@@ -28,7 +28,13 @@ from levelground.datasets.data_source import (
     stamp_of_data,
 )
 from levelground.datasets.dataset import DATASET_FILE, Dataset, SceneRecord, write_if_changed
-from levelground.datasets.fingerprints import Fingerprint, cached_fingerprint, fingerprint_scene, mean_and_std
+from levelground.datasets.fingerprints import (
+    Fingerprint,
+    cached_fingerprint,
+    fingerprint_scene,
+    give_back_memory,
+    mean_and_std,
+)
 from levelground.datasets.folds import choose_folds, fold_folder, joined_split
 from levelground.datasets.groups import GROUPS_FILE, Grouping, find_groups, footprints, middles, read_groups
 from levelground.datasets.quality_checks import (
@@ -39,6 +45,7 @@ from levelground.datasets.quality_checks import (
     common_band_info,
     dropped_values,
     far_values,
+    guessed_zeros,
     missing_masks,
     unlike_files,
     zero_pixels,
@@ -56,12 +63,10 @@ from levelground.datasets.splits import (
 from levelground.errors import ConfigError, DataError, SceneError
 from levelground.imagery.cache import Cache, CacheEntry, default_cache_folder
 from levelground.imagery.data_folder import FoundScenes, find_scenes
-from levelground.imagery.geotiff import read_window
 from levelground.imagery.image_headers import kind_of_type, read_header
 from levelground.imagery.layouts import Finding
 from levelground.imagery.legend import Legend
 from levelground.imagery.scene_pixels import SceneFile
-from levelground.imagery.validity import nodata_rule
 from levelground.wording import gettext, ngettext, pgettext
 
 SHOWN = 20  # findings in the table; dataset.json lists all of them
@@ -122,6 +127,8 @@ def _prepare_anew(options: PrepareOptions, data: Path, cache: Cache, stamp: str,
     findings += [one for one in found.findings if one.severity != "error"]
     check_classes_occur([scene_record(one, data) for one in decoded], found.legend)
     grouping = _group(options, data, found, decoded, blocks)
+    decoded = [replace(one, fingerprint=one.fingerprint.statistics()) for one in decoded]
+    give_back_memory()
     scenes = _records(decoded, data, grouping)
     n_rasters = len({one.scene.image for one in decoded}) if found.layout == "raster" else 0
     absent = [one.finding.scene for one in problems if one.finding.scene]
@@ -212,7 +219,9 @@ def _value_findings(decoded: Sequence[Decoded], legend: Legend) -> list[Finding]
     return [
         *dropped_values({one.scene.id: one.entry.dropped_pixels for one in decoded}, legend),
         *far_values({one.scene.id: one.fingerprint.far for one in decoded}, decoded[0].scene.image),
-        *zero_pixels({one.scene.id: _guessed_zeros(one) for one in decoded}),
+        *zero_pixels(
+            {one.scene.id: guessed_zeros(one.scene, int(one.fingerprint.dark), one.entry.dtype) for one in decoded}
+        ),
     ]
 
 
@@ -295,18 +304,6 @@ def _decode(scene: SceneFile, cache: Cache, legend: Legend, snap: int) -> Decode
         return fingerprint_scene(opened.pixels, opened.labels)
 
     return Decoded(scene, entry, cached_fingerprint(cache.folder, entry.image_key, entry.labels_key, make).packed())
-
-
-def _guessed_zeros(one: Decoded) -> int:
-    """Count the pixels of a scene that have no data only because they are 0 and the file does not say which have."""
-    header, scene, dark = read_header(one.scene.image), one.scene, int(one.fingerprint.dark)
-    if not dark or scene.zero is not None or header.format != "tiff":
-        return 0
-    if not nodata_rule(header, range(1, header.bands + 1), alpha=header.alpha_band).zero:
-        return 0
-    if one.entry.dtype != "float32":
-        return dark
-    return int((read_window(scene.image, scene.window) == 0).all(-1).sum())  # else NaN, which the cache holds as 0
 
 
 def settle_problems(problems: Sequence[Problem], n_sound: int, *, skip_bad: bool) -> list[Finding]:
@@ -429,8 +426,7 @@ def _report(dataset: Dataset, kinds: Mapping[str, int], *, told: bool) -> None:
         text = gettext("split %(rule)s: %(sizes)s; %(text)s", **split)
     n_test = len({dataset.scene(scene).group for scene in dataset.ids("test")})
     if n_test < FEW_GROUPS:
-        few = ngettext("%(n)s test group decides little", "%(n)s test groups decide little", n_test)
-        text = f"{text}; {few}"
+        text += "; " + ngettext("%(n)s test group decides little", "%(n)s test groups decide little", n_test)
     say(text)
     head = (gettext("class"), pgettext("scenes", "all"), *sets, gettext("scenes"))
     say_table(gettext("Class shares"), head, class_rows(dataset))

@@ -13,13 +13,14 @@ from levelground.datasets.near_duplicates import MOST_OVERLAPS
 from levelground.datasets.splits import SPLIT_NAMES, Split, separated_groups
 from levelground.errors import DataError
 from levelground.imagery.colours import distinct_colours
-from levelground.imagery.geotiff import BandInfo
+from levelground.imagery.geotiff import BandInfo, read_window
 from levelground.imagery.grids import ground_distance_m
 from levelground.imagery.image_headers import read_header
 from levelground.imagery.layouts import Finding, FindingCode
 from levelground.imagery.legend import Legend
 from levelground.imagery.scene_pixels import SceneFile
 from levelground.imagery.stored_values import EXAMPLES, example_class
+from levelground.imagery.validity import nodata_rule
 
 FEW_GROUPS = 30  # below, intervals over test groups are wide; the origin study's splits have 81 to 207 test scenes
 
@@ -219,6 +220,24 @@ def zero_pixels(zeros: Mapping[str, int]) -> list[Finding]:
         f"{len(scenes)} of the images, first {scenes[0]}). If these are dark ground, pass --no-zero-is-nodata."
     )
     return [Finding("warning", "zero-pixels", text, scenes[0])]
+
+
+def guessed_zeros(scene: SceneFile, dark: int, dtype: str) -> int:
+    """Count the pixels of a scene that have no data only because they are 0 and the file does not say which have.
+
+    Args:
+        scene: Its files.
+        dark: Number of pixels that are 0 in every band and have no label.
+        dtype: In which the cache holds the image.
+    """
+    if not dark or scene.zero is not None:
+        return 0
+    header = read_header(scene.image)
+    if header.format != "tiff" or not nodata_rule(header, range(1, header.bands + 1), alpha=header.alpha_band).zero:
+        return 0
+    if dtype != "float32":
+        return dark
+    return int((read_window(scene.image, scene.window) == 0).all(-1).sum())  # else NaN, which the cache holds as 0
 
 
 def check_classes_occur(scenes: Sequence[SceneRecord], legend: Legend) -> None:
