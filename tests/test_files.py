@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest
 from levelground import files as disk
 from levelground.errors import BusyError, DiskError
 from levelground.files import (
+    LOCK_FILE,
     append_text,
     atomic_path,
     command_line,
@@ -93,6 +94,49 @@ def test_atomic_path_says_that_a_folder_is_a_file(tmp_path: Path) -> None:
         atomic_path(tmp_path / "file" / "a.txt"),
     ):
         pass
+
+
+def write_new(path: Path) -> None:
+    """Let a file appear."""
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+
+
+def hold(path: Path) -> None:
+    """Hold the folder of a lock for a moment."""
+    with one_writer(path.parent):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "FIFO", "file above"])
+def test_what_is_in_the_way_is_named_and_the_remedy_works(kind: str, tmp_path: Path) -> None:
+    """Of files that are replaced, of those that are appended to, and of a lock; no other file is written."""
+    (tmp_path / "precious").write_text("mine")
+    made: dict[str, Callable[[Path], object]] = {
+        "folder": Path.mkdir, "link": lambda path: path.symlink_to(tmp_path / "precious"), "FIFO": os.mkfifo,
+    }  # fmt: skip
+    writers = {
+        "log.jsonl": lambda path: append_text(path, "a\n"),
+        "a.txt": write_new,
+        LOCK_FILE: hold,
+    }
+    for name, writer in writers.items():
+        place = tmp_path / name.strip(".") / name
+        place.parent.parent.mkdir(exist_ok=True)
+        if kind == "file above":
+            place.parent.write_text("")
+        else:
+            place.parent.mkdir()
+            made[kind](place)
+        if (kind, name) in {("link", "a.txt"), ("FIFO", "a.txt"), ("FIFO", LOCK_FILE)}:
+            writer(place)
+        else:
+            with pytest.raises(DiskError, match=r"cannot be written .*Move \S+ away, or choose another --out") as error:
+                writer(place)
+            Path(str(error.value).split("Move ")[1].split(" away")[0]).rename(tmp_path / f"away-{name}")
+            place.parent.mkdir(exist_ok=True)
+            writer(place)
+    assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_writing_lets_other_errors_through(tmp_path: Path) -> None:
@@ -227,7 +271,7 @@ def test_one_writer_says_that_it_cannot_write(tmp_path: Path) -> None:
     """A folder that cannot be made is one clear line."""
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(DiskError, match=r"file: cannot be written \(File exists\)\. Choose another --out\.$"),
+        pytest.raises(DiskError, match=r"file: cannot be written \(File exists\)\. Move \S+/file away, or .+ --out\.$"),
         one_writer(tmp_path / "file"),
     ):
         pass

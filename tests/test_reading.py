@@ -14,7 +14,6 @@ from levelground.errors import RecordError
 from levelground.history import HistoryLine, append_history, read_history
 from levelground.reading import (
     UNREADABLE,
-    check_raster,
     check_seal,
     open_regular,
     parse_json,
@@ -168,57 +167,3 @@ def test_a_history_whose_bytes_were_changed_is_refused(tmp_path: Path) -> None:
             path.write_bytes(content[:place] + bytes([(content[place] + other) % 256]) + content[place + 1 :])
             with pytest.raises(RecordError, match=r"history\.jsonl: line \d .+ Remove the line\.$"):
                 read_history(tmp_path)
-
-
-SERVICE = (
-    "<GDAL_WMS><Service name='TMS'><ServerUrl>http://127.0.0.1:9/${z}/${x}/${y}.png</ServerUrl></Service></GDAL_WMS>"
-)
-
-
-def vrt(source: str, tag: str = "SourceFilename") -> str:
-    """A virtual raster of one band."""
-    named = f"<SimpleSource><{tag}>{source}</{tag}><SourceBand>1</SourceBand></SimpleSource>"
-    band = f'<VRTRasterBand dataType="Byte" band="1">{named}</VRTRasterBand>'
-    return f'<VRTDataset rasterXSize="9" rasterYSize="9">{band}</VRTDataset>'
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        (SERVICE, "a description, not pixels"),
-        (vrt("/vsicurl/http://127.0.0.1:9/x.tif"), "is not a file on this machine"),
-        (vrt("http://127.0.0.1:9/x.tif"), "is not a file on this machine"),
-        (vrt("&lt;GDAL_WMS/&gt;"), "is not a file on this machine"),
-        (vrt("../x.tif"), "leaves its folder"),
-        (vrt("/etc/hostname"), "leaves its folder"),
-        (vrt("service.tif"), "a description, not pixels"),
-        (vrt("/etc/hostname", "SourceDataset"), "leaves its folder"),
-        (vrt("nested.vrt"), "leaves its folder"),
-        ("<VRTDataset", "is damaged"),
-        ("<!DOCTYPE a><VRTDataset/>", "declares entities"),
-    ],
-)
-def test_rasters_that_lead_elsewhere_are_refused(content: str, text: str, tmp_path: Path) -> None:
-    """The network, other folders and services, whatever the file is called; through other files too."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    (folder / "service.tif").write_text(SERVICE)
-    (folder / "nested.vrt").write_text(vrt("../x.tif"))
-    (tmp_path / "x.tif").write_bytes(b"II*\0")
-    for name in ("b.tif", "b.vrt"):
-        (folder / name).write_text(content)
-        with pytest.raises(ValueError, match=text):
-            check_raster(folder / name)
-    (folder / "a.tif").write_bytes(b"II*\0")
-    check_raster(folder / "a.tif")
-    (folder / "a.tif.ovr").write_text(content)
-    with pytest.raises(ValueError, match=text):
-        check_raster(folder / "a.tif")
-
-
-def test_a_virtual_raster_of_its_own_folder_is_taken(tmp_path: Path) -> None:
-    """Its sources may lie below it."""
-    (tmp_path / "tiles").mkdir()
-    (tmp_path / "tiles" / "a.tif").write_bytes(b"II*\0")
-    (tmp_path / "b.vrt").write_text(vrt("tiles/a.tif"))
-    check_raster(tmp_path / "b.vrt")

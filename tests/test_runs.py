@@ -254,7 +254,7 @@ def test_truncate_keeps_russian_text(tmp_path: Path) -> None:
 def test_a_history_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     """One clear line."""
     (tmp_path / "history.jsonl").mkdir()
-    with pytest.raises(DiskError, match=r"history\.jsonl: cannot be written \(Is a directory\)\. Free space or"):
+    with pytest.raises(DiskError, match=r"cannot be written \(Is a directory\)\. Move \S+history\.jsonl away, or"):
         append_history(tmp_path, [HistoryLine(kind="step", step=1)])
 
 

@@ -8,12 +8,13 @@ is asked for here and nowhere else.
 
 import contextlib
 import errno
-import hashlib
+import io
 import os
 import re
 import shlex
 import shutil
 import socket
+import stat
 import sys
 import tempfile
 import threading
@@ -30,6 +31,7 @@ STALE_S = 600.0
 """Temporary files untouched for so long, and held by no process, were left by one that was killed."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_IN_THE_WAY = (errno.EISDIR, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY, errno.ENXIO)
 _POSIX = os.name == "posix"
 """Whether locks leave other handles of a file alone, and open files may be renamed and removed."""
 
@@ -63,7 +65,16 @@ def writing(path: Path, remedy: str = REMEDY) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in _IN_THE_WAY:
+            other = re.sub("^Free space,? or ", "", remedy)
+            remedy = f"Move {_in_the_way(error, path)} away, or {other[:1].lower()}{other[1:]}"
         raise DiskError(f"{path}: cannot be written ({reason(error)}). {remedy}.") from error
+
+
+def _in_the_way(error: OSError, path: Path) -> Path:
+    """Return what is in the place of a file or folder: the first part of its path that is not a folder, else itself."""
+    path = Path(error.filename2 or error.filename or path)
+    return next((one for one in reversed(path.parents) if os.path.lexists(one) and not one.is_dir()), path)
 
 
 def reason(error: BaseException) -> str:
@@ -140,6 +151,22 @@ def copy_or_link(source: Path, path: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
+def open_to_append(path: Path) -> io.FileIO:
+    """Open a file to append to, made where it is missing; a link or a FIFO is not, nobody may ever read from it.
+
+    Returns:
+        The file without a buffer, which would try again to write its rest when it is closed.
+    Raises:
+        OSError: It cannot be opened, or is not a regular file.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0) | _BINARY | _NO_LINK
+    handle = os.open(path, flags, 0o644)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EEXIST, "is not a regular file", os.fspath(path))
+    return io.FileIO(handle, "ab")
+
+
 def append_text(path: Path, text: str, *, durable: bool = False) -> None:
     """Append to a file; where that fails, leave the file as it was.
 
@@ -151,8 +178,7 @@ def append_text(path: Path, text: str, *, durable: bool = False) -> None:
         DiskError: The disk is full or the file cannot be written.
     """
     rest = memoryview(text.encode())
-    # Without a buffer: one would try again to write its rest when the file is closed.
-    with writing(path), path.open("ab", buffering=0) as file:
+    with writing(path), open_to_append(path) as file:
         before = os.fstat(file.fileno()).st_size
         try:
             while rest:
@@ -198,22 +224,6 @@ def write_at(handle: int, data: memoryview, offset: int) -> int:
     with _position:
         os.lseek(handle, offset, os.SEEK_SET)
         return os.write(handle, data)
-
-
-SIGNATURE_BYTES = 65
-"""Length of the line before a signed content: its SHA-256 in hexadecimal, and a line end."""
-
-
-def verify_signed(content: bytes) -> memoryview:
-    """Return the content behind a line with its SHA-256, as states of training are written.
-
-    Raises:
-        ValueError: It does not fit.
-    """
-    head, body = content[:SIGNATURE_BYTES], memoryview(content)[SIGNATURE_BYTES:]
-    if hashlib.sha256(body).hexdigest().encode() + b"\n" != head:
-        raise ValueError("its checksum does not match")
-    return body
 
 
 def folders_without(folder: Path, name: str) -> list[Path]:

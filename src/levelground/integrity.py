@@ -20,12 +20,11 @@ from levelground.console import progress_bar
 from levelground.datasets.dataset import DATASET_FILE, Dataset, read_dataset
 from levelground.datasets.fingerprints import fingerprint_path
 from levelground.errors import LevelgroundError, RecordError, first_line
-from levelground.files import verify_signed
 from levelground.history import HISTORY_FILE, read_history
 from levelground.imagery.cache import Cache, cache_fault
 from levelground.models.spec import model_file
 from levelground.prediction.resume import BLOCK_FILES, STATE_FILE, UNFINISHED_FILE, block_file_fault
-from levelground.reading import check_seal, parse_json, read_bytes, read_text
+from levelground.reading import check_seal, parse_json, read_bytes, read_text, verify_signed
 from levelground.records import HASHES_FILE, read_hashes, read_json, sha256_array, sha256_file
 from levelground.runs import EVALUATION_LOG, RUN_FILE, STUDY_FILE, read_run, read_study
 from levelground.wording import gettext

@@ -10,7 +10,6 @@ import errno
 import hashlib
 import io
 import json
-import math
 import mmap
 import os
 import re
@@ -18,18 +17,15 @@ import stat
 import tomllib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from levelground.errors import SceneError
-
 if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
+    pass
 
 MAX_TEXT_BYTES = 1 << 28
 """The largest text that is read at once: records, legends, recipes, lists."""
@@ -44,25 +40,6 @@ UNREADABLE = (
     zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What opening and reading a file through this module may raise; ``ValueError`` says what is wrong with its content."""
-
-DRIVERS: Mapping[bytes, str] = {
-    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "GTiff"),
-    b"<VRTDataset": "VRT",
-    b"EHFA_HEADER_TAG": "HFA",
-    b"\0\0\0\x0cjP  \r\n\x87\n": "JP2OpenJPEG",
-    b"\xff\x4f\xff\x51": "JP2OpenJPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-}
-"""How a raster begins -> GDAL's driver that opens it; those that ask a network or run code are not among them."""
-
-_PARTS = frozenset({"images", "image", "labels", "label", "masks", "train", "val", "test"})
-"""Folders inside a data folder."""
-
-_MAX_CRS_BYTES = 1 << 16
-_CRS_KEY = re.compile(rb'"(?:c|\\u00[46]3)(?:r|\\u00[57]2)(?:s|\\u00[57]3)"\s*:\s*\{', re.IGNORECASE)
-_JSON_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}]', re.DOTALL)
-_REFERENCE = re.compile(rb"href|url|link|\\u", re.IGNORECASE)
 
 _Form = Literal["record", "line"]
 _SEALS: dict[_Form, tuple[str, int, str]] = {
@@ -151,14 +128,6 @@ def parse_csv(text: str, delimiter: str = ",") -> list[list[str]]:
         return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
         raise ValueError(f"not a table ({error})") from error
-
-
-def raster_errors() -> tuple[type[Exception], ...]:
-    """Return what rasterio raises over a raster; some calls let GDAL's own and the system's errors through."""
-    from rasterio._err import CPLE_BaseError
-    from rasterio.errors import CRSError, RasterioError
-
-    return RasterioError, CRSError, CPLE_BaseError, UnicodeError, OSError
 
 
 def parse_json(text: str, *, finite: bool = False) -> Any:
@@ -259,154 +228,6 @@ def _read_member(archive: zipfile.ZipFile, name: str, check: CheckArray) -> NDAr
     return array.reshape(shape, order="F" if fortran else "C").copy()
 
 
-def open_raster(path: Path) -> "DatasetReader":
-    """Open a local raster with one of :data:`DRIVERS`.
-
-    Raises:
-        SceneError: It, or a file that it names, would lead to the network or out of its folder, or its pixels have no
-            or an infinite size.
-        rasterio.errors.RasterioIOError: It is not a raster that these drivers read.
-    """
-    import rasterio
-
-    try:
-        start = check_raster(path)
-    except OSError as error:
-        raise SceneError(f"{path}: cannot be read ({error.strerror}). Mend the file or its permissions.") from error
-    except ValueError as error:
-        raise SceneError(f"{path}: {error}. Put the files beside it, or save its pixels as a GeoTIFF.") from error
-    driver = next((name for begin, name in DRIVERS.items() if start.startswith(begin)), None)
-    if driver is None:
-        raise SceneError(f"{path}: is damaged or is not a raster that can be read. Replace the file.")
-    raster = rasterio.open(path, driver=driver)
-    try:
-        _check_place(path, tuple(raster.transform)[:6])
-    except BaseException:
-        raster.close()
-        raise
-    return raster
-
-
-def _check_place(path: Path, transform: tuple[float, ...]) -> None:
-    """Refuse a place on the ground that nothing can be computed with: pixels of no or of infinite size.
-
-    Raises:
-        SceneError: It is one.
-    """
-    a, b, c, d, e, f = transform
-    sides = math.hypot(a, d), math.hypot(b, e)
-    far = not all(map(math.isfinite, transform)) or max(abs(c), abs(f)) > 1e12 or max(sides) > 1e9
-    if far or min(sides) < 1e-12 or abs(a * e - b * d) < 1e-9 * sides[0] * sides[1]:
-        raise SceneError(
-            f"{path}: places its pixels where nothing is (size {sides[0]:g} by {sides[1]:g}, corner {c:g}, {f:g}). "
-            "Mend its transform, such as with rio edit-info --transform."
-        )
-
-
-def check_raster(path: Path, root: Path | None = None) -> bytes:
-    """Refuse a raster that would make GDAL read elsewhere: a virtual raster's sources must lie below its folder.
-
-    Args:
-        path: The file; what lies beside it as overviews or mask is looked at too.
-        root: The folder that must not be left; by default the file's own, or the data folder around ``images``.
-    Returns:
-        How the file begins, blanks before an XML text left out.
-    Raises:
-        OSError: It, or a source, cannot be read or is not a regular file.
-        ValueError: It describes a service, or names an address or a file outside the folder.
-    """
-    inner = path.parent.name.lower() in _PARTS  # images/ of a data folder may use raw/ beside it
-    root = (root or (path.parent.parent if inner else path.parent)).resolve()
-    begins = b""
-    beside = [path.with_name(path.name + ending) for ending in (".ovr", ".msk")]
-    for file in (path, *(one for one in beside if one.exists())):
-        with open_regular(file) as opened:
-            start = opened.read(1 << 12)
-        text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
-        start = text if text.startswith(b"<") else start
-        begins = begins or start
-        if b"<VRTDataset" in start:
-            text_of_it = read_text(file)
-            ours = is_own_stack(file, text_of_it)
-            for source in _vrt_sources(text_of_it):
-                place = (file.parent / source).resolve()
-                if "/vsi" in source or "://" in source or source.lstrip().startswith("<"):
-                    raise ValueError(f"names {source[:80]!r}, which is not a file on this machine")
-                if not (ours or place.is_relative_to(root)):
-                    raise ValueError(f"names {source[:80]!r}, which leaves its folder")
-                if place != file.resolve():
-                    check_raster(place, place.parent if ours else root)
-        elif start.startswith(b"<"):
-            raise ValueError(f"holds {start[:20].decode('utf-8', 'replace')!r}: a description, not pixels")
-    return begins
-
-
-def check_vector(path: Path) -> None:
-    """Refuse a file of vectors that would make GDAL read elsewhere, or that is none of the forms read here.
-
-    Args:
-        path: A GeoPackage, GeoJSON or shapefile; the parts of a shapefile are looked at too.
-    Raises:
-        OSError: It, or a part, cannot be read or is not a regular file.
-        ValueError: Its content is of another form, or names its coordinate system by an address.
-    """
-    for suffix in (".shx", ".dbf", ".prj", ".cpg") if path.suffix.lower() == ".shp" else ():
-        if (part := path.with_suffix(suffix)).exists():
-            open_regular(part).close()
-    with open_regular(path) as file:
-        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n\x1e")
-        if start.startswith(b"<"):
-            raise ValueError(f"holds {start[:20].decode('utf-8', 'replace')!r}: a description, not vectors")
-        if not start.startswith((b"SQLite format 3\0", b"\0\0\x27\x0a", b"{")):
-            raise ValueError("is damaged or is not a vector file")
-        file.seek(0)
-        if start.startswith(b"{") and _refers(file):
-            raise ValueError("names its coordinate system by an address, and no network is asked")
-
-
-def _refers(file: IO[bytes]) -> bool:
-    """Tell whether an object ``crs`` in a GeoJSON text, at any depth and however it is written, holds a reference."""
-    text = b""
-    while chunk := file.read(1 << 20):
-        text = text[-_MAX_CRS_BYTES:] + chunk
-        for key in _CRS_KEY.finditer(text):
-            depth = 1
-            for token in _JSON_TOKEN.finditer(text, key.end()):
-                depth += {b"{": 1, b"}": -1}.get(token[0], 0)
-                if _REFERENCE.search(token[0]) is not None:
-                    return True
-                if depth == 0 or token.end() - key.start() > _MAX_CRS_BYTES:
-                    break
-            if depth and len(text) - key.start() > _MAX_CRS_BYTES:
-                return True
-    return False
-
-
-def is_own_stack(path: Path, text: str) -> bool:
-    """Tell whether a virtual raster is one that ``prepare --bands`` wrote into the cache, named by its content."""
-    content = json.dumps(["stack", 1, text], separators=(",", ":"), ensure_ascii=False)
-    return path.parent.name == "stacks" and path.stem == hashlib.sha256(content.encode()).hexdigest()
-
-
-def _vrt_sources(text: str) -> list[str]:
-    """Return what a virtual raster names: every text and attribute that is not a number may be a file."""
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise ValueError("declares entities, which a virtual raster does not need")
-    try:
-        root = ElementTree.fromstring(text)  # noqa: S314 - entities, which could grow, are refused above
-    except ElementTree.ParseError as error:
-        raise ValueError(f"is damaged ({error})") from error
-    found = [(one.tag, (one.text or "").strip()) for one in root.iter()]
-    named = [
-        text
-        for tag, text in found
-        if text and re.search(r"Source(Filename|Dataset|DS)|OverviewFile|^SrcDS|^DataSource", tag)
-    ]
-    return named + [
-        text for _, text in found if "/vsi" in text or ("://" in text and not text.startswith(("PROJ", "GEOG")))
-    ]
-
-
 def seal(text: str, form: _Form) -> str:
     """Add a checksum to a JSON object as its last key.
 
@@ -444,3 +265,19 @@ def _digest(body: str, form: _Form) -> str:
     """Compute the checksum of a text before its seal."""
     content = body.encode("utf-8", "surrogatepass")
     return hashlib.sha256(content).hexdigest() if form == "record" else f"{zlib.crc32(content):08x}"
+
+
+SIGNATURE_BYTES = 65
+"""Length of the line before a signed content: its SHA-256 in hexadecimal, and a line end."""
+
+
+def verify_signed(content: bytes) -> memoryview:
+    """Return the content behind a line with its SHA-256, as states of training are written.
+
+    Raises:
+        ValueError: It does not fit.
+    """
+    head, body = content[:SIGNATURE_BYTES], memoryview(content)[SIGNATURE_BYTES:]
+    if hashlib.sha256(body).hexdigest().encode() + b"\n" != head:
+        raise ValueError("its checksum does not match")
+    return body

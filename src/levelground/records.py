@@ -36,8 +36,8 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from levelground.errors import MissingRecordError, RecordError, first_line, one_line
-from levelground.files import atomic_path, one_writer
+from levelground.errors import MissingRecordError, RecordError, one_line
+from levelground.files import atomic_path, one_writer, reason
 from levelground.reading import UNREADABLE, check_seal, open_regular, parse_json, read_text, seal
 from levelground.wording import texts_under_fields
 
@@ -172,7 +172,7 @@ def read_json(path: Path, *, kind: str) -> Record:
         what = f"{path}: no such record; expected a {kind} written by levelground. {missing}."
         raise MissingRecordError(what) from error
     except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: unreadable {kind} record ({first_line(error)}). {remedy}.") from error
+        raise RecordError(f"{path}: unreadable {kind} record ({reason(error)}). {remedy}.") from error
     if not isinstance(record, dict) or record.get("kind") != kind:
         found = record.get("kind") if isinstance(record, dict) else type(record).__name__
         raise RecordError(f"{path}: holds {found!r}, expected a record of kind {kind!r}. Give the right file.")

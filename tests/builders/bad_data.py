@@ -250,12 +250,14 @@ FOLDERS = {
         r"SplitError: 2 groups of scenes, expected at least 3: .+",
     ),
     "--out is a file": Case(
-        kaggle, content("study", "x"), r"DiskError: study: cannot be written \(File exists\)\. Choose another --out\."
+        kaggle,
+        content("study", "x"),
+        r"DiskError: study: cannot be written \(File exists\)\. Move study away, or choose another --out\.",
     ),
     "--cache is a file": Case(
         kaggle,
         content("cache", "x"),
-        r"DiskError: \S+: cannot be written \((File exists|Not a directory)\)\. Free space, or choose another cache with --cache or "
+        r"DiskError: \S+: cannot be written \((File exists|Not a directory)\)\. Move \S+ away, or choose another cache with --cache or "
         r"LEVELGROUND_CACHE\.",
     ),
     "--data and --download": Case(

@@ -91,6 +91,13 @@ def rename(reader: Reader, line: str, command: str, _found: re.Match[str]) -> st
     return command
 
 
+def move_away(reader: Reader, _line: str, command: str, found: re.Match[str]) -> str:
+    """Move what is in the way."""
+    path = reader.root / found[1]
+    path.rename(path.with_name(f"{path.name}-away"))
+    return command
+
+
 def permit(reader: Reader, line: str, command: str, _found: re.Match[str]) -> str:
     """Give the permission to list a folder."""
     reader.named(line).chmod(0o755)
@@ -161,8 +168,8 @@ REMEDIES: dict[str, Action] = {
     r"Copy what it points to": copy_target,
     r"Give the folder with the scenes as --data|holds no scene with a mask|expected at least 3": sound_folder,
     r"Give yourself permission to read it\.": permit,
+    r"Move (\S+) away, or choose another": move_away,
     r"Choose another --out\.": command_with("--out other", "--out study"),
-    r"choose another cache with --cache": command_with("--cache other", "--cache cache"),
     r"given with --download kaggle\. Drop one\.": command_with("", " --download kaggle"),
     r"given for --split random\. Drop one\.": command_with("", " --lists lists"),
     r"--block 0: should be greater than or equal to 1": command_with("--block 1", "--block 0"),

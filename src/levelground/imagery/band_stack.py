@@ -17,6 +17,7 @@ import numpy as np
 from levelground.config import PrepareOptions
 from levelground.errors import ConfigError, SceneError
 from levelground.files import atomic_path
+from levelground.imagery.gdal_files import MOST_NESTED, MOST_SOURCES, open_raster, raster_errors
 from levelground.imagery.geotiff import info_of, quietly
 from levelground.imagery.layouts import (
     MASK_FOLDERS,
@@ -30,7 +31,7 @@ from levelground.imagery.layouts import (
 )
 from levelground.imagery.name_patterns import files_by_pattern
 from levelground.imagery.vector_labels import is_vector
-from levelground.reading import open_raster, raster_errors, read_loosely
+from levelground.reading import read_loosely
 from levelground.records import sha256_json
 
 _RESOLUTION = re.compile(r"(^|[_.-])\d{2}m(?=$|[_.-])", re.IGNORECASE)
@@ -288,12 +289,12 @@ def source_files(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
         above: Virtual rasters that name it.
 
     Raises:
-        SceneError: The file is damaged, or a source is not a file on this machine.
+        SceneError: The file is damaged, a source is not a file on this machine, or they name each other too often.
     """
     if path.suffix.lower() != ".vrt":
         return []
     text = read_loosely(path)
-    found = []
+    found: list[Path] = []
     for relative, name in re.findall(r'<SourceFilename[^>]*?(?:relativeToVRT="(\d)"[^>]*)?>([^<]+)<', text):
         plain = name.replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">").strip()
         source = path.parent / plain if relative == "1" else Path(plain)
@@ -301,5 +302,7 @@ def source_files(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
             raise SceneError(f"{path}: names {plain}, which names it in turn. Mend the path in the file.")
         if plain.startswith("/vsi") or not source.is_file():
             raise SceneError(f"{path}: its source {plain} is not a file on this machine. Mend the path in the file.")
+        if len(above) >= MOST_NESTED or len(found) > MOST_SOURCES:
+            raise SceneError(f"{path}: its virtual rasters name each other too often. Save its pixels as a GeoTIFF.")
         found += [source, *source_files(source, (*above, path))]
     return found

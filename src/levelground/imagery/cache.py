@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from levelground.errors import RecordError, SceneError, first_line
 from levelground.files import atomic_path, remove_leftovers
 from levelground.imagery.band_stack import source_files
+from levelground.imagery.gdal_files import is_own_stack
 from levelground.imagery.geotiff import Pixels
 from levelground.imagery.image_headers import read_header
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
@@ -29,7 +30,6 @@ from levelground.imagery.scene_pixels import SceneFile, needs_alignment, read_sc
 from levelground.reading import (
     CheckArray,
     check_seal,
-    is_own_stack,
     open_regular,
     parse_json,
     read_arrays,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import DiskError, SceneError, ShapeError, first_line
-from levelground.reading import open_raster, raster_errors
+from levelground.imagery.gdal_files import open_raster, raster_errors
 from levelground.records import atomic_path
 
 if TYPE_CHECKING:

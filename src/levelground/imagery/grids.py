@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from levelground.imagery.gdal_files import raster_errors
 from levelground.imagery.geotiff import Pixels, Window
-from levelground.reading import raster_errors
 
 Floats = NDArray[np.float64]
 Transform = Sequence[float]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.errors import SceneError, first_line
+from levelground.imagery.gdal_files import open_raster, raster_errors
 from levelground.imagery.geotiff import Pixels, RasterInfo, info_of, quietly, sample_windows
-from levelground.reading import open_raster, raster_errors
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader

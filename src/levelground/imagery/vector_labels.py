@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from levelground.config import PrepareOptions
 from levelground.errors import ConfigError, LegendError, SceneError, first_line
+from levelground.imagery.gdal_files import check_vector, raster_errors
 from levelground.imagery.geotiff import RasterInfo, raster_writer
 from levelground.imagery.grids import part_of
 from levelground.imagery.image_headers import ImageHeader, read_header
 from levelground.imagery.layouts import VECTOR_SUFFIXES, Pairs
 from levelground.imagery.legend import Legend
 from levelground.imagery.legend_sources import ValueName, legend_of_values
-from levelground.reading import check_vector, raster_errors
 from levelground.records import sha256_file, sha256_json
 
 FIELDS = (

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from levelground.errors import ClassIndexError, RecordError, first_line
 from levelground.escaping import csv_cell
+from levelground.imagery.gdal_files import raster_errors
 from levelground.imagery.geotiff import RasterInfo
 from levelground.imagery.legend import IGNORE, Legend
 from levelground.imagery.raster_reader import RasterReader
-from levelground.reading import parse_csv, raster_errors, read_text
+from levelground.reading import parse_csv, read_text
 from levelground.records import atomic_path
 
 Floats = NDArray[np.float64]

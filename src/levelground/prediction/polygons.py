@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from levelground.console import Bar, progress_bar
 from levelground.errors import ClassIndexError, ConfigError, DiskError, first_line
 from levelground.files import set_room_aside
+from levelground.imagery.gdal_files import raster_errors
 from levelground.imagery.geotiff import RasterInfo, bounded_cache, quietly, raster_writer
 from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.imagery.raster_reader import RasterReader
 from levelground.prediction.areas import STRIP_ROWS, CellAreas, cell_areas, to_degrees, to_map
 from levelground.prediction.styles import add_style, polygon_style, write_style
 from levelground.prediction.vectorize import Components, Ring, Rings, cut_at_antimeridian, find_components
-from levelground.reading import raster_errors
 from levelground.records import atomic_path
 from levelground.wording import gettext
 

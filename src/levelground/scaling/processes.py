@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from levelground.files import open_to_append
 from levelground.scaling.jobs import LOG_FILE
 
 END_S = 10.0
@@ -93,7 +94,7 @@ class _Fresh:
     """Process that imports everything itself."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], cwd: str | None, session: bool) -> None:
-        with (folder / LOG_FILE).open("ab") as log:
+        with open_to_append(folder / LOG_FILE) as log:
             self._process = subprocess.Popen(  # noqa: S603 - this program
                 [*_PROGRAM, str(folder)],
                 stdin=subprocess.PIPE,  # its end tells the process that this one is gone
@@ -122,7 +123,7 @@ class _ForkServer:
         """Start it; what goes wrong with its imports is written to the log of the first job, if there is one yet."""
         self._environment, self._ready, self._text = dict(environment), False, b""
         self._codes: dict[int, int | None] = {}
-        with Path(os.devnull if folder is None else folder / LOG_FILE).open("ab") as log:
+        with Path(os.devnull).open("ab") if folder is None else open_to_append(folder / LOG_FILE) as log:
             self._process = subprocess.Popen(  # noqa: S603 - this program
                 _PROGRAM,
                 stdin=subprocess.PIPE,

@@ -28,7 +28,7 @@ from levelground.errors import (
     last_line,
     one_line,
 )
-from levelground.files import folder_holder, one_writer
+from levelground.files import folder_holder, one_writer, open_to_append
 from levelground.history import HISTORY_FILE, HistoryLine, read_history
 from levelground.records import sha256_stamped, to_json
 from levelground.runs import Run, list_runs
@@ -283,7 +283,7 @@ def tracked(study: Path, to: str) -> Iterator[None]:
     check_target(to, "--track")
     log = study / TRACKING_FOLDER / "log.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as words:
+    with open_to_append(log) as words:
         process = subprocess.Popen(  # noqa: S603 - this program
             [sys.executable, "-m", "levelground.scaling.tracking", str(study), to],
             stdin=subprocess.PIPE,  # its end tells the process that the study has ended

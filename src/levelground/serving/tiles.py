@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from levelground.imagery.gdal_files import open_raster
 from levelground.imagery.geotiff import quietly
 from levelground.imagery.legend import IGNORE
-from levelground.reading import open_raster
 
 if TYPE_CHECKING:
     from rio_tiler.io import Reader

@@ -13,8 +13,8 @@ import torch
 
 from levelground.console import say
 from levelground.errors import RecordError, first_line
-from levelground.files import SIGNATURE_BYTES, atomic_path, verify_signed
-from levelground.reading import read_bytes
+from levelground.files import atomic_path
+from levelground.reading import SIGNATURE_BYTES, read_bytes, verify_signed
 
 SCHEMA = 1
 _PLAIN = (dict, OrderedDict, list, tuple, bool, int, float, str, type(None))
