@@ -433,8 +433,8 @@ def evaluate(
             without it, the model's.
         halo (int | None): Half of the overlap of neighbouring tiles, px; without it, the
             model's, or an eighth of another tile.
-        batch (int | None): Tiles run at a time; without it, as many as hold about one
-            megapixel on a CPU, eight on a GPU.
+        batch (int | None): Tiles run at a time; without it, about one megapixel of them on
+            a CPU, eight on a GPU, and one in OpenVINO.
         fit_tile (bool): Take the tile that covers a scene with the fewest pixels, from the
             model's own to a megapixel (GPU: eight).
         engine (Literal['auto', 'torch', 'openvino', 'onnx']): What runs the network; auto
@@ -584,8 +584,8 @@ def predict(
             without it, the model's.
         halo (int | None): Half of the overlap of neighbouring tiles, px; without it, the
             model's, or an eighth of another tile.
-        batch (int | None): Tiles run at a time; without it, as many as hold about one
-            megapixel on a CPU, eight on a GPU.
+        batch (int | None): Tiles run at a time; without it, about one megapixel of them on
+            a CPU, eight on a GPU, and one in OpenVINO.
         fit_tile (bool): Take the tile that covers a scene with the fewest pixels, from the
             model's own to a megapixel (GPU: eight).
         engine (Literal['auto', 'torch', 'openvino', 'onnx']): What runs the network; auto

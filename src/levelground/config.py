@@ -391,7 +391,7 @@ class TileOptions:
     halo: Annotated[int, Field(ge=0, le=4096)] | None = None
     """Half of the overlap of neighbouring tiles, px; without it, the model's, or an eighth of another tile."""
     batch: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Tiles run at a time; without it, as many as hold about one megapixel on a CPU, eight on a GPU."""
+    """Tiles run at a time; without it, about one megapixel of them on a CPU, eight on a GPU, and one in OpenVINO."""
     fit_tile: bool = False
     """Take the tile that covers a scene with the fewest pixels, from the model's own to a megapixel (GPU: eight)."""
     engine: EngineName = "auto"

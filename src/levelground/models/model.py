@@ -104,7 +104,7 @@ class Model:
         """
         own = self.spec.geometry
         refuse_other_tile(self.spec.name, own.tile, asked, fixed=self.spec.fixed_tile)
-        room = "arrays" if self.engine != "torch" and device == "cpu" else device
+        room = self.engine if self.engine != "torch" and device == "cpu" else device
         multiple = 1 if self.spec.fixed_tile else MULTIPLE
         chosen = choose_geometry(own, asked, device=room, multiple=multiple, shape=shape)
         return dataclasses.replace(chosen, batch=min(chosen.batch, self.spec.max_batch or chosen.batch))
