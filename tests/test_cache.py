@@ -34,6 +34,13 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
 
 
+@pytest.fixture(params=["read", "mapped"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How arrays are opened: small files are read at once, large ones mapped."""
+    monkeypatch.setattr(cache_module, "MAPPED_BYTES", 0 if request.param == "mapped" else 1 << 18)
+    return str(request.param)
+
+
 def _count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     really = cache_module.read_scene
@@ -46,14 +53,15 @@ def _count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_stored_scene_opens_as_read_only_memory_maps(cache: Cache, scene: SceneFile) -> None:
-    """What was decoded is what is mapped, and the entry tells its figures."""
+def test_stored_scene_opens_as_read_only_arrays(cache: Cache, scene: SceneFile, way: str) -> None:
+    """What was decoded is what is read or mapped, and the entry tells its figures."""
     entry = cache.store(scene, DEEPGLOBE)
     opened = cache.open(entry.image_key, entry.labels_key)
     labels = random_labels(20, 30)
-    assert isinstance(opened.pixels, np.memmap)
-    assert isinstance(opened.labels, np.memmap)
+    assert opened.labels is not None
+    assert {isinstance(array, np.memmap) for array in (opened.pixels, opened.labels)} == {way == "mapped"}
     assert not opened.pixels.flags.writeable
+    assert not opened.labels.flags.writeable
     assert np.array_equal(opened.pixels, read_pixels(scene))
     assert np.array_equal(opened.labels, labels)
     assert (entry.height, entry.width, entry.bands, entry.dtype) == (20, 30, 3, "uint8")
@@ -125,6 +133,7 @@ def test_damaged_entry_is_decoded_anew(
     assert np.array_equal(cache.open(entry.image_key, entry.labels_key).pixels, read_pixels(scene))
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("place", [-1, -20, -30, 140])
 def test_a_changed_value_is_refused_and_then_decoded_anew(
     cache: Cache, scene: SceneFile, place: int, monkeypatch: pytest.MonkeyPatch
@@ -158,6 +167,7 @@ def test_changed_figures_of_labels_are_counted_anew(cache: Cache, scene: SceneFi
     assert cache.store(scene, DEEPGLOBE) == entry
 
 
+@pytest.mark.usefixtures("way")
 def test_an_entry_of_0_1_0_is_read(cache: Cache, scene: SceneFile) -> None:
     """It has no checksum behind its values."""
     entry = cache.store(scene, DEEPGLOBE)
@@ -166,6 +176,7 @@ def test_an_entry_of_0_1_0_is_read(cache: Cache, scene: SceneFile) -> None:
     assert np.array_equal(cache.open(entry.image_key, None).pixels, read_pixels(scene))
 
 
+@pytest.mark.usefixtures("way")
 def test_missing_or_damaged_entry_is_one_line(cache: Cache, scene: SceneFile) -> None:
     """The remedy is to prepare again."""
     entry = cache.store(scene, DEEPGLOBE)

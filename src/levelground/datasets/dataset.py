@@ -252,7 +252,7 @@ class Dataset:
         return self.split.ids(split_name)
 
     def open(self, scene_id: str) -> CachedScene:
-        """Open pixels and labels of one scene as memory maps, from the cache."""
+        """Open pixels and labels of one scene from the cache, as read-only arrays, large ones mapped."""
         scene = self.scene(scene_id)
         return Cache(self.cache).open(scene.image_key, scene.labels_key)
 
