@@ -166,7 +166,7 @@ def starting_networks(options: StudyOptions) -> dict[str, InitialWeights]:
 
 
 def run_study(
-    dataset: Dataset, options: StudyOptions, runtime: Runtime, elsewhere: Elsewhere | None = None
+    dataset: Dataset, options: StudyOptions, runtime: Runtime, elsewhere: Elsewhere | None = None, *, since: float = 0.0
 ) -> Comparison:
     """Train, evaluate, compare and report in the folder of a prepared data set.
 
@@ -175,6 +175,7 @@ def run_study(
         options: Which models to train, and the question asked of them.
         runtime: Where to compute.
         elsewhere: Trains and evaluates the runs in place of this process.
+        since: When the command began, by ``time.monotonic``; 0 takes now.
     Returns:
         The comparison, already on disk beside its tables, figures and page.
     Raises:
@@ -182,7 +183,7 @@ def run_study(
         LevelgroundError: Something cannot be done; what is finished stays.
         KeyboardInterrupt: It was stopped; the same call resumes it.
     """
-    folder, started = dataset.folder, time.monotonic()
+    folder, started = dataset.folder, since or time.monotonic()
     fitted = dataclasses.replace(options, recipe=fit_recipe(options.recipe, dataset))
     n_outputs = len(output_classes(fitted.recipe, dataset))
     check_study(fitted, bands=dataset.bands, n_outputs=n_outputs, processes=runtime.processes)

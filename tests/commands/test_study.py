@@ -1,10 +1,12 @@
 """The study command on generated scenes: all stages, reuse, adopted runs, and refusals before data are read."""
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from levelground import pipeline
 from levelground.cli import main
 from levelground.datasets.dataset import read_dataset
 from levelground.datasets.folds import read_folds
@@ -156,3 +158,21 @@ def test_a_refused_demo_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFix
     asked = ["--archs", "pan", "--tile", "64", "--encoder", "resnet18", "--encoder-weights", "none"]
     assert main(["demo", *asked, "--out", str(tmp_path / "demo")]) == 2
     assert "tile" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["demo", "study"])
+def test_the_time_that_is_said_is_the_whole_command(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes before the first run (imports, scenes, preparing them) belongs to "Done in"."""
+    asked = list[float]()
+    monkeypatch.setattr(pipeline, "run_study", lambda *_, since: asked.append(since))
+    monkeypatch.setattr(pipeline, "check_study", lambda *_, **__: time.sleep(0.01))
+    monkeypatch.setattr("levelground.datasets.prepare.prepare_dataset", lambda _: asked.append(time.monotonic()))
+    monkeypatch.setattr("levelground.synthetic.scenes.write_scenes", lambda *_, **__: None)
+    (tmp_path / "data").mkdir()
+    where = ["--data", str(tmp_path / "data")] if command == "study" else []
+    monkeypatch.setattr("levelground.datasets.data_source.check_data", lambda _: None)
+    main([command, *where, "--out", str(tmp_path / "out")])
+    prepared, since = asked
+    assert 0.01 <= prepared - since < 60

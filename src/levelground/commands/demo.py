@@ -1,5 +1,6 @@
 """Generate land-cover scenes and run a whole study on them; needs no data and no network."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,6 +66,7 @@ def demo(config: DemoConfig) -> "Comparison":
     """
     from levelground.models.loading import check_names
 
+    started = time.monotonic()
     check_names(config.archs, config.recipe.encoder, encoder_weights=config.recipe.encoder_weights)
     from levelground.config import PrepareOptions, StudyOptions
     from levelground.datasets.prepare import prepare_dataset
@@ -88,4 +90,4 @@ def demo(config: DemoConfig) -> "Comparison":
     with one_writer(config.out):
         write_scenes(scenes, n=config.scenes, size=config.size, seed=config.scene_seed)
         dataset = prepare_dataset(PrepareOptions(data=scenes, out=config.out, cache=config.out / "cache"))
-    return run_study(dataset, options, open_runtime(config.device_options))
+    return run_study(dataset, options, open_runtime(config.device_options), since=started)

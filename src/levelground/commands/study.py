@@ -1,5 +1,6 @@
 """Prepare, train every architecture and seed, evaluate, compare and report; finished parts are not repeated."""
 
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -68,6 +69,7 @@ def study(config: StudyConfig) -> "Comparison":
 
 def _study(config: StudyConfig) -> "Comparison":
     """Prepare, train, evaluate, compare and report, here or on a cluster."""
+    started = time.monotonic()
     from levelground.datasets.prepare import prepare_dataset
     from levelground.pipeline import check_study, run_study
     from levelground.runtime import open_runtime
@@ -87,9 +89,10 @@ def _study(config: StudyConfig) -> "Comparison":
             options,
             runtime,
             lambda runs: train_elsewhere(runs, dataset.folder, cluster, config.device_options, options.run_options),
+            since=started,
         )
     runtime = open_runtime(config.device_options, options.run_options)
     with main_process(runtime, worker_job):
         with one_writer(config.scenes.out):
             dataset = prepare_dataset(config.scenes)
-        return run_study(dataset, options, runtime)
+        return run_study(dataset, options, runtime, since=started)
