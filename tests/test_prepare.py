@@ -378,6 +378,11 @@ def test_scenes_without_labels_are_in_no_set(tmp_path: Path) -> None:
     assert dataset.split.left_out == ("2",)
     assert texts(dataset, "no-labels") == ["2: no pixel has a label; the scene is in no set."]
     assert texts(dataset, "left-out") == ["scenes in no set: 1 (first 2)."]
+    for name, ids in {"train": "0 1", "val": "2", "test": "3 4"}.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(ids.split()))
+    listed = prepare(data, lists=tmp_path)
+    assert listed.split.val == ("2",)
+    assert texts(listed, "no-labels") == ["2: no pixel has a label; its set learns or tells nothing from it."]
 
 
 def test_classes_that_never_occur_or_lack_in_a_set_are_findings(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from builders.training import RECIPE, RUNTIME, small_spec, train
 from levelground.config import Budget, Recipe
 from levelground.datasets.dataset import Dataset, read_dataset
 from levelground.datasets.splits import Split
-from levelground.errors import ModelError
+from levelground.errors import ModelError, SplitError
 from levelground.recipe_files import load_recipe
 from levelground.runs import Run, list_runs
 from levelground.training.run_spec import (
     RunSpec,
     build_initial_model,
+    check_learnable,
     check_run_spec,
     default_workers,
     find_run,
@@ -213,6 +214,15 @@ def test_fitting_says_where_auto_leads(dataset: Dataset) -> None:
     """So that the card and the identity name the source."""
     assert fit_recipe(Recipe(), dataset).encoder_weights == "package"
     assert fit_recipe(dataclasses.replace(Recipe(), encoder="resnet18"), dataset).encoder_weights == "imagenet"
+
+
+def test_training_scenes_that_teach_nothing_are_refused(dataset: Dataset) -> None:
+    """No label at all, or none of a class that the network tells."""
+    for pixels in ((0, 0, 0, 0), (0, 900, 0, 0)):
+        scenes = tuple(dataclasses.replace(scene, class_pixels=pixels) for scene in dataset.scenes)
+        with pytest.raises(SplitError, match=r"study: no training scene has a pixel of a class that is learnt\. Label"):
+            check_learnable(dataclasses.replace(dataset, scenes=scenes), (0, 2, 3))
+    check_learnable(dataset, (0, 2, 3))
 
 
 def test_what_cannot_be_trained_is_refused_first() -> None:

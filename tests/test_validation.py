@@ -81,6 +81,28 @@ def test_weights_are_chosen_where_validation_can_tell(
     assert choose_rule(made, dataclasses.replace(Recipe(), **fields)) == expected  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("select", ["val_miou", "val_loss"])
+@pytest.mark.parametrize("kind", ["no data", "not counted"])
+def test_validation_without_a_scored_pixel_chooses_nothing(dataset: Dataset, kind: str, select: str) -> None:
+    """Not even where any validation may choose: a loss over no pixel is no loss, and not the lowest one."""
+    pixels = (0, 0, 0, 0) if kind == "no data" else (0, 1600, 0, 0)
+    scenes = [
+        dataclasses.replace(scene, class_pixels=pixels) if scene.id in dataset.ids("val") else scene
+        for scene in dataset.scenes
+    ]
+    made = dataclasses.replace(dataset, scenes=tuple(scenes))
+    recipe = dataclasses.replace(Recipe(), select=select, select_groups=0)
+    assert choose_rule(made, recipe) == ("last", "validation has no pixel of a class that is scored")
+
+
+def test_a_loss_over_no_pixel_is_not_a_number(dataset: Dataset, undisturbed: Run) -> None:
+    """Zero would be the lowest of all, and be shown as one."""
+    job = make_job(small_spec(dataset), dataset, undisturbed.folder, RUNTIME, undisturbed)
+    counts = validate(job, load_model(undisturbed)).counts
+    nothing = dataclasses.replace(counts, loss_pixels=counts.loss_pixels * 0, loss_sum=counts.loss_sum * 0)
+    assert math.isnan(nothing.loss)
+
+
 def test_many_missing_classes_are_counted(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their names would be a long list."""
     monkeypatch.setattr("levelground.training.validation.NAMED", 0)

@@ -46,7 +46,7 @@ def check_dataset(
     """
     return [
         *repeated_files(scenes),
-        *odd_masks(scenes, impure),
+        *odd_masks(scenes, split, impure),
         *class_findings(scenes, legend, split),
         *split_findings(split, grouping.joined, n_rasters=n_rasters, buffered=grouping.source == "blocks"),
         *link_notes(grouping.links),
@@ -94,13 +94,17 @@ def search_notes(scenes: Sequence[SceneRecord], grouping: Grouping) -> list[Find
     return [Finding("note", "no-overlap-search", text)]
 
 
-def odd_masks(scenes: Sequence[SceneRecord], impure: Mapping[str, int]) -> list[Finding]:
+def odd_masks(scenes: Sequence[SceneRecord], split: Split, impure: Mapping[str, int]) -> list[Finding]:
     """List scenes without a labelled pixel, and masks whose colours are read by the threshold rule."""
-    found = [
-        Finding("warning", "no-labels", f"{scene.id}: no pixel has a label; the scene is in no set.", scene.id)
-        for scene in scenes
-        if not sum(scene.class_pixels)
-    ]
+    found, used = [], {*split.train, *split.val, *split.test}
+    for scene in scenes:
+        if not sum(scene.class_pixels):
+            text = (
+                f"{scene.id}: no pixel has a label; its set learns or tells nothing from it."
+                if scene.id in used
+                else f"{scene.id}: no pixel has a label; the scene is in no set."
+            )
+            found.append(Finding("warning", "no-labels", text, scene.id))
     dirty = sorted(scene for scene, pixels in impure.items() if pixels)
     if dirty:
         text = (

@@ -299,8 +299,9 @@ class SceneCounts:
 
     @property
     def loss(self) -> float:
-        """Mean of −log p(true class) over the counted pixels; 0 without any."""
-        return float(self.loss_sum.sum() / max(1, int(self.loss_pixels.sum())))
+        """Mean of −log p(true class) over the counted pixels; not a number without any."""
+        pixels = int(self.loss_pixels.sum())
+        return float(self.loss_sum.sum() / pixels) if pixels else math.nan
 
     @property
     def megapixels_per_s(self) -> float:

@@ -30,6 +30,7 @@ from levelground.training.run_spec import (
     RunSpec,
     TrainingJob,
     build_initial_model,
+    check_learnable,
     code_sha256,
     default_workers,
     find_run,
@@ -144,6 +145,7 @@ def make_job(
         TrainingError: The recipe's sanity check failed.
     """
     started = time.monotonic()
+    check_learnable(dataset, output_classes(spec.recipe, dataset))
     ids = sorted(dataset.ids("train"))  # the order of a list plays no part
     sizes = [(dataset.scene(i).height, dataset.scene(i).width) for i in ids]
     sampler = make_sampler(spec.recipe, spec.seed, sizes, dataset.bands)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from levelground.config import Budget, Recipe
 from levelground.console import say
 from levelground.datasets.dataset import Dataset
-from levelground.errors import RecordError
+from levelground.errors import RecordError, SplitError
 from levelground.models.build import build_model, canonical_arch, check_trainable
 from levelground.models.model import Model
 from levelground.models.own_networks import OWN_ENCODER, is_own, name_network, named_arch
@@ -62,6 +62,19 @@ def fit_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
 def output_classes(recipe: Recipe, dataset: Dataset) -> tuple[int, ...]:
     """Return the legend index of each output of the network."""
     return tuple(k.index for k in dataset.legend.classes if k.counted or recipe.outputs == "all")
+
+
+def check_learnable(dataset: Dataset, outputs: Sequence[int]) -> None:
+    """Refuse training scenes that teach nothing: none has a pixel of a class that the network tells.
+
+    Raises:
+        SplitError: It is so.
+    """
+    if not any(dataset.scene(name).class_pixels[index] for name in dataset.ids("train") for index in outputs):
+        raise SplitError(
+            f"{dataset.folder}: no training scene has a pixel of a class that is learnt. Label scenes, or choose "
+            "another --split, and run levelground prepare again."
+        )
 
 
 def check_run_spec(spec: RunSpec, *, bands: int, n_outputs: int, processes: int = 1) -> None:

@@ -198,7 +198,8 @@ def choose_rule(
     """Choose which weights are kept: as the recipe says, where validation can tell which are best, else the last.
 
     Validation can tell where its scenes come from ``recipe.select_groups`` groups or more, and hold every counted class
-    of the training scenes on :data:`SHOWN_SHARE` of their labelled pixels or more.
+    of the training scenes on :data:`SHOWN_SHARE` of their labelled pixels or more. With ``select_groups`` 0 one pixel
+    of one counted class is enough.
 
     Args:
         dataset: Its training and validation scenes.
@@ -209,11 +210,15 @@ def choose_rule(
     Example:
         ``("last", "validation has 1 scene and lacks 3 of 6 classes (Forest, Water, Barren)")``
     """
-    if recipe.select == "last" or not recipe.select_groups:
+    if recipe.select == "last":
+        return "last", None
+    shown = shown_pixels(dataset, sample, recipe.tile)
+    if not shown[dataset.legend.counted].any():
+        return "last", "validation has no pixel of a class that is scored"
+    if not recipe.select_groups:
         return recipe.select, None
     val = [dataset.scene(name) for name in (dataset.ids("val") if sample is None else sample)]
     learnt = np.sum([dataset.scene(name).class_pixels for name in dataset.ids("train")], axis=0)
-    shown = shown_pixels(dataset, sample, recipe.tile)
     asked = [entry for entry in dataset.legend.classes if entry.counted and learnt[entry.index]]
     fewest = max(1.0, SHOWN_SHARE * shown.sum())
     missing = [entry.name for entry in asked if shown[entry.index] < fewest]
