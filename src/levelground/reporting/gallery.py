@@ -3,7 +3,9 @@
 Of many scenes the page holds those that say most; each of the others has a page of its own.
 """
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +43,8 @@ THUMB = 192
 
 BUDGET_BYTES = 10_000_000
 """Size limit of all pictures of the page together."""
+
+_MOST_THREADS = 4
 
 MOST_SCENES, CHOSEN_SCENES = 150, 60
 """Scenes that all have pictures on the page; of more, so many are chosen, and the others have pages of their own."""
@@ -238,12 +242,13 @@ def make_gallery(
     folders = [folder / f"preds-{split}" for folder in run_folders]
     side = _fitting_side(scene_ids, folders, legend, source, budget_bytes)
     scenes, missing = [], []
-    for scene_id in track(scene_ids, gettext("pictures of scenes"), len(scene_ids)):
-        made = _pictures(scene_id, folders, legend, source, side)
-        if made is None:
-            missing.append(scene_id)
-        else:
-            scenes.append(made)
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:  # most of the time is WebP's encoder
+        each = pool.map(lambda scene_id: _pictures(scene_id, folders, legend, source, side), scene_ids)
+        for scene_id, made in zip(scene_ids, track(each, gettext("pictures of scenes"), len(scene_ids)), strict=True):
+            if made is None:
+                missing.append(scene_id)
+            else:
+                scenes.append(made)
     return Gallery(tuple(scenes), side, tuple(missing))
 
 
