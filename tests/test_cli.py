@@ -1,13 +1,16 @@
 """The command line: help without heavy imports, exit statuses, one line for each error."""
 
 import ast
+import errno
 import gc
+import importlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +22,8 @@ from builders.field_sets import write
 import levelground
 from levelground import __version__, cli, wording
 from levelground.arguments import COMMANDS, command_arguments
-from levelground.cli import _messages_of_others, main
-from levelground.errors import SceneError
+from levelground.cli import _messages_of_others, main, named_limits
+from levelground.errors import DiskError, SceneError
 
 HEAVY = {"torch", "matplotlib", "rasterio", "segmentation_models_pytorch", "timm", "lightning_fabric"}
 
@@ -450,3 +453,38 @@ def test_messages_of_gdal_that_are_not_utf_8_are_left_out(capsys: pytest.Capture
         assert capsys.readouterr().err == "told of another"
     finally:
         sys.unraisablehook = former
+
+
+def test_a_thread_that_meets_a_full_disk_writes_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main thread says it in one line; another error of a thread is still told."""
+    told: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda found: told.append(str(found.exc_value)))
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    with _messages_of_others():
+        for error in (OSError(errno.EFBIG, "File too large"), ValueError("a fault")):
+            thread = threading.Thread(target=fail, args=(error,))
+            thread.start()
+            thread.join()
+    assert told == ["a fault"]
+
+
+def test_compiled_python_that_a_full_disk_cut_short_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python renames it all the same; the remedy works."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    (tmp_path / "some_library.py").write_text("a = 1\n")
+    importlib.import_module("some_library")
+    (compiled,) = (tmp_path / "__pycache__").iterdir()
+    compiled.write_bytes(compiled.read_bytes()[:-9])
+    del sys.modules["some_library"]
+    with (
+        pytest.raises(DiskError, match=r"some_library\.\S+\.pyc: is damaged, .+ Remove it\.$") as caught,
+        named_limits(),
+    ):
+        importlib.import_module("some_library")
+    Path(str(caught.value).partition(": ")[0]).unlink()
+    importlib.import_module("some_library")
+    del sys.modules["some_library"]

@@ -44,7 +44,7 @@ RECORDED = (
     "21 folds, every scene a test scene once; lists in splits", "1 folds, every scene a test scene once; scenes",
     "the data's own folders", "the origin study's split", "lists in splits",
     "validation has 1 scene", "validation has 6 scenes in 2 groups and lacks 2 of 6 classes (Water, Barren land)",
-    "validation lacks 2 of 6 classes",
+    "validation lacks 2 of 6 classes", "validation has no pixel of a class that is scored",
 )  # fmt: skip
 """Texts as records hold them: budgets, rules of splits, reasons of a choice of weights."""
 

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import textwrap
+import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import MISSING
@@ -37,6 +38,7 @@ from levelground.errors import (
     DiskError,
     LevelgroundError,
     OutOfMemoryError,
+    damaged_bytecode,
     first_line,
     one_line,
 )
@@ -215,15 +217,17 @@ def _rare_full_collections() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _messages_of_others() -> Iterator[None]:
-    """Leave out the traceback that rasterio writes where a message of GDAL quotes a damaged file and is not UTF-8."""
+    """Leave out the tracebacks of rasterio that quotes bytes other than UTF-8, and of threads that met a full disk."""
     former, quoted = sys.unraisablehook, UnicodeDecodeError
+    of_threads = threading.excepthook
+    threading.excepthook = lambda found: None if found.exc_value and is_full(found.exc_value) else of_threads(found)
     sys.unraisablehook = lambda found: (
         None if isinstance(found.exc_value, quoted) and "rasterio" in str(found.object) else former(found)
     )
     try:
         yield
     finally:
-        sys.unraisablehook = former
+        sys.unraisablehook, threading.excepthook = former, of_threads
 
 
 @contextlib.contextmanager
@@ -242,6 +246,8 @@ def named_limits() -> Iterator[None]:
     except Exception as error:
         if is_full(error):
             raise DiskError(f"{error}. Free space and run the same command again: what is finished stays.") from error
+        if "marshal data" in str(error) and (damaged := damaged_bytecode(error)):
+            raise DiskError(f"{damaged}: is damaged, as a full disk leaves it. Remove it.") from error
         if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
             raise OutOfMemoryError(
                 f"no more memory may be taken ({first_line(error)}). Close other programs, raise the limit (ulimit -v) "

@@ -26,6 +26,8 @@
 A message says what is wrong with the value, where, what was expected and what to do.
 """
 
+import traceback
+
 USER_FAULT, OUR_FAULT, INTERRUPTED = 2, 1, 130
 """Exit statuses of a process that failed: by what the user gave, by us, or after Ctrl-C."""
 
@@ -130,6 +132,15 @@ def first_line(error: BaseException, *, limit: int = 120) -> str:
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:limit].rstrip(".")
+
+
+def damaged_bytecode(error: BaseException) -> str:
+    """Return the file of compiled Python over which an import failed; an empty text for another error.
+
+    CPython before 3.12.8 keeps such a file where a full disk cut it short.
+    """
+    frames = (frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
+    return next((str(found["bytecode_path"]) for found in frames if found.get("bytecode_path")), "")
 
 
 def last_line(text: str, *, limit: int = 300) -> str:

@@ -256,6 +256,9 @@ _RECORDED: dict[str, Callable[[Parts], str]] = {
     r"the data's own folders": lambda _: pgettext("a split", "the data's own folders"),
     r"the origin study's split": lambda _: pgettext("a split", "the origin study's split"),
     r"lists in (?P<folder>.+)": lambda found: pgettext("a split", "lists in %(folder)s", folder=found["folder"]),
+    r"validation has no pixel of a class that is scored": lambda _: gettext(
+        "validation has no pixel of a class that is scored"
+    ),
     r"validation (?:has (?P<scenes>\d+) scenes?(?: in (?P<groups>\d+) groups?)?)?(?: and )?"
     r"(?:lacks (?P<missing>\d+) of (?P<asked>\d+) classes(?: \((?P<names>.*)\))?)?": _poor_validation,
 }
