@@ -6,7 +6,7 @@ products of matrices, seconds for 20 000 scenes.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,14 +219,21 @@ class _Continuation:
         kept = r > LEAST_R
         return cls(mean, (white @ turned).astype(np.float32), kept, r[kept].astype(np.float32))
 
-    def components(self, lines: NDArray[Any]) -> Vectors:
-        """Return the components of pairs of lines ``(n, 2, length, bands)``, clipped at four deviations, ``(n, D)``."""
+    def components(self, lines: Sequence[NDArray[Any]]) -> Vectors:
+        """Return the components of n pairs of lines ``(2, length, bands)``, clipped at four deviations, ``(n, D)``."""
         made = np.empty((len(lines), len(self.r)), np.float32)
         for start in range(0, len(lines), 512):
-            departure = _spectrum(line_channels(lines[start : start + 512])) - self.mean
+            departure = _spectrum(line_channels(np.stack(lines[start : start + 512]))) - self.mean
             values = np.einsum("ncl,lcd->nld", departure, self.axes, optimize=True)
             made[start : start + 512] = np.clip(values[:, self.kept], -4.0, 4.0)
         return made
+
+
+def lines_that_meet(lines: Sequence[NDArray[Any]], pairs: Pairs) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the lines of the scenes before at their last border, and of those behind at their first."""
+    if not len(pairs):
+        return lines[0][:0], lines[0][:0]
+    return np.stack([lines[a][1] for a in pairs[:, 0]]), np.stack([lines[b][0] for b in pairs[:, 1]])
 
 
 class Continued:
@@ -241,17 +248,18 @@ class Continued:
     also fit: they depart little, lead, and are likely.
     """
 
-    def __init__(self, lines: NDArray[Any]) -> None:
-        """Search lines ``(n, 4, 2, length, bands)``, as :class:`~levelground.datasets.fingerprints.Fingerprint` has."""
-        before, behind = (line_channels(lines[:: -(-len(lines) // LEARNT), side]) for side in (2, 3))
+    def __init__(self, lines: Sequence[NDArray[Any]]) -> None:
+        """Search lines ``(4, 2, length, bands)``, as :class:`~levelground.datasets.fingerprints.Fingerprint` has."""
+        some = lines[:: -(-len(lines) // LEARNT)]
+        before, behind = (line_channels(np.stack([one[side] for one in some])) for side in (2, 3))
         first = _Search(lines, before, behind, least=-np.inf)
         coded = _Search(lines, *_as_at_borders(before, behind), least=CODED)
         self._searches = (first, 0.0), (coded, CODED_MARGIN)
         every = np.concatenate([search.leading() for search, _ in self._searches])
         found = []
         for search, margin in self._searches:
-            a, b = search.leading().T
-            found.append((search.scores(lines[a, 1], lines[b, 0], search.leading()), margin))
+            pairs = search.leading()
+            found.append((search.scores(*lines_that_meet(lines, pairs), pairs), margin))
         scores = np.concatenate([score - np.float32(margin) for (score, _), margin in found])
         sound = np.concatenate([fit for (_, fit), _ in found])
         best = np.lexsort((-scores, ~sound))
@@ -267,7 +275,7 @@ class Continued:
 class _Search:
     """Pairs of lines, by what those before and behind the middles of scenes have in common."""
 
-    def __init__(self, lines: NDArray[Any], before: Vectors, behind: Vectors, *, least: float) -> None:
+    def __init__(self, lines: Sequence[NDArray[Any]], before: Vectors, behind: Vectors, *, least: float) -> None:
         """Compare all lines; those that fit have this likelihood at least."""
         self._least, self._limit = least, max(float(np.quantile(_misfit(before, behind), FITS)), 1e-12)
         usual = _turn(before, behind)
@@ -275,7 +283,7 @@ class _Search:
         self._model = model = _Continuation.learn(_spectrum(before), _spectrum(behind))
         self._level = np.nonzero(model.kept)[0] == 0  # frequency 0: brightness and colour
         self._weight = model.r / (1 - model.r**2)
-        x, y = (model.components(lines[:, side]) for side in (1, 0))
+        x, y = (model.components([one[side] for one in lines]) for side in (1, 0))
         self._whole, self._shape = _best_partners(x, y, model.r, self._weight, self._level)
 
     def leading(self) -> Pairs:
@@ -296,7 +304,7 @@ class _Search:
         self, before: NDArray[Any], behind: NDArray[Any], pairs: Pairs
     ) -> tuple[Vectors, NDArray[np.bool_]]:
         model, level, weight = self._model, self._level, self._weight
-        first, second = model.components(before), model.components(behind)
+        first, second = model.components([*before]), model.components([*behind])
         before, behind = line_channels(before), line_channels(behind)
         depart = _misfit(before, behind) / self._limit
         turned = np.maximum(_turn(before, behind) - self._straight, 0) / self._turns

@@ -136,10 +136,13 @@ def line_channels(lines: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(made.transpose(0, 3, 1, 2).reshape(len(lines), -1, lines.shape[2]))
 
 
-def border_lines(lines: NDArray[Any], side: int) -> NDArray[np.float32]:
-    """Extrapolate the lines of a border half a pixel outside, ``(n, channels, length)``; 0 is the first border."""
-    made = line_channels(lines[:, side])
-    return np.asarray(1.5 * made[:, 0::2] - 0.5 * made[:, 1::2], np.float32)
+def border_lines(lines: NDArray[Any]) -> NDArray[np.float32]:
+    """Extrapolate pairs of lines at a border, outermost first, half a pixel outside, ``(n, channels, length)``."""
+    border = np.empty((len(lines), lines.shape[3], lines.shape[2]), np.float32)
+    for start in range(0, len(lines), 512):
+        made = line_channels(lines[start : start + 512])
+        border[start : start + 512] = 1.5 * made[:, 0::2] - 0.5 * made[:, 1::2]
+    return border
 
 
 def _lines(pixels: Pixels) -> Pixels:

@@ -20,6 +20,7 @@ from levelground.datasets.candidates import (
     FEW,
     Continued,
     border_pairs,
+    lines_that_meet,
     overlapping_pairs,
     turned_pairs,
     unit_rows,
@@ -42,20 +43,18 @@ SHORT_SCENES = 50  # ... which needs so many scenes to know what lines that cont
 TOUCH_SHORT, CONTINUED = 25.0, 5.0  # nats, and nats for each deviation of the borders' correlation; also of the four
 # borders of chips that meet at a corner
 THREE = (
-    80.0  # nats of these four where one fits others better: of 213 squares 212 have this or four best borders; others
+    80.0  # nats of these where one of four fits others better; strangers: 20 000 chips below -16, 2 560 real ones 46
 )
-# among 20 000 generated chips are below -16, among 2 560 real ones at 46
 MANY, RISE = 2000, 30.0  # scenes beyond which more coincidences are met, and the nats that e times as many take
 TOUCH = 13.0  # whole scenes of 2448 px: the real pair 64.6 (51.4 when compressed anew at quality 85), others below 6.2;
 # tiles of 816 px cut from them: 123 of 123 neighbours found and nothing else; of 408 px: 592 of 606 and nothing else
 OVERLAP = 13.0  # tiles sharing a fifth or more: 97 % above, with one peak; unlike scenes below 11.0 in 31 000 pairs,
 PEAK = 1.5  # ... save fields of one furrow, up to 17.4, whose peaks repeat: highest to second highest below 1.4
+OVERLAP_RISE = 2.0  # for e times as many scenes above FEW: of 5 000 chips strangers reach 16, halves 28 and more
 UNLIKE = 6.5  # peak in deviations of its own: unlike scenes below 6.2 in 3 000 pairs, smooth random textures below 5.7;
 # ... the evidence alone calls those alike, since smoothness leaves few independent pixels
 MIN_OVERLAP = 0.2  # of the area; below, chance peaks rise faster than the evidence
-# Perceptual hash, share of equal bits: unlike scenes below .58, unlike tiles below .70, copies above .94, of even
-# chips above .61.
-REPEAT_BITS = 0.6
+REPEAT_BITS = 0.6  # share of equal bits: unlike scenes below .58, tiles below .70, copies above .94, of even chips .61
 REPEAT = 0.5  # correlation of thumbnails; unlike scenes below .08, unlike tiles below .27, copies above .95
 COARSE_APART = (1.0, 1.5, 1.5)  # grey levels between means of parts; recompressed even chips below .67, .85, 1.04
 COARSE_ALIKE, DETAIL_ALIKE = (
@@ -128,27 +127,26 @@ class _ShortBorders:
 
     def compare(self, members: Sequence[int]) -> tuple[NDArray[np.int64], Scores, NDArray[np.bool_]]:
         """Find pairs of members that are each other's best, their score, and whether it is enough alone."""
-        lines = np.stack([self._lines[i] for i in members])
+        lines = [self._lines[i] for i in members]
         search = Continued(lines)
-        before, behind = (lines[search.pairs[:, side]] for side in (0, 1))
-        correlated = _border_scores(border_lines(before, 1), border_lines(behind, 0))
+        before, behind = lines_that_meet(lines, search.pairs)
+        correlated = _border_scores(border_lines(before), border_lines(behind))
         score = search.score + CONTINUED * correlated
         self._searches.append(({position: n for n, position in enumerate(members)}, search))
         for (a, b), value in zip(search.pairs.tolist(), score.tolist(), strict=True):
             self.behind[members[a]] = members[b]
             self.score[members[a], members[b]] = value
         enough = TOUCH_SHORT + RISE * max(0.0, math.log(len(lines) / MANY))
-        # Even borders fit each other and show nothing.
-        return search.pairs, score, search.sound & (score >= enough) & (correlated >= 1)
+        return search.pairs, score, search.sound & (score >= enough) & (correlated >= 1)  # even ones show nothing
 
     def compare_pairs(self, pairs: Collection[tuple[int, int]]) -> None:
         """Score further pairs; those of unlike sizes have none."""
         for place, search in self._searches:
             some = [pair for pair in pairs if pair not in self.score and place.keys() >= {*pair}]
             if some:
-                before, behind = (np.stack([self._lines[pair[side]] for pair in some]) for side in (0, 1))
-                score = search.scores(before[:, 1], behind[:, 0], np.array([[place[a], place[b]] for a, b in some]))
-                score += CONTINUED * _border_scores(border_lines(before, 1), border_lines(behind, 0))
+                before, behind = lines_that_meet(self._lines, np.array(some))
+                score = search.scores(before, behind, np.array([[place[a], place[b]] for a, b in some]))
+                score += CONTINUED * _border_scores(border_lines(before), border_lines(behind))
                 self.score |= zip(some, score.tolist(), strict=True)
 
 
@@ -382,12 +380,13 @@ def find_overlaps(details: Sequence[Details], shapes: Sequence[tuple[int, int]])
         if len(members) > MOST_OVERLAPS:
             continue
         pairs = overlapping_pairs(np.stack([details[i] for i in members]), STEPS)
+        enough = OVERLAP + OVERLAP_RISE * max(0.0, math.log(len(members) / FEW))
         for start in range(0, len(pairs), 64):  # 64 pairs stay in the processor's cache
             places = np.array(members)[pairs[start : start + 64]]
             first, second = (_spectra(_values([details[i] for i in places[:, side].tolist()])) for side in (0, 1))
             evidence = _evidence(first, second)
             peaks = evidence.max(axis=(1, 2))
-            for offset in np.flatnonzero(peaks >= OVERLAP):
+            for offset in np.flatnonzero(peaks >= enough):
                 if _peaks_once(first[offset], second[offset]):
                     a, b = places[offset].tolist()
                     yield Link(a, b, "overlaps", "", float(peaks[offset]))
