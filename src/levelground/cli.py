@@ -205,11 +205,7 @@ def _main(arguments: list[str], debug: bool) -> int:
 
 @contextlib.contextmanager
 def _rare_full_collections() -> Iterator[None]:
-    """Let the collector of reference cycles look at young objects only, all but always.
-
-    While torch and what it needs are imported it would look at all their objects six times, a tenth of the import's
-    time, and find nothing.
-    """
+    """Let Python rarely look for cycles among old objects, which takes a tenth of torch's import and finds nothing."""
     young, middle, old = gc.get_threshold()
     gc.set_threshold(young, middle, 100 * old)
     try:
