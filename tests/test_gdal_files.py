@@ -1,6 +1,8 @@
 """What GDAL opens leads to no network and out of no folder, and nothing is waited for."""
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import rasterio
 from builders.scene_files import noise, save_raster
 
 from levelground.errors import SceneError
-from levelground.imagery.gdal_files import check_raster, open_raster
+from levelground.imagery.gdal_files import check_raster, check_vector, open_raster
 
 SERVICE = (
     "<GDAL_WMS><Service name='TMS'><ServerUrl>http://127.0.0.1:9/${z}/${x}/${y}.png</ServerUrl></Service></GDAL_WMS>"
@@ -111,6 +113,42 @@ def test_a_fifo_beside_a_raster_is_not_waited_for(name: str, tmp_path: Path) -> 
     os.mkfifo(tmp_path / name)
     with pytest.raises(SceneError, match=f"a\\.tif: .*{name}' beside it is not a regular file"):
         open_raster(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("kind", "end"), [("shp", "qix"), ("shp", "sbn"), ("gpkg", "gpkg-journal"), ("geojson", "gfs")]
+)
+def test_a_fifo_beside_vectors_is_not_waited_for(kind: str, end: str, tmp_path: Path) -> None:
+    """Indices of shapefiles, and what SQLite keeps beside a database."""
+    starts = {"shp": b"\0\0\x27\x0a", "gpkg": b"SQLite format 3\0", "geojson": b"{}"}
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(starts[kind])
+    os.mkfifo(tmp_path / f"other.{end}")
+    check_vector(path)
+    os.mkfifo(tmp_path / f"a.{end}")
+    with pytest.raises(OSError, match=f"a.{end}' beside it is not a regular file"):
+        check_vector(path)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE VIEW v AS WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT n FROM r",
+        "CREATE TABLE v (a INTEGER, b BLOB GENERATED ALWAYS AS (zeroblob(1000000000)) VIRTUAL)",
+        "CREATE VIRTUAL TABLE v USING fts5(a)",
+    ],
+)
+def test_a_geopackage_that_is_computed_while_it_is_read_is_refused(statement: str, tmp_path: Path) -> None:
+    """It might never end; plain tables and the index of places are taken."""
+    with closing(sqlite3.connect(tmp_path / "a.gpkg")) as database:
+        database.execute("CREATE TABLE layer (fid INTEGER PRIMARY KEY, geom BLOB, class TEXT)")
+        database.execute("CREATE VIRTUAL TABLE rtree_layer_geom USING rtree(id, minx, maxx, miny, maxy)")
+        database.commit()
+        check_vector(tmp_path / "a.gpkg")
+        database.execute(statement)
+        database.commit()
+    with pytest.raises(ValueError, match="holds 'v', which is computed while it is read"):
+        check_vector(tmp_path / "a.gpkg")
 
 
 @pytest.mark.parametrize("place", ["tag", "aux.xml", "tag of its overviews"])

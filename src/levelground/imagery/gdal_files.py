@@ -6,8 +6,10 @@ import json
 import math
 import os
 import re
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -37,6 +39,9 @@ MOST_NESTED = 8
 """Virtual rasters that name each other, one below the other."""
 MOST_SOURCES = 1_000_000
 """Files that are read for one pixel of a virtual raster."""
+
+MOST_TABLES = 10_000
+"""Tables of a GeoPackage that are looked at."""
 
 _FILE_KEY = re.compile(r"(FILE|FILENAME(_\w+)?|DATASET|DEM|PATH)$", re.IGNORECASE)
 _MAX_CRS_BYTES = 1 << 16
@@ -183,13 +188,22 @@ def files_beside(path: Path) -> list[Path]:
     Raises:
         OSError: The folder cannot be listed, or something beside the raster that GDAL may open is not a regular file.
     """
-    found, special = _names(path.parent, path.parent.stat().st_mtime_ns)
-    waiting = next((name for name in special if name.lower().startswith(path.stem.lower())), None)
-    if waiting is not None and waiting != path.name:
-        raise OSError(errno.EINVAL, f"{waiting!r} beside it is not a regular file")
-    name = path.name.lower()
+    found, name = _names_beside(path), path.name.lower()
     ends = [f"{name}{one}{other}" for one in (".ovr", ".msk") for other in ("", ".ovr", ".msk")]
     return [path.with_name(one) for end in (*ends, f"{path.stem.lower()}.aux", f"{name}.aux") for one in found[end]]
+
+
+def _names_beside(path: Path) -> dict[str, list[str]]:
+    """Return the names of overviews and masks in a file's folder by their small letters.
+
+    Raises:
+        OSError: The folder cannot be listed, or something that begins as the file's name is not a regular file.
+    """
+    found, special = _names(path.parent, path.parent.stat().st_mtime_ns)
+    waiting = next((name for name in special if name.lower().startswith(path.stem.lower())), path.name)
+    if waiting != path.name:
+        raise OSError(errno.EINVAL, f"{waiting!r} beside it is not a regular file")
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -250,6 +264,7 @@ def check_vector(path: Path) -> None:
         OSError: It, or a part, cannot be read or is not a regular file.
         ValueError: Its content is of another form, or names its coordinate system by an address.
     """
+    _names_beside(path)
     for suffix in (".shx", ".dbf", ".prj", ".cpg") if path.suffix.lower() == ".shp" else ():
         if (part := path.with_suffix(suffix)).exists():
             open_regular(part).close()
@@ -260,8 +275,22 @@ def check_vector(path: Path) -> None:
         if not start.startswith((b"SQLite format 3\0", b"\0\0\x27\x0a", b"{")):
             raise ValueError("is damaged or is not a vector file")
         file.seek(0)
+        if start.startswith(b"SQLite"):
+            _check_tables(path)
         if start.startswith(b"{") and _refers(file):
             raise ValueError("names its coordinate system by an address, and no network is asked")
+
+
+def _check_tables(path: Path) -> None:
+    """Refuse a GeoPackage that computes what is read from it, which may take for ever: views and generated columns."""
+    rows: list[tuple[str, str, str]] = []
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)) as found:
+        rows = found.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_master").fetchmany(MOST_TABLES)
+    for kind, name, sql in rows:
+        text = sql.upper().replace('"', "")
+        virtual = re.search(r"VIRTUAL\s+TABLE", text) and not re.search(r"USING\s+RTREE", text)
+        if kind == "view" or virtual or (kind == "table" and re.search(r"\bAS\s*\(", text)):
+            raise ValueError(f"holds {name[:80]!r}, which is computed while it is read")
 
 
 def _refers(file: IO[bytes]) -> bool:
