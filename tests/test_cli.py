@@ -70,15 +70,6 @@ def test_full_collections_are_rare_while_a_command_runs(monkeypatch: pytest.Monk
     assert gc.get_threshold() == before
 
 
-def test_a_process_that_ends_does_not_search_for_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes as long as a quarter of the import of torch; a call from Python leaves the process as it is."""
-    asked: list[object] = []
-    monkeypatch.setattr("atexit.register", asked.append)
-    monkeypatch.setattr(sys, "argv", ["levelground", "--version"])
-    assert (main(["--version"]), asked) == (0, [])
-    assert (main(), asked) == (0, [gc.freeze])
-
-
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     """And exits 2: nothing was done."""
     assert main([]) == 2

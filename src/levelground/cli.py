@@ -3,7 +3,6 @@
 Only the module of the chosen command is imported, and for ``levelground --help`` none.
 """
 
-import atexit
 import contextlib
 import difflib
 import gc
@@ -128,8 +127,6 @@ def main(argv: list[str] | None = None) -> int:
         The exit status: 0, 1 for our fault, 2 for the user's, 130 after Ctrl-C.
     """
     _open_streams()
-    if argv is None:
-        atexit.register(gc.freeze)  # all objects would be searched for cycles again before the process ends
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch is loaded: its advice is for programmers
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug, machine = "--debug" in arguments, "--json-lines" in arguments
