@@ -18,7 +18,7 @@ from PIL import Image
 from levelground.comparison.record import Comparison
 from levelground.comparison.text import score
 from levelground.console import track
-from levelground.errors import LevelgroundError, MissingRecordError
+from levelground.errors import LevelgroundError, MissingRecordError, RecordError
 from levelground.imagery.legend import LabelMap, Legend, hex_colour
 from levelground.imagery.thumbnails import (
     ERROR_COLOURS,
@@ -30,7 +30,7 @@ from levelground.imagery.thumbnails import (
     reduced_scene,
     reduced_size,
 )
-from levelground.records import DAMAGED, HASHES_FILE, atomic_path, verify_file
+from levelground.records import DAMAGED, HASHES_FILE, atomic_path, read_json, verify_file
 from levelground.reporting.run_styles import StyledRun
 from levelground.reporting.svg_charts import element
 from levelground.wording import current_language, gettext
@@ -294,14 +294,22 @@ def _rounded(value: float | None) -> float | None:
 
 
 def study_scenes(study_folder: Path, run_folders: Sequence[Path]) -> SceneSource | None:
-    """Open the data set of a study, or of the study that the runs belong to; ``None`` where there is none."""
-    from levelground.datasets.dataset import read_dataset
+    """Open the data set of a study, or of the study that the runs belong to; ``None`` where there is none.
+
+    Raises:
+        RecordError: It was changed after it was written, or cannot be read.
+    """
+    from levelground.datasets.dataset import DATASET_FILE, read_dataset
 
     for folder in dict.fromkeys([study_folder, *(run.parent.parent for run in run_folders)]):
         try:
             return read_dataset(folder)
         except MissingRecordError:
             continue
+        except RecordError:
+            read_json(
+                folder / DATASET_FILE, kind="dataset"
+            )  # refuses a damaged one; one of fewer fields has no pictures
     return None
 
 
