@@ -71,6 +71,7 @@ def template() -> Catalog:
 
 
 IN_VARIABLES = {
+    "REMEDY",
     "_REMEDIES",
     "again",
     "damage",

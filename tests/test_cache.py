@@ -213,7 +213,7 @@ def test_full_disk_names_the_cache(cache: Cache, scene: SceneFile, monkeypatch: 
     monkeypatch.setattr(np.lib.format, "write_array", full)
     text = (
         r"\.npy: cannot be written \(No space left on device\)\. "
-        r"Free space, or choose another cache with --cache or LEVELGROUND_CACHE\.$"
+        r"Free space or choose another cache with --cache or LEVELGROUND_CACHE\.$"
     )
     with pytest.raises(DiskError, match=text):
         cache.store(scene, DEEPGLOBE)

@@ -26,7 +26,7 @@ from typing import IO
 from levelground.errors import BusyError, DiskError, first_line
 
 LOCK_FILE = ".lock"
-REMEDY = "Free space or choose another --out"
+REMEDY = "choose another --out"
 STALE_S = 600.0
 """Temporary files untouched for so long, and held by no process, were left by one that was killed."""
 
@@ -58,7 +58,7 @@ def writing(path: Path, remedy: str = REMEDY) -> Iterator[None]:
 
     Args:
         path: The file or folder that is written, for the error.
-        remedy: What to do about it.
+        remedy: What to do where there is no space to free, without a capital and a full stop.
     Raises:
         DiskError: The block raised an ``OSError``: a full disk, no permission, no such folder.
     """
@@ -66,9 +66,9 @@ def writing(path: Path, remedy: str = REMEDY) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _IN_THE_WAY:
-            other = re.sub("^Free space,? or ", "", remedy)
-            remedy = f"Move {_in_the_way(error, path)} away, or {other[:1].lower()}{other[1:]}"
-        raise DiskError(f"{path}: cannot be written ({reason(error)}). {remedy}.") from error
+            other = _in_the_way(error, path)
+            raise DiskError(f"{path}: cannot be written ({reason(error)}). Move {other} away, or {remedy}.") from error
+        raise DiskError(f"{path}: cannot be written ({reason(error)}). Free space or {remedy}.") from error
 
 
 def _in_the_way(error: OSError, path: Path) -> Path:
@@ -104,7 +104,7 @@ def atomic_path(path: Path, remedy: str = REMEDY, *, durable: bool = True) -> It
 
     Args:
         path: The file to appear. Its folder is made where it is missing.
-        remedy: What to do where it cannot be written.
+        remedy: What to do where it cannot be written, as of :func:`writing`.
         durable: Wait until the disk holds the content. A file that is checked when it is read and can be made again
             need not wait.
     Raises:
@@ -267,7 +267,7 @@ def one_writer(folder: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as after:
         made = not folder.exists()
-        with writing(folder, "Choose another --out"):
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             handle = open_for_blocks(folder / LOCK_FILE)
         _held.add(handle)

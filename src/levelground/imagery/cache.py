@@ -42,7 +42,7 @@ from levelground.records import sha256_array, sha256_json, sha256_stamped
 DECODING = 1
 """The version of decoding: raised when the same file gives other pixels or labels, so that old entries are not used."""
 
-REMEDY = "Free space, or choose another cache with --cache or LEVELGROUND_CACHE"
+REMEDY = "choose another cache with --cache or LEVELGROUND_CACHE"
 """What to do where the cache cannot be written: it often lies on another disk than the study."""
 
 _MARK = b"\nXXH-128"
