@@ -40,8 +40,7 @@ MOST_NESTED = 8
 MOST_SOURCES = 1_000_000
 """Files that are read for one pixel of a virtual raster."""
 
-MOST_TABLES = 10_000
-"""Tables of a GeoPackage that are looked at."""
+_SPECIFIED_VIEWS = frozenset({"st_spatial_ref_sys", "st_geometry_columns"})  # by GeoPackage 1.0; they are not layers
 
 _FILE_KEY = re.compile(r"(FILE|FILENAME(_\w+)?|DATASET|DEM|PATH)$", re.IGNORECASE)
 _MAX_CRS_BYTES = 1 << 16
@@ -283,14 +282,18 @@ def check_vector(path: Path) -> None:
 
 def _check_tables(path: Path) -> None:
     """Refuse a GeoPackage that computes what is read from it, which may take for ever: views and generated columns."""
-    rows: list[tuple[str, str, str]] = []
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)) as found:
-        rows = found.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_master").fetchmany(MOST_TABLES)
-    for kind, name, sql in rows:
-        text = sql.upper().replace('"', "")
-        virtual = re.search(r"VIRTUAL\s+TABLE", text) and not re.search(r"USING\s+RTREE", text)
-        if kind == "view" or virtual or (kind == "table" and re.search(r"\bAS\s*\(", text)):
-            raise ValueError(f"holds {name[:80]!r}, which is computed while it is read")
+        specified = set()
+        for kind, name, sql in found.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_master"):
+            text = sql.upper().replace('"', "")
+            virtual = re.search(r"VIRTUAL\s+TABLE", text) and not re.search(r"USING\s+RTREE", text)
+            if kind == "view" and name in _SPECIFIED_VIEWS:
+                specified.add(name)
+            elif kind == "view" or virtual or (kind == "table" and re.search(r"\bAS\s*\(", text)):
+                raise ValueError(f"holds {name[:80]!r}, which is computed while it is read")
+        layers = {name for (name,) in found.execute("SELECT table_name FROM gpkg_contents")} if specified else set()
+        for name in specified & layers:
+            raise ValueError(f"holds {name!r}, which is computed while it is read")
 
 
 def _refers(file: IO[bytes]) -> bool:
