@@ -144,10 +144,12 @@ def test_a_study_of_jobs_has_the_bits_of_one_process_though_one_failed_and_one_w
 
     def kill_job() -> JobStatus:
         wait_for(tmp_path / "runs" / name / "state.ckpt")
+        status = read_status(tmp_path / "cluster" / name)
+        assert status is not None
+        os.kill(status.process, signal.SIGSTOP)  # it must not end while the rows are read
         rows = {row.name: row for row in study_rows(tmp_path)}
         assert rows[name].state == "training" and rows[name].progress.step > 0 and rows[name].progress.steps == STEPS
-        status = read_status(tmp_path / "cluster" / name)
-        assert status is not None and str(status.process) in rows[name].where
+        assert str(status.process) in rows[name].where
         os.kill(status.process, signal.SIGKILL)
         assert main(command) == 2
         return status

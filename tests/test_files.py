@@ -190,8 +190,10 @@ from levelground.files import one_writer
 with one_writer(Path(sys.argv[1])):
     if sys.argv[2:]:
         import multiprocessing
-        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        runs = multiprocessing.get_context("fork").Event()
+        child = multiprocessing.get_context("fork").Process(target=lambda: (runs.set(), time.sleep(60)))
         child.start()
+        runs.wait()
         print(child.pid, flush=True)
     print("held", flush=True)
     time.sleep(60)
