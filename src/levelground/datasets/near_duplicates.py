@@ -42,9 +42,7 @@ LONG_BORDER = SHORT.stop  # unlike tiles reach 12.7 at 128 px, 10.1 at 256 px; s
 SHORT_SCENES = 50  # ... which needs so many scenes to know what lines that continue each other have in common
 TOUCH_SHORT, CONTINUED = 25.0, 5.0  # nats, and nats for each deviation of the borders' correlation; also of the four
 # borders of chips that meet at a corner
-THREE = (
-    80.0  # nats of these where one of four fits others better; strangers: 20 000 chips below -16, 2 560 real ones 46
-)
+THREE = 80.0  # nats of these where one of four fits others better; strangers reach -16 (20 000 chips), 46 (2 560 real)
 MANY, RISE = 2000, 30.0  # scenes beyond which more coincidences are met, and the nats that e times as many take
 TOUCH = 13.0  # whole scenes of 2448 px: the real pair 64.6 (51.4 when compressed anew at quality 85), others below 6.2;
 # tiles of 816 px cut from them: 123 of 123 neighbours found and nothing else; of 408 px: 592 of 606 and nothing else
@@ -57,11 +55,8 @@ MIN_OVERLAP = 0.2  # of the area; below, chance peaks rise faster than the evide
 REPEAT_BITS = 0.6  # share of equal bits: unlike scenes below .58, tiles below .70, copies above .94, of even chips .61
 REPEAT = 0.5  # correlation of thumbnails; unlike scenes below .08, unlike tiles below .27, copies above .95
 COARSE_APART = (1.0, 1.5, 1.5)  # grey levels between means of parts; recompressed even chips below .67, .85, 1.04
-COARSE_ALIKE, DETAIL_ALIKE = (
-    0.8,
-    3.5,
-)  # their correlation, and deviations of details: 477 of 480 copies at quality 70 are
-# above; of 14 440 real chips, strangers that are so near, five are above .8, and none of these above two deviations
+COARSE_ALIKE, DETAIL_ALIKE = 0.8, 3.5  # their correlation, and deviations of details: 477 of 480 copies at quality 70
+# are above; of 14 440 real chips, strangers that are so near, five are above .8, and none of these above two deviations
 NEAREST, COMPONENTS = 8, 12  # scenes, and principal components of what they are compared by
 EVEN = 0.3  # grey levels between parts of a scene, below which it shows nothing
 MOST_OVERLAPS = 6000  # scenes; more have so many candidates that the search would take most of the time

@@ -306,10 +306,8 @@ def study_scenes(study_folder: Path, run_folders: Sequence[Path]) -> SceneSource
             return read_dataset(folder)
         except MissingRecordError:
             continue
-        except RecordError:
-            read_json(
-                folder / DATASET_FILE, kind="dataset"
-            )  # refuses a damaged one; one of fewer fields has no pictures
+        except RecordError:  # a damaged one is refused; one of fewer fields has no pictures
+            read_json(folder / DATASET_FILE, kind="dataset")
     return None
 
 
