@@ -1,10 +1,12 @@
 """What keeping freed memory saves in training steps on a CPU: page faults, CPU time and images a second.
 
-Run from the project's root: ``python benchmarks/page_faults.py [--quick] [--nets unet:resnet18 …]``; about two minutes
+Run from the project's root: ``python benchmarks/page_faults.py [--quick] [--nets unet:resnet18 …]``; about six minutes
 on two cores. The old and the new setting run in processes of their own, in turns, on the same batches; weights must be
-the same to the bit after six steps. On a machine that others use, CPU seconds and page faults are the figures to
-trust, not wall seconds. Ends with 0 where new steps take at most .95 of the old ones' CPU time and the weights are
-equal. A process that takes longer than ``--limit`` seconds is ended and the benchmark says so.
+the same to the bit after the last step. Steps are counted after the first four, in which the memory that is kept is
+taken for the first time; images a second are those of the median step. On a machine that others use, CPU seconds and
+page faults are the figures to trust, not wall seconds. Ends with 0 where the new setting gives 1.35 times the old
+one's images a second and the weights are equal. A process that takes longer than ``--limit`` seconds is ended and the
+benchmark says so.
 """
 
 import argparse
@@ -12,12 +14,13 @@ import hashlib
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
 
-TARGET = 0.95
-WARM = 2
+TARGET = 1.35
+WARM = 4
 """Steps before the clock starts."""
 
 
@@ -27,6 +30,7 @@ def measure(arch: str, encoder: str, tile: int, batch: int, steps: int, keep: bo
     import torch
 
     from levelground import runtime
+    from levelground.training.step import fast_depthwise
 
     if not keep:
         runtime.reuse_freed_memory = lambda: False
@@ -36,23 +40,24 @@ def measure(arch: str, encoder: str, tile: int, batch: int, steps: int, keep: bo
     optimiser = torch.optim.AdamW(network.parameters())
     images = torch.randn(batch, 3, tile, tile).to(memory_format=torch.channels_last)
     targets = torch.randint(0, 6, (batch, tile, tile))
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    started = time.perf_counter()
+    before, times = resource.getrusage(resource.RUSAGE_SELF), []
     for step in range(steps + WARM):
         if step == WARM:  # the first ones make buffers, choose kernels and touch every page once
-            before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-        with machine.autocast():
+            before = resource.getrusage(resource.RUSAGE_SELF)
+        started = time.perf_counter()
+        with machine.autocast(), fast_depthwise(machine):
             loss = torch.nn.functional.cross_entropy(network(images).float(), targets)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    after, wall = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter() - started
+        times.append(time.perf_counter() - started)
+    after = resource.getrusage(resource.RUSAGE_SELF)
     weights = b"".join(parameter.detach().numpy().tobytes() for parameter in network.parameters())
     return {
         "faults": (after.ru_minflt - before.ru_minflt) / steps,
         "user_s": (after.ru_utime - before.ru_utime) / steps,
         "system_s": (after.ru_stime - before.ru_stime) / steps,
-        "images_per_s": batch * steps / wall,
+        "images_per_s": batch / statistics.median(times[WARM:]),
         "peak_mib": after.ru_maxrss / 1024,
         "weights": hashlib.sha256(weights).hexdigest(),
     }
@@ -68,7 +73,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=120.0, help="seconds of one process at most")
     parser.add_argument("--setting", choices=("old", "new"), help=argparse.SUPPRESS)
     flags = parser.parse_args()
-    steps, turns = (2, 1) if flags.quick else (4, 1)
+    steps, turns = (4, 1) if flags.quick else (12, 2)
     if flags.setting:
         arch, encoder = flags.nets[0].split(":")
         print(json.dumps(measure(arch, encoder, flags.tile, flags.batch, steps, flags.setting == "new")))
@@ -106,13 +111,13 @@ def compare(net: str, flags: argparse.Namespace, turns: int) -> bool:
             flush=True,
         )
     equal = len({one["weights"] for found in results.values() for one in found}) == 1
-    share = least["new"] / least["old"]
+    gain = rates["new"] / rates["old"]
     print(
-        f"images/s {rates['new'] / rates['old']:.2f} times the old; CPU time {share:.3f} of the old (target {TARGET}); "
+        f"images/s {gain:.2f} times the old (target {TARGET}); CPU time {least['new'] / least['old']:.3f} of the old; "
         f"weights {'equal' if equal else 'UNLIKE'} to the bit",
         flush=True,
     )
-    return equal and share <= TARGET
+    return equal and gain >= TARGET
 
 
 if __name__ == "__main__":
