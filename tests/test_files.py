@@ -79,6 +79,13 @@ def test_atomic_path_says_that_the_disk_is_full(tmp_path: Path, error: OSError) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_atomic_path_says_that_permission_is_wanting(tmp_path: Path) -> None:
+    """To free space would not help where nobody may write."""
+    message = r"a\.txt: cannot be written \(Permission denied\)\. Get permission, or choose another --out\.$"
+    with pytest.raises(DiskError, match=message), atomic_path(tmp_path / "a.txt"):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
 def test_atomic_path_names_another_remedy(tmp_path: Path) -> None:
     """Where --out would not help."""
     message = r"a\.txt: cannot be written \(No space left on device\)\. Free space or choose another cache\.$"

@@ -140,10 +140,11 @@ def test_damaged_predictions_are_left_out(tmp_path: Path) -> None:
     assert not all(read)
 
 
-def test_scene_without_labels_or_image_is_missing(study: FakeStudy) -> None:
-    """A scene that cannot be opened is named, the others are shown."""
+def test_scene_without_labels_or_image_is_missing(study: FakeStudy, capsys: pytest.CaptureFixture[str]) -> None:
+    """A scene that cannot be opened is named, on the page and by the command; the others are shown."""
     gallery = make_gallery(["a", "gone"], [], DEEPGLOBE, study)
     assert ([scene.id for scene in gallery.scenes], gallery.missing) == (["a"], ("gone",))
+    assert "Without pictures, because image, labels or cache are missing or damaged: gone." in capsys.readouterr().err
 
 
 def test_values_outside_the_palette_are_clear() -> None:

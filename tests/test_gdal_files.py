@@ -91,6 +91,16 @@ def test_a_virtual_raster_of_its_own_folder_is_taken(tmp_path: Path) -> None:
     check_raster(tmp_path / "b.vrt")
 
 
+def test_a_virtual_raster_is_known_by_its_name(tmp_path: Path) -> None:
+    """Caches look for the sources of files named .vrt; one of another name, here or inside another, is refused."""
+    (tmp_path / "a.tif").write_bytes(b"II*\0")
+    (tmp_path / "b.dat").write_text(vrt("a.tif"))
+    (tmp_path / "c.vrt").write_text(vrt("b.dat"))
+    for name in ("b.dat", "c.vrt"):
+        with pytest.raises(ValueError, match=r"holds a virtual raster, and its name does not end in \.vrt"):
+            check_raster(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     "name", ["a.tif.ovr", "a.tif.OVR", "A.TIF.ovr", "a.tif.Msk", "a.tif.msk.ovr", "a.aux", "a.tif.aux"]
 )

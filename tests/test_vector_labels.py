@@ -179,7 +179,7 @@ def test_odd_polygons_are_handled_and_named(tmp_path: Path) -> None:
             "has no field 'kind', it has Class, code. Name one with --label-field",
         ),
         ("", {"label_outside": "sea"}, LegendError, None),
-        ("legend", {}, LegendError, r"field 'Class' holds 'forest', 'water', which the legend 'two' lacks"),
+        ("legend", {}, LegendError, r"\.\w+: field 'Class' holds 'forest', 'water', which the legend 'two' lacks"),
         ("break", {}, SceneError, "is damaged or is not a vector file"),
         ("fields", {}, ConfigError, "has no field like a class, it has colour. Name one with --label-field"),
         ("place", {}, SceneError, "s0.tif: has no place on the ground, so s0.geojson cannot be drawn"),

@@ -68,6 +68,8 @@ def writing(path: Path, remedy: str = REMEDY) -> Iterator[None]:
         if error.errno in _IN_THE_WAY:
             other = _in_the_way(error, path)
             raise DiskError(f"{path}: cannot be written ({reason(error)}). Move {other} away, or {remedy}.") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise DiskError(f"{path}: cannot be written ({reason(error)}). Get permission, or {remedy}.") from error
         raise DiskError(f"{path}: cannot be written ({reason(error)}). Free space or {remedy}.") from error
 
 

@@ -152,6 +152,8 @@ def _checked(path: Path, root: Path, known: dict[Path, int], above: tuple[Path, 
         begins = begins or start
         if b"<VRTDataset" in start:
             reads += _check_vrt(file, root, known, above)
+            if file == path and path.suffix.lower() != ".vrt":  # whose sources no cache would know
+                raise ValueError("holds a virtual raster, and its name does not end in .vrt")
         elif start.startswith(b"<"):
             raise ValueError(f"holds {start[:20].decode('utf-8', 'replace')!r}: a description, not pixels")
         elif (above or file != path) and _driver(start) is None:

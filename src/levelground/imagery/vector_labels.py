@@ -83,12 +83,14 @@ def vector_classes(paths: Iterable[Path], options: PrepareOptions, legend: Legen
         ConfigError: No field is named and none is like a class, or the class outside is unknown.
         LegendError: A name is not in the legend.
     """
-    fields, found = set(), set()
+    fields = set()
+    first: dict[object, Path] = {}  # each value -> the first file that holds it
     for path in paths:
         field, values = _attributes(path, options.label_field)
         fields.add(field)
-        found |= {_plain(value) for value in values} - {None}
-    field = min(fields)
+        for value in {_plain(value) for value in values} - {None}:
+            first.setdefault(value, path)
+    field, found = min(fields), first.keys()
     numbers = all(isinstance(value, int) for value in found)
     outside = options.label_outside
     if numbers:
@@ -105,9 +107,11 @@ def vector_classes(paths: Iterable[Path], options: PrepareOptions, legend: Legen
     known = _values_by_name(legend)
     unknown = [name for name in names if name.casefold() not in known]
     if unknown:
+        path = next(path for value, path in first.items() if str(value) == unknown[0])
         raise LegendError(
-            f"field {field!r} holds {', '.join(map(repr, unknown[:8]))}, which the legend {legend.name!r} lacks "
-            f"({', '.join(legend.names[:12])}). Name its classes as the field does, or choose another --label-field."
+            f"{path}: field {field!r} holds {', '.join(map(repr, unknown[:8]))}, which the legend {legend.name!r} "
+            f"lacks ({', '.join(legend.names[:12])}). Name its classes as the field does, or choose another "
+            "--label-field."
         )
     codes = {name: known[name.casefold()] for name in names}
     return VectorClasses(field, codes, NO_LABEL if outside is None else _number(outside, legend), legend)

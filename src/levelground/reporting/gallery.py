@@ -17,7 +17,7 @@ from PIL import Image
 
 from levelground.comparison.record import Comparison
 from levelground.comparison.text import score
-from levelground.console import track
+from levelground.console import say, track
 from levelground.errors import LevelgroundError, MissingRecordError, RecordError
 from levelground.imagery.legend import LabelMap, Legend, hex_colour
 from levelground.imagery.thumbnails import (
@@ -249,6 +249,9 @@ def make_gallery(
                 missing.append(scene_id)
             else:
                 scenes.append(made)
+    if missing:
+        shown = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
+        say("Without pictures, because image, labels or cache are missing or damaged: %(scenes)s.", scenes=shown)
     return Gallery(tuple(scenes), side, tuple(missing))
 
 
