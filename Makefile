@@ -7,6 +7,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 WORKERS ?= 2 # test processes, one thread each
+COVERAGE ?= --cov --cov-report=term # of branches; it takes a third of the time of the tests, so check leaves it out
 MINUTES ?= 30# of make fuzz
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
@@ -45,7 +46,7 @@ types: .venv/ready-dev
 	$(BIN)/mypy
 
 test: .venv/ready-dev
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
 
 docs: .venv/ready-dev
 	$(BIN)/python docs/flags.py --check
@@ -82,7 +83,7 @@ gold: .venv/ready-dev
 
 check: # the tests take all processors, the rest take one each
 	$(MAKE) --jobs=2 lint types docs
-	$(MAKE) test
+	$(MAKE) test COVERAGE=
 
 clean:
 	rm -rf .venv .venv-lowest demo site .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
