@@ -12,7 +12,7 @@ from levelground.config import PNG, Budget, DeviceGroup, DeviceOptions, Figures,
 from levelground.records import one_writer
 
 STEPS = 48
-"""Steps of each run where no budget is given: five minutes for three architectures on two cores."""
+"""Steps of each run where no budget is given: two to four minutes for three architectures on two cores."""
 
 LADDER = (0.25, 1.0)
 """Shares of the budget: a short ladder, so that the page says whether the order of the models holds."""
@@ -41,8 +41,8 @@ class DemoConfig:
     """Seeds: each architecture is trained once with each."""
     scenes: Annotated[int, Field(ge=12, le=10_000)] = 80
     """How many scenes are generated; 24 of the default number are test scenes."""
-    size: Annotated[int, Field(ge=64, le=4096)] = 512
-    """Side of a scene, px."""
+    size: Annotated[int, Field(ge=64, le=4096)] = 448
+    """Side of a scene, px; two tiles of 256 px that overlap cover the default."""
     scene_seed: Seed = 0
     """Seed of the scenes."""
     budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...] = LADDER
