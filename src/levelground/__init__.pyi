@@ -250,7 +250,7 @@ def demo(
     archs: str | Sequence[str] = ("pspnet", "unet", "fpn"),
     seeds: int | Sequence[int] = (0,),
     scenes: int = 80,
-    size: int = 512,
+    size: int = 448,
     scene_seed: int = 0,
     budgets: float | Sequence[float] = (0.25, 1.0),
     figures: Literal["png", "svg", "pdf"] | Sequence[Literal["png", "svg", "pdf"]] = ("png",),
@@ -298,7 +298,7 @@ def demo(
         seeds (int | Sequence[int]): Seeds: each architecture is trained once with each.
         scenes (int): How many scenes are generated; 24 of the default number are test
             scenes.
-        size (int): Side of a scene, px.
+        size (int): Side of a scene, px; two tiles of 256 px that overlap cover the default.
         scene_seed (int): Seed of the scenes.
         budgets (float | Sequence[float]): Shares of the budget: every run is also trained
             at these, each with a full schedule of its own.
