@@ -14,14 +14,19 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pytest
+from builders.fake_study import FakeStudy, build_fake_study
 
 from levelground import files as disk
+from levelground.comparison.benchmark import make_benchmark
+from levelground.comparison.benchmark_record import Benchmark, write_benchmark
+from levelground.comparison.compare import write_comparison
 from levelground.errors import BusyError, DiskError
 from levelground.files import (
     LOCK_FILE,
     append_text,
     atomic_path,
     command_line,
+    in_turn,
     is_full,
     one_writer,
     open_for_blocks,
@@ -31,6 +36,8 @@ from levelground.files import (
     write_at,
     writing,
 )
+from levelground.reporting.figures import draw_figures
+from levelground.reporting.page import render_benchmark, render_report
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -394,3 +401,45 @@ def test_a_folder_made_for_nothing_is_removed(tmp_path: Path) -> None:
             raise ValueError("no data")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["filled", "old"]
     assert (filled / "dataset.json").exists()
+
+
+def _tables(study: FakeStudy, out: Path) -> object:
+    return write_comparison(study.comparison, out)
+
+
+def _pictures(study: FakeStudy, out: Path) -> object:
+    return draw_figures(study.comparison, study.folder, out, scenes=study)
+
+
+def _page(study: FakeStudy, out: Path) -> object:
+    return render_report(study.comparison, study.folder, out / "report.html", scenes=study)
+
+
+def _benchmark_of(study: FakeStudy) -> Benchmark:
+    return make_benchmark({study.folder: study.comparison, study.folder.parent / "b": study.comparison}, study.folder)
+
+
+def _benchmark(study: FakeStudy, out: Path) -> object:
+    return write_benchmark(_benchmark_of(study), out)
+
+
+def _benchmark_page(study: FakeStudy, out: Path) -> object:
+    return render_benchmark(_benchmark_of(study), out)
+
+
+@pytest.mark.parametrize("write", [_tables, _pictures, _page, _benchmark, _benchmark_page])
+def test_results_of_two_commands_are_written_in_turn(
+    tmp_path: Path, write: Callable[[FakeStudy, Path], object]
+) -> None:
+    """Else a second report removes pictures that the first one is writing, and tables are of two comparisons."""
+    study = build_fake_study(tmp_path / "study", archs={"unet": 0.2, "fpn": 0.3}, seeds=1, scenes=["119"], size=48)
+    out = tmp_path / "new" / "out"
+    with ThreadPoolExecutor(1) as pool:
+        with in_turn(out, folder=True):
+            second = pool.submit(write, study, out)
+            with pytest.raises(TimeoutError):
+                second.result(timeout=1.5)
+            assert list(out.iterdir()) == []
+        second.result(timeout=60)
+    assert not [path for path in out.rglob("*") if "lock" in path.name]
+    assert [path for path in out.rglob("*") if path.is_file()]

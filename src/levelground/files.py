@@ -239,11 +239,8 @@ def open_for_blocks(path: Path) -> int:
 
 
 def set_room_aside(file: IO[bytes], size: int) -> None:
-    """Give an empty file its whole size on the disk, so that a full disk is met now and not in a memory map.
+    """Give an empty file its whole size in bytes on the disk: a full disk is met now and not in a memory map.
 
-    Args:
-        file: The file, open for writing.
-        size: Its size in bytes.
     Raises:
         OSError: The disk has not that much room.
     """
@@ -358,15 +355,18 @@ def folder_holder(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def in_turn(path: Path) -> Iterator[None]:
+def in_turn(path: Path, *, folder: bool = False) -> Iterator[None]:
     """Hold a lock file while the block runs, after those who have it; nothing is held where the disk knows no locks.
 
     Args:
         path: The lock file; made where it is missing.
+        folder: Whether it is a folder, of whose writers each then finds what the one before has finished.
     """
     with contextlib.ExitStack() as after:
-        with contextlib.suppress(OSError):
-            handle = open_for_blocks(path)
+        with contextlib.suppress(OSError):  # a folder that cannot be made is said by what is written into it
+            if folder:
+                path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDONLY) if folder else open_for_blocks(path)
             after.callback(os.close, handle)
             import filelock
 

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 from levelground.comparison.results import BLOCK, Count, Finding, Interval, Value, block_json
 from levelground.comparison.tables import TextTable, csv_text, latex_tables, latex_text, markdown_text, write_tables
 from levelground.comparison.text import MISSING, between, metric_words, p_number, score, signed, verdict_word
+from levelground.files import in_turn
 from levelground.records import write_json
 from levelground.statistics.pairs import VerdictWord
 from levelground.wording import decimal, gettext, pgettext
@@ -257,8 +258,9 @@ def write_benchmark(benchmark: Benchmark, folder: Path, *, shown: Benchmark | No
         "md": markdown_text(gettext("Benchmark"), shown.findings, tables),
         "tex": latex_text(latex),
     }
-    write_tables(folder, "benchmark", texts, latex)
-    write_json(folder / FILE, block_json(benchmark), kind="benchmark")
+    with in_turn(folder, folder=True):
+        write_tables(folder, "benchmark", texts, latex)
+        write_json(folder / FILE, block_json(benchmark), kind="benchmark")
 
 
 def benchmark_schema() -> dict[str, JsonValue]:

@@ -62,6 +62,7 @@ from levelground.comparison.summaries import (
 from levelground.comparison.tables import comparison_latex, latex_text, to_csv, to_markdown, write_tables
 from levelground.config import DELTA, METRIC
 from levelground.errors import ConfigError
+from levelground.files import in_turn
 from levelground.imagery.legend import Legend
 from levelground.metrics.named import Metric, parse_metric
 from levelground.metrics.scores import scorings
@@ -422,8 +423,9 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     shown = in_current_language(comparison)
     tables = comparison_latex(shown)
     texts = {"csv": to_csv(comparison), "md": to_markdown(shown), "tex": latex_text(tables)}
-    write_tables(folder, "comparison", texts, tables)
-    write_record(comparison, folder / FILE)
+    with in_turn(folder, folder=True):
+        write_tables(folder, "comparison", texts, tables)
+        write_record(comparison, folder / FILE)
 
 
 def log_exploratory(comparison: Comparison, runs: Sequence[Run]) -> None:

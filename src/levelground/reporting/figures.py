@@ -22,6 +22,7 @@ from levelground.comparison.compare import in_current_language
 from levelground.comparison.record import Comparison
 from levelground.config import PNG, Figures
 from levelground.console import track
+from levelground.files import in_turn
 from levelground.imagery.legend import Legend, hex_colour
 from levelground.imagery.thumbnails import (
     ERROR_COLOURS,
@@ -85,11 +86,13 @@ def draw_figures(
         return []
     comparison = in_current_language(comparison)
     written = []
-    for name, figure in _all_figures(comparison, study_folder, scenes):
-        if figure is not None:
-            folder = out / SCENES if name.startswith(_ONE_SCENE) else out
-            written += [_save(figure, folder / f"{file_name(name)}.{kind}", kind) for kind in dict.fromkeys(formats)]
-    write_hashes(out / HASHES_FILE, written, alone=True)
+    with in_turn(out, folder=True):
+        for name, figure in _all_figures(comparison, study_folder, scenes):
+            if figure is not None:
+                folder = out / SCENES if name.startswith(_ONE_SCENE) else out
+                kinds = dict.fromkeys(formats)
+                written += [_save(figure, folder / f"{file_name(name)}.{kind}", kind) for kind in kinds]
+        write_hashes(out / HASHES_FILE, written, alone=True)
     return written
 
 

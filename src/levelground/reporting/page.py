@@ -22,6 +22,7 @@ from levelground.comparison.benchmark_record import Benchmark, benchmark_tables,
 from levelground.comparison.compare import in_current_language
 from levelground.comparison.record import Comparison
 from levelground.comparison.text import between, p_number, score, verdict_word
+from levelground.files import in_turn
 from levelground.imagery.legend import Legend
 from levelground.records import HASHES_FILE, atomic_path, write_hashes
 from levelground.reporting import cost_table, pairwise, per_class, summary
@@ -129,10 +130,11 @@ def render_report(comparison: Comparison, study_folder: Path, out: Path, *, scen
     folders = [run.folder(study_folder) for run in runs]
     source = scenes or study_scenes(study_folder, folders)
     html = report_html(comparison, study_folder, scenes=source, own_pages=own_pages.name)
-    pages = write_scene_pages(shown, runs, folders, source, own_pages)
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(html.encode("utf-8", "replace"))
-    write_hashes(out.with_name(f"{out.stem}.{HASHES_FILE}"), [out, *pages])
+    with in_turn(out.parent, folder=True):
+        pages = write_scene_pages(shown, runs, folders, source, own_pages)
+        with atomic_path(out) as temporary:
+            temporary.write_bytes(html.encode("utf-8", "replace"))
+        write_hashes(out.with_name(f"{out.stem}.{HASHES_FILE}"), [out, *pages])
     return out
 
 
@@ -243,9 +245,10 @@ def render_benchmark(benchmark: Benchmark, folder: Path) -> Path:
         style=Markup(style),  # noqa: S704  our own file
         policy=content_policy(style, ""),
     )
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(html.encode("utf-8", "replace"))
-    write_hashes(folder / f"report.{HASHES_FILE}", [out])
+    with in_turn(folder, folder=True):
+        with atomic_path(out) as temporary:
+            temporary.write_bytes(html.encode("utf-8", "replace"))
+        write_hashes(folder / f"report.{HASHES_FILE}", [out])
     return out
 
 
