@@ -93,6 +93,15 @@ def test_the_last_convolution_tells_the_classes() -> None:
     assert count_outputs(state_of("linknet", "resnet18", classes=5), source="a.pth") == 5
 
 
+def test_a_head_without_outputs_is_refused_with_the_name_of_the_file() -> None:
+    """Wherever in the search for the network that is met."""
+    state = state_of("linknet", "resnet18", classes=5)
+    (head,) = (name for name in state if name.startswith("segmentation_head.") and name.endswith(".weight"))
+    state[head] = state[head][:0]
+    with pytest.raises(WeightsError, match=r"^a\.pth: no tensor segmentation_head"):
+        detect_network(state, None, WeightsOptions(arch="linknet", encoder="resnet18"), source="a.pth")
+
+
 def test_a_network_without_a_segmentation_head_is_refused() -> None:
     """A classifier's weights, for one: what it holds is named."""
     text = (

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from builders.onnx_files import write_onnx
@@ -71,6 +73,45 @@ def test_damaged_and_incomplete_files_are_one_line(tmp_path: Path) -> None:
     path.with_suffix(".bin").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"m\.xml: OpenVINO cannot load it \(.+\)\. Export it anew\."):
         open_openvino(path, RUNTIME, Overrides())
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_what_is_not_onnx_is_one_line_and_nothing_else(
+    tmp_path: Path, content: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """OpenVINO's readers of other formats, which write on the process's stderr, do not try it."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"m\.onnx: not an ONNX file \(.+\)\. Give the file that was exported\."):
+        open_openvino(path, RUNTIME, Overrides())
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("opened", [open_openvino, open_onnx])
+def test_a_damaged_network_is_named_by_its_fault(
+    tmp_path: Path, opened: Callable[..., Model], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not by the place in the engine's source where it was found; the engine itself writes nothing."""
+    path = write_onnx(tmp_path / "m.onnx")
+    whole = onnx.load(str(path))
+    for spoil, fault in (
+        (lambda model: model.graph.ClearField("initializer"), r"\w.*kernel.*"),
+        (lambda model: model.graph.initializer[0].dims.__setitem__(0, 2**33), r"[^/]*kernel.*"),
+    ):
+        model = onnx.ModelProto()
+        model.CopyFrom(whole)
+        spoil(model)
+        path.write_bytes(model.SerializeToString())
+        engine = r"m\.onnx: (OpenVINO|onnxruntime) cannot load it"
+        with pytest.raises(
+            WeightsError, match=rf"{engine} \((?!Exception|Check)(?!.*(\.cc|\.cpp)){fault}\)\. Export it anew\."
+        ):
+            opened(path, RUNTIME, Overrides())
+    whole.graph.ClearField("output")
+    path.write_bytes(whole.SerializeToString())
+    with pytest.raises(ModelError, match=r"m\.onnx: its network has no output\. Export it anew\."):
+        opened(path, RUNTIME, Overrides())
+    assert capfd.readouterr().err == ""
 
 
 def test_texts_that_are_not_utf_8_are_one_line(tmp_path: Path) -> None:
@@ -158,6 +199,19 @@ def test_bfloat16_is_for_the_largest_layers(tmp_path: Path) -> None:
     pixels = rng.random((2, 3, 20, 40), np.float32)
     before, after = (compiled(one, RUNTIME, "net")(pixels) for one in (graph, marked))
     np.testing.assert_array_equal(before, after)
+
+
+def test_names_that_xml_cannot_hold_are_no_obstacle(tmp_path: Path) -> None:
+    """ONNX takes any name, OpenVINO's own files do not: such a network is computed as it is."""
+    path = write_onnx(tmp_path / "m.onnx")
+    model = onnx.load(str(path))
+    model.graph.node[0].name = "conv\x01"
+    path.write_bytes(model.SerializeToString())
+    model_16 = open_openvino(path, make_runtime("cpu", "bf16", threads=1), Overrides())
+    image = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
+    np.testing.assert_allclose(
+        model_16.on_arrays(image.copy()), open_onnx(path, RUNTIME, Overrides()).on_arrays(image), atol=0.05
+    )
 
 
 def test_group_normalisations_are_converted_layer_by_layer() -> None:

@@ -253,16 +253,18 @@ def _complete_options(
     Raises:
         ModelError: Several values fit alike.
     """
-    fits = _fitting_options(state, arch, encoder, options)
+    fits = _fitting_options(state, arch, encoder, options, source=source)
     if len(fits) > 1:
         shown = " or ".join(f"--decoder {describe_options(more)}" for more in fits)
         raise ModelError(f"{source}: its tensors fit several forms of {arch}. Say which it is: {shown}")
     return with_upsampling(arch, {**options, **(fits[0] if fits else {})})
 
 
-def _fitting_options(state: StateDict, arch: str, encoder: str, options: DecoderOptions) -> list[DecoderOptions]:
+def _fitting_options(
+    state: StateDict, arch: str, encoder: str, options: DecoderOptions, *, source: str
+) -> list[DecoderOptions]:
     """List the further options with which an encoder fits: none where it fits as it is, else those of one more."""
-    bands, n_outputs = count_bands(state, encoder), count_outputs(state, source="")
+    bands, n_outputs = count_bands(state, encoder), count_outputs(state, source=source)
     found: list[DecoderOptions] = []
     for more in ({}, *further_options(arch, options)):
         expected = expected_state(arch, encoder, {**options, **more}, bands=bands, n_outputs=n_outputs)
@@ -323,7 +325,7 @@ def detect_encoder(state: StateDict, arch: str, options: DecoderOptions | None =
         if kind in others:
             continue
         bands = count_bands(state, encoder)
-        if _may_fit(state, encoder, bands) and _fitting_options(state, arch, encoder, options or {}):
+        if _may_fit(state, encoder, bands) and _fitting_options(state, arch, encoder, options or {}, source=source):
             return encoder
         expected = _encoder_state(encoder)
         if kind and expected and not any(f"encoder.{name}" in state for name in expected):

@@ -105,9 +105,10 @@ def onnx_program(path: Path, runtime: "Runtime") -> Program:
     """
     session = _session(path, runtime)
     try:
+        inputs = [(str(one.type), list(one.shape)) for one in session.get_inputs()]
         return Program(
+            input_spec=read_input(path, inputs, n_outputs=len(session.get_outputs())),
             run=_runner(path, session),
-            input_spec=_read_input(path, session),
             output_shape=list(session.get_outputs()[0].shape),
             metadata=dict(session.get_modelmeta().custom_metadata_map),
         )
@@ -315,7 +316,7 @@ def _session(path: Path, runtime: "Runtime") -> Any:
         raise missing_runtime(path) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = runtime.threads, 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # its errors are raised, too
     # Its threads would go on spinning while others blend, read and write.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = ["CPUExecutionProvider"]
@@ -329,9 +330,11 @@ def _session(path: Path, runtime: "Runtime") -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first line of an error of onnxruntime without its codes and the file's name, which the user has."""
-    text = first_line(error, limit=1000)
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed: *)?", "", text)
+    """Return the first line of an error of onnxruntime without its codes, the file's name and places in its source."""
+    text = first_line(error, limit=2000)
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"^(Load model from .*? failed: *|Exception during initialization: )", "", text)
+    text = re.sub(r"(/onnxruntime_src)?\S+\.(cc|h):\d+ (\S* ?\S+\([^()]*\) ?(const )?|\w+ )", "", text)
     return text[:160].strip(" :.")
 
 
@@ -356,21 +359,18 @@ def _runner(path: Path, session: Any) -> RunBatch:
     return run
 
 
-def _read_input(path: Path, session: Any) -> InputSpec:
-    """Read the one input of a session."""
-    inputs = session.get_inputs()
-    return read_input(path, [(str(one.type), list(one.shape)) for one in inputs])
-
-
-def read_input(path: Path, inputs: Sequence[tuple[str, list[Dimension]]]) -> InputSpec:
+def read_input(path: Path, inputs: Sequence[tuple[str, list[Dimension]]], *, n_outputs: int) -> InputSpec:
     """Read layout, bands, tile and batch of a file's input from its shape.
 
     Args:
         path: The file, for messages.
         inputs: Type, by onnxruntime's names, and shape of each input.
+        n_outputs: How many outputs the file has.
     Raises:
-        ModelError: It is not one image.
+        ModelError: It is not one image, or nothing is made of it.
     """
+    if not n_outputs:
+        raise ModelError(f"{path}: its network has no output. Export it anew.")
     if len(inputs) != 1:
         raise ModelError(f"{path}: has {len(inputs)} inputs, expected one image. Export it with one.")
     kind, shape = inputs[0]

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import math
+import re
 import tempfile
 import threading
 from collections.abc import Callable
@@ -128,7 +129,7 @@ def _program(path: Path, graph: Any, runtime: "Runtime") -> Program:
     own = [SPEC_KEY] if path.suffix.lower() == ".xml" else [_ONNX_METADATA, SPEC_KEY]
     metadata = {SPEC_KEY: str(graph.get_rt_info(own).value)} if graph.has_rt_info(own) else _texts(graph)
     inputs = [(_TYPES.get(_type_of(one), _type_of(one)), _sides(one)) for one in graph.inputs]
-    input_spec = read_input(path, inputs)
+    input_spec = read_input(path, inputs, n_outputs=len(graph.outputs))
     if runtime.precision == "bf16":
         graph = rounding_large_layers(graph, input_spec.tile or PROBE_TILE)
     return Program(
@@ -158,11 +159,39 @@ def read_graph(path: Path) -> Any:
     import openvino
 
     try:
+        if path.suffix.lower() == ".onnx":
+            _refuse_other_formats(path)
         return openvino.Core().read_model(str(path))
+    except WeightsError:
+        raise
     except Exception as error:  # a damaged file, an unknown operator, a newer format
         if path.suffix.lower() == ".onnx":
             parse_onnx(path)
-        raise WeightsError(f"{path}: OpenVINO cannot load it ({first_line(error)}). Export it anew.") from error
+        raise WeightsError(f"{path}: OpenVINO cannot load it ({_reason(error)}). Export it anew.") from error
+
+
+def _refuse_other_formats(path: Path) -> None:
+    """Refuse a file that is not ONNX before OpenVINO tries all its other readers, which write on stderr.
+
+    Raises:
+        WeightsError: It is not an ONNX file.
+    """
+    from openvino.frontend import FrontEndManager
+
+    if not FrontEndManager().load_by_framework("onnx").supported(str(path)):
+        parse_onnx(path)
+        raise WeightsError(f"{path}: not an ONNX file (it holds no network). Give the file that was exported.")
+
+
+_PLACES = ("Exception from ", "Check '", "FrontEnd API failed", "Loading input model", "Model wasn't", "-- ")
+"""How lines begin that say where in OpenVINO something failed, not what is wrong with the file."""
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of an error of OpenVINO that says what is wrong, without the place in its source."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith(_PLACES)]
+    told = re.split(r":? Check '", lines[0])[0] if lines else ""
+    return told[:160].strip(" :.") or first_line(error)
 
 
 def rounding_large_layers(graph: Any, tile: int) -> Any:
@@ -183,7 +212,8 @@ def rounding_large_layers(graph: Any, tile: int) -> Any:
     large = _large_layers(graph, tile)
     if not large:
         return graph
-    with contextlib.suppress(OSError, RuntimeError), tempfile.TemporaryDirectory() as folder:
+    unwritten = (OSError, RuntimeError, ElementTree.ParseError)  # names that XML cannot hold are the last
+    with contextlib.suppress(*unwritten), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
         openvino.save_model(graph, str(path), compress_to_fp16=False)
         network = ElementTree.parse(path).getroot()  # noqa: S314 - written above
@@ -319,7 +349,7 @@ def compiled(graph: Any, runtime: "Runtime", source: str) -> RunBatch:
     try:
         network = openvino.Core().compile_model(graph, "CPU", settings)
     except Exception as error:  # its errors share no class
-        raise WeightsError(f"{source}: OpenVINO cannot compile it ({first_line(error)}). Export it anew.") from error
+        raise WeightsError(f"{source}: OpenVINO cannot compile it ({_reason(error)}). Export it anew.") from error
 
     own = threading.local()
 
@@ -332,7 +362,7 @@ def compiled(graph: Any, runtime: "Runtime", source: str) -> RunBatch:
             _has_run.set()
         except Exception as error:  # as above: whatever it says, this network cannot run this tile
             raise ModelError(
-                f"{source}: cannot run a tile of {batch.shape} ({first_line(error)}). Give another --tile."
+                f"{source}: cannot run a tile of {batch.shape} ({_reason(error)}). Give another --tile."
             ) from error
         return np.asarray(found, np.float32)
 
