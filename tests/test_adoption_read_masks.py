@@ -357,6 +357,7 @@ def test_where_a_number_is_renumbered_all_have_to_be_named(dataset: Dataset, tmp
         ("1=Road", "--class-map '1=Road': 'Road' is not a class of 'land'."),
         ("Road=Wood", "--class-map 'Road=Wood': 'Road' is not a class of 'land'."),
         ("1=9", "--class-map '1=9': '9' is not a class"),
+        ("٣=Wood", "--class-map '٣=Wood': '٣' is not a class of 'land'."),
     ],
 )
 def test_wrong_pairs_of_a_class_map_are_refused(pair: str, text: str) -> None:

@@ -105,6 +105,34 @@ def test_a_value_out_of_range_is_one_line(capsys: pytest.CaptureFixture[str], fl
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("text", ["1_0", " 5", "٣", "nan", "0x10", "5 ", "", "１"])
+@pytest.mark.parametrize(
+    "line",
+    ["train s --arch unet --minutes", "train s --arch unet --steps", "compare s --delta", "predict m a.tif --tile",
+     "predict m a.tif --mean 1", "study --data s --seeds 0", "serve s --port", "adopt w --study s --outputs"],
+)  # fmt: skip
+def test_only_what_is_plainly_a_number_is_read_as_one(capsys: pytest.CaptureFixture[str], line: str, text: str) -> None:
+    """Python takes ``1_0`` for 10 and digits of any script; a user who gives them has made a mistake."""
+    flag = [word for word in line.split() if word.startswith("--")][-1]
+    assert main([*line.split(), text]) == 2
+    assert re.fullmatch(
+        rf"ConfigError: {flag} {re.escape(text)}: expected a (whole )?number\. See levelground \w+ --help-all\.\n",
+        capsys.readouterr().err,
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["train s --arch unet --minutes", "train s --arch unet --save-every", "serve s --max-upload-mb",
+     "predict m a.tif --smallest-area", "predict m a.tif --mean 0 0", "prepare --data s --block-m"],
+)  # fmt: skip
+def test_numbers_that_are_too_large_for_any_are_refused(capsys: pytest.CaptureFixture[str], line: str) -> None:
+    """Infinity is never meant."""
+    flag = [word for word in line.split() if word.startswith("--")][-1]
+    assert main([*line.split(), "1e400"]) == 2
+    assert capsys.readouterr().err.startswith(f"ConfigError: {flag} inf: should be a finite number. See levelground ")
+
+
 def test_a_wrong_value_among_several_names_the_flag(capsys: pytest.CaptureFixture[str]) -> None:
     """Not its place in the list."""
     assert main(["demo", "--seeds", "0", "-1"]) == 2
@@ -116,6 +144,10 @@ def test_a_wrong_value_among_several_names_the_flag(capsys: pytest.CaptureFixtur
     [
         ("train s --arch unet --tile wide", "--tile wide: expected a whole number. See levelground train --help-all."),
         ("train s --arch unet --lr fast", "--lr fast: expected a number. See levelground train --help-all."),
+        ("train s --arch unet --tile=wide", "--tile wide: expected a whole number. See levelground train --help-all."),
+        ("train s --arch unet --save_every x", "--save-every x: expected a number. See levelground train --help-all."),
+        ("prepare --data s --groups km:٣", "--groups km:٣: expected auto, pixels, folders, file, none or a distance"),
+        ("study --data s --seeds 1 x 2", "--seeds x: expected a whole number. See levelground study --help-all."),
         (
             "train s --arch unet --loss l1",
             "--loss l1: expected one of ce, dice, focal, ce+dice, focal+dice, smp-dice. See levelground train",

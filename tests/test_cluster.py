@@ -221,6 +221,7 @@ def test_workers_are_refused_by_name(request_of: dict[str, object], tmp_path: Pa
     [
         (["--cluster", "local"], "--cluster local: expected local:N"),
         (["--cluster", "local:0"], "--cluster local:0: expected local:N"),
+        (["--cluster", "local:٣"], "--cluster local:٣: expected local:N"),
         (["--cluster", "kubernetes"], "--cluster kubernetes: expected local:N"),
         (["--cluster", "ray:nowhere"], "--cluster ray:nowhere: expected local:N"),
         (["--cpus-per-run", "2"], "--cpus-per-run 2: is about jobs. Give --cluster with it."),

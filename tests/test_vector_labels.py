@@ -179,6 +179,8 @@ def test_odd_polygons_are_handled_and_named(tmp_path: Path) -> None:
             "has no field 'kind', it has Class, code. Name one with --label-field",
         ),
         ("", {"label_outside": "sea"}, LegendError, None),
+        ("", {"label_field": "code", "label_outside": "²"}, ConfigError, "²: is not a class of the legend"),
+        ("", {"label_field": "code", "label_outside": "--5"}, ConfigError, "--5: is not a class of the legend"),
         ("legend", {}, LegendError, r"\.\w+: field 'Class' holds 'forest', 'water', which the legend 'two' lacks"),
         ("break", {}, SceneError, "is damaged or is not a vector file"),
         ("fields", {}, ConfigError, "has no field like a class, it has colour. Name one with --label-field"),
@@ -278,6 +280,8 @@ def test_excluded_pixels_are_without_data(tmp_path: Path, form: str) -> None:
     [
         ("scl/*.tif", r"--exclude 'scl/\*\.tif': fits no file\. Found: clouds/\*\.tif \(1\)"),
         ("clouds/*.tif=a", "expected PATTERN=VALUES"),
+        ("clouds/*.tif=3,²", "expected PATTERN=VALUES"),
+        ("clouds/*.tif=--5", "expected PATTERN=VALUES"),
         ("clouds/*.tif", r"--exclude 'clouds/\*\.tif': has no file for scene s1 \(found s0 …\)\. Add it\."),
     ],
 )

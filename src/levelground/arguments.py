@@ -285,6 +285,41 @@ def _accepted(hint: Any) -> str:
     return {"Path": PATH_TYPE, "NoneType": "None"}.get(hint.__name__, str(hint.__name__))
 
 
+@functools.cache
+def plain_numbers() -> Any:
+    """Return the parser's rules for numbers: only what plainly is one is read, as ``1_0`` and ``٣`` are not.
+
+    The parser takes an error of a rule for its own, so that :func:`raise_fault` says it.
+    """
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    from levelground.reading import is_number, is_whole_number
+
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        kind: Any = info.type
+        if kind not in (int, float):
+            return None
+        plain = is_whole_number if kind is int else is_number
+
+        def read(words: list[str]) -> Any:
+            if not plain(words[0]):
+                raise ValueError(f"{words[0]!r} is not a number")
+            return kind(words[0])
+
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=kind.__name__.upper(),
+            instance_from_str=read,
+            is_instance=lambda value: isinstance(value, int) or (kind is float and isinstance(value, float)),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return registry
+
+
 UNDECIDED = ("--zero-is-nodata",)
 """Switches that are on with ``--NAME``, off with ``--no-NAME``, and decided by the files where neither is given."""
 
@@ -358,14 +393,39 @@ def raise_missing(command: str, missing: Sequence[Argument]) -> NoReturn:
 
 
 def _raise_wrong_value(command: str, argument: Argument | None, given: Sequence[str], told: str) -> NoReturn:
+    from levelground.reading import is_number, is_whole_number
+
     flag = "" if argument is None else argument.flag
     kinds = "" if argument is None else _accepted(argument.hint)
-    words = [*given[given.index(flag) + 1 :]] if flag in given else []
-    value = next((word for word in words if f"'{word}'" in told), words[0] if words else "")
-    if re.search(r"\bint\b", kinds):
+    whole, real = re.search(r"\bint\b", kinds) is not None, re.search(r"\bfloat\b", kinds) is not None
+    plain = is_whole_number if whole else is_number if real else lambda word: f"'{word}'" not in told
+    words = _values_given(flag, given)
+    value = next((word for word in words if not plain(word)), words[0] if words else "")[:100]
+    if whole:
         raise ConfigError(f"{flag} {value}: expected a whole number. See levelground {command} --help-all.")
-    if re.search(r"\bfloat\b", kinds):
+    if real:
         raise ConfigError(f"{flag} {value}: expected a number. See levelground {command} --help-all.")
     if re.search(r"\bbool\b", kinds):
         raise ConfigError(f"{flag} {value}: expected True or False. See levelground {command} --help-all.")
     raise ConfigError(f"{flag} {value}: is not a value that it takes. See levelground {command} --help-all.")
+
+
+def _values_given(flag: str, given: Sequence[str]) -> list[str]:
+    """Return the words given for a flag, behind it or behind its equals sign; the last time counts, as for the parser.
+
+    Example:
+        >>> _values_given("--seeds", ["study", "--seeds", "1", "2_2", "--save_every=x"])
+        ['1', '2_2']
+        >>> _values_given("--save-every", ["study", "--seeds", "1", "2_2", "--save_every=x"])
+        ['x']
+    """
+    found: list[str] = []
+    current = ""
+    for word in given:
+        if re.match("--[A-Za-z]", word):
+            name, equals, value = word.partition("=")
+            current = name.replace("_", "-")
+            found = ([value] if equals else []) if current == flag else found
+        elif current == flag:
+            found.append(word)
+    return found

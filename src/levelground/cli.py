@@ -25,6 +25,7 @@ from levelground.arguments import (
     bare_type,
     command_arguments,
     command_module,
+    plain_numbers,
     raise_fault,
     raise_missing,
     with_values,
@@ -324,6 +325,8 @@ def fault_of(error: "ValidationError", spellings: dict[str, str], whole: str) ->
             return f"{what}: should be less than or equal to {limits['le']:g}"
         case "less_than":
             return f"{what}: should be less than {limits['lt']:g}"
+        case "finite_number":
+            return f"{what}: should be a finite number"
     return f"{what}: {reason}"
 
 
@@ -385,7 +388,9 @@ def _parse(name: str, config: type[object], arguments: list[str], description: s
     given = with_values(arguments)
     try:
         with contextlib.redirect_stderr(shown), contextlib.redirect_stdout(helped):
-            options = tyro.cli(config, prog=f"levelground {name}", args=given, description=description)
+            options = tyro.cli(
+                config, prog=f"levelground {name}", args=given, description=description, registry=plain_numbers()
+            )
     except (SystemExit, ValidationError) as stop:
         error: BaseException | None = stop
         while error is not None and not isinstance(error, ValidationError):

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from levelground.errors import ConfigError
 
-_STRICT = ConfigDict(extra="forbid", validate_default=True)
+_STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
 LossName = Literal["ce", "dice", "focal", "ce+dice", "focal+dice", "smp-dice"]
 Selection = Literal["val_miou", "val_loss", "last"]
@@ -139,7 +139,7 @@ class Budget:
         return Budget(epochs=share * (self.epochs or recipe.default_epochs))
 
 
-_NO_EXTRAS = ConfigDict(extra="forbid")
+_NO_EXTRAS = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
@@ -215,7 +215,7 @@ GROUP_SOURCES = ("auto", "pixels", "folders", "file", "none")
 
 def group_distance_m(asked: str) -> float | None:
     """Return the distance of ``km:20`` in metres; ``None`` where another source of groups is asked for."""
-    found = re.fullmatch(r"km:(\d+(?:\.\d+)?|\.\d+)", asked)
+    found = re.fullmatch(r"km:([0-9]+(?:\.[0-9]+)?|\.[0-9]+)", asked)
     return 1000 * float(found[1]) if found else None
 
 
@@ -232,7 +232,7 @@ Layout = Literal["kaggle", "folders", "index", "geotiff", "raster"]
 SplitRule = Literal["auto", "origin", "lists", "random", "grouped", "folders", "blocks"]
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=_NO_EXTRAS)
 class PrepareOptions:
     """What to prepare, and how."""
 

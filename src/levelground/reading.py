@@ -35,6 +35,8 @@ MAX_DIGITS = 4000
 
 _HUGE = re.compile(r"NaN|Infinity|[eE]\+?\d{3}|\d{309}")  # where a number may be that is not finite
 
+_WHOLE, _DECIMAL = re.compile(r"[+-]?[0-9]{1,300}"), re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
 UNREADABLE = (
     OSError, EOFError, ValueError, TypeError, KeyError, SyntaxError, MemoryError, OverflowError, RuntimeError,
     zipfile.BadZipFile, zlib.error,
@@ -47,6 +49,26 @@ _SEALS: dict[_Form, tuple[str, int, str]] = {
     "line": (', "crc32": "', 8, '"}'),
 }
 """Text before the checksum, number of its digits, and text after it, by form."""
+
+
+def is_whole_number(text: str) -> bool:
+    """Tell whether a text that somebody gave is plainly a whole number; ``int`` takes more.
+
+    Example:
+        >>> [is_whole_number(text) for text in ("12", "-3", "1_0", " 5", "٣", "²", "--5")]
+        [True, True, False, False, False, False, False]
+    """
+    return _WHOLE.fullmatch(text) is not None
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a text that somebody gave is plainly a number; ``float`` takes more.
+
+    Example:
+        >>> [is_number(text) for text in ("1.5", ".5", "1e-3", "1_0", " 5", "٣", "nan", "infinity")]
+        [True, True, True, False, False, False, False, False]
+    """
+    return _DECIMAL.fullmatch(text) is not None
 
 
 def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from levelground.errors import ConfigError
 from levelground.models.build import smp
 from levelground.models.checkpoints import StateDict
+from levelground.reading import is_number, is_whole_number
 
 DecoderOptions = Mapping[str, JsonValue]
 """Options of an architecture that differ from its defaults, under segmentation_models_pytorch's names."""
@@ -39,7 +40,7 @@ def _parse_value(text: str) -> JsonValue:
         return [_parse_value(part) for part in text.split(",") if part]
     if text.lower() in words:
         return words[text.lower()]
-    return int(text) if re.fullmatch(r"\d+", text) else float(text) if re.fullmatch(r"\d*\.\d+", text) else text
+    return int(text) if is_whole_number(text) else float(text) if is_number(text) else text
 
 
 def _defaults(arch: str) -> dict[str, JsonValue]:

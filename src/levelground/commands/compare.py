@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from levelground.comparison.record import Comparison
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class CompareConfig:
     """Options of ``compare``."""
 

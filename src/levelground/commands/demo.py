@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from levelground.comparison.record import Comparison
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class DemoBudget(Budget):
     """How long each run trains; the recipe's own number of epochs is not used."""
 
@@ -29,7 +29,7 @@ class DemoBudget(Budget):
     """Optimiser steps of each run; 48 unless --steps, --epochs or --minutes is given."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class DemoConfig:
     """Options of ``demo``; by default small enough for two cores and five minutes."""
 

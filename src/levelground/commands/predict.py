@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from levelground.prediction.predict import PredictedMap
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class PredictConfig:
     """Options of ``predict``."""
 

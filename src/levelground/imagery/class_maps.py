@@ -9,6 +9,7 @@ import numpy as np
 from levelground.errors import ConfigError, SceneError
 from levelground.imagery.colours import RGB, Table
 from levelground.imagery.legend import Legend
+from levelground.reading import is_whole_number
 
 
 def find_class(word: str, legend: Legend) -> int | None:
@@ -101,7 +102,7 @@ def read_class_map(texts: Sequence[str], legend: Legend, source: Legend | None =
                 given = classes.setdefault(_class_index(word, source, text), index)
             elif re.fullmatch(r"#[0-9A-Fa-f]{6}", word):
                 given = colours.setdefault(_colour(word), index)
-            elif re.fullmatch(r"-?\d+", word):
+            elif is_whole_number(word):
                 given = numbers.setdefault(int(word), index)
             else:
                 given = classes.setdefault(_class_index(word, legend, text), index)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from levelground.config import PrepareOptions
 from levelground.errors import ConfigError, SceneError
 from levelground.imagery.layouts import SUFFIXES, VECTOR_SUFFIXES, Finding, Keyed, Pair, Pairs, list_files, make_pairs
+from levelground.reading import is_whole_number
 
 _KINDS = 8  # kinds of files in a message
 _UNREAD_VECTORS = (".fgb", ".kml", ".kmz", ".gml", ".gpx", ".tab", ".mif", ".dxf", ".zip")
@@ -120,7 +121,7 @@ def exclusion_layers(
     for flag, texts in (("--exclude", options.exclude), ("--within", options.within)):
         for text in texts:
             pattern, equals, listed = text.partition("=")
-            if equals and not all(part.strip().lstrip("-").isdigit() for part in listed.split(",")):
+            if equals and not all(is_whole_number(part.strip()) for part in listed.split(",")):
                 raise ConfigError(f"{flag} {text!r}: expected PATTERN=VALUES, such as 'scl/*.tif=3,8,9,10'.")
             values = frozenset(int(part) for part in listed.split(",")) if equals else frozenset()
             files = files_by_pattern(flag, data, pattern)

@@ -19,6 +19,7 @@ from levelground.imagery.image_headers import ImageHeader, read_header
 from levelground.imagery.layouts import VECTOR_SUFFIXES, Pairs
 from levelground.imagery.legend import Legend
 from levelground.imagery.legend_sources import ValueName, legend_of_values
+from levelground.reading import is_whole_number
 from levelground.records import sha256_file, sha256_json
 
 FIELDS = (
@@ -127,7 +128,7 @@ def _number(outside: str, legend: Legend | None) -> int:
     known = {} if legend is None else _values_by_name(legend)
     if outside.casefold() in known:
         return known[outside.casefold()]
-    if outside.lstrip("-").isdigit():
+    if is_whole_number(outside):
         return int(outside)
     raise ConfigError(f"--label-outside {outside}: is not a class of the legend. Give a name or a value that it has.")
 

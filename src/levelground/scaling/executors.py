@@ -25,8 +25,8 @@ _KINDS = "local:N (N processes of this machine), ray, ray:HOST:PORT, slurm, or s
 def _check_cluster(asked: str) -> str:
     kind, _, rest = asked.partition(":")
     fits = {
-        "local": re.fullmatch(r"[1-9]\d{0,3}", rest) is not None,
-        "ray": ":" not in asked or re.fullmatch(r"[^\s:/]+:\d{1,5}", rest) is not None,
+        "local": re.fullmatch(r"[1-9][0-9]{0,3}", rest) is not None,
+        "ray": ":" not in asked or re.fullmatch(r"[^\s:/]+:[0-9]{1,5}", rest) is not None,
         "slurm": ":" not in asked or all(re.fullmatch(r"[a-z][a-z-]*(=[^=,]+)?", part) for part in rest.split(",")),
     }
     if not fits.get(kind, False):
@@ -34,7 +34,7 @@ def _check_cluster(asked: str) -> str:
     return asked
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class ClusterOptions:
     """Where the runs of a study are computed, if not in this process."""
 
