@@ -45,6 +45,7 @@ def serve(config: ServeConfig) -> Path:
     Raises:
         ConfigError: The extra is not installed, an address that others reach has no token, or the port is taken.
         ModelError: A path holds no model.
+        BusyError: Another server has the folder of the maps.
     """
     from levelground.errors import ConfigError, ModelError
     from levelground.models.loading import check_names
@@ -61,6 +62,7 @@ def serve(config: ServeConfig) -> Path:
         raise ConfigError(
             f"serve: {error.name} is not installed. Install what the server needs: pip install 'levelground[serve]'"
         ) from error
+    from levelground.records import one_writer
     from levelground.serving.app import run_server
     from levelground.serving.guard import Access
     from levelground.serving.jobs import JobStore
@@ -72,5 +74,6 @@ def serve(config: ServeConfig) -> Path:
 
         for source in config.code:
             name_network(source)
-    run_server(config.models, config.rasters, store, access, config.port)
+    with one_writer(config.out):
+        run_server(config.models, config.rasters, store, access, config.port)
     return config.out

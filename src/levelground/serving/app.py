@@ -21,7 +21,7 @@ from levelground.console import say_counted
 from levelground.errors import ConfigError, DiskError, one_line
 from levelground.runtime import Runtime, open_runtime
 from levelground.serving.guard import Access, Guard
-from levelground.serving.jobs import JobStore, QueueFullError, input_of, read_summary
+from levelground.serving.jobs import JobStore, QueueFullError, input_of
 from levelground.serving.service import (
     MOST_MODELS,
     AreasOut,
@@ -36,7 +36,6 @@ from levelground.serving.service import (
     list_rasters,
     page_words,
 )
-from levelground.serving.tiles import render_tile
 from levelground.wording import current_language, language, languages, translated
 
 _FOLDER = Path(__file__).parent / "static"
@@ -146,7 +145,7 @@ def _add_results(app: FastAPI, server: MapService) -> None:
         job = server.job(id)
         if server.store.progress(id).status != "done":
             raise HTTPException(404, f"{job.raster}: the map is not finished.")
-        return AreasOut.model_validate(read_summary(server.store.path(id)))
+        return server.areas(job)
 
     @app.get(
         "/v1/maps/{id}/tiles/{z}/{x}/{y}",
@@ -161,10 +160,7 @@ def _add_results(app: FastAPI, server: MapService) -> None:
         y: Annotated[int, PathParameter(ge=0, lt=2**30)],
         layer: Annotated[str, Field(description="image, disagreement, or a model's name")] = "image",
     ) -> Response:
-        path, colours = server.layer(server.job(id), layer)
-        content = render_tile(path, z, x, y, colours)
-        if content is None:
-            raise HTTPException(404, "There is no such tile.")
+        content = server.tile(server.job(id), layer, (z, x, y))
         return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"})
 
     @app.get(

@@ -63,6 +63,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _split(address: str) -> tuple[str, str]:
+    """Return the name and the whole place of an address; empty texts where it is none."""
+    try:
+        found = urlsplit(address)
+        return found.hostname or "", found.netloc
+    except ValueError:
+        return "", ""
+
+
 def _cookie_of(token: str) -> str:
     """Return what a browser keeps for a token: a hash, which any token may be turned into and none can be read from."""
     return hashlib.sha256(f"levelground {token}".encode()).hexdigest()
@@ -91,11 +100,11 @@ class Guard:
 
     def _refusal(self, scope: AsgiScope, headers: dict[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or ""
+        name = _split(f"//{host}")[0]
         if self._access.local and not is_loopback(name):
             return 400, f"{host}: is not an address of this server. Open it as http://127.0.0.1:PORT."
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _split(origin)[1] != host:
             return 403, f"{origin}: another site may not use this server."
         if not self._has_token(scope, headers):
             return 401, "A token is needed: send the header 'Authorization: Bearer TOKEN', or open /?token=TOKEN once."

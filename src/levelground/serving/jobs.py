@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import json
 import queue
+import re
 import secrets
 import shutil
 import subprocess
@@ -24,11 +25,13 @@ from pydantic import StrictStr
 from pydantic.dataclasses import dataclass as record_class
 
 from levelground.config import PredictOptions
-from levelground.errors import RecordError, last_line
+from levelground.console import say
+from levelground.errors import RecordError, last_line, one_line
 from levelground.prediction.inputs import InputFile, find_inputs
 from levelground.prediction.resume import STATE_FILE
 from levelground.reading import parse_json, read_text
 from levelground.records import RECORD_CONFIG, OpenRecord, atomic_path, check_record, read_json, to_json, write_json
+from levelground.wording import gettext, translated
 
 Status = Literal["queued", "running", "done", "failed"]
 
@@ -36,6 +39,8 @@ JOB_FILE, SUMMARY_FILE, ERROR_FILE = "job.json", "summary.json", "error.txt"
 IMAGE_FILE, DISAGREEMENT_FILE = "image.tif", "disagreement.tif"
 OPTIONS = PredictOptions(polygons="gpkg")
 """How jobs are predicted: a map, its areas and its polygons."""
+
+_JOB_NAME = re.compile("[0-9a-f]{16}")
 
 _STOP_S = 20.0  # how long a child may take to save what it has
 
@@ -139,7 +144,7 @@ class JobStore:
         """
         self.folder, self._waiting, self._threads, self._code = folder, waiting, threads, tuple(code)
         folder.mkdir(parents=True, exist_ok=True)
-        self._jobs = {path.name: job for path in sorted(folder.iterdir()) if (job := _found(path)) is not None}
+        self._jobs, self._damaged = _found_in(folder)
         self._queue: queue.Queue[str | None] = queue.Queue()
         self._queued: set[str] = set()
         self._lock = threading.Lock()
@@ -230,10 +235,12 @@ class JobStore:
     def progress(self, id_: str) -> Progress:
         """Tell how far a job that exists is, from the files of its folder."""
         job, folder = self._jobs[id_], self.path(id_)
+        if id_ in self._damaged:
+            return Progress("failed", 0.0, error=self._damaged[id_])
         if (folder / SUMMARY_FILE).exists():
             return Progress("done", 1.0)
         if (folder / ERROR_FILE).exists():
-            return Progress("failed", 0.0, error=read_text(folder / ERROR_FILE).strip())
+            return Progress("failed", 0.0, error=_told(folder / ERROR_FILE))
         share = sum(_share(folder, job, model) for model in job.models) / max(1, len(job.models))
         running = self._current is not None and self._current[0] == id_
         return Progress("running" if running else "queued", share, self._seconds_left(id_, share) if running else None)
@@ -274,13 +281,26 @@ class JobStore:
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # noqa: S603
 
 
-def _found(folder: Path) -> Job | None:
-    """Return the job of a folder; ``None`` where it holds none that can be read."""
-    try:
-        job = read_job(folder)
-    except RecordError:
-        return None
-    return job if job.id == folder.name else None
+def _found_in(folder: Path) -> tuple[dict[str, Job], dict[str, str]]:
+    """Read the jobs of a folder, and say of each that is damaged what is wrong; it is listed by its number alone."""
+    jobs, damaged = {}, {}
+    for path in sorted(one for one in folder.iterdir() if _JOB_NAME.fullmatch(one.name) and one.is_dir()):
+        try:
+            job = read_job(path)
+            if job.id != path.name:
+                raise RecordError(f"{path / JOB_FILE}: is of map {job.id}. Remove the folder {path.name}.")
+        except RecordError as error:
+            since = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+            job = Job(path.name, path.name, "", since.isoformat(timespec="milliseconds"))
+            damaged[path.name] = one_line(str(error))
+            say(gettext("Warning: %(text)s", text=translated(damaged[path.name])))
+        jobs[path.name] = job
+    return jobs, damaged
+
+
+def _told(path: Path) -> str:
+    """Read why a job failed, as far as it can be read."""
+    return path.read_bytes()[:4000].decode("utf-8", "replace").strip()
 
 
 def _share(folder: Path, job: Job, model: JobModel) -> float:

@@ -3,6 +3,7 @@
 import functools
 import re
 import shutil
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from fastapi import HTTPException, UploadFile
 from pydantic import BaseModel, Field
 
-from levelground.errors import ConfigError, DiskError, LevelgroundError, ModelError, one_line
+from levelground.errors import ConfigError, DiskError, LevelgroundError, ModelError, SceneError, one_line
 from levelground.imagery.legend import Legend, hex_colour
 from levelground.models.loading import check_code, made_runs, open_model
 from levelground.models.model import Model
@@ -20,8 +21,20 @@ from levelground.prediction.inputs import IMAGES, RASTERS, find_inputs
 from levelground.prediction.plan import plan_predictions
 from levelground.runs import list_runs, read_run, runs_folder
 from levelground.runtime import Runtime
-from levelground.serving.jobs import DISAGREEMENT_FILE, IMAGE_FILE, OPTIONS, Job, JobModel, JobStore, Status, input_of
-from levelground.serving.tiles import DIFFERS, Colours, Scheme, TileGrid, tile_grid
+from levelground.serving.jobs import (
+    DISAGREEMENT_FILE,
+    IMAGE_FILE,
+    OPTIONS,
+    SUMMARY_FILE,
+    Job,
+    JobModel,
+    JobStore,
+    Progress,
+    Status,
+    input_of,
+    read_summary,
+)
+from levelground.serving.tiles import DIFFERS, Colours, Scheme, TileGrid, render_tile, tile_grid
 from levelground.wording import gettext, translated
 
 MOST_MODELS = 4
@@ -185,7 +198,8 @@ def _safe_name(name: str) -> str:
         >>> _safe_name("../a b?.tif"), _safe_name("лес.tif")
         ('a_b_.tif', 'лес.tif')
     """
-    return re.sub(r"[^\w.\-]+", "_", Path(name).name).strip("._ ")[-100:] or "raster"
+    composed = unicodedata.normalize("NFC", Path(name).name)  # some systems write letters and their marks apart
+    return re.sub(r"[^\w.\-]+", "_", composed).strip("._ ")[-100:] or "raster"
 
 
 @dataclass(frozen=True)
@@ -262,8 +276,12 @@ class MapService:
     def map_out(self, job: Job) -> MapOut:
         """Describe a job for clients."""
         folder, progress = self.store.path(job.id), self.store.progress(job.id)
-        image = folder / IMAGE_FILE
-        grid = _grid(image) if image.exists() else None
+        image, grid = folder / IMAGE_FILE, None
+        try:
+            grid = _grid(image) if image.exists() else None
+        except SceneError:
+            if progress.status == "done":
+                progress = Progress("failed", 1.0, error=_unreadable(job, image))
         done = progress.status == "done"
         layers = [] if grid is None else ["image"]
         layers += [one.name for one in job.models] + ["disagreement"] if done and layers else []
@@ -281,6 +299,25 @@ class MapService:
             layers=layers,
             tiles=None if grid is None else TilesOut(**vars(grid)),
         )
+
+    def areas(self, job: Job) -> AreasOut:
+        """Return the areas of a finished map, or refuse with 404."""
+        folder = self.store.path(job.id)
+        try:
+            return AreasOut.model_validate(read_summary(folder))
+        except (OSError, ValueError) as error:
+            raise HTTPException(404, _unreadable(job, folder / SUMMARY_FILE)) from error
+
+    def tile(self, job: Job, name: str, place: tuple[int, int, int]) -> bytes:
+        """Return a tile of a layer, by zoom, column and row, or refuse with 404."""
+        path, colours = self.layer(job, name)
+        try:
+            content = render_tile(path, *place, colours)
+        except SceneError as error:
+            raise HTTPException(404, _unreadable(job, path)) from error
+        if content is None:
+            raise HTTPException(404, "There is no such tile.")
+        return content
 
     def layer(self, job: Job, name: str) -> tuple[Path, Colours | None]:
         """Return the raster of a layer, and the colours of its values."""
@@ -302,6 +339,11 @@ class MapService:
         if name not in self.models:
             raise HTTPException(404, f"{one_line(name)}: its model is no longer offered.")
         return self.models[name].model.spec.legend
+
+
+def _unreadable(job: Job, path: Path) -> str:
+    """Say that a file of a map is damaged."""
+    return f"{job.raster}: {path.name}, a file of its map, is damaged. Remove the map and make it again."
 
 
 @functools.lru_cache(maxsize=256)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from levelground.imagery.gdal_files import open_raster
+from levelground.errors import SceneError, first_line
+from levelground.imagery.gdal_files import open_raster, raster_errors
 from levelground.imagery.geotiff import quietly
 from levelground.imagery.legend import IGNORE
 
@@ -49,18 +50,23 @@ class TileGrid:
 
 @contextmanager
 def _opened(path: Path) -> "Iterator[Reader]":
-    """Open a raster as rio-tiler's reader of the scheme that suits it."""
+    """Open a raster as rio-tiler's reader of the scheme that suits it.
+
+    Raises:
+        SceneError: It is damaged.
+    """
     from rio_tiler.errors import NoOverviewWarning
     from rio_tiler.io import ImageReader, Reader
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoOverviewWarning)
-        with quietly():
-            raster = open_raster(path)
-            with raster:
+        try:
+            with quietly(), open_raster(path) as raster:
                 kind = Reader if raster.crs is not None else ImageReader
                 with kind(str(path), dataset=raster) as reader:
                     yield reader
+        except raster_errors() as error:
+            raise SceneError(f"{path}: cannot be read ({first_line(error)}). Make the map again.") from error
 
 
 def tile_grid(path: Path) -> TileGrid:
