@@ -1,7 +1,10 @@
 """What is cut, resized, turned and left out; the same for any number of loader processes."""
 
 import dataclasses
+import errno
+import gc
 import multiprocessing
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +95,26 @@ def test_workers_change_no_sample(dataset: Dataset, workers: int) -> None:
     assert len(alone) == len(beside) == 6
     assert all(same(a, b) for a, b in zip(alone, beside, strict=True))
     assert same(alone[0], source(dataset)[2])
+
+
+def test_loaders_that_cannot_be_started_are_one_line(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where /dev/shm takes no more locks; the library's iterator, made halfway, does not complain when it goes."""
+    alone = list(load_batches(source(dataset), range(2), workers=0))
+    unraised = list[object]()
+    monkeypatch.setattr(sys, "unraisablehook", unraised.append)
+
+    def no_room() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torch.multiprocessing.Queue", no_room)
+    beside = list(load_batches(source(dataset), range(2), workers=2))
+    gc.collect()
+    assert all(same(a, b) for a, b in zip(alone, beside, strict=True))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Loader processes cannot be started ([Errno 28] No space left on device); ")
+    assert unraised == []
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])

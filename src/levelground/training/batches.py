@@ -9,6 +9,7 @@ import contextlib
 import functools
 import math
 import signal
+import traceback
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch._C import _error_if_any_worker_fails  # what the library's own handler of dead processes calls
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from levelground.config import Recipe
 from levelground.console import say
@@ -334,6 +336,7 @@ def _load(
                 "Loader processes cannot be started (%(first_line)s); this process loads the scenes itself.",
                 first_line=first_line(error),
             )
+            _abandon(error)
             batches = iter(loader())
     waiting = _watch_loaders() if workers else contextlib.nullcontext()
     try:
@@ -350,6 +353,14 @@ def _load(
             f"a loader process was killed, most often by the system for want of memory ({first_line(error)}). Give "
             "fewer --workers, or a smaller --batch, if it comes again."
         ) from error
+
+
+def _abandon(error: OSError) -> None:
+    """Keep an iterator that was made halfway from writing a traceback over what it has not when it is removed."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        made = frame.f_locals.get("self")
+        if isinstance(made, _MultiProcessingDataLoaderIter):
+            made._shutdown = True  # what its end asks for first
 
 
 class _Waiting:
