@@ -133,6 +133,23 @@ def test_a_journal_of_another_tuning_or_a_damaged_one_is_refused(tmp_path: Path)
         make_tuning(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b'{"arch": 1}', r"line 2 is damaged \(.+\)\. Remove the line\."),
+        (b'{"minutes": NaN}', r"line 2 is damaged \(.+\)\. Remove the line\."),
+        (b"\xff", r"cannot be read \('utf-8' codec .+\)\. Mend or remove it\."),
+    ],
+)
+def test_a_journal_changed_by_hand_is_one_line(tmp_path: Path, line: bytes, says: str) -> None:
+    """Whatever does not fit, where no checksum tells."""
+    make_tuning(tmp_path)
+    path = tmp_path / JOURNAL_FILE
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(RecordError, match=rf"journal\.jsonl: {says}"):
+        make_tuning(tmp_path)
+
+
 def test_trials_that_all_fail_are_one_line(tmp_path: Path) -> None:
     """The reason of the first one is named."""
 

@@ -801,6 +801,7 @@ def serve(
     Raises:
         ConfigError: The extra is not installed, an address that others reach has no token, or the port is taken.
         ModelError: A path holds no model.
+        BusyError: Another server has the folder of the maps.
     """
 
 def study(

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from levelground.config import Recipe
 from levelground.console import say
-from levelground.errors import ConfigError, RecordError, UnfinishedError
+from levelground.errors import ConfigError, RecordError, UnfinishedError, first_line
 from levelground.files import append_text, atomic_path
 from levelground.reading import check_seal, parse_json, parse_toml, read_text, seal
 from levelground.recipe_files import BASE_TABLE, TUNING_TABLE, TuningRecord, check_recipe
@@ -240,8 +240,15 @@ class Tuning:
             raise RecordError(
                 f"{path}: was begun with another {' and another '.join(unlike)}. Give the same again, or another --out."
             )
-        for line in lines[1:]:
-            outcome: Outcome = TypeAdapter(Outcome).validate_python(line)
+        for number, line in enumerate(lines[1:], start=2):
+            try:
+                outcome: Outcome = TypeAdapter(Outcome).validate_python(line)
+            except ValidationError as error:
+                fault = error.errors()[0]
+                where = ".".join(map(str, fault["loc"]))
+                raise RecordError(
+                    f"{path}: line {number} is damaged ({where}: {fault['msg']}). Remove the line."
+                ) from error
             self.outcomes[outcome.arch, outcome.rerun, outcome.number] = outcome
         with atomic_path(path) as temporary:  # without a line that a kill cut short
             temporary.write_text("".join(map(_journal_text, lines or [head])), encoding="utf-8")
@@ -398,13 +405,16 @@ def _journal_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of a journal; a last one that a kill cut short is left out.
 
     Raises:
-        RecordError: One was changed after it was written.
+        RecordError: One was changed after it was written, or the file cannot be read.
     """
-    text = read_text(path)
+    try:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: cannot be read ({first_line(error)}). Mend or remove it.") from error
     lines = [line for line in text.split("\n") if line]
     for number, line in enumerate(lines, start=1):
         try:
-            content = parse_json(line)
+            content = parse_json(line, finite=True)
             check_seal(line, "line")
             if not isinstance(content, dict):
                 raise ValueError("is not an object")
