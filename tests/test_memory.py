@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -71,11 +72,12 @@ def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not runtime.reuse_freed_memory()
 
 
-@pytest.mark.parametrize(("load", "said"), [(0.1, False), (6.0, True)])
+@pytest.mark.parametrize(("load", "busy", "said"), [(0.1, 0.0, False), (6.0, 0.0, False), (6.0, 0.5, True)])
 def test_threads_wait_passively_on_a_shared_machine(
-    load: float, said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    load: float, busy: float, said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Said in one line, before torch is loaded; a user's own policy stays."""
+    """Said in one line, before torch is loaded, unless the load is of work that ended; a user's own policy stays."""
+    monkeypatch.setattr(runtime, "busy_share", lambda: busy)
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0, 0), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
@@ -87,3 +89,16 @@ def test_threads_wait_passively_on_a_shared_machine(
     monkeypatch.setattr(os, "environ", {"OMP_WAIT_POLICY": "ACTIVE"})
     cli.wait_passively_if_shared()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+def test_a_busy_process_is_seen() -> None:
+    """The processors' share is measured; where the system does not tell, they are taken for busy."""
+    if not Path("/proc/stat").exists():
+        assert runtime.busy_share() == 1
+        return
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE
+    ) as busy:
+        assert busy.stdout is not None and busy.stdout.readline()
+        assert runtime.busy_share(0.5) > 0.5 / (os.cpu_count() or 1)
+        busy.kill()

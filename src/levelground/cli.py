@@ -51,8 +51,7 @@ if TYPE_CHECKING:
 
     from levelground.config import Recipe
 
-_SHARED_LOAD = 0.4
-"""Load of the last minute, a core, from which on others are taken to use the machine."""
+_SHARED_LOAD = 0.4  # of the last minute, a core, from which on others are taken to use the machine
 
 _HELP_WIDTH, _FLAG_WIDTH = 96, 16  # columns of a command's help, and of its flags
 
@@ -354,21 +353,22 @@ def _run_command(name: str, arguments: list[str]) -> int:
     options = _parse(name, getattr(module, command.config), arguments, module.__doc__)
     if command.computes:
         wait_passively_if_shared()
-    result = getattr(module, name)(options)
-    return getattr(result, "exit_status", 0)
+    return getattr(getattr(module, name)(options), "exit_status", 0)
 
 
 def wait_passively_if_shared() -> None:
     """Let OpenMP's threads sleep while they wait where other processes use this machine, and say so in one line.
 
-    By default they spin, which on a shared machine takes the cores from the thread that they wait for. The setting
-    holds for a libgomp that is loaded afterwards; results do not depend on it. A user's own ``OMP_WAIT_POLICY`` stays.
+    By default they spin, which takes the cores from the thread that they wait for. The load of the last minute may be
+    that of work that has ended, so the present is looked at too. A user's own ``OMP_WAIT_POLICY`` stays.
     """
     load_averages = getattr(os, "getloadavg", None)  # Windows has none
     if "OMP_WAIT_POLICY" in os.environ or "torch" in sys.modules or load_averages is None:
         return
+    from levelground.runtime import busy_share
+
     load, cores = load_averages()[0], os.cpu_count() or 1
-    if load >= _SHARED_LOAD * cores:
+    if load >= _SHARED_LOAD * cores and busy_share() >= _SHARED_LOAD / 2:
         from levelground.console import say
 
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import sys
+import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,7 +31,6 @@ DeviceKind = Literal["cpu", "cuda", "mps"]
 _FabricPrecision = Literal["32-true", "bf16-mixed"]
 _PRECISION: dict[str, _FabricPrecision] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 """Fabric's names."""
-
 
 _MOST_STREAMS = 2
 
@@ -373,6 +373,27 @@ def available_cores() -> int:
     """Return the number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def busy_share(seconds: float = 0.2) -> float:
+    """Measure how busy this machine's processors are while this process sleeps, from 0 to 1.
+
+    Returns:
+        The share; 1 where the system does not tell, as on any but Linux.
+    """
+
+    def read() -> tuple[int, int]:
+        with open("/proc/stat", encoding="utf-8") as file:  # noqa: PTH123 - a kernel file, not a user's path
+            times = [int(word) for word in file.readline().split()[1:9]]
+        return sum(times), times[3] + times[4]  # idle, and waiting for a disk
+
+    try:
+        before = read()
+        time.sleep(seconds)
+        passed, idle = (after - was for after, was in zip(read(), before, strict=True))
+    except (OSError, ValueError, IndexError):
+        return 1.0
+    return 1 - idle / passed if passed else 1.0
 
 
 def hardware(device: "torch.device | None" = None) -> str:
