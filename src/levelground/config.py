@@ -139,13 +139,13 @@ class Budget:
         return Budget(epochs=share * (self.epochs or recipe.default_epochs))
 
 
-_NO_EXTRAS = ConfigDict(extra="forbid", allow_inf_nan=False)
+OPTIONS_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
 
 
-@dataclass(frozen=True, config=_NO_EXTRAS)
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class DeviceOptions:
     """Device, precision and threads."""
 
@@ -157,7 +157,7 @@ class DeviceOptions:
     """CPU threads; without it, all cores. Other numbers of threads give other last bits of the weights."""
 
 
-@dataclass(frozen=True, config=_NO_EXTRAS)
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class RunOptions:
     """How a run is computed and saved: loader processes, training processes, determinism, saved states."""
 
@@ -180,7 +180,7 @@ METRIC, DELTA = "official.miou", 0.01
 """The primary metric, and the difference that does not matter, where nobody names others."""
 
 
-@dataclass(frozen=True, config=_NO_EXTRAS)
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class StudyOptions:
     """Which models a study trains, and the question that it asks of them."""
 
@@ -232,7 +232,7 @@ Layout = Literal["kaggle", "folders", "index", "geotiff", "raster"]
 SplitRule = Literal["auto", "origin", "lists", "random", "grouped", "folders", "blocks"]
 
 
-@dataclass(frozen=True, config=_NO_EXTRAS)
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class PrepareOptions:
     """What to prepare, and how."""
 
@@ -312,7 +312,7 @@ class PrepareOptions:
 Normalisation = Literal["none", "imagenet", "data"]
 
 
-@dataclass(frozen=True, config=_NO_EXTRAS)
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class WeightsOptions:
     """Properties of another tool's weights, as far as they are known."""
 
@@ -338,7 +338,7 @@ class WeightsOptions:
     Lightning's or ultralytics' log, or another CSV or JSON by epoch or step."""
 
 
-@dataclass(frozen=True, config=_NO_EXTRAS)
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class PredictionOptions:
     """How another tool's predictions are found, read and counted."""
 
@@ -363,7 +363,7 @@ class PredictionOptions:
 ExportFormat = Literal["onnx", "smp", "openvino", "onnx-int8", "openvino-int8", "stac"]
 
 
-@dataclass(frozen=True, config=_NO_EXTRAS)
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class ExportOptions:
     """Options of an export."""
 
@@ -382,7 +382,7 @@ PolygonFormat = Literal["none", "gpkg", "geojson"]
 EngineName = Literal["auto", "torch", "openvino", "onnx"]
 
 
-@dataclass(frozen=True, config=_NO_EXTRAS)
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class TileOptions:
     """Tiles to run a model on instead of its own (:func:`levelground.tile_geometry.choose_geometry`); its engine."""
 
@@ -399,7 +399,7 @@ class TileOptions:
     onnxruntime. OpenVINO is used on CPUs, once its classes were seen to equal the other engine's on some tiles."""
 
 
-@dataclass(frozen=True, config=_NO_EXTRAS)
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class ReadOptions:
     """How `predict` reads its inputs: bands, pixels without data, ground sample distance."""
 
@@ -418,7 +418,7 @@ class ReadOptions:
     """Predict a raster as it is even if its ground sample distance is more than 4 times off."""
 
 
-@dataclass(frozen=True, config=_NO_EXTRAS)
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class PredictOptions(TileOptions, ReadOptions):
     """How `predict` reads its inputs, runs the model and writes the maps."""
 

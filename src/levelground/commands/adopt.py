@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from levelground.config import PredictionOptions, Seed, WeightsOptions
+from levelground.config import OPTIONS_CONFIG, PredictionOptions, Seed, WeightsOptions
 from levelground.runs import Run
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from levelground.datasets.dataset import Dataset
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class AdoptConfig:
     """Options of ``adopt``."""
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from levelground.config import OPTIONS_CONFIG
 from levelground.metrics.named import metric_names
 from levelground.runs import Run
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from levelground.comparison.record import Comparison
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class CompareConfig:
     """Options of ``compare``."""
 

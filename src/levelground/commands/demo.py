@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from levelground.config import PNG, Budget, DeviceGroup, DeviceOptions, Figures, Recipe, Seed
+from levelground.config import OPTIONS_CONFIG, PNG, Budget, DeviceGroup, DeviceOptions, Figures, Recipe, Seed
 from levelground.records import one_writer
 
 STEPS = 48
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from levelground.comparison.record import Comparison
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class DemoBudget(Budget):
     """How long each run trains; the recipe's own number of epochs is not used."""
 
@@ -29,7 +29,7 @@ class DemoBudget(Budget):
     """Optimiser steps of each run; 48 unless --steps, --epochs or --minutes is given."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class DemoConfig:
     """Options of ``demo``; by default small enough for two cores and five minutes."""
 

@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from levelground.config import DeviceGroup, DeviceOptions, TileOptions
+from levelground.config import OPTIONS_CONFIG, DeviceGroup, DeviceOptions, TileOptions
 
 if TYPE_CHECKING:
     from levelground.runs import Run
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class EvaluateConfig:
     """Options of ``evaluate``."""
 

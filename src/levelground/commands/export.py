@@ -4,16 +4,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from levelground.config import ExportFormat, ExportOptions
+from levelground.config import OPTIONS_CONFIG, ExportFormat, ExportOptions
 
 if TYPE_CHECKING:
     from levelground.runs import Run
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class ExportConfig:
     """Options of ``export``."""
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from levelground.config import DeviceGroup, DeviceOptions, PredictOptions
+from levelground.config import OPTIONS_CONFIG, DeviceGroup, DeviceOptions, PredictOptions
 from levelground.scaling.executors import ClusterGroup, ClusterOptions
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from levelground.prediction.predict import PredictedMap
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class PredictConfig:
     """Options of ``predict``."""
 

@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from levelground.config import PNG, Figures
+from levelground.config import OPTIONS_CONFIG, PNG, Figures
 from levelground.wording import decimal
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class ReportConfig:
     """Options of ``report``."""
 

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from levelground.config import OPTIONS_CONFIG
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class ServeConfig:
     """Options of ``serve``."""
 

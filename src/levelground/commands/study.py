@@ -4,10 +4,9 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from levelground.config import DeviceGroup, DeviceOptions, PrepareOptions, StudyOptions
+from levelground.config import OPTIONS_CONFIG, DeviceGroup, DeviceOptions, PrepareOptions, StudyOptions
 from levelground.errors import ConfigError
 from levelground.records import one_writer
 from levelground.scaling.executors import ClusterGroup, ClusterOptions
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from levelground.comparison.record import Comparison
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class StudyConfig:
     """Options of ``study``."""
 

@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from levelground.config import Budget, DeviceGroup, DeviceOptions, Recipe, RunGroup, RunOptions, Seed
+from levelground.config import OPTIONS_CONFIG, Budget, DeviceGroup, DeviceOptions, Recipe, RunGroup, RunOptions, Seed
 from levelground.errors import ConfigError
 from levelground.runs import Run
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class TrainConfig:
     """Options of ``train``."""
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from levelground.config import Budget, DeviceGroup, DeviceOptions, Recipe, RunGroup, RunOptions, Seed
+from levelground.config import OPTIONS_CONFIG, Budget, DeviceGroup, DeviceOptions, Recipe, RunGroup, RunOptions, Seed
 from levelground.errors import ConfigError, MissingRecordError, TrainingError, UnfinishedError
 from levelground.scaling.executors import ClusterGroup, ClusterOptions
 
@@ -28,7 +28,7 @@ LOSS_FAILED = "TrainingError:"
 """How the reason of a job begins whose loss was not a number: a trial that failed, and not a machine."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class TuneConfig:
     """Options of ``tune``."""
 

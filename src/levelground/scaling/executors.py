@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import tyro
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from levelground import __version__
+from levelground.config import OPTIONS_CONFIG
 from levelground.errors import ConfigError
 from levelground.scaling.processes import JobProcess, end_jobs, may_fork, start_job
 
@@ -34,7 +35,7 @@ def _check_cluster(asked: str) -> str:
     return asked
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
 class ClusterOptions:
     """Where the runs of a study are computed, if not in this process."""
 

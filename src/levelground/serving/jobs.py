@@ -31,7 +31,7 @@ from levelground.prediction.inputs import InputFile, find_inputs
 from levelground.prediction.resume import STATE_FILE
 from levelground.reading import parse_json, read_text
 from levelground.records import RECORD_CONFIG, OpenRecord, atomic_path, check_record, read_json, to_json, write_json
-from levelground.wording import gettext, translated
+from levelground.wording import translated
 
 Status = Literal["queued", "running", "done", "failed"]
 
@@ -293,7 +293,7 @@ def _found_in(folder: Path) -> tuple[dict[str, Job], dict[str, str]]:
             since = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
             job = Job(path.name, path.name, "", since.isoformat(timespec="milliseconds"))
             damaged[path.name] = one_line(str(error))
-            say(gettext("Warning: %(text)s", text=translated(damaged[path.name])))
+            say("Warning: %(text)s", text=translated(damaged[path.name]))
         jobs[path.name] = job
     return jobs, damaged
 
