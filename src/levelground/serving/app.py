@@ -18,7 +18,7 @@ from starlette.routing import Match
 from levelground import __version__
 from levelground.config import DeviceOptions
 from levelground.console import say_counted
-from levelground.errors import ConfigError, DiskError, SceneError, one_line
+from levelground.errors import ConfigError, DiskError, one_line
 from levelground.runtime import Runtime, open_runtime
 from levelground.serving.guard import Access, Guard
 from levelground.serving.jobs import JobStore, QueueFullError, input_of
@@ -35,9 +35,7 @@ from levelground.serving.service import (
     find_models,
     list_rasters,
     page_words,
-    unreadable,
 )
-from levelground.serving.tiles import render_tile
 from levelground.wording import current_language, language, languages, translated
 
 _FOLDER = Path(__file__).parent / "static"
@@ -162,14 +160,7 @@ def _add_results(app: FastAPI, server: MapService) -> None:
         y: Annotated[int, PathParameter(ge=0, lt=2**30)],
         layer: Annotated[str, Field(description="image, disagreement, or a model's name")] = "image",
     ) -> Response:
-        job = server.job(id)
-        path, colours = server.layer(job, layer)
-        try:
-            content = render_tile(path, z, x, y, colours)
-        except SceneError as error:
-            raise HTTPException(404, unreadable(job, path)) from error
-        if content is None:
-            raise HTTPException(404, "There is no such tile.")
+        content = server.tile(server.job(id), layer, (z, x, y))
         return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"})
 
     @app.get(

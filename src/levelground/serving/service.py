@@ -34,7 +34,7 @@ from levelground.serving.jobs import (
     input_of,
     read_summary,
 )
-from levelground.serving.tiles import DIFFERS, Colours, Scheme, TileGrid, tile_grid
+from levelground.serving.tiles import DIFFERS, Colours, Scheme, TileGrid, render_tile, tile_grid
 from levelground.wording import gettext, translated
 
 MOST_MODELS = 4
@@ -281,7 +281,7 @@ class MapService:
             grid = _grid(image) if image.exists() else None
         except SceneError:
             if progress.status == "done":
-                progress = Progress("failed", 1.0, error=unreadable(job, image))
+                progress = Progress("failed", 1.0, error=_unreadable(job, image))
         done = progress.status == "done"
         layers = [] if grid is None else ["image"]
         layers += [one.name for one in job.models] + ["disagreement"] if done and layers else []
@@ -306,7 +306,18 @@ class MapService:
         try:
             return AreasOut.model_validate(read_summary(folder))
         except (OSError, ValueError) as error:
-            raise HTTPException(404, unreadable(job, folder / SUMMARY_FILE)) from error
+            raise HTTPException(404, _unreadable(job, folder / SUMMARY_FILE)) from error
+
+    def tile(self, job: Job, name: str, place: tuple[int, int, int]) -> bytes:
+        """Return a tile of a layer, by zoom, column and row, or refuse with 404."""
+        path, colours = self.layer(job, name)
+        try:
+            content = render_tile(path, *place, colours)
+        except SceneError as error:
+            raise HTTPException(404, _unreadable(job, path)) from error
+        if content is None:
+            raise HTTPException(404, "There is no such tile.")
+        return content
 
     def layer(self, job: Job, name: str) -> tuple[Path, Colours | None]:
         """Return the raster of a layer, and the colours of its values."""
@@ -330,7 +341,7 @@ class MapService:
         return self.models[name].model.spec.legend
 
 
-def unreadable(job: Job, path: Path) -> str:
+def _unreadable(job: Job, path: Path) -> str:
     """Say that a file of a map is damaged."""
     return f"{job.raster}: {path.name}, a file of its map, is damaged. Remove the map and make it again."
 
