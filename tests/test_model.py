@@ -12,6 +12,7 @@ import segmentation_models_pytorch as smp
 import torch
 from builders.onnx_files import write_onnx
 from builders.study import ENCODER, LEGEND, add_run
+from safetensors.torch import load_file, save_file
 
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, LegendError, ModelError, RecordError, WeightsError
@@ -218,6 +219,17 @@ def test_pickled_and_unfitting_weights_are_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text("{")
     (folder / "pytorch_model.bin").rename(folder / "model.safetensors")
     with pytest.raises(ModelError, match=r"config\.json: unreadable \(.+\)\. Save the model with save_pretrained\."):
+        open_model(folder, RUNTIME)
+
+
+def test_weights_that_the_network_has_no_place_for_are_refused(tmp_path: Path) -> None:
+    """They belong to another network; the head of whole images alone decides nothing about the mask."""
+    folder = save_external(tmp_path / "m")
+    state = load_file(folder / "model.safetensors")
+    save_file(state | {"classification_head.3.weight": torch.zeros(2, 2)}, folder / "model.safetensors")
+    open_model(folder, RUNTIME)
+    save_file(state | {"decoder.gate.bias": torch.zeros(2)}, folder / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"m: decoder\.gate\.bias has no place in the network of its config\.json\."):
         open_model(folder, RUNTIME)
 
 

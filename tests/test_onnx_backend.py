@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 from builders.onnx_files import weights_of, write_onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from levelground.errors import ModelError, WeightsError
 from levelground.models.model import Model, Overrides
@@ -202,6 +202,18 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     whole = write_onnx(path).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightsError, match=r"m\.onnx: "):
+        open_onnx(path, RUNTIME, Overrides())
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    """Their outputs would be taken for logits, and every pixel for the first class."""
+    path = write_onnx(tmp_path / "m.onnx")
+    model = onnx.load(str(path))
+    kernel = numpy_helper.to_array(model.graph.initializer[0]).copy()
+    kernel[1, 0] = np.nan
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(kernel, "kernel"))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(WeightsError, match=r"m\.onnx: makes NaN or infinity of noise\. Export a checkpoint whose"):
         open_onnx(path, RUNTIME, Overrides())
 
 

@@ -389,14 +389,13 @@ def read_input(path: Path, inputs: Sequence[tuple[str, list[Dimension]]], *, n_o
 
 
 def probe(path: Path, run: RunBatch, input_spec: InputSpec) -> tuple[Layout, Activation, int]:
-    """RunBatch noise through a model to detect layout, kind and number of its outputs."""
-    side, rng = input_spec.tile or PROBE_TILE, np.random.default_rng(0)
-    shape = (
-        input_spec.batch or 1,
-        *((side, side, input_spec.bands) if input_spec.layout == "NHWC" else (input_spec.bands, side, side)),
-    )
+    """Run noise through a model to detect layout, kind and number of its outputs."""
+    side, rng, bands = input_spec.tile or PROBE_TILE, np.random.default_rng(0), input_spec.bands
+    shape = (input_spec.batch or 1, *((side, side, bands) if input_spec.layout == "NHWC" else (bands, side, side)))
     noise = [rng.random(shape), 4 * rng.standard_normal(shape)]
     found = [run((one * 255 if input_spec.kind is np.uint8 else one).astype(input_spec.kind)) for one in noise]
+    if not np.isfinite(found[0]).all():
+        raise WeightsError(f"{path}: makes NaN or infinity of noise. Export a checkpoint whose weights are numbers.")
     size = found[0].shape
     if len(size) == 4 and size[-2:] == (side, side):
         layout: Layout = "NCHW"

@@ -30,7 +30,7 @@ from levelground.models.model import (
     external_digest,
 )
 from levelground.models.own_networks import OwnNetwork, TwoClasses
-from levelground.models.pretrained import encoder_options, fit_state, normalisation
+from levelground.models.pretrained import encoder_options, fit_state, normalisation, renamed_state
 from levelground.models.spec import SPEC_FILE, ModelSpec, read_spec
 from levelground.reading import parse_json, read_text
 from levelground.records import HASHES_FILE, keep_hashes, sha256_file, sha256_json, verify_file
@@ -321,8 +321,14 @@ def _load_network(folder: Path, config: Mapping[str, Any]) -> tuple[nn.Module, i
     if activation not in ACTIVATIONS:
         raise ModelError(f"{folder}: has the activation {activation!r}. Save it with activation=None.")
     network = _build(folder, {**config, "encoder_weights": None, "aux_params": None, "activation": None})
-    state = fit_state(read_state(folder), network.state_dict(), source=str(folder), part="network")
-    network.load_state_dict(state)
+    expected = network.state_dict()
+    given = renamed_state(read_state(folder), expected)
+    extra = [name for name in given if name not in expected and not name.startswith("classification_head.")]
+    network.load_state_dict(fit_state(given, expected, source=str(folder), part="network"))
+    if extra:
+        raise WeightsError(
+            f"{folder}: {extra[0]} has no place in the network of its {CONFIG_FILE}. Give weights of this very network."
+        )
     if activation == "sigmoid" and n > 1:
         raise ModelError(f"{folder}: {n} outputs after a sigmoid do not exclude each other. Give one with a softmax.")
     # A softmax over (0, x) is the sigmoid of x.

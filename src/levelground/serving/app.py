@@ -36,6 +36,7 @@ from levelground.serving.service import (
     list_rasters,
     page_words,
 )
+from levelground.serving.tiles import TILE
 from levelground.wording import current_language, language, languages, translated
 
 _FOLDER = Path(__file__).parent / "static"
@@ -149,7 +150,7 @@ def _add_results(app: FastAPI, server: MapService) -> None:
 
     @app.get(
         "/v1/maps/{id}/tiles/{z}/{x}/{y}",
-        responses=gone | {200: {"content": {"image/png": {}}, "description": "A tile of 256 px"}},
+        responses=gone | {200: {"content": {"image/png": {}}, "description": f"A tile of {TILE} px"}},
         response_class=Response,
         summary="A tile of a layer",
     )
