@@ -208,6 +208,7 @@ def test_a_network_without_numbers_is_refused(tmp_path: Path) -> None:
         ModelError, match=r"^a\.tif: the network's output is not a number \(NaN\)\. Its weights are damaged"
     ):
         predict_one(source, tmp_path / "out", toy_model(lambda image: image * float("nan")))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_network_with_other_outputs_than_it_names_is_refused(tmp_path: Path) -> None:

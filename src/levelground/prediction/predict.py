@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from levelground.config import PredictOptions
 from levelground.console import say, say_counted
-from levelground.errors import ConfigError, SceneError
+from levelground.errors import ConfigError, ModelError, SceneError
 from levelground.imagery.geotiff import bounded_cache
 from levelground.imagery.legend import IGNORE, LabelMap, Legend, hex_colour
 from levelground.imagery.raster_reader import RasterReader
@@ -403,8 +403,12 @@ def _predict_input(plan: PredictionPlan) -> PredictedMap:
         elif checkpoint.replaced:
             say("%(name)s: rows of another job (model, input or settings) are thrown away.", name=plan.input.name)
         if not checkpoint.done:
-            with plan.open_pixels() as reader:
-                throughput = predict_missing_rows(plan, reader, checkpoint)
+            try:
+                with plan.open_pixels() as reader:
+                    throughput = predict_missing_rows(plan, reader, checkpoint)
+            except ModelError:  # the same command would end here again
+                checkpoint.remove()
+                raise
         with bounded_cache(threads=True, side_files=plan.input.kind == "image"):
             files = open_block_files(plan, checkpoint)
             if files.probs is not None:
