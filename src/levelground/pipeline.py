@@ -17,9 +17,9 @@ from levelground.datasets.folds import fold_folder, read_folds
 from levelground.errors import ConfigError, UnfinishedError
 from levelground.evaluation.evaluate import evaluate_run, join_folds
 from levelground.exporting.model_card import write_model_card
-from levelground.models.build import build_model, canonical_arch
+from levelground.models.build import canonical_arch, first_weights
 from levelground.models.own_networks import is_own, name_network
-from levelground.models.spec import numbered_spec
+from levelground.models.pretrained import resolve_source
 from levelground.recipe_files import RecipeChanges, RecipeRecord, load_changes
 from levelground.records import one_writer
 from levelground.reporting.figures import draw_figures
@@ -62,11 +62,12 @@ def check_study(options: StudyOptions, *, bands: int = 3, n_outputs: int = 7, pr
         return  # they bring all weights
     # Building one network fetches the weights that all share, or says in seconds that they are out of reach.
     own = [arch for arch in options.archs if is_own(arch)]
-    zeros, ones = [0.0] * bands, [1.0] * bands
-    first = {}
-    for arch in [*[arch for arch in options.archs if arch not in own][:1], *own]:
-        model_spec = numbered_spec(arch, options.recipe.encoder, n_outputs=n_outputs, mean=zeros, std=ones)
-        first[arch] = build_model(model_spec, options.recipe, seed=0).encoder_weights
+    source = resolve_source(options.recipe.encoder, options.recipe.encoder_weights)
+    recipe = dataclasses.replace(options.recipe, encoder_weights=source)
+    first = {
+        arch: first_weights(arch, recipe, bands, n_outputs if arch in own else 2)
+        for arch in [*[arch for arch in options.archs if arch not in own][:1], *own]
+    }
     if len(set(first.values())) > 1:
         raise ConfigError(
             f"--archs: {', '.join(f'{arch} starts with weights {source!r}' for arch, source in first.items())}. Give "

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import importlib
 import re
 import sys
@@ -22,7 +23,7 @@ from levelground.errors import ModelError, first_line
 from levelground.models.model import Model
 from levelground.models.own_networks import OWN_ENCODER, OwnNetwork, card_name, is_own, make_own
 from levelground.models.pretrained import adapt_bands, encoder_options, load_encoder_weights, resolve_source
-from levelground.models.spec import ALIASES, ModelSpec, about_arch, full_scale, near
+from levelground.models.spec import ALIASES, ModelSpec, about_arch, full_scale, near, numbered_spec
 from levelground.records import sha256_json
 from levelground.tile_geometry import MULTIPLE
 
@@ -210,6 +211,18 @@ def build_model(spec: ModelSpec, recipe: Recipe, *, seed: int) -> Model:
         mean, std = (0.0,) * bands, (full_scale(spec.dtype),) * bands
     freeze_encoder(network, recipe.freeze_encoder_children)
     return Model(dataclasses.replace(spec, arch=arch, mean=mean, std=std), network, encoder_weights=origin)
+
+
+@functools.cache
+def first_weights(arch: str, recipe: Recipe, bands: int, n_outputs: int) -> str | None:
+    """Build a network, once in a process, to learn which weights it starts with.
+
+    Raises:
+        ModelError: It cannot be built.
+        WeightsError: The encoder weights cannot be had.
+    """
+    spec = numbered_spec(arch, recipe.encoder, n_outputs=n_outputs, mean=[0.0] * bands, std=[1.0] * bands)
+    return build_model(spec, recipe, seed=0).encoder_weights
 
 
 def own_weights(network: nn.Module) -> frozenset[str]:
