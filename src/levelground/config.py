@@ -45,9 +45,9 @@ class Recipe:
     """Budget in epochs where none is given; one epoch sees as many pixels as the training scenes hold."""
     optimiser: Literal["adamw", "adam"] = "adamw"
     """Optimiser."""
-    lr: Annotated[float, Field(gt=0, le=10)] = 1e-3
+    lr: Annotated[float, Field(gt=0, le=10)] = 2e-3
     """Highest learning rate of the decoder, and of an encoder without weights."""
-    encoder_lr_factor: Annotated[float, Field(gt=0, le=10)] = 0.3
+    encoder_lr_factor: Annotated[float, Field(gt=0, le=10)] = 0.2
     """Learning rate of an encoder with weights, as a factor of lr."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Weight decay of matrices and kernels; biases and normalisation layers have none."""
