@@ -33,7 +33,7 @@ def test_groups_of_the_default_recipe() -> None:
     assert len(place) == len(named) == sum(len(group["params"]) for group in optimiser.param_groups)
     for name, parameter in named.items():
         group = place[id(parameter)]
-        assert group["lr"] == group["initial_lr"] == pytest.approx(3e-4 if name.startswith("encoder.") else 1e-3)
+        assert group["lr"] == group["initial_lr"] == pytest.approx(4e-4 if name.startswith("encoder.") else 2e-3)
         assert group["weight_decay"] == (0.01 if parameter.ndim > 1 else 0.0)
 
 
@@ -41,7 +41,7 @@ def test_an_encoder_without_weights_learns_as_fast_as_the_decoder() -> None:
     """It has everything to learn."""
     recipe = dataclasses.replace(Recipe(), encoder="resnet18", encoder_weights="none")
     rates = {group["lr"] for group in make_optimiser(model_of(recipe), recipe).param_groups}
-    assert rates == {1e-3}
+    assert rates == {2e-3}
 
 
 def test_the_origin_optimiser() -> None:

@@ -84,7 +84,7 @@ def test_the_rate_follows_the_schedule() -> None:
     taken = stepper(steps=10)
     for number in (0, 3, 9):
         taken.step(number, batch())
-        assert taken.optimiser.param_groups[0]["lr"] == pytest.approx(1e-3 * rate_factor(RECIPE, number, 10))
+        assert taken.optimiser.param_groups[0]["lr"] == pytest.approx(RECIPE.lr * rate_factor(RECIPE, number, 10))
 
 
 def test_a_batch_without_labels_changes_nothing_but_statistics() -> None:

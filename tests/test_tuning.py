@@ -69,7 +69,7 @@ def test_a_planted_optimum_is_found_on_equal_terms(tmp_path: Path) -> None:
         assert best.value is not None and best.value > first
     trials = {arch: [tuning.outcomes[arch, False, n].params for n in range(30)] for arch in tuning.archs}
     assert trials["unet"] == trials["fpn"]
-    assert trials["unet"][0] == {"lr": 1e-3, "loss": "ce+dice"}  # the recipe as it is
+    assert trials["unet"][0] == {"lr": 2e-3, "loss": "ce+dice"}  # the recipe as it is
     states = [outcome.state for outcome in tuning.outcomes.values()]
     assert states.count("pruned") > 10 and all(tuning.outcomes["unet", False, n].state == "finished" for n in range(5))
     record = tuning.record("fpn")
