@@ -58,8 +58,8 @@ def cut_scenes(data: Path, folder: Path) -> PrepareOptions:
         width, height = pixels.size
         middle, corner = 640 * width // 1224, 256 * height // 1224
         boxes = ((0, 0, middle, height), (middle, 0, width, corner), (middle, corner, width, height))
-        for (part, found), box in zip(names.items(), boxes, strict=True):
-            found.append(f"{number}{('train', 'val', 'test').index(part) + 1}")
+        for digit, (found, box) in enumerate(zip(names.values(), boxes, strict=True), start=1):
+            found.append(f"{number}{digit}")
             pixels.crop(box).save(folder / f"{found[-1]}_sat.jpg", quality=97)
             labels.crop(box).save(folder / f"{found[-1]}_mask.png")
     for part, found in names.items():

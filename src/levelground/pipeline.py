@@ -60,7 +60,7 @@ def check_study(options: StudyOptions, *, bands: int = 3, n_outputs: int = 7, pr
         check_run_spec(spec, bands=bands, n_outputs=n_outputs, processes=processes)
     if options.init:
         return  # they bring all weights
-    # Building one network fetches the weights that all share, or says in seconds that they are out of reach.
+    # One network of two outputs fetches the weights that all share, or says in seconds that they are out of reach.
     own = [arch for arch in options.archs if is_own(arch)]
     source = resolve_source(options.recipe.encoder, options.recipe.encoder_weights)
     recipe = dataclasses.replace(options.recipe, encoder_weights=source)

@@ -324,11 +324,12 @@ def _load_network(folder: Path, config: Mapping[str, Any]) -> tuple[nn.Module, i
     expected = network.state_dict()
     given = renamed_state(read_state(folder), expected)
     extra = [name for name in given if name not in expected and not name.startswith("classification_head.")]
-    network.load_state_dict(fit_state(given, expected, source=str(folder), part="network"))
+    state = fit_state(given, expected, source=str(folder), part="network")
     if extra:
         raise WeightsError(
             f"{folder}: {extra[0]} has no place in the network of its {CONFIG_FILE}. Give weights of this very network."
         )
+    network.load_state_dict(state)
     if activation == "sigmoid" and n > 1:
         raise ModelError(f"{folder}: {n} outputs after a sigmoid do not exclude each other. Give one with a softmax.")
     # A softmax over (0, x) is the sigmoid of x.
