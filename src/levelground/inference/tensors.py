@@ -52,8 +52,8 @@ _LAYERS: tuple[object, ...] = (torch.conv2d, torch.conv_transpose2d, torch.nn.fu
 """The functions of torch that multiply weights."""
 
 
-class _Multiplications(TorchFunctionMode):
-    """Counts the multiplications of a network on the CPU, and turns autocast on after some of them."""
+class _LateAutocast(TorchFunctionMode):
+    """Turns autocast on the CPU on after so many multiplications of a network, and counts all of them."""
 
     def __init__(self, *, exact: float) -> None:
         """Begin; ``exact`` is the number of multiplications in float32."""
@@ -82,16 +82,16 @@ class _Multiplications(TorchFunctionMode):
         return output
 
 
-_WORK: WeakKeyDictionary[Forward, dict[tuple[int, ...], int]] = WeakKeyDictionary()
-"""What :func:`_work` counted, by the shape of the image."""
+_COUNTED: WeakKeyDictionary[Forward, dict[tuple[int, ...], int]] = WeakKeyDictionary()
+"""What :func:`_count_multiplications` counted, by the shape of the image."""
 
 
-def _work(forward: Forward, image: torch.Tensor) -> int:
+def _count_multiplications(forward: Forward, image: torch.Tensor) -> int:
     """Count the multiplications of a network for one image by running it; 0 without depthwise convolutions."""
-    known = _WORK.setdefault(forward, {})
+    known = _COUNTED.setdefault(forward, {})
     shape = tuple(image.shape)
     if shape not in known:
-        with _Multiplications(exact=0) as counted:
+        with _LateAutocast(exact=0) as counted:
             forward(image)
         known[shape] = counted.done if counted.depthwise else 0
     return known[shape]
@@ -134,8 +134,8 @@ class TensorTiles:
             if self._runtime.device_kind != "cpu" or self._runtime.precision == "fp32":
                 yield
                 return
-            exact = FIRST_SHARE * len(image) * _work(self._model.on_tensors, image[:1])
-            with _Multiplications(exact=exact):
+            exact = FIRST_SHARE * len(image) * _count_multiplications(self._model.on_tensors, image[:1])
+            with _LateAutocast(exact=exact):
                 yield
 
     @torch.inference_mode()
