@@ -60,6 +60,9 @@ def test_identities_of_evaluations(dataset: Dataset, run: Run) -> None:
     assert evaluation_identity(run, dataset, "val", geometry, "fp32") == (
         "a128a57551e25b0f815ea7c686380ed43d57858d6ffea06e02d6a3a60e748c45"
     )
+    assert evaluation_identity(run, dataset, "val", geometry, "bf16") == (
+        "7b8222de99fbd59428af363b578bf3bbb9eada361abdf356332d53797a108895"
+    )
     assert evaluation_identity(run, dataset, "test", geometry, "fp32") == (
         "35d815f184811df5254e60725ace8ace96347d409879c82ecf34b1b3d65b5acd"
     )

@@ -29,11 +29,12 @@ from levelground.errors import ConfigError, ModelError, WeightsError
 from levelground.imagery.geotiff import read_window
 from levelground.inference.parity import proved
 from levelground.models import openvino_backend
-from levelground.models.conversions import convert_network
-from levelground.models.loading import choose_engine, open_model
+from levelground.models.conversions import convert_network, find_conversion
+from levelground.models.loading import choose_engine, open_model, program_of
 from levelground.models.model import Model, Overrides
 from levelground.models.onnx_backend import open_onnx
 from levelground.models.openvino_backend import compiled, open_openvino, rounding_large_layers
+from levelground.models.spec import run_geometry
 from levelground.runs import Run, read_run
 from levelground.runtime import make_runtime
 from levelground.tile_geometry import OWN_TILES
@@ -201,6 +202,26 @@ def test_bfloat16_is_for_the_largest_layers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(before, after)
 
 
+class PerPixel(nn.Linear):
+    """A linear layer over the bands of each pixel, as transformers have."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Run the layer over ``(N, C, H, W)``."""
+        return super().forward(image.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def test_bfloat16_is_for_the_largest_layers_of_transformers_too() -> None:
+    """Any number of tiles at a time leaves the first side of what their linear layers multiply unknown."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), PerPixel(8, 64), nn.ReLU(), nn.Conv2d(64, 2, 1)).eval()
+    marked = rounding_large_layers(convert_network(network, (3, 32, 48)), 48)
+    kept = {
+        node.get_type_name(): any("precis" in str(key).lower() for key in dict(node.get_rt_info()))
+        for node in marked.get_ordered_ops()
+        if node.get_type_name() in ("Convolution", "MatMul", "Relu")
+    }
+    assert kept == {"Convolution": True, "MatMul": False, "Relu": True}
+
+
 def test_names_that_xml_cannot_hold_are_no_obstacle(tmp_path: Path) -> None:
     """ONNX takes any name, OpenVINO's own files do not: such a network is computed as it is."""
     path = write_onnx(tmp_path / "m.onnx")
@@ -294,6 +315,18 @@ def test_a_conversion_is_kept_and_read_without_torch(
     assert kept.read_bytes() != bytes(content)
 
 
+def test_a_conversion_is_of_the_options_beside_the_weights(dataset: Dataset) -> None:
+    """Some, such as the interpolation of a decoder, leave no trace in a tensor."""
+    run = add_run(dataset, "one", dtype="uint8")
+    config = run.model_folder / "config.json"
+    before = find_conversion(run.folder, OWN_TILES)
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"decoder_interpolation": "bilinear"}))
+    after = find_conversion(run.folder, OWN_TILES)
+    assert before is not None
+    assert after is not None
+    assert before.folder != after.folder
+
+
 def test_a_current_export_is_run_in_place_of_the_network(exported: Run, tmp_path: Path) -> None:
     """Without torch; an export of other weights, tiles or ground sample distance is not taken."""
     shutil.copytree(exported.folder.parent.parent, tmp_path / "study")
@@ -309,9 +342,31 @@ def test_a_current_export_is_run_in_place_of_the_network(exported: Run, tmp_path
 
     assert engine_of("openvino") == ("openvino", True)
     assert engine_of("onnx") == ("onnx", True)
+    own = run_geometry(run).tile
+    assert [program_of(run.folder, "onnx", TileOptions(tile)) is None for tile in (None, own, own + 32)] == [
+        False,
+        False,
+        True,
+    ]
     assert engine_of("openvino", weights_sha256="0" * 64) == ("openvino", False)  # the run's network, converted
     with pytest.raises(ConfigError, match=r"--engine onnx: .+ has no current ONNX file for these tiles\. Write it"):
         choose_engine(run.folder, "onnx", OWN_TILES, "cpu")
+
+
+def test_a_run_is_evaluated_by_its_current_export(
+    exported: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In onnxruntime where that is asked for, and not in torch without a word."""
+    shutil.copytree(exported.folder.parent.parent, tmp_path / "study")
+    run = tmp_path / "study" / "runs" / exported.name
+    report = run / "export" / "parity.json"
+    content = json.loads(report.read_text())
+    report.write_text(json.dumps(content | {"onnx": content["onnx"] | {"gsd_m": read_run(run).card.gsd_m}}))
+    flags = ["--device", "cpu", "--precision", "fp32", "--threads", "1"]
+    for engine in ("onnx", "openvino"):
+        assert main(["evaluate", str(run), "--engine", engine, *flags]) == 0
+        assert read_run(run).card.evaluations["test"].engine == engine
+    assert "converted" not in capsys.readouterr().err
 
 
 def test_engines_that_cannot_run_a_model_are_refused(

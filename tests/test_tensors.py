@@ -80,6 +80,23 @@ def test_the_first_eighth_is_computed_in_float32(kind: str, tta: bool) -> None:
     assert not torch.is_autocast_enabled("cpu")
 
 
+def test_what_a_network_computes_in_float32_by_itself_stays_so() -> None:
+    """A head that turns autocast off keeps it off, and nothing is left on or off behind it."""
+
+    class Exact(nn.Conv2d):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(image.float())
+
+    network = network_of("convolution")
+    network[6] = Exact(3, 3, 3, padding=1)
+    TensorTiles(model_of(network), BF16).probabilities(tiles(1))
+    seen = watched(network)
+    TensorTiles(model_of(network), BF16).probabilities(tiles(1))
+    assert seen == [torch.float32] * 2 + [torch.bfloat16] * 4 + [torch.float32] + [torch.bfloat16] * 3
+    assert not torch.is_autocast_enabled("cpu")
+
+
 def test_multiplications_are_counted_once_for_tiles_of_a_size() -> None:
     """Scenes that follow are not run twice, nor is anything where all is float32."""
     network, calls = network_of("convolution"), list[int]()

@@ -46,8 +46,9 @@ from levelground.runtime import Runtime
 from levelground.tile_geometry import OWN_TILES, TileGeometry
 from levelground.wording import decimal, gettext
 
-COUNTING = 1
-"""The version of evaluation: raised when the same weights and scenes give other counts, so that old ones are redone."""
+COUNTING, BF16_COUNTING = 1, 2
+"""The version of evaluation, in float32 and in bfloat16: raised when the same weights and scenes give other counts, so
+that old ones are redone."""
 
 
 def evaluate_run(
@@ -262,7 +263,7 @@ def evaluation_identity(
         raise WeightsError(f"{weights}: no weights. Train the run to its end first.")
     return sha256_json(
         {
-            "version": COUNTING,
+            "version": BF16_COUNTING if precision == "bf16" else COUNTING,
             "weights": sha256_file(weights),
             "model": [run.arch, run.encoder, run.card.outputs, run.card.mean, run.card.std],
             "scenes": dataset.digest((split,)),

@@ -53,13 +53,14 @@ _LAYERS: tuple[object, ...] = (torch.conv2d, torch.conv_transpose2d, torch.nn.fu
 
 
 class _LateAutocast(TorchFunctionMode):
-    """Turns autocast on the CPU on after so many multiplications of a network, and counts all of them."""
+    """Turns autocast on the CPU, on outside, off for the first multiplications of a network, and counts all of them."""
 
     def __init__(self, *, exact: float) -> None:
         """Begin; ``exact`` is the number of multiplications in float32."""
         super().__init__()
         self._exact = exact
         self._first: object = None
+        self._on = True
         self.done = 0
         """Multiplications since the first layer."""
         self.depthwise = False
@@ -74,7 +75,9 @@ class _LateAutocast(TorchFunctionMode):
         values, weight = args[:2]
         self._first = weight if self._first is None else self._first
         self.done = 0 if weight is self._first else self.done  # test-time augmentation runs the network again
-        torch.set_autocast_enabled("cpu", self.done >= self._exact)
+        if torch.is_autocast_enabled("cpu") == self._on:  # else the network itself has set it for a part
+            self._on = self.done >= self._exact
+            torch.set_autocast_enabled("cpu", self._on)
         output = func(*args, **(kwargs or {}))
         places = values if func is torch.conv_transpose2d else output
         self.done += weight.numel() * places.numel() // weight.shape[0]

@@ -41,6 +41,9 @@ _CONVERTING = 4
 """Raised where the same network is converted otherwise, so that earlier conversions are not used."""
 
 _HASH_FILE = "sha256"
+_CONFIG_FILE = "config.json"
+"""Beside the weights; it has options of a network that none of its tensors shows."""
+
 _MAX_DIFFERENCE = 1e-3
 """Largest difference of a probability between a network and its conversion that is kept; rounding gives 1e-5."""
 
@@ -94,7 +97,9 @@ def find_conversion(path: Path, tiles: TileOptions) -> Conversion | None:
         return None
     if file.suffix != ".safetensors" or is_own(spec.arch) or run.card.weights_sha256 not in (None, weights):
         return None
-    folder = _conversions_folder(weights, spec.to_json(), run.card.outputs)
+    config = run.model_folder / _CONFIG_FILE
+    options = sha256_stamped(config) if config.exists() else None
+    folder = _conversions_folder(weights, options, spec.to_json(), run.card.outputs)
     tile = run_geometry(run).tile if tiles.tile is None else tiles.tile
     is_there = not tiles.fit_tile and _converted_file(folder, (spec.bands, tile, tile)).exists()
     return Conversion(run, spec, weights, folder, is_there)

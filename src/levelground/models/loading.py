@@ -94,7 +94,7 @@ def program_of(path: Path, engine: Engine, tiles: TileOptions) -> Path | None:
     own = model_file(run)
     if own.name == ONNX_FILE:
         return own
-    if tiles.tile is not None or tiles.fit_tile:
+    if tiles.fit_tile or tiles.tile not in (None, run_geometry(run).tile):
         return None
     for form in ("openvino", "onnx") if engine == "openvino" else ("onnx",):
         file = export_file(run, form)

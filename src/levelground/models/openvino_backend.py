@@ -269,7 +269,7 @@ def _large_layers(graph: Any, tile: int) -> set[str]:
     """Return the names of the fewest layers that hold most of a graph's multiplications."""
     work: dict[str, int] = {}
     try:
-        if any(side.is_dynamic for side in list(graph.inputs[0].get_partial_shape())[1:]):
+        if any(side.is_dynamic for side in graph.inputs[0].get_partial_shape()):
             graph, sides = graph.clone(), list(graph.inputs[0].get_partial_shape())
             graph.reshape([side if side.is_static else tile if place else 1 for place, side in enumerate(sides)])
         for node in graph.get_ordered_ops():

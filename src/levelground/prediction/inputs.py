@@ -2,9 +2,8 @@
 
 Pixels are read window by window, with nodata masks. Three readers share the interface :class:`PixelReader`:
 :class:`RasterPixels` reads an open raster, :class:`ImagePixels` an image in memory, and :class:`ResampledPixels` either
-of them at another resolution. :class:`FilledPixels` is what the network reads: it replaces pixels without data by each
-band's mean, so that the border of the data looks like even ground, and keeps each tile's nodata mask until the tile's
-block is finished.
+of them at another resolution. :class:`FilledPixels` is what the network reads: it replaces pixels without data by 0, as
+training and evaluation read them, and keeps each tile's nodata mask until the tile's block is finished.
 """
 
 import glob
@@ -379,12 +378,12 @@ def _weighted_means(values: Floats, rows: ResamplingWeights, cols: ResamplingWei
 
 
 class FilledPixels:
-    """A reader whose pixels without data hold the band means; satisfies ``inference.sliding_window.Pixels``."""
+    """A reader whose pixels without data hold 0, as in training; satisfies ``inference.sliding_window.Pixels``."""
 
-    def __init__(self, reader: PixelReader, mean: Sequence[float]) -> None:
-        """Read ``reader``; pixels without data get ``mean``, in stored units."""
+    def __init__(self, reader: PixelReader) -> None:
+        """Read ``reader``."""
         self.shape = reader.shape
-        self._reader, self._mean = reader, np.asarray(mean, np.float64)
+        self._reader = reader
         self._lock = threading.Lock()
         self._masks: dict[tuple[int, int], NodataMask] = {}
 
@@ -393,7 +392,7 @@ class FilledPixels:
         rows, cols = key
         pixels, mask = self._reader.read(rows, cols)
         if mask is not None and mask.any():
-            pixels[mask] = _as_type(self._mean, pixels.dtype)
+            pixels[mask] = 0
             with self._lock:
                 self._masks[rows.start, cols.start] = mask
         return pixels

@@ -75,7 +75,7 @@ def model_pixels(plan: PredictionPlan, reader: PixelReader) -> FilledPixels:
         reader: The input's pixels, at their own resolution.
     """
     scaled = reader if plan.scale == 1 else ResampledPixels(reader, plan.scale)
-    return FilledPixels(scaled, plan.model.spec.mean)
+    return FilledPixels(scaled)
 
 
 def predict_missing_rows(plan: PredictionPlan, reader: PixelReader, checkpoint: Checkpoint) -> Throughput:

@@ -22,7 +22,7 @@ from levelground.runtime import Runtime
 from levelground.tile_geometry import Axis, TileGeometry, plan_axis
 from levelground.wording import decimal
 
-VERSION = 1
+VERSION = 2
 """Raised when the same input gives another map, so that unfinished predictions begin anew."""
 
 SIMILAR_GSD, FAR_GSD = 1.2, 4.0
