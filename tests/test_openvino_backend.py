@@ -349,8 +349,14 @@ def test_a_current_export_is_run_in_place_of_the_network(exported: Run, tmp_path
         True,
     ]
     assert engine_of("openvino", weights_sha256="0" * 64) == ("openvino", False)  # the run's network, converted
-    with pytest.raises(ConfigError, match=r"--engine onnx: .+ has no current ONNX file for these tiles\. Write it"):
+    with pytest.raises(ConfigError, match=r"has no current ONNX file of .+ levelground export --overwrite, without"):
         choose_engine(run.folder, "onnx", OWN_TILES, "cpu")
+    with pytest.raises(ConfigError, match=r"is not a run, which could be exported\. Leave --engine away"):
+        choose_engine(run.model_folder, "onnx", OWN_TILES, "cpu")
+    engine_of("onnx")
+    for other in (TileOptions(own + 32), TileOptions(fit_tile=True)):
+        with pytest.raises(ConfigError, match=r"takes the run's own tiles\. Leave --tile and --fit-tile away"):
+            choose_engine(run.folder, "onnx", other, "cpu")
 
 
 def test_a_run_is_evaluated_by_its_current_export(

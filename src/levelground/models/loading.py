@@ -70,8 +70,15 @@ def choose_engine(path: Path, asked: EngineName, tiles: TileOptions, device: Dev
         preferred: Engine = "openvino" if has_openvino() and not on_gpu else "onnx"
         return preferred if asked == "auto" else asked
     if asked == "onnx" and program_of(path, "onnx", tiles) is None:
+        if program_of(path, "onnx", OWN_TILES) is not None:
+            raise ConfigError(
+                f"--engine onnx: the ONNX file of {path} takes the run's own tiles. Leave --tile and --fit-tile away."
+            )
+        if path.is_dir() and not (path / "run.json").exists():
+            raise ConfigError(f"--engine onnx: {path} is not a run, which could be exported. Leave --engine away.")
         raise ConfigError(
-            f"--engine onnx: {path} has no current ONNX file for these tiles. Write it with levelground export."
+            f"--engine onnx: {path} has no current ONNX file of its own tiles and ground sample distance. Write it with "
+            "levelground export --overwrite, without --tile and --gsd."
         )
     return "torch" if asked == "auto" else asked
 
