@@ -31,6 +31,7 @@ from levelground.comparison.tables import (
 )
 from levelground.comparison.text import whole_per_cent
 from levelground.imagery.legend import Legend, LegendClass
+from levelground.metrics.named import class_kinds, overall_metrics
 
 ODD = Legend(
     "odd",
@@ -119,6 +120,31 @@ def test_csv_holds_every_figure_in_full_precision(comparison: Comparison) -> Non
     assert shares == list(delta_shares(comparison.pairs[0], comparison.delta) or ()) and sum(shares) == pytest.approx(1)
     assert {row["kind"] for row in rows} == {"run", "pair", "architecture", "architecture pair"}
     assert {row["class"] for row in rows} == {"", *ODD.names}
+
+
+@pytest.mark.parametrize("metric", ["official.miou", "boundary.miou", "boundary.iou:Rangeland"])
+def test_csv_holds_every_metric_of_every_view(tmp_path: Path, metric: str) -> None:
+    """Whatever was asked; each figure once, the interval beside what was tested."""
+    own = compare_runs([build_run(tmp_path, "unet-s0", noisy_counts(6, 0.2, seed=0))], metric=metric)
+    rows = [row for row in csv.DictReader(io.StringIO(to_csv(own))) if row["kind"] == "run"]
+    found = {(row["metric"], row["class"]): row for row in rows}
+    assert len(found) == len(rows)
+    for view in ("official", "kept", "all", "boundary"):
+        assert {(one.name, "") for one in overall_metrics(view)} <= found.keys()
+        assert {(f"{view}.{kind}", name) for kind in class_kinds(view) for name in own.legend.names} <= found.keys()
+    (run,) = own.runs
+    assert run.boundary is not None and run.interval is not None
+    mean = found["boundary.miou", ""]
+    assert (float(mean["value"]), float(mean["low"])) == (run.boundary.mean, run.boundary.interval[0])
+    tested = found[metric.partition(":")[0], metric.partition(":")[2]]
+    assert [float(tested[key]) for key in ("value", "low", "high")] == [run.value, *run.interval]
+    assert (found["boundary.iou", "Rangeland"]["low"] == "") == (metric != "boundary.iou:Rangeland")
+
+
+def test_csv_has_no_boundary_metrics_where_none_were_counted(tmp_path: Path) -> None:
+    """An adopted run's masks may have been counted without borders."""
+    run = build_run(tmp_path, "unet-s0", scene_counts(noisy_counts(6, 0.2, seed=0), boundary=False))
+    assert "boundary" not in to_csv(compare_runs([run]))
 
 
 def test_shares_stand_beside_each_pair_in_markdown_and_latex(comparison: Comparison) -> None:

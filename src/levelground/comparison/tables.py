@@ -250,9 +250,12 @@ def _csv_scores(comparison: Comparison) -> Iterator[tuple[object, ...]]:
                 for name, value in zip(names, scores.per_class(kind), strict=True):
                     ends = _ends(intervals.get(f"{scoring}.{kind}:{name}"))
                     yield ("run", run.name, None, f"{scoring}.{kind}", name, value, *ends, *_NO_TEST)
-        if comparison.metric.startswith("boundary."):
-            kind, _, name = comparison.metric.partition(":")
-            yield ("run", run.name, None, kind, name, run.value, *_ends(run.interval), *_NO_TEST)
+        if run.boundary is not None:
+            ends = _ends(run.boundary.interval)
+            yield ("run", run.name, None, "boundary.miou", None, run.boundary.mean, *ends, *_NO_TEST)
+            for name, value in zip(names, run.boundary.per_class, strict=True):
+                ends = _ends(run.interval if comparison.metric == f"boundary.iou:{name}" else None)
+                yield ("run", run.name, None, "boundary.iou", name, value, *ends, *_NO_TEST)
     for entry in comparison.architectures:
         ends = _ends(entry.interval)
         yield ("architecture", entry.name, None, comparison.metric, None, entry.value, *ends, *_NO_TEST)
