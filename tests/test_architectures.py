@@ -105,6 +105,23 @@ def test_the_design_speaks_of_the_same_pair() -> None:
 
 
 @pytest.mark.parametrize("archs", [None, ["a", "a", "b", "b"]])
+@pytest.mark.parametrize("held", [6, 20])
+def test_the_rule_of_six_groups_is_no_group_that_decides(archs: list[str] | None, held: int) -> None:
+    """Of six alike groups each would be named otherwise: with five nothing is equal and no p reaches .05."""
+    counts = np.zeros((4 if archs else 2, 20, 4, 4), np.int64)
+    counts[:, :, 0, 0] = 100
+    counts[:, :held, 2] = [10, 0, 90, 0]
+    unlike = counts.copy()
+    unlike[len(unlike) // 2 :, :held, 2] = [50, 0, 50, 0]
+    recall, groups = parse_metric("official.recall:Water", NAMES, COUNTED), [f"{number:02d}" for number in range(20)]
+    for of_runs, words in ((counts, {"equal"}), (unlike, {"better"})):
+        sums = group_sums(of_runs, groups, recall, COUNTED)
+        pairs = architecture_pair_estimates(sums, archs, delta=0.01) if archs else pair_estimates(sums, delta=0.01)
+        assert {pair.verdict.word for pair in pairs} == words
+        assert pairs_without_a_group(sums, pairs, archs, delta=0.01) == []
+
+
+@pytest.mark.parametrize("archs", [None, ["a", "a", "b", "b"]])
 def test_a_group_that_decides_is_found(archs: list[str] | None) -> None:
     """Where it is named, leaving its scenes out changes the verdict; where all groups agree, none is named."""
     groups, found = [f"{number:02d}" for number in range(9)], 0

@@ -26,7 +26,8 @@ from levelground.comparison.compare import compare_runs
 from levelground.comparison.conditions import DatasetFinding, EvaluationLog, LoggedEvaluation, LoggedView
 from levelground.comparison.facts import WhatWouldDecide
 from levelground.comparison.findings import what_would_decide
-from levelground.comparison.record import Comparison
+from levelground.comparison.record import Comparison, read_comparison, write_record
+from levelground.comparison.sentences import write
 from levelground.errors import RecordError
 
 
@@ -46,8 +47,43 @@ def study(folder: Path, errors: dict[str, float], *, scenes: int = 10, seeds: in
 def test_too_few_groups_to_reach_five_per_cent(tmp_path: Path) -> None:
     """Four groups and one pair: 2/2^4 = .125, so nothing could have been shown, and the page says what it takes."""
     comparison = study(tmp_path, {"unet": 0.1, "fpn": 0.5}, scenes=4)
-    assert cannot_show(comparison) == [caveats.CannotShow(p_min=0.125, groups=4, pairs=1, groups_for_p=6)]
+    assert cannot_show(comparison) == [caveats.CannotShow(0.125, groups=4, pairs=1, groups_for_p=6, all_groups=4)]
     assert [fact.detects for fact in what_would_decide(comparison)] == [False]
+
+
+def test_a_class_in_too_few_groups_to_reach_five_per_cent(tmp_path: Path) -> None:
+    """Rangeland in 5 of 40 groups: swapping the others changes nothing of its recall, so nothing could be shown."""
+    counts = [noisy_counts(40, error, seed=number) for number, error in enumerate((0.05, 0.5))]
+    for own in counts:
+        own[5:, 1] = 0
+    runs = [build_run(tmp_path, f"{n}-s0", own, arch=f"net{n}") for n, own in enumerate(counts)]
+    comparison = compare_runs(runs, metric="official.recall:Rangeland")
+    fact = caveats.CannotShow(2 / 2**5, groups=5, pairs=1, groups_for_p=6, all_groups=40)
+    assert cannot_show(comparison) == [fact]
+    assert "only 5 of all 40 groups hold what" in write(fact) and "At least 6 such groups" in write(fact)
+    (pair,) = comparison.pairs
+    assert (pair.deciding_groups, pair.p_min, pair.verdict) == (5, 2 / 2**5, "undecided")
+    assert pair.power is not None and pair.power.groups_needed is not None and pair.power.groups_needed >= 48
+    assert [fact.detects for fact in what_would_decide(comparison)] == [False]
+    write_record(comparison, tmp_path / "comparison.json")
+    assert read_comparison(tmp_path).pairs == comparison.pairs
+    assert compare_runs(runs).pairs[0].deciding_groups is None
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_four_groups_take_more_groups_and_no_seeds_to_be_called_equal(tmp_path: Path, seeds: int) -> None:
+    """However alike architectures are: nothing is equal below six groups."""
+    runs = [
+        build_run(tmp_path, f"{arch}-s{seed}", noisy_counts(4, 0.2, seed=0, noise=0.0), arch=arch, seed=seed)
+        for arch in ("unet", "fpn")
+        for seed in range(seeds)
+    ]
+    comparison = compare_runs(runs)
+    (pair,) = comparison.architecture_pairs
+    assert (pair.interval, pair.verdict) == ((0.0, 0.0), "undecided")
+    (fact,) = what_would_decide(comparison)
+    assert (fact.power.groups_for_equal, fact.power.seeds_for_equal) == (6, None)
+    assert "takes 6 groups with the same number of seeds." in write(fact)
 
 
 def test_six_groups_can_show_one_pair(tmp_path: Path) -> None:

@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders.counts import COUNTED, NAMES, made_up_counts, slow_miou
+from numpy.typing import NDArray
 
 from levelground.errors import ConfigError
 from levelground.metrics.named import parse_metric
+from levelground.statistics.architectures import compare_architectures
 from levelground.statistics.pairs import all_pairs, compare_pairs, differences, run_intervals
+from levelground.statistics.power_analysis import power
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 WATER = parse_metric("official.iou:Water", NAMES, COUNTED)
 GROUPS = [f"{number // 2:02d}" for number in range(24)]
+FORTY = [f"{number:02d}" for number in range(40)]
 
 
 def test_pairs_carry_the_differences_of_slow_scores() -> None:
@@ -76,6 +80,54 @@ def test_few_groups_leave_everything_undecided() -> None:
     useless[0, 0, 0] += 1
     result = compare_pairs(np.stack((perfect, useless)), list("abcd"), MIOU, COUNTED)[0]
     assert (result.p, result.p_min, result.verdict.word) == (0.125, 0.125, "undecided")
+
+
+def in_few_groups(held: int, kind: str, predicted: int = 0, n_runs: int = 2) -> NDArray[np.int64]:
+    """Counts of 40 groups: water in the first few; in ``predicted`` more the second half of the runs sees some."""
+    counts = np.zeros((n_runs, 40, 4, 4), np.int64)
+    counts[:, :, 0, 0] = 80
+    counts[:, :held, 2] = [10, 0, 90, 0]
+    counts[n_runs // 2 :, :held, 2] = [50, 0, 50, 0] if kind == "unlike" else [10, 0, 90, 0]
+    counts[n_runs // 2 :, held : held + predicted, 0] = [60, 0, 20, 0]
+    return counts
+
+
+@pytest.mark.parametrize("kind", ["recall", "iou", "f1", "precision"])
+@pytest.mark.parametrize(("held", "predicted"), [(5, 0), (5, 3), (7, 0), (7, 30)])
+def test_the_least_p_of_one_class_is_that_of_the_groups_that_decide(kind: str, held: int, predicted: int) -> None:
+    """Those that hold it and, but for recall, those where it is predicted: swapping the others changes nothing."""
+    counts = in_few_groups(held, "unlike", predicted)
+    decide = held if kind == "recall" else held + predicted
+    (pair,) = compare_pairs(counts, FORTY, parse_metric(f"official.{kind}:Water", NAMES, COUNTED), COUNTED)
+    assert pair.deciding == decide
+    assert pair.p_min == max(2 / 2**decide, 1 / 10_001)
+    assert pair.p is not None and pair.p_holm is not None
+    assert pair.p_min <= pair.p <= pair.p_holm
+    assert pair.verdict.word == "undecided" or decide >= 6
+
+
+def test_groups_without_anything_scored_decide_nothing() -> None:
+    """The mean over classes of which the others count for nothing is the score of that class."""
+    counts, water = in_few_groups(5, "unlike"), np.array([False, False, True, False])
+    (pair,) = compare_pairs(counts, FORTY, parse_metric("official.miou", NAMES, water), water)
+    assert (pair.deciding, pair.p_min, pair.verdict.word) == (5, 2 / 2**5, "undecided")
+
+
+@pytest.mark.parametrize("kind", ["recall", "iou"])
+@pytest.mark.parametrize(("held", "word"), [(4, "undecided"), (5, "undecided"), (6, "equal")])
+def test_scores_of_a_class_in_fewer_than_six_groups_are_not_called_equal(kind: str, held: int, word: str) -> None:
+    """Of runs as of architectures, however many groups there are besides."""
+    metric = parse_metric(f"official.{kind}:Water", NAMES, COUNTED)
+    counts = in_few_groups(held, "alike", n_runs=4)
+    archs = ["a", "a", "b", "b"]
+    assert {pair.verdict.word for pair in compare_pairs(counts, FORTY, metric, COUNTED)} == {word}
+    (pair,) = compare_architectures(counts, FORTY, archs, metric, COUNTED)
+    assert (pair.interval, pair.verdict.word) == ((0, 0), word)
+    design = pair.design()
+    assert design is not None
+    found = power(design, delta=0.01)
+    assert found.groups_for_equal == -(-6 * 40 // held)
+    assert (found.seeds_for_equal is None) == (word == "undecided")
 
 
 def test_one_group_has_no_interval_and_no_p() -> None:

@@ -71,9 +71,18 @@ def test_the_seeds_needed_are_the_fewest_that_do() -> None:
 
 
 def test_a_design_without_variance_needs_two_groups() -> None:
-    """Fewer than two have no interval."""
+    """Fewer than two have no interval; with fewer than six nothing is called equal."""
     found = power(Design(0.0, 10), delta=0.01)
-    assert (found.detectable, found.groups_needed, found.groups_for_equal) == (0, 2, 2)
+    assert (found.detectable, found.groups_needed, found.groups_for_equal) == (0, 2, 6)
+
+
+@pytest.mark.parametrize(("groups", "held"), [(4, None), (40, 5), (40, 1)])
+def test_nothing_is_equal_below_six_groups_whatever_the_seeds(groups: int, held: int | None) -> None:
+    """Of a class in 5 of 40 groups, 48 such groups hold it six times; more seeds bring no group."""
+    found = power(Design(1e-8, groups, (1e-8, 1e-8), (2, 2), held=held), delta=0.01)
+    assert found.groups_for_equal == (6 if held is None else 240 // held)
+    assert found.seeds_for_equal is None
+    assert power(Design(1e-8, 6, (1e-8, 1e-8), (2, 2)), delta=0.01).seeds_for_equal == 2
 
 
 def test_satterthwaite_keeps_a_single_parts_degrees_of_freedom() -> None:

@@ -10,7 +10,7 @@ from scipy import stats
 from levelground.metrics.named import parse_metric
 from levelground.statistics import significance
 from levelground.statistics.resampling import group_sums, swap_weights
-from levelground.statistics.significance import FAR, FEW, holm, smallest_p, swap_p_values
+from levelground.statistics.significance import FAR, FEW, holm, smallest_p, smallest_p_values, swap_p_values
 
 MIOU = parse_metric("official.miou", NAMES, COUNTED)
 
@@ -108,6 +108,16 @@ def test_the_bound_on_p_is_of_the_whole_family() -> None:
         assert smallest_p(142, 10_000, n_pairs) <= 0.05 / 5
     assert smallest_p(200, 999, 190) == pytest.approx(190 / 19_001)
     assert smallest_p(5000, 999, 1) == pytest.approx(0.001)
+
+
+def test_the_bound_on_p_of_pairs_that_unlike_groups_decide() -> None:
+    """A pair that five groups decide comes last among three: its bound is not multiplied, and it lifts no other."""
+    least, adjusted = smallest_p_values([40, 5, 40], 10_000)
+    assert least.tolist() == [1 / 10_001, 2 / 2**5, 1 / 10_001]
+    assert adjusted.tolist() == [3 / 10_001, 2 / 2**5, 3 / 10_001]
+    assert smallest_p_values([0, 1], 10_000)[1].tolist() == [1, 1]
+    for n_groups in (4, 7, 40):
+        assert smallest_p_values([n_groups] * 66, 10_000)[1][0] == pytest.approx(smallest_p(n_groups, 10_000, 66))
 
 
 def test_pairs_at_the_bound_are_drawn_more_often() -> None:

@@ -51,15 +51,36 @@ def _unfinished_runs(fact: caveats.UnfinishedRuns) -> str:
 
 
 def _cannot_show(fact: caveats.CannotShow) -> str:
+    values = {
+        "pairs": npgettext("with", "%(n)s pair", "%(n)s pairs", fact.pairs),
+        "p": p_number(fact.p_min),
+        "alpha": decimal(str(ALPHA)),
+    }
+    if fact.groups < fact.all_groups:
+        return _few_decide(fact, values)
     shown = gettext(
         "No difference could have been shown with %(groups)s and %(pairs)s: the smallest Holm-adjusted p that can be "
         "reached is %(p)s, above %(alpha)s.",
         groups=npgettext("with", "%(n)s group", "%(n)s groups", fact.groups),
-        pairs=npgettext("with", "%(n)s pair", "%(n)s pairs", fact.pairs),
-        p=p_number(fact.p_min),
-        alpha=decimal(str(ALPHA)),
+        **values,
     )
     needed = ngettext("At least %(n)s group is needed.", "At least %(n)s groups are needed.", fact.groups_for_p)
+    return f"{shown} {needed}"
+
+
+def _few_decide(fact: caveats.CannotShow, values: dict[str, str]) -> str:
+    shown = ngettext(
+        "No difference could have been shown: only %(n)s of all %(all)s groups holds what the metric is computed from. "
+        "With %(pairs)s the smallest Holm-adjusted p that can be reached is then %(p)s, above %(alpha)s.",
+        "No difference could have been shown: only %(n)s of all %(all)s groups hold what the metric is computed from. "
+        "With %(pairs)s the smallest Holm-adjusted p that can be reached is then %(p)s, above %(alpha)s.",
+        fact.groups,
+        all=whole(fact.all_groups),
+        **values,
+    )
+    needed = ngettext(
+        "At least %(n)s such group is needed.", "At least %(n)s such groups are needed.", fact.groups_for_p
+    )
     return f"{shown} {needed}"
 
 

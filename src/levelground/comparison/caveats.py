@@ -26,7 +26,15 @@ RARE_GROUPS = 8
 
 @dataclass(frozen=True)
 class CannotShow(Fact):
-    """Even the largest difference could not have reached p ≤ .05."""
+    """Even the largest difference could not have reached p ≤ .05.
+
+    Attributes:
+        p_min: The smallest p that could have been reached.
+        groups: Groups that hold anything that the metric is computed from.
+        pairs: Number of pairs.
+        groups_for_p: The fewest such groups with which p ≤ .05 can be reached.
+        all_groups: The number of all groups.
+    """
 
     code = "cannot_show"
     severity = "warning"
@@ -35,6 +43,7 @@ class CannotShow(Fact):
     groups: int
     pairs: int
     groups_for_p: int
+    all_groups: int
 
 
 @dataclass(frozen=True)
@@ -285,11 +294,11 @@ def find_caveats(comparison: Comparison) -> list[Fact]:
 
 def cannot_show(comparison: Comparison) -> list[Fact]:
     """Find out whether even the largest difference could not have reached p ≤ .05."""
-    pairs = comparison.decisive_pairs
-    least = min((pair.p_min for pair in comparison.pairs if not pair.negative_control), default=0.0)
-    if not pairs or comparison.about_architectures or least <= ALPHA:
+    asked, groups = [pair for pair in comparison.pairs if not pair.negative_control], comparison.n_groups
+    if not asked or comparison.about_architectures or (least := min(pair.p_min for pair in asked)) <= ALPHA:
         return []
-    return [CannotShow(least, comparison.n_groups, len(pairs), comparison.groups_for_p)]
+    most = max(groups if pair.deciding_groups is None else pair.deciding_groups for pair in asked)
+    return [CannotShow(least, most, len(comparison.decisive_pairs), comparison.groups_for_p, groups)]
 
 
 def few_groups(comparison: Comparison) -> list[Fact]:

@@ -343,6 +343,8 @@ class RunPairResult(PairResult):
 
     p_min: float
     """The smallest ``p_holm`` that any difference could have reached."""
+    deciding_groups: Annotated[Count | None, Field(exclude_if=absent)] = None
+    """Groups whose swap can change the difference, where others hold nothing of the metric; ``None``: all."""
 
 
 @dataclass(frozen=True, config=BLOCK, kw_only=True)

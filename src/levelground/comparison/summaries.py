@@ -4,6 +4,7 @@ Scores come from :mod:`levelground.metrics`, intervals from :mod:`levelground.st
 Letters: R runs, S scenes, K classes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import permutations
@@ -82,6 +83,7 @@ def run_pair_results(
             p=pair.p,
             p_holm=pair.p_holm,
             p_min=pair.p_min,
+            deciding_groups=None if pair.deciding == n_groups else pair.deciding,
             verdict=pair.verdict.word,
             excludes_zero=pair.verdict.excludes_zero,
             per_class=tuple(
@@ -99,11 +101,12 @@ def _weights_power(pair: PairEstimate, n_groups: int, delta: float, n_pairs: int
     """Say what a pair of runs can show; ``None`` without a standard error or with δ = 0."""
     if pair.se is None or delta <= 0:
         return None
-    design = Design(pair.se**2, n_groups, df_groups=pair.df)
+    design = Design(pair.se**2, n_groups, df_groups=pair.df, held=pair.held)
     found = asdict(power(design, delta=delta, n_pairs=n_pairs))
-    # Neither test nor interval decides alone, so the swap test's own need for groups holds too.
+    # Neither test nor interval decides alone, so the swap test's own need for groups that decide holds too.
     if found["groups_needed"] is not None:
-        found["groups_needed"] = max(found["groups_needed"], groups_for_p(n_pairs))
+        share = pair.deciding / n_groups
+        found["groups_needed"] = max(found["groups_needed"], math.ceil(groups_for_p(n_pairs) / share))
     return PowerAnalysis(**found, power=POWER, groups=design.n_groups)
 
 

@@ -336,7 +336,7 @@ def _verdicts_view(comparison: Comparison, runs: Sequence[StyledRun]) -> Verdict
         architecture_names=ranked,
         architecture_matrix=pairwise.verdict_matrix(architecture_pairs, ranked),
         architecture_pairs=pairwise.pair_forest(architecture_pairs, {}, delta),
-        least_p=p_number(comparison.pairs[0].p_min) if comparison.pairs else "",
+        least_p=p_number(min(pair.p_min for pair in comparison.pairs)) if comparison.pairs else "",
         differences=per_class.class_differences(by_class, labels, comparison.legend),
     )
 

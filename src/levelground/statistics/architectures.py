@@ -15,6 +15,7 @@ from levelground.metrics.named import Metric
 from levelground.metrics.scores import AnyCounts, Counted, Scores
 from levelground.statistics.intervals import ends, jackknife, known, t_interval, t_test
 from levelground.statistics.pairs import (
+    FEWEST_GROUPS,
     RESAMPLES,
     Ends,
     Groups,
@@ -151,8 +152,6 @@ def architecture_scores(
     Raises:
         ShapeError: The arrays do not fit together.
     Example:
-        Two architectures with two seeds each, on three groups.
-
         >>> seeds = [[[8, 2], [3, 7]], [[7, 3], [2, 8]], [[9, 1], [1, 9]], [[9, 1], [2, 8]]]
         >>> counts = np.array([[seed] * 3 for seed in seeds])
         >>> accuracy = lambda c: np.trace(c, axis1=-2, axis2=-1) / c.sum(axis=(-2, -1))
@@ -185,7 +184,7 @@ def architecture_estimates(
         v_groups, v_seeds = known(float(errors[number]) ** 2), known(moderated.values[number])
         n_seeds = len(found.runs[number])
         value = float(found.values[number])
-        se, df, interval = None, None, None
+        se = df = interval = None
         if v_groups is not None and v_seeds is not None:
             dfs = float(df_groups[number]), moderated.df
             design = Design(v_groups, sums.n_groups, (v_seeds,), (n_seeds,), *dfs, moderated.n_archs)
@@ -270,6 +269,7 @@ class ArchitecturePair:
         df_groups: Degrees of freedom of ``v_groups``; ``None`` with fewer than two groups.
         df_seeds: Degrees of freedom of the variances over seeds, pooled over architectures; ``None`` without any.
         n_archs: The number of architectures pooled.
+        held: Groups that the interval rests on, as of :class:`~levelground.statistics.pairs.PairEstimate`.
     """
 
     a: str
@@ -290,13 +290,14 @@ class ArchitecturePair:
     df_groups: float | None = None
     df_seeds: float | None = None
     n_archs: int = 2
+    held: int | None = None
 
     def design(self) -> Design | None:
         """Return the variances for :func:`levelground.statistics.power`; ``None`` where one is unknown."""
         if self.v_groups is None or self.v_a is None or self.v_b is None:
             return None
-        seeds = (self.v_a, self.v_b), (self.n_a, self.n_b)
-        return Design(self.v_groups, self.n_groups, *seeds, self.df_groups, self.df_seeds, self.n_archs)
+        seeds, dfs = ((self.v_a, self.v_b), (self.n_a, self.n_b)), (self.df_groups, self.df_seeds)
+        return Design(self.v_groups, self.n_groups, *seeds, *dfs, self.n_archs, self.held)
 
 
 def compare_architectures(
@@ -341,7 +342,7 @@ def architecture_pair_estimates(sums: GroupSums, archs: Sequence[str], *, delta:
     judged = []
     for pair, value in zip(pairs, adjusted, strict=True):
         p_holm = known(value)
-        verdict = decide(pair.interval, p_holm, delta=delta, n_groups=sums.n_groups)
+        verdict = decide(pair.interval, p_holm, delta=delta, n_groups=pair.held or 0)
         judged.append(replace(pair, p_holm=p_holm, verdict=verdict))
     return judged
 
@@ -370,6 +371,7 @@ def _compare(means: SeedMeans, a: int, b: int, sums: GroupSums) -> ArchitectureP
         df_groups=known(float(df_groups)),
         df_seeds=moderated.df or None,
         n_archs=moderated.n_archs,
+        held=sums.rested_on(*sums.deciding([means.runs[a] + means.runs[b]])),
     )
     design = pair.design()
     if design is None:
@@ -410,12 +412,11 @@ def pairs_without_a_group(
     """
     sides = [str(number) for number in range(sums.n_runs)] if archs is None else archs
     means = seed_means(sums, sides)
-    few = archs is None and smallest_p(sums.n_groups - 1, RESAMPLES, len(pairs)) > ALPHA if sums.n_groups > 2 else True
-    if few or not pairs or not np.isfinite(means.values).any():
+    if sums.n_groups <= 2 or not pairs or not np.isfinite(means.values).any():
         return []
     leader = means.names[int(np.nanargmax(means.values))]
     told = {number: pair for number, pair in enumerate(pairs) if leader in (str(pair.a), str(pair.b))}
-    told = {number: pair for number, pair in told.items() if pair.verdict.word != "undecided"}
+    told = {number: pair for number, pair in told.items() if _bears_one_less(pair, len(pairs))}
     pulls: dict[int, float] = {}
     for pair in told.values():
         a, b = (means.names.index(str(side)) for side in (pair.a, pair.b))
@@ -423,23 +424,25 @@ def pairs_without_a_group(
         group = int(np.argmax(without) if pair.verdict.word == "equal" else np.argmin(without))
         pulls[group] = max(pulls.get(group, 0.0), abs(float(without[group]) - abs(pair.delta)))
     for group in sorted(pulls, key=lambda one: -pulls[one])[:GROUPS_TRIED]:
-        again = _again(sums, group, pairs, archs, delta=delta)
+        again = _again(sums.without(group), pairs, archs, delta=delta)
         changed = [again[number] for number, pair in told.items() if again[number].verdict.word != pair.verdict.word]
         if changed:
             return [PairWithoutGroup(sums.groups[group], pair) for pair in changed]
     return []
 
 
+def _bears_one_less(pair: PairEstimate | ArchitecturePair, n_pairs: int) -> bool:
+    """Tell whether a pair has a verdict that any pair could have with one group less to decide on."""
+    if pair.verdict.word == "equal":
+        return (pair.held or 0) > FEWEST_GROUPS
+    shown = isinstance(pair, ArchitecturePair) or smallest_p(pair.deciding - 1, RESAMPLES, n_pairs) <= ALPHA
+    return shown and pair.verdict.word != "undecided"
+
+
 def _again(
-    sums: GroupSums,
-    group: int,
-    pairs: Sequence[PairEstimate | ArchitecturePair],
-    archs: Sequence[str] | None,
-    *,
-    delta: float,
+    rest: GroupSums, pairs: Sequence[PairEstimate | ArchitecturePair], archs: Sequence[str] | None, *, delta: float
 ) -> Sequence[PairEstimate | ArchitecturePair]:
-    """Compare the same pairs without a group."""
-    rest = sums.without(group)
+    """Compare the same pairs on the rest of the groups."""
     if archs is not None:
         return architecture_pair_estimates(rest, archs, delta=delta)
     return pair_estimates(rest, delta=delta, pairs=[(int(pair.a), int(pair.b)) for pair in pairs])

@@ -24,7 +24,7 @@ from levelground.statistics.intervals import (
     t_test,
 )
 from levelground.statistics.resampling import CountsMetric, GroupSums, group_sums
-from levelground.statistics.significance import ALPHA, holm, smallest_p, swap_p_values
+from levelground.statistics.significance import ALPHA, holm, smallest_p_values, swap_p_values
 
 VerdictWord = Literal["equal", "better", "worse", "undecided"]
 
@@ -55,7 +55,8 @@ def decide(
         interval: The 95 % interval of a − b, or ``None`` where there is none.
         p_holm: The adjusted p of the difference, or ``None`` where there is none.
         delta: Differences below this do not matter (``--delta``).
-        n_groups: Groups that the interval rests on; with fewer than six nothing is called equal.
+        n_groups: Groups that the interval rests on, for a score of one class those that hold it; with fewer than six
+            nothing is called equal.
     Returns:
         The verdict.
     Example:
@@ -118,6 +119,9 @@ class PairEstimate:
         p_holm: The same, adjusted for all pairs of the call.
         p_min: The smallest ``p_holm`` that any difference could have reached.
         verdict: What can be said.
+        deciding: Groups whose swap can change the difference: those that hold anything that the metric is computed
+            from. Where it is of one class they are those where the class is, or where a run predicts it.
+        held: Groups that the interval rests on: the same, but no more than hold a class scored alone.
     """
 
     a: int
@@ -130,6 +134,8 @@ class PairEstimate:
     p_holm: float | None
     p_min: float
     verdict: Verdict
+    deciding: int
+    held: int
 
 
 def run_intervals(counts: AnyCounts, groups: Groups, metric: Metric | CountsMetric, counted: Counted) -> list[Estimate]:
@@ -261,19 +267,15 @@ def pair_estimates(
     first, second = _columns(chosen)
     values, left_out = sums.values(), sums.left_out()
     found, without = values[first] - values[second], left_out[first] - left_out[second]
+    deciding = sums.deciding(chosen)
+    least, p_min = smallest_p_values(deciding, n_resamples)
     many = sums.n_groups >= 2
     p = swap_p_values(sums, chosen, n_resamples, seed=seed) if many else np.full(len(chosen), np.nan)
+    p = np.maximum(p, least)  # swaps that are drawn may miss it by chance where few of many groups decide
     estimates = _estimates(found, without, sums)
     if sums.variance_factor > 1:  # groups of one fold share a model, which swapping groups does not know of
         p = np.maximum(p, [_t_p(estimate) for estimate in estimates])
-    return _pair_results(
-        chosen,
-        estimates,
-        p,
-        smallest_p(sums.n_groups, n_resamples, len(chosen)),
-        delta=delta,
-        n_groups=sums.n_groups,
-    )
+    return _pair_results(sums, chosen, estimates, p, p_min, deciding, delta=delta)
 
 
 def all_pairs(n_runs: int) -> list[tuple[int, int]]:
@@ -282,19 +284,20 @@ def all_pairs(n_runs: int) -> list[tuple[int, int]]:
 
 
 def _pair_results(
+    sums: GroupSums,
     pairs: Sequence[tuple[int, int]],
     estimates: Sequence[Estimate],
     p: Scores,
-    p_min: float,
+    p_min: Scores,
+    deciding: Sequence[int],
     *,
     delta: float,
-    n_groups: int,
 ) -> list[PairEstimate]:
     """Put the estimates, intervals and p values of each pair together."""
     adjusted = holm(p)
     results = []
     for number, ((a, b), found) in enumerate(zip(pairs, estimates, strict=True)):
-        p_holm = known(adjusted[number])
+        p_holm, held = known(adjusted[number]), sums.rested_on(deciding[number])
         result = PairEstimate(
             a=a,
             b=b,
@@ -304,8 +307,10 @@ def _pair_results(
             interval=found.interval,
             p=known(p[number]),
             p_holm=p_holm,
-            p_min=p_min,
-            verdict=decide(found.interval, p_holm, delta=delta, n_groups=n_groups),
+            p_min=float(p_min[number]),
+            verdict=decide(found.interval, p_holm, delta=delta, n_groups=held),
+            deciding=deciding[number],
+            held=held,
         )
         results.append(result)
     return results

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import stdtrit
 
+from levelground.statistics.pairs import FEWEST_GROUPS
 from levelground.statistics.significance import ALPHA, POWER, detectable_difference
 
 _MOST_GROUPS, _MOST_SEEDS = 1_000_000, 1_000
@@ -30,6 +31,7 @@ class Design:
         df_seeds: Degrees of freedom of the seeds' part where its variances share an estimate pooled over
             architectures; ``None``: each side has n − 1 of its own.
         n_archs: The number of architectures whose seeds are pooled.
+        held: Groups that the interval rests on, for a score of one class those that hold it; ``None`` for all.
     """
 
     v_groups: float
@@ -39,6 +41,7 @@ class Design:
     df_groups: float | None = None
     df_seeds: float | None = None
     n_archs: int = 2
+    held: int | None = None
 
     def se(self) -> float:
         """Compute the standard error ``√(V_g + V_a/n_a + V_b/n_b)``."""
@@ -49,10 +52,11 @@ class Design:
         return satterthwaite(self._parts())
 
     def with_groups(self, n_groups: int) -> "Design":
-        """Return the design with another number of groups of the same kind."""
+        """Return the design with another number of groups of the same kind; the same share of them hold the class."""
         ratio = n_groups / self.n_groups
         df = None if self.df_groups is None else min(n_groups - 1.0, max(1.0, self.df_groups * ratio))
-        return replace(self, v_groups=self.v_groups / ratio, n_groups=n_groups, df_groups=df)
+        held = None if self.held is None else self.held * n_groups // self.n_groups
+        return replace(self, v_groups=self.v_groups / ratio, n_groups=n_groups, df_groups=df, held=held)
 
     def with_seeds(self, n_seeds: int) -> "Design":
         """Return the design with another number of seeds on each side."""
@@ -79,8 +83,9 @@ class Power:
         groups_needed: Groups, with the seeds at hand, that bring ``detectable`` to δ; ``None``: no number does.
         seeds_needed: Seeds on each side, with the groups at hand, that do; ``None``: no number does, or the question
             is about these weights.
-        groups_for_equal: Groups with which a true difference of 0 is called ``equal`` in 80 % of repetitions.
-        seeds_for_equal: Seeds that do; as ``seeds_needed``.
+        groups_for_equal: Groups with which a true difference of 0 is called ``equal`` in 80 % of repetitions; so many
+            that the interval rests on six, since with fewer nothing is called equal.
+        seeds_for_equal: Seeds that do; as ``seeds_needed``, and ``None`` too where the interval rests on fewer.
     """
 
     delta: float
@@ -145,7 +150,8 @@ def power(design: Design, *, delta: float, n_pairs: int = 1) -> Power:
         return detectable_difference(tried.se(), tried.df(), alpha=alpha) <= delta
 
     def equals(tried: Design) -> bool:
-        return equal_margin(tried.se(), tried.df()) <= delta
+        rests_on = tried.n_groups if tried.held is None else tried.held
+        return rests_on >= FEWEST_GROUPS and equal_margin(tried.se(), tried.df()) <= delta
 
     seeds = bool(design.v_seeds)
     return Power(

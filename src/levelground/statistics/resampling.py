@@ -33,6 +33,7 @@ class GroupSums:
         variance_factor: What a variance over groups is multiplied by: more than 1 where the counts are of folds
             (:func:`levelground.statistics.intervals.folds_variance`).
         bounds: The least and the greatest value of the metric; infinite for one without a name.
+        parts: Which of TP, P and T the metric of one class is a function of; ``None`` for all sums.
     """
 
     sums: Scores
@@ -41,6 +42,7 @@ class GroupSums:
     holders: int | None = None
     variance_factor: float = 1.0
     bounds: tuple[float, float] = (-np.inf, np.inf)
+    parts: tuple[int, ...] | None = None
 
     @property
     def n_runs(self) -> int:
@@ -63,6 +65,23 @@ class GroupSums:
     def left_out(self) -> Scores:
         """Compute the metric of each run without each group, ``(R, G)``, on the class set of the remaining groups."""
         return self.score(self.totals()[..., None] - self.sums)
+
+    def deciding(self, sets: Sequence[Sequence[int]]) -> list[int]:
+        """Count for each set of runs the groups that hold anything that their scores are computed from.
+
+        Example:
+            >>> sums = np.array([[[2.0, 0, 0]], [[3.0, 0, 1]], [[4.0, 0, 0]]])  # TP, P and T of three groups
+            >>> of_iou = GroupSums(sums, ("a", "b", "c"), lambda sums: sums[0])
+            >>> of_iou.deciding([(0,)]), replace(of_iou, parts=(0, 2)).deciding([(0,)])
+            ([2], [1])
+        """
+        sums = self.sums if self.parts is None else self.sums[list(self.parts)]
+        holds = (sums != 0).reshape(-1, self.n_runs, self.n_groups).any(axis=0)
+        return [int(np.count_nonzero(holds[list(runs)].any(axis=0))) for runs in sets]
+
+    def rested_on(self, deciding: int) -> int:
+        """Return how many groups an interval rests on: those that decide, no more than hold a class scored alone."""
+        return deciding if self.holders is None else min(deciding, self.holders)
 
     def weighted(self, weights: Scores) -> Scores:
         """Weight the sums by each column of weights ``(G, B)``: ``(..., R, B)``."""
@@ -124,10 +143,15 @@ def group_sums(
         per_scene, score = np.moveaxis(counts, (2, 3), (0, 1)).astype(np.float64), _trailing(metric)
     names, flat = add_groups(per_scene.reshape(-1, len(groups)), groups)
     sums = flat.reshape(*per_scene.shape[:-1], len(names))
-    holders, bounds = None, metric_range(metric.name) if isinstance(metric, Metric) else (-np.inf, np.inf)
-    if isinstance(metric, Metric) and metric.class_index is not None:
-        holders = _holders(sums)
-    return GroupSums(sums, names, score, holders, bounds=bounds)
+    if not isinstance(metric, Metric):
+        return GroupSums(sums, names, score)
+    holders = None if metric.class_index is None else _holders(sums)
+    return GroupSums(sums, names, score, holders, bounds=metric_range(metric.name), parts=_PARTS.get(metric.kind))
+
+
+_PARTS = {"recall": (0, 2), "precision": (0, 1)}
+"""Metrics that are not computed from all of TP, P and T: a recall not from what is predicted in groups without the
+class. (That precision does not exist without true pixels is the same for both runs.)"""
 
 
 def _holders(sums: Scores) -> int:

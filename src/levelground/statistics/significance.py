@@ -147,10 +147,27 @@ def smallest_p(n_groups: int, n_resamples: int, n_pairs: int) -> float:
         >>> smallest_p(5, 10_000, 3), smallest_p(81, 9_999, 1), round(smallest_p(142, 10_000, 594), 4)
         (0.1875, 0.0001, 0.01)
     """
+    return min(1.0, _least_p(n_groups, n_resamples, n_pairs) * n_pairs)
+
+
+def smallest_p_values(n_groups: Sequence[int], n_resamples: int) -> tuple[Scores, Scores]:
+    """Return the smallest p, and the smallest Holm-adjusted p, that the difference of each pair could reach.
+
+    Args:
+        n_groups: The groups that decide on the difference of each pair, ``(P,)``.
+        n_resamples: As :func:`smallest_p`.
+    Example:
+        >>> [found.tolist() for found in smallest_p_values([5, 6], 10_000)]
+        [[0.0625, 0.03125], [0.0625, 0.0625]]
+    """
+    least = np.array([min(1.0, _least_p(n, n_resamples, len(n_groups))) for n in n_groups])
+    return least, holm(least)  # an adjusted p falls with none of the others
+
+
+def _least_p(n_groups: int, n_resamples: int, n_pairs: int) -> float:
+    """Return the smallest p that the swap test can give before it is adjusted."""
     least, most = 2.0 / 2.0 ** min(n_groups, 1000), draws_needed(n_resamples, n_pairs)
-    if not exact_swaps(n_groups, most):
-        least = max(least, 1 / (1 + most))
-    return min(1.0, least * n_pairs)
+    return least if exact_swaps(n_groups, most) else max(least, 1 / (1 + most))
 
 
 def holm(p_values: Scores) -> Scores:
