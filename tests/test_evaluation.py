@@ -22,7 +22,7 @@ from levelground.metrics.counts import read_counts
 from levelground.models.smp_backend import save_model
 from levelground.models.spec import choose_run_geometry, run_geometry
 from levelground.runs import EVALUATION_LOG, Run, SpeedRecord, read_run
-from levelground.runtime import make_runtime
+from levelground.runtime import hardware, make_runtime
 from levelground.tile_geometry import TileGeometry, choose_geometry
 
 RUNTIME = make_runtime("cpu", "fp32", threads=1)
@@ -58,6 +58,7 @@ def test_evaluation_leaves_counts_masks_card_and_log(dataset: Dataset, run: Run)
     entry = card.evaluations["test"]
     settings = (entry.tile, entry.halo, entry.batch, entry.precision, entry.device)
     assert settings == (64, 8, 256, "fp32", "cpu")
+    assert (entry.hardware, entry.threads, entry.engine) == (hardware(), RUNTIME.threads, None)
     assert entry.loss == pytest.approx(counts.loss_sum.sum() / counts.loss_pixels.sum())
     assert card.speed == SpeedRecord(train_images_per_s=3.0, infer_megapixels_per_s=entry.megapixels_per_s)
     assert [line["run"] for line in logged(dataset)] == ["linknet-s0"]

@@ -11,15 +11,11 @@ from levelground.commands.demo import STEPS
 from levelground.comparison.compare import compare_runs
 from levelground.comparison.descriptions import (
     ConvergesFirst,
-    Faster,
-    FasterTraining,
     StillLearning,
-    UnlikeMachines,
     UnlikeSteps,
     UnlikeTrainable,
     converges_first,
     describe,
-    fastest,
     still_learning,
     unlike_steps,
     unlike_trainable,
@@ -28,6 +24,8 @@ from levelground.comparison.findings import headline
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import Convergence, Throughput
 from levelground.comparison.sentences import write
+from levelground.comparison.speeds import Faster, FasterTraining, UnlikeMachines, UnlikeTrainingMachines, fastest
+from levelground.runs import Run, SpeedRecord, write_card
 
 COUNTS = noisy_counts(8, 0.2, seed=1)
 EARLY, LATE = (0.30, 0.50, 0.51, 0.50), (0.30, 0.40, 0.46, 0.50)
@@ -122,7 +120,78 @@ def test_the_fastest_and_by_how_much(tmp_path: Path) -> None:
 def test_unlike_machines_are_not_raced(tmp_path: Path) -> None:
     """Speeds from other hardware or precision do not compare; the warning names the runs."""
     comparison = compared(tmp_path, unet={}, pspnet={"card": {"precision": "bf16-mixed"}})
-    assert fastest(comparison) == [UnlikeMachines(("unet", "pspnet"))]
+    both = ("unet", "pspnet")
+    assert fastest(comparison) == [UnlikeMachines(both), UnlikeTrainingMachines(both)]
+
+
+def evaluated(folder: Path, **own: Any) -> Run:
+    """A run of its own study folder with such an evaluation."""
+    run = build_run(folder, f"{folder.name}-s0", scene_counts(COUNTS, forward_s=2.0), arch=folder.name)
+    entry = replace(run.card.evaluations["test"], **own)
+    return write_card(run.folder, replace(run.card, evaluations={"test": entry}))
+
+
+HERE = {"hardware": "two cores", "device": "cpu", "precision": "fp32", "threads": 2}
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"engine": "openvino"},
+        {"device": "cuda"},
+        {"precision": "bf16"},
+        {"hardware": "four cores"},
+        {"threads": 4},
+        HERE | {"hardware": "four cores", "threads": 4},
+    ],
+)
+def test_speeds_of_prediction_are_those_of_evaluations(tmp_path: Path, own: dict[str, Any]) -> None:
+    """Runs that were trained alike may be evaluated in another engine or elsewhere: no race and no Pareto front."""
+    runs = [evaluated(tmp_path / "unet"), evaluated(tmp_path / "pspnet", **own)]
+    comparison = compare_runs(runs)
+    predicting, training = fastest(comparison)
+    assert predicting == UnlikeMachines(("unet", "pspnet"))
+    assert "Speeds of prediction are not compared, because unet and pspnet were evaluated with" in write(predicting)
+    assert isinstance(training, FasterTraining)
+    assert comparison.pareto_front == ()
+
+
+def test_evaluations_on_one_machine_compare_wherever_runs_were_trained(tmp_path: Path) -> None:
+    """An older evaluation, which tells no machine, is taken for one on the machine of the training."""
+    runs = [
+        evaluated(tmp_path / "unet", **HERE),
+        evaluated(tmp_path / "pspnet", **HERE),
+        evaluated(tmp_path / "fpn", engine="torch"),
+    ]
+    card = replace(runs[1].card, hardware="NVIDIA H100", device="cuda", threads=16)
+    runs[1] = write_card(runs[1].folder, card)
+    comparison = compare_runs(runs)
+    predicting, training = fastest(comparison)
+    assert isinstance(predicting, Faster)
+    assert training == UnlikeTrainingMachines(("unet", "pspnet"))
+    assert set(comparison.pareto_front) == {run.name for run in runs}
+
+
+@pytest.mark.parametrize(("hardware", "alike"), [("two cores", True), ("four cores", False), (None, True)])
+def test_speeds_of_adopted_runs_are_asked_too(tmp_path: Path, hardware: str | None, alike: bool) -> None:
+    """Weights of another tool are evaluated here, or elsewhere; an older evaluation does not tell where."""
+    theirs = evaluated(tmp_path / "theirs", device="cpu", precision="fp32", hardware=hardware)
+    card = replace(theirs.card, status="adopted", hardware=None, device=None, precision=None, threads=None)
+    theirs = write_card(theirs.folder, replace(card, speed=SpeedRecord()))
+    comparison = compare_runs([evaluated(tmp_path / "unet", **HERE), theirs], allow_unlike=True)
+    (found,) = fastest(comparison)
+    assert isinstance(found, Faster) == alike
+    assert bool(comparison.pareto_front) == alike
+
+
+def test_training_on_several_devices_is_no_race_with_one(tmp_path: Path) -> None:
+    """Four processes take a batch in parts; what older cards do not tell is no difference."""
+    comparison = compared(
+        tmp_path, unet={"card": {"processes": 4}}, pspnet={"card": {"processes": 1}}, fpn={"card": {"processes": None}}
+    )
+    predicting, training = fastest(comparison)
+    assert isinstance(predicting, Faster)
+    assert training == UnlikeTrainingMachines(("unet", "pspnet"))
 
 
 def test_the_pareto_front_holds_what_nothing_beats(tmp_path: Path) -> None:
@@ -148,5 +217,6 @@ def test_adopted_runs_have_no_speed(tmp_path: Path) -> None:
     """A run without card figures and history is left out, not guessed."""
     comparison = compared(tmp_path, unet={}, theirs={"card": adopted_card(), "seed": None, "forward_s": 0.0})
     assert comparison.runs[1].throughput == Throughput(None, None, None)
-    learning = {ConvergesFirst, StillLearning, Faster, FasterTraining, UnlikeSteps, UnlikeTrainable, UnlikeMachines}
+    learning = {ConvergesFirst, StillLearning, Faster, FasterTraining, UnlikeSteps, UnlikeTrainable}
+    learning |= {UnlikeMachines, UnlikeTrainingMachines}
     assert not learning & {type(fact) for fact in describe(comparison)}

@@ -24,8 +24,7 @@ EVALUATION_LOG = "test_looks.jsonl"
 """In a study folder: one line for each evaluation of a run on the test scenes, with time, run and command."""
 REMEDY = "Make the run anew."
 
-Pixels = Annotated[StrictInt, Field(ge=0)]
-"""A length in pixels."""
+Pixels = Annotated[StrictInt, Field(ge=0)]  # a length
 ClassIndex = Annotated[StrictInt, Field(ge=0, le=254)]
 """Index of a class in the legend."""
 
@@ -82,6 +81,8 @@ class EvaluationRecord(OpenRecord):
     precision: StrictStr | None = None
     device: StrictStr | None = None
     engine: StrictStr | None = None
+    hardware: StrictStr | None = None
+    threads: StrictInt | None = None
     megapixels_per_s: StrictFloat | None = None
     loss: StrictFloat | None = None
     """Cross-entropy per counted pixel."""
@@ -383,9 +384,8 @@ def read_run(folder: str | PathLike[str]) -> Run:
     Raises:
         RecordError: There is no run card, it is damaged, of an unknown schema, lacks a key or has one of a wrong type.
     """
-    folder = Path(folder)
-    path = folder / RUN_FILE
-    return Run(folder, check_record(read_json(path, kind="run"), RunCard, source=str(path), remedy=REMEDY))
+    path = Path(folder) / RUN_FILE
+    return Run(path.parent, check_record(read_json(path, kind="run"), RunCard, source=str(path), remedy=REMEDY))
 
 
 def write_card(folder: Path, card: RunCard) -> Run:

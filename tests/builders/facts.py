@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from levelground.comparison import caveats, descriptions, facts, findings, places
+from levelground.comparison import caveats, descriptions, facts, findings, places, speeds
 from levelground.comparison.conditions import SeparatedGroup
 from levelground.comparison.facts import Fact, Measure, Opponent, PairVerdict, Scope
 from levelground.comparison.results import OpenPairPower
@@ -167,14 +167,15 @@ DESCRIPTIONS: tuple[Fact, ...] = (
     descriptions.ConvergesFirst({"unet": 1, "fpn": 1}, {}, {}),
     descriptions.StillLearning({"unet": 0.05}, 0.01),
     descriptions.StillLearning({"unet": 0.012, "fpn": 0.05}, 0.01),
-    descriptions.UnlikeMachines(("unet s0", "fpn s0")),
-    descriptions.Faster({"unet": 2.0, "pspnet": 6.0, "fpn": 0.25}),
-    descriptions.Faster({"unet": 5.0, "pspnet": 6.0, "fpn": 0.25}, ("unet",)),
-    descriptions.Faster({"unet": 2.0, "pspnet": 6.0, "fpn": 6.0}),
-    descriptions.Faster({"unet": 14.2, "pspnet": 14.2}),
-    descriptions.FasterTraining({"unet": 2.0, "pspnet": 6.0}),
-    descriptions.FasterTraining({"unet": 2.0, "pspnet": 6.0, "fpn": 6.0}),
-    descriptions.FasterTraining({"unet": 4.0, "pspnet": 4.0}),
+    speeds.UnlikeMachines(("unet s0", "fpn s0")),
+    speeds.UnlikeTrainingMachines(("unet s0", "fpn s0")),
+    speeds.Faster({"unet": 2.0, "pspnet": 6.0, "fpn": 0.25}),
+    speeds.Faster({"unet": 5.0, "pspnet": 6.0, "fpn": 0.25}, ("unet",)),
+    speeds.Faster({"unet": 2.0, "pspnet": 6.0, "fpn": 6.0}),
+    speeds.Faster({"unet": 14.2, "pspnet": 14.2}),
+    speeds.FasterTraining({"unet": 2.0, "pspnet": 6.0}),
+    speeds.FasterTraining({"unet": 2.0, "pspnet": 6.0, "fpn": 6.0}),
+    speeds.FasterTraining({"unet": 4.0, "pspnet": 4.0}),
     descriptions.UnlikeSteps("2 minutes", {"unet": 1, "pspnet": 1200}),
     descriptions.TrainedElsewhere({"north": ("unet s0", "fpn s0"), "east": ("fpn s1",)}, {"north": 7, "east": 1}, True),
     descriptions.TrainedElsewhere({"north": ("unet s0",)}, {"north": None}, False),

@@ -42,6 +42,7 @@ from levelground.comparison.results import (
     negated,
 )
 from levelground.comparison.sentences import as_findings, write_pair
+from levelground.comparison.speeds import unlike_predictions
 from levelground.comparison.summaries import (
     architecture_pair_results,
     architecture_results,
@@ -247,6 +248,7 @@ def _answer(
     """Compute the comparison but for what is said of it."""
     dataset, counts = find_dataset(inputs.evaluated), inputs.evaluated[0].counts
     runs = _run_results(inputs, statistics)
+    timed = () if unlike_predictions(runs, split) else runs
     pairs, architectures, architecture_pairs = _family_results(inputs, statistics)
     return Comparison(
         version=__version__,
@@ -273,7 +275,7 @@ def _answer(
         architectures=architectures,
         architecture_pairs=architecture_pairs,
         metric_sensitivity=sensitivity_rows(inputs.evaluated, inputs.stacked, inputs.legend.names, inputs.metric),
-        pareto_front=pareto_front([(run.name, run.value, run.throughput.predict_megapixels_per_s) for run in runs]),
+        pareto_front=pareto_front([(run.name, run.value, run.throughput.predict_megapixels_per_s) for run in timed]),
         power=None,
         findings=(),
     )

@@ -6,7 +6,7 @@ Written as :mod:`levelground.comparison.sentences` says.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from levelground.comparison import descriptions, facts
+from levelground.comparison import descriptions, facts, speeds
 from levelground.comparison.facts import Fact
 from levelground.comparison.text import (
     class_word,
@@ -72,25 +72,33 @@ def _still_learning(fact: descriptions.StillLearning) -> str:
     )
 
 
-def _unlike_machines(fact: descriptions.UnlikeMachines) -> str:
+def _unlike_machines(fact: speeds.UnlikeMachines) -> str:
     return gettext(
-        "Speeds are not compared, because %(runs)s ran with different hardware, devices, precisions or numbers of "
-        "threads.",
+        "Speeds of prediction are not compared, because %(runs)s were evaluated with different hardware, devices, "
+        "engines, precisions or numbers of threads.",
         runs=listing(fact.runs),
     )
 
 
-def _speeds(speeds: Mapping[str, float]) -> tuple[list[str], dict[str, str]]:
+def _unlike_training_machines(fact: speeds.UnlikeTrainingMachines) -> str:
+    return gettext(
+        "Speeds of training are not compared, because %(runs)s were trained with different hardware, devices, "
+        "precisions or numbers of threads or processes.",
+        runs=listing(fact.runs),
+    )
+
+
+def _speeds(rates: Mapping[str, float]) -> tuple[list[str], dict[str, str]]:
     """The fastest models, and the values of a message about them."""
-    order = sorted(speeds, key=lambda name: (-speeds[name], name))
-    top = speeds[order[0]]
-    level = [name for name in order if top / speeds[name] < descriptions.SAME_SPEED]
+    order = sorted(rates, key=lambda name: (-rates[name], name))
+    top = rates[order[0]]
+    level = [name for name in order if top / rates[name] < speeds.SAME_SPEED]
     ratios = [
         gettext(
             "%(ratio)s times as fast as %(name)s (%(rate)s)",
-            ratio=ratio(top / speeds[name]),
+            ratio=ratio(top / rates[name]),
             name=name,
-            rate=rate(speeds[name]),
+            rate=rate(rates[name]),
         )
         for name in order
         if name not in level
@@ -98,7 +106,7 @@ def _speeds(speeds: Mapping[str, float]) -> tuple[list[str], dict[str, str]]:
     return level, {"names": listing(level), "rate": rate(top), "ratios": listing(ratios)}
 
 
-def _faster(fact: descriptions.Faster) -> str:
+def _faster(fact: speeds.Faster) -> str:
     level, values = _speeds(fact.speeds)
     unsure = sorted(set(fact.overlapping) - set(level))
     if len(level) == 1:
@@ -116,7 +124,7 @@ def _faster(fact: descriptions.Faster) -> str:
     return f"{text} {more}"
 
 
-def _faster_training(fact: descriptions.FasterTraining) -> str:
+def _faster_training(fact: speeds.FasterTraining) -> str:
     level, values = _speeds(fact.speeds)
     if len(level) == 1:
         return gettext("%(names)s trains fastest, %(rate)s images a second: %(ratios)s.", **values)
@@ -250,12 +258,13 @@ def _trained_elsewhere(fact: descriptions.TrainedElsewhere) -> str:
 
 
 WRITERS: dict[type[Fact], Callable[[Any], str]] = {
-    descriptions.UnlikeMachines: _unlike_machines,
+    speeds.UnlikeMachines: _unlike_machines,
+    speeds.UnlikeTrainingMachines: _unlike_training_machines,
     descriptions.TrainedElsewhere: _trained_elsewhere,
     descriptions.ConvergesFirst: _converges_first,
     descriptions.StillLearning: _still_learning,
-    descriptions.Faster: _faster,
-    descriptions.FasterTraining: _faster_training,
+    speeds.Faster: _faster,
+    speeds.FasterTraining: _faster_training,
     descriptions.UnlikeSteps: _unlike_steps,
     descriptions.UnlikeTrainable: _unlike_trainable,
     descriptions.ConfusedMost: _confused_most,

@@ -11,10 +11,8 @@ from typing import ClassVar
 from levelground.comparison.facts import Fact, Measure, is_rehearsal, measure_of, rising
 from levelground.comparison.record import Comparison
 from levelground.comparison.results import MetricRow, RunResult, Severity
+from levelground.comparison.speeds import fastest
 from levelground.statistics.families import TIE
-
-SAME_SPEED = 1.05
-"""Throughputs within this ratio are called equal: repeated measurements differ by as much."""
 
 LIKE_TRAINED = 0.05
 """Trained shares of the used parameters that lie within this are called alike."""
@@ -52,44 +50,6 @@ class StillLearning(Fact):
     def figures(self) -> dict[str, object]:
         """The models and their gains."""
         return {"models": list(self.gains), "gains": self.gains}
-
-
-@dataclass(frozen=True)
-class Faster(Fact):
-    """Speed of prediction, megapixels a second by model."""
-
-    code = "faster"
-    speeds: Mapping[str, float]
-    overlapping: tuple[str, ...] = ()
-    """Models whose interval overlaps that of the fastest."""
-
-    @property
-    def figures(self) -> dict[str, object]:
-        """The speeds."""
-        return {"predict_megapixels_per_s": self.speeds}
-
-
-@dataclass(frozen=True)
-class FasterTraining(Fact):
-    """Speed of training, images a second by model."""
-
-    code = "faster_training"
-    speeds: Mapping[str, float]
-
-    @property
-    def figures(self) -> dict[str, object]:
-        """The speeds."""
-        return {"train_images_per_s": self.speeds}
-
-
-@dataclass(frozen=True)
-class UnlikeMachines(Fact):
-    """Runs from unlike machines, one of each: speeds are not compared."""
-
-    code = "unlike_machines"
-    severity = "warning"
-    kept = ("runs",)
-    runs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -296,48 +256,6 @@ def still_learning(comparison: Comparison) -> list[Fact]:
     """Find models whose score rose until the budget ended: a longer budget may change the result."""
     gains = rising(comparison)
     return [StillLearning(gains, comparison.delta)] if gains else []
-
-
-def fastest(comparison: Comparison) -> list[Fact]:
-    """Find who predicts and who trains faster, by measured throughput; nothing where machines differ."""
-    machines: dict[tuple[str | None, str | None, str | None, int | None], str] = {}
-    for run in comparison.runs:
-        if not run.adopted:
-            card = run.card
-            machines.setdefault((card.hardware, card.device, card.precision, card.threads), run.label)
-    if len(machines) > 1:
-        return [UnlikeMachines(tuple(machines.values()))]
-    found: list[Fact] = []
-    predicting, training = (
-        _speeds(comparison, "predict_megapixels_per_s"),
-        _speeds(comparison, "train_images_per_s"),
-    )
-    if len(predicting) >= 2:
-        found.append(Faster(predicting, _overlapping(comparison, predicting)))
-    if len(training) >= 2:
-        found.append(FasterTraining(training))
-    return found
-
-
-def _speeds(comparison: Comparison, key: str) -> dict[str, float]:
-    speeds = {}
-    for name, runs in comparison.candidate_runs.items():
-        values = [getattr(run.throughput, key) for run in runs if getattr(run.throughput, key)]
-        if values:
-            # Runs take unequal times for the same work, so rates meet in their harmonic mean.
-            speeds[name] = len(values) / sum(1 / value for value in values)
-    return speeds
-
-
-def _overlapping(comparison: Comparison, speeds: Mapping[str, float]) -> tuple[str, ...]:
-    """Return the models whose interval of the speed, over all their runs, overlaps that of the fastest."""
-    ends = {}
-    for name in speeds:
-        known = [run.throughput.interval for run in comparison.candidate_runs[name] if run.throughput.interval]
-        ends[name] = (min(low for low, _ in known), max(high for _, high in known)) if known else None
-    top = max(sorted(speeds), key=speeds.__getitem__)
-    first = ends[top]
-    return tuple(name for name, own in ends.items() if own and first and name != top and own[1] >= first[0])
 
 
 def unlike_trainable(comparison: Comparison) -> list[Fact]:

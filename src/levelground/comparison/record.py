@@ -132,7 +132,7 @@ class Comparison:
     metric_sensitivity: Annotated[tuple[MetricRow, ...], Field(alias="multiverse")]
     """Every run under every metric."""
     pareto_front: Annotated[tuple[str, ...], Field(alias="pareto")]
-    """Names of the runs that no other beats in both score and speed."""
+    """Names of the runs that no other beats in both score and speed; none where speeds were measured in unlike ways."""
     power: OpenPairPower | None
     """What would decide the leader's open pair; ``None`` where none is open."""
     findings: tuple[Finding, ...]

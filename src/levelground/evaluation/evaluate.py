@@ -102,6 +102,8 @@ def evaluate_run(
         precision=runtime.precision,
         device=runtime.device_kind,
         engine=None if engine == "torch" else engine,
+        hardware=runtime.describe()["hardware"],
+        threads=runtime.threads,
         megapixels_per_s=counts.megapixels_per_s,
         loss=counts.loss,
         dice_loss=dice,

@@ -219,6 +219,8 @@ def _score(
         precision="int8",
         device=runtime.device_kind,
         engine=model.engine,
+        hardware=runtime.describe()["hardware"],
+        threads=runtime.threads,
         megapixels_per_s=counts.megapixels_per_s,
         loss=counts.loss,
     )
