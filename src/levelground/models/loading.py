@@ -77,8 +77,8 @@ def choose_engine(path: Path, asked: EngineName, tiles: TileOptions, device: Dev
         if path.is_dir() and not (path / "run.json").exists():
             raise ConfigError(f"--engine onnx: {path} is not a run, which could be exported. Leave --engine away.")
         raise ConfigError(
-            f"--engine onnx: {path} has no current ONNX file of its own tiles and ground sample distance. Write it with "
-            "levelground export --overwrite, without --tile and --gsd."
+            f"--engine onnx: {path} has no current ONNX file of its own tiles and ground sample distance. Write it "
+            "with levelground export --overwrite, without --tile and --gsd."
         )
     return "torch" if asked == "auto" else asked
 
