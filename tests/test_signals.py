@@ -32,6 +32,22 @@ def test_the_second_ctrl_c_ends_at_once() -> None:
         signal(SIGINT, before)
 
 
+def test_the_second_ctrl_c_ends_at_once_though_the_first_raised() -> None:
+    """As in a validation, whose answer to the first is an error, after which the state is saved."""
+
+    def leave() -> None:
+        raise KeyError("left")
+
+    before = signal(SIGINT, default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), stop_signals(leave):
+            with pytest.raises(KeyError, match="left"):
+                os.kill(os.getpid(), SIGINT)
+            os.kill(os.getpid(), SIGINT)
+    finally:
+        signal(SIGINT, before)
+
+
 def test_handlers_come_back_after_an_error() -> None:
     """Whatever happens inside."""
     before = getsignal(SIGINT)

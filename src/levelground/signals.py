@@ -42,8 +42,8 @@ def stop_signals(on_stop: Callable[[], None]) -> Iterator[None]:
     }
 
     def handle(number: int, _frame: object) -> None:
+        signal(number, before[Signals(number)])  # first: what is called may raise
         on_stop()
-        signal(number, before[Signals(number)])
 
     for number in before:
         signal(number, handle)
