@@ -82,11 +82,29 @@ def test_every_course_ends_and_its_shares_rise(
 
 
 def test_a_short_budget_takes_one_step() -> None:
-    """Preparation took all of it."""
+    """Preparation took all of it; the step learns at the full rate."""
     budget = TimeBudget(1.0, 3, 10)
     stretch = budget.plan(0, None, Times(5.0, 0.0, 0.1, 0.1))
-    assert stretch == Stretch(1, 0.5, 1.0)
+    assert stretch == Stretch(1, 0.05, 0.1)
+    assert rate_at(Recipe(), stretch.progress) == 1.0
     assert budget.plan(1, stretch, Times(5.1, 0.1, 0.1, 0.1)) is None
+
+
+@pytest.mark.parametrize("validations", [0, 1, 5])
+@pytest.mark.parametrize(("step_s", "validation_s"), [(0.0, 0.0), (0.0, 1.0), (9.0, 1.0), (90.0, 1.0), (1.0, 90.0)])
+def test_a_wrong_estimate_of_the_first_step_does_not_use_up_the_schedule(
+    validations: int, step_s: float, validation_s: float
+) -> None:
+    """Not known, as where a run goes on that was stopped before its first step; or more than the whole budget."""
+    budget = TimeBudget(60.0, validations, 1)
+    first = budget.plan(0, None, Times(1.0, 0.0, step_s, validation_s))
+    assert first is not None
+    assert first.end <= 0.1
+    assert 0 < rate_at(Recipe(), first.progress) <= 1
+    following = budget.plan(1, first, Times(1.5, 0.1, 0.1, 0.1))
+    assert following is not None
+    assert following.per_step > 0
+    assert following.end < 0.2
 
 
 def test_a_validation_an_epoch() -> None:

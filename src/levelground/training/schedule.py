@@ -22,6 +22,10 @@ LOOKS = 500
 LOOK_S = 1.0
 """Longest time between two looks, in budgets of a minute to :data:`LOOKS` seconds."""
 
+FIRST_SHARE = 0.1
+"""Largest share of the training time that the first step is planned for: its time is an estimate, and the schedule does
+not go back where it was too long."""
+
 
 def rate_factor(recipe: Recipe, step: int, steps: int) -> float:
     """Return the factor of the learning rate at a step of a budget in steps.
@@ -99,7 +103,7 @@ class Times:
     train_s: float
     """In training steps."""
     step_s: float
-    """Of a step, by the last stretch."""
+    """Of a step, by the last stretch; 0 where it is not known."""
     validation_s: float
     """Of a validation, by the last one."""
 
@@ -127,13 +131,15 @@ class TimeBudget:
         share = before.end if before else 0.0
         step_s, left_s = max(times.step_s, 1e-9), self.left_s(share, times)
         if left_s < step_s / 2:
-            return None if step else Stretch(1, 0.5, 1.0)
+            return None if step else Stretch(1, FIRST_SHARE / 2, FIRST_SHARE)
         share = min(1.0, max(share, times.train_s / (times.train_s + left_s)))
         look_s = max(self.total_s / LOOKS, min(LOOK_S, self.total_s / 50))
         steps = max(1, round(min(look_s, left_s) / step_s)) if before else 1
         if not self.validations:  # a validation comes at the end of an epoch
             steps = min(steps, self.steps_per_epoch - step % self.steps_per_epoch)
         per_step = (1 - share) / max(left_s / step_s, steps)
+        if before is None:
+            per_step = min(per_step, FIRST_SHARE)
         return Stretch(step + steps, share + (steps - 0.5) * per_step, per_step)
 
     def left_s(self, share: float, times: Times) -> float:
@@ -141,6 +147,8 @@ class TimeBudget:
         left_s = self.total_s - times.wall_s
         if self.validations:
             return left_s - (self.validations - self._rounds(share)) * times.validation_s
+        if not times.step_s:  # nor is that of an epoch known
+            return left_s - times.validation_s
         epoch_s = self.steps_per_epoch * times.step_s
         return (left_s - times.validation_s) * epoch_s / max(epoch_s + times.validation_s, 1e-9)
 
