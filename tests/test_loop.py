@@ -25,7 +25,7 @@ from levelground.recipe_files import BudgetRecord, load_recipe
 from levelground.records import to_json
 from levelground.runs import Run, SelectionRecord, list_runs, read_run
 from levelground.training import loop as training
-from levelground.training import prepare_run
+from levelground.training import prepare_run, validation
 from levelground.training import step as stepping
 from levelground.training.batches import Batch
 from levelground.training.checkpoint import Progress, TrainingState, load_state, save_state, state_paths
@@ -457,7 +457,7 @@ class SteppedTime:
             self.at.pop(at, lambda: None)()
             return gradients(stepper, at, batch)
 
-        for module in (training, prepare_run):
+        for module in (training, prepare_run, validation):
             monkeypatch.setattr(module, "time", self)
         monkeypatch.setattr(Stepper, "gradients", slow)
 
@@ -534,6 +534,21 @@ def test_a_budget_of_time_counts_the_time_before_a_stop(
         with pytest.raises(KeyboardInterrupt):
             train(asked, dataset, tmp_path / "stopped")
     assert_same_run(train(asked, dataset, tmp_path / "stopped"), whole)
+
+
+def test_a_budget_of_time_that_crashed_before_its_first_step_learns_when_it_goes_on(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a validation at the end of every epoch, whose time is not known then: the schedule is complete."""
+    clock = SteppedTime(monkeypatch, 2.0)
+    recipe = dataclasses.replace(RECIPE, validations=0)
+    asked = dataclasses.replace(small_spec(dataset, recipe=recipe), budget=Budget(minutes=0.5))
+    clock.at[0] = crash
+    with pytest.raises(MemoryError):
+        train(asked, dataset, tmp_path)
+    run = train(asked, dataset, tmp_path)
+    steps = [line for line in read_history(run.folder) if line.kind == "step"]
+    assert [line.progress for line in steps] == pytest.approx([(step + 0.5) / 15 for step in range(15)], abs=0.05)
 
 
 def test_the_last_weights_are_kept_where_validation_cannot_tell(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.study import SIZES, build_study
 from builders.training import RECIPE, RUNTIME, small_spec, train
 
 from levelground.config import Recipe
@@ -24,8 +25,10 @@ from levelground.training.validation import (
     choose_sample,
     describe_sample,
     open_windows,
+    renew_sample,
     shown_pixels,
     validate,
+    validation_pixels,
 )
 
 
@@ -170,12 +173,74 @@ def test_windows_lie_apart_inside_their_scene(wide: Dataset, tmp_path: Path) -> 
 
 def test_small_and_whole_scenes_are_opened_whole(wide: Dataset, tmp_path: Path) -> None:
     """Where a scene is smaller than a tile, and in recipes of whole scenes, of which some are left out."""
-    assert open_windows(wide, "a/1", ((0, 0),), 64).pixels.shape == wide.open("a/1").pixels.shape
+    assert open_windows(wide, "a/1", ((0, 0),), 96).pixels.shape == wide.open("a/1").pixels.shape
     job = job_of(wide, tmp_path, batch=1, validation_share=0.01)
     whole = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, tile=0, halo=0))
     sample = choose_sample(whole)
     assert sample is not None
     assert list(sample.values()) == [((0, 0),)]
+
+
+@pytest.fixture
+def strips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dataset:
+    """Three validation scenes that are narrower than a tile of 32 px, of 20 windows each along two of them."""
+    monkeypatch.setattr(validation, "FEWEST_WINDOWS", 9)
+    for name, size in {"a/2": (24, 650), "b/1": (650, 24), "c/1": (24, 20)}.items():
+        monkeypatch.setitem(SIZES, name, size)
+    split = Split(("a/1", "b/2"), ("a/2", "b/1", "c/1"), ("c/2",), "random", seed=0)
+    return build_study(tmp_path / "strips", split=split)
+
+
+def test_scenes_narrower_than_a_tile_are_cut_along_their_long_side(strips: Dataset, tmp_path: Path) -> None:
+    """Beside each other, so that each window is a tile; the card counts the pixels that are scored."""
+    job = job_of(strips, tmp_path)
+    assert job.sample is not None
+    assert {name: len(corners) for name, corners in job.sample.items()} == {"a/2": 4, "b/1": 4, "c/1": 1}
+    opened = {name: open_windows(strips, name, corners, 32) for name, corners in job.sample.items()}
+    assert {name: one.pixels.shape for name, one in opened.items()} == {
+        "a/2": (24, 128, 3),
+        "b/1": (128, 24, 3),
+        "c/1": (24, 20, 3),
+    }
+    for at, (_, col) in enumerate(job.sample["a/2"]):
+        part, scene = slice(32 * at, 32 * at + 32), strips.open("a/2")
+        np.testing.assert_array_equal(opened["a/2"].pixels[:, part], scene.pixels[:, col : col + 32])
+        assert opened["a/2"].labels is not None and scene.labels is not None
+        np.testing.assert_array_equal(opened["a/2"].labels[:, part], scene.labels[:, col : col + 32])
+    record = describe_sample(job)
+    assert record is not None
+    scored = sum(one.pixels.shape[0] * one.pixels.shape[1] for one in opened.values())
+    assert (record.windows, record.scenes, record.megapixels) == (9, 3, scored / 1e6)
+    assert validate(job, job.model).counts.counts.sum() <= scored
+
+
+def test_the_work_of_narrow_scenes_counts_what_they_are_padded_with(strips: Dataset, tmp_path: Path) -> None:
+    """Sampled and whole: a tile is computed whatever it holds of a scene, and that is what a budget allows for."""
+    job = job_of(strips, tmp_path)
+    assert validation_pixels(job) == 9 * 32 * 32
+    whole = dataclasses.replace(job, sample=None, recipe=dataclasses.replace(job.recipe, halo=0))
+    assert validation_pixels(whole) == (21 + 21 + 1) * 32 * 32
+    pixels = 2 * 24 * 650 + 24 * 20
+    recipe = dataclasses.replace(job.recipe, halo=0, validation_share=0.5, validations=1)
+    allowed = 1.1 * pixels / (0.5 * validation.STEP_COST * validation.NOMINAL_PIXELS)
+    assert choose_sample(dataclasses.replace(job, recipe=recipe, steps=None, total_s=allowed)) is not None
+
+
+def test_a_run_of_another_sample_says_so_and_its_card_has_the_new_one(
+    wide: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a version may have chosen it that took narrow scenes whole."""
+    asked = small_spec(wide)
+    run = train(asked, wide, tmp_path)
+    job = make_job(asked, wide, run.folder, RUNTIME, run)
+    assert renew_sample(run.card, job) == run.card
+    assert run.card.budget is not None and run.card.budget.validation_sample is not None
+    sample = dataclasses.replace(run.card.budget.validation_sample, sha256="0")
+    before = dataclasses.replace(run.card, budget=dataclasses.replace(run.card.budget, validation_sample=sample))
+    capsys.readouterr()
+    assert renew_sample(before, job) == run.card
+    said = " ".join(capsys.readouterr().err.split())
+    assert said == f"{run.name}: validations score other windows than an earlier version chose."
 
 
 def test_a_sample_is_scored_and_stands_on_the_card(wide: Dataset, tmp_path: Path) -> None:

@@ -39,7 +39,13 @@ from levelground.training.run_spec import (
     output_classes,
     read_run_spec,
 )
-from levelground.training.validation import STEP_COST, choose_rule, choose_sample, describe_sample, validate
+from levelground.training.validation import (
+    choose_rule,
+    choose_sample,
+    describe_sample,
+    estimate_times,
+    renew_sample,
+)
 from levelground.wording import decimal, gettext, pgettext
 
 
@@ -91,7 +97,7 @@ def _train_in(
             said = {"rule": card.selection.rule, "reason": recorded(card.selection.reason)}
             say("%(name)s: weights: %(rule)s, because %(reason)s.", name=folder.name, **said)
     else:
-        card = dataclasses.replace(run.card, status="training")
+        card = renew_sample(dataclasses.replace(run.card, status="training"), job)
         _say_changes(card, runtime)
     write_card(folder, card)
     broadcast_job(runtime, JobRequest(spec, dataset.folder, folder, options, named_sources()))
@@ -233,39 +239,6 @@ def _say_price(job: TrainingJob) -> None:
 
 WORTH_SAYING_S = 1.0
 """Validations that take less are not spoken of."""
-
-PRICED_WINDOWS = 4
-"""Windows by which the time of a validation is estimated."""
-
-
-def estimate_times(job: TrainingJob) -> tuple[float, float]:
-    """Estimate the times of a training step and of a validation by some windows of a validation scene.
-
-    Returns:
-        Seconds of a step, and of a validation.
-    """
-    recipe, dataset = job.recipe, job.dataset
-    areas = {i: dataset.scene(i).height * dataset.scene(i).width for i in dataset.ids("val")}
-    smallest = min(areas, key=areas.__getitem__)
-    whole = min(dataset.scene(smallest).height, dataset.scene(smallest).width) < recipe.tile or not recipe.tile
-    windows = 1 if whole else PRICED_WINDOWS
-    pixels = areas[smallest] if whole else windows * recipe.tile**2
-    model = job.model.with_forward(job.runtime.place(job.model.network))
-    times: list[float] = []
-    while len(times) < 2 and sum(times) < LONG_PROBE_S:  # the first one chooses kernels and makes buffers
-        started = time.perf_counter()
-        validate(job, model, {smallest: ((0, 0),) * windows})
-        times.append(time.perf_counter() - started)
-    per_pixel = times[-1] / pixels
-    sample = describe_sample(job)
-    overlap = (recipe.tile / (recipe.tile - 2 * recipe.halo)) ** 2 if recipe.tile else 1.0
-    validated = sample.megapixels * 1e6 if sample else overlap * sum(areas.values())
-    step_pixels = sum(map(math.prod, job.source.sampler.sizes)) / job.steps_per_epoch
-    return STEP_COST * per_pixel * step_pixels, per_pixel * validated
-
-
-LONG_PROBE_S = 5.0
-"""Timing ends once it has taken so long, as with whole scenes on a CPU."""
 
 
 def sanity_check(job: TrainingJob) -> None:

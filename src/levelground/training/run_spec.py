@@ -183,7 +183,7 @@ def read_run_spec(run: Run) -> RunSpec:
 
 
 Corners = tuple[tuple[int, int], ...]
-"""First row and column of windows of a scene; each is as large as a tile, or as a scene that is smaller."""
+"""First row and column of windows of a scene; each is as large as a tile, or as the scene on a side that is smaller."""
 
 
 @dataclass(frozen=True)

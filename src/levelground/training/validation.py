@@ -1,7 +1,9 @@
 """Validation during training: the scores that a history keeps and that choose the weights."""
 
+import dataclasses
 import math
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelground.config import Recipe, Selection
+from levelground.console import say
 from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.evaluation.score_scenes import ScenePrediction, ScoringOptions, score_scenes
 from levelground.imagery.cache import CachedScene
@@ -17,7 +20,8 @@ from levelground.metrics.named import validation_scores
 from levelground.models.model import Model
 from levelground.recipe_files import ValidationSampleRecord
 from levelground.records import sha256_json
-from levelground.tile_geometry import TileGeometry
+from levelground.runs import RunCard
+from levelground.tile_geometry import TileGeometry, plan_axis
 from levelground.training.batches import generator
 from levelground.training.run_spec import Corners, TrainingJob
 
@@ -115,7 +119,8 @@ def choose_sample(job: TrainingJob) -> dict[str, Corners] | None:
     rounds = recipe.validations or max(1, round(pixels / per_epoch))
     allowed = recipe.validation_share * STEP_COST * pixels / rounds
     overlap = (recipe.tile / (recipe.tile - 2 * recipe.halo)) ** 2 if recipe.tile else 1.0
-    if recipe.validation_share == 1 or overlap * sum(one.height * one.width for one in scenes) <= allowed:
+    padded = sum(max(one.height, recipe.tile) * max(one.width, recipe.tile) for one in scenes)
+    if recipe.validation_share == 1 or overlap * padded <= allowed:
         return None
     seed = int(dataset.split_sha256[:15], 16)
     turns: list[tuple[int, float, str, tuple[int, int]]] = []
@@ -139,43 +144,113 @@ def _scenes_within(scenes: Sequence[SceneRecord], allowed: float) -> int:
 
 
 def _corners(height: int, width: int, tile: int) -> list[tuple[int, int]]:
-    """Return the corners of the windows of a scene, without overlap, in its middle; one where it is smaller."""
-    if not tile or height < tile or width < tile:
+    """Return the corners of the windows of a scene, without overlap, in its middle; one where a side is smaller."""
+    if not tile:
         return [(0, 0)]
-    rows, cols = (range((side % tile) // 2, side - tile + 1, tile) for side in (height, width))
+    rows, cols = (
+        range((side % tile) // 2, side - tile + 1, tile) if side >= tile else range(1) for side in (height, width)
+    )
     return [(row, col) for row in rows for col in cols]
 
 
+def tile_pixels(height: int, width: int, geometry: TileGeometry) -> int:
+    """Return the pixels of a scene's tiles: what they share counts twice, and so does what they are padded with.
+
+    Example:
+        >>> tile_pixels(400, 1500, TileGeometry(512, 0)) == 3 * 512 * 512
+        True
+    """
+    rows, cols = plan_axis(height, geometry), plan_axis(width, geometry)
+    return rows.tile * len(rows.starts) * cols.tile * len(cols.starts)
+
+
+def validation_pixels(job: TrainingJob) -> int:
+    """Return the pixels that the network computes in a validation."""
+    tile, scenes = job.recipe.tile, {name: job.dataset.scene(name) for name in job.dataset.ids("val")}
+    if job.sample is not None and tile:
+        return tile**2 * sum(map(len, job.sample.values()))
+    geometry = TileGeometry(tile, job.recipe.halo)
+    names = scenes if job.sample is None else job.sample
+    return sum(tile_pixels(scenes[name].height, scenes[name].width, geometry) for name in names)
+
+
 def open_windows(dataset: Dataset, name: str, corners: Corners, tile: int) -> CachedScene:
-    """Open windows of a scene, one below the other, so that each is a tile.
+    """Open windows of a scene side by side, so that each is a tile: one below the other, unless the scene is low.
 
     Args:
         dataset: Gives the scene.
         name: Its id.
         corners: First row and column of each window.
-        tile: Side of a window, px; a scene that is smaller is opened whole, as under 0.
+        tile: Side of a window, px; on a side where the scene is smaller, windows have its size. A scene that is smaller
+            on both is opened whole, as under 0.
     """
     scene = dataset.open(name)
-    if not tile or min(scene.pixels.shape[:2]) < tile:
+    height, width = scene.pixels.shape[:2]
+    if not tile or max(height, width) < tile:
         return scene
-    parts = [(slice(row, row + tile), slice(col, col + tile)) for row, col in corners]
-    labels = None if scene.labels is None else np.concatenate([scene.labels[part] for part in parts])
-    return CachedScene(np.concatenate([scene.pixels[part] for part in parts]), labels)
+    parts, axis = [(slice(row, row + tile), slice(col, col + tile)) for row, col in corners], int(height < tile)
+    labels = None if scene.labels is None else np.concatenate([scene.labels[part] for part in parts], axis)
+    return CachedScene(np.concatenate([scene.pixels[part] for part in parts], axis), labels)
+
+
+PRICED_WINDOWS = 4
+"""Windows by which the time of a validation is estimated."""
+
+
+def estimate_times(job: TrainingJob) -> tuple[float, float]:
+    """Estimate the times of a training step and of a validation by some windows of a validation scene.
+
+    Returns:
+        Seconds of a step, and of a validation.
+    """
+    recipe, dataset = job.recipe, job.dataset
+    smallest = min(map(dataset.scene, dataset.ids("val")), key=lambda one: one.height * one.width)
+    windows = 1 if max(smallest.height, smallest.width) < recipe.tile else PRICED_WINDOWS
+    pixels = windows * recipe.tile**2 or tile_pixels(smallest.height, smallest.width, TileGeometry(0, 0))
+    model = job.model.with_forward(job.runtime.place(job.model.network))
+    times: list[float] = []
+    while len(times) < 2 and sum(times) < LONG_PROBE_S:  # the first one chooses kernels and makes buffers
+        started = time.perf_counter()
+        validate(job, model, {smallest.id: ((0, 0),) * windows})
+        times.append(time.perf_counter() - started)
+    per_pixel = times[-1] / pixels
+    step_pixels = sum(map(math.prod, job.source.sampler.sizes)) / job.steps_per_epoch
+    return STEP_COST * per_pixel * step_pixels, per_pixel * validation_pixels(job)
+
+
+LONG_PROBE_S = 5.0
+"""Timing ends once it has taken so long, as with whole scenes on a CPU."""
 
 
 def describe_sample(job: TrainingJob) -> ValidationSampleRecord | None:
     """Return what the run card says of a job's sample."""
     if job.sample is None:
         return None
-    areas = {name: job.dataset.scene(name).height * job.dataset.scene(name).width for name in job.dataset.ids("val")}
-    pixels = sum(min(areas[name], job.recipe.tile**2 or areas[name]) * len(found) for name, found in job.sample.items())
+    sides = {one.id: (one.height, one.width) for one in map(job.dataset.scene, job.dataset.ids("val"))}
+    pixels = sum(
+        math.prod(min(side, job.recipe.tile or side) for side in sides[name]) * len(found)
+        for name, found in job.sample.items()
+    )
     return ValidationSampleRecord(
         windows=sum(map(len, job.sample.values())),
         scenes=len(job.sample),
         megapixels=pixels / 1e6,
-        of_megapixels=sum(areas.values()) / 1e6,
+        of_megapixels=sum(map(math.prod, sides.values())) / 1e6,
         sha256=sha256_json(job.sample),
     )
+
+
+def renew_sample(card: RunCard, job: TrainingJob) -> RunCard:
+    """Return the card of a run that goes on with the sample that it scores now, and say where that is another one.
+
+    Earlier versions took scenes narrower than a tile whole, and counted them as one window.
+    """
+    assert card.budget is not None
+    before, now = card.budget.validation_sample, describe_sample(job)
+    if before is None or before.sha256 == (now.sha256 if now else None):
+        return card
+    say("%(name)s: validations score other windows than an earlier version chose.", name=card.name)
+    return dataclasses.replace(card, budget=dataclasses.replace(card.budget, validation_sample=now))
 
 
 def shown_pixels(dataset: Dataset, sample: Mapping[str, Corners] | None, tile: int) -> NDArray[np.int64]:
