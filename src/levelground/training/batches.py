@@ -303,7 +303,7 @@ class BatchSource(TorchDataset[Batch]):
         return draw, cut_crop(scene.pixels, draw, self.sampler.tile, nearest=False), targets
 
 
-def load_batches(source: BatchSource, steps: range, *, workers: int, pin: bool = False) -> Generator[Batch, None, None]:
+def load_batches(source: BatchSource, steps: range, *, workers: int) -> Generator[Batch, None, None]:
     """Load the batches of ``steps`` in order; workers only make it faster.
 
     Raises:
@@ -311,22 +311,18 @@ def load_batches(source: BatchSource, steps: range, *, workers: int, pin: bool =
         LoaderError: A loader process was killed.
     """
     # Closed before an error is raised: loaders that are left to the garbage collector end seconds late.
-    with contextlib.closing(_load(source, steps, workers, pin)) as batches:
+    with contextlib.closing(_load(source, steps, workers)) as batches:
         for batch in batches:
             if isinstance(batch, LevelgroundError):
                 raise batch
             yield batch
 
 
-def _load(
-    source: BatchSource, steps: range, workers: int, pin: bool
-) -> Generator[Batch | LevelgroundError, None, None]:
+def _load(source: BatchSource, steps: range, workers: int) -> Generator[Batch | LevelgroundError, None, None]:
     options: Mapping[str, Any] = {"prefetch_factor": 4, "persistent_workers": False} if workers else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice about the number of cores; the user chose
-        loader = functools.partial(
-            DataLoader, _CaughtErrors(source), batch_size=None, sampler=steps, pin_memory=pin, collate_fn=_as_is
-        )
+        loader = functools.partial(DataLoader, _CaughtErrors(source), batch_size=None, sampler=steps, collate_fn=_as_is)
         try:
             batches = iter(loader(num_workers=workers, **options))
         except OSError as error:  # its locks live in /dev/shm

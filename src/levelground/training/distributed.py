@@ -82,7 +82,7 @@ def train_share(job: TrainingJob) -> None:
     stepper.rate = course.factor
     step = stepper.synchronise()
     steps = course.steps_from(step)
-    batches = load_batches(job.source, steps, workers=job.workers, pin=job.runtime.device.type == "cuda")
+    batches = load_batches(job.source, steps, workers=job.workers)
     with contextlib.closing(batches):
         while (stretch := course.advance(step)) is not None:
             for number in range(step, stretch.last):

@@ -92,7 +92,7 @@ class _Loop:
         """Take all steps that are left, stretch by stretch, and validate between them."""
         job, course, progress = self.job, self.course, self.progress
         steps = course.steps_from(progress.step)
-        batches = load_batches(job.source, steps, workers=job.workers, pin=job.runtime.device.type == "cuda")
+        batches = load_batches(job.source, steps, workers=job.workers)
         self.flushed_at = self.saved_at = time.monotonic()
         with contextlib.closing(batches):
             while (stretch := course.advance(progress.step, self._progress())) is not None:

@@ -36,13 +36,13 @@ def to_device(batch: Batch, model: Model, runtime: Runtime) -> tuple[torch.Tenso
     """
     factors = batch.gains / np.asarray(model.spec.std, np.float32)
     offsets = batch.shifts - np.asarray(model.spec.mean, np.float32) * factors
-    images = torch.from_numpy(batch.images).to(runtime.device, non_blocking=True).permute(0, 3, 1, 2)
+    images = torch.from_numpy(batch.images).to(runtime.device).permute(0, 3, 1, 2)
     scale = torch.from_numpy(factors).to(runtime.device)[:, :, None, None]
     offset = torch.from_numpy(offsets).to(runtime.device)[:, :, None, None]
     normalised = torch.addcmul(offset, images.float(), scale)
     if not runtime.channels_last:
         normalised = normalised.contiguous()
-    return normalised, torch.from_numpy(batch.targets).to(runtime.device, non_blocking=True).long()
+    return normalised, torch.from_numpy(batch.targets).to(runtime.device).long()
 
 
 def make_optimiser(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
