@@ -228,6 +228,29 @@ def test_recipes_of_one_tuning_are_alike_and_others_are_named(tmp_path: Path) ->
     assert unlike.values["c"] == "none" and str(unlike.values["b"]).startswith("7 trials of 50 steps, seed 0, loss, lr")
 
 
+@pytest.mark.parametrize("cluster", [[], ["--cluster", "local:2"]])
+def test_a_trial_of_several_processes_is_refused(
+    cluster: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the flag and by torchrun: the second process would wait for the first one's folder and end it."""
+    command = ["tune", str(tmp_path / "study"), "--space", str(tmp_path / "space.toml"), *cluster]
+    assert main([*command, "--processes", "2"]) == 2
+    assert capsys.readouterr().err == (
+        "ConfigError: --processes 2: a trial of tune is one process. Drop the flag, or give --cluster local:2 in its "
+        "place: as many trials at a time.\n"
+    )
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    jobs = "--cluster local:2: torchrun started 2 processes, and one alone starts jobs. Give the command without"
+    trials = "torchrun started 2 processes: a trial of tune is one. Give the command without torchrun, with --cluster"
+    assert said.startswith(f"ConfigError: {jobs if cluster else trials}")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert main([*command, "--processes", "1"]) == 2
+    assert "process" not in capsys.readouterr().err
+
+
 def test_tune_trains_and_never_looks_at_test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command itself, twice: recipes, journal, an unchanged log of test evaluations, and a study's page from it."""
     from builders.study import ENCODER, build_study

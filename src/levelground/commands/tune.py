@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from levelground.config import OPTIONS_CONFIG, Budget, DeviceGroup, DeviceOptions, Recipe, RunGroup, RunOptions, Seed
 from levelground.errors import ConfigError, MissingRecordError, TrainingError, UnfinishedError
-from levelground.scaling.executors import ClusterGroup, ClusterOptions
+from levelground.scaling.executors import ClusterGroup, ClusterOptions, torchrun_processes
 
 if TYPE_CHECKING:
     from levelground.datasets.dataset import Dataset
@@ -54,6 +54,20 @@ class TuneConfig:
     device_options: DeviceGroup = DeviceOptions()
     run_options: RunGroup = RunOptions()
     cluster_options: ClusterGroup = ClusterOptions()
+
+    def __post_init__(self) -> None:
+        """Refuse several processes for each trial."""
+        processes, started = self.run_options.processes, torchrun_processes()
+        if processes not in (None, 1):
+            raise ConfigError(
+                f"--processes {processes}: a trial of tune is one process. Drop the flag, or give --cluster "
+                f"local:{processes} in its place: as many trials at a time."
+            )
+        if started > 1:
+            raise ConfigError(
+                f"torchrun started {started} processes: a trial of tune is one. Give the command without torchrun, "
+                f"with --cluster local:{started} for as many trials at a time."
+            )
 
 
 def tune(config: TuneConfig) -> list[Path]:

@@ -35,6 +35,11 @@ def _check_cluster(asked: str) -> str:
     return asked
 
 
+def torchrun_processes() -> int:
+    """Return how many processes torchrun started, this one among them; 1 where it started none."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
 @dataclass(frozen=True, config=OPTIONS_CONFIG)
 class ClusterOptions:
     """Where the runs of a study are computed, if not in this process."""
@@ -51,7 +56,13 @@ class ClusterOptions:
     local:N leaves all jobs all GPUs."""
 
     def __post_init__(self) -> None:
-        """Refuse what needs a cluster where none is asked for."""
+        """Refuse what needs a cluster where none is asked for, and several processes that would each start jobs."""
+        started = torchrun_processes()
+        if self.cluster is not None and started > 1:
+            raise ConfigError(
+                f"--cluster {self.cluster}: torchrun started {started} processes, and one alone starts jobs. Give the "
+                "command without torchrun."
+            )
         for flag in ("cpus_per_run", "gpus_per_run"):
             if getattr(self, flag) is not None and self.cluster is None:
                 raise ConfigError(
