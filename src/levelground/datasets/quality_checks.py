@@ -68,11 +68,11 @@ def missing_masks(scenes: Sequence[SceneFile]) -> list[Finding]:
 
 def repeated_files(scenes: Sequence[SceneRecord]) -> list[Finding]:
     """List scenes whose image files are equal byte for byte."""
-    by_hash: dict[str, list[SceneRecord]] = {}
+    by_image: dict[object, list[SceneRecord]] = {}
     for scene in scenes:
-        by_hash.setdefault(scene.image_sha256, []).append(scene)
+        by_image.setdefault((scene.raster, scene.window), []).append(scene)
     found = []
-    for same in by_hash.values():
+    for same in by_image.values():
         if len(same) > 1:
             unlike = len({scene.labels_sha256 for scene in same}) > 1
             names = ", ".join(scene.id for scene in same)
