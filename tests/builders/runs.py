@@ -171,8 +171,14 @@ def adopted_card() -> dict[str, Any]:
     }
 
 
-def build_dataset(study: Path, scenes: Mapping[str, Sequence[str]], groups: Mapping[str, str] | None = None) -> None:
-    """Write a ``dataset.json`` that fits the runs: ids by split, and the group of each scene where not its id."""
+def build_dataset(
+    study: Path,
+    scenes: Mapping[str, Sequence[str]],
+    groups: Mapping[str, str] | None = None,
+    *,
+    folds: Sequence[Sequence[str]] = (),
+) -> None:
+    """Write a ``dataset.json`` that fits the runs: ids by split or fold, each scene's group where not its id."""
     ids = [scene for split in ("train", "val", "test") for scene in scenes.get(split, ())]
     record = {
         "layout": "kaggle",
@@ -182,7 +188,7 @@ def build_dataset(study: Path, scenes: Mapping[str, Sequence[str]], groups: Mapp
             {"id": scene, "group": (groups or {}).get(scene, scene), "height": 20, "width": 30} for scene in ids
         ],
         "split": {split: list(scenes.get(split, ())) for split in ("train", "val", "test")},
-        "split_rule": {"kind": "random", "seed": 0, "left_out": [], "text": "random by group"},
+        "split_rule": {"kind": "random", "seed": 0, "left_out": [], "text": "random by group", "folds": folds},
         "split_sha256": "5" * 64,
         "findings": [],
     }

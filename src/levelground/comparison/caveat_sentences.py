@@ -239,6 +239,16 @@ def _unknown_protocol(fact: caveats.UnknownProtocol) -> str:
 
 def _separated_groups(fact: caveats.SeparatedGroups) -> str:
     first = fact.groups[0]
+    if first.other_split.startswith("fold "):
+        return ngettext(
+            "The folds separate %(n)s group of scenes that belong together, such as %(scored)s and %(other)s: scores "
+            "may be too good. The split “grouped” keeps groups together.",
+            "The folds separate %(n)s groups of scenes that belong together, such as %(scored)s and %(other)s: scores "
+            "may be too good. The split “grouped” keeps groups together.",
+            len(fact.groups),
+            scored=first.scored[0],
+            other=first.other[0],
+        )
     return ngettext(
         "The split separates %(n)s group of scenes that belong together, such as %(scored)s (%(split)s) and %(other)s "
         "(%(other_split)s): %(split)s scores may be too good. The split “grouped” keeps groups together.",

@@ -308,7 +308,7 @@ def split_findings(split: Split, groups: Mapping[str, str], *, n_rasters: int, b
         buffered: Whether a buffer keeps blocks of unlike sets apart.
     """
     found = []
-    for group, names in separated_groups(split, groups).items():
+    for group, names in separated_groups(split.sets, groups).items():
         members = [f"{scene} in {name}" for name in names for scene in split.sets[name] if groups[scene] == group]
         shown = ", ".join(members[:4]) + (" …" if len(members) > 4 else "")
         text = f"split {split.rule!r} separates scenes that are not independent: {shown}."
