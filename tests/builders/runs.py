@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from levelground.history import HistoryLine, append_history
 from levelground.imagery.legend import Legend, LegendClass
 from levelground.metrics.counts import SceneCounts, write_counts
-from levelground.records import check_record, sha256_array, sha256_file, to_json, write_json
+from levelground.records import check_record, sha256_array, sha256_file, sha256_json, to_json, write_json
 from levelground.runs import Run, RunCard, read_run, write_card
 
 LEGEND = Legend(
@@ -131,6 +131,7 @@ def build_run(
         "precision": "fp32",
         "parameters": {"total": 1000, "used": 900, "trainable": 900},
         "speed": {"train_images_per_s": 4.0},
+        "weights_sha256": sha256_json([name, arch, seed]),
         "identity": sha256_array(np.array([len(name)])) if seed is None else f"{arch}{seed}",
     }
     record = counts if isinstance(counts, SceneCounts) else scene_counts(counts, legend=legend)
@@ -168,6 +169,7 @@ def adopted_card() -> dict[str, Any]:
         "halo": None,
         "parameters": None,
         "speed": None,
+        "weights_sha256": None,
     }
 
 

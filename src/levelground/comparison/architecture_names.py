@@ -1,8 +1,10 @@
 """Architectures of a comparison: which runs are seeds of one, and the shortest names that tell them apart."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from levelground.comparison.compatibility import Evaluated, protocol_of
 from levelground.comparison.conditions import ProtocolDifference
@@ -18,7 +20,8 @@ class ArchitectureKey:
         twin: Whether it was trained under a second name, as a negative control.
         protocol: Values of the protocol's fields that differ between the runs compared.
         alone: The run's own name where nobody knows of which architecture it is a seed.
-        repetition: How many runs with the same seed come before: the same seed once more is no second seed.
+        repetition: 0, else how often the same training came before: the same seed, weights or predictions once more are
+            no second training.
     """
 
     arch: str
@@ -66,8 +69,8 @@ def run_labels(evaluated: Sequence[Evaluated], archs: Sequence[str]) -> list[str
 
 def _architecture_keys(evaluated: Sequence[Evaluated], unlike: Sequence[ProtocolDifference]) -> list[ArchitectureKey]:
     """Return what makes each run a seed of its architecture."""
-    seen = Counter[tuple[ArchitectureKey, int | None]]()
-    keys = []
+    keys: list[ArchitectureKey] = []
+    trainings = defaultdict[ArchitectureKey, list[Evaluated]](list)
     for item in evaluated:
         run = item.run
         key = ArchitectureKey(
@@ -77,9 +80,23 @@ def _architecture_keys(evaluated: Sequence[Evaluated], unlike: Sequence[Protocol
             protocol=tuple(repr(entry.values[item.name]) for entry in unlike),
             alone=item.name if run.alone else "",
         )
-        keys.append(replace(key, repetition=seen[key, run.seed]))
-        seen[key, run.seed] += 1
+        while any(_same_training(item, other) for other in trainings[key]):
+            key = replace(key, repetition=key.repetition + 1)
+        trainings[key].append(item)
+        keys.append(key)
     return keys
+
+
+def _same_training(one: Evaluated, other: Evaluated) -> bool:
+    """Tell whether two runs of one architecture are one training: by seed, weights, or each count of each scene.
+
+    Two that were trained here to unlike weights are two, even where both predict one class everywhere.
+    """
+    weights = (one.run.card.weights_sha256, other.run.card.weights_sha256)
+    if one.run.seed == other.run.seed or (weights[0] is not None and weights[0] == weights[1]):
+        return True
+    trained = not (one.run.adopted or other.run.adopted) and None not in weights
+    return not trained and np.array_equal(one.counts.counts, other.counts.counts)
 
 
 def _unique_names(
