@@ -73,8 +73,16 @@ def _own_counts(run: Run, split: str) -> SceneCounts:
         RecordError: They were changed, belong to another run, or are missing or damaged.
     """
     path, entry = run.counts_path(split), run.card.evaluations.get(split)
-    again = "with levelground adopt --predictions" if not run.card.outputs else "with levelground evaluate"
+    again = "with levelground evaluate"
+    if run.card.folds:
+        again = "with levelground study and the flags that the study was begun with"
+    elif not run.card.outputs:
+        again = "with levelground adopt --predictions"
     if path.is_file():
+        if entry is None and run.card.folds and split != "test":
+            raise RecordError(
+                f"{path}: the run joins the test scenes of folds and has no other counts. Remove the file."
+            )
         if entry is None:
             raise RecordError(f"{path}: the run's card does not know of these counts. Count them anew {again}.")
         if sha256_file(path) != entry.counts_sha256:
