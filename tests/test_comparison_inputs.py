@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from builders.runs import LEGEND, build_dataset, build_run, noisy_counts, scene_counts
 
+from levelground.comparison.compare import compare_runs
 from levelground.comparison.conditions import EvaluationLog, LoggedEvaluation, SeparatedGroup
 from levelground.comparison.inputs import (
     find_dataset,
@@ -108,6 +109,22 @@ def test_a_group_across_train_is_named_before_one_across_val(tmp_path: Path) -> 
     )
     assert [entry.group for entry in separated_groups(dataset, "val")] == ["one"]
     assert separated_groups(None, "test") == ()
+
+
+def test_a_group_across_folds_is_named(tmp_path: Path) -> None:
+    """Every scene is a test scene there, and trains for the other folds; groups wholly inside a fold are no leak."""
+    folds = [["e", "f"], ["a", "b"], ["c"]]
+    build_dataset(
+        tmp_path,
+        {"train": [], "val": [], "test": [*"abcef"]},
+        {"b": "one", "f": "one", "c": "one", "a": "two"},
+        folds=folds,
+    )
+    run = build_run(tmp_path, "unet-s0", COUNTS, card={"status": "joined", "folds": ["folds/1/runs/unet-s0"] * 3})
+    dataset = find_dataset(gather([run], "test"))
+    assert separated_groups(dataset, "test") == (SeparatedGroup("one", ("f",), ("b",), "fold 2"),)
+    found = next(one for one in compare_runs([run]).findings if one.code == "split_separates_groups")
+    assert found.text.startswith("The folds separate 1 group of scenes that belong together, such as f and b:")
 
 
 def test_truth_without_pixels_divides_by_nothing() -> None:

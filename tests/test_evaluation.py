@@ -211,6 +211,14 @@ def test_masks_without_a_model_cannot_be_evaluated(dataset: Dataset) -> None:
     assert_evaluation_refused(ModelError, text, run, dataset)
 
 
+def test_joined_runs_cannot_be_evaluated(dataset: Dataset) -> None:
+    """Their folds can."""
+    run = add_run(dataset, outputs=[], folds=["folds/1/runs/linknet-s0"], train_sha256="1" * 64)
+    text = "linknet-s0: joins the counts of 1 folds and has no model of its own. Give the run of a fold, "
+    text += f"such as {dataset.folder / 'folds/1/runs/linknet-s0'}."
+    assert_evaluation_refused(ModelError, text, run, dataset)
+
+
 def test_other_bands_are_refused(dataset: Dataset) -> None:
     """Both numbers are named."""
     run = add_run(dataset, in_channels=4)

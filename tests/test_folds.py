@@ -66,8 +66,8 @@ def test_every_scene_is_tested_once_and_no_group_crosses(
     assert sorted(scene for fold in folds for scene in fold.test) == sorted(groups)
     for fold in folds:
         assert sorted((*fold.train, *fold.val, *fold.test)) == sorted(groups)
-        assert separated_groups(fold, groups) == {}
-    assert separated_groups(joined_split(folds), groups) == {}
+        assert separated_groups(fold.sets, groups) == {}
+    assert separated_groups(joined_split(folds).sets, groups) == {}
     assert fold_splits(dict(sorted(groups.items(), reverse=True)), pixels, n_folds=n_folds, seed=seed) == folds
 
 

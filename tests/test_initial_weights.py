@@ -242,6 +242,21 @@ def test_test_scenes_that_it_learnt_from_are_refused(source: Run, tmp_path: Path
         build_initial_model(spec_from(source.folder, turned), turned)
 
 
+def test_test_scenes_in_images_that_it_learnt_from_are_warned_of(
+    source: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here the image in a training scene's place has other bytes; the own study's test scenes are no such case."""
+    north = read_dataset(source.study)
+    build_initial_model(spec_from(source.folder, north), north)
+    assert "another version" not in capsys.readouterr().err
+    scenes = tuple(dataclasses.replace(scene, image_sha256=f"{n:064x}") for n, scene in enumerate(north.scenes))
+    split = dataclasses.replace(north.split, train=("c/1",), val=("c/2",), test=("a/1", "b/2"))
+    turned = dataclasses.replace(north, scenes=scenes, split=split)
+    build_initial_model(spec_from(source.folder, turned), turned)
+    text = "linknet-s0: learnt from other parts, or another version, of the images of 1 of the 2 test scenes of"
+    assert text in " ".join(capsys.readouterr().err.split())
+
+
 def test_what_cannot_be_started_from(dataset: Dataset, tmp_path: Path) -> None:
     """One line each, with a remedy that works."""
     state = checkpoint(tmp_path / "x.pth", 3, prefix="")

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from builders.runs import RECIPE, adopted_card, build_run, noisy_counts
 
+from levelground.comparison.architecture_names import name_architectures, run_labels
 from levelground.comparison.compatibility import compare_protocols
-from levelground.comparison.inputs import gather, name_architectures, run_labels
+from levelground.comparison.inputs import gather
 
 COUNTS = noisy_counts(2, 0.2, seed=0)
 
@@ -59,6 +60,22 @@ def test_the_same_seed_again_is_no_second_seed(tmp_path: Path) -> None:
     archs, labels, _ = names_of(tmp_path, {}, {}, {"seed": 1})
     assert archs == ["unet (no. 1)", "unet (no. 2)", "unet (no. 1)"]
     assert labels == ["unet (no. 1) s0", "unet (no. 2)", "unet (no. 1) s1"]
+
+
+@pytest.mark.parametrize("same", ["weights", "counts"])
+def test_the_same_training_under_another_seed_is_no_second_training(tmp_path: Path, same: str) -> None:
+    """The same weights or predictions adopted twice; a training that has the claimed seed counts."""
+    known = adopted_card() | {"known_as": "GLNet"}
+    weights = [{"weights_sha256": digit * 64} for digit in ("aab" if same == "weights" else "abc")]
+    counts = [noisy_counts(2, 0.2, seed=seed) for seed in ((0, 0, 1) if same == "counts" else (0, 1, 2))]
+    runs = [
+        build_run(tmp_path, f"run{n}", counts[n], arch="unknown", seed=seed, card=known | weights[n])
+        for n, seed in enumerate((0, 1, 1))
+    ]
+    evaluated = gather(runs, "test")
+    archs, _ = name_architectures(evaluated, [])
+    assert archs == ["GLNet (no. 1)", "GLNet (no. 2)", "GLNet (no. 1)"]
+    assert run_labels(evaluated, archs) == ["GLNet (no. 1) s0", "GLNet (no. 2)", "GLNet (no. 1) s1"]
 
 
 def test_adopted_runs_and_runs_without_a_seed_stand_alone(tmp_path: Path) -> None:

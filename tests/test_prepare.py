@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import rasterio
 from builders.scene_files import kaggle_pair, noise, random_labels, save, save_raster
 from numpy.typing import NDArray
 from pydantic import ValidationError
@@ -297,6 +298,20 @@ def test_equal_files_are_named_and_grouped(data: Path) -> None:
     dataset = prepare(data)
     assert texts(dataset, "duplicate") == ["1, 7: the same image file, with unlike masks."]
     assert dataset.scene("1").group == dataset.scene("7").group == "1"
+
+
+def test_equal_files_are_one_image_whatever_lies_beside_them(tmp_path: Path) -> None:
+    """A mask of pixels without data beside one of them."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(4):
+        save_raster(data / f"{number}.tif", noise(16, 16, seed=max(1, number)))
+        save_raster(data / f"{number}_label.tif", random_labels(16, 16, n_classes=2)[..., None])
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(data / "0.tif", "r+") as image:
+        image.write_mask(np.full((16, 16), 255, np.uint8))
+    dataset = prepare(data, groups="none")
+    assert dataset.scene("0").image_sha256 != dataset.scene("1").image_sha256
+    assert texts(dataset, "duplicate") == ["0, 1: the same image file."]
 
 
 def test_groups_from_a_table(data: Path) -> None:

@@ -181,7 +181,7 @@ def test_random_keeps_groups_together_and_repeats() -> None:
     ids = [f"s{number:02}" for number in range(40)]
     groups = {scene: f"g{number // 3}" for number, scene in enumerate(ids)}
     split = random_split(groups, same_pixels(ids), seed=3)
-    assert separated_groups(split, groups) == {}
+    assert separated_groups(split.sets, groups) == {}
     assert sorted(split.train + split.val + split.test) == ids
     assert random_split(dict(reversed(groups.items())), same_pixels(ids), seed=3) == split
     assert random_split(groups, same_pixels(ids), seed=4).test != split.test

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
+from builders.scene_files import noise, random_labels, save_raster
 from builders.study import LEGEND, SPLIT, add_run, build_study
 from torch import nn
 
 from levelground.cli import main
 from levelground.comparison.compare import compare_runs
 from levelground.datasets.dataset import Dataset, read_dataset, write_dataset
+from levelground.datasets.prepare import PrepareOptions, prepare_dataset
 from levelground.datasets.splits import Split
 from levelground.errors import ConfigError, ModelError, UnlikeError
-from levelground.evaluation.transfer import match_outputs, transfer_run
+from levelground.evaluation.transfer import check_transferable, learnt_scenes, match_outputs, transfer_run
 from levelground.imagery.class_maps import read_class_map
 from levelground.imagery.legend import DEEPGLOBE, Legend, LegendClass, default_legend
 from levelground.metrics.counts import read_counts
@@ -118,6 +121,120 @@ def test_scenes_that_it_learnt_from_are_refused(north: Dataset, tmp_path: Path) 
         transfer_run(run, other, "test")
     (north.folder / "dataset.json").unlink()
     assert transfer_run(run, other, "test").card.transferred_from is not None
+
+
+def prepare(data: Path, study: str, **options: object) -> Dataset:
+    """Prepare a study beside the data."""
+    out = data.parent / study
+    return prepare_dataset(PrepareOptions(data=data, out=out, cache=out / "cache", **options))  # type: ignore[arg-type]
+
+
+def judged_on(dataset: Dataset, *scenes: str) -> Dataset:
+    """The data set with other test scenes."""
+    rest = [scene.id for scene in dataset.scenes if scene.id not in scenes]
+    return dataclasses.replace(dataset, split=Split(tuple(rest[:-1]), tuple(rest[-1:]), scenes, "lists"))
+
+
+def older(dataset: Dataset) -> Dataset:
+    """The data set as earlier versions recorded it."""
+    scenes = tuple(dataclasses.replace(scene, file_sha256=None) for scene in dataset.scenes)
+    return dataclasses.replace(dataset, scenes=scenes)
+
+
+@pytest.fixture
+def raster(tmp_path: Path) -> Path:
+    """A folder with one raster of 7 by 5 blocks of 32 px."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    save_raster(folder / "area_rgb.tif", noise(7 * 32, 5 * 32))
+    save_raster(folder / "area_label.tif", random_labels(7 * 32, 5 * 32, n_classes=3)[..., None])
+    return folder
+
+
+def test_blocks_that_reach_into_learnt_ones_are_refused(
+    raster: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blocks of another size of the raster, under any name; others of the raster are scored with a warning."""
+    own = prepare(raster, "own", block=32)
+    run = add_run(own, dtype="uint8")
+    window = own.scene(own.ids("train")[0]).window
+    assert window is not None
+    shutil.copytree(raster, tmp_path / "copy")
+    for n, data in enumerate((raster, tmp_path / "copy")):
+        other = prepare(data, f"other{n}", block=48, split="random")
+        row, col = (48 * (start // 48) for start in window[:2])
+        name = next(one.id for one in other.scenes if one.window and one.window[:2] == (row, col))
+        found = learnt_scenes(run, judged_on(other, name), "test")
+        assert found is not None
+        assert [here for here, _ in found] == [name]
+        with pytest.raises(UnlikeError, match=f"^linknet-s0: learnt from 1 of the 1 test scenes of .+ \\({name} is "):
+            check_transferable(run, judged_on(other, name), "test")
+    assert "another version" not in capsys.readouterr().err
+    unseen = judged_on(prepare(raster, "unseen", block=32), *own.ids("test"))
+    assert learnt_scenes(run, unseen, "test") == []
+    check_transferable(run, unseen, "test")
+    n = len(own.ids("test"))
+    text = f"linknet-s0: learnt from other parts, or another version, of the images of {n} of the {n} test scenes of"
+    assert text in " ".join(capsys.readouterr().err.split())
+
+
+def test_earlier_records_tell_rasters_by_their_place(raster: Path, tmp_path: Path) -> None:
+    """They do not hold the hash of the whole file."""
+    own = prepare(raster, "own", block=32)
+    run = add_run(own, dtype="uint8")
+    other = prepare(raster, "other", block=16, split="random")
+    found = learnt_scenes(run, other, "test")
+    assert found
+    assert learnt_scenes(run, older(other), "test") == found
+    write_dataset(older(own), own.folder)
+    assert [here for here, _ in learnt_scenes(run, other, "test") or ()] == [here for here, _ in found]
+    assert (tmp_path / "own/dataset.json").read_text().count("file_sha256") == 0
+
+
+@pytest.mark.parametrize("change", ["zeros", "mask", "file"])
+def test_scenes_are_known_however_they_are_read(
+    tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another reading of zeros, or a mask beside the image; an image in its place may be another one: a warning."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for n in range(4):
+        save_raster(data / f"{n}.tif", noise(32, 32, seed=n))
+        save_raster(data / f"{n}_label.tif", random_labels(32, 32, n_classes=3, seed=n)[..., None])
+    own = prepare(data, "own", groups="none")
+    run = add_run(own, dtype="uint8")
+    seen = own.ids("train")[0]
+    if change == "mask":
+        data = Path(shutil.copytree(data, tmp_path / "copy"))
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(data / f"{seen}.tif", "r+") as image:
+            image.write_mask(np.full((32, 32), 255, np.uint8))
+    if change == "file":
+        save_raster(data / f"{seen}.tif", noise(32, 32, seed=9))
+    other = prepare(data, "other", groups="none", zero_is_nodata=False if change == "zeros" else None)
+    other = judged_on(other, seen)
+    if change == "file":
+        assert learnt_scenes(run, other, "test") == []
+        check_transferable(run, other, "test")
+        assert f"1 of the 1 test scenes of {other.folder}, such as {seen}.tif." in " ".join(
+            capsys.readouterr().err.split()
+        )
+        return
+    assert other.scene(seen).image_sha256 != own.scene(seen).image_sha256
+    assert learnt_scenes(run, other, "test") == [(seen, seen)]
+
+
+def test_a_copy_of_a_copy_says_where_it_learnt(
+    north: Dataset, south: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It learnt nothing from the study that it was copied to, and its classes keep their first names."""
+    first = transfer_run(add_run(north, dtype="uint8"), south, "test", class_map=("Field=Vegetation", "Wood=Rock"))
+    assert first.card.transferred_from is not None
+    capsys.readouterr()
+    west = build_study(tmp_path / "west", split=Split(("c/1", "c/2"), ("b/1",), ("a/1", "b/2"), "random", seed=1))
+    second = transfer_run(first, west, "test", class_map=("Vegetation=Wood", "Rock=Field"))
+    assert "not all data that it learnt from are at hand" in " ".join(capsys.readouterr().err.split())
+    expected = {"Field": "Wood", "Wood": "Field", "Water": "Water"}
+    assert second.card.transferred_from == dataclasses.replace(first.card.transferred_from, classes=expected)
 
 
 def test_what_it_cannot_read_is_refused(north: Dataset, south: Dataset) -> None:

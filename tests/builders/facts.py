@@ -38,6 +38,7 @@ POWER = OpenPairPower(
 )  # fmt: skip
 OF_SEEDS = replace(POWER, seeds=2, groups_share=0.7, seeds_needed=21, seeds_for_equal=8)
 TWO = ("unet s0", "fpn s0")
+FOLDS = SeparatedGroup(group="a", scored=("scene1",), other=("scene3",), other_split="fold 2")
 LEAK = SeparatedGroup(group="a", scored=("scene1", "scene2"), other=("scene3",), other_split="train")
 
 HEADLINES: tuple[Fact, ...] = (
@@ -138,6 +139,8 @@ CAVEATS: tuple[Fact, ...] = (
     caveats.FailedRuns({"unet-s0": "DiskError: disk full.", "folds/1/fpn-s0": "was lost 3 times"}),
     caveats.SeparatedGroups((LEAK,), "test"),
     caveats.SeparatedGroups((LEAK, LEAK), "test"),
+    caveats.SeparatedGroups((FOLDS,), "test"),
+    caveats.SeparatedGroups((FOLDS, FOLDS), "test"),
     places.OneRaster(),
     places.UnlikeGroups(24, 5.4),
     places.FewRegions(24, ("north", "south", "coast"), None),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from levelground.history import HistoryLine, append_history
 from levelground.imagery.legend import Legend, LegendClass
 from levelground.metrics.counts import SceneCounts, write_counts
-from levelground.records import check_record, sha256_array, sha256_file, to_json, write_json
+from levelground.records import check_record, sha256_array, sha256_file, sha256_json, to_json, write_json
 from levelground.runs import Run, RunCard, read_run, write_card
 
 LEGEND = Legend(
@@ -131,6 +131,7 @@ def build_run(
         "precision": "fp32",
         "parameters": {"total": 1000, "used": 900, "trainable": 900},
         "speed": {"train_images_per_s": 4.0},
+        "weights_sha256": sha256_json([name, arch, seed]),
         "identity": sha256_array(np.array([len(name)])) if seed is None else f"{arch}{seed}",
     }
     record = counts if isinstance(counts, SceneCounts) else scene_counts(counts, legend=legend)
@@ -168,11 +169,18 @@ def adopted_card() -> dict[str, Any]:
         "halo": None,
         "parameters": None,
         "speed": None,
+        "weights_sha256": None,
     }
 
 
-def build_dataset(study: Path, scenes: Mapping[str, Sequence[str]], groups: Mapping[str, str] | None = None) -> None:
-    """Write a ``dataset.json`` that fits the runs: ids by split, and the group of each scene where not its id."""
+def build_dataset(
+    study: Path,
+    scenes: Mapping[str, Sequence[str]],
+    groups: Mapping[str, str] | None = None,
+    *,
+    folds: Sequence[Sequence[str]] = (),
+) -> None:
+    """Write a ``dataset.json`` that fits the runs: ids by split or fold, each scene's group where not its id."""
     ids = [scene for split in ("train", "val", "test") for scene in scenes.get(split, ())]
     record = {
         "layout": "kaggle",
@@ -182,7 +190,7 @@ def build_dataset(study: Path, scenes: Mapping[str, Sequence[str]], groups: Mapp
             {"id": scene, "group": (groups or {}).get(scene, scene), "height": 20, "width": 30} for scene in ids
         ],
         "split": {split: list(scenes.get(split, ())) for split in ("train", "val", "test")},
-        "split_rule": {"kind": "random", "seed": 0, "left_out": [], "text": "random by group"},
+        "split_rule": {"kind": "random", "seed": 0, "left_out": [], "text": "random by group", "folds": folds},
         "split_sha256": "5" * 64,
         "findings": [],
     }

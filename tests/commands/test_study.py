@@ -1,5 +1,6 @@
 """The study command on generated scenes: all stages, reuse, adopted runs, and refusals before data are read."""
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from levelground import pipeline
 from levelground.cli import main
 from levelground.datasets.dataset import read_dataset
 from levelground.datasets.folds import read_folds
-from levelground.metrics.counts import read_counts
+from levelground.metrics.counts import read_counts, write_counts
 from levelground.records import read_json
-from levelground.runs import list_runs, read_run
+from levelground.runs import list_runs, read_run, write_card
 from levelground.synthetic.scenes import write_scenes
 
 SMALL = ("--tile", "64", "--halo", "8", "--batch", "2", "--steps", "2", "--validations", "1", "--threads", "1")
@@ -95,6 +96,35 @@ def test_a_study_in_folds_names_the_folds_where_one_data_set_is_needed(
     capsys.readouterr()
     assert main(["predict", run, str(scenes), "--out", str(tmp_path / "maps")]) == 2
     assert "joins the counts of 2 folds and has no model of its own" in capsys.readouterr().err
+
+
+def test_counts_of_folds_that_were_changed_are_joined_anew(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the study's own command, as the line says; counts of other scenes cannot be the run's."""
+    asked = ("--archs", "pspnet", "--folds", "2", *TINY)
+    assert study(scenes, tmp_path, *asked) == 0
+    (run,) = list_runs(tmp_path)
+    counts, record = run.counts_path("test"), read_counts(run.counts_path("test"))
+    sound = counts.read_bytes()
+    for harm, text in (("counts", "is not what was counted for"), ("card", "the run's card does not know of these")):
+        if harm == "counts":
+            write_counts(counts, dataclasses.replace(record, forward_s=record.forward_s + 1))
+        else:
+            write_card(run.folder, dataclasses.replace(run.card, evaluations={}))
+        capsys.readouterr()
+        assert main(["compare", str(tmp_path)]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert text in said
+        assert "anew with levelground study and the flags that the study was begun with." in said
+        assert study(scenes, tmp_path, *asked) == 0
+        assert counts.read_bytes() == sound
+        assert main(["compare", str(tmp_path)]) == 0
+    run.counts_path("val").write_bytes(sound)
+    assert main(["compare", str(tmp_path), "--split", "val"]) == 2
+    assert "joins the test scenes of folds and has no other counts. Remove the file." in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_workers_change_no_count(scenes: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_random_splits_partition_by_group(data: st.DataObject, seed: int, n_grou
     pixels = {scene: data.draw(rows) for scene in groups}
     split = random_split(groups, pixels, seed=seed)
     assert_partition(split, list(groups))
-    assert separated_groups(split, groups) == {}
+    assert separated_groups(split.sets, groups) == {}
     parts = (len({groups[scene] for scene in part}) for part in (split.train, split.val, split.test))
     assert tuple(parts) == group_counts(n_groups)
     assert random_split(dict(sorted(groups.items(), reverse=True)), pixels, seed=seed) == split

@@ -6,14 +6,15 @@ Written as :mod:`levelground.comparison.sentences` says.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from levelground.comparison import caveats, places
+from levelground.comparison import caveats
 from levelground.comparison.facts import Fact
+from levelground.comparison.place_sentences import WRITERS as PLACES
+from levelground.comparison.place_sentences import scenes_of
 from levelground.comparison.text import (
     between,
     listing,
     p_number,
     p_value,
-    per_cent,
     recorded,
     score,
     signed,
@@ -91,14 +92,8 @@ def _few_groups(fact: caveats.FewGroups) -> str:
         "There are only %(n)s groups (%(scenes)s). Intervals assume that groups are alike; where groups are unlike, "
         "those from fewer than %(least)s may be too narrow.",
         fact.groups,
-        scenes=_scenes(fact),
+        scenes=scenes_of(fact),
         least=whole(caveats.FEW_GROUPS),
-    )
-
-
-def _scenes(fact: caveats.FewGroups | places.UnknownPlaces) -> str:
-    return npgettext(
-        "apposition", "%(n)s %(split)s scene", "%(n)s %(split)s scenes", fact.scenes, split=split_words(fact.split)
     )
 
 
@@ -239,6 +234,16 @@ def _unknown_protocol(fact: caveats.UnknownProtocol) -> str:
 
 def _separated_groups(fact: caveats.SeparatedGroups) -> str:
     first = fact.groups[0]
+    if first.other_split.startswith("fold "):
+        return ngettext(
+            "The folds separate %(n)s group of scenes that belong together, such as %(scored)s and %(other)s: scores "
+            "may be too good. The split “grouped” keeps groups together.",
+            "The folds separate %(n)s groups of scenes that belong together, such as %(scored)s and %(other)s: scores "
+            "may be too good. The split “grouped” keeps groups together.",
+            len(fact.groups),
+            scored=first.scored[0],
+            other=first.other[0],
+        )
     return ngettext(
         "The split separates %(n)s group of scenes that belong together, such as %(scored)s (%(split)s) and %(other)s "
         "(%(other_split)s): %(split)s scores may be too good. The split “grouped” keeps groups together.",
@@ -258,71 +263,6 @@ def _identical_counts(fact: caveats.IdenticalCounts) -> str:
         "The same predictions under several names: %(runs)s agree in every count of every scene. Two models "
         "practically never do; check which files were evaluated.",
         runs="; ".join(sets),
-    )
-
-
-def _heavy_group(fact: places.HeavyGroup) -> str:
-    return gettext(
-        "Group %(group)s holds %(share)s of the scored pixels: the scores are mostly about it, whatever the other "
-        "groups show.",
-        group=fact.group,
-        share=per_cent(fact.share),
-    )
-
-
-def _unlike_groups(fact: places.UnlikeGroups) -> str:
-    return gettext(
-        "The %(groups)s groups are of very unlike size: by scored pixels they weigh as about %(alike)s alike ones, and "
-        "other scenes may be larger than all of these. Where sizes are so unlike, 95 %% intervals held the truth in 89 "
-        "to 95 %% of simulated studies.",
-        groups=whole(fact.groups),
-        alike=whole(max(1, round(fact.alike))),
-    )
-
-
-def _few_regions(fact: places.FewRegions) -> str:
-    values = {"groups": whole(fact.groups), "regions": whole(len(fact.regions)), "names": listing(fact.regions)}
-    if fact.gap_km is None:
-        lie = gettext(
-            "By their names the %(groups)s groups lie in %(regions)s regions (%(names)s). Make these groups in "
-            "groups.csv.",
-            **values,
-        )
-    else:
-        lie = gettext(
-            "On the map the %(groups)s groups lie in %(regions)s regions (around %(names)s). %(flag)s makes these "
-            "groups.",
-            flag=f"--groups km:{fact.gap_km:.2g}",
-            **values,
-        )
-    narrow = gettext(
-        "Where models do better in one region than in another, intervals over groups are too narrow for other regions "
-        "(in 3 regions of 81 groups they held the truth in half of simulated studies); with regions as groups they are "
-        "not."
-    )
-    return f"{lie} {narrow}"
-
-
-def _named_places(fact: places.NamedPlaces) -> str:
-    return ngettext(
-        "The verdicts speak of places like those of this %(n)s group of scenes, and not of others.",
-        "The verdicts speak of places like those of these %(n)s groups of scenes, and not of others.",
-        fact.groups,
-    )
-
-
-def _unknown_places(fact: places.UnknownPlaces) -> str:
-    return gettext(
-        "The verdicts speak of places like those of these %(scenes)s. Each is a group of its own, because nothing says "
-        "which of them lie together: if they come from a few regions, intervals are too narrow for other regions. Name "
-        "the regions in groups.csv.",
-        scenes=_scenes(fact),
-    )
-
-
-def _one_raster(fact: places.OneRaster) -> str:
-    return gettext(
-        "All scenes are blocks of one raster: intervals and tests apply to this raster only, not to other places."
     )
 
 
@@ -418,7 +358,7 @@ def _repeated_evaluations(fact: caveats.RepeatedEvaluationsOnTest) -> str:
     return " ".join([*texts, chosen])
 
 
-WRITERS: dict[type[Fact], Callable[[Any], str]] = {
+WRITERS: dict[type[Fact], Callable[[Any], str]] = PLACES | {
     caveats.Exploratory: _exploratory,
     caveats.FailedRuns: _failed_runs,
     caveats.UnfinishedRuns: _unfinished_runs,
@@ -434,15 +374,9 @@ WRITERS: dict[type[Fact], Callable[[Any], str]] = {
     caveats.UnlikeProtocol: _unlike_protocol,
     caveats.UnknownProtocol: _unknown_protocol,
     caveats.SeparatedGroups: _separated_groups,
-    places.OneRaster: _one_raster,
     caveats.UnlikeGroundDistances: _unlike_ground_distances,
     caveats.UnlikeBands: _unlike_bands,
     caveats.IdenticalCounts: _identical_counts,
-    places.HeavyGroup: _heavy_group,
-    places.UnlikeGroups: _unlike_groups,
-    places.FewRegions: _few_regions,
-    places.NamedPlaces: _named_places,
-    places.UnknownPlaces: _unknown_places,
     caveats.EvaluationsOnTest: _evaluations,
     caveats.RepeatedEvaluationsOnTest: _repeated_evaluations,
 }

@@ -166,7 +166,7 @@ class UnknownProtocol(Fact):
 
 @dataclass(frozen=True)
 class SeparatedGroups(Fact):
-    """Groups with scenes on both sides of the split: training may have seen a part of test scenes."""
+    """Groups with scenes on both sides of the split, or in two folds: training may have seen a part of test scenes."""
 
     code = "split_separates_groups"
     severity = "warning"

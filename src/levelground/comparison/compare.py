@@ -13,6 +13,7 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from levelground import __version__
+from levelground.comparison.architecture_names import name_architectures, run_labels
 from levelground.comparison.compatibility import Evaluated, check_alike, compare_protocols, refuse_unlike
 from levelground.comparison.conditions import BudgetRung, NamedQuestion, ProtocolDifference, UnfinishedRun, WithoutGroup
 from levelground.comparison.facts import pair_verdict
@@ -24,10 +25,8 @@ from levelground.comparison.inputs import (
     ground_truth,
     legend_of,
     log_view,
-    name_architectures,
     named_question,
     read_evaluation_log,
-    run_labels,
     scene_rows,
     separated_groups,
 )

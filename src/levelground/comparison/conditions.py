@@ -132,16 +132,16 @@ class GroundTruth:
 
 @dataclass(frozen=True, config=BLOCK)
 class SeparatedGroup:
-    """A group with scenes in the split that was scored and in another one."""
+    """A group with scenes in the split that was scored and in another one, or in two folds."""
 
     group: str
     """The group."""
     scored: Annotated[tuple[str, ...], Field(alias="test")]
-    """Its scenes in the split that was scored."""
+    """Its scenes in the split that was scored, or in the first fold that holds some."""
     other: tuple[str, ...]
-    """Its scenes in the other split."""
+    """Its scenes in the other split or fold."""
     other_split: str
-    """The other split."""
+    """The other split, or the fold, such as ``fold 2``."""
 
 
 @dataclass(frozen=True, config=BLOCK)

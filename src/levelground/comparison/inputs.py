@@ -1,7 +1,6 @@
-"""Inputs of a comparison: runs with counts, architectures, legend, data set, scenes, log of test evaluations."""
+"""Inputs of a comparison: runs with counts, legend, data set, scenes, log of test evaluations."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from levelground.comparison.compatibility import Evaluated, protocol_of
+from levelground.comparison.compatibility import Evaluated
 from levelground.comparison.conditions import (
     DatasetFinding,
     DatasetSummary,
@@ -20,12 +19,12 @@ from levelground.comparison.conditions import (
     LoggedEvaluation,
     LoggedView,
     NamedQuestion,
-    ProtocolDifference,
     SceneRow,
     SeparatedGroup,
     SplitRule,
 )
 from levelground.comparison.record import Comparison
+from levelground.datasets import splits
 from levelground.errors import ConfigError, RecordError, first_line, one_line
 from levelground.files import append_text, command_line
 from levelground.imagery.legend import Legend
@@ -34,119 +33,6 @@ from levelground.metrics.named import parse_metric
 from levelground.reading import check_seal, parse_json, read_text, seal
 from levelground.records import read_json, sha256_file
 from levelground.runs import EVALUATION_LOG, STUDY_FILE, Run, StudyOptionsRecord, read_study
-
-
-@dataclass(frozen=True)
-class ArchitectureKey:
-    """What runs of one architecture have in common.
-
-    Attributes:
-        arch: Architecture.
-        encoder: Encoder; empty where an adoption named the architecture.
-        twin: Whether it was trained under a second name, as a negative control.
-        protocol: Values of the protocol's fields that differ between the runs compared.
-        alone: The run's own name where nobody knows of which architecture it is a seed.
-        repetition: How many runs with the same seed come before: the same seed once more is no second seed.
-    """
-
-    arch: str
-    encoder: str
-    twin: bool
-    protocol: tuple[str, ...]
-    alone: str
-    repetition: int = 0
-
-
-def name_architectures(
-    evaluated: Sequence[Evaluated], unlike: Sequence[ProtocolDifference]
-) -> tuple[list[str], dict[str, str]]:
-    """Find out which runs are seeds of one architecture, and name it.
-
-    Args:
-        evaluated: The runs.
-        unlike: Fields of the protocol that differ, with their values by run.
-    Returns:
-        The architecture of each run, and for each twin (a second name of an architecture) the original.
-    """
-    keys = _architecture_keys(evaluated, unlike)
-    names = _unique_names(evaluated, keys, unlike)
-    twin_of = {}
-    for key, name in names.items():
-        original = names.get(replace(key, twin=False))
-        if key.twin and original is not None:
-            twin_of[name] = original
-    return [names[key] for key in keys], twin_of
-
-
-def run_labels(evaluated: Sequence[Evaluated], archs: Sequence[str]) -> list[str]:
-    """Label each run for tables and sentences.
-
-    An architecture that was trained once is its own label, one with several seeds has them behind it (``unet s0``), and
-    a lone run has its name.
-    """
-    lone = {item.name for item in evaluated if item.run.alone}
-    times = Counter(arch for item, arch in zip(evaluated, archs, strict=True) if not item.run.alone)
-    return [
-        item.name if item.run.alone else arch if times[arch] == 1 and arch not in lone else f"{arch} s{item.run.seed}"
-        for item, arch in zip(evaluated, archs, strict=True)
-    ]
-
-
-def _architecture_keys(evaluated: Sequence[Evaluated], unlike: Sequence[ProtocolDifference]) -> list[ArchitectureKey]:
-    """Return what makes each run a seed of its architecture."""
-    seen = Counter[tuple[ArchitectureKey, int | None]]()
-    keys = []
-    for item in evaluated:
-        run = item.run
-        key = ArchitectureKey(
-            arch=run.known_as,
-            encoder="" if run.card.known_as else run.encoder,
-            twin=run.card.twin,
-            protocol=tuple(repr(entry.values[item.name]) for entry in unlike),
-            alone=item.name if run.alone else "",
-        )
-        keys.append(replace(key, repetition=seen[key, run.seed]))
-        seen[key, run.seed] += 1
-    return keys
-
-
-def _unique_names(
-    evaluated: Sequence[Evaluated], keys: Sequence[ArchitectureKey], unlike: Sequence[ProtocolDifference]
-) -> Mapping[ArchitectureKey, str]:
-    """Return the shortest name that tells each architecture from the others."""
-    first: dict[ArchitectureKey, Evaluated] = {}
-    for key, item in zip(keys, evaluated, strict=True):
-        first.setdefault(key, item)
-    one_encoder = len({key.encoder for key in keys if key.encoder and not key.alone}) <= 1
-    names = {key: _plain_name(key, one_encoder=one_encoder) for key in first}
-    for name in sorted(set(names.values())):
-        same = [key for key, other in names.items() if other == name]
-        if len(same) > 1:
-            for key, suffix in zip(same, _suffixes([first[key] for key in same], unlike), strict=True):
-                names[key] = f"{name} ({suffix})"
-    return names
-
-
-def _plain_name(key: ArchitectureKey, *, one_encoder: bool) -> str:
-    whole = f"{key.arch} {key.encoder.removeprefix('tu-')}".rstrip()
-    name = key.alone or (key.arch if one_encoder else whole)
-    return f"{name} twin" if key.twin else name
-
-
-def _suffixes(items: Sequence[Evaluated], unlike: Sequence[ProtocolDifference]) -> list[str]:
-    """Return what tells architectures of one name apart: the recipe's name, a field of the protocol, else a number."""
-    cards = [item.run.card for item in items]
-    recipes = [
-        card.recipe.name if card.recipe else "adopted" if item.run.adopted else "None"
-        for item, card in zip(items, cards, strict=True)
-    ]
-    if len(set(recipes)) == len(items):
-        return recipes
-    for entry in unlike:
-        values = [f"{entry.field} {protocol_of(item).get(entry.field)}" for item in items]
-        if len(set(values)) == len(items):
-            return values
-    return [f"no. {number}" for number in range(1, len(items) + 1)]
 
 
 def gather(runs: Sequence[Run], split: str) -> list[Evaluated]:
@@ -187,8 +73,16 @@ def _own_counts(run: Run, split: str) -> SceneCounts:
         RecordError: They were changed, belong to another run, or are missing or damaged.
     """
     path, entry = run.counts_path(split), run.card.evaluations.get(split)
-    again = "with levelground adopt --predictions" if not run.card.outputs else "with levelground evaluate"
+    again = "with levelground evaluate"
+    if run.card.folds:
+        again = "with levelground study and the flags that the study was begun with"
+    elif not run.card.outputs:
+        again = "with levelground adopt --predictions"
     if path.is_file():
+        if entry is None and run.card.folds and split != "test":
+            raise RecordError(
+                f"{path}: the run joins the test scenes of folds and has no other counts. Remove the file."
+            )
         if entry is None:
             raise RecordError(f"{path}: the run's card does not know of these counts. Count them anew {again}.")
         if sha256_file(path) != entry.counts_sha256:
@@ -333,19 +227,27 @@ def ground_truth(counts: SceneCounts) -> GroundTruth:
 
 
 def separated_groups(dataset: DatasetContent | None, split: str) -> tuple[SeparatedGroup, ...]:
-    """Find groups with scenes in the split that is scored and in another one; training comes before validation."""
+    """Find groups with scenes in the split that is scored and in another one, training before validation, or in folds.
+
+    Args:
+        dataset: The data set, if it is known.
+        split: The split that is scored; in a data set of folds every scene is one of it.
+    Returns:
+        The groups by name; of those in several folds with their scenes in the first two.
+    """
     if dataset is None:
         return ()
-    group_of = {scene.id: scene.id if scene.group is None else scene.group for scene in dataset.scenes}
-    scored = set(dataset.split.get(split, ()))
+    folds = {f"fold {number}": ids for number, ids in enumerate(dataset.split_rule.folds, start=1)}
+    sets = folds or dataset.split
+    known = {scene.id: scene.id if scene.group is None else scene.group for scene in dataset.scenes}
+    groups = {scene: known.get(scene, scene) for ids in sets.values() for scene in ids}
     found = []
-    for group in sorted({group_of[scene] for scene in scored if scene in group_of}):
-        for other in ("train", "val"):
-            theirs = tuple(scene for scene in dataset.split.get(other, ()) if group_of.get(scene) == group)
-            if other != split and theirs:
-                mine = tuple(sorted(scene for scene in scored if group_of.get(scene) == group))
-                found.append(SeparatedGroup(group, mine, theirs, other))
-                break
+    for group, names in sorted(splits.separated_groups(sets, groups).items()):
+        mine = names[0] if folds else split
+        other = next((name for name in folds or ("train", "val") if name in names and name != mine), None)
+        if mine in names and other:
+            here, there = (tuple(one for one in sets[name] if groups[one] == group) for name in (mine, other))
+            found.append(SeparatedGroup(group, tuple(sorted(here)), there, other))
     return tuple(found)
 
 

@@ -118,7 +118,7 @@ class SceneRecord:
     group: str
     """Scenes of one group are not independent; intervals resample groups."""
     image_sha256: Digest
-    """Hash of the image file, and of the window in it."""
+    """Hash of the image file, and of its window, the mask beside it and the reading of zeros, where there are any."""
     labels_sha256: Digest
     """Hash of the decoded labels."""
     image_key: Digest
@@ -133,6 +133,13 @@ class SceneRecord:
     """Row, column, height and width of a block of a large raster."""
     place: Annotated[tuple[float, float] | None, Field(exclude_if=_empty)] = None
     """Longitude and latitude of its middle, degrees; ``None`` where they are not known."""
+    file_sha256: Annotated[Digest | None, Field(exclude_if=_empty)] = None
+    """Hash of the image file alone, where that is not ``image_sha256``; not in the earliest records."""
+
+    @property
+    def raster(self) -> str:
+        """Hash of the image file, whatever of it the scene shows and however it is read."""
+        return self.file_sha256 or self.image_sha256
 
 
 @dataclass(frozen=True, config=_CONFIG)

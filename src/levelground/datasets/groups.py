@@ -262,10 +262,10 @@ def read_groups(path: Path, ids: Iterable[str]) -> dict[str, str]:
 
 def equal_file_links(scenes: Sequence[SceneRecord]) -> list[NamedLink]:
     """Link the first of equal image files to each of the others."""
-    first: dict[str, str] = {}
+    first: dict[object, str] = {}
     links = []
     for scene in scenes:
-        other = first.setdefault(scene.image_sha256, scene.id)
+        other = first.setdefault((scene.raster, scene.window), scene.id)
         if other != scene.id:
             links.append(NamedLink(other, scene.id, "repeats", f"{other} and {scene.id} are the same image file"))
     return links

@@ -349,6 +349,7 @@ def scene_record(one: Decoded, data: Path) -> SceneRecord:
         class_pixels=entry.class_pixels,
         ignored_pixels=entry.ignored_pixels,
         window=scene.window,
+        file_sha256=entry.file_sha256,
     )
 
 

@@ -68,11 +68,11 @@ def missing_masks(scenes: Sequence[SceneFile]) -> list[Finding]:
 
 def repeated_files(scenes: Sequence[SceneRecord]) -> list[Finding]:
     """List scenes whose image files are equal byte for byte."""
-    by_hash: dict[str, list[SceneRecord]] = {}
+    by_image: dict[object, list[SceneRecord]] = {}
     for scene in scenes:
-        by_hash.setdefault(scene.image_sha256, []).append(scene)
+        by_image.setdefault((scene.raster, scene.window), []).append(scene)
     found = []
-    for same in by_hash.values():
+    for same in by_image.values():
         if len(same) > 1:
             unlike = len({scene.labels_sha256 for scene in same}) > 1
             names = ", ".join(scene.id for scene in same)
@@ -308,7 +308,7 @@ def split_findings(split: Split, groups: Mapping[str, str], *, n_rasters: int, b
         buffered: Whether a buffer keeps blocks of unlike sets apart.
     """
     found = []
-    for group, names in separated_groups(split, groups).items():
+    for group, names in separated_groups(split.sets, groups).items():
         members = [f"{scene} in {name}" for name in names for scene in split.sets[name] if groups[scene] == group]
         shown = ", ".join(members[:4]) + (" …" if len(members) > 4 else "")
         text = f"split {split.rule!r} separates scenes that are not independent: {shown}."

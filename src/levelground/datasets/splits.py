@@ -333,20 +333,20 @@ def strips_split(windows: Mapping[str, Window], class_pixels: Mapping[str, Seque
     return min(found, key=lambda pair: pair[0])[1]
 
 
-def separated_groups(split: Split, groups: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def separated_groups(sets: Mapping[str, Sequence[str]], groups: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Find groups whose scenes are in more than one set, or in more than one fold.
 
     Args:
-        split: The split.
+        sets: Scenes of each set or fold, as :attr:`Split.sets`.
         groups: Group of each scene, by id.
     Returns:
         Names of the sets that share a group, by group.
     Example:
-        >>> separated_groups(Split(("a",), ("b",), ("c",), "x"), {"a": "1", "b": "2", "c": "1"})
+        >>> separated_groups({"train": ("a",), "val": ("b",), "test": ("c",)}, {"a": "1", "b": "2", "c": "1"})
         {'1': ('train', 'test')}
     """
     where: dict[str, list[str]] = {}
-    for name, ids in split.sets.items():
+    for name, ids in sets.items():
         for group in sorted({groups[scene] for scene in ids}):
             where.setdefault(group, []).append(name)
     return {group: tuple(names) for group, names in where.items() if len(names) > 1}

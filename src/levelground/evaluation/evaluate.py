@@ -27,7 +27,7 @@ from levelground.metrics.counts import SceneCounts, join_counts, read_counts, wr
 from levelground.metrics.scores import miou
 from levelground.models.loading import choose_engine, open_model, open_run
 from levelground.models.model import Engine, Model
-from levelground.models.spec import choose_run_geometry, model_file
+from levelground.models.spec import choose_run_geometry, model_file, read_model_spec
 from levelground.reading import read_text, seal
 from levelground.records import HASHES_FILE, atomic_path, read_hashes, sha256_file, sha256_json, write_hashes
 from levelground.runs import (
@@ -216,6 +216,8 @@ def check_evaluable(run: Run, dataset: Dataset, split: SplitName) -> None:
         ModelError: The run holds masks only, or reads another number of bands.
     """
     card = run.card
+    if card.folds:
+        read_model_spec(run)  # refuses it: it has no model of its own
     if card.legend_sha256 != dataset.legend.digest():
         raise UnlikeError(
             f"{run.name}: learnt another legend than {dataset.legend.name!r} of {dataset.folder}. "

@@ -6,14 +6,16 @@ compared and reported like the study's own runs; its card says what it was train
 
 import dataclasses
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from levelground.console import say
-from levelground.datasets.dataset import Dataset, read_dataset
+from levelground.datasets.dataset import Dataset, SceneRecord, read_dataset
 from levelground.datasets.splits import SplitName
 from levelground.errors import MissingRecordError, ModelError, RecordError, UnlikeError, WeightsError
 from levelground.imagery.class_maps import find_class, read_class_map
+from levelground.imagery.geotiff import Window
 from levelground.imagery.legend import Legend
 from levelground.models.smp_backend import CONFIG_FILE
 from levelground.models.spec import model_file, read_model_spec
@@ -143,18 +145,19 @@ def _say_matches(run: Run, own: Legend, legend: Legend, found: Sequence[int]) ->
 def _refuse_learnt(run: Run, dataset: Dataset, split: SplitName) -> None:
     """Refuse scenes that the run learnt from, as far as its own study can still tell."""
     both = learnt_scenes(run, dataset, split)
-    if both is None:
-        say(
-            "Warning: %(name)s: the data that it learnt from are not at hand, so nobody can tell "
-            "whether scenes of %(folder)s are among them.",
-            name=run.name,
-            folder=dataset.folder,
-        )
-    elif both:
+    if both:
         raise UnlikeError(
             f"{run.name}: learnt from {len(both)} of the {len(dataset.ids(split))} {split} scenes of {dataset.folder} "
             f"({both[0][0]} is {both[0][1]} of {run.study}). Evaluate it on scenes that it has not seen."
         )
+    if both is None or run.adopted or run.card.initial_weights is not None:
+        say(
+            "Warning: %(name)s: not all data that it learnt from are at hand, so nobody can tell "
+            "whether scenes of %(folder)s are among them.",
+            name=run.name,
+            folder=dataset.folder,
+        )
+    warn_of_shared(run, dataset, split)
 
 
 def learnt_scenes(run: Run, dataset: Dataset, split: SplitName) -> list[tuple[str, str]] | None:
@@ -165,17 +168,79 @@ def learnt_scenes(run: Run, dataset: Dataset, split: SplitName) -> list[tuple[st
         dataset: The other data set.
         split: Which of its scenes.
     Returns:
-        Their ids there and in the run's own study; ``None`` where the run's own study cannot tell any more.
+        Their ids there and, of scenes that show the same pixels of the same image file, in the run's own study;
+        ``None`` where the run's own study cannot tell any more.
     """
     origin = _origin(run)
     if origin is None:
         return None
-    learnt = {origin.scene(name).image_sha256: name for name in (*origin.ids("train"), *origin.ids("val"))}
-    return [(name, learnt[key]) for name in dataset.ids(split) if (key := dataset.scene(name).image_sha256) in learnt]
+    return [(here.id, there.id) for here, there in _same_files(origin, dataset, split) if _shows_same(here, there)]
+
+
+def warn_of_shared(run: Run, dataset: Dataset, split: SplitName) -> None:
+    """Warn of scenes that are no training scenes of a run, but lie in image files that it learnt from.
+
+    Args:
+        run: The run.
+        dataset: Another data set.
+        split: Which of its scenes.
+    """
+    origin = _origin(run)
+    pairs = [] if origin is None else _same_files(origin, dataset, split)
+    shared = [here for here, there in pairs if not _shows_same(here, there)]
+    if shared:
+        say(
+            "Warning: %(name)s: learnt from other parts, or another version, of the images of %(n)s of the %(n2)s "
+            "%(split)s scenes of %(folder)s, such as %(image)s. What lies near is alike: the scores may be too good.",
+            name=run.name,
+            n=len(shared),
+            n2=len(dataset.ids(split)),
+            split=split,
+            folder=dataset.folder,
+            image=shared[0].image,
+        )
+
+
+def _same_files(origin: Dataset, dataset: Dataset, split: SplitName) -> list[tuple[SceneRecord, SceneRecord]]:
+    """Pair scenes of a split with training or validation scenes of the same image file, by its bytes or its place.
+
+    Of several, the first that shows the same pixels is taken, else the first.
+    """
+    known: dict[str | Path, list[SceneRecord]] = defaultdict(list)
+    here, there = dataset.data.resolve(), origin.data.resolve()
+    for scene in map(origin.scene, (*origin.ids("train"), *origin.ids("val"))):
+        known[scene.raster].append(scene)
+        known[there / scene.image].append(scene)
+    pairs = []
+    for scene in map(dataset.scene, dataset.ids(split)):
+        found = [*known.get(scene.raster, ()), *known.get(here / scene.image, ())]
+        if found:
+            pairs.append((scene, next((one for one in found if _shows_same(scene, one)), found[0])))
+    return pairs
+
+
+def _shows_same(one: SceneRecord, other: SceneRecord) -> bool:
+    """Tell whether two scenes of image files of the same bytes or the same place have pixels in common.
+
+    The earliest records do not hold the bytes of a file that blocks were cut from; then the place decides.
+    """
+    untold = any(scene.window is not None and scene.file_sha256 is None for scene in (one, other))
+    return (one.raster == other.raster or untold) and _overlap(one.window, other.window)
+
+
+def _overlap(one: Window | None, other: Window | None) -> bool:
+    """Tell whether two windows of an image have pixels in common; ``None`` is the whole image."""
+    if one is None or other is None:
+        return True
+    return all(
+        max(one[axis], other[axis]) < min(one[axis] + one[axis + 2], other[axis] + other[axis + 2]) for axis in (0, 1)
+    )
 
 
 def _origin(run: Run) -> Dataset | None:
     """Return the data set that a run was trained on, where the study around it is still that one."""
+    if run.card.transferred_from is not None:
+        return None
     try:
         origin = read_dataset(run.study)
     except MissingRecordError:
@@ -196,6 +261,7 @@ def _find_folder(run: Run, dataset: Dataset, identity: str) -> Path:
 def _transferred_card(run: Run, dataset: Dataset, name: str, identity: str, outputs: tuple[int, ...]) -> RunCard:
     """Return the card of the copy: what the run is, with the other legend and what it was trained on."""
     origin, spec = _origin(run), read_model_spec(run)
+    classes, before = _class_names(spec.legend, dataset.legend, run.card.outputs, outputs), run.card.transferred_from
     record = TransferRecord(
         study=run.study.name,
         run=run.name,
@@ -203,8 +269,10 @@ def _transferred_card(run: Run, dataset: Dataset, name: str, identity: str, outp
         scenes=None if origin is None or run.adopted else len(origin.ids("train")),
         train_sha256=run.card.train_sha256,
         split_sha256=run.card.split_sha256,
-        classes=_class_names(spec.legend, dataset.legend, run.card.outputs, outputs),
+        classes=classes,
     )
+    if before is not None:  # a copy of a copy learnt where the first one did
+        record = dataclasses.replace(before, classes={name: classes[here] for name, here in before.classes.items()})
     return dataclasses.replace(
         run.card,
         name=name,

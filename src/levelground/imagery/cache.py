@@ -77,6 +77,7 @@ class CachedScene:
 class CacheEntry:
     """Keys, sizes, hashes and counts of a cached scene; without labels, their keys are None and their counts empty.
 
+    ``file_sha256`` is the hash of the image file alone, where ``image_sha256`` holds more: window, mask or zero rule.
     ``class_pixels`` counts each class of the legend, ``ignored_pixels`` those without data, ``impure_pixels`` those
     whose colour is read as a class but is not exactly one, ``dropped_pixels`` those of 255 that nothing declares.
     """
@@ -93,6 +94,7 @@ class CacheEntry:
     ignored_pixels: int
     impure_pixels: int = 0
     dropped_pixels: int = 0
+    file_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,10 @@ class Cache:
             LabelColourError: The mask holds a colour that is not a class; nothing is stored.
             DiskError: The cache cannot be written.
         """
-        image_sha256 = _file_sha256(scene.image)
-        image_key = sha256_json(["image", DECODING, image_sha256, scene.window, *_validity(scene.image, scene.zero)])
-        labels_key = _labels_key(scene, legend, snap, image_sha256)
+        file_sha256 = _file_sha256(scene.image)
+        image_sha256 = _image_sha256(scene, file_sha256)
+        image_key = sha256_json(["image", DECODING, file_sha256, scene.window, *_validity(scene.image, scene.zero)])
+        labels_key = _labels_key(scene, legend, snap, file_sha256)
         shape = self._shape(image_key)
         figures = self._figures(labels_key, shape) if labels_key and shape else None
         if shape is None or (labels_key and figures is None):
@@ -162,11 +165,12 @@ class Cache:
             bands=bands,
             dtype=dtype,
             labels_sha256=figures.sha256 if figures else None,
-            image_sha256=_image_sha256(scene, image_sha256),
+            image_sha256=image_sha256,
             class_pixels=figures.class_pixels if figures else (),
             ignored_pixels=figures.ignored_pixels if figures else 0,
             impure_pixels=figures.impure_pixels if figures else 0,
             dropped_pixels=figures.dropped_pixels if figures else 0,
+            file_sha256=None if image_sha256 == file_sha256 else file_sha256,
         )
 
     def open(self, image_key: str, labels_key: str | None) -> CachedScene:
@@ -382,7 +386,7 @@ def _check_sum(path: Path, array: Pixels, behind: bytes) -> None:
         raise ValueError("its checksum does not fit")
 
 
-def _labels_key(scene: SceneFile, legend: Legend, snap: int, image_sha256: str) -> str | None:
+def _labels_key(scene: SceneFile, legend: Legend, snap: int, file_sha256: str) -> str | None:
     """Make the key of labels from mask, image (whose nodata pixels become IGNORE), legend, rule, snap and window."""
     if scene.labels is None:
         return None
@@ -391,7 +395,7 @@ def _labels_key(scene: SceneFile, legend: Legend, snap: int, image_sha256: str) 
         classes.append(legend.stored)
     if any(entry.also for entry in legend.classes):
         classes.append(legend.table)
-    files = [_file_sha256(scene.labels), image_sha256]
+    files = [_file_sha256(scene.labels), file_sha256]
     validity = [*_validity(scene.image, scene.zero), *_validity(scene.labels)]
     if scene.exclude is not None:
         validity.append(f"exclude {_file_sha256(scene.exclude)}")

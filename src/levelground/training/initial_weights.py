@@ -21,7 +21,7 @@ from levelground.config import Recipe, WeightsOptions
 from levelground.console import say
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, ModelError, UnlikeError, WeightsError
-from levelground.evaluation.transfer import learnt_scenes
+from levelground.evaluation.transfer import learnt_scenes, warn_of_shared
 from levelground.imagery.class_maps import find_class
 from levelground.models.build import canonical_arch, create_network, create_on_meta, freeze_encoder
 from levelground.models.checkpoints import WEIGHTS_FILE, StateDict, read_state, weights_sha256
@@ -379,6 +379,8 @@ def _refuse_learnt(run: Run | None, initial: InitialWeights, dataset: Dataset) -
             n=len(learnt["val"]),
             folder=dataset.folder,
         )
+    if run is not None and known and run.card.train_sha256 != dataset.train_sha256:
+        warn_of_shared(run, dataset, "test")
 
 
 def _training_hash(run: Run | None) -> str | None:
