@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from builders.runs import RECIPE, adopted_card, build_run, noisy_counts
 
-from levelground.comparison.architecture_names import name_architectures, run_labels
-from levelground.comparison.compatibility import compare_protocols
+from levelground.comparison.compatibility import compare_protocols, name_architectures, run_labels
 from levelground.comparison.inputs import gather
 
 COUNTS = noisy_counts(2, 0.2, seed=0)

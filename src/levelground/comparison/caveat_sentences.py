@@ -8,7 +8,6 @@ from typing import Any
 
 from levelground.comparison import caveats
 from levelground.comparison.facts import Fact
-from levelground.comparison.place_sentences import WRITERS as PLACES
 from levelground.comparison.place_sentences import scenes_of
 from levelground.comparison.text import (
     between,
@@ -358,7 +357,7 @@ def _repeated_evaluations(fact: caveats.RepeatedEvaluationsOnTest) -> str:
     return " ".join([*texts, chosen])
 
 
-WRITERS: dict[type[Fact], Callable[[Any], str]] = PLACES | {
+WRITERS: dict[type[Fact], Callable[[Any], str]] = {
     caveats.Exploratory: _exploratory,
     caveats.FailedRuns: _failed_runs,
     caveats.UnfinishedRuns: _unfinished_runs,

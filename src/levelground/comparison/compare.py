@@ -13,8 +13,14 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from levelground import __version__
-from levelground.comparison.architecture_names import name_architectures, run_labels
-from levelground.comparison.compatibility import Evaluated, check_alike, compare_protocols, refuse_unlike
+from levelground.comparison.compatibility import (
+    Evaluated,
+    check_alike,
+    compare_protocols,
+    name_architectures,
+    refuse_unlike,
+    run_labels,
+)
 from levelground.comparison.conditions import BudgetRung, NamedQuestion, ProtocolDifference, UnfinishedRun, WithoutGroup
 from levelground.comparison.facts import pair_verdict
 from levelground.comparison.findings import find, rung_of, with_whole_budget

@@ -8,11 +8,7 @@ from typing import Any
 
 from levelground.comparison import caveats, places
 from levelground.comparison.facts import Fact
-from levelground.comparison.text import (
-    listing,
-    per_cent,
-    split_words,
-)
+from levelground.comparison.text import listing, per_cent, split_words
 from levelground.wording import gettext, ngettext, npgettext, whole
 
 

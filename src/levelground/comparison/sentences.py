@@ -12,6 +12,7 @@ from levelground.comparison.caveat_sentences import WRITERS as CAVEATS
 from levelground.comparison.description_sentences import WRITERS as DESCRIPTIONS
 from levelground.comparison.facts import Fact, Opponent, PairVerdict
 from levelground.comparison.findings import WRITERS as BUDGETS
+from levelground.comparison.place_sentences import WRITERS as PLACES
 from levelground.comparison.results import Finding, Interval
 from levelground.comparison.text import (
     about,
@@ -441,6 +442,7 @@ WRITERS: dict[type[Fact], Callable[[Any], str]] = {
     facts.WhatWouldDecide: _what_would_decide,
     **CAVEATS,
     **DESCRIPTIONS,
+    **PLACES,
     **BUDGETS,
 }
 """What writes each type of fact."""
