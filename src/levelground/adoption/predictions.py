@@ -34,6 +34,7 @@ from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.datasets.splits import SplitName
 from levelground.errors import ConfigError, SceneError
 from levelground.evaluation.evaluate import (
+    counting_inputs,
     hash_masks,
     is_evaluated,
     record_evaluation,
@@ -204,12 +205,11 @@ def adopt_predictions(
 
 
 def _evaluation_identity(files: Mapping[str, Path], dataset: Dataset, options: PredictionOptions) -> str:
-    """Hash everything that decides the counts; options that are not used leave the hash as it was without them."""
+    """Hash everything that decides the counts."""
     by_path = {path: sha256_file(path) for path in dict.fromkeys(files.values())}  # blocks share their raster's map
-    hashes = {scene: by_path[path] for scene, path in files.items()}
-    parts: list[object] = [hashes, options.snap_colours, dataset.digest((options.split,)), dataset.split_sha256]
-    used = [options.class_map, options.blue_first, *(["align"] if options.align else [])]
-    return sha256_json([*parts, used] if any(used) else parts)
+    read = [options.snap_colours, options.class_map, options.blue_first, options.align]
+    files_sha256 = {scene: by_path[path] for scene, path in files.items()}
+    return sha256_json(counting_inputs(dataset, options.split) | {"files": files_sha256, "read": read})
 
 
 @contextmanager

@@ -266,20 +266,28 @@ def evaluation_identity(
     if not weights.exists():
         raise WeightsError(f"{weights}: no weights. Train the run to its end first.")
     return sha256_json(
-        {
-            "version": BF16_COUNTING if precision == "bf16" else COUNTING,
+        counting_inputs(dataset, split)
+        | {
             "weights": sha256_file(weights),
             "model": [run.arch, run.encoder, run.card.outputs, run.card.mean, run.card.std],
-            "scenes": dataset.digest((split,)),
-            "groups": [dataset.scene(name).group for name in dataset.ids(split)],
-            "split": dataset.split_sha256,
             "tile": geometry.tile,
             "halo": geometry.halo,
             "precision": precision,
-            "boundary_px": BOUNDARY_PX,
         }
+        | ({"version": BF16_COUNTING} if precision == "bf16" else {})
         | ({"engine": engine} if engine != "torch" else {})
     )
+
+
+def counting_inputs(dataset: Dataset, split: SplitName) -> dict[str, object]:
+    """Return what decides counts beside the predictions: scenes, legend, groups, split, and the way of counting."""
+    return {
+        "version": COUNTING,
+        "scenes": dataset.digest((split,)),
+        "groups": [dataset.scene(name).group for name in dataset.ids(split)],
+        "split": dataset.split_sha256,
+        "boundary_px": BOUNDARY_PX,
+    }
 
 
 def _count(
