@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from builders.foreign_files import write_bands
-from builders.scene_files import save, save_palette
+from builders.scene_files import save, save_palette, save_raster
 from builders.study import LEGEND, SIZES, SPLIT
 from click.testing import CliRunner
 from numpy.typing import NDArray
@@ -87,6 +87,13 @@ def test_the_nodata_value_of_a_mask_is_no_class(dataset: Dataset, tmp_path: Path
     with rasterio.open(path, "r+") as raster:
         raster.nodata = 2
     assert np.array_equal(read_mask(path, dataset, "c/1"), np.where(labelled, preds, 255))
+
+
+@pytest.mark.parametrize("nodata", [0, 2, 250])
+def test_the_nodata_value_of_colours_is_no_class(dataset: Dataset, tmp_path: Path, nodata: int) -> None:
+    """It is a value of bands, as in labels of that form: neither class 0 nor class 2, nor a band of one of them."""
+    path = save_raster(tmp_path / "1.tif", encode_colours(some_preds("c/1"), LEGEND), nodata=nodata, placed=False)
+    assert np.array_equal(read_mask(path, dataset, "c/1"), some_preds("c/1"))
 
 
 def test_a_folder_tells_what_a_black_mask_is(tolerant: Dataset, tmp_path: Path) -> None:

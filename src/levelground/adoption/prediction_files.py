@@ -166,7 +166,8 @@ def read_mask(path: Path, dataset: Dataset, scene: str, rules: ReadingRules = PL
         )
     take = _reader(path, header, dataset, scene, rules)
     codings = rules.codings or tell_mask_codings([path], dataset.legend, rules.class_map)
-    if (codings.bands if _has_bands(header) else codings.palettes if header.palette else "index") == "colour":
+    coding = codings.bands if _has_bands(header) else codings.palettes if header.palette else "index"
+    if coding == "colour":
         stored, missing = take(read_colours)
         if missing is not None:
             stored[missing] = dataset.legend.colours[0]
@@ -179,7 +180,7 @@ def read_mask(path: Path, dataset: Dataset, scene: str, rules: ReadingRules = PL
     _check_reach(path, missing, dataset, scene)
     if header.masked or header.alpha:
         missing = np.asarray(take(partial(_nodata, header))[0], np.bool_)
-    tag = None if header.nodata in rules.class_map.numbers else header.nodata
+    tag = None if coding == "colour" or header.nodata in rules.class_map.numbers else header.nodata  # of stored values
     return _classes_of(values, path, dataset, scene, rules.class_map, missing, tag)
 
 
