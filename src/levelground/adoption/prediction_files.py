@@ -120,7 +120,8 @@ def read_prediction(
     """Read the prediction of a scene, whatever the file holds.
 
     Args:
-        path: A mask, or an array or raster of classes or of probabilities.
+        path: A mask, or an array or raster of classes or of probabilities; of the scene's size, or of the raster's that
+            the scene is a block of.
         dataset: Gives the scene and the legend.
         scene: The scene's id.
         rules: How it is read.
@@ -145,19 +146,7 @@ def read_prediction(
 
 
 def read_mask(path: Path, dataset: Dataset, scene: str, rules: ReadingRules = PLAIN) -> LabelMap:
-    """Read a predicted mask.
-
-    Args:
-        path: Colours, a palette or class indices; of the scene's size, or of the raster's that the scene is a block of.
-        dataset: Gives the scene and the legend.
-        scene: The scene's id.
-        rules: How it is read.
-    Returns:
-        Legend indices, ``(H, W)`` uint8.
-    Raises:
-        SceneError: The mask has another size, is damaged, or has pixels without a class where the scene has labels.
-        LabelColourError: It holds a colour of no class, or most of its colours are far from every class.
-    """
+    """Read a mask of colours, a palette or class indices; arguments and errors as :func:`read_prediction`."""
     header = read_header(path)
     if header.image_bands not in (1, 3) and not header.palette:
         raise SceneError(
@@ -256,20 +245,45 @@ def _has_bands(header: ImageHeader) -> bool:
 def _find_window(path: Path, size: tuple[int, int], dataset: Dataset, scene: str) -> Window | None:
     """Find the part of a mask that covers a scene, ``None`` for all of it."""
     record, (height, width) = dataset.scene(scene), size
-    window = record.window
-    if (height, width) == (record.height, record.width):
+    if size == (record.height, record.width):
         return None
-    if window is None and (width, height) == (record.height, record.width):
+    if record.window is not None:
+        image = _image(path, dataset, scene)
+        if size == (image.height, image.width):
+            return record.window
+        raise SceneError(
+            f"{path}: mask has {width} × {height} pixels, scene {scene} {record.width} × {record.height} and its "
+            f"raster {image.width} × {image.height} (width × height). Predict at the size of one of them; resize masks "
+            "by nearest neighbour only."
+        )
+    if (width, height) == (record.height, record.width):
         raise SceneError(
             f"{path}: mask has {width} columns and {height} rows, scene {scene} {record.width} columns and "
             f"{record.height} rows. If rows and columns are exchanged, save its transpose: array.T"
         )
-    if window is None or height < window[0] + window[2] or width < window[1] + window[3]:
+    raise SceneError(
+        f"{path}: mask has {width} × {height} pixels, scene {scene} {record.width} × {record.height} "
+        "(width × height). Predict at the scene's own size; resize masks by nearest neighbour only."
+    )
+
+
+def _image(path: Path, dataset: Dataset, scene: str) -> ImageHeader:
+    """Read the header of a scene's image, on which a mask is laid; refuse one that is missing or has another size."""
+    record = dataset.scene(scene)
+    image = dataset.data / record.image
+    if not image.is_file():
         raise SceneError(
-            f"{path}: mask has {width} × {height} pixels, scene {scene} {record.width} × {record.height} "
-            "(width × height). Predict at the scene's own size; resize masks by nearest neighbour only."
+            f"{path}: cannot be laid on scene {scene}, because its image {image} is missing. Put it back, or prepare "
+            "the study again with the folder that holds it."
         )
-    return window
+    found, (row, column, height, width) = read_header(image), record.window or (0, 0, record.height, record.width)
+    rest = found.height - row - height, found.width - column - width
+    if min(rest) < 0 or (record.window is None and any(rest)):
+        raise SceneError(
+            f"{image}: has {found.width} × {found.height} pixels, another size than when scene {scene} was prepared. "
+            "Run levelground prepare again."
+        )
+    return found
 
 
 def _reader(
@@ -278,9 +292,11 @@ def _reader(
     """Find how a file is read on the grid of its scene: by place where both have one, else by size."""
     record = dataset.scene(scene)
     image = dataset.data / record.image
-    found = on_scene(path, image, record.window, align=rules.align) if header.transform and image.exists() else None
-    if found is not None:
-        return found
+    if header.transform and (image.is_file() or record.place or rules.align):  # one that is missing may have a place
+        _image(path, dataset, scene)
+        found = on_scene(path, image, record.window, align=rules.align)
+        if found is not None:
+            return found
     window = _find_window(path, (header.height, header.width), dataset, scene)
     return lambda read: (read(path, window), None)
 
