@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from levelground.datasets.dataset import Dataset
 from levelground.errors import LabelColourError, SceneError
 from levelground.imagery.class_maps import ClassMap, channel_classes
-from levelground.imagery.colours import FAR, NO_MATCH, look_up
+from levelground.imagery.colours import FAR, NO_MATCH, Table, look_up
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader, read_header
 from levelground.imagery.image_pixels import (
@@ -54,10 +54,12 @@ class ClassProbabilities:
     Attributes:
         values: ``(C, H, W)`` float32, which add up to 1 over C.
         outputs: Legend index of each, ``(C,)``.
+        missing: Pixels without any, ``(H, W)``, where the scene has no labels; ``values`` are equal there.
     """
 
     values: NDArray[np.float32]
     outputs: tuple[int, ...]
+    missing: NodataMask | None = None
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,11 @@ def read_prediction(
         return _probabilities(np.atleast_3d(values.T).T, path, dataset, rules.class_map)
     header = read_header(path)
     if header.format == "tiff" and header.dtype.startswith("float") and header.bands > 1:
-        probs, missing = _reader(path, header, dataset, scene, rules)(read_image)
+        probs = _reader(path, header, dataset, scene, rules)(read_image)[0]
+        missing = np.asarray((probs == 0).all(axis=-1))  # what the raster leaves out or does not reach
         _check_reach(path, missing, dataset, scene)
-        return _probabilities(np.moveaxis(probs, -1, 0), path, dataset, rules.class_map)
+        probs[missing] = 1 / probs.shape[-1] if probs.max() > 0 else -math.log(probs.shape[-1])
+        return replace(_probabilities(np.moveaxis(probs, -1, 0), path, dataset, rules.class_map), missing=missing)
     return read_mask(path, dataset, scene, rules)
 
 
@@ -361,11 +365,7 @@ def _decode_by_rule(
 
 
 def _advise_on_colours(
-    error: str,
-    rgb: NDArray[np.uint8],
-    header: ImageHeader,
-    known: tuple[tuple[tuple[int, int, int], int], ...],
-    rules: ReadingRules,
+    error: str, rgb: NDArray[np.uint8], header: ImageHeader, known: Table, rules: ReadingRules
 ) -> str:
     """Put what mends predicted masks in the place of what mends a data set."""
     fault = error.split(" Fix the file or ")[0]
@@ -417,12 +417,10 @@ def _check_complete(
     holes = (preds == IGNORE) & labelled
     if holes.any():
         row, column = (int(part) for part in np.argwhere(holes)[0])
+        seen, strange = (np.unique(values[where]).tolist() for where in (labelled, holes))
         raise SceneError(
             f"{path}: {int(holes.sum())} pixels have no class of {dataset.legend.name!r} where scene {scene} has "
-            f"labels (first at row {row}, column {column}). "
-            + _advise(
-                np.unique(values[labelled]).tolist(), np.unique(values[holes]).tolist(), dataset.legend, class_map
-            )
+            f"labels (first at row {row}, column {column}). " + _advise(seen, strange, dataset.legend, class_map)
         )
 
 

@@ -50,7 +50,7 @@ from levelground.evaluation.score_scenes import (
 )
 from levelground.imagery.class_maps import ClassMap, read_class_map
 from levelground.imagery.image_pixels import ARRAY_SUFFIXES
-from levelground.imagery.legend import LabelMap, Legend
+from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.inference.sliding_window import Block
 from levelground.metrics.counts import SceneCounts, read_counts, write_counts
 from levelground.metrics.scores import miou
@@ -267,7 +267,8 @@ def _judge(read: ClassProbabilities, labels: LabelMap, legend: Legend) -> SceneP
     found = postprocess_scene(
         [block], labels, outputs=read.outputs, counted=legend.counted, device=torch.device("cpu"), smp_dice=True
     )
-    return dataclasses.replace(found, forward_s=0.0)
+    preds = found.preds if read.missing is None else np.where(read.missing, np.uint8(IGNORE), found.preds)
+    return dataclasses.replace(found, preds=preds, forward_s=0.0)
 
 
 def _warn(run: Run, split: SplitName, legend: Legend, class_map: ClassMap) -> None:

@@ -387,13 +387,15 @@ def _log_text(path: Path) -> str:
 
 
 def write_mask(path: Path, preds: LabelMap, legend: Legend) -> None:
-    """Write a predicted mask as a palette PNG: legend indices, shown in the legend's colours.
+    """Write a predicted mask as a palette PNG: legend indices, 255 where there is none, in the legend's colours.
 
     Raises:
         DiskError: It cannot be written.
     """
-    image = Image.fromarray(preds)
-    image.putpalette(legend.colours.tobytes())
+    image, colours = Image.fromarray(preds), legend.colours.tobytes()
+    if (preds >= legend.n_classes).any():
+        colours = colours.ljust(3 * 256, b"\0")  # else 255 is cut to the bits that the classes need
+    image.putpalette(colours)
     with atomic_path(path) as temporary:
         image.save(temporary, "PNG")
 
