@@ -291,6 +291,27 @@ def test_the_same_masks_are_counted_once_and_changed_ones_again(dataset: Dataset
     assert not np.array_equal(before, read_counts(dataset.folder / "runs/m/counts-test.npz").counts)
 
 
+@pytest.mark.parametrize("earlier", ["", "COUNTING", "BOUNDARY_PX"])
+def test_the_same_masks_are_counted_again_where_the_groups_or_the_counting_changed(
+    dataset: Dataset, tmp_path: Path, earlier: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a network's evaluation is: the record of counts holds the groups, which intervals resample."""
+    write_preds(tmp_path / "m")
+    with monkeypatch.context() as patch:
+        if earlier:
+            patch.setattr(f"levelground.evaluation.evaluate.{earlier}", 0)
+        adopt_predictions(tmp_path / "m", dataset)
+    regrouped = tuple(dataclasses.replace(scene, group=scene.id) for scene in dataset.scenes)
+    later = dataset if earlier else dataclasses.replace(dataset, scenes=regrouped)
+    capsys.readouterr()
+    run = adopt_predictions(tmp_path / "m", later)
+    assert capsys.readouterr().err.splitlines()[-1] == "m: 3 predictions counted on test."
+    groups = read_counts(run.counts_path("test")).groups.tolist()
+    assert groups == [later.scene(scene).group for scene in SPLIT.test]
+    adopt_predictions(tmp_path / "m", later)
+    assert capsys.readouterr().err.splitlines()[-1] == "m: these predictions are counted already; reused."
+
+
 def test_masks_of_both_splits_live_in_one_run(dataset: Dataset, tmp_path: Path) -> None:
     """Validation beside test, each with its counts."""
     write_preds(tmp_path / "m", split=SPLIT.test + SPLIT.val)

@@ -145,6 +145,30 @@ def test_logs_of_other_trainers_are_read(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", '{"loss": [1], "mean_io_u": [0.9], "val_loss": [2], "val_mean_io_u": [0.3]}'),
+        ("a.json", '{"history": {"iou_score": [0.9], "loss": [1], "val_iou_score": [0.3], "val_loss": [2]}}'),
+        ("a.csv", "epoch,iou,loss,val_iou,val_loss\n1,0.9,1,0.3,2\n"),
+        ("a.csv", "epoch,IoU,loss,iou_val,loss_val\n1,90,1,0.3,2\n"),
+        ("a.csv", "epoch,loss,test_loss,val_loss,mIoU,IoU/valid\n1,1,7,2,0.9,0.3\n"),
+        ("a.jsonl", '{"epoch": 1, "loss": 1, "iou": 0.9}\n{"epoch": 1, "eval_loss": 2, "eval_mean_iou": 0.3}\n'),
+    ],
+)
+def test_a_training_iou_or_test_loss_is_not_taken_for_validations(tmp_path: Path, name: str, text: str) -> None:
+    """Columns whose name leaves open what they were computed on count only where no other says validation."""
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    (line,) = read_history_file(tmp_path / name)[0]
+    assert line == HistoryLine(kind="val", step=1, epoch=1, train_loss=1, val_own_loss=2, val_own_iou=0.3)
+
+
+def test_iou_that_keras_names_without_val_is_trainings(tmp_path: Path) -> None:
+    """A training without validation data."""
+    (line,) = read_history_file(write(tmp_path / "a.json", loss=[1], mean_io_u=[0.9]))[0]
+    assert line == HistoryLine(kind="val", step=1, epoch=1, train_loss=1)
+
+
+@pytest.mark.parametrize(
     ("name", "text", "fault"),
     [
         ("a.csv", "epoch,loss\n0,0.9\n1,high\n", "loss of entry 2 is 'high', expected a number"),

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders.foreign_files import WRITERS
-from builders.scene_files import noise, save
+from builders.scene_files import noise, save, save_raster
 from builders.study import LEGEND, SIZES, SPLIT
 from numpy.typing import NDArray
 
-from levelground.adoption.prediction_files import ReadingRules, read_mask
+from levelground.adoption.prediction_files import ReadingRules, read_mask, read_prediction
 from levelground.adoption.predictions import adopt_predictions, find_predictions
 from levelground.config import PredictionOptions, PrepareOptions
 from levelground.datasets.dataset import Dataset
@@ -179,18 +179,77 @@ def test_impure_colours_need_leave(dataset: Dataset, tmp_path: Path) -> None:
     assert read_mask(path, dataset, "c/1", ReadingRules(snap=8))[0, 0] == 2
 
 
-def test_a_block_of_a_raster_takes_its_window_of_the_rasters_mask(dataset: Dataset, tmp_path: Path) -> None:
+@pytest.fixture
+def block(dataset: Dataset, tmp_path: Path) -> Dataset:
+    """The study with scene c/1 as a block of a raster of 200 rows and 300 columns."""
+    save(tmp_path / "data/raster.png", noise(200, 300))
+    record = dataclasses.replace(dataset.scene("c/1"), window=(10, 20, 64, 96), image="raster.png")
+    scenes = tuple(record if scene.id == "c/1" else scene for scene in dataset.scenes)
+    return dataclasses.replace(dataset, scenes=scenes, data=tmp_path / "data")
+
+
+def test_a_block_of_a_raster_takes_its_window_of_the_rasters_mask(block: Dataset, tmp_path: Path) -> None:
     """One predicted raster serves all its blocks; a mask of the block's own size is taken as it is."""
     whole = np.random.default_rng(3).integers(0, 4, (200, 300), np.uint8)
     path = save(tmp_path / "c/1_mask.tif", whole)
-    block = dataclasses.replace(dataset.scene("c/1"), window=(10, 20, 64, 96))
-    scenes = tuple(block if scene.id == "c/1" else scene for scene in dataset.scenes)
-    blocks = dataclasses.replace(dataset, scenes=scenes)
-    assert np.array_equal(read_mask(path, blocks, "c/1"), whole[10:74, 20:116])
-    assert np.array_equal(read_mask(save(tmp_path / "b.png", some_preds("c/1")), blocks, "c/1"), some_preds("c/1"))
-    small = save(tmp_path / "small.tif", whole[:70])
-    with pytest.raises(SceneError, match=r"small\.tif: mask has 300 × 70 pixels, scene c/1 96 × 64"):
-        read_mask(small, blocks, "c/1")
+    assert np.array_equal(read_mask(path, block, "c/1"), whole[10:74, 20:116])
+    np.save(tmp_path / "1.npy", whole)
+    assert np.array_equal(read_prediction(tmp_path / "1.npy", block, "c/1"), whole[10:74, 20:116])
+    assert np.array_equal(read_mask(save(tmp_path / "b.png", some_preds("c/1")), block, "c/1"), some_preds("c/1"))
+
+
+@pytest.mark.parametrize("ending", ["tif", "npy"])
+@pytest.mark.parametrize(("height", "width"), [(70, 300), (200, 299), (400, 600), (300, 200)])
+def test_a_map_of_another_size_than_the_raster_of_a_block_is_refused(
+    block: Dataset, tmp_path: Path, height: int, width: int, ending: str
+) -> None:
+    """A larger one too, as of another resolution: the block would be cut at the wrong place."""
+    path, whole = tmp_path / f"map.{ending}", np.zeros((height, width), np.uint8)
+    _ = np.save(path, whole) if ending == "npy" else save(path, whole)
+    text = (
+        f"{path}: mask has {width} × {height} pixels, scene c/1 96 × 64 and its raster 300 × 200 (width × height). "
+        "Predict at the size of one of them; resize masks by nearest neighbour only."
+    )
+    with pytest.raises(SceneError, match=f"^{re.escape(text)}$"):
+        read_prediction(path, block, "c/1")
+
+
+def test_a_map_of_a_raster_that_is_missing_is_refused(block: Dataset, tmp_path: Path) -> None:
+    """Its size is not known; masks of the block are still taken, and the map once the raster is back."""
+    path, raster = save(tmp_path / "map.tif", np.zeros((200, 300), np.uint8)), block.data / "raster.png"
+    moved = raster.rename(tmp_path / "raster.png")
+    text = (
+        f"{path}: cannot be laid on scene c/1, because its image {raster} is missing. Put it back, or prepare the "
+        "study again with the folder that holds it."
+    )
+    with pytest.raises(SceneError, match=f"^{re.escape(text)}$"):
+        read_mask(path, block, "c/1")
+    assert np.array_equal(read_mask(save(tmp_path / "b.png", some_preds("c/1")), block, "c/1"), some_preds("c/1"))
+    assert not read_mask(path, dataclasses.replace(block, data=moved.parent), "c/1").any()
+    save(raster, noise(64, 300))
+    with pytest.raises(SceneError, match=r"raster\.png: has 300 × 64 pixels, another size than when scene c/1 was"):
+        read_mask(path, block, "c/1")
+
+
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("placed", [False, True])
+def test_the_place_of_a_map_is_checked_or_it_is_refused(
+    dataset: Dataset, tmp_path: Path, placed: bool, align: bool
+) -> None:
+    """Where the image is missing that had one; without a place of the image, size is all there is to check."""
+    data, preds = tmp_path / "data", some_preds("c/1")
+    save_raster(data / "a.tif", noise(*preds.shape), placed=placed)
+    record = dataclasses.replace(dataset.scene("c/1"), image="a.tif", place=(-77.6, 38.9) if placed else None)
+    scenes = tuple(record if scene.id == "c/1" else scene for scene in dataset.scenes)
+    study, rules = dataclasses.replace(dataset, scenes=scenes, data=data), ReadingRules(align=align)
+    path = save_raster(tmp_path / "map.tif", preds[..., None])
+    assert np.array_equal(read_mask(path, study, "c/1", rules), preds)
+    (data / "a.tif").unlink()
+    if placed or align:
+        with pytest.raises(SceneError, match=r"map\.tif: cannot be laid on scene c/1, because its image .*a\.tif is"):
+            read_mask(path, study, "c/1", rules)
+    else:
+        assert np.array_equal(read_mask(path, study, "c/1", rules), preds)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from builders.foreign_files import write_bands
-from builders.scene_files import save, save_palette
+from builders.scene_files import save, save_palette, save_raster
 from builders.study import LEGEND, SIZES, SPLIT
 from click.testing import CliRunner
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from levelground.adoption.prediction_files import (
 from levelground.adoption.predictions import adopt_predictions
 from levelground.datasets.dataset import Dataset
 from levelground.errors import ConfigError, LabelColourError, SceneError
+from levelground.evaluation.evaluate import write_mask
 from levelground.imagery.class_maps import read_class_map
 from levelground.imagery.image_pixels import read_array
 from levelground.imagery.legend import Legend, LegendClass, default_legend, encode_colours
@@ -87,6 +88,13 @@ def test_the_nodata_value_of_a_mask_is_no_class(dataset: Dataset, tmp_path: Path
     with rasterio.open(path, "r+") as raster:
         raster.nodata = 2
     assert np.array_equal(read_mask(path, dataset, "c/1"), np.where(labelled, preds, 255))
+
+
+@pytest.mark.parametrize("nodata", [0, 2, 250])
+def test_the_nodata_value_of_colours_is_no_class(dataset: Dataset, tmp_path: Path, nodata: int) -> None:
+    """It is a value of bands, as in labels of that form: neither class 0 nor class 2, nor a band of one of them."""
+    path = save_raster(tmp_path / "1.tif", encode_colours(some_preds("c/1"), LEGEND), nodata=nodata, placed=False)
+    assert np.array_equal(read_mask(path, dataset, "c/1"), some_preds("c/1"))
 
 
 def test_a_folder_tells_what_a_black_mask_is(tolerant: Dataset, tmp_path: Path) -> None:
@@ -191,6 +199,40 @@ def test_probabilities_are_read_from_every_form(
     assert found.outputs == outputs
     assert np.abs(found.values - probs).max() < 0.01
     assert np.abs(found.values.sum(axis=0) - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize("logarithms", [False, True])
+@pytest.mark.parametrize("nodata", [-9999.0, 0.0, np.nan])
+def test_probabilities_without_data_matter_only_where_the_scene_has_labels(
+    dataset: Dataset, tmp_path: Path, nodata: float, logarithms: bool
+) -> None:
+    """As classes: the mask has no class there; where there are labels the map is refused, and no softmax advised."""
+    for scene in SPLIT.test:
+        probs = np.eye(4, dtype=np.float32)[some_preds(scene)] * np.float32(0.96) + np.float32(0.01)
+        probs = np.log(probs) if logarithms else probs
+        probs[:3, :5] = nodata
+        (tmp_path / "m" / scene).parent.mkdir(parents=True, exist_ok=True)
+        save_raster(tmp_path / "m" / f"{scene}.tif", probs, nodata=nodata, placed=False)
+    run = adopt_predictions(tmp_path / "m", dataset)
+    with Image.open(run.preds_folder("test") / "c/1.png") as image:
+        preds = np.asarray(image)
+    assert (preds[:3, :5] == 255).all()
+    assert np.array_equal(np.where(preds == 255, preds, some_preds("c/1")), preds)
+    assert (preds == 255).sum() == 15
+    probs[5, 6] = nodata
+    path = save_raster(tmp_path / "hole.tif", probs, nodata=nodata, placed=False)
+    with pytest.raises(SceneError, match=r"hole\.tif: does not reach 1 pixels of scene c/2 that have labels\."):
+        read_prediction(path, dataset, "c/2")
+
+
+@pytest.mark.parametrize("n_classes", [2, 4, 7, 16, 40])
+def test_masks_are_written_as_they_are(tmp_path: Path, n_classes: int) -> None:
+    """Pixels without a class too, whatever few bits the classes need."""
+    preds = np.arange(n_classes, dtype=np.uint8).repeat(3)[None]
+    for values in (preds, np.where(preds == 1, np.uint8(255), preds)):
+        write_mask(tmp_path / "1.png", values, default_legend(n_classes))
+        with Image.open(tmp_path / "1.png") as image:
+            assert np.array_equal(np.asarray(image), values)
 
 
 def test_channels_of_one_class_add_up(dataset: Dataset, tmp_path: Path) -> None:

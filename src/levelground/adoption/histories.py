@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -24,15 +24,23 @@ BY_STEP = ("tl", "vl", "viou")
 Row = Mapping[str, object]
 """What a log says of one step or epoch, by column."""
 
-_TRAIN = re.compile(r"(train|training|loss)[/_.: ]?loss([_/]?(step|epoch))?|loss|(loss|train)/train(_loss)?")
-_VAL = re.compile(r"(val|valid|validation|eval|test)[/_.: ]?loss([_/]?(step|epoch))?|loss/val(id|idation)?")
-_IOU = re.compile(
-    r"((val|valid|validation|eval|metrics)[/_.: ])?((one_hot_)?mean|m|dataset|per_image)?[_ ]?(iou|io_u|jaccard)"
-    r"([_ ](score|index|epoch))?"
-)
+_VAL = "(val|valid|validation|eval)"
+_OF_IOU = r"((one_hot_)?mean|m|dataset|per_image)?[_ ]?(iou|jaccard)([_ ](score|index|epoch))?"
+_BY_KERAS = r"(binary_|one_hot_)?(mean_)?io_u(_\d+)?"
+_OF_STAGE = r"loss([_/]?(step|epoch))?"
+_NAMES = {
+    "epoch": "epoch",
+    "step": "step|global_step|iter|iteration",
+    "val_own_loss": rf"{_VAL}[/_.: ]?{_OF_STAGE}|loss[/_]{_VAL}",
+    "val_own_loss?": rf"test[/_.: ]?{_OF_STAGE}",
+    "train_loss": rf"(train|training|loss)[/_.: ]?{_OF_STAGE}|loss|(loss|train)[/_]train(_loss)?",
+    "val_own_iou": rf"({_VAL}|metrics)[/_.: ]({_OF_IOU}|{_BY_KERAS})|{_OF_IOU}[/_]{_VAL}",
+    "val_own_iou?": _OF_IOU,
+    "lr": r"lr|learning_rate|lr/pg0|lr-\w+",
+}
+"""What columns are called here, and their names; one with a question mark counts only where the log has none without.
+IoU that is not said to be a validation's is training's in Keras' histories, and always in Keras' spelling ``io_u``."""
 _PARTS = {"train": re.compile(r"train/\w+_loss"), "val": re.compile(r"val/\w+_loss")}
-_RATE = re.compile(r"(lr|learning_rate|lr/pg0|lr-\w+)")
-_STEP = ("step", "global_step", "iter", "iteration")
 
 
 def read_history_file(path: Path) -> tuple[list[HistoryLine], JsonValue]:
@@ -165,7 +173,8 @@ def _rows(content: object, path: Path) -> Iterator[Row]:
 
 def _lines(rows: Sequence[Row], path: Path) -> Iterator[HistoryLine]:
     """Yield the lines of a log: training steps, and validations, which rows of one step make together."""
-    read = [_figures(row, path, number) for number, row in enumerate(rows, start=1)]
+    names = _column_names(dict.fromkeys(str(column) for row in rows for column in row))
+    read = [_figures(row, names, path, number) for number, row in enumerate(rows, start=1)]
     epochs = [row["epoch"] for row in read if "epoch" in row]
     steps = [row["step"] for row in read if "step" in row]
     first_epoch = int(0 in epochs and all(epoch.is_integer() for epoch in epochs))  # counted from 0
@@ -211,13 +220,13 @@ def _refuse_twice(before: Mapping[str, float], row: Mapping[str, float], place: 
             )
 
 
-def _figures(row: Row, path: Path, number: int) -> dict[str, float]:
+def _figures(row: Row, names: Mapping[str, str], path: Path, number: int) -> dict[str, float]:
     """Return the figures of a row by their names here; losses in parts, as ultralytics', are added."""
     found: dict[str, float] = {}
     parts: dict[str, list[float]] = defaultdict(list)
     for column, value in row.items():
         key = str(column).strip().lower()
-        name = _name_of(key)
+        name = names.get(str(column))
         part = next((part for part, pattern in _PARTS.items() if pattern.fullmatch(key)), None)
         if name is None and part is None:
             continue
@@ -234,16 +243,20 @@ def _figures(row: Row, path: Path, number: int) -> dict[str, float]:
     return found
 
 
-def _name_of(key: str) -> str | None:
-    """Return what a column is called here, ``None`` for columns that are not drawn."""
-    if key == "epoch":
-        return "epoch"
-    if key in _STEP:
-        return "step"
-    for name, pattern in (("val_own_loss", _VAL), ("train_loss", _TRAIN), ("val_own_iou", _IOU), ("lr", _RATE)):
-        if pattern.fullmatch(key):
-            return "epoch_loss" if name == "train_loss" and key.endswith("epoch") else name
-    return None
+def _column_names(columns: Iterable[str]) -> dict[str, str]:
+    """Return what columns of a log are called here, without those that are not drawn."""
+    found = {}
+    for column in columns:
+        key = column.strip().lower()
+        name = next((name for name, pattern in _NAMES.items() if re.fullmatch(pattern, key)), None)
+        if name is not None:
+            found[column] = "epoch_loss" if name == "train_loss" and key.endswith("epoch") else name
+    certain = set(found.values())
+    return {
+        column: name.removesuffix("?")
+        for column, name in found.items()
+        if not name.endswith("?") or name.removesuffix("?") not in certain
+    }
 
 
 def _figure(value: object, where: str) -> float | None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from levelground.datasets.dataset import Dataset
 from levelground.errors import LabelColourError, SceneError
 from levelground.imagery.class_maps import ClassMap, channel_classes
-from levelground.imagery.colours import FAR, NO_MATCH, look_up
+from levelground.imagery.colours import FAR, NO_MATCH, Table, look_up
 from levelground.imagery.geotiff import Pixels, Window
 from levelground.imagery.image_headers import ImageHeader, read_header
 from levelground.imagery.image_pixels import (
@@ -54,10 +54,12 @@ class ClassProbabilities:
     Attributes:
         values: ``(C, H, W)`` float32, which add up to 1 over C.
         outputs: Legend index of each, ``(C,)``.
+        missing: Pixels without any, ``(H, W)``, where the scene has no labels; ``values`` are equal there.
     """
 
     values: NDArray[np.float32]
     outputs: tuple[int, ...]
+    missing: NodataMask | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def read_prediction(
     """Read the prediction of a scene, whatever the file holds.
 
     Args:
-        path: A mask, or an array or raster of classes or of probabilities.
+        path: A mask, or an array or raster of classes or of probabilities; of the scene's size, or of the raster's that
+            the scene is a block of.
         dataset: Gives the scene and the legend.
         scene: The scene's id.
         rules: How it is read.
@@ -138,26 +141,16 @@ def read_prediction(
         return _probabilities(np.atleast_3d(values.T).T, path, dataset, rules.class_map)
     header = read_header(path)
     if header.format == "tiff" and header.dtype.startswith("float") and header.bands > 1:
-        probs, missing = _reader(path, header, dataset, scene, rules)(read_image)
+        probs = _reader(path, header, dataset, scene, rules)(read_image)[0]
+        missing = np.asarray((probs == 0).all(axis=-1))  # what the raster leaves out or does not reach
         _check_reach(path, missing, dataset, scene)
-        return _probabilities(np.moveaxis(probs, -1, 0), path, dataset, rules.class_map)
+        probs[missing] = 1 / probs.shape[-1] if probs.max() > 0 else -math.log(probs.shape[-1])
+        return replace(_probabilities(np.moveaxis(probs, -1, 0), path, dataset, rules.class_map), missing=missing)
     return read_mask(path, dataset, scene, rules)
 
 
 def read_mask(path: Path, dataset: Dataset, scene: str, rules: ReadingRules = PLAIN) -> LabelMap:
-    """Read a predicted mask.
-
-    Args:
-        path: Colours, a palette or class indices; of the scene's size, or of the raster's that the scene is a block of.
-        dataset: Gives the scene and the legend.
-        scene: The scene's id.
-        rules: How it is read.
-    Returns:
-        Legend indices, ``(H, W)`` uint8.
-    Raises:
-        SceneError: The mask has another size, is damaged, or has pixels without a class where the scene has labels.
-        LabelColourError: It holds a colour of no class, or most of its colours are far from every class.
-    """
+    """Read a mask of colours, a palette or class indices; arguments and errors as :func:`read_prediction`."""
     header = read_header(path)
     if header.image_bands not in (1, 3) and not header.palette:
         raise SceneError(
@@ -166,7 +159,8 @@ def read_mask(path: Path, dataset: Dataset, scene: str, rules: ReadingRules = PL
         )
     take = _reader(path, header, dataset, scene, rules)
     codings = rules.codings or tell_mask_codings([path], dataset.legend, rules.class_map)
-    if (codings.bands if _has_bands(header) else codings.palettes if header.palette else "index") == "colour":
+    coding = codings.bands if _has_bands(header) else codings.palettes if header.palette else "index"
+    if coding == "colour":
         stored, missing = take(read_colours)
         if missing is not None:
             stored[missing] = dataset.legend.colours[0]
@@ -179,7 +173,7 @@ def read_mask(path: Path, dataset: Dataset, scene: str, rules: ReadingRules = PL
     _check_reach(path, missing, dataset, scene)
     if header.masked or header.alpha:
         missing = np.asarray(take(partial(_nodata, header))[0], np.bool_)
-    tag = None if header.nodata in rules.class_map.numbers else header.nodata
+    tag = None if coding == "colour" or header.nodata in rules.class_map.numbers else header.nodata  # of stored values
     return _classes_of(values, path, dataset, scene, rules.class_map, missing, tag)
 
 
@@ -255,20 +249,45 @@ def _has_bands(header: ImageHeader) -> bool:
 def _find_window(path: Path, size: tuple[int, int], dataset: Dataset, scene: str) -> Window | None:
     """Find the part of a mask that covers a scene, ``None`` for all of it."""
     record, (height, width) = dataset.scene(scene), size
-    window = record.window
-    if (height, width) == (record.height, record.width):
+    if size == (record.height, record.width):
         return None
-    if window is None and (width, height) == (record.height, record.width):
+    if record.window is not None:
+        image = _image(path, dataset, scene)
+        if size == (image.height, image.width):
+            return record.window
+        raise SceneError(
+            f"{path}: mask has {width} × {height} pixels, scene {scene} {record.width} × {record.height} and its "
+            f"raster {image.width} × {image.height} (width × height). Predict at the size of one of them; resize masks "
+            "by nearest neighbour only."
+        )
+    if (width, height) == (record.height, record.width):
         raise SceneError(
             f"{path}: mask has {width} columns and {height} rows, scene {scene} {record.width} columns and "
             f"{record.height} rows. If rows and columns are exchanged, save its transpose: array.T"
         )
-    if window is None or height < window[0] + window[2] or width < window[1] + window[3]:
+    raise SceneError(
+        f"{path}: mask has {width} × {height} pixels, scene {scene} {record.width} × {record.height} "
+        "(width × height). Predict at the scene's own size; resize masks by nearest neighbour only."
+    )
+
+
+def _image(path: Path, dataset: Dataset, scene: str) -> ImageHeader:
+    """Read the header of a scene's image, on which a mask is laid; refuse one that is missing or has another size."""
+    record = dataset.scene(scene)
+    image = dataset.data / record.image
+    if not image.is_file():
         raise SceneError(
-            f"{path}: mask has {width} × {height} pixels, scene {scene} {record.width} × {record.height} "
-            "(width × height). Predict at the scene's own size; resize masks by nearest neighbour only."
+            f"{path}: cannot be laid on scene {scene}, because its image {image} is missing. Put it back, or prepare "
+            "the study again with the folder that holds it."
         )
-    return window
+    found, (row, column, height, width) = read_header(image), record.window or (0, 0, record.height, record.width)
+    rest = found.height - row - height, found.width - column - width
+    if min(rest) < 0 or (record.window is None and any(rest)):
+        raise SceneError(
+            f"{image}: has {found.width} × {found.height} pixels, another size than when scene {scene} was prepared. "
+            "Run levelground prepare again."
+        )
+    return found
 
 
 def _reader(
@@ -277,9 +296,11 @@ def _reader(
     """Find how a file is read on the grid of its scene: by place where both have one, else by size."""
     record = dataset.scene(scene)
     image = dataset.data / record.image
-    found = on_scene(path, image, record.window, align=rules.align) if header.transform and image.exists() else None
-    if found is not None:
-        return found
+    if header.transform and (image.is_file() or record.place or rules.align):  # one that is missing may have a place
+        _image(path, dataset, scene)
+        found = on_scene(path, image, record.window, align=rules.align)
+        if found is not None:
+            return found
     window = _find_window(path, (header.height, header.width), dataset, scene)
     return lambda read: (read(path, window), None)
 
@@ -344,11 +365,7 @@ def _decode_by_rule(
 
 
 def _advise_on_colours(
-    error: str,
-    rgb: NDArray[np.uint8],
-    header: ImageHeader,
-    known: tuple[tuple[tuple[int, int, int], int], ...],
-    rules: ReadingRules,
+    error: str, rgb: NDArray[np.uint8], header: ImageHeader, known: Table, rules: ReadingRules
 ) -> str:
     """Put what mends predicted masks in the place of what mends a data set."""
     fault = error.split(" Fix the file or ")[0]
@@ -400,12 +417,10 @@ def _check_complete(
     holes = (preds == IGNORE) & labelled
     if holes.any():
         row, column = (int(part) for part in np.argwhere(holes)[0])
+        seen, strange = (np.unique(values[where]).tolist() for where in (labelled, holes))
         raise SceneError(
             f"{path}: {int(holes.sum())} pixels have no class of {dataset.legend.name!r} where scene {scene} has "
-            f"labels (first at row {row}, column {column}). "
-            + _advise(
-                np.unique(values[labelled]).tolist(), np.unique(values[holes]).tolist(), dataset.legend, class_map
-            )
+            f"labels (first at row {row}, column {column}). " + _advise(seen, strange, dataset.legend, class_map)
         )
 
 

@@ -34,6 +34,7 @@ from levelground.datasets.dataset import Dataset, SceneRecord
 from levelground.datasets.splits import SplitName
 from levelground.errors import ConfigError, SceneError
 from levelground.evaluation.evaluate import (
+    counting_inputs,
     hash_masks,
     is_evaluated,
     record_evaluation,
@@ -49,7 +50,7 @@ from levelground.evaluation.score_scenes import (
 )
 from levelground.imagery.class_maps import ClassMap, read_class_map
 from levelground.imagery.image_pixels import ARRAY_SUFFIXES
-from levelground.imagery.legend import LabelMap, Legend
+from levelground.imagery.legend import IGNORE, LabelMap, Legend
 from levelground.inference.sliding_window import Block
 from levelground.metrics.counts import SceneCounts, read_counts, write_counts
 from levelground.metrics.scores import miou
@@ -204,12 +205,11 @@ def adopt_predictions(
 
 
 def _evaluation_identity(files: Mapping[str, Path], dataset: Dataset, options: PredictionOptions) -> str:
-    """Hash everything that decides the counts; options that are not used leave the hash as it was without them."""
+    """Hash everything that decides the counts."""
     by_path = {path: sha256_file(path) for path in dict.fromkeys(files.values())}  # blocks share their raster's map
-    hashes = {scene: by_path[path] for scene, path in files.items()}
-    parts: list[object] = [hashes, options.snap_colours, dataset.digest((options.split,)), dataset.split_sha256]
-    used = [options.class_map, options.blue_first, *(["align"] if options.align else [])]
-    return sha256_json([*parts, used] if any(used) else parts)
+    read = [options.snap_colours, options.class_map, options.blue_first, options.align]
+    files_sha256 = {scene: by_path[path] for scene, path in files.items()}
+    return sha256_json(counting_inputs(dataset, options.split) | {"files": files_sha256, "read": read})
 
 
 @contextmanager
@@ -267,7 +267,8 @@ def _judge(read: ClassProbabilities, labels: LabelMap, legend: Legend) -> SceneP
     found = postprocess_scene(
         [block], labels, outputs=read.outputs, counted=legend.counted, device=torch.device("cpu"), smp_dice=True
     )
-    return dataclasses.replace(found, forward_s=0.0)
+    preds = found.preds if read.missing is None else np.where(read.missing, np.uint8(IGNORE), found.preds)
+    return dataclasses.replace(found, preds=preds, forward_s=0.0)
 
 
 def _warn(run: Run, split: SplitName, legend: Legend, class_map: ClassMap) -> None:

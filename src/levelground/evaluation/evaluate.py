@@ -266,20 +266,28 @@ def evaluation_identity(
     if not weights.exists():
         raise WeightsError(f"{weights}: no weights. Train the run to its end first.")
     return sha256_json(
-        {
-            "version": BF16_COUNTING if precision == "bf16" else COUNTING,
+        counting_inputs(dataset, split)
+        | {
             "weights": sha256_file(weights),
             "model": [run.arch, run.encoder, run.card.outputs, run.card.mean, run.card.std],
-            "scenes": dataset.digest((split,)),
-            "groups": [dataset.scene(name).group for name in dataset.ids(split)],
-            "split": dataset.split_sha256,
             "tile": geometry.tile,
             "halo": geometry.halo,
             "precision": precision,
-            "boundary_px": BOUNDARY_PX,
         }
+        | ({"version": BF16_COUNTING} if precision == "bf16" else {})
         | ({"engine": engine} if engine != "torch" else {})
     )
+
+
+def counting_inputs(dataset: Dataset, split: SplitName) -> dict[str, object]:
+    """Return what decides counts beside the predictions: scenes, legend, groups, split, and the way of counting."""
+    return {
+        "version": COUNTING,
+        "scenes": dataset.digest((split,)),
+        "groups": [dataset.scene(name).group for name in dataset.ids(split)],
+        "split": dataset.split_sha256,
+        "boundary_px": BOUNDARY_PX,
+    }
 
 
 def _count(
@@ -379,13 +387,15 @@ def _log_text(path: Path) -> str:
 
 
 def write_mask(path: Path, preds: LabelMap, legend: Legend) -> None:
-    """Write a predicted mask as a palette PNG: legend indices, shown in the legend's colours.
+    """Write a predicted mask as a palette PNG: legend indices, 255 where there is none, in the legend's colours.
 
     Raises:
         DiskError: It cannot be written.
     """
-    image = Image.fromarray(preds)
-    image.putpalette(legend.colours.tobytes())
+    image, colours = Image.fromarray(preds), legend.colours.tobytes()
+    if (preds >= legend.n_classes).any():
+        colours = colours.ljust(3 * 256, b"\0")  # else 255 is cut to the bits that the classes need
+    image.putpalette(colours)
     with atomic_path(path) as temporary:
         image.save(temporary, "PNG")
 
