@@ -109,20 +109,20 @@ def evaluate_run(
         dice_loss=dice,
     )
     run = record_evaluation(run, dataset, split, entry)
-    score = float(miou(counts.counts.sum(axis=0), dataset.legend.counted, "official"))
-    _say_score(run.name, split, score, len(counts.scenes), counts.megapixels_per_s)
+    _say_score(run.name, split, counts, dataset)
     return run
 
 
-def _say_score(name: str, split: SplitName, score: float, n_scenes: int, speed: float) -> None:
+def _say_score(name: str, split: SplitName, found: SceneCounts, dataset: Dataset) -> None:
+    score = float(miou(found.counts.sum(axis=0), dataset.legend.counted, "official"))
     say_counted(
         "%(name)s: %(split)s mIoU %(score)s over %(n)s scene, %(speed)s megapixels/s.",
         "%(name)s: %(split)s mIoU %(score)s over %(n)s scenes, %(speed)s megapixels/s.",
-        n_scenes,
+        len(found.scenes),
         name=name,
         split=split,
         score=decimal(f"{score:.4f}"),
-        speed=decimal(f"{speed:.1f}"),
+        speed=decimal(f"{found.megapixels_per_s:.1f}"),
     )
 
 
