@@ -132,7 +132,7 @@ def _named_hashes(found: list[Path]) -> Iterator[tuple[Path, str]]:
             elif path.name == RUN_FILE:
                 run = read_run(path.parent)
                 yield from ((run.counts_path(split), one.counts_sha256) for split, one in run.card.evaluations.items())
-                if run.card.weights_sha256 is not None:
+                if run.card.weights_sha256 is not None and not run.card.folds:
                     yield model_file(run), run.card.weights_sha256
 
 

@@ -74,6 +74,9 @@ def test_folds_make_every_scene_a_test_scene(scenes: Path, tmp_path: Path, capsy
             assert np.array_equal(joined.counts[np.isin(joined.scenes, part.scenes)], part.counts)
             assert read_run(tmp_path / folder).card.train_sha256 == fold.train_sha256
         assert len({*run.preds_folder("test").rglob("*.png")}) == 8
+        assert run.card.weights_sha256 is None
+        write_card(run.folder, dataclasses.replace(run.card, weights_sha256="1" * 64))  # as earlier versions did
+    assert main(["check", str(tmp_path)]) == 0
     capsys.readouterr()
     assert study(scenes, tmp_path, "--archs", "pspnet", "fpn", "--folds", "2", *TINY) == 0
     assert capsys.readouterr().err.count("trained already") == 4

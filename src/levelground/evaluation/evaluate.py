@@ -192,6 +192,7 @@ def _joined_card(runs: Sequence[Run], dataset: Dataset, name: str, identity: str
         identity=identity,
         train_sha256=sha256_json([card.train_sha256 for card in cards]),
         split_sha256=dataset.split_sha256,
+        weights_sha256=None,
         selection=SelectionRecord(rule=cards[0].selection.rule),
         speed=SpeedRecord(train_images_per_s=_mean(card.speed.train_images_per_s for card in cards)),
         evaluations={},
