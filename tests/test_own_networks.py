@@ -175,7 +175,7 @@ def test_own_networks_are_trained_and_compared_with_smps(
 ) -> None:
     """Two seeds each of own code, torchvision, transformers and an ONNX file beside U-Net: all have verdicts."""
     for seed in (0, 1):  # another tool's network, twice
-        path = write_onnx(tmp_path / f"point{seed}.onnx", n_outputs=3, activation="softmax" if seed else "none")
+        path = write_onnx(tmp_path / f"point{seed}.onnx", n_outputs=3, seed=seed)
         run = adopt_program(path, dataset, WeightsOptions(), TrainingName(None, "Point", seed))
         evaluate_run(run, dataset, "test", runtime=RUNTIME, tiles=TileOptions(tile=32, halo=8))
     archs = ("unet", f"{code}:Tiny", f"{code}:deeplab", f"hf:{segformer}")

@@ -188,7 +188,7 @@ def test_an_exported_file_is_the_run_that_it_was_made_of(exported: Run, tmp_path
 def test_seeds_of_an_onnx_file_are_an_architecture(dataset: Dataset, tmp_path: Path) -> None:
     """Two files under one name have a verdict of their own."""
     for seed in (0, 1):
-        path = write_onnx(tmp_path / f"net{seed}.onnx", n_outputs=3, activation="softmax" if seed else "none")
+        path = write_onnx(tmp_path / f"net{seed}.onnx", n_outputs=3, seed=seed)
         training = ["--as", "Point", "--seed", str(seed)]
         assert main(["adopt", str(path), "--study", str(dataset.folder), *training]) == 0
         add_run(dataset, f"linknet-s{seed}", seed=seed)

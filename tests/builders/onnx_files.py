@@ -18,9 +18,10 @@ TYPES = {
 }
 
 
-def weights_of(n_outputs: int, bands: int) -> NDArray[np.float32]:
+def weights_of(n_outputs: int, bands: int, seed: int = 0) -> NDArray[np.float32]:
     """The kernel of the convolution, ``(K, C)``."""
-    return np.random.default_rng(n_outputs * 100 + bands).standard_normal((n_outputs, bands)).astype(np.float32)
+    rng = np.random.default_rng(seed * 10000 + n_outputs * 100 + bands)
+    return rng.standard_normal((n_outputs, bands)).astype(np.float32)
 
 
 def write_onnx(
@@ -38,10 +39,11 @@ def write_onnx(
     external: str | None = None,
     extra_input: bool = False,
     pool: bool = False,
+    seed: int = 0,
 ) -> Path:
     """Write a file; ``external`` names the file that its kernel is said to lie in."""
     kernel = numpy_helper.from_array(
-        weights_of(n_outputs, bands if isinstance(bands, int) else 3)[:, :, None, None], "kernel"
+        weights_of(n_outputs, bands if isinstance(bands, int) else 3, seed)[:, :, None, None], "kernel"
     )
     if external is not None:
         kernel.ClearField("raw_data")
