@@ -1,7 +1,7 @@
 """Tiles as torch tensors: normalisation, the network, blending, and test-time augmentation where torch runs a model."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -133,12 +133,11 @@ class TensorTiles:
     @contextmanager
     def _precision(self, image: torch.Tensor) -> Iterator[None]:
         """Compute in the runtime's precision inside the block, on a CPU as :data:`FIRST_SHARE` says."""
-        with self._runtime.autocast():
-            if self._runtime.device_kind != "cpu" or self._runtime.precision == "fp32":
-                yield
-                return
-            exact = FIRST_SHARE * len(image) * _count_multiplications(self._model.on_tensors, image[:1])
-            with _LateAutocast(exact=exact):
+        runtime = self._runtime
+        with runtime.autocast():
+            rounds = runtime.device_kind == "cpu" and runtime.precision == "bf16"
+            work = _count_multiplications(self._model.on_tensors, image[:1]) if rounds else 0
+            with _LateAutocast(exact=FIRST_SHARE * len(image) * work) if work else nullcontext():
                 yield
 
     @torch.inference_mode()
